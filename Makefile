@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: MIT
+# Makefile -- builds the programs into bin/, everything else into build/.
+#
+#     make                  programs            make test [T=NAME]    all tests, or those whose path has NAME in it
+#     make man              manual pages        make demo, bench      the pipeline on the small model; timings
+#     make cuda             the GPU backend     make install          PREFIX, DESTDIR as usual; uninstall undoes it
+#
+# Sources are found by wildcard: src/tools/NAME.c is a program; src/models, src/cli, kernels, kernels/cpu and formats are one
+# static library; tests/unit/NAME.c and tests/bench/NAME.c are programs of their own. WERROR=1 makes warnings errors.
+
+VERSION  = 0.1.0
+PREFIX   = /usr/local
+B        = build
+BIN      = bin
+CC       = gcc
+CFLAGS   = -O2 -g
+WERROR   =
+NVCC    ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
+CUDA_ARCH = all-major
+
+WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-format-truncation \
+           -Werror=implicit-function-declaration -Werror=incompatible-pointer-types -Werror=int-conversion \
+           $(if $(WERROR),-Werror)
+ALL_CPPFLAGS = -I. -D_GNU_SOURCE -DSDSTEER_VERSION=$(VERSION) $(CPPFLAGS)
+ALL_CFLAGS   = -std=c17 -fopenmp $(WARNINGS) $(CFLAGS)
+LIBS         = -ldnnl -lzstd -lmsgpackc -ljansson -lutf8proc -lpng -lm
+# Kernels are built with -O3 (neither level reorders floating-point sums), where a*b + c may be one instruction; vectors wider
+# than the registers of the baseline are only passed to inlined functions.
+LEVEL        = $(if $(filter $(B)/kernels/%,$@),-O3 -ffp-contract=fast -fno-math-errno -Wno-psabi)
+
+TOOLS   := $(patsubst src/tools/%.c,%,$(wildcard src/tools/*.c))
+LIBRARY := $(patsubst %.c,$(B)/%.o,$(wildcard src/models/*.c src/cli/*.c kernels/*.c kernels/cpu/*.c formats/*.c))
+UNITS   := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/*.c))
+BENCHES := $(patsubst tests/bench/%.c,$(B)/bench/%,$(wildcard tests/bench/*.c))
+CUDA    := $(wildcard kernels/cuda/*.cu)
+OBJECTS := $(LIBRARY) $(TOOLS:%=$(B)/src/tools/%.o) $(UNITS:$(B)/tests/%=$(B)/tests/unit/%.o) \
+           $(BENCHES:$(B)/bench/%=$(B)/tests/bench/%.o)
+MANUALS := $(TOOLS:%=$(B)/man/man1/%.1)
+
+all: $(TOOLS:%=$(BIN)/%)
+units: $(UNITS)
+man: $(MANUALS)
+completion: $(B)/completion/sdsteer
+
+.PHONY: all units man completion deps test-deps test demo bench cuda install uninstall clean FORCE
+.SECONDARY: $(OBJECTS)
+.DELETE_ON_ERROR:
+FORCE:
+
+# ---- objects, library, programs ----
+
+$(B)/%.o: %.c $(B)/flags Makefile | deps
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LEVEL) -MMD -MP -c -o $@ $<
+
+# Made anew each time: ar would keep the members whose source is gone. The list changes when a source comes or goes.
+$(B)/libsdsteer.a: $(LIBRARY) $(B)/members
+	@rm -f $@
+	$(AR) rcs $@ $(LIBRARY)
+
+$(BIN)/%: $(B)/src/tools/%.o $(B)/libsdsteer.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(B)/tests/%: $(B)/tests/unit/%.o $(B)/libsdsteer.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(B)/bench/%: $(B)/tests/bench/%.o $(B)/libsdsteer.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+# Files that change only when what they say changes.
+$(B)/flags: says = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LDFLAGS) $(LIBS)
+$(B)/members: says = $(LIBRARY)
+$(B)/flags $(B)/members: FORCE
+	@mkdir -p $(@D); echo '$(says)' | cmp -s - $@ || echo '$(says)' > $@
+
+# ---- the GPU backend: a shared object of its own, opened only when asked for ----
+
+ifneq ($(and $(CUDA),$(NVCC)),)
+cuda: $(BIN)/sdsteer-cuda.so
+else
+cuda:
+	@echo 'make cuda: $(if $(CUDA),nvcc is not installed (NVCC=PATH names it),there are no CUDA sources in kernels/cuda)'
+endif
+$(BIN)/sdsteer-cuda.so: $(CUDA) $(wildcard kernels/*.h kernels/cuda/*.h kernels/cuda/*.cuh formats/*.h)
+	@mkdir -p $(@D)
+	$(NVCC) -std=c++17 -O3 -lineinfo -arch=$(CUDA_ARCH) -I. -Xcompiler -fPIC,-fvisibility=hidden -shared \
+	    -o $@ $(CUDA) -lcublas
+
+# ---- packages, tests, demo ----
+
+deps:
+	@pipelines/install-deps
+test-deps:
+	@pipelines/install-deps --tests
+
+# The tests get what was set on the command line (a make of theirs then rebuilds nothing), but not this make's job slots.
+test: all units man completion | test-deps
+	@MAKEFLAGS='$(if $(MAKEOVERRIDES),-- $(MAKEOVERRIDES))' tests/run $(T)
+demo: all | test-deps
+	@pipelines/demo
+bench: all $(BENCHES) | test-deps
+	@tests/bench/run
+
+# ---- manual pages and completion, from the programs' own option tables ----
+
+$(B)/man/man1/%.1: $(BIN)/%
+	@mkdir -p $(@D)
+	$< --man > $@
+
+$(B)/completion/sdsteer: $(TOOLS:%=$(BIN)/%) pipelines/make-completion
+	@mkdir -p $(@D)
+	pipelines/make-completion $(TOOLS:%=$(BIN)/%) > $@
+
+install: all man completion
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man7 \
+	    $(DESTDIR)$(PREFIX)/share/sdsteer $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	install $(TOOLS:%=$(BIN)/%) $(DESTDIR)$(PREFIX)/bin
+	test ! -e $(BIN)/sdsteer-cuda.so || install -D $(BIN)/sdsteer-cuda.so $(DESTDIR)$(PREFIX)/lib/sdsteer/sdsteer-cuda.so
+	install -m 644 $(MANUALS) $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 man/sdsteer.7 $(DESTDIR)$(PREFIX)/share/man/man7
+	cp -R data/. $(DESTDIR)$(PREFIX)/share/sdsteer
+	for tool in $(TOOLS); do install -m 644 $(B)/completion/sdsteer \
+	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$tool || exit 1; done
+
+uninstall:
+	rm -f $(TOOLS:%=$(DESTDIR)$(PREFIX)/bin/%) $(TOOLS:%=$(DESTDIR)$(PREFIX)/share/man/man1/%.1) \
+	    $(TOOLS:%=$(DESTDIR)$(PREFIX)/share/bash-completion/completions/%) $(DESTDIR)$(PREFIX)/share/man/man7/sdsteer.7
+	rm -rf $(DESTDIR)$(PREFIX)/share/sdsteer $(DESTDIR)$(PREFIX)/lib/sdsteer
+
+clean:
+	rm -rf $(B) $(TOOLS:%=$(BIN)/%) $(BIN)/sdsteer-cuda.so
+
+-include $(OBJECTS:.o=.d)

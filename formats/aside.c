@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/* aside.c -- files written aside, then renamed. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "formats/aside.h"
+
+struct Aside {
+    int fd;
+    char *path;                         /* as it will be named */
+    char *part;                         /* as it is named until then; NULL when written straight */
+    _Atomic(char *) *slot;              /* where part stands in the table */
+};
+
+enum { SLOTS = 1024 };
+static _Atomic(char *) half_written[SLOTS];             /* names of files to remove; a plain list, for the signal handler */
+
+static _Atomic(char *) *table_add(char *part)
+{
+    for (int i = 0; i < SLOTS; i++) {
+        char *empty = NULL;
+        if (atomic_compare_exchange_strong(&half_written[i], &empty, part))
+            return &half_written[i];
+    }
+    return NULL;
+}
+
+static void aside_free(Aside *a)
+{
+    if (a->slot)
+        atomic_store(a->slot, NULL);
+    free(a->path);
+    free(a->part);
+    free(a);
+}
+
+Aside *aside_open(const char *path, Err *e)
+{
+    struct stat st;
+    const bool exists = stat(path, &st) == 0;
+    Aside *a = calloc(1, sizeof *a);
+    if (!a || !(a->path = exists ? realpath(path, NULL) : strdup(path))) {
+        err_set(e, "%s: %s", path, strerror(errno));
+        free(a);
+        return NULL;
+    }
+    if (exists && S_ISDIR(st.st_mode)) {
+        err_set(e, "%s: is a folder, a file cannot take its place", path);
+        aside_free(a);
+        return NULL;
+    }
+    int flags = O_WRONLY | O_CLOEXEC;
+    if (!exists || S_ISREG(st.st_mode)) {
+        flags |= O_CREAT | O_TRUNC;
+        if (asprintf(&a->part, "%s.part-%ld", a->path, (long)getpid()) < 0)
+            a->part = NULL;
+        if (!a->part || !(a->slot = table_add(a->part))) {
+            err_set(e, "%s: %s", path, a->part ? "too many files are being written at once" : "out of memory");
+            aside_free(a);
+            return NULL;
+        }
+    }
+    a->fd = open(a->part ? a->part : a->path, flags, 0666);
+    if (a->fd < 0) {
+        err_set(e, "%s: cannot be written: %s", path, strerror(errno));
+        aside_free(a);
+        return NULL;
+    }
+    return a;
+}
+
+int aside_fd(const Aside *a)
+{
+    return a->fd;
+}
+
+int aside_commit(Aside *a, bool sync, Err *e)
+{
+    int failed = a->part && sync && fsync(a->fd) && errno != EINVAL;
+    if (close(a->fd))
+        failed = 1;
+    if (!failed && a->part && rename(a->part, a->path))
+        failed = 1;
+    if (failed) {
+        err_set(e, "%s: writing: %s", a->path, strerror(errno));
+        if (a->part)
+            unlink(a->part);
+    }
+    aside_free(a);
+    return failed ? -1 : 0;
+}
+
+void aside_abandon(Aside *a)
+{
+    if (!a)
+        return;
+    close(a->fd);
+    if (a->part)
+        unlink(a->part);
+    aside_free(a);
+}
+
+void aside_cleanup(void)
+{
+    for (int i = 0; i < SLOTS; i++) {
+        const char *part = atomic_load(&half_written[i]);
+        if (part)
+            unlink(part);
+    }
+}

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT */
+/* dtype.c -- element types, and conversion to and from float.
+ *
+ *     bf16  the upper half of an f32          f16  1 sign, 5 exponent (bias 15), 10 mantissa bits, with subnormals
+ *
+ * Each loop exists once, inlined into one function a processor level, so that the compiler vectorises it for that level;
+ * the level is asked of the processor at run time. f16 uses the F16C instructions where they are. All give equal bits. */
+#include <string.h>
+#include "formats/dtype.h"
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+static const struct { const char *name; size_t size; } types[DTYPE_COUNT] = {
+    [F32] = {"f32", 4}, [F16] = {"f16", 2}, [BF16] = {"bf16", 2}, [F64] = {"f64", 8}, [I8] = {"i8", 1},
+    [U8] = {"u8", 1}, [I16] = {"i16", 2}, [I32] = {"i32", 4}, [I64] = {"i64", 8},
+};
+
+size_t dtype_size(DType t)
+{
+    return (unsigned)t < DTYPE_COUNT ? types[t].size : 0;
+}
+
+const char *dtype_name(DType t)
+{
+    return (unsigned)t < DTYPE_COUNT ? types[t].name : "unknown";
+}
+
+int dtype_parse(const char *name)
+{
+    for (int t = 0; t < DTYPE_COUNT; t++)
+        if (strcmp(types[t].name, name) == 0)
+            return t;
+    return -1;
+}
+
+/* ---- one value ---- */
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE float float_of(uint32_t bits)
+{
+    float y;
+    memcpy(&y, &bits, sizeof y);
+    return y;
+}
+
+INLINE uint32_t bits_of(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+INLINE float from_f16(uint16_t h)
+{
+    const uint32_t sign = (uint32_t)(h & 0x8000) << 16, low = h & 0x7fff;
+    if (low > 0x7c00)
+        return float_of(sign | 0x7fc00000 | low << 13);                     /* NaN, made quiet */
+    if (low == 0x7c00)
+        return float_of(sign | 0x7f800000);
+    if (low < 0x0400)
+        return float_of(sign | bits_of((float)low * 0x1p-24f));             /* subnormal: an exact multiple of 2^-24 */
+    return float_of(sign | ((low << 13) + (112u << 23)));                   /* exponent bias 15 to 127 */
+}
+
+INLINE uint16_t to_f16(float x)
+{
+    const uint32_t bits = bits_of(x), sign = bits >> 16 & 0x8000, low = bits & 0x7fffffff;
+    if (low > 0x7f800000)
+        return (uint16_t)(sign | 0x7e00 | (low >> 13 & 0x3ff));             /* NaN, made quiet */
+    if (low >= 0x477ff000)
+        return (uint16_t)(sign | 0x7c00);                                   /* 65520 and above round to infinity */
+    if (low < 0x38800000)                                                   /* under 2^-14: adding 0.5 rounds to 2^-24 */
+        return (uint16_t)(sign | (bits_of(float_of(low) + 0.5f) - 0x3f000000));
+    return (uint16_t)(sign | ((low - (112u << 23) + 0xfff + (low >> 13 & 1)) >> 13));
+}
+
+INLINE uint16_t to_bf16(float x)
+{
+    const uint32_t bits = bits_of(x);
+    const uint32_t quiet = bits >> 16 | 0x40, rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded);
+}
+
+/* ---- rows: loads and stores by memcpy, since a mapped file need not be aligned ---- */
+
+#define LOAD(type, p, i) __extension__({ type v_; memcpy(&v_, (const char *)(p) + (i) * sizeof(type), sizeof v_); v_; })
+#define STORE(p, i, v) memcpy((char *)(p) + (i) * sizeof(v), &(v), sizeof(v))
+
+INLINE void widen(float *restrict y, const void *restrict x, DType type, size_t n)
+{
+    switch (type) {
+    case F32:  memcpy(y, x, n * sizeof *y); break;
+    case F16:  for (size_t i = 0; i < n; i++) y[i] = from_f16(LOAD(uint16_t, x, i)); break;
+    case BF16: for (size_t i = 0; i < n; i++) y[i] = float_of((uint32_t)LOAD(uint16_t, x, i) << 16); break;
+    case F64:  for (size_t i = 0; i < n; i++) y[i] = (float)LOAD(double, x, i); break;
+    case I8:   for (size_t i = 0; i < n; i++) y[i] = LOAD(int8_t, x, i); break;
+    case U8:   for (size_t i = 0; i < n; i++) y[i] = LOAD(uint8_t, x, i); break;
+    case I16:  for (size_t i = 0; i < n; i++) y[i] = LOAD(int16_t, x, i); break;
+    case I32:  for (size_t i = 0; i < n; i++) y[i] = (float)LOAD(int32_t, x, i); break;
+    case I64:  for (size_t i = 0; i < n; i++) y[i] = (float)LOAD(int64_t, x, i); break;
+    case DTYPE_COUNT: break;
+    }
+}
+
+INLINE void narrow(void *restrict y, DType type, const float *restrict x, size_t n)
+{
+    if (type == F32)
+        memcpy(y, x, n * sizeof *x);
+    for (size_t i = 0; type == BF16 && i < n; i++) {
+        const uint16_t v = to_bf16(x[i]);
+        STORE(y, i, v);
+    }
+    for (size_t i = 0; type == F16 && i < n; i++) {
+        const uint16_t v = to_f16(x[i]);
+        STORE(y, i, v);
+    }
+}
+
+#if defined(__x86_64__)
+#define LEVEL4 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq")))
+#define LEVEL3 __attribute__((target("avx2,f16c,fma")))
+
+LEVEL4 static void widen_level4(float *y, const void *x, DType type, size_t n)
+{
+    size_t i = 0;
+    if (type == F16)
+        for (; i + 16 <= n; i += 16)
+            _mm512_storeu_ps(y + i, _mm512_cvtph_ps(_mm256_loadu_si256((const void *)((const char *)x + 2*i))));
+    widen(y + i, (const char *)x + i * dtype_size(type), type, n - i);
+}
+
+LEVEL3 static void widen_level3(float *y, const void *x, DType type, size_t n)
+{
+    size_t i = 0;
+    if (type == F16)
+        for (; i + 8 <= n; i += 8)
+            _mm256_storeu_ps(y + i, _mm256_cvtph_ps(_mm_loadu_si128((const void *)((const char *)x + 2*i))));
+    widen(y + i, (const char *)x + i * dtype_size(type), type, n - i);
+}
+
+LEVEL4 static void narrow_level4(void *y, DType type, const float *x, size_t n)
+{
+    size_t i = 0;
+    if (type == F16)
+        for (; i + 16 <= n; i += 16)
+            _mm256_storeu_si256((void *)((char *)y + 2*i), _mm512_cvtps_ph(_mm512_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
+    narrow((char *)y + i * dtype_size(type), type, x + i, n - i);
+}
+
+LEVEL3 static void narrow_level3(void *y, DType type, const float *x, size_t n)
+{
+    size_t i = 0;
+    if (type == F16)
+        for (; i + 8 <= n; i += 8)
+            _mm_storeu_si128((void *)((char *)y + 2*i), _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
+    narrow((char *)y + i * dtype_size(type), type, x + i, n - i);
+}
+
+static int level(void)
+{
+    static int known;                           /* 0: not asked yet; racing threads store the same value */
+    int answer = __atomic_load_n(&known, __ATOMIC_RELAXED);
+    if (!answer) {
+        const int four = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+                         && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+        const int three = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+        answer = four ? 4 : three ? 3 : 1;
+        __atomic_store_n(&known, answer, __ATOMIC_RELAXED);
+    }
+    return answer;
+}
+
+void dtype_to_f32(float *y, const void *x, DType x_type, size_t n)
+{
+    switch (level()) {
+    case 4:  widen_level4(y, x, x_type, n); break;
+    case 3:  widen_level3(y, x, x_type, n); break;
+    default: widen(y, x, x_type, n);
+    }
+}
+
+void dtype_from_f32(void *y, DType y_type, const float *x, size_t n)
+{
+    switch (level()) {
+    case 4:  narrow_level4(y, y_type, x, n); break;
+    case 3:  narrow_level3(y, y_type, x, n); break;
+    default: narrow(y, y_type, x, n);
+    }
+}
+
+#else
+
+void dtype_to_f32(float *y, const void *x, DType x_type, size_t n)
+{
+    widen(y, x, x_type, n);
+}
+
+void dtype_from_f32(void *y, DType y_type, const float *x, size_t n)
+{
+    narrow(y, y_type, x, n);
+}
+
+#endif

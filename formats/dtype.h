@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* dtype.h -- element types of tensors, their names in streams and weight files, and conversion to and from float. */
+#ifndef FORMATS_DTYPE_H
+#define FORMATS_DTYPE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum { F32, F16, BF16, F64, I8, U8, I16, I32, I64, DTYPE_COUNT } DType;
+
+size_t dtype_size(DType t);
+const char *dtype_name(DType t);                    /* "f32", "bf16", "u8", ... as --dtype and messages spell it */
+int dtype_parse(const char *name);                  /* DType of such a name, -1 when unknown */
+
+/* y[i] = x[i] for n values; f32 to bf16 and f16 round to nearest even, NaN stays NaN. y and x do not overlap. */
+void dtype_to_f32(float *y, const void *x, DType x_type, size_t n);
+void dtype_from_f32(void *y, DType y_type, const float *x, size_t n);     /* F32, F16, BF16 only */
+
+#endif

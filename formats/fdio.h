@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* fdio.h -- reads and writes of whole buffers on file descriptors: partial transfers and interruptions are seen to. */
+#ifndef FORMATS_FDIO_H
+#define FORMATS_FDIO_H
+
+#include <stddef.h>
+#include <sys/types.h>
+#include "formats/err.h"
+
+/* Up to n bytes, at least one unless the file ends: their number, 0 at the end, -1 on error. */
+ssize_t fd_read(int fd, const char *name, void *data, size_t n, Err *e);
+/* All n bytes. A reader that went away sets e->closed. */
+int fd_write(int fd, const char *name, const void *data, size_t n, Err *e);
+
+#endif

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/* image.c -- PNG files by libpng: deterministic bytes, fields as iTXt chunks.
+ *
+ * libpng reports errors by longjmp, so what must outlive one is kept in a struct reached by pointer, never in a local. */
+#include <errno.h>
+#include <fcntl.h>
+#include <png.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "formats/aside.h"
+#include "formats/fdio.h"
+#include "formats/image.h"
+
+enum { MAX_SIDE = 16384, ZLIB_LEVEL = 4, MAX_KEY = 79 };
+
+typedef struct Job {
+    const char *name;
+    int fd;
+    Err *e;
+    png_structp png;
+    png_infop info;
+    png_bytep *rows;
+    png_text *text;             /* chunks to write, and the JSON made for those that are not strings */
+    char **made;
+    int texts;
+} Job;
+
+static void on_error(png_structp png, png_const_charp reason)
+{
+    const Job *job = png_get_error_ptr(png);
+    err_set(job->e, "%s: %s", job->name, reason);
+    png_longjmp(png, 1);
+}
+
+static void on_warning(png_structp png, png_const_charp reason)
+{
+    (void)png;
+    (void)reason;
+}
+
+/* ---- writing ---- */
+
+static void on_write(png_structp png, png_bytep data, png_size_t n)
+{
+    const Job *job = png_get_io_ptr(png);
+    if (fd_write(job->fd, job->name, data, n, job->e))
+        png_longjmp(png, 1);
+}
+
+static void on_flush(png_structp png)
+{
+    (void)png;
+}
+
+static int make_texts(Job *job, const json_t *text)
+{
+    const size_t n = json_object_size(text);
+    const char *key;
+    json_t *value;
+    if (n == 0)
+        return 0;
+    job->text = calloc(n, sizeof *job->text);
+    job->made = calloc(n, sizeof *job->made);
+    if (!job->text || !job->made)
+        return err_set(job->e, "out of memory");
+    json_object_foreach((json_t *)text, key, value) {
+        const size_t length = strlen(key);
+        for (size_t i = 0; i < length || length == 0; i++)
+            if (length == 0 || length > MAX_KEY || key[i] < 32 || key[i] > 126 || key[0] == ' ' || key[length - 1] == ' ')
+                return err_set(job->e, "%s: field \"%.100s\" cannot name a PNG text chunk, which takes 1 to 79 ASCII characters",
+                               job->name, key);
+        png_text *t = &job->text[job->texts];
+        const char *string = json_string_value(value);
+        if (!string && !(string = job->made[job->texts] = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT)))
+            return err_set(job->e, "out of memory");
+        t->compression = PNG_ITXT_COMPRESSION_NONE;
+        t->key = (char *)key;
+        t->text = (char *)string;
+        t->itxt_length = strlen(string);
+        t->lang = t->lang_key = "";
+        job->texts++;
+    }
+    return 0;
+}
+
+static int write_png(Job *job, int width, int height, int channels, const uint8_t *pixels)
+{
+    if (!(job->png = png_create_write_struct(PNG_LIBPNG_VER_STRING, job, on_error, on_warning))
+        || !(job->info = png_create_info_struct(job->png)))
+        return err_set(job->e, "%s: out of memory", job->name);
+    if (setjmp(png_jmpbuf(job->png)))
+        return -1;
+    png_set_write_fn(job->png, job, on_write, on_flush);
+    png_set_user_limits(job->png, MAX_SIDE, MAX_SIDE);
+    png_set_compression_level(job->png, ZLIB_LEVEL);
+    png_set_filter(job->png, 0, PNG_FILTER_SUB | PNG_FILTER_UP | PNG_FILTER_PAETH);
+    png_set_IHDR(job->png, job->info, (png_uint_32)width, (png_uint_32)height, 8,
+                 channels == 1 ? PNG_COLOR_TYPE_GRAY : PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
+                 PNG_FILTER_TYPE_DEFAULT);
+    if (job->texts)
+        png_set_text(job->png, job->info, job->text, job->texts);
+    png_write_info(job->png, job->info);
+    for (int y = 0; y < height; y++)
+        png_write_row(job->png, pixels + (size_t)y * (size_t)width * (size_t)channels);
+    png_write_end(job->png, NULL);
+    return 0;
+}
+
+int image_write(const char *path, int width, int height, int channels, const uint8_t *pixels, const json_t *text, Err *e)
+{
+    const bool is_stdout = strcmp(path, "-") == 0;
+    Job job = {.name = is_stdout ? "standard output" : path, .fd = STDOUT_FILENO, .e = e};
+    if ((channels != 1 && channels != 3) || width < 1 || height < 1 || width > MAX_SIDE || height > MAX_SIDE)
+        return err_set(e, "%s: a picture of %d x %d x %d cannot be written, expected 1 or 3 channels and sides up to %d", job.name,
+                       width, height, channels, MAX_SIDE);
+    if (is_stdout && isatty(STDOUT_FILENO))
+        return err_set(e, "standard output is a terminal: a picture is not written to it");
+    Aside *aside = is_stdout ? NULL : aside_open(path, e);
+    if (!is_stdout && !aside)
+        return -1;
+    if (aside)
+        job.fd = aside_fd(aside);
+
+    const int failed = make_texts(&job, text) || write_png(&job, width, height, channels, pixels);
+    png_destroy_write_struct(&job.png, &job.info);
+    for (int i = 0; i < job.texts; i++)
+        free(job.made[i]);
+    free(job.made);
+    free(job.text);
+    if (failed)
+        aside_abandon(aside);
+    else if (aside)
+        return aside_commit(aside, false, e);
+    return failed ? -1 : 0;
+}
+
+/* ---- reading ---- */
+
+static void on_read(png_structp png, png_bytep data, png_size_t n)
+{
+    const Job *job = png_get_io_ptr(png);
+    while (n > 0) {
+        const ssize_t got = fd_read(job->fd, job->name, data, n, job->e);
+        if (got == 0)
+            err_set(job->e, "%s: the file ends in the middle of the picture: it was cut", job->name);
+        if (got <= 0)
+            png_longjmp(png, 1);
+        data += got;
+        n -= (size_t)got;
+    }
+}
+
+/* tEXt and zTXt are Latin-1, iTXt is UTF-8. */
+static json_t *chunk_text(const png_text *t)
+{
+    if (t->compression == PNG_ITXT_COMPRESSION_NONE || t->compression == PNG_ITXT_COMPRESSION_zTXt)
+        return json_stringn(t->text, t->itxt_length);
+    char *utf8 = malloc(2 * t->text_length + 1);
+    size_t n = 0;
+    for (size_t i = 0; utf8 && i < t->text_length; i++) {
+        const uint8_t c = (uint8_t)t->text[i];
+        if (c >= 0x80)
+            utf8[n++] = (char)(0xc0 | c >> 6);
+        utf8[n++] = (char)(c < 0x80 ? c : 0x80 | (c & 0x3f));
+    }
+    json_t *value = utf8 ? json_stringn(utf8, n) : NULL;
+    free(utf8);
+    return value;
+}
+
+static json_t *read_texts(Job *job)
+{
+    json_t *object = json_object();
+    png_textp text;
+    const int n = png_get_text(job->png, job->info, &text, NULL);
+    for (int i = 0; i < n; i++)
+        json_object_set_new(object, text[i].key, chunk_text(&text[i]));
+    return object;
+}
+
+static int read_png(Job *job, Image *image, json_t **text)
+{
+    if (!(job->png = png_create_read_struct(PNG_LIBPNG_VER_STRING, job, on_error, on_warning))
+        || !(job->info = png_create_info_struct(job->png)))
+        return err_set(job->e, "%s: out of memory", job->name);
+    if (setjmp(png_jmpbuf(job->png)))
+        return -1;
+    png_set_read_fn(job->png, job, on_read);
+    png_set_user_limits(job->png, MAX_SIDE, MAX_SIDE);
+    png_read_info(job->png, job->info);
+    png_set_expand(job->png);
+    png_set_scale_16(job->png);
+    png_set_strip_alpha(job->png);
+    png_set_interlace_handling(job->png);
+    png_read_update_info(job->png, job->info);
+    image->width = (int)png_get_image_width(job->png, job->info);
+    image->height = (int)png_get_image_height(job->png, job->info);
+    image->channels = png_get_channels(job->png, job->info);
+    const size_t row = png_get_rowbytes(job->png, job->info);
+    if ((image->channels != 1 && image->channels != 3) || row != (size_t)image->width * (size_t)image->channels)
+        return err_set(job->e, "%s: pixels of %d channels are not read", job->name, image->channels);
+    image->pixels = malloc(row * (size_t)image->height);
+    job->rows = malloc(sizeof *job->rows * (size_t)image->height);
+    if (!image->pixels || !job->rows)
+        return err_set(job->e, "%s: out of memory for a picture of %d x %d", job->name, image->width, image->height);
+    for (int y = 0; y < image->height; y++)
+        job->rows[y] = image->pixels + row * (size_t)y;
+    png_read_image(job->png, job->rows);
+    png_read_end(job->png, job->info);
+    if (text)
+        *text = read_texts(job);
+    return 0;
+}
+
+int image_read(Image *image, const char *path, json_t **text, Err *e)
+{
+    const bool is_stdin = strcmp(path, "-") == 0;
+    Job job = {.name = is_stdin ? "standard input" : path, .e = e};
+    *image = (Image){0};
+    if (text)
+        *text = NULL;
+    job.fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    if (job.fd < 0)
+        return err_set(e, "%s: %s", path, strerror(errno));
+    const int failed = read_png(&job, image, text);
+    png_destroy_read_struct(&job.png, &job.info, NULL);
+    free(job.rows);
+    if (!is_stdin)
+        close(job.fd);
+    if (failed)
+        image_free(image);
+    return failed ? -1 : 0;
+}
+
+void image_free(Image *image)
+{
+    free(image->pixels);
+    *image = (Image){0};
+}

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: MIT */
+/* source.c -- zstd frames, one after the other (RFC 8878), or plain msgpack, told by the first byte. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zstd.h>
+#include <zstd_errors.h>
+#include "formats/fdio.h"
+#include "formats/source.h"
+
+enum { READ_SIZE = 256 << 10, HEAD = 5 };   /* HEAD: a frame's magic number and its descriptor */
+
+struct Source {
+    int fd;
+    char *name;
+    bool plain;
+    bool in_frame;                          /* the decoder stands inside a frame */
+    bool holds_more;                        /* it filled the last buffer, and may have more without input */
+    ZSTD_DCtx *zstd;
+    uint8_t *data;                          /* what was read and not yet used: data[at..size) */
+    size_t at, size;
+    long long taken, total;
+};
+
+static bool is_zstd(const uint8_t *p)
+{
+    return p[0] == 0x28 && p[1] == 0xb5 && p[2] == 0x2f && p[3] == 0xfd;
+}
+
+static bool is_skippable(const uint8_t *p)
+{
+    return (p[0] & 0xf0) == 0x50 && p[1] == 0x2a && p[2] == 0x4d && p[3] == 0x18;
+}
+
+static bool is_map(uint8_t b)
+{
+    return (b & 0xf0) == 0x80 || b == 0xde || b == 0xdf;
+}
+
+/* Reads until `wanted` unused bytes are there or the file ends. Returns -1 on error. */
+static int want(Source *s, size_t wanted, Err *e)
+{
+    if (s->size - s->at >= wanted)
+        return 0;
+    memmove(s->data, s->data + s->at, s->size - s->at);
+    s->size -= s->at;
+    s->at = 0;
+    while (s->size < wanted) {
+        const ssize_t got = fd_read(s->fd, s->name, s->data + s->size, READ_SIZE - s->size, e);
+        if (got <= 0)
+            return (int)got;
+        s->size += (size_t)got;
+        s->taken += got;
+    }
+    return 0;
+}
+
+static int look(Source *s, Err *e)
+{
+    if (want(s, 4, e))
+        return -1;
+    const uint8_t *p = s->data;
+    if (s->size == 0)
+        return err_set(e, "%s: is empty, expected a tensor stream (did the program before it fail?)", s->name);
+    const char *what = s->size >= 2 && p[0] == 0x1f && p[1] == 0x8b ? "a gzip file"
+                     : s->size >= 4 && memcmp(p, "\x89PNG", 4) == 0 ? "a PNG picture"
+                     : s->size >= 2 && p[0] == 0x80 && p[1] <= 5 ? "a Python pickle, which is never read"
+                     : p[0] == '{' || p[0] == '[' ? "JSON text"
+                     : NULL;
+    if (what)
+        return err_set(e, "%s: is %s, expected a tensor stream", s->name, what);
+    s->plain = is_map(p[0]);
+    if (s->plain || (s->size >= 4 && (is_zstd(p) || is_skippable(p))))
+        return 0;
+    return err_set(e, "%s: is not a tensor stream: it begins with byte 0x%02x, neither a zstd frame nor a msgpack map", s->name,
+                   p[0]);
+}
+
+Source *source_open(const char *path, Err *e)
+{
+    const bool is_stdin = !path || strcmp(path, "-") == 0;
+    Source *s = calloc(1, sizeof *s);
+    if (!s || !(s->name = strdup(is_stdin ? "standard input" : path)) || !(s->data = malloc(READ_SIZE))
+        || !(s->zstd = ZSTD_createDCtx())) {
+        err_set(e, "out of memory");
+        source_close(s);
+        return NULL;
+    }
+    struct stat st;
+    s->fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    if (s->fd < 0 || fstat(s->fd, &st)) {
+        err_set(e, "%s: %s", s->name, strerror(errno));
+        source_close(s);
+        return NULL;
+    }
+    s->total = S_ISREG(st.st_mode) ? (long long)st.st_size : -1;
+    int failed = 0;
+    if (S_ISDIR(st.st_mode))
+        failed = err_set(e, "%s: is a folder, expected a tensor stream", s->name);
+    else if (isatty(s->fd))
+        failed = err_set(e, "%s: is a terminal, expected a tensor stream from a file or a pipe", s->name);
+    if (failed || look(s, e)) {
+        source_close(s);
+        return NULL;
+    }
+    return s;
+}
+
+void source_close(Source *s)
+{
+    if (!s)
+        return;
+    if (s->fd > STDIN_FILENO)
+        close(s->fd);
+    ZSTD_freeDCtx(s->zstd);
+    free(s->data);
+    free(s->name);
+    free(s);
+}
+
+static int bad_frame(size_t code, const char *where, Err *e)
+{
+    switch (ZSTD_getErrorCode(code)) {
+    case ZSTD_error_checksum_wrong:
+        return err_set(e, "%s: the checksum is wrong: the data was damaged", where);
+    case ZSTD_error_frameParameter_windowTooLarge:
+        return err_set(e, "%s: was compressed with a window over 128 MiB (zstd --long or --ultra); compress it anew", where);
+    case ZSTD_error_memory_allocation:
+        return err_set(e, "%s: out of memory for decompression", where);
+    default:
+        return err_set(e, "%s: the compressed data was damaged (%s)", where, ZSTD_getErrorName(code));
+    }
+}
+
+/* At a frame's first byte: what zstd would pass over in silence is looked at here. Returns 0 where the file ends. */
+static int begin_frame(Source *s, const char *where, Err *e)
+{
+    if (want(s, HEAD, e))
+        return -1;
+    const uint8_t *p = s->data + s->at;
+    const size_t have = s->size - s->at;
+    if (have == 0)
+        return 0;
+    if (is_map(p[0]))
+        return err_set(e, "%s: plain msgpack follows a compressed stream; join them with tstream cat", where);
+    if (have < 4 || (!is_zstd(p) && !is_skippable(p)))
+        return err_set(e, "%s: bytes that are no zstd frame follow a frame: the data was damaged, or is followed by something else",
+                       where);
+    if (is_zstd(p) && have >= HEAD && (p[4] & 0x10))
+        return err_set(e, "%s: the compressed data was damaged (a frame header has its unused bit set)", where);
+    s->in_frame = true;
+    return 1;
+}
+
+static ssize_t read_frames(Source *s, uint8_t *to, size_t room, const char *where, Err *e)
+{
+    ZSTD_outBuffer out = {to, room, 0};
+    while (out.pos == 0) {
+        if (!s->in_frame) {
+            const int more = begin_frame(s, where, e);
+            if (more <= 0)
+                return more;
+        }
+        if (s->at == s->size && !s->holds_more) {
+            if (want(s, 1, e))
+                return -1;
+            if (s->at == s->size)
+                return err_set(e, "%s: the stream was cut inside a compressed frame", where);
+        }
+        ZSTD_inBuffer in = {s->data, s->size, s->at};
+        const size_t left = ZSTD_decompressStream(s->zstd, &out, &in);
+        s->at = in.pos;
+        if (ZSTD_isError(left))
+            return bad_frame(left, where, e);
+        s->in_frame = left != 0;
+        s->holds_more = s->in_frame && out.pos == out.size;
+    }
+    return (ssize_t)out.pos;
+}
+
+ssize_t source_read(Source *s, uint8_t *to, size_t room, const char *where, Err *e)
+{
+    if (!s->plain)
+        return read_frames(s, to, room, where, e);
+    const size_t have = s->size - s->at;
+    if (have > 0) {
+        const size_t n = have < room ? have : room;
+        memcpy(to, s->data + s->at, n);
+        s->at += n;
+        return (ssize_t)n;
+    }
+    const ssize_t got = fd_read(s->fd, s->name, to, room, e);
+    s->taken += got > 0 ? got : 0;
+    return got;
+}
+
+const char *source_name(const Source *s)
+{
+    return s->name;
+}
+
+long long source_taken(const Source *s)
+{
+    return s->taken;
+}
+
+long long source_total(const Source *s)
+{
+    return s->total;
+}

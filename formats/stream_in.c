@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+/* stream_in.c -- reads a tensor stream record by record.
+ *
+ *     bytes --source--> raw --mp_scan--> one whole object --unpack--> Record
+ *
+ * raw grows only as bytes arrive. Objects are used where they lie in raw; a tensor is copied only to align it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "formats/mpscan.h"
+#include "formats/pack.h"
+#include "formats/source.h"
+
+enum { ROOM = 256 << 10 };              /* least free space that a read is given */
+
+struct StreamIn {
+    Source *source;
+    Bytes raw;                          /* data[at..size) is decompressed and unread */
+    size_t at;
+    Arena arena, header_arena;
+    uint8_t *header_bytes;              /* the header's own copy of its object: its tensors may lie in it */
+    Record header, record;
+    long number;                        /* of the last record */
+    long begun_after;                   /* number before the first record of this part of a joined stream */
+    bool ended;                         /* an end record came; a further header may follow */
+    bool failed;
+};
+
+static const char *where_next(const StreamIn *in, char *text, size_t n)
+{
+    if (in->header.fields)
+        snprintf(text, n, "%s: %s %ld", source_name(in->source), in->ended ? "after record" : "record",
+                 in->ended ? in->number : in->number + 1);
+    else
+        snprintf(text, n, "%s: header", source_name(in->source));
+    return text;
+}
+
+/* Reads more bytes behind raw. 1: some came, 0: the source ended, -1: error. */
+static int fill(StreamIn *in, const char *where, Err *e)
+{
+    if (in->at > 0 && in->raw.capacity - in->raw.size < ROOM) {
+        memmove(in->raw.data, in->raw.data + in->at, in->raw.size - in->at);
+        in->raw.size -= in->at;
+        in->at = 0;
+    }
+    if (in->raw.capacity - in->raw.size < ROOM && bytes_reserve(&in->raw, in->raw.size > ROOM ? in->raw.size : ROOM))
+        return err_set(e, "%s: out of memory for a record of over %zu bytes", where, in->raw.size);
+    const ssize_t got = source_read(in->source, in->raw.data + in->raw.size, in->raw.capacity - in->raw.size, where, e);
+    in->raw.size += got > 0 ? (size_t)got : 0;
+    return got > 0 ? 1 : (int)got;
+}
+
+/* Finds the next whole object at raw.data + at. 1: *length holds its length, 0: the source ended before it, -1: error. */
+static int find_object(StreamIn *in, size_t *length, const char *where, Err *e)
+{
+    MpScan scan = {0};
+    for (;;) {
+        const char *why = NULL;
+        const int found = mp_scan(&scan, in->raw.data + in->at, in->raw.size - in->at, &why);
+        *length = scan.at;
+        if (found < 0)
+            return err_set(e, "%s: %s", where, why);
+        if (found && scan.at > 0)
+            return 1;
+        const int more = fill(in, where, e);
+        if (more < 0)
+            return -1;
+        if (more == 0)
+            return in->raw.size == in->at ? 0 : err_set(e, "%s: the stream was cut in the middle of it", where);
+    }
+}
+
+static int check_header(const StreamIn *in, const Record *header, const char *where, Err *e)
+{
+    const char *kind = record_text(header, "stream", NULL);
+    const json_t *version = json_object_get(header->fields, "version");
+    if (!kind || !*kind)
+        return err_set(e, "%s: the header's \"stream\" is not the name of a kind", where);
+    if (!json_is_integer(version))
+        return err_set(e, "%s: the header has no version", where);
+    if (json_integer_value(version) != STREAM_VERSION)
+        return err_set(e, "%s: is version %lld of the format, this program reads version %d", where,
+                       (long long)json_integer_value(version), STREAM_VERSION);
+    const char *other = in->header.fields ? record_difference(&in->header, header) : NULL;
+    if (!other)
+        return 0;
+    char *first = json_dumps(json_object_get(in->header.fields, other), JSON_ENCODE_ANY | JSON_COMPACT);
+    char *now = json_dumps(json_object_get(header->fields, other), JSON_ENCODE_ANY | JSON_COMPACT);
+    err_set(e, "%s: a joined stream's header has another %s: %.200s, the first has %.200s", where, other,
+            now ? now : "none, or another tensor", first ? first : "none, or another tensor");
+    free(first);
+    free(now);
+    return -1;
+}
+
+/* The first object, kept in memory of its own for the stream's life. */
+static int read_header(StreamIn *in, Err *e)
+{
+    char where[4200];
+    size_t length = 0;
+    long long count;
+    const int found = find_object(in, &length, where_next(in, where, sizeof where), e);
+    if (found <= 0)
+        return found < 0 ? -1 : err_set(e, "%s: holds no bytes inside its frames", source_name(in->source));
+    if (!(in->header_bytes = malloc(length)))
+        return err_set(e, "%s: out of memory", where);
+    memcpy(in->header_bytes, in->raw.data + in->at, length);
+    in->at += length;
+    Record header;
+    const int kind = unpack_object(&header, &count, in->header_bytes, length, &in->header_arena, where, e);
+    if (kind >= 0 && kind != UNPACK_HEADER)
+        err_set(e, "%s: expected {\"stream\": kind, ...}, found another map: is this a tensor stream?", where);
+    if (kind != UNPACK_HEADER || check_header(in, &header, where, e)) {
+        if (kind >= 0)
+            record_clear(&header);
+        return -1;
+    }
+    in->header = header;
+    return 0;
+}
+
+int stream_open(StreamIn **out, const char *path, Err *e)
+{
+    *out = NULL;
+    StreamIn *in = calloc(1, sizeof *in);
+    if (!in)
+        return err_set(e, "out of memory");
+    if (!(in->source = source_open(path, e)) || read_header(in, e)) {
+        stream_close(in);
+        return -1;
+    }
+    *out = in;
+    return 0;
+}
+
+int stream_open_kind(StreamIn **in, const char *path, const char *kind, Err *e)
+{
+    if (stream_open(in, path, e))
+        return -1;
+    if (strcmp(stream_kind(*in), kind) == 0)
+        return 0;
+    err_set(e, "%s: is a stream of %s, expected %s", stream_name(*in), stream_kind(*in), kind);
+    stream_close(*in);
+    *in = NULL;
+    return -1;
+}
+
+void stream_close(StreamIn *in)
+{
+    if (!in)
+        return;
+    source_close(in->source);
+    record_clear(&in->record);
+    record_clear(&in->header);
+    free(in->header_bytes);
+    free(in->header_arena.data);
+    free(in->arena.data);
+    free(in->raw.data);
+    free(in);
+}
+
+const char *stream_name(const StreamIn *in)
+{
+    return source_name(in->source);
+}
+
+const char *stream_kind(const StreamIn *in)
+{
+    return record_text(&in->header, "stream", "");
+}
+
+const Record *stream_header(const StreamIn *in)
+{
+    return &in->header;
+}
+
+long long stream_bytes_in(const StreamIn *in)
+{
+    return source_taken(in->source);
+}
+
+long long stream_bytes_total(const StreamIn *in)
+{
+    return source_total(in->source);
+}
+
+/* What an object means where the stream stands. 1: a record, 0: read on, -1: error. */
+static int take_object(StreamIn *in, int kind, long long count, const char *where, Err *e)
+{
+    if (in->ended && kind != UNPACK_HEADER)
+        return err_set(e, "%s: the stream goes on after its end record, without a new header", where);
+    if (!in->ended && kind == UNPACK_HEADER)
+        return err_set(e, "%s: a new header came before the end record: the stream before it was cut", where);
+    if (kind == UNPACK_RECORD) {
+        in->record.number = ++in->number;
+        return 1;
+    }
+    if (kind == UNPACK_HEADER) {
+        in->ended = false;
+        in->begun_after = in->number;
+        return check_header(in, &in->record, where, e);
+    }
+    in->ended = true;
+    if (count == in->number - in->begun_after)
+        return 0;
+    return err_set(e, "%s: the end record counts %lld records, %ld came: some were lost", source_name(in->source), count,
+                   in->number - in->begun_after);
+}
+
+static int next(StreamIn *in, Err *e)
+{
+    for (;;) {
+        char where[4200];
+        size_t length = 0;
+        long long count = 0;
+        record_clear(&in->record);
+        const int found = find_object(in, &length, where_next(in, where, sizeof where), e);
+        if (found < 0)
+            return -1;
+        if (found == 0)
+            return in->ended ? 0 : err_set(e, "%s: stopped after record %ld without an end record: the stream was cut",
+                                           source_name(in->source), in->number);
+        const int kind = unpack_object(&in->record, &count, in->raw.data + in->at, length, &in->arena, where, e);
+        in->at += length;
+        if (kind < 0)
+            return -1;
+        const int taken = take_object(in, kind, count, where, e);
+        if (taken != 0)
+            return taken;
+    }
+}
+
+int stream_next(StreamIn *in, Record *rec, Err *e)
+{
+    memset(rec, 0, sizeof *rec);
+    if (in->failed)
+        return err_set(e, "%s: reading went on after an error", source_name(in->source));
+    const int got = next(in, e);
+    in->failed = got < 0;
+    if (got > 0)
+        *rec = in->record;
+    return got;
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/* stream_need.c -- a record's tensors as a program expects them, with the message for when they are not. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include "formats/stream.h"
+
+static void expected_text(char *text, size_t n, int type, int ndim, const int64_t *dim)
+{
+    int used = snprintf(text, n, "%s (", type < 0 ? "f32, f16 or bf16" : dtype_name((DType)type));
+    for (int i = 0; i < ndim && used < (int)n; i++)
+        used += dim[i] < 0 ? snprintf(text + used, n - (size_t)used, "%s*", i ? ", " : "")
+                           : snprintf(text + used, n - (size_t)used, "%s%lld", i ? ", " : "", (long long)dim[i]);
+    if (used < (int)n - 1)
+        strcpy(text + used, ")");
+}
+
+static void record_name(char *text, size_t n, const StreamIn *in, const Record *rec)
+{
+    if (rec->number > 0)
+        snprintf(text, n, "%s: record %ld", stream_name(in), rec->number);
+    else
+        snprintf(text, n, "%s: header", stream_name(in));
+}
+
+const StreamTensor *stream_need(const StreamIn *in, const Record *rec, const char *name, int type, int ndim,
+                                const int64_t *dim, Err *e)
+{
+    const StreamTensor *t = record_tensor(rec, name);
+    int fits = t && t->ndim == ndim && (type < 0 ? t->type == F32 || t->type == F16 || t->type == BF16 : (int)t->type == type);
+    for (int i = 0; i < ndim && fits; i++)
+        fits = dim[i] < 0 || t->dim[i] == dim[i];
+    if (fits)
+        return t;
+    char found[128], expected[256], where[1024];
+    expected_text(expected, sizeof expected, type, ndim, dim);
+    record_name(where, sizeof where, in, rec);
+    if (t)
+        err_set(e, "%s: %s is %s, expected %s", where, name, tensor_shape_text(t, found), expected);
+    else
+        err_set(e, "%s: tensor %s is missing, expected %s", where, name, expected);
+    return NULL;
+}
+
+int stream_floats(const StreamIn *in, const Record *rec, const StreamTensor *t, float *y, Err *e)
+{
+    const size_t n = tensor_count(t);
+    dtype_to_f32(y, t->data, t->type, n);
+    size_t bad = 0;
+    for (size_t i = 0; i < n; i++)
+        bad += !(fabsf(y[i]) < INFINITY);
+    if (bad == 0)
+        return 0;
+    size_t first = 0;
+    while (isfinite(y[first]))
+        first++;
+    char where[1024];
+    record_name(where, sizeof where, in, rec);
+    return err_set(e, "%s: %s has %g at value %zu (%zu of %zu are not finite)", where, t->name, (double)y[first], first, bad, n);
+}

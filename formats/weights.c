@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT */
+/* weights.c -- reads safetensors files by mapping them.
+ *
+ *     [n: u64 little-endian][n bytes of JSON][data]
+ *     {"name": {"dtype": "F16", "shape": [3, 4], "data_offsets": [begin, end]}, ..., "__metadata__": {"key": "text"}}
+ *
+ * The tensors must fill the data from its first byte to its last, without a hole and without lying over one another. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "formats/weights.h"
+
+enum { ALIGN = 64, MAX_DIMS = 8 };
+static const uint64_t MAX_HEADER = 100u << 20;
+
+typedef struct Span { uint64_t begin, end; const char *name; } Span;
+
+struct Weights {
+    char *path;
+    uint8_t *map;
+    size_t size;                /* of the file */
+    json_t *header;
+    Weight *weight;             /* those of a type that is known, in the order of the JSON */
+    size_t count;
+    const Weight **by_name;     /* the same, sorted */
+    void **copy;                /* of tensors that the file does not align */
+    size_t copies;
+};
+
+/* ---- the header ---- */
+
+static int parse_dtype(const char *name)
+{
+    static const struct { const char *name; DType type; } names[] = {
+        {"F32", F32}, {"F16", F16}, {"BF16", BF16}, {"F64", F64}, {"I8", I8}, {"U8", U8}, {"I16", I16}, {"I32", I32}, {"I64", I64},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i].name) == 0)
+            return (int)names[i].type;
+    return -1;
+}
+
+static int entry_span(const char *path, const char *name, const json_t *entry, uint64_t data_size, Span *span, Err *e)
+{
+    const json_t *offsets = json_object_get(entry, "data_offsets");
+    const json_t *begin = json_array_get(offsets, 0), *end = json_array_get(offsets, 1);
+    if (!json_is_string(json_object_get(entry, "dtype")) || !json_is_array(json_object_get(entry, "shape"))
+        || json_array_size(offsets) != 2 || !json_is_integer(begin) || !json_is_integer(end))
+        return err_set(e, "%s: tensor %s: needs dtype, shape and two data_offsets", path, name);
+    const long long b = json_integer_value(begin), n = json_integer_value(end);
+    if (b < 0 || n < b || (uint64_t)n > data_size)
+        return err_set(e, "%s: tensor %s: data_offsets are %lld to %lld, the file holds 0 to %llu", path, name, b, n,
+                       (unsigned long long)data_size);
+    *span = (Span){(uint64_t)b, (uint64_t)n, name};
+    return 0;
+}
+
+static int entry_shape(const char *path, const char *name, const json_t *entry, uint64_t bytes, Weight *w, Err *e)
+{
+    const json_t *shape = json_object_get(entry, "shape");
+    if (json_array_size(shape) > MAX_DIMS)
+        return err_set(e, "%s: tensor %s: has %zu dimensions, at most %d are read", path, name, json_array_size(shape), MAX_DIMS);
+    w->ndim = (int)json_array_size(shape);
+    uint64_t wanted = dtype_size(w->type);
+    for (int i = 0; i < w->ndim; i++) {
+        const json_t *d = json_array_get(shape, (size_t)i);
+        if (!json_is_integer(d) || json_integer_value(d) < 0)
+            return err_set(e, "%s: tensor %s: dimension %d is not a count", path, name, i);
+        w->dim[i] = json_integer_value(d);
+        if (__builtin_mul_overflow(wanted, (uint64_t)w->dim[i], &wanted))
+            return err_set(e, "%s: tensor %s: its shape overflows", path, name);
+    }
+    if (wanted != bytes)
+        return err_set(e, "%s: tensor %s: its shape takes %llu bytes, its data_offsets hold %llu", path, name,
+                       (unsigned long long)wanted, (unsigned long long)bytes);
+    return 0;
+}
+
+static int span_order(const void *x, const void *y)
+{
+    const Span *a = x, *b = y;
+    if (a->begin != b->begin)
+        return a->begin < b->begin ? -1 : 1;
+    return (a->end > b->end) - (a->end < b->end);
+}
+
+static int check_spans(const char *path, Span *span, size_t n, uint64_t data_size, Err *e)
+{
+    uint64_t at = 0;
+    qsort(span, n, sizeof *span, span_order);
+    for (size_t i = 0; i < n; i++) {
+        if (span[i].begin < at)
+            return err_set(e, "%s: tensors %s and %s lie over one another", path, span[i - 1].name, span[i].name);
+        if (span[i].begin > at)
+            return err_set(e, "%s: %llu bytes before tensor %s belong to no tensor", path,
+                           (unsigned long long)(span[i].begin - at), span[i].name);
+        at = span[i].end;
+    }
+    if (at != data_size)
+        return err_set(e, "%s: the tensors end at byte %llu of the data, the file goes on to %llu", path, (unsigned long long)at,
+                       (unsigned long long)data_size);
+    return 0;
+}
+
+static int name_order(const void *x, const void *y)
+{
+    const Weight *const *a = x, *const *b = y;
+    return strcmp((*a)->name, (*b)->name);
+}
+
+/* data of a tensor: in the map, or copied where its elements would not be aligned. NULL: out of memory */
+static const void *place(Weights *w, const uint8_t *data, size_t bytes, DType type)
+{
+    if (bytes == 0 || (uintptr_t)data % dtype_size(type) == 0)
+        return data;
+    void *copy = aligned_alloc(ALIGN, (bytes + ALIGN - 1) / ALIGN * ALIGN);
+    if (copy) {
+        memcpy(copy, data, bytes);
+        w->copy[w->copies++] = copy;
+    }
+    return copy;
+}
+
+static int read_entries(Weights *w, const uint8_t *data, uint64_t data_size, Span *span, Err *e)
+{
+    const char *name;
+    json_t *entry;
+    size_t spans = 0;
+    json_object_foreach(w->header, name, entry) {
+        if (strcmp(name, "__metadata__") == 0)
+            continue;
+        if (entry_span(w->path, name, entry, data_size, &span[spans], e))
+            return -1;
+        const Span *s = &span[spans++];
+        const int type = parse_dtype(json_string_value(json_object_get(entry, "dtype")));
+        if (type < 0)
+            continue;                           /* weights_need says so when such a one is asked for */
+        Weight *t = &w->weight[w->count];
+        t->name = name;
+        t->type = (DType)type;
+        if (entry_shape(w->path, name, entry, s->end - s->begin, t, e))
+            return -1;
+        if (!(t->data = place(w, data + s->begin, s->end - s->begin, t->type)))
+            return err_set(e, "%s: out of memory for an aligned copy of %s", w->path, name);
+        w->by_name[w->count] = t;
+        w->count++;
+    }
+    if (check_spans(w->path, span, spans, data_size, e))
+        return -1;
+    qsort(w->by_name, w->count, sizeof *w->by_name, name_order);
+    return 0;
+}
+
+static int read_header(Weights *w, Err *e)
+{
+    if (w->size < 8)
+        return err_set(e, "%s: is %zu bytes long, too short for a safetensors file", w->path, w->size);
+    uint64_t n = 0;
+    for (int i = 7; i >= 0; i--)
+        n = n << 8 | w->map[i];
+    if (n > MAX_HEADER)
+        return err_set(e, "%s: claims a header of %llu bytes, at most 100 MiB are read: is this a safetensors file?", w->path,
+                       (unsigned long long)n);
+    if (n > w->size - 8)
+        return err_set(e, "%s: the header should be %llu bytes long, the file ends after %zu: it was cut", w->path,
+                       (unsigned long long)n, w->size - 8);
+    json_error_t why;
+    if (!(w->header = json_loadb((const char *)w->map + 8, n, JSON_REJECT_DUPLICATES, &why)))
+        return err_set(e, "%s: header: line %d, column %d: %s", w->path, why.line, why.column, why.text);
+    if (!json_is_object(w->header))
+        return err_set(e, "%s: the header is not a JSON object", w->path);
+    const size_t entries = json_object_size(w->header);
+    Span *span = calloc(entries + 1, sizeof *span);
+    w->weight = calloc(entries + 1, sizeof *w->weight);
+    w->by_name = calloc(entries + 1, sizeof *w->by_name);
+    w->copy = calloc(entries + 1, sizeof *w->copy);
+    const int failed = !span || !w->weight || !w->by_name || !w->copy
+                     ? err_set(e, "%s: out of memory for %zu tensors", w->path, entries)
+                     : read_entries(w, w->map + 8 + n, w->size - 8 - n, span, e);
+    free(span);
+    return failed;
+}
+
+/* ---- the interface ---- */
+
+int weights_open(Weights **result, const char *path, Err *e)
+{
+    *result = NULL;
+    Weights *w = calloc(1, sizeof *w);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    int failed = 0;
+    if (!w || !(w->path = strdup(path)))
+        failed = err_set(e, "out of memory");
+    else if (fd < 0 || fstat(fd, &st))
+        failed = err_set(e, "%s: %s", path, strerror(errno));
+    else if (!S_ISREG(st.st_mode))
+        failed = err_set(e, "%s: is not a regular file, a safetensors file is mapped", path);
+    else if (st.st_size > 0) {
+        w->size = (size_t)st.st_size;
+        w->map = mmap(NULL, w->size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (w->map == MAP_FAILED) {
+            w->map = NULL;
+            failed = err_set(e, "%s: mapping: %s", path, strerror(errno));
+        }
+    }
+    if (fd >= 0)
+        close(fd);
+    if (failed || read_header(w, e)) {
+        weights_close(w);
+        return -1;
+    }
+    *result = w;
+    return 0;
+}
+
+void weights_close(Weights *w)
+{
+    if (!w)
+        return;
+    for (size_t i = 0; i < w->copies; i++)
+        free(w->copy[i]);
+    if (w->map)
+        munmap(w->map, w->size);
+    json_decref(w->header);
+    free(w->copy);
+    free(w->by_name);
+    free(w->weight);
+    free(w->path);
+    free(w);
+}
+
+const char *weights_path(const Weights *w)
+{
+    return w->path;
+}
+
+size_t weights_count(const Weights *w)
+{
+    return w->count;
+}
+
+const Weight *weights_at(const Weights *w, size_t i)
+{
+    return i < w->count ? &w->weight[i] : NULL;
+}
+
+const Weight *weights_find(const Weights *w, const char *name)
+{
+    const Weight key = {.name = name}, *wanted = &key;
+    const Weight **found = bsearch(&wanted, w->by_name, w->count, sizeof *w->by_name, name_order);
+    return found ? *found : NULL;
+}
+
+const json_t *weights_metadata(const Weights *w)
+{
+    return json_object_get(w->header, "__metadata__");
+}
+
+size_t weight_count(const Weight *t)
+{
+    size_t n = 1;
+    for (int i = 0; i < t->ndim; i++)
+        n *= (size_t)t->dim[i];
+    return n;
+}
+
+static void shape_text(char *text, size_t size, int ndim, const int64_t *dim)
+{
+    int used = snprintf(text, size, "(");
+    for (int i = 0; i < ndim && used < (int)size; i++)
+        used += dim[i] < 0 ? snprintf(text + used, size - (size_t)used, "%s*", i ? ", " : "")
+                           : snprintf(text + used, size - (size_t)used, "%s%lld", i ? ", " : "", (long long)dim[i]);
+    if (used < (int)size - 1)
+        strcpy(text + used, ")");
+}
+
+const Weight *weights_need(const Weights *w, const char *name, int ndim, const int64_t *dim, Err *e)
+{
+    const Weight *t = weights_find(w, name);
+    char expected[160], found[160];
+    shape_text(expected, sizeof expected, ndim, dim);
+    if (!t) {
+        const json_t *entry = json_object_get(w->header, name);
+        const char *type = json_string_value(json_object_get(entry, "dtype"));
+        if (type)
+            err_set(e, "%s: tensor %s is of type %s, expected F32, F16 or BF16 %s", w->path, name, type, expected);
+        else
+            err_set(e, "%s: tensor %s is missing, expected %s", w->path, name, expected);
+        return NULL;
+    }
+    int fits = t->ndim == ndim && (t->type == F32 || t->type == F16 || t->type == BF16);
+    for (int i = 0; i < ndim && fits; i++)
+        fits = dim[i] < 0 || t->dim[i] == dim[i];
+    if (fits)
+        return t;
+    shape_text(found, sizeof found, t->ndim, t->dim);
+    err_set(e, "%s: tensor %s is %s %s, expected f32, f16 or bf16 %s", w->path, name, dtype_name(t->type), found, expected);
+    return NULL;
+}
+
+float *weights_floats(const Weights *w, const char *name, int ndim, const int64_t *dim, Err *e)
+{
+    const Weight *t = weights_need(w, name, ndim, dim, e);
+    if (!t)
+        return NULL;
+    const size_t n = weight_count(t), bytes = (n * sizeof(float) + ALIGN - 1) / ALIGN * ALIGN;
+    float *y = aligned_alloc(ALIGN, bytes ? bytes : ALIGN);
+    if (y)
+        dtype_to_f32(y, t->data, t->type, n);
+    else
+        err_set(e, "%s: out of memory for tensor %s", w->path, name);
+    return y;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/* weights.h -- safetensors files: read by mapping, written aside and renamed.
+ *
+ * Format: u64 little-endian n, n bytes of JSON {name: {dtype, shape, data_offsets}, "__metadata__": {...}}, then the data.
+ * (github.com/huggingface/safetensors, README "Format"). Offsets, shapes and overlaps are checked before use. */
+#ifndef FORMATS_WEIGHTS_H
+#define FORMATS_WEIGHTS_H
+
+#include <jansson.h>
+#include <stdint.h>
+#include "formats/dtype.h"
+#include "formats/err.h"
+
+typedef struct Weight {
+    const char *name;
+    DType type;
+    int ndim;
+    int64_t dim[8];
+    const void *data;       /* into the mapping, or the caller's when writing */
+} Weight;
+
+typedef struct Weights Weights;
+
+int weights_open(Weights **w, const char *path, Err *e);        /* maps the file; *w is NULL on failure */
+void weights_close(Weights *w);
+const char *weights_path(const Weights *w);
+size_t weights_count(const Weights *w);
+const Weight *weights_at(const Weights *w, size_t i);           /* in the order of the file's JSON */
+const Weight *weights_find(const Weights *w, const char *name); /* NULL when missing */
+const json_t *weights_metadata(const Weights *w);               /* object of strings, or NULL */
+
+/* Tensor `name` with ndim dimensions as given (-1: any), of F32, F16 or BF16. NULL with an error that names the file,
+ * the tensor, what was found and what was expected. */
+const Weight *weights_need(const Weights *w, const char *name, int ndim, const int64_t *dim, Err *e);
+size_t weight_count(const Weight *t);
+/* weights_need, then a fresh f32 copy (64-byte aligned; the caller frees). NULL on error. */
+float *weights_floats(const Weights *w, const char *name, int ndim, const int64_t *dim, Err *e);
+
+/* Writes count tensors and metadata (object of strings, or NULL) to path, aside and renamed. */
+int weights_write(const char *path, const Weight *tensors, size_t count, const json_t *metadata, Err *e);
+
+#endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/* weights_write.c -- writes safetensors files: larger elements first, so that every tensor is aligned to its own, and a header
+ * padded with spaces, so that the data begins at a multiple of 64. */
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include "formats/aside.h"
+#include "formats/fdio.h"
+#include "formats/weights.h"
+
+enum { ALIGN = 64 };
+
+static const char *type_name(DType type)
+{
+    static const char *const names[DTYPE_COUNT] = {
+        [F32] = "F32", [F16] = "F16", [BF16] = "BF16", [F64] = "F64", [I8] = "I8", [U8] = "U8", [I16] = "I16", [I32] = "I32",
+        [I64] = "I64",
+    };
+    return names[type];
+}
+
+static size_t weight_bytes(const Weight *t)
+{
+    return weight_count(t) * dtype_size(t->type);
+}
+
+/* The tensors as they will lie: by element size, each size in the order given. NULL: out of memory */
+static const Weight **layout(const Weight *tensors, size_t count)
+{
+    const Weight **order = malloc((count + 1) * sizeof *order);
+    size_t placed = 0;
+    for (size_t size = 8; order && size > 0; size /= 2)
+        for (size_t i = 0; i < count; i++)
+            if (dtype_size(tensors[i].type) == size)
+                order[placed++] = &tensors[i];
+    return order;
+}
+
+static char *header_text(const Weight **order, size_t count, const json_t *metadata)
+{
+    json_t *header = json_object();
+    if (metadata)
+        json_object_set(header, "__metadata__", (json_t *)metadata);
+    size_t at = 0;
+    for (size_t i = 0; i < count; i++) {
+        json_t *shape = json_array();
+        for (int d = 0; d < order[i]->ndim; d++)
+            json_array_append_new(shape, json_integer(order[i]->dim[d]));
+        const size_t end = at + weight_bytes(order[i]);
+        json_object_set_new(header, order[i]->name,
+                            json_pack("{s:s, s:o, s:[I, I]}", "dtype", type_name(order[i]->type), "shape", shape,
+                                      "data_offsets", (json_int_t)at, (json_int_t)end));
+        at = end;
+    }
+    char *text = json_object_size(header) == count + (metadata ? 1 : 0) ? json_dumps(header, JSON_COMPACT) : NULL;
+    json_decref(header);
+    return text;
+}
+
+static int write_all(int fd, const char *path, const char *text, const Weight **order, size_t count, Err *e)
+{
+    const size_t length = strlen(text), padded = (8 + length + ALIGN - 1) / ALIGN * ALIGN - 8;
+    uint8_t size[8], spaces[ALIGN];
+    for (int i = 0; i < 8; i++)
+        size[i] = (uint8_t)((uint64_t)padded >> 8*i);
+    memset(spaces, ' ', sizeof spaces);
+    if (fd_write(fd, path, size, 8, e) || fd_write(fd, path, text, length, e) || fd_write(fd, path, spaces, padded - length, e))
+        return -1;
+    for (size_t i = 0; i < count; i++)
+        if (fd_write(fd, path, order[i]->data, weight_bytes(order[i]), e))
+            return -1;
+    return 0;
+}
+
+int weights_write(const char *path, const Weight *tensors, size_t count, const json_t *metadata, Err *e)
+{
+    const Weight **order = layout(tensors, count);
+    char *text = order ? header_text(order, count, metadata) : NULL;
+    Aside *out = text ? aside_open(path, e) : NULL;
+    if (!text)
+        err_set(e, "%s: the header cannot be made: a name comes twice or is not UTF-8, or memory ran out", path);
+    const int failed = !out || write_all(aside_fd(out), path, text, order, count, e);
+    free(text);
+    free(order);
+    if (failed) {
+        aside_abandon(out);
+        return -1;
+    }
+    return aside_commit(out, true, e);
+}

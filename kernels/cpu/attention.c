@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: MIT */
+/* attention.c -- softmax(q k^T scale) v without ever writing the scores.
+ *
+ *     for tiles of keys:  s = q k^T scale    m' = max(m, max s)    p = exp(s - m')
+ *                         l = l exp(m - m') + sum p    o = o exp(m - m') + p v         y = o/l
+ *
+ *   q, y (B,Sq,heads,d)   k, v (images,Sk,heads,d)   f32 or bf16, rows at any stride; m, l, o, s in f32
+ *   Milakov and Gimelshein 2018 (arXiv 1805.02867); Dao et al. 2022 (arXiv 2205.14135), algorithm 1.
+ *
+ * Both products are one small matrix product over 32-bit words: a word is one f32, or two bf16 that are neighbours in the
+ * summed dimension, as vdpbf16ps takes them. k is packed once a head as (words of d, keys), v as (words of keys, d), both padded
+ * to whole vectors with zeros; q is taken QUERIES rows at a time, keys KEYS at a time, so that scores stay in the
+ * first-level cache. A machine without AVX512-BF16 widens bf16 to f32 while packing.
+ *
+ * One thread takes one head of one image and a run of its queries. A query's sums run over its keys in order, whatever the
+ * run. Bound by arithmetic for wide heads, by exp for narrow ones: 4d flop a score against about 20 instructions for 16. */
+#include <immintrin.h>
+#include <math.h>
+#include <omp.h>
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/vec.h"
+
+enum { QUERIES = 32, KEYS = 128, MOST_WORDS = 256 };
+
+/* C (rows, vectors*LANES) = C * keep[row] + A (rows, words) B (words, vectors*LANES); keep NULL: C = A B. rows: a multiple of 8. */
+typedef void Product(float *C, int ldc, const uint32_t *A, int64_t lda, const uint32_t *B, int64_t ldb, int rows, int words,
+                     int vectors, const float *keep);
+
+typedef struct Attention {
+    void *y;
+    const void *q, *k, *v;
+    int64_t y_stride, q_stride, k_stride, v_stride, Sq, Sk;
+    const int32_t *kv_index;
+    int heads, d, d_words, d_padded;        /* d_words: of a row of q; d_padded: columns of packed v */
+    int64_t Sk_padded;
+    DType type, word_type;                  /* word_type BF16: words hold two values */
+    float scale;
+    bool causal;
+    bool in_words;                          /* rows of q and k are words as they lie in memory */
+    Product *product;
+} Attention;
+
+/* One thread's memory. */
+typedef struct Work {
+    int64_t image, head;                    /* whose keys and values are packed; -1: none */
+    uint32_t *K, *V, *Q, *P;                /* (d_words, Sk_padded)  (Sk_padded words, d_padded)  (QUERIES, d_words)  (QUERIES, KEYS) */
+    float *S, *O;                           /* (QUERIES, KEYS)  (QUERIES, d_padded) */
+    V sum[QUERIES];                         /* l, lane by lane */
+    float top[QUERIES], keep[QUERIES];      /* m, exp(m - m') */
+} Work;
+
+static int64_t round_up(int64_t n, int64_t to)
+{
+    return (n + to - 1)/to*to;
+}
+
+/* ---- the product ---- */
+
+ALWAYS_INLINE void product_block(float *C, int ldc, const float *A, int64_t lda, const float *B, int64_t ldb, int words, int rows,
+                                 int vectors, const float *keep)
+{
+    V sum[8][4];
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < vectors; j++)
+            sum[r][j] = keep ? v_load(C + r*ldc + j*LANES, LANES)*keep[r] : (V){0};
+    for (int w = 0; w < words; w++)
+        for (int r = 0; r < rows; r++)
+            for (int j = 0; j < vectors; j++)
+                sum[r][j] += A[r*lda + w]*v_load(B + w*ldb + j*LANES, LANES);
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < vectors; j++)
+            v_store(C + r*ldc + j*LANES, sum[r][j], LANES);
+}
+
+ALWAYS_INLINE void product_f32_body(float *C, int ldc, const uint32_t *A_words, int64_t lda, const uint32_t *B_words, int64_t ldb,
+                                    int rows, int words, int vectors, const float *keep)
+{
+    const float *A = (const float *)A_words, *B = (const float *)B_words;
+    for (int j = 0; j < vectors; j += 4) {
+        float *to = C + j*LANES;
+        const float *from = B + j*LANES;
+        if (vectors - j >= 4)
+            for (int r = 0; r < rows; r += 4)
+                product_block(to + r*ldc, ldc, A + r*lda, lda, from, ldb, words, 4, 4, keep ? keep + r : NULL);
+        else if (vectors - j == 3)
+            for (int r = 0; r < rows; r += 4)
+                product_block(to + r*ldc, ldc, A + r*lda, lda, from, ldb, words, 4, 3, keep ? keep + r : NULL);
+        else if (vectors - j == 2)
+            for (int r = 0; r < rows; r += 8)
+                product_block(to + r*ldc, ldc, A + r*lda, lda, from, ldb, words, 8, 2, keep ? keep + r : NULL);
+        else
+            for (int r = 0; r < rows; r += 8)
+                product_block(to + r*ldc, ldc, A + r*lda, lda, from, ldb, words, 8, 1, keep ? keep + r : NULL);
+    }
+}
+CPU_VARIANTS(product_f32, (float *C, int ldc, const uint32_t *A_words, int64_t lda, const uint32_t *B_words, int64_t ldb, int rows,
+                           int words, int vectors, const float *keep),
+             (C, ldc, A_words, lda, B_words, ldb, rows, words, vectors, keep))
+
+TARGET_AVX512_BF16 ALWAYS_INLINE void product_block_bf16(float *C, int ldc, const uint32_t *A, int64_t lda, const uint32_t *B,
+                                                         int64_t ldb, int words, int rows, int vectors, const float *keep)
+{
+    __m512 sum[8][4];
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < vectors; j++)
+            sum[r][j] = keep ? _mm512_mul_ps(_mm512_loadu_ps(C + r*ldc + j*LANES), _mm512_set1_ps(keep[r])) : _mm512_setzero_ps();
+    for (int w = 0; w < words; w++)
+        for (int r = 0; r < rows; r++)
+            for (int j = 0; j < vectors; j++)
+                sum[r][j] = _mm512_dpbf16_ps(sum[r][j], (__m512bh)_mm512_set1_epi32((int)A[r*lda + w]),
+                                             (__m512bh)_mm512_loadu_si512(B + w*ldb + j*LANES));
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < vectors; j++)
+            _mm512_storeu_ps(C + r*ldc + j*LANES, sum[r][j]);
+}
+
+TARGET_AVX512_BF16 static void product_bf16(float *C, int ldc, const uint32_t *A, int64_t lda, const uint32_t *B, int64_t ldb,
+                                            int rows, int words, int vectors, const float *keep)
+{
+    for (int j = 0; j < vectors; j += 4) {
+        float *to = C + j*LANES;
+        const uint32_t *from = B + j*LANES;
+        if (vectors - j >= 4)
+            for (int r = 0; r < rows; r += 4)
+                product_block_bf16(to + r*ldc, ldc, A + r*lda, lda, from, ldb, words, 4, 4, keep ? keep + r : NULL);
+        else if (vectors - j == 3)
+            for (int r = 0; r < rows; r += 8)
+                product_block_bf16(to + r*ldc, ldc, A + r*lda, lda, from, ldb, words, 8, 3, keep ? keep + r : NULL);
+        else if (vectors - j == 2)
+            for (int r = 0; r < rows; r += 8)
+                product_block_bf16(to + r*ldc, ldc, A + r*lda, lda, from, ldb, words, 8, 2, keep ? keep + r : NULL);
+        else
+            for (int r = 0; r < rows; r += 8)
+                product_block_bf16(to + r*ldc, ldc, A + r*lda, lda, from, ldb, words, 8, 1, keep ? keep + r : NULL);
+    }
+}
+
+/* ---- packing ---- */
+
+/* d values of one row as words, zeros to the end of the last word; widened where words are f32. */
+ALWAYS_INLINE void row_words(const Attention *a, uint32_t *words, const void *row)
+{
+    if (a->type == a->word_type) {
+        words[a->d_words - 1] = 0;
+        memcpy(words, row, (size_t)a->d*dtype_size(a->type));
+    } else {
+        for (int i = 0; i < a->d; i++)
+            words[i] = (uint32_t)((const uint16_t *)row)[i] << 16;
+    }
+}
+
+/* Rows of r become columns: 8 x 8 blocks change places, then 4 x 4, 2 x 2, 1 x 1 inside them. */
+ALWAYS_INLINE void transpose(VInt r[LANES])
+{
+    for (int s = LANES/2; s; s /= 2) {
+        VInt low, high;
+        for (int l = 0; l < LANES; l++) {
+            low[l] = l & s ? LANES + l - s : l;
+            high[l] = l & s ? LANES + l : l + s;
+        }
+        for (int i = 0; i < LANES; i++)
+            if (!(i & s)) {
+                const VInt a = r[i], b = r[i + s];
+                r[i] = __builtin_shuffle(a, b, low);
+                r[i + s] = __builtin_shuffle(a, b, high);
+            }
+    }
+}
+
+/* K[w, j] = word w of key j. Blocks of 16 words are turned in registers; the last one begins early enough to be whole. */
+ALWAYS_INLINE void pack_keys(const Attention *a, Work *work, const char *k)
+{
+    const size_t stride = (size_t)a->k_stride*dtype_size(a->type);
+    for (int64_t j = 0; j < a->Sk_padded; j += LANES) {
+        if (a->in_words && a->d_words >= LANES) {
+            for (int next = 0; next < a->d_words; next += LANES) {
+                const int w = next + LANES <= a->d_words ? next : a->d_words - LANES;
+                VInt block[LANES];
+                for (int l = 0; l < LANES; l++) {
+                    block[l] = (VInt){0};
+                    if (j + l < a->Sk)
+                        memcpy(&block[l], k + (size_t)(j + l)*stride + (size_t)w*sizeof(uint32_t), sizeof(VInt));
+                }
+                transpose(block);
+                for (int i = 0; i < LANES; i++)
+                    memcpy(work->K + (w + i)*a->Sk_padded + j, &block[i], sizeof(VInt));
+            }
+            continue;
+        }
+        for (int l = 0; l < LANES; l++) {
+            uint32_t row[MOST_WORDS] = {0};
+            if (j + l < a->Sk)
+                row_words(a, row, k + (size_t)(j + l)*stride);
+            for (int w = 0; w < a->d_words; w++)
+                work->K[w*a->Sk_padded + j + l] = row[w];
+        }
+    }
+}
+
+/* V[j, i] = value i of key j; or of keys 2j and 2j+1, in the lower and upper half of a word. */
+ALWAYS_INLINE void pack_values(const Attention *a, Work *work, const char *v)
+{
+    static const uint16_t zeros[MOST_WORDS];
+    const size_t stride = (size_t)a->v_stride*dtype_size(a->type);
+    const int per_word = a->word_type == BF16 ? 2 : 1;
+    for (int64_t j = 0; j < a->Sk_padded/per_word; j++) {
+        uint32_t *words = work->V + j*a->d_padded;
+        const uint16_t *even = 2*j < a->Sk ? (const uint16_t *)(v + (size_t)(2*j)*stride) : zeros;
+        const uint16_t *odd = 2*j + 1 < a->Sk ? (const uint16_t *)(v + (size_t)(2*j + 1)*stride) : zeros;
+        for (int i = 0; i < a->d; i += LANES) {
+            const int w = a->d - i < LANES ? a->d - i : LANES;
+            V value = {0};
+            if (per_word == 2)
+                value = (V)((VBits)v_load_as(even, BF16, i, w) >> 16 | (VBits)v_load_as(odd, BF16, i, w));
+            else if (j < a->Sk)
+                value = v_load_as(v + (size_t)j*stride, a->type, i, w);
+            v_store((float *)words + i, value, LANES);
+        }
+    }
+}
+
+/* ---- softmax of one row over one tile of keys: P = exp(S scale - m'), and what it does to m and l ---- */
+
+ALWAYS_INLINE void softmax_row(const Attention *a, Work *work, DType word_type, int r, int visible, int keys)
+{
+    float *s = work->S + r*KEYS;
+    const int whole = visible/LANES*LANES;
+    V top = v_splat(-INFINITY);
+    for (int j = 0; j < whole; j += LANES)
+        top = v_max(top, v_load(s + j, LANES));
+    if (whole < visible) {
+        const V all = v_load(s + whole, LANES);
+        V last;
+        EACH_LANE(l)
+            last[l] = l < visible - whole ? all[l] : -INFINITY;
+        v_store(s + whole, last, LANES);
+        top = v_max(top, last);
+    }
+    const float before = work->top[r], found = v_top(top)*a->scale, now = found > before ? found : before;
+    const float keep = now == before ? 1 : before == -INFINITY ? 0 : v_exp(v_splat(before - now))[0];
+    work->keep[r] = keep;
+    work->top[r] = now;
+
+    V sum = work->sum[r]*keep;
+    for (int j = 0; j < keys; j += LANES) {
+        const V p = j < visible ? v_exp_below(v_load(s + j, LANES)*a->scale - now) : (V){0};
+        sum += p;
+        v_store_as(work->P, word_type, r*KEYS + j, p, LANES);
+    }
+    work->sum[r] = sum;
+}
+
+ALWAYS_INLINE void attend_tile(const Attention *a, Work *work, const uint32_t *Q, int64_t q_words, int64_t first, int rows)
+{
+    const int per_word = a->word_type == BF16 ? 2 : 1, padded = (int)round_up(rows, 8);
+    const int64_t seen = a->causal && first + rows < a->Sk ? first + rows : a->Sk;
+    for (int r = 0; r < padded; r++) {
+        work->top[r] = -INFINITY;
+        work->sum[r] = (V){0};
+    }
+    for (int64_t j = 0; j < seen; j += KEYS) {
+        const int keys = a->Sk_padded - j < KEYS ? (int)(a->Sk_padded - j) : KEYS;
+        a->product(work->S, KEYS, Q, q_words, work->K + j, a->Sk_padded, padded, a->d_words, keys/LANES, NULL);
+        for (int r = 0; r < rows; r++) {
+            const int64_t last = (a->causal && first + r + 1 < a->Sk ? first + r + 1 : a->Sk) - j;
+            const int visible = last < 0 ? 0 : last < keys ? (int)last : keys;
+            if (a->word_type == BF16)
+                softmax_row(a, work, BF16, r, visible, keys);
+            else
+                softmax_row(a, work, F32, r, visible, keys);
+        }
+        a->product(work->O, a->d_padded, work->P, KEYS/per_word, work->V + j/per_word*a->d_padded, a->d_padded, padded,
+                   keys/per_word, a->d_padded/LANES, j ? work->keep : NULL);
+    }
+}
+
+/* Queries [from, to) of head h of image b. Keys and values stay packed for the next call, which often wants the same. */
+ALWAYS_INLINE void attend_body(const Attention *a, Work *work, int64_t b, int h, int64_t from, int64_t to)
+{
+    const size_t size = dtype_size(a->type);
+    const int64_t image = a->kv_index ? a->kv_index[b] : b;
+    if (work->image != image || work->head != h) {
+        pack_keys(a, work, (const char *)a->k + size*(size_t)(image*a->Sk*a->k_stride + (int64_t)h*a->d));
+        pack_values(a, work, (const char *)a->v + size*(size_t)(image*a->Sk*a->v_stride + (int64_t)h*a->d));
+        work->image = image;
+        work->head = h;
+    }
+    for (int64_t first = from; first < to; first += QUERIES) {
+        const int rows = to - first < QUERIES ? (int)(to - first) : QUERIES;
+        const char *q = (const char *)a->q + size*(size_t)((b*a->Sq + first)*a->q_stride + (int64_t)h*a->d);
+        if (a->in_words && rows%8 == 0) {
+            attend_tile(a, work, (const uint32_t *)q, a->q_stride*(int64_t)size/4, first, rows);
+        } else {
+            for (int r = 0; r < rows; r++)
+                row_words(a, work->Q + r*a->d_words, q + (size_t)r*(size_t)a->q_stride*size);
+            memset(work->Q + rows*a->d_words, 0, sizeof(uint32_t)*(size_t)((round_up(rows, 8) - rows)*a->d_words));
+            attend_tile(a, work, work->Q, a->d_words, first, rows);
+        }
+        for (int r = 0; r < rows; r++) {
+            const float over = 1/v_sum(work->sum[r]);
+            const int64_t at = (b*a->Sq + first + r)*a->y_stride + (int64_t)h*a->d;
+            for (int i = 0; i < a->d; i += LANES)
+                v_store_as(a->y, a->type, at + i, v_load(work->O + r*a->d_padded + i, LANES)*over,
+                           a->d - i < LANES ? a->d - i : LANES);
+        }
+    }
+}
+CPU_VARIANTS(attend, (const Attention *a, Work *work, int64_t b, int h, int64_t from, int64_t to), (a, work, b, h, from, to))
+
+void cpu_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride, const void *v,
+                   int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq, int64_t Sk,
+                   const int32_t *kv_index, float scale, bool causal)
+{
+    const bool pairs = type == BF16 && cpu_level >= CPU_AVX512_BF16;
+    const Attention a = {
+        .y = y, .q = q, .k = k, .v = v, .y_stride = y_stride, .q_stride = q_stride, .k_stride = k_stride, .v_stride = v_stride,
+        .Sq = Sq, .Sk = Sk, .kv_index = kv_index, .heads = heads, .d = head_dim, .d_words = pairs ? (head_dim + 1)/2 : head_dim,
+        .d_padded = (int)round_up(head_dim, LANES), .Sk_padded = round_up(Sk, LANES), .type = type,
+        .word_type = pairs ? BF16 : F32, .scale = scale, .causal = causal,
+        .in_words = type == F32 || (pairs && (head_dim | q_stride | k_stride)%2 == 0
+                                    && ((uintptr_t)q | (uintptr_t)k)%sizeof(uint32_t) == 0),
+        .product = pairs ? product_bf16 : product_f32,
+    };
+    const int threads = omp_get_max_threads();
+    int64_t runs = 1;           /* a head's queries are cut only when there are fewer heads than threads can share evenly */
+    while (B*heads*runs < 4*threads && Sq/runs >= 8*QUERIES)
+        runs *= 2;
+    const int64_t run = round_up((Sq + runs - 1)/runs, QUERIES);
+
+    const size_t K = (size_t)(a.d_words*a.Sk_padded), V_ = (size_t)(a.Sk_padded*a.d_padded);
+    const size_t Q = (size_t)round_up(QUERIES*a.d_words, LANES), P = QUERIES*KEYS, O = (size_t)(QUERIES*a.d_padded);
+    const size_t each = (size_t)round_up((int64_t)(sizeof(Work) + sizeof(float)*(K + V_ + Q + 2*P + O)), 64);
+    char *scratch = cpu_scratch(each*(size_t)threads);
+
+#pragma omp parallel if (B*heads*Sq*Sk*head_dim >= 4*CPU_PARALLEL)
+    {
+        Work *work = (Work *)(scratch + each*(size_t)omp_get_thread_num());
+        work->image = work->head = -1;
+        work->K = (uint32_t *)(work + 1);
+        work->V = work->K + K;
+        work->Q = work->V + V_;
+        work->P = work->Q + Q;
+        work->S = (float *)(work->P + P);
+        work->O = work->S + P;
+#pragma omp for collapse(3)
+        for (int h = 0; h < heads; h++)
+            for (int64_t b = 0; b < B; b++)
+                for (int64_t i = 0; i < runs; i++)
+                    attend(&a, work, b, h, i*run < Sq ? i*run : Sq, (i + 1)*run < Sq ? (i + 1)*run : Sq);
+    }
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/* elementwise.c -- ops that take a value to a value: activations, gated GELU, conversion, sums, the sampler's step.
+ *
+ *     activate  y = act(x)      geglu  y[n,d] = h[n,d] * gelu(h[n,D+d])      add  y += x      subtract  y = a - b
+ *     ddim      x' = sqrt_a_prev x0 + sqrt_1m_a_prev eps,  x0 = (x - sqrt_1m_a eps)/sqrt_a      (arXiv 2010.02502, eq. 12)
+ *
+ * Bound by memory, once exp and erf are in vectors. Work is cut at multiples of BLOCK values, so that a value's
+ * instructions do not depend on the number of threads. */
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/vec.h"
+
+enum { BLOCK = 4096 };
+
+ALWAYS_INLINE int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+ALWAYS_INLINE void activate_as(void *y, DType y_type, const float *x, int64_t i, int64_t end, Activation act)
+{
+    for (; i + LANES <= end; i += LANES)
+        v_store_as(y, y_type, i, v_activate(v_load(x + i, LANES), act), LANES);
+    if (i < end)
+        v_store_as(y, y_type, i, v_activate(v_load(x + i, (int)(end - i)), act), (int)(end - i));
+}
+
+ALWAYS_INLINE void activate_range_body(void *y, DType y_type, const float *x, int64_t i, int64_t end, Activation act)
+{
+    if (act == ACT_SILU && y_type == F32)
+        activate_as(y, F32, x, i, end, ACT_SILU);
+    else if (act == ACT_SILU)
+        activate_as(y, BF16, x, i, end, ACT_SILU);
+    else
+        activate_as(y, y_type, x, i, end, act);
+}
+CPU_VARIANTS(activate_range, (void *y, DType y_type, const float *x, int64_t i, int64_t end, Activation act),
+             (y, y_type, x, i, end, act))
+
+void cpu_activate(void *y, DType y_type, const float *x, int64_t n, Activation act)
+{
+#pragma omp parallel for if (n >= CPU_PARALLEL)
+    for (int64_t i = 0; i < n; i += BLOCK)
+        activate_range(y, y_type, x, i, least(i + BLOCK, n), act);
+}
+
+ALWAYS_INLINE void geglu_as(void *y, const void *h, DType type, int64_t n, int64_t end, int D)
+{
+    for (; n < end; n++)
+        for (int d = 0; d < D; d += LANES) {
+            const int w = D - d < LANES ? D - d : LANES;
+            const V value = v_load_as(h, type, 2*n*D + d, w), gate = v_load_as(h, type, (2*n + 1)*D + d, w);
+            v_store_as(y, type, n*D + d, value*v_gelu(gate), w);
+        }
+}
+
+ALWAYS_INLINE void geglu_rows_body(void *y, const void *h, DType type, int64_t n, int64_t end, int D)
+{
+    if (type == F32)
+        geglu_as(y, h, F32, n, end, D);
+    else
+        geglu_as(y, h, BF16, n, end, D);
+}
+CPU_VARIANTS(geglu_rows, (void *y, const void *h, DType type, int64_t n, int64_t end, int D), (y, h, type, n, end, D))
+
+void cpu_geglu(void *y, const void *h, DType type, int64_t N, int D)
+{
+    const int64_t rows = D < BLOCK ? BLOCK/D : 1;
+#pragma omp parallel for if (N*D >= CPU_PARALLEL/4)
+    for (int64_t n = 0; n < N; n += rows)
+        geglu_rows(y, h, type, n, least(n + rows, N), D);
+}
+
+ALWAYS_INLINE void convert_range_body(void *y, DType y_type, const void *x, DType x_type, int64_t i, int64_t end)
+{
+    for (; i < end; i += LANES) {
+        const int w = end - i < LANES ? (int)(end - i) : LANES;
+        v_store_as(y, y_type, i, v_load_as(x, x_type, i, w), w);
+    }
+}
+CPU_VARIANTS(convert_range, (void *y, DType y_type, const void *x, DType x_type, int64_t i, int64_t end),
+             (y, y_type, x, x_type, i, end))
+
+/* F32 and BF16 go by vectors; what else there is (half precision from a file) is rare and goes through formats/dtype.h. */
+static void convert_block(void *y, DType y_type, const void *x, DType x_type, int64_t i, int64_t end)
+{
+    if ((x_type == F32 || x_type == BF16) && (y_type == F32 || y_type == BF16)) {
+        convert_range(y, y_type, x, x_type, i, end);
+        return;
+    }
+    float values[BLOCK];
+    dtype_to_f32(values, (const char *)x + (size_t)i*dtype_size(x_type), x_type, (size_t)(end - i));
+    dtype_from_f32((char *)y + (size_t)i*dtype_size(y_type), y_type, values, (size_t)(end - i));
+}
+
+void cpu_convert(void *y, DType y_type, const void *x, DType x_type, int64_t n)
+{
+#pragma omp parallel for if (n >= CPU_PARALLEL)
+    for (int64_t i = 0; i < n; i += BLOCK)
+        convert_block(y, y_type, x, x_type, i, least(i + BLOCK, n));
+}
+
+/* y = a + sign b, sign 1 or -1: exact either way, since sign b is. */
+ALWAYS_INLINE void sum_range_body(float *y, const float *a, const float *b, float sign, int64_t i, int64_t end)
+{
+    for (; i < end; i += LANES) {
+        const int w = end - i < LANES ? (int)(end - i) : LANES;
+        v_store(y + i, v_load(a + i, w) + sign*v_load(b + i, w), w);
+    }
+}
+CPU_VARIANTS(sum_range, (float *y, const float *a, const float *b, float sign, int64_t i, int64_t end), (y, a, b, sign, i, end))
+
+void cpu_add(float *y, const float *x, int64_t n)
+{
+#pragma omp parallel for if (n >= CPU_PARALLEL)
+    for (int64_t i = 0; i < n; i += BLOCK)
+        sum_range(y, y, x, 1, i, least(i + BLOCK, n));
+}
+
+void cpu_subtract(float *y, const float *a, const float *b, int64_t n)
+{
+#pragma omp parallel for if (n >= CPU_PARALLEL)
+    for (int64_t i = 0; i < n; i += BLOCK)
+        sum_range(y, a, b, -1, i, least(i + BLOCK, n));
+}
+
+/* Each product is rounded before it is added, as the reference does it on tensors: no fused multiply-add. */
+__attribute__((optimize("fp-contract=off")))
+void cpu_ddim_step(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
+                   float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const float out = uncond ? uncond[i] + guidance*(cond[i] - uncond[i]) : cond[i];
+        float x0, eps;
+        if (v_prediction) {
+            x0 = sqrt_a*x[i] - sqrt_1m_a*out;
+            eps = sqrt_a*out + sqrt_1m_a*x[i];
+        } else {
+            x0 = (x[i] - sqrt_1m_a*out)/sqrt_a;
+            eps = out;
+        }
+        x[i] = sqrt_a_prev*x0 + sqrt_1m_a_prev*eps;
+    }
+}

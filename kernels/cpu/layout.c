@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* layout.c -- ops that move rows: concatenation of channels, nearest upsampling, token embedding. Bound by memory. */
+#include <string.h>
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/vec.h"
+
+/* y (N, Ca+Cb): row n is a's row, then b's. */
+void cpu_concat(float *y, const float *a, int Ca, const float *b, int Cb, int64_t N)
+{
+    const size_t a_bytes = (size_t)Ca*sizeof *a, b_bytes = (size_t)Cb*sizeof *b;
+#pragma omp parallel for if (N*(Ca + Cb) >= CPU_PARALLEL)
+    for (int64_t n = 0; n < N; n++) {
+        float *row = y + n*(Ca + Cb);
+        memcpy(row, a + n*Ca, a_bytes);
+        memcpy(row + Ca, b + n*Cb, b_bytes);
+    }
+}
+
+ALWAYS_INLINE void convert_row_body(void *y, DType y_type, int64_t i, const float *x, int C)
+{
+    for (int c = 0; c < C; c += LANES) {
+        const int w = C - c < LANES ? C - c : LANES;
+        v_store_as(y, y_type, i + c, v_load(x + c, w), w);
+    }
+}
+CPU_VARIANTS(convert_row, (void *y, DType y_type, int64_t i, const float *x, int C), (y, y_type, i, x, C))
+
+/* y[b,h,w,:] = x[b, floor(h H/Ho), floor(w W/Wo), :], as torch's interpolate(mode="nearest") takes it for whole multiples. */
+void cpu_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho, int64_t Wo)
+{
+#pragma omp parallel for collapse(2) if (B*Ho*Wo*C >= CPU_PARALLEL)
+    for (int64_t b = 0; b < B; b++)
+        for (int64_t h = 0; h < Ho; h++)
+            for (int64_t w = 0; w < Wo; w++)
+                convert_row(y, y_type, ((b*Ho + h)*Wo + w)*C, x + ((b*H + h*H/Ho)*W + w*W/Wo)*C, C);
+}
+
+/* y[n,:] = table[ids[n],:] + position[n mod S,:] */
+void cpu_embed(float *y, const float *table, const float *position, const int32_t *ids, int64_t N, int64_t S, int D)
+{
+#pragma omp parallel for if (N*D >= CPU_PARALLEL)
+    for (int64_t n = 0; n < N; n++) {
+        const float *row = table + (int64_t)ids[n]*D, *at = position ? position + n%S*D : NULL;
+        for (int d = 0; d < D; d++)
+            y[n*D + d] = at ? row[d] + at[d] : row[d];
+    }
+}

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+/* norm.c -- group norm with SiLU, and layer norm.
+ *
+ *     group   y[b,i,c] = act((x[b,i,c] - mean[b,g]) * rstd[b,g] * gamma[c] + beta[c]),  g = c/(C/groups)
+ *     layer   y[n,d]   = (x[n,d] - mean[n]) * rstd[n] * gamma[d] + beta[d],      rstd = 1/sqrt(variance + eps)
+ *
+ *   x (B,HW,C) f32, shift (B,C) added to it first; y f32 or bf16      x (N,D) f32
+ *   Wu and He 2018 (arXiv 1803.08494); Ba et al. 2016 (arXiv 1607.06450). Variances are biased.
+ *
+ * Group norm goes over x twice. First, blocks of rows small enough for the first-level cache: each channel's mean in the
+ * block, then its squared deviations from that mean, so that nothing is lost to cancellation; blocks and channels are joined in
+ * double (Chan et al. 1979: M2 = sum M2_i + n_i (mean_i - mean)^2). Then y, from one scale and one offset a channel. The blocks
+ * depend on C only and are joined in their order, so any number of threads gives the same bytes. Bound by memory, or by
+ * the second-level cache where an image fits it. */
+#include <math.h>
+#include <omp.h>
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/vec.h"
+
+enum { BLOCK_VALUES = 8192, AT_ONCE = 4 };      /* 32 KB a block; vectors of channels summed side by side */
+
+typedef struct GroupNorm {
+    void *y;
+    DType y_type;
+    const float *x, *shift, *gamma, *beta;
+    int64_t HW, blocks, rows;       /* rows: of a block */
+    int C, groups;
+    float eps;
+    Activation act;
+    float *parts;                   /* (B, blocks, 2, C): mean and M2 of each channel in each block */
+    float *affine;                  /* (B, 2, C): scale and offset that make y of x */
+} GroupNorm;
+
+/* Channels [c, c + vectors*LANES) of one block of `rows` rows; the last vector may be short (last lanes). */
+ALWAYS_INLINE void channel_moments(const GroupNorm *g, const float *x, int64_t rows, float *mean, float *M2, int vectors, int last)
+{
+    V sum[AT_ONCE], square[AT_ONCE], center[AT_ONCE];
+    for (int j = 0; j < vectors; j++)
+        sum[j] = square[j] = (V){0};
+    for (int64_t i = 0; i < rows; i++)
+        for (int j = 0; j < vectors; j++)
+            sum[j] += v_load(x + i*g->C + j*LANES, j == vectors - 1 ? last : LANES);
+    for (int j = 0; j < vectors; j++)
+        center[j] = sum[j]/(float)rows;
+    for (int64_t i = 0; i < rows; i++)
+        for (int j = 0; j < vectors; j++) {
+            const V d = v_load(x + i*g->C + j*LANES, j == vectors - 1 ? last : LANES) - center[j];
+            square[j] += d*d;
+        }
+    for (int j = 0; j < vectors; j++) {
+        v_store(mean + j*LANES, center[j], j == vectors - 1 ? last : LANES);
+        v_store(M2 + j*LANES, square[j], j == vectors - 1 ? last : LANES);
+    }
+}
+
+/* The shift moves a mean and no deviation, so it is left to group_affine. */
+ALWAYS_INLINE void block_moments_body(const GroupNorm *g, int64_t b, int64_t block)
+{
+    const int64_t first = block*g->rows, rows = g->HW - first < g->rows ? g->HW - first : g->rows;
+    const float *x = g->x + (b*g->HW + first)*g->C;
+    float *mean = g->parts + (b*g->blocks + block)*2*g->C, *M2 = mean + g->C;
+    int c = 0;
+    for (; c + AT_ONCE*LANES <= g->C; c += AT_ONCE*LANES)
+        channel_moments(g, x + c, rows, mean + c, M2 + c, AT_ONCE, LANES);
+    for (; c + LANES <= g->C; c += LANES)
+        channel_moments(g, x + c, rows, mean + c, M2 + c, 1, LANES);
+    if (c < g->C)
+        channel_moments(g, x + c, rows, mean + c, M2 + c, 1, g->C - c);
+}
+CPU_VARIANTS(block_moments, (const GroupNorm *g, int64_t b, int64_t block), (g, b, block))
+
+/* Joins the blocks' moments of image b into each channel's scale and offset. */
+static void group_affine(const GroupNorm *g, int64_t b)
+{
+    const int width = g->C/g->groups;
+    const float *parts = g->parts + b*g->blocks*2*g->C, *shift = g->shift ? g->shift + b*g->C : NULL;
+    float *scale = g->affine + b*2*g->C, *offset = scale + g->C;
+    for (int first = 0; first < g->C; first += width) {
+        double sum = 0, M2 = 0;
+        for (int64_t k = 0; k < g->blocks; k++) {
+            const double rows = (double)(k < g->blocks - 1 ? g->rows : g->HW - k*g->rows);
+            for (int c = first; c < first + width; c++)
+                sum += rows*((double)parts[2*k*g->C + c] + (shift ? shift[c] : 0));
+        }
+        const double mean = sum/((double)g->HW*width);
+        for (int64_t k = 0; k < g->blocks; k++) {
+            const double rows = (double)(k < g->blocks - 1 ? g->rows : g->HW - k*g->rows);
+            for (int c = first; c < first + width; c++) {
+                const double d = (double)parts[2*k*g->C + c] + (shift ? shift[c] : 0) - mean;
+                M2 += (double)parts[(2*k + 1)*g->C + c] + rows*d*d;
+            }
+        }
+        const double rstd = 1/sqrt(M2/((double)g->HW*width) + (double)g->eps);
+        for (int c = first; c < first + width; c++) {
+            scale[c] = (float)(rstd*g->gamma[c]);
+            offset[c] = (float)(g->beta[c] + ((shift ? shift[c] : 0) - mean)*rstd*g->gamma[c]);
+        }
+    }
+}
+
+ALWAYS_INLINE void normalize_as(const GroupNorm *g, int64_t b, int64_t block, DType y_type, Activation act)
+{
+    const int64_t first = b*g->HW + block*g->rows, last = (block + 1)*g->rows < g->HW ? first + g->rows : (b + 1)*g->HW;
+    const float *scale = g->affine + b*2*g->C, *offset = scale + g->C;
+    const int whole = g->C/LANES*LANES;
+    for (int64_t i = first; i < last; i++) {
+        for (int c = 0; c < whole; c += LANES) {
+            const V v = v_load(g->x + i*g->C + c, LANES)*v_load(scale + c, LANES) + v_load(offset + c, LANES);
+            v_store_as(g->y, y_type, i*g->C + c, v_activate(v, act), LANES);
+        }
+        if (whole < g->C) {
+            const int w = g->C - whole;
+            const V v = v_load(g->x + i*g->C + whole, w)*v_load(scale + whole, w) + v_load(offset + whole, w);
+            v_store_as(g->y, y_type, i*g->C + whole, v_activate(v, act), w);
+        }
+    }
+}
+
+ALWAYS_INLINE void normalize_body(const GroupNorm *g, int64_t b, int64_t block)
+{
+    if (g->act == ACT_SILU && g->y_type == BF16)
+        normalize_as(g, b, block, BF16, ACT_SILU);
+    else if (g->act == ACT_SILU)
+        normalize_as(g, b, block, F32, ACT_SILU);
+    else
+        normalize_as(g, b, block, g->y_type, ACT_NONE);
+}
+CPU_VARIANTS(normalize, (const GroupNorm *g, int64_t b, int64_t block), (g, b, block))
+
+void cpu_group_norm(void *y, DType y_type, const float *x, const float *shift, const float *gamma, const float *beta, int64_t B,
+                    int64_t HW, int C, int groups, float eps, Activation act)
+{
+    GroupNorm g = {y, y_type, x, shift, gamma, beta, HW, 0, 0, C, groups, eps, act, NULL, NULL};
+    g.rows = C < BLOCK_VALUES/8 ? BLOCK_VALUES/C : 8;
+    g.blocks = (HW + g.rows - 1)/g.rows;
+    g.affine = cpu_scratch((size_t)B*2*(size_t)C*(size_t)(g.blocks + 1)*sizeof(float));
+    g.parts = g.affine + B*2*C;
+
+    if (B >= omp_get_max_threads() || g.blocks == 1) {      /* an image a thread: it stays in that core's cache */
+#pragma omp parallel for schedule(static) if (B*HW*C >= CPU_PARALLEL)
+        for (int64_t b = 0; b < B; b++) {
+            for (int64_t k = 0; k < g.blocks; k++)
+                block_moments(&g, b, k);
+            group_affine(&g, b);
+            for (int64_t k = 0; k < g.blocks; k++)
+                normalize(&g, b, k);
+        }
+        return;
+    }
+#pragma omp parallel if (B*HW*C >= CPU_PARALLEL)
+    {
+#pragma omp for schedule(static)
+        for (int64_t k = 0; k < B*g.blocks; k++)
+            block_moments(&g, k/g.blocks, k%g.blocks);
+#pragma omp for schedule(static)
+        for (int64_t b = 0; b < B; b++)
+            group_affine(&g, b);
+#pragma omp for schedule(static)
+        for (int64_t k = 0; k < B*g.blocks; k++)
+            normalize(&g, k/g.blocks, k%g.blocks);
+    }
+}
+
+ALWAYS_INLINE void layer_norm_as(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t n,
+                                 int64_t end, int D, float eps)
+{
+    const int whole = D/LANES*LANES, rest = D - whole;
+    for (; n < end; n++) {
+        const float *row = x + n*D;
+        V sum = {0}, square = {0};
+        for (int d = 0; d < whole; d += LANES)
+            sum += v_load(row + d, LANES);
+        if (rest)
+            sum += v_load(row + whole, rest);
+        const float mean = v_sum(sum)/(float)D;
+
+        for (int d = 0; d < whole; d += LANES) {
+            const V v = v_load(row + d, LANES) - mean;
+            square += v*v;
+        }
+        for (int d = whole; d < D; d++)
+            square[d - whole] += (row[d] - mean)*(row[d] - mean);
+        const float rstd = 1/sqrtf(v_sum(square)/(float)D + eps);
+
+        for (int d = 0; d < whole; d += LANES)
+            v_store_as(y, y_type, n*D + d,
+                       (v_load(row + d, LANES) - mean)*rstd*v_load(gamma + d, LANES) + v_load(beta + d, LANES), LANES);
+        if (rest)
+            v_store_as(y, y_type, n*D + whole,
+                       (v_load(row + whole, rest) - mean)*rstd*v_load(gamma + whole, rest) + v_load(beta + whole, rest), rest);
+    }
+}
+
+ALWAYS_INLINE void layer_norm_rows_body(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t n,
+                                        int64_t end, int D, float eps)
+{
+    if (y_type == F32)
+        layer_norm_as(y, F32, x, gamma, beta, n, end, D, eps);
+    else
+        layer_norm_as(y, BF16, x, gamma, beta, n, end, D, eps);
+}
+CPU_VARIANTS(layer_norm_rows, (void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t n,
+                               int64_t end, int D, float eps), (y, y_type, x, gamma, beta, n, end, D, eps))
+
+void cpu_layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D, float eps)
+{
+    const int64_t rows = D < BLOCK_VALUES ? BLOCK_VALUES/D : 1;
+#pragma omp parallel for schedule(static) if (N*D >= CPU_PARALLEL)
+    for (int64_t n = 0; n < N; n += rows)
+        layer_norm_rows(y, y_type, x, gamma, beta, n, n + rows < N ? n + rows : N, D, eps);
+}

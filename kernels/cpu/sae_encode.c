@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: MIT */
+/* sae_encode.c -- encoding: h = (x - b_dec) W_enc^T + b_enc and its K largest, block by block of rows.
+ *
+ *   x (N,D)   W_enc (F,D)   h (rows of a block, F) never leaves the caches of its thread   a, i (N,K)
+ *
+ * The product is written here and not given to a library for three reasons: each h[n,f] is one chain of fused multiply-adds over d, the
+ * same whatever N, F or threads; the choice of the K largest follows while h is warm; and packing W_enc again after each training step
+ * costs one copy of it. A tile of 14 rows x 32 features keeps 28 of the 32 AVX-512 registers as sums: each d takes 2 loads of
+ * weights and 14 of rows for 28 FMAs, so it is bound by the FMAs (230 of 256 GFLOP/s on a core of Zen 5).
+ *
+ * Packed:  W in panels [F/32][words][32], x in groups of tile rows [words][14]; a word is one f32 or a pair of bf16 along d. */
+#include <float.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+#include "kernels/cpu/sae_cpu.h"
+#include "kernels/cpu/vec.h"
+
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
+enum { PANEL = 32, NEAR_ROWS = 56, FAR_ROWS = 112, NEAR_BYTES = 4 << 20 };
+
+typedef struct Block {              /* scratch of one thread */
+    uint32_t *x;                    /* packed rows */
+    float *h, *topk;
+} Block;
+
+typedef void (*TileFn)(float *h, size_t stride, const uint32_t *x, const uint32_t *panel, const float *bias, int words);
+
+struct SaeEncoder {
+    int D, F, most_F, words;        /* F now and at most; words a row */
+    int columns;                    /* F rounded up to PANEL */
+    DType type, store;              /* asked for, and as kept: bf16 is kept as rounded f32 where it cannot be multiplied */
+    TileFn tile;
+    int tile_rows, block_rows;
+    uint32_t *W;
+    float *b_enc, *b_dec;           /* b_enc (columns), -FLT_MAX after the last feature */
+    int32_t *rows;                  /* [F] numbers of the packed features; NULL: their places */
+    bool subset;
+    int threads, K;                 /* what block[] was made for */
+    Block *block;
+};
+
+/* ---- tiles: h[r,0..32) = bias + sum over words of x[r] * panel ---- */
+
+#define TILE(name, target, R, C)                                                                                       \
+    target static void name(float *h, size_t stride, const uint32_t *x, const uint32_t *panel, const float *bias, int words) \
+    {                                                                                                                  \
+        for (int column = 0; column < PANEL; column += C*LANES) {                                                      \
+            V sum[R][C];                                                                                               \
+            for (int r = 0; r < R; r++)                                                                                \
+                for (int c = 0; c < C; c++)                                                                            \
+                    sum[r][c] = v_load(bias + column + c*LANES, LANES);                                                \
+            const float *w = (const float *)panel + column, *a = (const float *)x;                                     \
+            for (int k = 0; k < words; k++, w += PANEL, a += R) {                                                      \
+                V wide[C];                                                                                             \
+                for (int c = 0; c < C; c++)                                                                            \
+                    wide[c] = v_load(w + c*LANES, LANES);                                                              \
+                _Pragma("GCC unroll 16")                                                                               \
+                for (int r = 0; r < R; r++)                                                                            \
+                    for (int c = 0; c < C; c++)                                                                        \
+                        sum[r][c] += a[r]*wide[c];                                                                     \
+            }                                                                                                          \
+            for (int r = 0; r < R; r++)                                                                                \
+                for (int c = 0; c < C; c++)                                                                            \
+                    v_store(h + r*stride + column + c*LANES, sum[r][c], LANES);                                        \
+        }                                                                                                              \
+    }
+
+TILE(tile_avx512, TARGET_AVX512, 14, 2)
+TILE(tile_avx2, TARGET_AVX2, 6, 1)
+TILE(tile_any, , 4, 1)
+
+#ifdef __x86_64__
+TARGET_AVX512_BF16 static void tile_bf16(float *h, size_t stride, const uint32_t *x, const uint32_t *panel, const float *bias, int words)
+{
+    enum { R = 14, C = 2 };
+    __m512 sum[R][C];
+    for (int r = 0; r < R; r++)
+        for (int c = 0; c < C; c++)
+            sum[r][c] = _mm512_loadu_ps(bias + c*LANES);
+    for (int k = 0; k < words; k++, panel += PANEL, x += R) {
+        const __m512bh w0 = (__m512bh)_mm512_load_si512(panel), w1 = (__m512bh)_mm512_load_si512(panel + LANES);
+        _Pragma("GCC unroll 16")
+        for (int r = 0; r < R; r++) {
+            const __m512bh a = (__m512bh)_mm512_set1_epi32((int)x[r]);
+            sum[r][0] = _mm512_dpbf16_ps(sum[r][0], a, w0);
+            sum[r][1] = _mm512_dpbf16_ps(sum[r][1], a, w1);
+        }
+    }
+    for (int r = 0; r < R; r++)
+        for (int c = 0; c < C; c++)
+            _mm512_storeu_ps(h + r*stride + c*LANES, sum[r][c]);
+}
+#endif
+
+static void choose_tile(SaeEncoder *e)
+{
+    e->store = F32;
+    e->tile = tile_any;
+    e->tile_rows = 4;
+#ifdef __x86_64__
+    if (cpu_level >= CPU_AVX2) {
+        e->tile = tile_avx2;
+        e->tile_rows = 6;
+    }
+    if (cpu_level >= CPU_AVX512) {
+        e->tile = tile_avx512;
+        e->tile_rows = 14;
+    }
+    if (e->type == BF16 && cpu_level >= CPU_AVX512_BF16) {
+        e->tile = tile_bf16;
+        e->store = BF16;
+    }
+#endif
+}
+
+/* ---- creation ---- */
+
+static void blocks_free(SaeEncoder *e)
+{
+    for (int t = 0; e->block && t < e->threads; t++) {
+        free(e->block[t].x);
+        free(e->block[t].h);
+        free(e->block[t].topk);
+    }
+    free(e->block);
+    e->block = NULL;
+}
+
+static void *memory(size_t bytes)
+{
+    return aligned_alloc(64, (bytes + 127) & ~(size_t)63);
+}
+
+/* Scratch for `threads` threads and K; kept while both fit. */
+static void blocks_need(SaeEncoder *e, int threads, int K)
+{
+    if (e->block && threads <= e->threads && K <= e->K)
+        return;
+    blocks_free(e);
+    const size_t columns = (size_t)(e->most_F + PANEL - 1)/PANEL*PANEL;
+    e->threads = threads;
+    e->K = K;
+    e->block = calloc((size_t)threads, sizeof *e->block);
+    for (int t = 0; e->block && t < threads; t++) {
+        Block *b = &e->block[t];
+        b->x = memory(sizeof(uint32_t)*(size_t)e->words*(size_t)e->block_rows);
+        b->h = memory(sizeof(float)*columns*(size_t)e->block_rows);
+        b->topk = memory(sizeof(float)*cpu_topk_scratch(K));
+        if (!b->x || !b->h || !b->topk)
+            abort();
+    }
+    if (!e->block)
+        abort();
+}
+
+static void encoder_free(SaeEncoder *e)
+{
+    if (!e)
+        return;
+    blocks_free(e);
+    free(e->W);
+    free(e->b_enc);
+    free(e->b_dec);
+    free(e->rows);
+    free(e);
+}
+
+static int encoder_create(SaeEncoder **out, int D, int F, DType type, Err *err)
+{
+    *out = NULL;
+    SaeEncoder *e = calloc(1, sizeof *e);
+    if (!e)
+        return err_set(err, "out of memory");
+    e->D = D;
+    e->most_F = F;
+    e->type = type;
+    choose_tile(e);
+    e->words = e->store == BF16 ? (D + 1)/2 : D;
+    const size_t columns = ((size_t)F + PANEL - 1)/PANEL*PANEL, bytes = columns*(size_t)e->words*sizeof(uint32_t);
+    const int rows = bytes <= NEAR_BYTES ? NEAR_ROWS : FAR_ROWS;        /* W passes by once a block: the farther it lies, the more rows */
+    e->block_rows = (rows + e->tile_rows - 1)/e->tile_rows*e->tile_rows;
+    e->W = memory(bytes);
+    e->b_enc = memory(columns*sizeof(float));
+    e->b_dec = memory((size_t)D*sizeof(float));
+    e->rows = memory(columns*sizeof(int32_t));
+    if (!e->W || !e->b_enc || !e->b_dec || !e->rows) {
+        encoder_free(e);
+        return err_set(err, "cannot allocate %zu bytes for an encoder of %d features of width %d", bytes, F, D);
+    }
+    *out = e;
+    return 0;
+}
+
+/* ---- packing ---- */
+
+/* Rounded to nearest even; a NaN stays one. */
+ALWAYS_INLINE uint32_t bf16_bits(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return (u & 0x7fffffff) > 0x7f800000 ? u >> 16 | 0x40 : (u + 0x7fff + (u >> 16 & 1)) >> 16;
+}
+
+/* 32 features side by side. In blocks of 16 x 16, which the compiler turns in registers. */
+ALWAYS_INLINE void pack_panel_body(const SaeEncoder *e, uint32_t *panel, const float *const *w)
+{
+    const int D = e->D;
+    for (int d = 0; d < D; d += LANES)
+        for (int c = 0; c < PANEL; c++)
+            for (int j = d; j < d + LANES && j < D; j++) {
+                float v = w[c] ? w[c][j] : 0;
+                memcpy(&panel[(size_t)j*PANEL + c], &v, sizeof v);
+            }
+}
+CPU_VARIANTS(pack_panel, (const SaeEncoder *e, uint32_t *panel, const float *const *w), (e, panel, w))
+
+ALWAYS_INLINE void pack_panel_bf16_body(const SaeEncoder *e, uint32_t *panel, const float *const *w)
+{
+    const int D = e->D;
+    for (int d = 0; d < D; d += 2*LANES)
+        for (int c = 0; c < PANEL; c++)
+            for (int j = d; j < d + 2*LANES && j < D; j += 2)
+                panel[(size_t)j/2*PANEL + c] = !w[c] ? 0 : bf16_bits(w[c][j]) | (j + 1 < D ? bf16_bits(w[c][j + 1]) << 16 : 0);
+}
+CPU_VARIANTS(pack_panel_bf16, (const SaeEncoder *e, uint32_t *panel, const float *const *w), (e, panel, w))
+
+static void encoder_pack(SaeEncoder *e, const float *W_enc, const float *b_enc, const float *b_dec, const int32_t *rows, int F)
+{
+    e->F = F;
+    e->columns = (F + PANEL - 1)/PANEL*PANEL;
+    e->subset = rows != NULL;
+    memcpy(e->b_dec, b_dec, (size_t)e->D*sizeof(float));
+    for (int f = 0; f < e->columns; f++) {
+        const int row = f >= F ? -1 : rows ? rows[f] : f;
+        e->rows[f] = row;
+        e->b_enc[f] = row < 0 ? -FLT_MAX : b_enc[row];
+    }
+    #pragma omp parallel for
+    for (int p = 0; p < e->columns/PANEL; p++) {
+        const float *w[PANEL];
+        for (int c = 0; c < PANEL; c++)
+            w[c] = e->rows[p*PANEL + c] < 0 ? NULL : W_enc + (size_t)e->rows[p*PANEL + c]*(size_t)e->D;
+        uint32_t *panel = e->W + (size_t)p*PANEL*(size_t)e->words;
+        if (e->store == BF16)
+            pack_panel_bf16(e, panel, w);
+        else
+            pack_panel(e, panel, w);
+        if (e->store == F32 && e->type == BF16)
+            for (size_t j = 0; j < (size_t)PANEL*(size_t)e->words; j++)
+                panel[j] = bf16_bits(((const float *)panel)[j]) << 16;
+    }
+}
+
+/* ---- encoding ---- */
+
+/* R rows of x, centered, in groups of tile_rows; rows beyond R are 0. */
+ALWAYS_INLINE void pack_rows_body(const SaeEncoder *e, uint32_t *packed, const float *x, int R)
+{
+    const int T = e->tile_rows, D = e->D;
+    for (int first = 0; first < R; first += T, packed += (size_t)T*(size_t)e->words)
+        for (int r = 0; r < T; r++) {
+            const float *row = x + (size_t)(first + r)*(size_t)D;
+            if (first + r >= R)
+                for (int k = 0; k < e->words; k++)
+                    packed[k*T + r] = 0;
+            else if (e->store == BF16)
+                for (int k = 0; k < e->words; k++)
+                    packed[k*T + r] = bf16_bits(row[2*k] - e->b_dec[2*k])
+                                      | (2*k + 1 < D ? bf16_bits(row[2*k + 1] - e->b_dec[2*k + 1]) << 16 : 0);
+            else
+                for (int k = 0; k < D; k++) {
+                    const float v = row[k] - e->b_dec[k];
+                    if (e->type == BF16)
+                        packed[k*T + r] = bf16_bits(v) << 16;
+                    else
+                        memcpy(&packed[k*T + r], &v, sizeof v);
+                }
+        }
+}
+CPU_VARIANTS(pack_rows, (const SaeEncoder *e, uint32_t *packed, const float *x, int R), (e, packed, x, R))
+
+static void encode_block(const SaeEncoder *e, const Block *b, float *a, int32_t *i, const float *x, int R, int K)
+{
+    const size_t stride = (size_t)e->columns, group = (size_t)e->tile_rows*(size_t)e->words;
+    pack_rows(e, b->x, x, R);
+    for (int p = 0; p < e->columns/PANEL; p++)
+        for (int first = 0; first < R; first += e->tile_rows)
+            e->tile(b->h + (size_t)first*stride + (size_t)p*PANEL, stride, b->x + (size_t)(first/e->tile_rows)*group,
+                    e->W + (size_t)p*PANEL*(size_t)e->words, e->b_enc + p*PANEL, e->words);
+    for (int r = 0; r < R; r++) {
+        int32_t *i_r = i + (size_t)r*(size_t)K;
+        cpu_topk_row(a + (size_t)r*(size_t)K, i_r, b->h + (size_t)r*stride, e->columns, K, b->topk);
+        if (e->subset)
+            for (int j = 0; j < K; j++)
+                i_r[j] = e->rows[i_r[j]];
+    }
+}
+
+static void encode(SaeEncoder *e, float *a, int32_t *i, const float *x, int64_t N, int K)
+{
+    const int threads = omp_get_max_threads(), T = e->tile_rows;
+    blocks_need(e, threads, K);
+    int64_t rows = ((N + threads - 1)/threads + T - 1)/T*T;        /* few rows: a part for each thread; no value depends on it */
+    rows = rows < e->block_rows ? rows : e->block_rows;
+    #pragma omp parallel for schedule(dynamic)
+    for (int64_t n = 0; n < N; n += rows)
+        encode_block(e, &e->block[omp_get_thread_num()], a + n*K, i + n*K, x + n*e->D, (int)(N - n < rows ? N - n : rows), K);
+}
+
+void cpu_sae_encode_ops(SaeOps *ops)
+{
+    ops->encoder_create = encoder_create;
+    ops->encoder_free = encoder_free;
+    ops->encoder_pack = encoder_pack;
+    ops->encode = encode;
+}

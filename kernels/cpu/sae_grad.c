@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: MIT */
+/* sae_grad.c -- the sparse side of training: gradients through the kept features only, and Adam.
+ *
+ *     g = dL/dx' up to a factor      g_a[n,j] = g[n,:] . W_dec[i[n,j],:]
+ *     dW_dec[f,:] = sum a[n,j] g[n,:]     dW_enc[f,:] = sum g_a[n,j] (x[n,:] - b_dec)     over the (n,j) with i[n,j] = f
+ *
+ *   x, g (N,D)   a, g_a, i (N,K)   dW_enc, dW_dec (F,D)
+ *
+ * 6*N*K*D flop where the dense products would take 6*N*F*D. Features are independent of each other, and each sums in order of rows,
+ * so that no number depends on threads; sums over everything go by PARTS fixed parts. The gradients read rows of x and g from
+ * the outer caches; Adam streams 7 numbers a parameter and is bound by memory. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "kernels/cpu/sae_cpu.h"
+#include "kernels/cpu/vec.h"
+
+enum { PARTS = 64, AT_ONCE = 8, TILE_ROWS = 32 };
+
+static int64_t part_start(int64_t n, int p)
+{
+    return n/PARTS*p + (n % PARTS)*p/PARTS;
+}
+
+static double part_sum(const double *part)
+{
+    double sum = 0;
+    for (int p = 0; p < PARTS; p++)
+        sum += part[p];
+    return sum;
+}
+
+/* ---- sums over everything ---- */
+
+ALWAYS_INLINE void difference_part_body(double *sum, float *g, const float *y, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 4096) {             /* squares in f32 for 256 a lane, then in double */
+        V square = {0};
+        const int64_t end = i + 4096 < n ? i + 4096 : n;
+        for (int64_t j = i; j < end; j += LANES) {
+            const int left = end - j < LANES ? (int)(end - j) : LANES;
+            V d = v_load(x + j, left);
+            if (y)
+                d = v_load(y + j, left) - d;
+            if (g)
+                v_store(g + j, d, left);
+            square += d*d;
+        }
+        *sum += v_sum(square);
+    }
+}
+CPU_VARIANTS(difference_part, (double *sum, float *g, const float *y, const float *x, int64_t n), (sum, g, y, x, n))
+
+static double difference(float *g, const float *y, const float *x, int64_t n)
+{
+    double part[PARTS] = {0};
+    #pragma omp parallel for if (n > CPU_PARALLEL)
+    for (int p = 0; p < PARTS; p++) {
+        const int64_t from = part_start(n, p), to = part_start(n, p + 1);
+        difference_part(&part[p], g ? g + from : NULL, y ? y + from : NULL, x + from, to - from);
+    }
+    return part_sum(part);
+}
+
+static double sum_squares(const float *x, int64_t n)
+{
+    return difference(NULL, NULL, x, n);
+}
+
+/* ---- sums over rows: each column by itself, TILE_ROWS rows in f32, those in double ---- */
+
+/* sum[16] += of columns [d, d+n): w[n] (x - mean), or squares of it */
+ALWAYS_INLINE void columns_body(double *sum, const float *mean, const float *w, bool square, const float *x, int64_t N, int D, int n)
+{
+    const V m = mean ? v_load(mean, n) : (V){0};
+    for (int64_t r = 0; r < N; r += TILE_ROWS) {
+        V s = {0};
+        const int64_t end = r + TILE_ROWS < N ? r + TILE_ROWS : N;
+        for (int64_t j = r; j < end; j++) {
+            const V v = v_load(x + j*D, n) - m;
+            s += square ? v*v : w ? w[j]*v : v;
+        }
+        for (int l = 0; l < LANES; l++)
+            sum[l] += s[l];
+    }
+}
+CPU_VARIANTS(columns, (double *sum, const float *mean, const float *w, bool square, const float *x, int64_t N, int D, int n),
+             (sum, mean, w, square, x, N, D, n))
+
+static double moments(float *mean, const float *x, int64_t N, int D)
+{
+    const int blocks = (D + LANES - 1)/LANES;
+    double *spread = cpu_scratch(sizeof(double)*(size_t)blocks);
+    #pragma omp parallel for if (N*D > CPU_PARALLEL)
+    for (int b = 0; b < blocks; b++) {
+        const int d = b*LANES, n = D - d < LANES ? D - d : LANES;
+        double sum[LANES] = {0}, square[LANES] = {0};
+        columns(sum, NULL, NULL, false, x + d, N, D, n);
+        for (int l = 0; l < n; l++)
+            mean[d + l] = (float)(sum[l]/(double)N);
+        columns(square, mean + d, NULL, true, x + d, N, D, n);
+        spread[b] = 0;
+        for (int l = 0; l < n; l++)
+            spread[b] += square[l];
+    }
+    double sum = 0;
+    for (int b = 0; b < blocks; b++)
+        sum += spread[b];
+    return sum;
+}
+
+static void column_sum(float *y, float c, const float *w, const float *x, int64_t N, int D)
+{
+    #pragma omp parallel for if (N*D > CPU_PARALLEL)
+    for (int d = 0; d < D; d += LANES) {
+        const int n = D - d < LANES ? D - d : LANES;
+        double sum[LANES] = {0};
+        columns(sum, NULL, w, false, x + d, N, D, n);
+        for (int l = 0; l < n; l++)
+            y[d + l] += c*(float)sum[l];
+    }
+}
+
+ALWAYS_INLINE void center_row_body(float *y, const float *x, const float *b, int D)
+{
+    for (int d = 0; d < D; d++)
+        y[d] = x[d] - b[d];
+}
+CPU_VARIANTS(center_row, (float *y, const float *x, const float *b, int D), (y, x, b, D))
+
+static void center(float *y, const float *x, const float *b, int64_t N, int D)
+{
+    #pragma omp parallel for if (N*D > CPU_PARALLEL)
+    for (int64_t n = 0; n < N; n++)
+        center_row(y + n*D, x + n*D, b, D);
+}
+
+/* ---- kept features ---- */
+
+static void count(int32_t *counts, const float *a, const int32_t *i, int64_t N, int K)
+{
+    for (int64_t j = 0; j < N*K; j++)
+        counts[i[j]] += a[j] > 0;
+}
+
+static void invert(int32_t *start, int32_t *order, const int32_t *i, int64_t N, int F, int K)
+{
+    memset(start, 0, sizeof *start*((size_t)F + 1));
+    for (int64_t e = 0; e < N*K; e++)
+        start[i[e] + 1]++;
+    for (int f = 0; f < F; f++)
+        start[f + 1] += start[f];
+    for (int64_t e = 0; e < N*K; e++)       /* start[f] runs to where f ends ... */
+        order[start[i[e]]++] = (int32_t)e;
+    for (int f = F; f > 0; f--)             /* ... which is where f + 1 starts */
+        start[f] = start[f - 1];
+    start[0] = 0;
+}
+
+ALWAYS_INLINE void code_grad_row_body(float *g_a, const float *g, const float *a, const int32_t *i, const float *W, int D, int K)
+{
+    for (int j = 0; j < K; j++) {
+        if (a[j] == 0) {
+            g_a[j] = 0;
+            continue;
+        }
+        const float *w = W + (size_t)i[j]*(size_t)D;
+        V s0 = {0}, s1 = {0};
+        int d = 0;
+        for (; d + 2*LANES <= D; d += 2*LANES) {
+            s0 += v_load(g + d, LANES)*v_load(w + d, LANES);
+            s1 += v_load(g + d + LANES, LANES)*v_load(w + d + LANES, LANES);
+        }
+        for (; d < D; d += LANES) {
+            const int n = D - d < LANES ? D - d : LANES;
+            s0 += v_load(g + d, n)*v_load(w + d, n);
+        }
+        g_a[j] = v_sum(s0 + s1);
+    }
+}
+CPU_VARIANTS(code_grad_row, (float *g_a, const float *g, const float *a, const int32_t *i, const float *W, int D, int K),
+             (g_a, g, a, i, W, D, K))
+
+static void code_grad(float *g_a, const float *g, const float *a, const int32_t *i, const float *W_dec, int64_t N, int D, int K)
+{
+    #pragma omp parallel for if (N*D*K > CPU_PARALLEL)
+    for (int64_t n = 0; n < N; n++)
+        code_grad_row(g_a + n*K, g + n*D, a + n*K, i + n*K, W_dec, D, K);
+}
+
+typedef struct Entries {            /* the (n,j) of one feature, and what they sum */
+    const int32_t *order;
+    int count, K;
+    const float *a, *g_a, *g, *x;
+    float c;
+} Entries;
+
+/* Columns [d, d + vectors*LANES) of one feature's two rows; the last vector may be short. */
+ALWAYS_INLINE void row_grad(float *dec, float *enc, const Entries *t, int D, int d, int vectors, int last)
+{
+    V to_dec[AT_ONCE], to_enc[AT_ONCE];
+    for (int v = 0; v < vectors; v++)
+        to_dec[v] = to_enc[v] = (V){0};
+    for (int e = 0; e < t->count; e++) {
+        const uint32_t place = (uint32_t)t->order[e];
+        const float a = t->a[place], g_a = t->g_a[place];
+        if (a == 0)
+            continue;
+        const size_t row = (size_t)(place/(uint32_t)t->K)*(size_t)D + (size_t)d;
+        for (int v = 0; v < vectors; v++) {
+            const int n = v == vectors - 1 ? last : LANES;
+            to_dec[v] += a*v_load(t->g + row + v*LANES, n);
+            to_enc[v] += g_a*v_load(t->x + row + v*LANES, n);
+        }
+    }
+    for (int v = 0; v < vectors; v++) {
+        const int n = v == vectors - 1 ? last : LANES;
+        v_store(dec + d + v*LANES, v_load(dec + d + v*LANES, n) + t->c*to_dec[v], n);
+        v_store(enc + d + v*LANES, v_load(enc + d + v*LANES, n) + t->c*to_enc[v], n);
+    }
+}
+
+ALWAYS_INLINE void feature_grad_body(float *dec, float *enc, const Entries *t, int D)
+{
+    int d = 0;
+    for (; d + AT_ONCE*LANES <= D; d += AT_ONCE*LANES)
+        row_grad(dec, enc, t, D, d, AT_ONCE, LANES);
+    for (; d < D; d += LANES)
+        row_grad(dec, enc, t, D, d, 1, D - d < LANES ? D - d : LANES);
+}
+CPU_VARIANTS(feature_grad, (float *dec, float *enc, const Entries *t, int D), (dec, enc, t, D))
+
+static void row_grads(float *dW_dec, float *dW_enc, float *db_enc, float c, const float *a, const float *g_a, const float *g,
+                      const float *x, const int32_t *start, const int32_t *order, int F, int D, int K)
+{
+    #pragma omp parallel for schedule(dynamic, 32)      /* some features are kept often, most rarely */
+    for (int f = 0; f < F; f++) {
+        if (start[f] == start[f + 1])
+            continue;
+        const Entries t = {order + start[f], start[f + 1] - start[f], K, a, g_a, g, x, c};
+        feature_grad(dW_dec + (size_t)f*(size_t)D, dW_enc + (size_t)f*(size_t)D, &t, D);
+        float sum = 0;
+        for (int e = 0; e < t.count; e++)
+            sum += g_a[t.order[e]];
+        db_enc[f] += c*sum;
+    }
+}
+
+/* ---- Adam ---- */
+
+ALWAYS_INLINE float dot(const float *x, const float *y, int D)
+{
+    V sum = {0};
+    for (int d = 0; d < D; d += LANES) {
+        const int n = D - d < LANES ? D - d : LANES;
+        sum += v_load(x + d, n)*v_load(y + d, n);
+    }
+    return v_sum(sum);
+}
+
+/* p -= rate * m/(1-b1^t) / (sqrt(v/(1-b2^t)) + eps) */
+ALWAYS_INLINE void adam_row_body(float *restrict p, float *restrict m, float *restrict v, float *restrict dp, int D, const AdamStep *s)
+{
+    const float along = s->unit_rows ? dot(dp, p, D) : 0;
+    const float rate = s->rate*s->unbias1, root = sqrtf(s->unbias2);
+    for (int d = 0; d < D; d++) {
+        const float g = s->scale*(dp[d] - along*p[d]);
+        m[d] = s->beta1*m[d] + (1 - s->beta1)*g;
+        v[d] = s->beta2*v[d] + (1 - s->beta2)*g*g;
+        p[d] -= rate*m[d]/(root*__builtin_sqrtf(v[d]) + s->eps);
+        dp[d] = 0;
+    }
+    if (s->unit_rows) {
+        const float length = sqrtf(dot(p, p, D));
+        const float r = length > 0 ? 1/length : 0;
+        for (int d = 0; d < D; d++)
+            p[d] *= r;
+    }
+}
+CPU_VARIANTS(adam_row, (float *p, float *m, float *v, float *dp, int D, const AdamStep *s), (p, m, v, dp, D, s))
+
+static void adam(float *p, float *m, float *v, float *dp, int64_t rows, int D, const AdamStep *step)
+{
+    #pragma omp parallel for if (rows*D > CPU_PARALLEL)
+    for (int64_t r = 0; r < rows; r++)
+        adam_row(p + r*D, m + r*D, v + r*D, dp + r*D, D, step);
+}
+
+void cpu_sae_grad_ops(SaeOps *ops)
+{
+    ops->center = center;
+    ops->moments = moments;
+    ops->difference = difference;
+    ops->sum_squares = sum_squares;
+    ops->column_sum = column_sum;
+    ops->count = count;
+    ops->code_grad = code_grad;
+    ops->invert = invert;
+    ops->row_grads = row_grads;
+    ops->adam = adam;
+}

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+/* sae_topk.c -- the K largest of a row of F values, exactly, largest first, ties to the lower index.
+ *
+ * Three passes, of which the first two read the row and are bound by loads (F/16 each):
+ *   1. the row is cut in at least 4K groups; the maximum of each is kept. A threshold that K of the maxima reach is one that at least K
+ *      values reach, and that few more do (K = 16 of F = 2048: 18);
+ *   2. values that reach it are collected with their indices, in order;
+ *   3. the few that are left are ordered: each one's rank is the number of those before it; where they are many, by radix.
+ * A row that leaves too many (ties, constant rows) or too few (NaN) goes through plain insertion instead. The values do not depend on
+ * which way was taken. */
+#include <float.h>
+#include <string.h>
+#include "kernels/cpu/sae_cpu.h"
+#include "kernels/cpu/vec.h"
+
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
+/* Insertion into a sorted list: for processors without AVX-512, and for odd rows. */
+static void plain(float *a, int32_t *i, const float *h, int F, int K)
+{
+    int n = 0;
+    for (int f = 0; f < F; f++) {
+        const float v = h[f] >= -FLT_MAX ? h[f] : -FLT_MAX;        /* NaN too */
+        if (n == K && !(v > a[K - 1]))
+            continue;
+        int j = n < K ? n++ : K - 1;
+        for (; j > 0 && v > a[j - 1]; j--) {
+            a[j] = a[j - 1];
+            i[j] = i[j - 1];
+        }
+        a[j] = v;
+        i[j] = f;
+    }
+}
+
+#ifdef __x86_64__
+
+/* Floats as integers of the same order, and back. */
+static inline int32_t order_of(float v)
+{
+    int32_t b;
+    memcpy(&b, &v, sizeof b);
+    return b ^ ((b >> 31) & 0x7fffffff);
+}
+
+static inline float float_of(int32_t b)
+{
+    b ^= (b >> 31) & 0x7fffffff;
+    float v;
+    memcpy(&v, &b, sizeof v);
+    return v;
+}
+
+TARGET_AVX512 static int reach(const float *x, int vectors, float threshold)
+{
+    const __m512 t = _mm512_set1_ps(threshold);
+    int n = 0;
+    for (int v = 0; v < vectors; v++)
+        n += __builtin_popcount(_mm512_cmp_ps_mask(_mm512_load_ps(x + 16*v), t, _CMP_GE_OQ));
+    return n;
+}
+
+/* Maxima of 16*4*chunks groups of h, and a threshold that at least K of them reach (or -FLT_MAX). */
+TARGET_AVX512 static float find_threshold(float *maxima, const float *h, int F, int K)
+{
+    const int pairs = F/32, chunks = (4*K + 63)/64 < (pairs + 1)/2 ? (4*K + 63)/64 : (pairs + 1)/2;
+    float top = -FLT_MAX;
+    for (int c = 0; c < chunks; c++) {
+        __m512 m[4];
+        for (int u = 0; u < 4; u++)
+            m[u] = _mm512_set1_ps(-FLT_MAX);
+        const float *end = h + 32*((int64_t)pairs*(c + 1)/chunks);
+        const float *x = h + 32*((int64_t)pairs*c/chunks);
+        for (; x + 64 <= end; x += 64)
+            for (int u = 0; u < 4; u++)
+                m[u] = _mm512_max_ps(_mm512_loadu_ps(x + 16*u), m[u]);         /* m where x is NaN */
+        if (x < end)
+            for (int u = 0; u < 2; u++)
+                m[u] = _mm512_max_ps(_mm512_loadu_ps(x + 16*u), m[u]);
+        for (int u = 0; u < 4; u++)
+            _mm512_store_ps(maxima + 64*c + 16*u, m[u]);
+        const float most = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(m[0], m[1]), _mm512_max_ps(m[2], m[3])));
+        top = most > top ? most : top;
+    }
+    int64_t low = order_of(-FLT_MAX), high = (int64_t)order_of(top) + 1;       /* low is reached by K, high is not */
+    while (high - low > 1) {
+        const int64_t middle = low + (high - low)/2;
+        const int n = reach(maxima, 4*chunks, float_of((int32_t)middle));
+        if (n < K)
+            high = middle;
+        else
+            low = middle;
+        if (n >= K && n <= K + K/8)
+            break;
+    }
+    return float_of((int32_t)low);
+}
+
+/* Values of h that are at least t, with their indices; at most `most` and 16 more. Returns how many, more than `most` when too many. */
+TARGET_AVX512 static int collect(float *value, int32_t *index, const float *h, int F, float threshold, int most)
+{
+    const __m512 t = _mm512_set1_ps(threshold);
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    int n = 0;
+    for (int f = 0; f < F; f += 32) {
+        const __m512 x0 = _mm512_loadu_ps(h + f), x1 = _mm512_loadu_ps(h + f + 16);
+        const __mmask16 m0 = _mm512_cmp_ps_mask(x0, t, _CMP_GE_OQ), m1 = _mm512_cmp_ps_mask(x1, t, _CMP_GE_OQ);
+        if (__builtin_expect(!(m0 | m1), 1))
+            continue;
+        /* compressed in a register and stored whole: the compressing store is slow on AMD's */
+        _mm512_storeu_ps(value + n, _mm512_maskz_compress_ps(m0, x0));
+        _mm512_storeu_si512(index + n, _mm512_maskz_compress_epi32(m0, _mm512_add_epi32(lane, _mm512_set1_epi32(f))));
+        n += __builtin_popcount(m0);
+        _mm512_storeu_ps(value + n, _mm512_maskz_compress_ps(m1, x1));
+        _mm512_storeu_si512(index + n, _mm512_maskz_compress_epi32(m1, _mm512_add_epi32(lane, _mm512_set1_epi32(f + 16))));
+        n += __builtin_popcount(m1);
+        if (n > most)
+            break;
+    }
+    return n;
+}
+
+/* value[n] is in order of index: what comes before c is greater, or equal and earlier. */
+TARGET_AVX512 static void rank(float *a, int32_t *i, float *value, const int32_t *index, int n, int K)
+{
+    for (int j = n; j < ((n + 15) & ~15); j++)
+        value[j] = -FLT_MAX;
+    for (int c = 0; c < n; c++) {
+        const __m512 v = _mm512_set1_ps(value[c]);
+        int before = 0;
+        for (int j = 0; j < n; j += 16) {
+            const __m512 x = _mm512_loadu_ps(value + j);
+            const int earlier = c - j >= 16 ? 0xffff : c - j <= 0 ? 0 : (1 << (c - j)) - 1;
+            before += __builtin_popcount(_mm512_cmp_ps_mask(x, v, _CMP_GT_OQ)
+                                         | (_mm512_cmp_ps_mask(x, v, _CMP_EQ_OQ) & earlier));
+        }
+        if (before < K) {
+            a[before] = value[c];
+            i[before] = index[c];
+        }
+    }
+}
+
+/* Four stable passes of 8 bits, from the low ones; other: room for n more. */
+static void radix(float *a, int32_t *i, float *value, int32_t *index, float *other, int32_t *other_index, int n, int K)
+{
+    for (int shift = 0; shift < 32; shift += 8) {
+        int at[257] = {0};
+        for (int j = 0; j < n; j++)
+            at[1 + ((~((uint32_t)order_of(value[j] + 0.0f) ^ 0x80000000u) >> shift) & 255)]++;
+        for (int b = 0; b < 256; b++)
+            at[b + 1] += at[b];
+        for (int j = 0; j < n; j++) {
+            const int to = at[(~((uint32_t)order_of(value[j] + 0.0f) ^ 0x80000000u) >> shift) & 255]++;
+            other[to] = value[j];
+            other_index[to] = index[j];
+        }
+        float *v = value; value = other; other = v;
+        int32_t *k = index; index = other_index; other_index = k;
+    }
+    memcpy(a, value, sizeof(float)*(size_t)K);
+    memcpy(i, index, sizeof(int32_t)*(size_t)K);
+}
+
+static int fast(float *a, int32_t *i, const float *h, int F, int K, float *scratch)
+{
+    enum { FEW = 96 };
+    const int most = 2*K + 32, room = most + 48;     /* 4*room = cpu_topk_scratch(K) */
+    float *value = scratch, *maxima = scratch;
+    int32_t *index = (int32_t *)(scratch + room);
+    const float threshold = find_threshold(maxima, h, F, K);
+    if (threshold == -FLT_MAX)
+        return 0;
+    const int n = collect(value, index, h, F, threshold, most);
+    if (n > most || n < K)
+        return 0;
+    if (n <= FEW)
+        rank(a, i, value, index, n, K);
+    else
+        radix(a, i, value, index, scratch + 2*room, (int32_t *)(scratch + 3*room), n, K);
+    return 1;
+}
+#endif
+
+void cpu_topk_row(float *a, int32_t *i, const float *h, int F, int K, float *scratch)
+{
+#ifdef __x86_64__
+    if (cpu_level < CPU_AVX512 || !fast(a, i, h, F, K, scratch))
+#endif
+        plain(a, i, h, F, K);
+    for (int j = 0; j < K; j++)
+        a[j] = a[j] > 0 ? a[j] : 0;
+}

@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: MIT */
+/* cli.c -- the command line: options from a table into a Config, operands, defaults, misuse.
+ *
+ *     --name VALUE   --name=VALUE   --flag   --no-flag   -k 32   -k32   -qv   --
+ *
+ * Options and operands may be mixed; after -- all are operands; a lone - is an operand. Numbers are parsed whole. */
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include "src/cli/options.h"
+
+enum { MAX_OPTIONS = 128 };
+
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
+const char sdsteer_version[] = TEXT(SDSTEER_VERSION);
+
+/* What cli_parse filled, for the notes and the provenance: a program parses its command line once. */
+static struct {
+    void *cfg;
+    bool given[MAX_OPTIONS];
+    const char **items[MAX_OPTIONS + 1];        /* of each OPT_LIST, and of the operands: they live until the next
+                                                 * cli_parse, that is, as long as a program */
+} parsed;
+
+const Common *cli_common(void)
+{
+    static const Common none = {0};
+    return parsed.cfg ? parsed.cfg : &none;
+}
+
+int opt_count(const Cli *cli)
+{
+    int n = 0;
+    while (cli->options[n].type != OPT_END)
+        n++;
+    return n;
+}
+
+OptHelp opt_help(const Opt *o)
+{
+    OptHelp h = {.text = o->help ? o->help : ""};
+    if (o->type == OPT_FLAG)
+        return h;
+    const char *gap = strstr(h.text, "  ");
+    size_t length = gap ? (size_t)(gap - h.text) : 0;
+    if (length == 0 || length >= sizeof h.value) {
+        strcpy(h.value, o->type == OPT_INT || o->type == OPT_NUMBER ? "N" : "VALUE");
+        return h;
+    }
+    memcpy(h.value, h.text, length);
+    h.text = gap + strspn(gap, " ");
+    h.choices = strchr(h.value, '|') != NULL && (o->type == OPT_STR || o->type == OPT_LIST);
+    for (const char *c = h.value; *c; c++)
+        if (!islower((unsigned char)*c) && !isdigit((unsigned char)*c) && !strchr("|-_", *c))
+            h.choices = false;
+    return h;
+}
+
+_Noreturn void cli_misuse(const Cli *cli, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fprintf(stderr, "%s: ", cli->name);
+    vfprintf(stderr, format, args);
+    fprintf(stderr, "\nTry '%s --help'.\n", cli->name);
+    va_end(args);
+    exit(2);
+}
+
+int cli_report(const Cli *cli, const Err *e)
+{
+    if (e->closed)
+        return 0;
+    fprintf(stderr, "%s: %s\n", cli->name, e->set ? e->text : "failed for a reason it did not say");
+    return 1;
+}
+
+void cli_note(const Cli *cli, const char *format, ...)
+{
+    if (cli_common()->quiet)
+        return;
+    va_list args;
+    va_start(args, format);
+    fprintf(stderr, "%s: ", cli->name);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+}
+
+/* ---- values ---- */
+
+static const struct { const char *name; int64_t factor; } suffixes[] = {
+    {"", 1}, {"K", 1000}, {"M", 1000000}, {"G", 1000000000}, {"Ki", 1 << 10}, {"Mi", 1 << 20}, {"Gi", 1 << 30}};
+
+/* "12", "-3", "40K", "2Gi". NULL, or what is wrong with it. */
+static const char *parse_int(const char *text, int64_t *value)
+{
+    const char *digits = text + (*text == '-' || *text == '+');
+    if (!isdigit((unsigned char)*digits))
+        return "is not a whole number";
+    char *end;
+    errno = 0;
+    long long v = strtoll(text, &end, 10);
+    if (errno == ERANGE)
+        return "is out of range";
+    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++)
+        if (strcmp(end, suffixes[i].name) == 0)
+            return __builtin_mul_overflow(v, suffixes[i].factor, value) ? "is out of range" : NULL;
+    return "is not a whole number";
+}
+
+static const char *parse_number(const char *text, double *value)
+{
+    if (!*text || text[strspn(text, "0123456789+-.eE")])
+        return "is not a number";
+    char *end;
+    *value = strtod(text, &end);
+    if (*end || end == text)
+        return "is not a number";
+    return isfinite(*value) ? NULL : "is out of range";
+}
+
+static bool among(const char *value, const char *choices)
+{
+    const size_t length = strlen(value);
+    for (const char *c = choices; length && c; c = strchr(c, '|')) {
+        c += *c == '|';
+        if (strncmp(c, value, length) == 0 && (c[length] == '|' || c[length] == 0))
+            return true;
+    }
+    return false;
+}
+
+/* owner: where in parsed.items the list's memory is kept. */
+static void list_add(const Cli *cli, int owner, List *list, const char *value)
+{
+    const char **items = realloc(list->items, sizeof *items * (list->count + 1));
+    if (!items) {
+        fprintf(stderr, "%s: out of memory for the command line\n", cli->name);
+        exit(1);
+    }
+    items[list->count++] = value;
+    list->items = parsed.items[owner] = items;
+}
+
+static void assign(const Cli *cli, void *cfg, const Opt *o, const char *value)
+{
+    void *at = (char *)cfg + o->offset;
+    const OptHelp h = opt_help(o);
+    const char *wrong = NULL;
+    if (h.choices && !among(value, h.value))
+        cli_misuse(cli, "--%s: '%s' is none of %s", o->name, value, h.value);
+    switch (o->type) {
+    case OPT_INT:    wrong = parse_int(value, at); break;
+    case OPT_NUMBER: wrong = parse_number(value, at); break;
+    case OPT_STR:    *(const char **)at = value; break;
+    case OPT_LIST:   list_add(cli, (int)(o - cli->options), at, value); break;
+    case OPT_FLAG:   *(int *)at = strcmp(value, "0") != 0; break;
+    case OPT_END:    break;
+    }
+    if (wrong)
+        cli_misuse(cli, "--%s: '%s' %s", o->name, value, wrong);
+}
+
+/* Assigns a value of the command line: the first one replaces a list's default. */
+static void give(const Cli *cli, void *cfg, const Opt *o, const char *value)
+{
+    const int i = (int)(o - cli->options);
+    if (o->type == OPT_LIST && !parsed.given[i])
+        ((List *)((char *)cfg + o->offset))->count = 0;
+    parsed.given[i] = true;
+    assign(cli, cfg, o, value);
+}
+
+/* ---- names ---- */
+
+static const Opt *find_letter(const Cli *cli, char letter)
+{
+    for (const Opt *o = cli->options; o->type != OPT_END; o++)
+        if (o->letter == letter)
+            return o;
+    return NULL;
+}
+
+static const Opt *find_name(const Cli *cli, const char *name, size_t length)
+{
+    for (const Opt *o = cli->options; o->type != OPT_END; o++)
+        if (strlen(o->name) == length && strncmp(o->name, name, length) == 0)
+            return o;
+    return NULL;
+}
+
+/* Edits (insert, delete, replace one letter) that turn a into b; names longer than 63 letters are far from all. */
+static int distance(const char *a, size_t length, const char *b)
+{
+    int row[65];
+    const size_t n = strlen(b);
+    if (length > 63 || n > 63)
+        return 99;
+    for (size_t j = 0; j <= n; j++)
+        row[j] = (int)j;
+    for (size_t i = 1; i <= length; i++) {
+        int diagonal = row[0];
+        row[0] = (int)i;
+        for (size_t j = 1; j <= n; j++) {
+            int best = diagonal + (a[i - 1] != b[j - 1]);
+            if (row[j] + 1 < best)
+                best = row[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    return row[n];
+}
+
+static _Noreturn void unknown_name(const Cli *cli, const char *name, size_t length)
+{
+    const char *nearest = NULL;
+    int least = length < 5 ? 2 : 3;         /* farther names are no likely slip */
+    for (const Opt *o = cli->options; o->type != OPT_END; o++) {
+        int d = distance(name, length, o->name);
+        if (length >= 2 && strncmp(o->name, name, length) == 0)
+            d = 1;                          /* cut short */
+        if (d < least && !(o->flags & OPT_HIDDEN)) {
+            least = d;
+            nearest = o->name;
+        }
+    }
+    if (nearest)
+        cli_misuse(cli, "unknown option --%.*s; did you mean --%s?", (int)length, name, nearest);
+    cli_misuse(cli, "unknown option --%.*s", (int)length, name);
+}
+
+static _Noreturn void print_and_exit(const Cli *cli, void (*print)(const Cli *, FILE *))
+{
+    print(cli, stdout);
+    if (fflush(stdout) || ferror(stdout)) {
+        fprintf(stderr, "%s: cannot write to standard output: %s\n", cli->name, strerror(errno));
+        exit(1);
+    }
+    exit(0);
+}
+
+static void version_print(const Cli *cli, FILE *f)
+{
+    fprintf(f, "%s (sdsteer) %s\n", cli->name, sdsteer_version);
+}
+
+/* ---- the command line ---- */
+
+/* --name, --name=value, --name value; returns how many arguments it took. */
+static int long_option(const Cli *cli, void *cfg, char **arg)
+{
+    const char *name = arg[0] + 2;
+    const char *equals = strchr(name, '=');
+    const size_t length = equals ? (size_t)(equals - name) : strlen(name);
+    const Opt *o = find_name(cli, name, length);
+    if (o && o->type != OPT_FLAG) {
+        if (!equals && !arg[1])
+            cli_misuse(cli, "--%s needs a value: %s", o->name, opt_help(o).value);
+        give(cli, cfg, o, equals ? equals + 1 : arg[1]);
+        return equals ? 1 : 2;
+    }
+    if (!o && !equals && strcmp(name, "help") == 0)
+        print_and_exit(cli, help_print);
+    if (!o && !equals && strcmp(name, "version") == 0)
+        print_and_exit(cli, version_print);
+    if (!o && !equals && strcmp(name, "man") == 0)
+        print_and_exit(cli, manual_print);
+
+    const Opt *negated = !o && strncmp(name, "no-", 3) == 0 ? find_name(cli, name + 3, length - 3) : NULL;
+    if (!o && !(negated && negated->type == OPT_FLAG))
+        unknown_name(cli, name, length);
+    if (equals)
+        cli_misuse(cli, "--%.*s takes no value", (int)length, name);
+    give(cli, cfg, o ? o : negated, o ? "1" : "0");
+    return 1;
+}
+
+/* -q, -qv, -k32, -k 32; returns how many arguments it took. */
+static int short_options(const Cli *cli, void *cfg, char **arg)
+{
+    for (const char *c = arg[0] + 1; *c; c++) {
+        const Opt *o = find_letter(cli, *c);
+        if (!o && *c == 'h')
+            print_and_exit(cli, help_print);
+        if (!o)
+            cli_misuse(cli, "unknown option -%c", *c);
+        if (o->type == OPT_FLAG) {
+            give(cli, cfg, o, "1");
+            continue;
+        }
+        if (!c[1] && !arg[1])
+            cli_misuse(cli, "-%c (--%s) needs a value: %s", *c, o->name, opt_help(o).value);
+        give(cli, cfg, o, c[1] ? c + 1 : arg[1]);
+        return c[1] ? 1 : 2;
+    }
+    return 1;
+}
+
+void cli_parse(const Cli *cli, void *cfg, int argc, char **argv)
+{
+    const int n = opt_count(cli);
+    if (n > MAX_OPTIONS)
+        abort();
+    for (int i = 0; i <= MAX_OPTIONS; i++)
+        free(parsed.items[i]);
+    memset(&parsed, 0, sizeof parsed);
+    signals_install();
+
+    for (int i = 0; i < n; i++)
+        if (cli->options[i].fallback)
+            assign(cli, cfg, &cli->options[i], cli->options[i].fallback);
+
+    List *operands = &((Common *)cfg)->inputs;
+    bool options = true;
+    for (int i = 1; i < argc;) {
+        if (options && strcmp(argv[i], "--") == 0) {
+            options = false;
+            i++;
+        } else if (options && strncmp(argv[i], "--", 2) == 0) {
+            i += long_option(cli, cfg, argv + i);
+        } else if (options && argv[i][0] == '-' && argv[i][1]) {
+            i += short_options(cli, cfg, argv + i);
+        } else {
+            if (!cli->operands)
+                cli_misuse(cli, "takes no operands, but got '%s'", argv[i]);
+            list_add(cli, MAX_OPTIONS, operands, argv[i++]);
+        }
+    }
+    for (int i = 0; i < n; i++)
+        if ((cli->options[i].flags & OPT_REQUIRED) && !parsed.given[i] && !cli->options[i].fallback)
+            cli_misuse(cli, "--%s %s is required", cli->options[i].name, opt_help(&cli->options[i]).value);
+    parsed.cfg = cfg;
+}
+
+/* ---- provenance ---- */
+
+static void add_argument(json_t *list, const char *name, const char *value)
+{
+    json_t *text = value ? json_sprintf("--%s=%s", name, value) : json_sprintf("--%s", name);
+    if (!text)              /* not UTF-8 */
+        text = json_sprintf("--%s=?", name);
+    json_array_append_new(list, text);
+}
+
+/* Values are written anew, so that 1K and 1000 leave the same bytes. */
+static void add_option(json_t *list, const Opt *o, const void *at)
+{
+    char text[64];
+    switch (o->type) {
+    case OPT_FLAG:
+        if (*(const int *)at)
+            add_argument(list, o->name, NULL);
+        break;
+    case OPT_INT:
+        snprintf(text, sizeof text, "%lld", (long long)*(const int64_t *)at);
+        add_argument(list, o->name, text);
+        break;
+    case OPT_NUMBER:
+        for (int digits = 6; digits <= 17; digits++) {      /* the shortest that reads back */
+            snprintf(text, sizeof text, "%.*g", digits, *(const double *)at);
+            if (strtod(text, NULL) == *(const double *)at)
+                break;
+        }
+        add_argument(list, o->name, text);
+        break;
+    case OPT_STR:
+        if (*(const char *const *)at)
+            add_argument(list, o->name, *(const char *const *)at);
+        break;
+    case OPT_LIST:
+        for (int i = 0; i < ((const List *)at)->count; i++)
+            add_argument(list, o->name, ((const List *)at)->items[i]);
+        break;
+    case OPT_END:
+        break;
+    }
+}
+
+json_t *cli_provenance(const Cli *cli)
+{
+    json_t *list = json_array();
+    for (int i = 0; parsed.cfg && cli->options[i].type != OPT_END; i++) {
+        const Opt *o = &cli->options[i];
+        if (!(o->flags & OPT_NEUTRAL) && (o->fallback || parsed.given[i]))
+            add_option(list, o, (const char *)parsed.cfg + o->offset);
+    }
+    return json_pack("{s:s, s:s, s:o}", "program", cli->name, "version", sdsteer_version, "arguments", list);
+}

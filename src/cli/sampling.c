@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* sampling.c -- opening what a sampling program needs. */
+#include "src/cli/sampling.h"
+
+enum { PIXELS_A_CELL = 8, SIDE_MAX = 8192 };        /* of every Stable Diffusion autoencoder; the VAE checks its own */
+
+void sampling_check(const Cli *cli, const SamplingConfig *cfg)
+{
+    const int64_t H = cfg->height, W = cfg->width;
+    if (cfg->batch < 1 || cfg->batch > 4096)
+        cli_misuse(cli, "--batch %lld is not between 1 and 4096", (long long)cfg->batch);
+    if (cfg->steps < 1 || cfg->steps > 1000)
+        cli_misuse(cli, "--steps %lld is not between 1 and 1000", (long long)cfg->steps);
+    if (H % PIXELS_A_CELL || W % PIXELS_A_CELL || H < 0 || W < 0 || H > SIDE_MAX || W > SIDE_MAX)
+        cli_misuse(cli, "--height and --width are multiples of %d, to %d", PIXELS_A_CELL, SIDE_MAX);
+}
+
+int sampling_open(Sampling *s, const Cli *cli, const SamplingConfig *cfg, Err *e)
+{
+    s->cfg = cfg;
+    if (compute_start(&s->compute, &cfg->c, e)
+        || stream_open_kind(&s->in, compute_input(cli, &cfg->c), "conditioning", e))
+        return -1;
+    SamplerOptions o = {.model = s->compute.model, .type = s->compute.type, .steps = (int)cfg->steps, .guidance = cfg->guidance,
+                        .batch = (int)cfg->batch, .height = (int)cfg->height / PIXELS_A_CELL,
+                        .width = (int)cfg->width / PIXELS_A_CELL};
+    return sampler_create(&s->sampler, &o, e)
+        || cond_batch_create(&s->batch, s->in, o.batch, unet_text_width(s->sampler->unet), s->compute.id, e);
+}
+
+void sampling_close(Sampling *s)
+{
+    cond_batch_free(s->batch);
+    sampler_free(s->sampler);
+    stream_close(s->in);
+}
+
+void sampling_header(const Sampling *s, const Cli *cli, Record *header, const char *kind)
+{
+    record_init(header, kind);
+    record_set_text(header, "model", s->compute.id);
+    record_set_text(header, "sampler", s->cfg->sampler);
+    record_set_int(header, "steps", s->cfg->steps);
+    record_set_number(header, "guidance", s->cfg->guidance);
+    record_provenance(header, s->in, cli_provenance(cli));
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/* tstream.h -- the subcommands of tstream, and what they share. */
+#ifndef SRC_CLI_TSTREAM_H
+#define SRC_CLI_TSTREAM_H
+
+#include <stdbool.h>
+#include <stdio.h>
+#include "formats/stream.h"
+#include "src/cli/cli.h"
+
+typedef struct Subcommand {
+    const char *name;
+    int (*run)(int argc, char **argv);              /* argv[0] is the subcommand's name; returns the exit status */
+} Subcommand;
+
+int tstream_info(int argc, char **argv);
+int tstream_head(int argc, char **argv);
+int tstream_view(int argc, char **argv);
+int tstream_stat(int argc, char **argv);
+int tstream_check(int argc, char **argv);
+int tstream_cat(int argc, char **argv);
+int tstream_split(int argc, char **argv);
+int tstream_to_npy(int argc, char **argv);
+int tstream_to_png(int argc, char **argv);
+int tstream_text(int argc, char **argv);
+
+/* How many inputs there are, and the name of each: the operands, or standard input. */
+int inputs_count(const Common *c);
+const char *inputs_name(const Common *c, int i);
+
+/* Calls on_record for each record of each input, in order, until it returns non-zero: 1 stops quietly, -1 with an error.
+ * on_open, where not NULL, is called with each input first; later inputs' headers must agree with the first's unless mixed. */
+typedef struct Walk {
+    int (*on_open)(void *context, StreamIn *in, Err *e);
+    int (*on_record)(void *context, StreamIn *in, const Record *rec, Err *e);
+    void *context;
+    bool mixed;
+} Walk;
+int walk(const Walk *w, const Common *c, Err *e);
+
+StreamOptions stream_options(const Common *c);      /* --level, --no-compress */
+/* What was written to stdout so far has gone out; a closed pipe sets e->closed. Call after each line that matters. */
+int text_check(Err *e);
+int text_flush(Err *e);                             /* at the end */
+/* One text of a comma-separated list at a time: advances *list, returns false at its end. */
+bool list_next(const char **list, char *item, size_t size);
+
+/* A path for a record: {field} in name stands for that field's value. No value can lead out of the folder: '/' makes subfolders,
+ * empty and "." parts are dropped, ".." and control characters become '_'. Fails when a field is missing. */
+int record_path(char *path, size_t size, const char *folder, const char *name, const char *suffix, const StreamIn *in,
+                const Record *rec, Err *e);
+int folders_make(const char *path, Err *e);         /* the folders above a file, where missing */
+
+#endif

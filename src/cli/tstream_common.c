@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/* tstream_common.c -- inputs one after the other, text output that notices a closed pipe, paths made of records. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "src/cli/tstream.h"
+
+int inputs_count(const Common *c)
+{
+    return c->inputs.count > 0 ? c->inputs.count : 1;
+}
+
+const char *inputs_name(const Common *c, int i)
+{
+    return c->inputs.count > 0 ? c->inputs.items[i] : "-";
+}
+
+static int same_header(const Record *first, const StreamIn *in, Err *e)
+{
+    const char *other = record_difference(first, stream_header(in));
+    return other ? err_set(e, "%s: header: its %s differs from the first input's", stream_name(in), other) : 0;
+}
+
+int walk(const Walk *w, const Common *c, Err *e)
+{
+    StreamIn *first = NULL;                         /* stays open for its header */
+    int status = 0;
+    for (int i = 0; i < inputs_count(c) && status == 0; i++) {
+        StreamIn *in;
+        Record rec;
+        int got = 0;
+        status = stream_open(&in, inputs_name(c, i), e);
+        if (status == 0 && first && !w->mixed)
+            status = same_header(stream_header(first), in, e);
+        if (status == 0 && w->on_open)
+            status = w->on_open(w->context, in, e);
+        while (status == 0 && (got = stream_next(in, &rec, e)) > 0)
+            status = w->on_record(w->context, in, &rec, e);
+        if (got < 0)
+            status = -1;
+        if (!first)
+            first = in;
+        else
+            stream_close(in);
+    }
+    stream_close(first);
+    return status < 0 ? -1 : 0;
+}
+
+StreamOptions stream_options(const Common *c)
+{
+    return (StreamOptions){.level = c->no_compress ? STREAM_NO_COMPRESS : (int)c->level};
+}
+
+int text_check(Err *e)
+{
+    if (!ferror(stdout))
+        return 0;
+    e->closed |= !e->set && errno == EPIPE;
+    return err_set(e, "standard output: writing: %s", strerror(errno));
+}
+
+int text_flush(Err *e)
+{
+    fflush(stdout);
+    return text_check(e);
+}
+
+bool list_next(const char **list, char *item, size_t size)
+{
+    if (!*list || !**list)
+        return false;
+    const size_t n = strcspn(*list, ",");
+    snprintf(item, size, "%.*s", (int)n, *list);
+    *list += n + ((*list)[n] == ',');
+    return true;
+}
+
+/* ---- paths ---- */
+
+static int append_value(char *path, size_t size, size_t *used, const char *text)
+{
+    for (; *text; text++) {
+        if (*used + 2 > size)
+            return -1;
+        path[(*used)++] = (unsigned char)*text < 32 || *text == 127 ? '_' : *text;
+    }
+    return 0;
+}
+
+/* Parts between slashes: empty ones and "." are dropped, ".." becomes "_". In place: a part never grows. */
+static void clean_parts(char *path)
+{
+    char *to = path;
+    for (const char *from = path; *from;) {
+        const size_t n = strcspn(from, "/");
+        const bool dots = n == 2 && from[0] == '.' && from[1] == '.';
+        if (n > 0 && !(n == 1 && *from == '.')) {
+            if (to != path)
+                *to++ = '/';
+            memmove(to, dots ? "_" : from, dots ? 1 : n);
+            to += dots ? 1 : n;
+        }
+        from += n + (from[n] == '/');
+    }
+    *to = 0;
+}
+
+int record_path(char *path, size_t size, const char *folder, const char *name, const char *suffix, const StreamIn *in,
+                const Record *rec, Err *e)
+{
+    char inside[4096];
+    size_t used = 0;
+    int failed = 0;
+    for (const char *p = name; *p && !failed;) {
+        const char *close = *p == '{' ? strchr(p, '}') : NULL;
+        if (!close) {
+            failed = append_value(inside, sizeof inside, &used, (char[]){*p++, 0});
+            continue;
+        }
+        char field[128];
+        snprintf(field, sizeof field, "%.*s", (int)(close - p - 1), p + 1);
+        const json_t *value = json_object_get(rec->fields, field);
+        if (!value)
+            return err_set(e, "%s: record %ld: has no field %s, which the picture's name needs", stream_name(in), rec->number, field);
+        char *made = json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+        failed = append_value(inside, sizeof inside, &used, made ? made : json_string_value(value));
+        free(made);
+        p = close + 1;
+    }
+    inside[used] = 0;
+    clean_parts(inside);
+    if (failed || snprintf(path, size, "%s/%s%s", folder, inside, suffix) >= (int)size)
+        return err_set(e, "%s: record %ld: the picture's path is too long", stream_name(in), rec->number);
+    return *inside ? 0 : err_set(e, "%s: record %ld: its picture's name is empty", stream_name(in), rec->number);
+}
+
+int folders_make(const char *path, Err *e)
+{
+    char *above = strdup(path);
+    int failed = !above;
+    for (char *slash = above ? strchr(above + 1, '/') : NULL; slash && !failed; slash = strchr(slash + 1, '/')) {
+        *slash = 0;
+        if (mkdir(above, 0777) && errno != EEXIST)
+            failed = err_set(e, "%s: cannot be made: %s", above, strerror(errno));
+        *slash = '/';
+    }
+    free(above);
+    return failed;
+}

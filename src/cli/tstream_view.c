@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/* tstream_view.c -- tstream view: records as JSON lines or as columns. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "src/cli/tstream.h"
+
+typedef struct Config {
+    Common c;
+    int tensors, header;
+    const char *tsv;
+    float *values;              /* room for one tensor as f32 */
+    size_t room;
+} Config;
+
+static const Opt options[] = {
+    COMMON_OPTIONS,
+    {'H', "header", OPT_FLAG, offsetof(Config, header), NULL, "print the header first", 0},
+    {'t', "tensors", OPT_FLAG, offsetof(Config, tensors), NULL, "print the tensors' values too, in one row each", 0},
+    {0, "tsv", OPT_STR, offsetof(Config, tsv), NULL,
+     "FIELDS  these fields only (a,b,c), with tabs between; tabs, newlines and backslashes in them as \\t, \\n, \\\\", 0},
+    {0}};
+
+static const Cli cli = {
+    "tstream view", "Print records as JSON lines.", options, "[FILE]...",
+    "A line holds a record's fields, and for each tensor its type and shape. A value that is not finite is printed as null. "
+    "Memory is that of the largest record.",
+    "tstream view acts.mpk.zst | jq -r 'select(.concept == \"Fishes\") | .id'\n"
+    "tstream view --tsv concept,t acts.mpk.zst | sort | uniq -c"};
+
+static const char *number_format(DType type)
+{
+    return type == F64 ? "%.17g" : type == F32 ? "%.9g" : type == F16 ? "%.5g" : type == BF16 ? "%.4g" : "%.0f";
+}
+
+static double value_at(const StreamTensor *t, const float *values, size_t i)
+{
+    if (t->type == F64)
+        return ((const double *)t->data)[i];
+    if (t->type == I32)
+        return ((const int32_t *)t->data)[i];
+    return (double)values[i];
+}
+
+static int print_values(Config *cfg, const StreamTensor *t, Err *e)
+{
+    const size_t n = tensor_count(t);
+    if (n > cfg->room) {
+        free(cfg->values);
+        cfg->values = malloc(n * sizeof *cfg->values);
+        cfg->room = cfg->values ? n : 0;
+        if (!cfg->values)
+            return err_set(e, "out of memory for %zu values", n);
+    }
+    dtype_to_f32(cfg->values, t->data, t->type, n);
+    fputs(",\"values\":[", stdout);
+    for (size_t i = 0; i < n; i++) {
+        const double value = value_at(t, cfg->values, i);
+        if (i > 0)
+            putchar(',');
+        if (t->type == I64)
+            printf("%lld", (long long)((const int64_t *)t->data)[i]);
+        else if (isfinite(value))
+            printf(number_format(t->type), value);
+        else
+            fputs("null", stdout);
+    }
+    putchar(']');
+    return 0;
+}
+
+static int print_json(Config *cfg, const Record *rec, Err *e)
+{
+    char *fields = json_dumps(rec->fields, JSON_COMPACT);
+    if (!fields)
+        return err_set(e, "out of memory");
+    fields[strlen(fields) - 1] = 0;                     /* the closing brace comes after the tensors */
+    fputs(fields, stdout);
+    const char *comma = fields[1] ? "," : "";
+    free(fields);
+    for (int i = 0; i < rec->tensors; i++, comma = ",") {
+        const StreamTensor *t = &rec->tensor[i];
+        char *name = NULL;
+        json_t *text = json_string(t->name);
+        if (!text || !(name = json_dumps(text, JSON_ENCODE_ANY))) {
+            json_decref(text);
+            return err_set(e, "record %ld: the name of tensor %d is not UTF-8", rec->number, i + 1);
+        }
+        printf("%s%s:{\"type\":\"%s\",\"shape\":[", comma, name, dtype_name(t->type));
+        free(name);
+        json_decref(text);
+        for (int d = 0; d < t->ndim; d++)
+            printf("%s%lld", d ? "," : "", (long long)t->dim[d]);
+        putchar(']');
+        if (cfg->tensors && print_values(cfg, t, e))
+            return -1;
+        putchar('}');
+    }
+    puts("}");
+    return text_check(e);
+}
+
+static void print_cell(const json_t *value)
+{
+    char *made = value && !json_is_string(value) ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+    const char *text = made ? made : value ? json_string_value(value) : "";
+    for (; *text; text++)
+        switch (*text) {
+        case '\t': fputs("\\t", stdout); break;
+        case '\n': fputs("\\n", stdout); break;
+        case '\\': fputs("\\\\", stdout); break;
+        default:   putchar(*text);
+        }
+    free(made);
+}
+
+static int print_tsv(const char *list, const Record *rec, Err *e)
+{
+    char field[256];
+    for (int i = 0; list_next(&list, field, sizeof field); i++) {
+        if (i > 0)
+            putchar('\t');
+        print_cell(json_object_get(rec->fields, field));
+    }
+    putchar('\n');
+    return text_check(e);
+}
+
+static int on_open(void *context, StreamIn *in, Err *e)
+{
+    Config *cfg = context;
+    return cfg->header ? print_json(cfg, stream_header(in), e) : 0;
+}
+
+static int on_record(void *context, StreamIn *in, const Record *rec, Err *e)
+{
+    Config *cfg = context;
+    (void)in;
+    return cfg->tsv ? print_tsv(cfg->tsv, rec, e) : print_json(cfg, rec, e);
+}
+
+int tstream_view(int argc, char **argv)
+{
+    Config cfg = {0};
+    Err e = {0};
+    cli_parse(&cli, &cfg, argc, argv);
+    const Walk w = {on_open, on_record, &cfg, true};
+    int failed = walk(&w, &cfg.c, &e);
+    failed = text_flush(&e) || failed;
+    free(cfg.values);
+    return failed ? cli_report(&cli, &e) : 0;
+}

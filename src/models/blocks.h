@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/* blocks.h -- the parts that the UNet and the VAE are made of: norms, convolutions, residual blocks, transformers.
+ *
+ * The residual stream is f32 rows (B*H*W, C), changed in place where its old value is not needed; what enters a product is T (the
+ * type of products, F32 or BF16), written so by the norm before it. Temporaries come from a workspace. */
+#ifndef SRC_MODELS_BLOCKS_H
+#define SRC_MODELS_BLOCKS_H
+
+#include "kernels/op.h"
+#include "src/models/hooks.h"
+#include "src/models/model.h"
+#include "src/models/workspace.h"
+
+/* ---- loading: of tensors PREFIX.weight and PREFIX.bias; each returns 0, or -1 with e set ---- */
+
+typedef struct Norm {               /* group norm, or layer norm with groups 0 */
+    float *gamma, *beta;            /* device */
+    int C, groups;
+    float eps;
+} Norm;
+
+int norm_load(Norm *n, const Part *part, const char *prefix, int C, int groups, float eps, Err *e);
+void norm_free(Norm *n);
+
+/* spec gives all but the weights, which are (out,in,kernel,kernel) or, for a kernel of 1, (out,in). Stacked: one conv of several
+ * tensors side by side along out, at prefix.suffix each; parts have parts_out outputs each. A bias that is in no part is left out. */
+int conv_load(Conv **c, const Part *part, const char *prefix, ConvSpec spec, Err *e);
+int conv_load_stacked(Conv **c, const Part *part, const char *const *prefix, const int *out, int parts, ConvSpec spec, Err *e);
+ConvSpec conv_spec(int in, int out, int kernel, DType x_type, DType y_type);    /* stride 1, same size */
+
+/* ---- one evaluation ---- */
+
+typedef struct Run {
+    DType type;                     /* T */
+    int64_t B, H, W;                /* of the stream at the moment */
+    Workspace *work;
+    const Hooks *hooks;             /* NULL: none */
+    const int32_t *kv_index;        /* device (B): text state of each image */
+    int64_t S;                      /* tokens of a text state */
+} Run;
+
+void *run_take(const Run *r, DType type, int64_t values, Err *e);       /* of the workspace */
+int run_hook(const Run *r, int module, float *act, const float *input, int C, Err *e);
+/* A copy of x for the hooks of a module that want its input, NULL where none does. Returns 0, or -1 with e set. */
+int run_keep_input(const Run *r, int module, const float *x, int C, float **kept, Err *e);
+/* x itself when T is F32, else its conversion into `room`. */
+const void *run_as_type(const Run *r, void *room, const float *x, int64_t n);
+
+/* ---- ResnetBlock2D ----
+ *     h = conv1(silu(norm1(x)))      y = shortcut(x) + conv2(silu(norm2(h + temb)))         x (B,HW,in)   y (B,HW,out)
+ * temb is given to norm2 as its shift. shortcut is a 1x1 convolution where in and out differ, else nothing is done to x. */
+typedef struct Resnet {
+    int in, out, module;            /* module: -1 without hooks */
+    int temb;                       /* offset of its channels among those of all resnets, -1: no time embedding */
+    Norm norm1, norm2;
+    Conv *conv1, *conv2, *shortcut;
+} Resnet;
+
+int resnet_load(Resnet *n, const Part *part, const char *prefix, int in, int out, int groups, float eps, DType type, Err *e);
+void resnet_free(Resnet *n);
+/* y may be x where there is no shortcut. shift (B,out) or NULL. */
+int resnet_run(const Resnet *n, const Run *r, float *y, const float *x, const float *shift, Err *e);
+
+/* ---- Transformer2DModel over the tokens of an image: y = x + proj_out(blocks(proj_in(norm(x)))) ----
+ * Each block:  x += attn1(norm1(x))    x += attn2(norm2(x), text)    x += ff(norm3(x)),  ff(x) = W2 geglu(W1 x) */
+typedef struct TransformerBlock {
+    Norm norm1, norm2, norm3;
+    Conv *qkv, *out1, *q, *kv, *out2, *ff1, *ff2;
+    void *text_kv;                  /* T (images*S, 2C), of the text states at work; the UNet's memory */
+    int module, module_attn1, module_attn2, module_ff;
+} TransformerBlock;
+
+typedef struct Transformer {
+    int C, heads, layers, module;
+    Norm norm;
+    Conv *proj_in, *proj_out;
+    TransformerBlock *block;
+} Transformer;
+
+/* E: width of the text states. */
+int transformer_load(Transformer *t, const Part *part, const char *prefix, int C, int heads, int layers, int E, int groups,
+                     DType type, Err *e);
+void transformer_free(Transformer *t);
+int transformer_run(const Transformer *t, const Run *r, float *x, Err *e);      /* x (B,HW,C), in place */
+
+#endif

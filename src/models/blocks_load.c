@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/* blocks_load.c -- norms and convolutions from a part's tensors; small helpers of an evaluation. */
+#include <stdio.h>
+#include "src/models/blocks.h"
+
+enum { NAME_SIZE = 320, MOST_PARTS = 128 };
+
+int norm_load(Norm *n, const Part *part, const char *prefix, int C, int groups, float eps, Err *e)
+{
+    char name[NAME_SIZE];
+    const int64_t dim[1] = {C};
+    *n = (Norm){.C = C, .groups = groups, .eps = eps};
+    if (groups && C%groups)
+        return err_set(e, "%s/config.json: \"norm_num_groups\" is %d, which does not divide the %d channels of %s", part->path, groups,
+                       C, prefix);
+    snprintf(name, sizeof name, "%s.weight", prefix);
+    n->gamma = part_upload(part, name, 1, dim, e);
+    snprintf(name, sizeof name, "%s.bias", prefix);
+    n->beta = n->gamma ? part_upload(part, name, 1, dim, e) : NULL;
+    return n->beta ? 0 : -1;
+}
+
+void norm_free(Norm *n)
+{
+    if (n->gamma)
+        op->free(n->gamma);
+    if (n->beta)
+        op->free(n->beta);
+    *n = (Norm){0};
+}
+
+ConvSpec conv_spec(int in, int out, int kernel, DType x_type, DType y_type)
+{
+    return (ConvSpec){.in = in, .out = out, .kernel = kernel, .stride = 1, .pad_before = (kernel - 1)/2,
+                      .pad_after = (kernel - 1)/2, .x_type = x_type, .y_type = y_type};
+}
+
+int conv_load(Conv **c, const Part *part, const char *prefix, ConvSpec spec, Err *e)
+{
+    return conv_load_stacked(c, part, &prefix, &spec.out, 1, spec, e);
+}
+
+int conv_load_stacked(Conv **c, const Part *part, const char *const *prefix, const int *out, int parts, ConvSpec spec, Err *e)
+{
+    const Weight *weight[MOST_PARTS], *bias[MOST_PARTS];
+    int biased = 0;
+    *c = NULL;
+    if (parts > MOST_PARTS)
+        return err_set(e, "%s: %d layers to be computed as one, at most %d are", part->path, parts, MOST_PARTS);
+    for (int i = 0; i < parts; i++) {
+        char name[NAME_SIZE];
+        const int64_t dim[4] = {out[i], spec.in, spec.kernel, spec.kernel};
+        snprintf(name, sizeof name, "%s.weight", prefix[i]);
+        const Weight *found = part_find(part, name);
+        weight[i] = part_need(part, name, spec.kernel == 1 && found && found->ndim == 2 ? 2 : 4, dim, e);
+        if (!weight[i])
+            return -1;
+        snprintf(name, sizeof name, "%s.bias", prefix[i]);
+        bias[i] = part_find(part, name);
+        if (bias[i] && !part_need(part, name, 1, dim, e))
+            return -1;
+        biased += bias[i] != NULL;
+    }
+    if (biased && biased < parts)
+        return err_set(e, "%s: of %s and its like only some have a bias", part->path, prefix[0]);
+    return op->conv_create(c, &spec, weight, biased ? bias : NULL, parts, e);
+}
+
+/* ---- in an evaluation ---- */
+
+void *run_take(const Run *r, DType type, int64_t values, Err *e)
+{
+    return workspace_take(r->work, (size_t)values*dtype_size(type), e);
+}
+
+int run_hook(const Run *r, int module, float *act, const float *input, int C, Err *e)
+{
+    return hooks_call(r->hooks, module, (HookCall){.act = act, .input = input, .B = r->B, .H = r->H, .W = r->W, .C = C}, e);
+}
+
+int run_keep_input(const Run *r, int module, const float *x, int C, float **kept, Err *e)
+{
+    const int64_t n = r->B*r->H*r->W*C;
+    *kept = NULL;
+    if (!hooks_want_input(r->hooks, module))
+        return 0;
+    *kept = run_take(r, F32, n, e);
+    if (!*kept)
+        return -1;
+    op->copy(*kept, x, (size_t)n*sizeof(float));
+    return 0;
+}
+
+const void *run_as_type(const Run *r, void *room, const float *x, int64_t n)
+{
+    if (r->type == F32)
+        return x;
+    op->convert(room, r->type, x, F32, n);
+    return room;
+}

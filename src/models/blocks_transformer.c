@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: MIT */
+/* blocks_transformer.c -- attention over an image's tokens and over the text, and the gated feed-forward.
+ *
+ *     y = x + proj_out(blocks(proj_in(group_norm(x))))
+ *     block:  x += O1 attention(q, k, v of norm1(x))     x += O2 attention(q of norm2(x), k and v of the text)
+ *             x += W2 (a * gelu(b)),  (a, b) = W1 norm3(x)
+ *
+ *   x (B*HW, C) f32, tokens in the order of the pixels      heads share C: head_dim = C/heads, scores scaled by head_dim^-1/2
+ *
+ * q, k and v of self-attention are one product; k and v of the text are made once a prompt (unet_set_text). proj_in and proj_out are
+ * linear layers or 1x1 convolutions, which compute the same. Sums into x run inside the products, unless a hook wants to see what
+ * is added. diffusers models/transformers/transformer_2d.py, models/attention.py. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "src/models/blocks.h"
+
+static int layer_norm_load(Norm *n, const Part *part, const char *prefix, const char *suffix, int C, Err *e)
+{
+    char name[256];
+    snprintf(name, sizeof name, "%s.%s", prefix, suffix);
+    return norm_load(n, part, name, C, 0, 1e-5f, e);
+}
+
+/* The layers prefix.suffix of out outputs each as one. */
+static int linear_load(Conv **c, const Part *part, const char *prefix, int in, int out, DType y_type, DType type,
+                       const char *const *suffix, int parts, Err *e)
+{
+    char text[3][256];
+    const char *name[3];
+    int outs[3];
+    for (int i = 0; i < parts; i++) {
+        snprintf(text[i], sizeof text[i], "%s.%s", prefix, suffix[i]);
+        name[i] = text[i];
+        outs[i] = out;
+    }
+    return conv_load_stacked(c, part, name, outs, parts, conv_spec(in, out*parts, 1, type, y_type), e);
+}
+
+static int block_load(TransformerBlock *b, const Part *part, const char *prefix, int C, int E, DType type, Err *e)
+{
+    static const char *const qkv[] = {"attn1.to_q", "attn1.to_k", "attn1.to_v"}, *const out1[] = {"attn1.to_out.0"};
+    static const char *const q[] = {"attn2.to_q"}, *const kv[] = {"attn2.to_k", "attn2.to_v"}, *const out2[] = {"attn2.to_out.0"};
+    static const char *const ff1[] = {"ff.net.0.proj"}, *const ff2[] = {"ff.net.2"};
+    return layer_norm_load(&b->norm1, part, prefix, "norm1", C, e)
+        || layer_norm_load(&b->norm2, part, prefix, "norm2", C, e)
+        || layer_norm_load(&b->norm3, part, prefix, "norm3", C, e)
+        || linear_load(&b->qkv, part, prefix, C, C, type, type, qkv, 3, e)
+        || linear_load(&b->out1, part, prefix, C, C, F32, type, out1, 1, e)
+        || linear_load(&b->q, part, prefix, C, C, type, type, q, 1, e)
+        || linear_load(&b->kv, part, prefix, E, C, type, type, kv, 2, e)
+        || linear_load(&b->out2, part, prefix, C, C, F32, type, out2, 1, e)
+        || linear_load(&b->ff1, part, prefix, C, 8*C, type, type, ff1, 1, e)
+        || linear_load(&b->ff2, part, prefix, 4*C, C, F32, type, ff2, 1, e) ? -1 : 0;
+}
+
+static void block_free(TransformerBlock *b)
+{
+    norm_free(&b->norm1);
+    norm_free(&b->norm2);
+    norm_free(&b->norm3);
+    op->conv_free(b->qkv);
+    op->conv_free(b->out1);
+    op->conv_free(b->q);
+    op->conv_free(b->kv);
+    op->conv_free(b->out2);
+    op->conv_free(b->ff1);
+    op->conv_free(b->ff2);
+}
+
+int transformer_load(Transformer *t, const Part *part, const char *prefix, int C, int heads, int layers, int E, int groups,
+                     DType type, Err *e)
+{
+    char name[160];
+    *t = (Transformer){.C = C, .heads = heads, .module = -1};
+    if (heads < 1 || C%heads)
+        return err_set(e, "%s/config.json: \"attention_head_dim\" gives %d heads, which do not divide the %d channels of %s", part->path,
+                       heads, C, prefix);
+    t->block = calloc((size_t)layers, sizeof *t->block);
+    if (!t->block)
+        return err_set(e, "out of memory");
+    t->layers = layers;
+    snprintf(name, sizeof name, "%s.norm", prefix);
+    if (norm_load(&t->norm, part, name, C, groups, 1e-6f, e))
+        return -1;
+    snprintf(name, sizeof name, "%s.proj_in", prefix);
+    if (conv_load(&t->proj_in, part, name, conv_spec(C, C, 1, type, F32), e))
+        return -1;
+    snprintf(name, sizeof name, "%s.proj_out", prefix);
+    if (conv_load(&t->proj_out, part, name, conv_spec(C, C, 1, type, F32), e))
+        return -1;
+    for (int k = 0; k < layers; k++) {
+        snprintf(name, sizeof name, "%s.transformer_blocks.%d", prefix, k);
+        if (block_load(&t->block[k], part, name, C, E, type, e))
+            return -1;
+    }
+    return 0;
+}
+
+void transformer_free(Transformer *t)
+{
+    for (int k = 0; k < t->layers; k++)
+        block_free(&t->block[k]);
+    free(t->block);
+    norm_free(&t->norm);
+    op->conv_free(t->proj_in);
+    op->conv_free(t->proj_out);
+}
+
+/* ---- running ---- */
+
+static void layer_norm(const Run *r, const Norm *n, void *y, const float *x, int64_t N)
+{
+    op->layer_norm(y, r->type, x, n->gamma, n->beta, N, n->C, n->eps);
+}
+
+/* What the hooks of a branch (attn1, attn2, ff) want of its input z (N,C) T: a copy in f32, or NULL. */
+static int keep_branch_input(const Run *r, int module, const void *z, int64_t n, float **kept, Err *e)
+{
+    *kept = NULL;
+    if (!hooks_want_input(r->hooks, module))
+        return 0;
+    *kept = run_take(r, F32, n, e);
+    if (!*kept)
+        return -1;
+    op->convert(*kept, F32, z, r->type, n);
+    return 0;
+}
+
+/* x += out(a), with the module's hooks in between where there are any. */
+static int add_branch(const Run *r, int module, Conv *out, float *x, const void *a, const float *input, int64_t N, int C, Err *e)
+{
+    if (!hooks_want(r->hooks, module)) {
+        op->conv_run(out, x, a, 1, N, 1, true);
+        return 0;
+    }
+    float *branch = run_take(r, F32, N*C, e);
+    if (!branch)
+        return -1;
+    op->conv_run(out, branch, a, 1, N, 1, false);
+    if (run_hook(r, module, branch, input, C, e))
+        return -1;
+    op->add(x, branch, N*C);
+    return 0;
+}
+
+static int self_attention(const Transformer *t, const TransformerBlock *b, const Run *r, float *x, void *z, Err *e)
+{
+    const int C = t->C, head_dim = C/t->heads;
+    const int64_t HW = r->H*r->W, N = r->B*HW;
+    float *input;
+    void *qkv = run_take(r, r->type, N*3*C, e);
+    if (!qkv)
+        return -1;
+    layer_norm(r, &b->norm1, z, x, N);
+    if (keep_branch_input(r, b->module_attn1, z, N*C, &input, e))
+        return -1;
+    op->conv_run(b->qkv, qkv, z, 1, N, 1, false);
+    const char *q = qkv, *k = q + (size_t)C*dtype_size(r->type), *v = k + (size_t)C*dtype_size(r->type);
+    op->attention(z, C, q, 3*C, k, 3*C, v, 3*C, r->type, r->B, t->heads, head_dim, HW, HW, NULL, 1/sqrtf((float)head_dim), false);
+    return add_branch(r, b->module_attn1, b->out1, x, z, input, N, C, e);
+}
+
+static int text_attention(const Transformer *t, const TransformerBlock *b, const Run *r, float *x, void *z, Err *e)
+{
+    const int C = t->C, head_dim = C/t->heads;
+    const int64_t HW = r->H*r->W, N = r->B*HW;
+    float *input;
+    void *q = run_take(r, r->type, N*C, e);
+    if (!q)
+        return -1;
+    layer_norm(r, &b->norm2, z, x, N);
+    if (keep_branch_input(r, b->module_attn2, z, N*C, &input, e))
+        return -1;
+    op->conv_run(b->q, q, z, 1, N, 1, false);
+    const char *k = b->text_kv, *v = k + (size_t)C*dtype_size(r->type);
+    op->attention(z, C, q, C, k, 2*C, v, 2*C, r->type, r->B, t->heads, head_dim, HW, r->S, r->kv_index,
+                  1/sqrtf((float)head_dim), false);
+    return add_branch(r, b->module_attn2, b->out2, x, z, input, N, C, e);
+}
+
+static int feed_forward(const Transformer *t, const TransformerBlock *b, const Run *r, float *x, void *z, Err *e)
+{
+    const int C = t->C;
+    const int64_t N = r->B*r->H*r->W;
+    float *input;
+    void *gated = run_take(r, r->type, N*4*C, e), *both = run_take(r, r->type, N*8*C, e);
+    if (!both)
+        return -1;
+    layer_norm(r, &b->norm3, z, x, N);
+    if (keep_branch_input(r, b->module_ff, z, N*C, &input, e))
+        return -1;
+    op->conv_run(b->ff1, both, z, 1, N, 1, false);
+    op->geglu(gated, both, r->type, N, 4*C);
+    return add_branch(r, b->module_ff, b->ff2, x, gated, input, N, C, e);
+}
+
+static int block_run(const Transformer *t, const TransformerBlock *b, const Run *r, float *x, void *z, Err *e)
+{
+    static int (*const step[])(const Transformer *, const TransformerBlock *, const Run *, float *, void *, Err *) = {
+        self_attention, text_attention, feed_forward
+    };
+    const WorkspaceMark mark = workspace_mark(r->work);
+    float *input;
+    int failed = run_keep_input(r, b->module, x, t->C, &input, e);
+    for (int i = 0; i < 3 && !failed; i++) {
+        const WorkspaceMark before = workspace_mark(r->work);
+        failed = step[i](t, b, r, x, z, e);
+        workspace_release(r->work, before);
+    }
+    failed = failed || run_hook(r, b->module, x, input, t->C, e);
+    workspace_release(r->work, mark);
+    return failed ? -1 : 0;
+}
+
+int transformer_run(const Transformer *t, const Run *r, float *x, Err *e)
+{
+    const int C = t->C;
+    const int64_t HW = r->H*r->W, N = r->B*HW;
+    const WorkspaceMark mark = workspace_mark(r->work);
+    float *input;
+    int failed = run_keep_input(r, t->module, x, C, &input, e);
+    void *z = run_take(r, r->type, N*C, e);             /* what enters a product */
+    float *tokens = run_take(r, F32, N*C, e);
+    if (failed || !tokens)
+        return -1;
+    op->group_norm(z, r->type, x, NULL, t->norm.gamma, t->norm.beta, r->B, HW, C, t->norm.groups, t->norm.eps, ACT_NONE);
+    op->conv_run(t->proj_in, tokens, z, 1, N, 1, false);
+    for (int k = 0; k < t->layers && !failed; k++)
+        failed = block_run(t, &t->block[k], r, tokens, z, e);
+    if (!failed) {
+        op->conv_run(t->proj_out, x, run_as_type(r, z, tokens, N*C), 1, N, 1, true);
+        failed = run_hook(r, t->module, x, input, C, e);
+    }
+    workspace_release(r->work, mark);
+    return failed ? -1 : 0;
+}

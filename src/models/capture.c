@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+/* capture.c -- activations of hooked modules, buffered for a batch and written picture by picture. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "kernels/op.h"
+#include "src/models/capture.h"
+
+typedef struct Site {               /* one hooked module */
+    int64_t H, W;
+    int C;
+    size_t size;                    /* values of one activation */
+    char *data;                     /* [kept steps][halves kept][batch][H*W*C] in the stream's type */
+} Site;
+
+struct Capture {
+    CaptureOptions options;
+    Sampler *sampler;
+    Site *site;
+    int sites;
+    int kept;                       /* steps that are kept */
+    int *slot;                      /* [steps] place of a step among the kept, -1: not kept */
+    float *rows, *device;           /* scratch: one batch's activations on the host; device memory for diff */
+    size_t rows_size, device_size;
+    char *subset;                   /* one activation's chosen tokens */
+    int32_t *token;
+};
+
+int take_parse(Take *take, const char *name, Err *e)
+{
+    static const char *const names[] = {"output", "input", "diff"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(name, names[i]) == 0) {
+            *take = (Take)i;
+            return 0;
+        }
+    return err_set(e, "take '%s' is not output, input or diff", name);
+}
+
+static int half_count(const Capture *c)
+{
+    return c->options.half == HALF_BOTH && c->sampler->halves == 2 ? 2 : 1;
+}
+
+static size_t place(const Capture *c, const Site *site, int slot, int half, int image)
+{
+    return (((size_t)slot * half_count(c) + half) * c->sampler->options.batch + image) * site->size;
+}
+
+static int site_open(Capture *c, Site *site, const HookCall *call, Err *e)
+{
+    site->H = call->H;
+    site->W = call->W;
+    site->C = call->C;
+    site->size = (size_t)(call->H * call->W * call->C);
+    site->data = malloc(place(c, site, c->kept, 0, 0) * dtype_size(c->options.type));
+    if (!site->data)
+        return err_set(e, "out of memory for the activations of %s: %d pictures x %d steps; try a smaller --batch",
+                       call->path, c->sampler->options.batch, c->kept);
+    return 0;
+}
+
+static int grow(float **buffer, size_t *size, size_t wanted, int on_device, Err *e)
+{
+    if (wanted <= *size)
+        return 0;
+    if (on_device && *buffer)
+        op->free(*buffer);
+    else
+        free(*buffer);
+    *buffer = on_device ? op->alloc(wanted * sizeof(float), e) : malloc(wanted * sizeof(float));
+    *size = *buffer ? wanted : 0;
+    return *buffer ? 0 : err_set(e, "out of memory for captured activations");
+}
+
+/* What does not fit the stream's type is said now, with the step, and not found out by a trainer. */
+static int check_finite(const Capture *c, const HookCall *call, const float *x, size_t n, Err *e)
+{
+    const float most = c->options.type == F16 ? 65504.0f : INFINITY;
+    for (size_t i = 0; i < n; i++)
+        if (!(fabsf(x[i]) < most)) {
+            const int t = c->sampler->scheduler->step[c->sampler->step].t;
+            return err_set(e, "%s: step %d (t %d): activation %g does not fit %s%s", call->path, c->sampler->step, t, (double)x[i],
+                           dtype_name(c->options.type), isfinite(x[i]) ? "; use --act-type bf16" : "");
+        }
+    return 0;
+}
+
+static int on_hook(void *context, const HookCall *call, Err *e)
+{
+    Capture *c = context;
+    const Sampler *s = c->sampler;
+    const int slot = c->slot[s->step];
+    Site *site = &c->site[call->index];
+    if (slot < 0)
+        return 0;
+    if (c->options.take != TAKE_OUTPUT && !call->input)
+        return err_set(e, "%s: its input has another shape than its output, only --take output is possible", call->path);
+    if (!site->data && site_open(c, site, call, e))
+        return -1;
+
+    int first, count;
+    sampler_half(s, c->options.half, &first, &count);
+    const size_t offset = site->size * first, values = site->size * count;
+    const float *from = c->options.take == TAKE_INPUT ? call->input + offset : call->act + offset;
+    if (grow(&c->rows, &c->rows_size, values, 0, e))
+        return -1;
+    if (c->options.take == TAKE_DIFF) {
+        if (grow(&c->device, &c->device_size, values, 1, e))
+            return -1;
+        op->subtract(c->device, call->act + offset, call->input + offset, (int64_t)values);
+        from = c->device;
+    }
+    op->download(c->rows, from, values * sizeof(float));
+    if (check_finite(c, call, c->rows, values, e))
+        return -1;
+    const size_t value = dtype_size(c->options.type);
+    for (int h = 0; h < half_count(c); h++)
+        dtype_from_f32(site->data + place(c, site, slot, h, 0) * value, c->options.type, c->rows + site->size * s->n * h,
+                       site->size * s->n);
+    return 0;
+}
+
+static int plan_steps(Capture *c, Err *e)
+{
+    const Scheduler *plan = c->sampler->scheduler;
+    if (!(c->slot = calloc(plan->steps, sizeof *c->slot)))
+        return err_set(e, "out of memory");
+    for (int i = 0; i < plan->steps; i++) {
+        const int t = plan->step[i].t;
+        const int keep = i % c->options.every == 0 && t <= c->options.t_high && t >= c->options.t_low;
+        c->slot[i] = keep ? c->kept++ : -1;
+    }
+    return c->kept ? 0 : err_set(e, "no step's timestep lies in %d-%d: nothing would be kept", c->options.t_high, c->options.t_low);
+}
+
+int capture_create(Capture **out, Sampler *s, const CaptureOptions *options, Err *e)
+{
+    *out = NULL;
+    Capture *c = calloc(1, sizeof *c);
+    if (!c)
+        return err_set(e, "out of memory");
+    c->options = *options;
+    c->sampler = s;
+    int failed = plan_steps(c, e);
+    if (!failed && s->halves == 1 && options->half == HALF_UNCOND)
+        failed = err_set(e, "guidance 1 has no unconditional half to capture");
+    for (int i = 0; i < options->pattern_count && !failed; i++)
+        failed = unet_hook(s->unet, options->patterns[i], options->take != TAKE_OUTPUT, on_hook, c, e) < 0;
+    c->sites = unet_hook_count(s->unet);
+    if (!failed && !(c->site = calloc(c->sites, sizeof *c->site)))
+        failed = err_set(e, "out of memory");
+    if (failed) {
+        capture_free(c);
+        return -1;
+    }
+    *out = c;
+    return 0;
+}
+
+void capture_free(Capture *c)
+{
+    if (!c)
+        return;
+    for (int i = 0; c->site && i < c->sites; i++)
+        free(c->site[i].data);
+    free(c->site);
+    free(c->slot);
+    free(c->rows);
+    if (c->device)
+        op->free(c->device);
+    free(c->subset);
+    free(c->token);
+    free(c);
+}
+
+void capture_describe(const Capture *c, Record *header)
+{
+    static const char *const takes[] = {"output", "input", "diff"}, *const halves[] = {"cond", "uncond", "both"};
+    json_t *hooks = json_array();
+    for (int i = 0; i < c->sites; i++)
+        json_array_append_new(hooks, json_string(unet_hook_path(c->sampler->unet, i)));
+    record_set_json(header, "hooks", hooks);
+    record_set_text(header, "take", takes[c->options.take]);
+    record_set_text(header, "half", c->sampler->halves == 1 ? "cond" : halves[c->options.half]);
+}
+
+static uint64_t mix(uint64_t x)     /* splitmix64 */
+{
+    x += 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+/* The tokens kept of an activation: a choice fixed by seed, step and hook, in rising order (selection sampling, Knuth 3.4.2 S). */
+static void choose_tokens(int32_t *token, int wanted, int total, uint64_t key)
+{
+    int taken = 0;
+    for (int i = 0; i < total && taken < wanted; i++) {
+        key = mix(key);
+        if (key % (uint64_t)(total - i) < (uint64_t)(wanted - taken))
+            token[taken++] = i;
+    }
+}
+
+static int write_one(Capture *c, StreamOut *out, Record *rec, int index, const char *data, uint64_t seed, Err *e)
+{
+    const Site *site = &c->site[index];
+    const int HW = (int)(site->H * site->W), wanted = c->options.tokens;
+    const size_t row = site->C * dtype_size(c->options.type);
+    rec->tensors = 0;
+    if (wanted == 0 || wanted >= HW) {
+        record_add_tensor(rec, "act", c->options.type, 3, (int64_t[]){site->H, site->W, site->C}, data);
+        return stream_write(out, rec, e);
+    }
+    free(c->subset);
+    free(c->token);
+    c->subset = malloc(row * wanted);
+    c->token = malloc(sizeof *c->token * wanted);
+    if (!c->subset || !c->token)
+        return err_set(e, "out of memory for %d tokens", wanted);
+    choose_tokens(c->token, wanted, HW, mix(seed) ^ mix((uint64_t)record_int(rec, "step", 0) << 16 | (unsigned)index));
+    for (int i = 0; i < wanted; i++)
+        memcpy(c->subset + row*i, data + row*c->token[i], row);
+    record_add_tensor(rec, "token", I32, 1, (int64_t[]){wanted}, c->token);
+    record_add_tensor(rec, "act", c->options.type, 2, (int64_t[]){wanted, site->C}, c->subset);
+    return stream_write(out, rec, e);
+}
+
+int capture_write(Capture *c, const CondBatch *batch, StreamOut *out, Err *e)
+{
+    const Scheduler *plan = c->sampler->scheduler;
+    const size_t value = dtype_size(c->options.type);
+    for (int b = 0; b < batch->count; b++) {
+        Record rec;
+        record_init(&rec, NULL);
+        record_copy_fields(&rec, &batch->item[b].record);
+        int failed = 0;
+        for (int i = 0; i < plan->steps && !failed; i++) {
+            if (c->slot[i] < 0)
+                continue;
+            record_set_int(&rec, "step", i);
+            record_set_int(&rec, "t", plan->step[i].t);
+            for (int k = 0; k < c->sites && !failed; k++)
+                for (int h = 0; h < half_count(c) && !failed; h++) {
+                    const char *half = half_count(c) == 2 ? (h ? "cond" : "uncond") : c->options.half == HALF_UNCOND ? "uncond" : "cond";
+                    record_set_text(&rec, "hook", unet_hook_path(c->sampler->unet, k));
+                    record_set_text(&rec, "half", half);
+                    failed = write_one(c, out, &rec, k, c->site[k].data + place(c, &c->site[k], c->slot[i], h, b) * value,
+                                       batch->item[b].seed, e);
+                }
+        }
+        record_clear(&rec);
+        if (failed)
+            return -1;
+    }
+    return 0;
+}
+
+long long capture_picture_bytes(const Capture *c)
+{
+    long long values = 0;
+    for (int i = 0; i < c->sites; i++)
+        values += (long long)c->site[i].size;
+    return values * c->kept * half_count(c) * (long long)dtype_size(c->options.type);
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/* capture.h -- keeps what hooked modules compute while a batch is drawn, and writes it picture by picture.
+ *
+ * A batch's activations are held on the host until its last step, in the type of the stream, so that the records come in one order
+ * whatever the batch: picture, then step, then hook, then half (uncond, cond). Memory: batch * steps * hooks * halves * H*W*C. */
+#ifndef SRC_MODELS_CAPTURE_H
+#define SRC_MODELS_CAPTURE_H
+
+#include "src/models/sampler.h"
+
+typedef enum { TAKE_OUTPUT, TAKE_INPUT, TAKE_DIFF } Take;
+int take_parse(Take *take, const char *name, Err *e);
+
+typedef struct CaptureOptions {
+    const char *const *patterns;    /* module paths or globs */
+    int pattern_count;
+    Take take;
+    Half half;
+    DType type;                     /* of the stream: F32, F16, BF16 */
+    int every;                      /* keep every n-th step, from the first */
+    int t_high, t_low;              /* keep timesteps in between */
+    int tokens;                     /* kept of each activation, 0: all */
+} CaptureOptions;
+
+typedef struct Capture Capture;
+
+int capture_create(Capture **c, Sampler *s, const CaptureOptions *options, Err *e);
+void capture_free(Capture *c);
+/* Header fields: hooks [paths], take, half, and the like. */
+void capture_describe(const Capture *c, Record *header);
+/* Writes the records of the batch just drawn. */
+int capture_write(Capture *c, const CondBatch *batch, StreamOut *out, Err *e);
+/* Bytes of activations that one picture makes, once a batch has been drawn; before that 0. */
+long long capture_picture_bytes(const Capture *c);
+
+#endif

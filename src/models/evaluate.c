@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/* evaluate.c -- counts of classified pictures by steering and target, and the shares made of them; see evaluate.h. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "src/models/evaluate.h"
+
+const char *const measure_names[MEASURES] = {"UA", "IRA", "CRA"};
+
+typedef struct Group {              /* one target under one steering; or the unsteered pictures of one domain */
+    char *steering, *kind, *target;
+    long pictures, hits[MEASURES], of[MEASURES];
+} Group;
+
+struct Evaluation {
+    const Classifier *c;
+    Group *group;
+    size_t groups, room;
+};
+
+int evaluation_create(Evaluation **v, const Classifier *c, Err *e)
+{
+    *v = calloc(1, sizeof **v);
+    if (!*v)
+        return err_set(e, "out of memory");
+    (*v)->c = c;
+    return 0;
+}
+
+void evaluation_free(Evaluation *v)
+{
+    if (!v)
+        return;
+    for (size_t i = 0; i < v->groups; i++) {
+        free(v->group[i].steering);
+        free(v->group[i].kind);
+        free(v->group[i].target);
+    }
+    free(v->group);
+    free(v);
+}
+
+static Group *need_group(Evaluation *v, const char *steering, const char *kind, const char *target, Err *e)
+{
+    for (size_t i = v->groups; i-- > 0; ) {
+        Group *g = &v->group[i];
+        if (strcmp(g->target, target) == 0 && strcmp(g->kind, kind) == 0 && strcmp(g->steering, steering) == 0)
+            return g;
+    }
+    if (v->groups == v->room) {
+        const size_t room = v->room ? 2*v->room : 64;
+        Group *more = realloc(v->group, room * sizeof *more);
+        if (!more) {
+            err_set(e, "out of memory for %zu steerings", room);
+            return NULL;
+        }
+        v->group = more;
+        v->room = room;
+    }
+    Group *g = &v->group[v->groups++];
+    *g = (Group){.steering = strdup(steering), .kind = strdup(kind), .target = strdup(target)};
+    if (g->steering && g->kind && g->target)
+        return g;
+    err_set(e, "out of memory");
+    return NULL;
+}
+
+/* The field "steering" as one line: "mode=multiply multiplier=-1 percentile=99.5". */
+static void steering_text(char *text, size_t size, const Record *rec)
+{
+    json_t *steering = json_object_get(rec->fields, "steering"), *value;
+    const char *name;
+    size_t used = 0;
+    *text = 0;
+    json_object_foreach(steering, name, value) {
+        char number[64];
+        const char *what = json_string_value(value);
+        snprintf(number, sizeof number, "%.10g", json_number_value(value));
+        used += (size_t)snprintf(text + used, size - used, "%s%s=%s", used ? " " : "", name, what ? what : number);
+        if (used >= size)
+            return;
+    }
+}
+
+/* Whether label is one of the target's, which is a label or several joined by '+'. */
+static bool in_target(const char *target, const char *label)
+{
+    const size_t length = strlen(label);
+    if (strcmp(target, label) == 0)
+        return true;
+    for (const char *part = target; part && length; ) {
+        const char *plus = strchr(part, '+');
+        if ((plus ? (size_t)(plus - part) : strlen(part)) == length && strncmp(part, label, length) == 0)
+            return true;
+        part = plus ? plus + 1 : NULL;
+    }
+    return false;
+}
+
+static bool target_known(const Domain *d, const char *target)
+{
+    for (int k = 0; k < d->classes; k++)
+        if (in_target(target, d->label[k]))
+            return true;
+    return false;
+}
+
+/* The picture's class in a domain: -1 where it has no label and "" is no class. */
+static int true_class(const Evaluation *v, const StreamIn *in, const Record *rec, const Domain *d, int *class, Err *e)
+{
+    const char *label = record_text(rec, d->name, "");
+    *class = domain_class(d, label);
+    if (*class >= 0 || !*label)
+        return 0;
+    return err_set(e, "%s: record %ld: %s '%s' is none of the %d that %s knows", stream_name(in), rec->number, d->name, label, d->classes,
+                   v->c->name);
+}
+
+static void count(Group *g, Measure m, bool hit)
+{
+    g->of[m]++;
+    g->hits[m] += hit;
+}
+
+/* Domain i is the target's, the other one is crossed. */
+static int count_picture(Evaluation *v, int i, const char *steering, const char *target, const int *class, const int *predicted, Err *e)
+{
+    const Domain *own = &v->c->domain[i];
+    Group *g = need_group(v, steering, own->name, target, e);
+    if (!g)
+        return -1;
+    g->pictures++;
+    if (class[i] >= 0 && *target && in_target(target, own->label[class[i]]))
+        count(g, MEASURE_UA, !in_target(target, own->label[predicted[i]]));
+    else if (class[i] >= 0)
+        count(g, MEASURE_IRA, predicted[i] == class[i]);
+    for (int j = 0; j < v->c->domains; j++)
+        if (j != i && class[j] >= 0)
+            count(g, MEASURE_CRA, predicted[j] == class[j]);
+    return 0;
+}
+
+int evaluation_add(Evaluation *v, const StreamIn *in, const Record *rec, const float *embedding, int *predicted, Err *e)
+{
+    const Classifier *c = v->c;
+    const char *target = record_text(rec, "steered", ""), *kind = record_text(rec, "steered_kind", "concept");
+    char steering[1024];
+    int class[DOMAINS], own = -1;
+    for (int i = 0; i < c->domains; i++) {
+        const Domain *d = &c->domain[i];
+        if (true_class(v, in, rec, d, &class[i], e))
+            return -1;
+        predicted[i] = classifier_predict(c, d, embedding);
+        if (strcmp(d->name, kind) == 0)
+            own = i;
+    }
+    if (!*target) {
+        for (int i = 0; i < c->domains; i++)
+            if (count_picture(v, i, "", "", class, predicted, e))
+                return -1;
+        return 0;
+    }
+    if (own < 0)
+        return err_set(e, "%s: record %ld: steered_kind is '%s', which %s does not classify", stream_name(in), rec->number, kind, c->name);
+    if (!target_known(&c->domain[own], target))
+        return err_set(e, "%s: record %ld: the steered %s '%s' is none that %s knows", stream_name(in), rec->number, kind, target, c->name);
+    steering_text(steering, sizeof steering, rec);
+    return count_picture(v, own, steering, target, class, predicted, e);
+}
+
+/* ---- rows ---- */
+
+Share share_wilson(long hits, long of)
+{
+    const double z = 1.959963984540054, n = (double)of, p = of ? (double)hits / n : 0;
+    if (!of)
+        return (Share){0, 0, NAN, NAN, NAN};
+    const double middle = (p + z*z / (2*n)) / (1 + z*z/n);
+    const double half = z / (1 + z*z/n) * sqrt(p * (1 - p) / n + z*z / (4*n*n));
+    return (Share){hits, of, p, hits ? fmax(0, middle - half) : 0, hits < of ? fmin(1, middle + half) : 1};
+}
+
+static double mean_of(const Share *share)
+{
+    return (share[MEASURE_UA].value + share[MEASURE_IRA].value + share[MEASURE_CRA].value) / MEASURES;
+}
+
+static EvalRow target_row(const Group *g)
+{
+    EvalRow row = {.type = *g->target ? ROW_TARGET : ROW_UNSTEERED, .kind = g->kind, .target = g->target, .steering = g->steering,
+                   .targets = *g->target != 0, .pictures = g->pictures};
+    for (int m = 0; m < MEASURES; m++)
+        row.share[m] = share_wilson(g->hits[m], g->of[m]);
+    row.mean = mean_of(row.share);
+    return row;
+}
+
+/* The mean of target rows first..last-1; a measure is averaged over the targets that have it. */
+static EvalRow overall_row(const EvalRow *rows, int first, int last)
+{
+    EvalRow row = {.type = ROW_OVERALL, .kind = rows[first].kind, .target = "", .steering = rows[first].steering, .targets = last - first};
+    for (int m = 0; m < MEASURES; m++) {
+        double sum = 0, below = 0, above = 0;
+        int T = 0;
+        Share *s = &row.share[m];
+        for (int i = first; i < last; i++) {
+            const Share *x = &rows[i].share[m];
+            if (!x->of)
+                continue;
+            T++;
+            s->hits += x->hits;
+            s->of += x->of;
+            sum += x->value;
+            below += (x->value - x->low) * (x->value - x->low);
+            above += (x->high - x->value) * (x->high - x->value);
+        }
+        s->value = T ? sum / T : NAN;
+        s->low = T ? s->value - sqrt(below) / T : NAN;
+        s->high = T ? s->value + sqrt(above) / T : NAN;
+    }
+    for (int i = first; i < last; i++)
+        row.pictures += rows[i].pictures;
+    row.mean = mean_of(row.share);
+    return row;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const Group *x = a, *y = b;
+    const int order = strcmp(x->steering, y->steering), kind = strcmp(x->kind, y->kind);
+    return order ? order : kind ? kind : strcmp(x->target, y->target);
+}
+
+int evaluation_rows(Evaluation *v, EvalRow **rows, Err *e)
+{
+    int count_rows = 0;
+    if (!v->groups)
+        return err_set(e, "no pictures to evaluate");
+    qsort(v->group, v->groups, sizeof *v->group, by_name);
+    EvalRow *row = *rows = malloc(sizeof *row * v->groups * 2);
+    if (!row)
+        return err_set(e, "out of memory");
+    for (size_t i = 0; i < v->groups; ) {
+        const Group *first = &v->group[i];
+        const int from = count_rows;
+        for (; i < v->groups && strcmp(v->group[i].kind, first->kind) == 0 && strcmp(v->group[i].steering, first->steering) == 0; i++)
+            row[count_rows++] = target_row(&v->group[i]);
+        int targets = from;
+        while (targets < count_rows && row[targets].type == ROW_UNSTEERED)
+            targets++;
+        if (targets < count_rows) {
+            row[count_rows] = overall_row(row, targets, count_rows);
+            count_rows++;
+        }
+    }
+    return count_rows;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/* evaluate.h -- what a steering took away and what it left alone: UA, IRA and CRA of classified pictures.
+ *
+ * Over the pictures drawn while target c of domain d (concept or theme) was steered away (UnlearnCanvas, arXiv 2402.11846, section 4):
+ *   UA    unlearning accuracy: share of the pictures labelled c that are not classified as c
+ *   IRA   in-domain retain accuracy: share of the pictures with another label of d that are classified as theirs
+ *   CRA   cross-domain retain accuracy: share of all the pictures whose label of the other domain is classified rightly
+ * overall: the mean over targets of each. A target of several labels ("Bears+Birds") is the set of them. The unsteered pictures, in
+ * each domain: IRA over all of them, CRA likewise, no UA.
+ *
+ * Intervals, 95 %: Wilson's (1927) of each share; of a mean of T shares with limits l_i, u_i around p_i (MOVER, Zou and Donner 2008)
+ *   mean(p) - sqrt(sum (p_i - l_i)^2) / T,  mean(p) + sqrt(sum (u_i - p_i)^2) / T */
+#ifndef SRC_MODELS_EVALUATE_H
+#define SRC_MODELS_EVALUATE_H
+
+#include "formats/stream.h"
+#include "src/models/classifier.h"
+
+typedef enum { MEASURE_UA, MEASURE_IRA, MEASURE_CRA, MEASURES } Measure;
+extern const char *const measure_names[MEASURES];
+
+typedef struct Share { long hits, of; double value, low, high; } Share;         /* of 0: not measured */
+
+typedef enum { ROW_UNSTEERED, ROW_TARGET, ROW_OVERALL } RowType;
+typedef struct EvalRow {
+    RowType type;
+    const char *kind, *target;      /* "concept", "Fishes"; target "" in the other rows */
+    const char *steering;           /* "mode=multiply multiplier=-1 ...", "" when unsteered */
+    int targets;                    /* of an overall row */
+    long pictures;
+    Share share[MEASURES];
+    double mean;                    /* of the three; NaN where one is missing */
+} EvalRow;
+
+typedef struct Evaluation Evaluation;
+
+int evaluation_create(Evaluation **v, const Classifier *c, Err *e);     /* c stays the caller's */
+void evaluation_free(Evaluation *v);
+/* One picture, classified: rec has its labels, "steered", "steered_kind" and "steering" as sd-steer writes them (steered missing or
+ * empty: not steered). predicted [domains] gets the classes. Errors name in and the record. */
+int evaluation_add(Evaluation *v, const StreamIn *in, const Record *rec, const float *embedding, int *predicted, Err *e);
+/* Rows: unsteered first, then by steering and kind its targets in the order of their names, and their mean. The caller frees rows, whose
+ * texts are the evaluation's. Returns their number, or -1. */
+int evaluation_rows(Evaluation *v, EvalRow **rows, Err *e);
+
+Share share_wilson(long hits, long of);
+
+#endif

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/* model_id.c -- a name for a model that changes when the model does, without reading all of it.
+ *
+ *   "minisd-1a2b3c4d5e6f": the folder's name (where DIR is a part or is called "model", that of the folder above), and 48 bits of FNV-1a (64 bits,
+ *   Fowler, Noll and Vo) over: configs, key-sorted and without keys that begin with "_" (names and versions); merges.txt; and of every
+ *   tensor its name, type, shape and SAMPLES values spread evenly over it. */
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "formats/json_file.h"
+#include "src/models/model.h"
+
+enum { SAMPLES = 64 };
+
+static void hash_bytes(uint64_t *hash, const void *data, size_t n)
+{
+    const unsigned char *byte = data;
+    for (size_t i = 0; i < n; i++)
+        *hash = (*hash ^ byte[i]) * 0x100000001b3ULL;
+}
+
+static void hash_json(uint64_t *hash, json_t *config)
+{
+    const char *key;
+    json_t *value;
+    void *next;
+    json_object_foreach_safe(config, next, key, value)
+        if (key[0] == '_')
+            json_object_del(config, key);
+    char *text = json_dumps(config, JSON_SORT_KEYS | JSON_COMPACT);
+    if (text)
+        hash_bytes(hash, text, strlen(text));
+    free(text);
+}
+
+static int hash_json_file(uint64_t *hash, const char *path, Err *e)
+{
+    json_t *config = json_file_load(path, e);
+    if (!config)
+        return -1;
+    hash_json(hash, config);
+    json_decref(config);
+    return 0;
+}
+
+static int hash_file(uint64_t *hash, const char *path, Err *e)
+{
+    char block[65536];
+    size_t n;
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        return err_set(e, "%s: cannot be read", path);
+    while ((n = fread(block, 1, sizeof block, f)) > 0)
+        hash_bytes(hash, block, n);
+    const int failed = ferror(f) ? err_set(e, "%s: cannot be read", path) : 0;
+    fclose(f);
+    return failed;
+}
+
+static void hash_tensor(uint64_t *hash, const Weight *w)
+{
+    const size_t n = weight_count(w), size = dtype_size(w->type), samples = n < SAMPLES ? n : SAMPLES;
+    hash_bytes(hash, w->name, strlen(w->name));
+    hash_bytes(hash, dtype_name(w->type), strlen(dtype_name(w->type)));
+    hash_bytes(hash, w->dim, w->ndim * sizeof w->dim[0]);
+    for (size_t i = 0; i < samples; i++)
+        hash_bytes(hash, (const char *)w->data + n / samples * i * size, size);
+}
+
+static int hash_part(uint64_t *hash, const char *dir, const char *name, Err *e)
+{
+    Part part;
+    if (part_open(&part, dir, name, e))
+        return -1;
+    hash_json(hash, part.config);
+    for (int f = 0; f < part.count; f++)
+        for (size_t i = 0; i < weights_count(part.files[f]); i++)
+            hash_tensor(hash, weights_at(part.files[f], i));
+    part_close(&part);
+    return 0;
+}
+
+static int exists(const char *dir, const char *name, char path[PATH_MAX])
+{
+    return snprintf(path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX && access(path, F_OK) == 0;
+}
+
+/* The pipeline's parts; clip/, which only scores pictures, is not one of them. */
+static int hash_pipeline(uint64_t *hash, const char *dir, Err *e)
+{
+    static const char *const parts[] = {"text_encoder", "unet", "vae"};
+    char path[PATH_MAX];
+    int found = 0, failed = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0] && !failed; i++)
+        if (exists(dir, parts[i], path)) {
+            failed = hash_part(hash, dir, parts[i], e);
+            found++;
+        }
+    if (!failed && exists(dir, "scheduler/scheduler_config.json", path))
+        failed = hash_json_file(hash, path, e);
+    if (!failed && exists(dir, "tokenizer/merges.txt", path))
+        failed = hash_file(hash, path, e);
+    if (!failed && !found)
+        failed = err_set(e, "%s: not a model in diffusers layout: no text_encoder, unet or vae", dir);
+    return failed;
+}
+
+/* The last name of the path that tells models apart: a part's own name and "model" do not. Cuts path. */
+static const char *telling_name(char *path, int is_part)
+{
+    char *slash = strrchr(path, '/');
+    for (int up = 0; up < 2; up++)
+        if ((up == 0 && is_part) || (up == 1 && strcmp(slash + 1, "model") == 0)) {
+            *slash = '\0';
+            if (!(slash = strrchr(path, '/')))
+                return "model";
+        }
+    return slash[1] ? slash + 1 : "model";
+}
+
+int model_id(char text[128], const char *dir, Err *e)
+{
+    char whole[PATH_MAX], path[PATH_MAX];
+    if (!realpath(dir, whole))
+        return err_set(e, "%s: no such folder; a model is a folder in diffusers layout", dir);
+    uint64_t hash = 0xcbf29ce484222325ULL;
+    const int is_part = exists(whole, "config.json", path);
+    if (is_part ? hash_part(&hash, dir, ".", e) : hash_pipeline(&hash, dir, e))
+        return -1;
+    snprintf(text, 128, "%.100s-%012" PRIx64, telling_name(whole, is_part), (uint64_t)((hash ^ hash >> 48) & 0xffffffffffff));
+    return 0;
+}

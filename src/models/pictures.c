@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+/* pictures.c -- latents to PNG files in a folder, or to an images stream. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "formats/image.h"
+#include "src/models/pictures.h"
+
+struct Pictures {
+    char *folder;                   /* NULL: a stream */
+    StreamOut *stream;
+    Vae *vae;
+    json_t *header;                 /* fields for the text chunks */
+    float *rows, *pixels;           /* latent as rows; decoded picture */
+    uint8_t *image;
+    size_t capacity;                /* pixels held */
+};
+
+static int ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+int pictures_open(Pictures **out, const char *path, Vae *vae, const Record *header, const StreamOptions *options, Err *e)
+{
+    *out = NULL;
+    Pictures *p = calloc(1, sizeof *p);
+    if (!p)
+        return err_set(e, "out of memory");
+    p->vae = vae;
+    p->header = json_incref(header->fields);
+    const int stream = strcmp(path, "-") == 0 || ends_with(path, ".mpk") || ends_with(path, ".mpk.zst");
+    int failed = stream ? stream_create(&p->stream, path, header, options, e)
+                        : (p->folder = strdup(path)) ? 0 : err_set(e, "out of memory");
+    if (failed) {
+        pictures_abandon(p);
+        return -1;
+    }
+    *out = p;
+    return 0;
+}
+
+static int reserve(Pictures *p, size_t latent, size_t pixels, Err *e)
+{
+    if (pixels <= p->capacity)
+        return 0;
+    free(p->rows);
+    free(p->pixels);
+    free(p->image);
+    p->rows = malloc(latent * sizeof(float));
+    p->pixels = malloc(pixels * 3 * sizeof(float));
+    p->image = malloc(pixels * 3);
+    p->capacity = pixels;
+    return p->rows && p->pixels && p->image ? 0 : err_set(e, "out of memory for a picture of %zu pixels", pixels);
+}
+
+/* Folders above a file, as mkdir -p makes them. */
+static int make_folders(char *path, Err *e)
+{
+    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = 0;
+        const int failed = mkdir(path, 0777) && errno != EEXIST;
+        const int reason = errno;
+        if (failed)
+            err_set(e, "%s: cannot make the folder: %s", path, strerror(reason));
+        *slash = '/';
+        if (failed)
+            return -1;
+    }
+    return 0;
+}
+
+/* An id names a file below the folder and nothing else. */
+static int check_id(const char *id, long number, Err *e)
+{
+    for (const char *part = id; ; part = strchr(part, '/') + 1) {
+        size_t n = strcspn(part, "/");
+        if (n == 0 || part[0] == '.')
+            return err_set(e, "record %ld: id '%s' cannot name a file: a part is empty or starts with a dot", number, id);
+        if (!part[n])
+            return 0;
+    }
+}
+
+static int write_png(Pictures *p, const Record *rec, const char *id, int H, int W, Err *e)
+{
+    char path[4096];
+    if (check_id(id, rec->number, e))
+        return -1;
+    if (snprintf(path, sizeof path, "%s/%s.png", p->folder, id) >= (int)sizeof path)
+        return err_set(e, "record %ld: the file name of id '%s' is too long", rec->number, id);
+    if (make_folders(path, e))
+        return -1;
+    json_t *text = json_copy(rec->fields);
+    static const char *const shared[] = {"model", "sampler", "steps", "guidance", "sae", "provenance"};
+    for (size_t i = 0; i < sizeof shared / sizeof *shared; i++) {
+        json_t *value = json_object_get(p->header, shared[i]);
+        if (value && !json_object_get(text, shared[i]))
+            json_object_set(text, shared[i], value);
+    }
+    int failed = image_write(path, W, H, 3, p->image, text, e);
+    json_decref(text);
+    return failed;
+}
+
+int pictures_write(Pictures *p, const Record *rec, const float *latent, int C, int h, int w, Err *e)
+{
+    const int scale = vae_scale(p->vae), H = h * scale, W = w * scale;
+    const size_t cells = (size_t)h * w, pixels = (size_t)H * W;
+    if (reserve(p, cells * C, pixels, e))
+        return -1;
+    for (size_t i = 0; i < cells; i++)
+        for (int c = 0; c < C; c++)
+            p->rows[i*C + c] = latent[c*cells + i];
+    if (vae_decode(p->vae, p->rows, 1, h, w, p->pixels, e))
+        return -1;
+    vae_to_u8(p->image, p->pixels, (int64_t)pixels * 3);
+    if (p->folder)
+        return write_png(p, rec, record_text(rec, "id", ""), H, W, e);
+    Record image = *rec;
+    image.tensors = 0;
+    record_add_tensor(&image, "image", U8, 3, (int64_t[]){H, W, 3}, p->image);
+    return stream_write(p->stream, &image, e);
+}
+
+int pictures_finish(Pictures *p, Err *e)
+{
+    StreamOut *stream = p->stream;
+    p->stream = NULL;
+    int failed = stream ? stream_finish(stream, e) : 0;
+    pictures_abandon(p);
+    return failed;
+}
+
+void pictures_abandon(Pictures *p)
+{
+    if (!p)
+        return;
+    stream_abandon(p->stream);
+    free(p->folder);
+    json_decref(p->header);
+    free(p->rows);
+    free(p->pixels);
+    free(p->image);
+    free(p);
+}

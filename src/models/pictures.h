@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* pictures.h -- where drawn pictures go: a folder of PNG files, or a stream of kind "images".
+ *
+ * A path that is "-" or ends in .mpk or .mpk.zst is a stream, anything else a folder. In a folder, record id "Fishes/Rust/3" becomes
+ * Fishes/Rust/3.png; its text chunks hold the record's fields and the stream's provenance. */
+#ifndef SRC_MODELS_PICTURES_H
+#define SRC_MODELS_PICTURES_H
+
+#include "formats/stream.h"
+#include "src/models/vae.h"
+
+typedef struct Pictures Pictures;
+
+/* vae is the caller's. header: of kind "images" with its provenance; copied where needed. */
+int pictures_open(Pictures **p, const char *path, Vae *vae, const Record *header, const StreamOptions *options, Err *e);
+/* Decodes one latent (C,h,w) f32, in torch's order, and writes it with the fields of rec (which gets no tensor). */
+int pictures_write(Pictures *p, const Record *rec, const float *latent, int C, int h, int w, Err *e);
+int pictures_finish(Pictures *p, Err *e);           /* p is spent even when it fails */
+void pictures_abandon(Pictures *p);
+
+#endif

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: MIT */
+/* prompts.c -- reader of text records: lines into fields, defaults for id and seed, no id twice. */
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "src/models/prompts.h"
+
+struct Prompts {
+    FILE *file;
+    char *name;
+    uint64_t seed;
+    char *line;                 /* PROMPT_MAX_BYTES + 1 */
+    long number;
+    json_t *fields;             /* of the record handed out last */
+    uint64_t *ids;              /* hashes of the ids so far: open addressing, 0 is free */
+    size_t count, capacity;     /* capacity: a power of two, at most half full */
+};
+
+/* ---- seeds and ids ---- */
+
+static uint64_t fnv1a(const char *text)
+{
+    uint64_t h = 0xcbf29ce484222325;
+    for (; *text; text++)
+        h = (h ^ (unsigned char)*text) * 0x100000001b3;
+    return h;
+}
+
+static uint64_t mix(uint64_t z)
+{
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return z ^ z >> 31;
+}
+
+int64_t prompt_seed(uint64_t seed, const char *id)
+{
+    return (int64_t)(mix(mix(seed + 0x9e3779b97f4a7c15) ^ fnv1a(id)) >> 33);
+}
+
+static void place(uint64_t *ids, size_t capacity, uint64_t h)
+{
+    size_t i = h & (capacity - 1);
+    while (ids[i])
+        i = (i + 1) & (capacity - 1);
+    ids[i] = h;
+}
+
+/* 1: the id is new and now known, 0: it came before, -1: out of memory. Two ids that share 64 bits of hash would be taken for
+ * one: at a million records one run in 37 million. */
+static int remember(Prompts *p, const char *id)
+{
+    if (p->count * 2 >= p->capacity) {
+        const size_t capacity = p->capacity ? p->capacity * 2 : 1024;
+        uint64_t *ids = calloc(capacity, sizeof *ids);
+        if (!ids)
+            return -1;
+        for (size_t i = 0; i < p->capacity; i++)
+            if (p->ids[i])
+                place(ids, capacity, p->ids[i]);
+        free(p->ids);
+        p->ids = ids;
+        p->capacity = capacity;
+    }
+    uint64_t h = mix(fnv1a(id));
+    h += h == 0;
+    for (size_t i = h & (p->capacity - 1); p->ids[i]; i = (i + 1) & (p->capacity - 1))
+        if (p->ids[i] == h)
+            return 0;
+    place(p->ids, p->capacity, h);
+    p->count++;
+    return 1;
+}
+
+/* ---- fields ---- */
+
+static const char *type_name(const json_t *value)
+{
+    static const char *const names[] = {"an object", "an array", "text", "an integer", "a fraction", "true", "false",
+                                        "null"};
+    return names[json_typeof(value)];
+}
+
+/* Moves text field `name` from the line's object to the record's; a missing, null or empty one is left out. */
+static int take_text(Prompts *p, json_t *from, const char *name, Err *e)
+{
+    json_t *value = json_object_get(from, name);
+    if (value && !json_is_string(value) && !json_is_null(value))
+        return err_set(e, "%s: line %ld: %s is %s, expected text", p->name, p->number, name, type_name(value));
+    if (value && json_string_length(value))
+        json_object_set(p->fields, name, value);
+    json_object_del(from, name);
+    return 0;
+}
+
+static int take_id(Prompts *p, json_t *from, Err *e)
+{
+    const json_t *value = json_object_get(from, "id");
+    json_t *id;
+    if (!value || json_is_null(value))
+        id = json_sprintf("%ld", p->number);
+    else if (json_is_integer(value))
+        id = json_sprintf("%lld", (long long)json_integer_value(value));
+    else if (json_is_string(value) && json_string_length(value))
+        id = json_string(json_string_value(value));
+    else
+        return err_set(e, "%s: line %ld: id is %s, expected text or an integer", p->name, p->number,
+                       json_is_string(value) ? "empty" : type_name(value));
+    json_object_del(from, "id");
+    if (json_object_set_new(p->fields, "id", id))
+        return err_set(e, "%s: line %ld: out of memory", p->name, p->number);
+    const int fresh = remember(p, json_string_value(id));
+    if (fresh < 0)
+        return err_set(e, "%s: line %ld: out of memory for the ids of %zu records", p->name, p->number, p->count);
+    if (!fresh)
+        return err_set(e, "%s: line %ld: id '%s' came before; ids are unique in a run", p->name, p->number,
+                       json_string_value(id));
+    return 0;
+}
+
+static int take_prompt(Prompts *p, json_t *from, Err *e)
+{
+    json_t *value = json_object_get(from, "prompt");
+    if (!json_is_string(value))
+        return err_set(e, "%s: line %ld: prompt is %s, expected text", p->name, p->number,
+                       value ? type_name(value) : "missing");
+    json_object_set(p->fields, "prompt", value);
+    json_object_del(from, "prompt");
+    return 0;
+}
+
+static int take_seed(Prompts *p, json_t *from, Err *e)
+{
+    const json_t *value = json_object_get(from, "seed");
+    int64_t seed;
+    if (!value || json_is_null(value)) {
+        seed = prompt_seed(p->seed, json_string_value(json_object_get(p->fields, "id")));
+    } else {
+        seed = json_integer_value(value);
+        if (!json_is_integer(value))
+            return err_set(e, "%s: line %ld: seed is %s, expected an integer", p->name, p->number, type_name(value));
+        if (seed < 0)
+            return err_set(e, "%s: line %ld: seed is %lld, expected 0 to 2^63-1", p->name, p->number, (long long)seed);
+    }
+    json_object_del(from, "seed");
+    json_object_set_new(p->fields, "seed", json_integer(seed));
+    return 0;
+}
+
+/* ---- lines ---- */
+
+/* Reads the next line that is not blank, without its end, into p->line. 1, 0 at the end, -1 on error. */
+static int next_line(Prompts *p, Err *e)
+{
+    for (;;) {
+        errno = 0;
+        size_t length = 0;
+        int c;
+        while ((c = getc_unlocked(p->file)) != EOF && c != '\n') {
+            if (length == PROMPT_MAX_BYTES)
+                return err_set(e, "%s: line %ld: over %d bytes; are these prompts?", p->name, p->number + 1,
+                               PROMPT_MAX_BYTES);
+            p->line[length++] = (char)c;
+        }
+        if (c == EOF && ferror(p->file))
+            return err_set(e, "%s: line %ld: cannot read: %s", p->name, p->number + 1, strerror(errno));
+        if (c == EOF && length == 0)
+            return 0;
+        p->number++;
+        if (length && p->line[length - 1] == '\r')
+            length--;
+        p->line[length] = 0;
+        if (memchr(p->line, 0, length))
+            return err_set(e, "%s: line %ld: holds a zero byte; are these prompts?", p->name, p->number);
+        if (p->number == 1 && strncmp(p->line, "\xef\xbb\xbf", 3) == 0)
+            memmove(p->line, p->line + 3, length - 2);
+        if (p->line[strspn(p->line, " \t")])
+            return 1;
+    }
+}
+
+/* The line as an object with a prompt; NULL on error. The caller owns it. */
+static json_t *line_object(Prompts *p, Err *e)
+{
+    if (*p->line != '{') {
+        json_t *object = json_pack("{s:s}", "prompt", p->line);
+        if (!object)
+            err_set(e, "%s: line %ld: the prompt is not UTF-8", p->name, p->number);
+        return object;
+    }
+    json_error_t why;
+    json_t *object = json_loads(p->line, JSON_REJECT_DUPLICATES, &why);
+    if (!object)
+        err_set(e, "%s: line %ld: not a JSON object, though it begins with {: %s at column %d", p->name, p->number, why.text,
+                why.column);
+    return object;
+}
+
+int prompts_open(Prompts **out, const char *path, uint64_t seed, Err *e)
+{
+    *out = NULL;
+    const bool standard = !path || strcmp(path, "-") == 0;
+    Prompts *p = calloc(1, sizeof *p);
+    if (!p || !(p->line = malloc(PROMPT_MAX_BYTES + 1)) || !(p->name = strdup(standard ? "standard input" : path))) {
+        prompts_close(p);
+        return err_set(e, "out of memory for a reader of prompts");
+    }
+    p->seed = seed;
+    p->file = standard ? stdin : fopen(path, "re");
+    if (!p->file) {
+        err_set(e, "%s: cannot open: %s", path, strerror(errno));
+        prompts_close(p);
+        return -1;
+    }
+    *out = p;
+    return 0;
+}
+
+int prompts_next(Prompts *p, Record *rec, Err *e)
+{
+    json_decref(p->fields);
+    p->fields = NULL;
+    *rec = (Record){0};
+    const int got = next_line(p, e);
+    if (got <= 0)
+        return got;
+    json_t *object = line_object(p, e);
+    if (!object)
+        return -1;
+    p->fields = json_object();
+    int failed = take_id(p, object, e) || take_prompt(p, object, e) || take_text(p, object, "negative", e)
+              || take_text(p, object, "concept", e) || take_text(p, object, "theme", e) || take_seed(p, object, e);
+    if (!failed)
+        json_object_update(p->fields, object);
+    json_decref(object);
+    if (failed)
+        return -1;
+    rec->fields = p->fields;
+    rec->number = p->number;
+    return 1;
+}
+
+void prompts_close(Prompts *p)
+{
+    if (!p)
+        return;
+    if (p->file && p->file != stdin)
+        fclose(p->file);
+    json_decref(p->fields);
+    free(p->ids);
+    free(p->line);
+    free(p->name);
+    free(p);
+}
+
+const char *prompts_name(const Prompts *p)
+{
+    return p->name;
+}

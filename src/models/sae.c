@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/* sae.c -- top-k sparse autoencoder: memory, encode, decode. Its folder is sae_folder.c, its training sae_train.c.
+ *
+ *     h = (x - b_dec) W_enc^T + b_enc      a = the K largest of h, at least 0      x' = a W_dec + b_dec
+ *
+ *   x, x' (N,D)   h (N,F)   a (N,K) with features i (N,K)   W_enc, W_dec (F,D)
+ *
+ * Gao et al. 2024 (arXiv 2406.04093), section 2.3. b_dec is taken off before W_enc, not after. */
+#include <stdlib.h>
+#include <string.h>
+#include "kernels/op.h"
+#include "src/models/sae.h"
+
+struct SaePlan {
+    SaeEncoder *encoder;
+    DType type;
+};
+
+int sae_create(Sae **out, int D, int F, int K, Err *e)
+{
+    *out = NULL;
+    if (D < 1 || F < 1 || K < 1 || K > F)
+        return err_set(e, "an autoencoder of width %d with %d features, %d kept, cannot be", D, F, K);
+    Sae *s = calloc(1, sizeof *s);
+    if (!s)
+        return err_set(e, "out of memory");
+    s->D = D;
+    s->F = F;
+    s->K = K;
+    strcpy(s->take, "output");
+    const size_t weights = sizeof(float)*(size_t)F*(size_t)D;
+    s->cfg = json_object();
+    s->W_enc = op->alloc(weights, e);
+    s->W_dec = op->alloc(weights, e);
+    s->b_enc = op->alloc(sizeof(float)*(size_t)F, e);
+    s->b_dec = op->alloc(sizeof(float)*(size_t)D, e);
+    if (!s->cfg || !s->W_enc || !s->W_dec || !s->b_enc || !s->b_dec) {
+        sae_free(s);
+        return err_set(e, "out of memory for an autoencoder of %d features of width %d", F, D);
+    }
+    *out = s;
+    return 0;
+}
+
+void sae_free(Sae *s)
+{
+    if (!s)
+        return;
+    float *device[] = {s->W_enc, s->W_dec, s->b_enc, s->b_dec};
+    for (int p = 0; p < 4; p++)
+        if (device[p])
+            op->free(device[p]);
+    if (s->plan)
+        op->sae.encoder_free(s->plan->encoder);
+    free(s->plan);
+    json_decref(s->cfg);
+    free(s);
+}
+
+int sae_prepare(Sae *s, DType type, Err *e)
+{
+    if (s->plan && s->plan->type != type) {
+        op->sae.encoder_free(s->plan->encoder);
+        free(s->plan);
+        s->plan = NULL;
+    }
+    if (!s->plan) {
+        if (!(s->plan = calloc(1, sizeof *s->plan)))
+            return err_set(e, "out of memory");
+        s->plan->type = type;
+        if (op->sae.encoder_create(&s->plan->encoder, s->D, s->F, type, e))
+            return -1;
+    }
+    op->sae.encoder_pack(s->plan->encoder, s->W_enc, s->b_enc, s->b_dec, NULL, s->F);
+    return 0;
+}
+
+void sae_encode(Sae *s, float *a, int32_t *i, const float *x, int64_t N)
+{
+    op->sae.encode(s->plan->encoder, a, i, x, N, s->K);
+}
+
+void sae_decode(const Sae *s, float *y, const float *a, const int32_t *i, int64_t N)
+{
+    op->sae.decode(y, a, i, s->W_dec, s->b_dec, N, s->D, s->K);
+}

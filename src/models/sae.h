@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* sae.h -- top-k sparse autoencoder: its folder, encode, decode.
+ *
+ *     h = (x - b_dec) W_enc^T + b_enc      a = the K largest of h, at least 0      x' = a W_dec + b_dec
+ *
+ *   x, x' (N,D) activations   h (N,F)   a (N,K) with features i (N,K)   W_enc, W_dec (F,D), W_dec in unit rows
+ *
+ * Gao et al. 2024 (arXiv 2406.04093), section 2.3; folder as sparsify and SAeUron write it: cfg.json and sae.safetensors with
+ * encoder.weight [F,D], encoder.bias [F], W_dec [F,D], b_dec [D]. What those lack goes in added keys of cfg.json: "hook", "take",
+ * "half", "model", "training". */
+#ifndef SRC_MODELS_SAE_H
+#define SRC_MODELS_SAE_H
+
+#include <jansson.h>
+#include <stdint.h>
+#include "formats/dtype.h"
+#include "formats/err.h"
+
+typedef struct Sae {
+    int D, F, K;
+    float *W_enc, *b_enc, *W_dec, *b_dec;       /* device memory (op->alloc), f32 */
+    char hook[256];                             /* module path, "" when the folder does not say */
+    char take[16];                              /* "output", "input", "diff" */
+    char id[80];                                /* folder name and a hash of the weights, for headers */
+    json_t *cfg;                                /* cfg.json as read, or what will be written */
+    struct SaePlan *plan;                       /* encoder product and scratch, made by sae_prepare */
+} Sae;
+
+/* Loads DIR; also one level down (DIR/HOOK/cfg.json) where DIR holds one such folder. */
+int sae_load(Sae **s, const char *dir, Err *e);
+/* An autoencoder of these sizes with zero weights, for a trainer to fill. */
+int sae_create(Sae **s, int D, int F, int K, Err *e);
+/* Writes DIR/cfg.json (s->cfg) and DIR/sae.safetensors: a new folder appears whole, with those above it made as needed; in one that
+ * is there each file is replaced whole. */
+int sae_save(const Sae *s, const char *dir, Err *e);
+void sae_free(Sae *s);
+/* Packs the encoder for products of `type`; memory is flat in N. After a change of weights, again. */
+int sae_prepare(Sae *s, DType type, Err *e);
+/* a, i (N,K) of x (N,D), device memory. */
+void sae_encode(Sae *s, float *a, int32_t *i, const float *x, int64_t N);
+/* y (N,D) = decoded (a, i), b_dec included. */
+void sae_decode(const Sae *s, float *y, const float *a, const int32_t *i, int64_t N);
+
+#endif

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+/* sampler.c -- guided DDIM sampling of a batch of pictures (diffusers StableDiffusionPipeline.__call__). */
+#include <stdlib.h>
+#include <string.h>
+#include "kernels/op.h"
+#include "src/models/noise.h"
+#include "src/models/sampler.h"
+
+int half_parse(Half *half, const char *name, Err *e)
+{
+    static const char *const names[] = {"cond", "uncond", "both"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(name, names[i]) == 0) {
+            *half = (Half)i;
+            return 0;
+        }
+    return err_set(e, "half '%s' is not cond, uncond or both", name);
+}
+
+int t_range_parse(const char *text, int *high, int *low, Err *e)
+{
+    char rest;
+    *high = 1 << 30;
+    *low = 0;
+    if (!text || !*text)
+        return 0;
+    int got = sscanf(text, "%d-%d%c", high, low, &rest);
+    if (got == 1 && strspn(text, "0123456789") == strlen(text))
+        *low = *high;
+    else if (got != 2)
+        return err_set(e, "'%s' is not a range of timesteps like 999-500", text);
+    if (*high < *low) {
+        int t = *high;
+        *high = *low;
+        *low = t;
+    }
+    return 0;
+}
+
+int sampler_create(Sampler **out, const SamplerOptions *options, Err *e)
+{
+    *out = NULL;
+    Sampler *s = calloc(1, sizeof *s);
+    if (!s)
+        return err_set(e, "out of memory");
+    s->options = *options;
+    s->halves = options->guidance == 1.0 ? 1 : 2;
+    if (unet_load(&s->unet, options->model, options->type, e)
+        || scheduler_load(&s->scheduler, options->model, options->steps, e)) {
+        sampler_free(s);
+        return -1;
+    }
+    s->C = unet_channels(s->unet);
+    s->H = options->height ? options->height : unet_sample_size(s->unet);
+    s->W = options->width ? options->width : unet_sample_size(s->unet);
+    const size_t picture = sizeof(float) * s->C * s->H * s->W;
+    s->x = op->alloc(picture * options->batch, e);
+    s->x_halves = s->x ? op->alloc(picture * options->batch * s->halves, e) : NULL;
+    s->eps = s->x_halves ? op->alloc(picture * options->batch * s->halves, e) : NULL;
+    s->host = malloc(picture);
+    s->state_of = calloc((size_t)options->batch * s->halves, sizeof *s->state_of);
+    if (!s->eps || !s->host || !s->state_of) {
+        err_set(e, "out of memory for a batch of %d latents", options->batch);
+        sampler_free(s);
+        return -1;
+    }
+    *out = s;
+    return 0;
+}
+
+void sampler_free(Sampler *s)
+{
+    if (!s)
+        return;
+    unet_free(s->unet);
+    scheduler_free(s->scheduler);
+    if (s->x) op->free(s->x);
+    if (s->x_halves) op->free(s->x_halves);
+    if (s->eps) op->free(s->eps);
+    free(s->host);
+    free(s->states);
+    free(s->state_of);
+    free(s);
+}
+
+void sampler_half(const Sampler *s, Half half, int *first, int *count)
+{
+    if (s->halves == 1) {
+        *first = 0;
+        *count = half == HALF_UNCOND ? 0 : s->n;
+        return;
+    }
+    *first = half == HALF_COND ? s->n : 0;
+    *count = half == HALF_BOTH ? 2 * s->n : s->n;
+}
+
+/* Text states of the batch: the header's negative once, own negatives, then one a picture. */
+static int set_text(Sampler *s, const CondBatch *b, Err *e)
+{
+    const size_t size = (size_t)b->S * b->E, capacity = ((size_t)s->options.batch * 2 + 1) * size;
+    int states = 0;
+    if (s->state_size != size) {
+        free(s->states);
+        s->state_size = size;
+        if (!(s->states = malloc(capacity * sizeof(float)))) {
+            s->state_size = 0;
+            return err_set(e, "out of memory for text states");
+        }
+    }
+    if (s->halves == 2) {
+        memcpy(s->states, b->uncond, size * sizeof(float));
+        states = 1;
+        for (int i = 0; i < b->count; i++) {
+            s->state_of[i] = b->item[i].uncond ? states : 0;
+            if (b->item[i].uncond)
+                memcpy(s->states + size * states++, b->item[i].uncond, size * sizeof(float));
+        }
+    }
+    for (int i = 0; i < b->count; i++) {
+        s->state_of[(s->halves - 1) * b->count + i] = states;
+        memcpy(s->states + size * states++, b->item[i].state, size * sizeof(float));
+    }
+    return unet_set_text(s->unet, s->states, states, b->S, s->state_of, (int64_t)s->halves * b->count, e);
+}
+
+/* y (H*W,C) = x (C,H*W), and back */
+static void to_rows(float *y, const float *x, int C, int HW)
+{
+    for (int c = 0; c < C; c++)
+        for (int i = 0; i < HW; i++)
+            y[(size_t)i*C + c] = x[(size_t)c*HW + i];
+}
+
+static void to_planes(float *y, const float *x, int C, int HW)
+{
+    for (int c = 0; c < C; c++)
+        for (int i = 0; i < HW; i++)
+            y[(size_t)c*HW + i] = x[(size_t)i*C + c];
+}
+
+int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_step, void *context, Err *e)
+{
+    const int HW = s->H * s->W;
+    const size_t picture = (size_t)s->C * HW, all = picture * b->count;
+    const Scheduler *plan = s->scheduler;
+    s->n = b->count;
+    if (set_text(s, b, e))
+        return -1;
+    for (int i = 0; i < s->n; i++) {
+        noise_torch(latents + picture*i, picture, b->item[i].seed);
+        to_rows(s->host, latents + picture*i, s->C, HW);
+        op->upload(s->x + picture*i, s->host, picture * sizeof(float));
+    }
+    for (s->step = 0; s->step < plan->steps; s->step++) {
+        const SchedulerStep *q = &plan->step[s->step];
+        if (before_step && before_step(context, s, e))
+            return -1;
+        for (int h = 0; h < s->halves; h++)
+            op->copy(s->x_halves + all*h, s->x, all * sizeof(float));
+        if (unet_eval(s->unet, s->eps, s->x_halves, (int64_t)s->halves * s->n, s->H, s->W, q->t, e))
+            return -1;
+        op->ddim_step(s->x, s->halves == 2 ? s->eps : NULL, s->eps + all*(s->halves - 1), (float)s->options.guidance,
+                      q->sqrt_a, q->sqrt_1m_a, q->sqrt_a_prev, q->sqrt_1m_a_prev, plan->v_prediction, (int64_t)all);
+    }
+    for (int i = 0; i < s->n; i++) {
+        op->download(s->host, s->x + picture*i, picture * sizeof(float));
+        to_planes(latents + picture*i, s->host, s->C, HW);
+    }
+    return 0;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/* sampler.h -- guided DDIM sampling of a batch of pictures, with hooks on the way.
+ *
+ *   x_T = torch noise of the picture's seed      for t = T..1: eps = UNet([x, x], t, [uncond, cond]);  x = ddim(x, guided eps)
+ *
+ * The UNet's batch is [uncond of every picture..., cond of every picture...]; with guidance 1 there is no uncond half.
+ * A picture's latent depends on its own record only, not on its batch. Nothing is allocated inside the loop after the
+ * first batch of a size. */
+#ifndef SRC_MODELS_SAMPLER_H
+#define SRC_MODELS_SAMPLER_H
+
+#include "src/models/conditioning.h"
+#include "src/models/scheduler.h"
+#include "src/models/unet.h"
+
+typedef struct SamplerOptions {
+    const char *model;              /* folder */
+    DType type;                     /* of the matrix products */
+    int steps;
+    double guidance;
+    int batch;                      /* pictures at once, at most */
+    int height, width;              /* of the latent; 0: the model's sample_size */
+} SamplerOptions;
+
+typedef struct Sampler {
+    UNet *unet;
+    Scheduler *scheduler;
+    SamplerOptions options;
+    int C, H, W;                    /* latent */
+    int halves;                     /* 2 with guidance, else 1 */
+    int n;                          /* pictures of the current batch; its rows: halves * n images */
+    int step;                       /* current step, for hooks: scheduler->step[step] */
+    float *x, *x_halves, *eps;      /* device: (batch,H,W,C), (halves*batch,H,W,C) twice */
+    float *host;                    /* (H,W,C) transposition buffer of one picture */
+    float *states;                  /* host (halves*batch,S,E), what unet_set_text reads */
+    int32_t *state_of;              /* (halves*batch) */
+    size_t state_size;              /* S*E that `states` was sized for */
+} Sampler;
+
+int sampler_create(Sampler **s, const SamplerOptions *options, Err *e);
+void sampler_free(Sampler *s);
+
+/* Called before each step with s->step set. Returns 0, or -1 with e set. */
+typedef int (*StepFn)(void *context, Sampler *s, Err *e);
+
+/* Draws the batch's pictures (batch->count <= options.batch): latents (count,C,H,W) f32 host, as the UNet has them. */
+int sampler_run(Sampler *s, const CondBatch *batch, float *latents, StepFn before_step, void *context, Err *e);
+
+/* First image and number of images of a half in the UNet's batch: "cond", "uncond", "both". Without guidance all is cond. */
+typedef enum { HALF_COND, HALF_UNCOND, HALF_BOTH } Half;
+int half_parse(Half *half, const char *name, Err *e);
+void sampler_half(const Sampler *s, Half half, int *first, int *count);
+
+/* "HIGH-LOW", "T" or "" (all) to timesteps, for --at and --when. */
+int t_range_parse(const char *text, int *high, int *low, Err *e);
+
+#endif

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+/* steer.c -- steering activations through an autoencoder; formulas in steer.h.
+ *
+ * Rows are taken in blocks: encoded on the device, their new values worked out on the host (K of F features a row, a few
+ * comparisons each), the change decoded on the device. Rows that keep their values are not touched. */
+#include <stdlib.h>
+#include <string.h>
+#include "kernels/op.h"
+#include "src/models/steer_choose.h"
+
+enum { BLOCK_ROWS = 4096, BLOCK_VALUES = 1 << 20 };
+
+struct Steering {
+    SteerSpec spec;
+    Sae *sae;
+    const Ranks *ranks;
+    Choice choice;
+    bool active;
+    char **labels;                  /* copies that spec points to */
+    int32_t *feature;
+    float *value;
+
+    int64_t room;                   /* values of each buffer, rows * width */
+    int64_t rows_room;
+    float *a, *s, *recon, *steered; /* device: (rows, width) each; (rows, D) for compat_saeuron */
+    int32_t *i;
+    float *host_a, *host_s;
+    int32_t *host_i;
+};
+
+static int copy_spec(Steering *s, const SteerSpec *spec, Err *e)
+{
+    s->spec = *spec;
+    s->labels = calloc(spec->label_count + 1, sizeof *s->labels);
+    s->feature = malloc(sizeof *s->feature * (spec->feature_count + 1));
+    s->value = malloc(sizeof *s->value * (spec->feature_count + 1));
+    if (!s->labels || !s->feature || !s->value)
+        return err_set(e, "out of memory");
+    for (int i = 0; i < spec->label_count; i++)
+        if (!(s->labels[i] = strdup(spec->labels[i])))
+            return err_set(e, "out of memory");
+    for (int i = 0; i < spec->feature_count; i++) {
+        s->feature[i] = spec->feature[i];
+        s->value[i] = spec->value[i];
+    }
+    s->spec.labels = (const char *const *)s->labels;
+    s->spec.feature = s->feature;
+    s->spec.value = s->value;
+    return 0;
+}
+
+static int check_spec(const Steering *s, Err *e)
+{
+    const SteerSpec *spec = &s->spec;
+    const Sae *sae = s->sae;
+    for (int i = 0; i < spec->feature_count; i++)
+        if (spec->feature[i] < 0 || spec->feature[i] >= sae->F)
+            return err_set(e, "feature %d: the autoencoder %s has features 0 to %d", spec->feature[i], sae->id, sae->F - 1);
+    if (spec->top <= 0 && !(spec->percentile >= 0 && spec->percentile <= 100))
+        return err_set(e, "percentile %g does not lie between 0 and 100", spec->percentile);
+    if (!spec->label_count)
+        return 0;
+    if (!s->ranks)
+        return err_set(e, "%s '%s' is steered by its ranks, and there are none", spec->kind, spec->labels[0]);
+    if (*ranks_sae(s->ranks) && *sae->id && strcmp(ranks_sae(s->ranks), sae->id) != 0)
+        return err_set(e, "%s: these ranks were made with the autoencoder %s, this one is %s", ranks_path(s->ranks), ranks_sae(s->ranks),
+                       sae->id);
+    if (ranks_features(s->ranks) != sae->F)
+        return err_set(e, "%s: ranks of %d features, the autoencoder has %d", ranks_path(s->ranks), ranks_features(s->ranks), sae->F);
+    for (int i = 0; i < spec->label_count; i++)
+        if (!ranks_find(s->ranks, spec->kind, spec->labels[i], 0)) {
+            char *known = ranks_labels(s->ranks, spec->kind);
+            err_set(e, "%s: no %s '%s'; there are: %s", ranks_path(s->ranks), spec->kind, spec->labels[i],
+                    known && *known ? known : "none of that kind");
+            free(known);
+            return -1;
+        }
+    return 0;
+}
+
+int steering_create(Steering **out, const SteerSpec *spec, Sae *sae, const Ranks *ranks, Err *e)
+{
+    *out = NULL;
+    Steering *s = calloc(1, sizeof *s);
+    if (!s)
+        return err_set(e, "out of memory");
+    s->sae = sae;
+    s->ranks = ranks;
+    if (copy_spec(s, spec, e) || check_spec(s, e) || choice_create(&s->choice, sae->F, e)) {
+        steering_free(s);
+        return -1;
+    }
+    *out = s;
+    return 0;
+}
+
+static void free_buffers(Steering *s)
+{
+    void *const device[] = {s->a, s->s, s->i, s->recon, s->steered};
+    for (int k = 0; k < 5; k++)
+        if (device[k])
+            op->free(device[k]);
+    free(s->host_a);
+    free(s->host_s);
+    free(s->host_i);
+    s->a = s->s = s->recon = s->steered = s->host_a = s->host_s = NULL;
+    s->i = s->host_i = NULL;
+    s->room = s->rows_room = 0;
+}
+
+void steering_free(Steering *s)
+{
+    if (!s)
+        return;
+    free_buffers(s);
+    choice_free(&s->choice);
+    for (int i = 0; s->labels && i < s->spec.label_count; i++)
+        free(s->labels[i]);
+    free(s->labels);
+    free(s->feature);
+    free(s->value);
+    free(s);
+}
+
+/* Modes set and add reach features that a token does not keep: each row is widened by all chosen ones. */
+static int width(const Steering *s)
+{
+    const bool all = s->spec.mode == STEER_SET || s->spec.mode == STEER_ADD;
+    return s->sae->K + (all ? s->choice.count : 0);
+}
+
+static int need_buffers(Steering *s, int64_t rows, Err *e)
+{
+    const int64_t values = rows * width(s), D = s->sae->D;
+    if (values <= s->room && rows <= s->rows_room)
+        return 0;
+    free_buffers(s);
+    s->a = op->alloc(sizeof(float) * values, e);
+    s->s = op->alloc(sizeof(float) * values, e);
+    s->i = op->alloc(sizeof(int32_t) * values, e);
+    s->recon = op->alloc(s->spec.compat_saeuron ? sizeof(float) * rows * D : 1, e);
+    s->steered = op->alloc(s->spec.compat_saeuron ? sizeof(float) * rows * D : 1, e);
+    s->host_a = malloc(sizeof(float) * values);
+    s->host_s = malloc(sizeof(float) * values);
+    s->host_i = malloc(sizeof(int32_t) * values);
+    if (!s->a || !s->s || !s->i || !s->recon || !s->steered || !s->host_a || !s->host_s || !s->host_i)
+        return err_set(e, "out of memory for steering %lld rows", (long long)rows);
+    s->room = values;
+    s->rows_room = rows;
+    return 0;
+}
+
+int steering_set_step(Steering *s, int t, Err *e)
+{
+    s->active = false;
+    if (choice_make(&s->choice, &s->spec, s->ranks, t, e))
+        return -1;
+    s->active = s->choice.count > 0 || (s->spec.compat_saeuron && t <= s->spec.t_high && t >= s->spec.t_low);
+    return s->active;
+}
+
+/* One row widened from K to `wide` values: a and i as encoded, out s as steered. Chosen features that the row does not keep have value 0 and
+ * stand behind the kept ones. Returns whether a value changed. */
+static bool steer_row(const Steering *s, float *a, float *out, int32_t *i, int wide)
+{
+    const int K = s->sae->K;
+    bool changed = false;
+    for (int c = K; c < wide; c++) {
+        const Chosen *x = &s->choice.item[c - K];
+        i[c] = x->feature;
+        a[c] = 0;
+        out[c] = steer_value(s->spec.mode, x, 0);
+        changed |= out[c] != 0;
+    }
+    for (int k = 0; k < K; k++) {
+        const int slot = s->choice.slot[i[k]];
+        out[k] = slot < 0 ? a[k] : steer_value(s->spec.mode, &s->choice.item[slot], a[k]);
+        changed |= out[k] != a[k];
+        if (slot >= 0 && wide > K)
+            out[K + slot] = 0;      /* kept: steered in its own place */
+    }
+    return changed;
+}
+
+/* Values of the block on the host, widened and steered. The rows grow in place, from the last one on. */
+static bool steer_rows(Steering *s, int64_t rows, int wide)
+{
+    const int K = s->sae->K;
+    bool changed = false;
+    for (int64_t n = rows - 1; n >= 0; n--) {
+        float *a = s->host_a + n*wide;
+        int32_t *i = s->host_i + n*wide;
+        memmove(a, s->host_a + n*K, sizeof *a * K);
+        memmove(i, s->host_i + n*K, sizeof *i * K);
+        changed |= steer_row(s, a, s->host_s + n*wide, i, wide);
+    }
+    return changed;
+}
+
+static int apply_block(Steering *s, float *x, int64_t rows, Err *e)
+{
+    const Sae *sae = s->sae;
+    const int wide = width(s), D = sae->D;
+    if (need_buffers(s, rows, e))
+        return -1;
+    const size_t kept = (size_t)rows * sae->K, values = (size_t)rows * wide;
+    sae_encode(s->sae, s->a, s->i, x, rows);
+    if (s->spec.compat_saeuron)
+        op->sae.decode(s->recon, s->a, s->i, sae->W_dec, sae->b_dec, rows, D, sae->K);
+    op->download(s->host_a, s->a, kept * sizeof(float));
+    op->download(s->host_i, s->i, kept * sizeof(int32_t));
+    const bool changed = steer_rows(s, rows, wide);
+    if (!changed && !s->spec.compat_saeuron)
+        return 0;
+    op->upload(s->a, s->host_a, values * sizeof(float));
+    op->upload(s->s, s->host_s, values * sizeof(float));
+    op->upload(s->i, s->host_i, values * sizeof(int32_t));
+    if (!s->spec.compat_saeuron) {
+        op->sae.steer(x, x, s->a, s->s, s->i, sae->W_dec, rows, D, wide);
+        return 0;
+    }
+    op->sae.decode(s->steered, s->s, s->i, sae->W_dec, sae->b_dec, rows, D, wide);
+    op->subtract(x, s->recon, x, rows * D);
+    op->add(x, s->steered, rows * D);
+    return 0;
+}
+
+int steering_apply(Steering *s, float *x, int64_t N, Err *e)
+{
+    if (!s->active)
+        return 0;
+    const int64_t most = BLOCK_VALUES / width(s), block = most < 1 ? 1 : most < BLOCK_ROWS ? most : BLOCK_ROWS;
+    for (int64_t n = 0; n < N; n += block)
+        if (apply_block(s, x + n * s->sae->D, N - n < block ? N - n : block, e))
+            return -1;
+    return 0;
+}
+
+int steering_features(const Steering *s, int32_t *feature, int max)
+{
+    for (int j = 0; j < s->choice.count && j < max; j++)
+        feature[j] = s->choice.item[j].feature;
+    return s->choice.count;
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+/* text_encoder.c -- CLIPTextModel, and the text tower of CLIPModel with its projection.
+ *
+ *     x = token[ids] + position      layers with causal attention      state = final_layer_norm(x)
+ *     embedding = W_projection state[end token]
+ *
+ *   ids (B,S) in [0, vocab)   x, state (B,S,E)   embedding (B,P)
+ *
+ * Tensor names with and without "text_model." in front (transformers 4 and 5). No mask of padding, as Stable Diffusion and
+ * get_text_features(input_ids) call it. transformers models/clip/modeling_clip.py. */
+#include <stdio.h>
+#include <stdlib.h>
+#include "src/models/clip_layers.h"
+#include "src/models/text_encoder.h"
+
+struct TextEncoder {
+    ClipLayers layers;
+    int S, vocab, P, eos;
+    float *token, *position;        /* device (vocab,E), (S,E) */
+    Norm final;
+    Conv *projection;               /* NULL: none */
+    Workspace work;
+};
+
+static int load(TextEncoder *t, const Part *part, const char *dot, DType type, Err *e)
+{
+    const int length = 77, vocab = 49408, eos = 49407;
+    char encoder[32], norm[48], token[64], position[64];
+    snprintf(encoder, sizeof encoder, "%sencoder", dot);
+    snprintf(norm, sizeof norm, "%sfinal_layer_norm", dot);
+    snprintf(token, sizeof token, "%sembeddings.token_embedding.weight", dot);
+    snprintf(position, sizeof position, "%sembeddings.position_embedding.weight", dot);
+    if (clip_layers_load(&t->layers, part, encoder, false, type, e)
+        || part_int(part, "max_position_embeddings", &length, &t->S, e) || part_int(part, "vocab_size", &vocab, &t->vocab, e)
+        || part_int(part, "eos_token_id", &eos, &t->eos, e))
+        return -1;
+    const int E = t->layers.E;
+    t->token = part_upload(part, token, 2, (const int64_t[]){t->vocab, E}, e);
+    t->position = t->token ? part_upload(part, position, 2, (const int64_t[]){t->S, E}, e) : NULL;
+    return t->position ? norm_load(&t->final, part, norm, E, 0, t->layers.eps, e) : -1;
+}
+
+/* The text tower of a whole CLIP: its config lies inside, the projection's width outside. */
+static int load_tower(TextEncoder *t, const Part *clip, DType type, Err *e)
+{
+    const int width = 512;
+    Part tower = *clip;
+    tower.config = json_object_get(clip->config, "text_config");
+    if (!json_is_object(tower.config))
+        return err_set(e, "%s/config.json: no \"text_config\", so this is not a CLIPModel", clip->path);
+    return part_int(clip, "projection_dim", &width, &t->P, e) || load(t, &tower, "text_model.", type, e)
+        || clip_projection_load(&t->projection, &t->layers, clip, "text_projection", t->P, e) ? -1 : 0;
+}
+
+int text_encoder_load(TextEncoder **out, const char *dir, int clip, DType type, Err *e)
+{
+    Part part;
+    *out = NULL;
+    TextEncoder *t = calloc(1, sizeof *t);
+    if (!t)
+        return err_set(e, "out of memory");
+    int failed = part_open(&part, dir, clip ? "clip" : "text_encoder", e);
+    if (!failed) {
+        const char *dot = part_find(&part, "text_model.embeddings.token_embedding.weight") ? "text_model." : "";
+        failed = clip ? load_tower(t, &part, type, e) : load(t, &part, dot, type, e);
+        part_close(&part);
+    }
+    if (failed)
+        text_encoder_free(t);
+    else
+        *out = t;
+    return failed;
+}
+
+void text_encoder_free(TextEncoder *t)
+{
+    if (!t)
+        return;
+    clip_layers_free(&t->layers);
+    if (t->token)
+        op->free(t->token);
+    if (t->position)
+        op->free(t->position);
+    norm_free(&t->final);
+    op->conv_free(t->projection);
+    workspace_free(&t->work);
+    free(t);
+}
+
+int text_encoder_width(const TextEncoder *t)
+{
+    return t->layers.E;
+}
+
+int text_encoder_length(const TextEncoder *t)
+{
+    return t->S;
+}
+
+int text_encoder_projection(const TextEncoder *t)
+{
+    return t->P;
+}
+
+/* x (B,S,E) = last_hidden_state on the device, taken from the workspace. NULL on error. */
+static float *run_chunk(TextEncoder *t, const int32_t *ids, int64_t B, Err *e)
+{
+    const int64_t N = B * t->S;
+    const int E = t->layers.E;
+    for (int64_t i = 0; i < N; i++)
+        if (ids[i] < 0 || ids[i] >= t->vocab) {
+            err_set(e, "token %d of a text is outside the text encoder's vocabulary of %d: is the tokenizer the model's own?", ids[i],
+                    t->vocab);
+            return NULL;
+        }
+    float *x = workspace_take(&t->work, N * E * sizeof *x, e);
+    int32_t *device_ids = workspace_take(&t->work, N * sizeof *device_ids, e);
+    if (!device_ids)
+        return NULL;
+    op->upload(device_ids, ids, N * sizeof *ids);
+    op->embed(x, t->token, t->position, device_ids, N, t->S, E);
+    if (clip_layers_run(&t->layers, x, B, t->S, true, &t->work, e))
+        return NULL;
+    op->layer_norm(x, F32, x, t->final.gamma, t->final.beta, N, E, t->layers.eps);
+    return x;
+}
+
+/* The end token's place: its first, or with the old configs' id 2 that of the largest id, as transformers does. */
+static int end_place(const TextEncoder *t, const int32_t *ids)
+{
+    int place = 0;
+    for (int s = 0; s < t->S; s++) {
+        if (t->eos != 2 && ids[s] == t->eos)
+            return s;
+        if (t->eos == 2 && ids[s] > ids[place])
+            place = s;
+    }
+    return place;
+}
+
+static int embed_chunk(TextEncoder *t, const int32_t *ids, int64_t B, float *embedding, Err *e)
+{
+    int32_t row[CLIP_CHUNK];
+    for (int64_t b = 0; b < B; b++)
+        row[b] = (int32_t)(b * t->S) + end_place(t, ids + b * t->S);
+    float *x = run_chunk(t, ids, B, e);
+    float *y = x ? workspace_take(&t->work, B * t->layers.E * sizeof *y, e) : NULL;
+    return !y || clip_pick_rows(&t->layers, y, x, row, B, &t->work, e)
+        || clip_project(&t->layers, t->projection, t->P, embedding, y, B, &t->work, e) ? -1 : 0;
+}
+
+static int state_chunk(TextEncoder *t, const int32_t *ids, int64_t B, float *state, Err *e)
+{
+    const float *x = run_chunk(t, ids, B, e);
+    if (!x)
+        return -1;
+    op->download(state, x, B * t->S * t->layers.E * sizeof *x);
+    return 0;
+}
+
+/* All texts, a chunk at a time; width: floats of y a text. */
+static int in_chunks(TextEncoder *t, const int32_t *ids, int64_t B, float *y, size_t width,
+                     int (*chunk)(TextEncoder *, const int32_t *, int64_t, float *, Err *), Err *e)
+{
+    int failed = 0;
+    for (int64_t b = 0; b < B && !failed; b += CLIP_CHUNK) {
+        const WorkspaceMark mark = workspace_mark(&t->work);
+        failed = chunk(t, ids + b * t->S, B - b < CLIP_CHUNK ? B - b : CLIP_CHUNK, y + b * width, e);
+        workspace_release(&t->work, mark);
+        failed = failed || workspace_settle(&t->work, e) ? -1 : 0;
+    }
+    return failed;
+}
+
+int text_encode(TextEncoder *t, const int32_t *ids, int64_t B, float *state, Err *e)
+{
+    return in_chunks(t, ids, B, state, (size_t)t->S * t->layers.E, state_chunk, e);
+}
+
+int text_embed(TextEncoder *t, const int32_t *ids, int64_t B, float *embedding, Err *e)
+{
+    if (!t->projection)
+        return err_set(e, "this text encoder has no projection; load the text tower of clip/");
+    return in_chunks(t, ids, B, embedding, t->P, embed_chunk, e);
+}

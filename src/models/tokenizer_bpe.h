@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/* tokenizer_bpe.h -- byte-pair encoding of one word: its bytes as symbols, the last with "</w>", merged by rank. */
+#ifndef SRC_MODELS_TOKENIZER_BPE_H
+#define SRC_MODELS_TOKENIZER_BPE_H
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "formats/err.h"
+
+typedef struct Bpe Bpe;
+
+/* vocab: object {token: id}, read and not kept. merges_path: lines "left right", best first. unknown: id of a byte that vocab lacks.
+ * Errors name the file and the line. */
+int bpe_create(Bpe **b, const json_t *vocab, const char *merges_path, int32_t unknown, Err *e);
+void bpe_free(Bpe *b);
+/* ids (room for n) of a word of n > 0 bytes. Returns how many, -1 with an error. Time is n log n. */
+long bpe_word(const Bpe *b, const char *word, size_t n, int32_t *ids, Err *e);
+
+#endif

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/* unet_eval.c -- one evaluation of the UNet: eps = UNet(x, t, text).
+ *
+ *     e = silu(W2 silu(W1 [cos(t f), sin(t f)])),  f_i = 10000^(-i/(C0/2 - freq_shift))      temb = W_proj e, of all resnets at once
+ *     h = conv_in(x);  down: h -> levels, each result kept as a skip;  mid;  up: [h, last skip] -> levels;  eps = conv_out(silu(norm(h)))
+ *
+ *   x, eps (B,H,W,c) f32      h (B,HW,C) f32      temb (1, sum of the resnets' channels), t being one for the batch
+ *
+ * A level's result is the skip itself, changed in place by what follows until the next resnet. On the way up two buffers take
+ * turns. An upsampling goes to the size of the next skip, which is twice its own unless that was odd (diffusers'
+ * upsample_size). diffusers models/unets/unet_2d_condition.py, models/embeddings.py. */
+#include <math.h>
+#include "src/models/unet_parts.h"
+
+enum { MOST_TIME_CHANNELS = 1 << 13 };
+
+typedef struct Skip { float *x; int C; int64_t H, W; } Skip;
+
+typedef struct Eval {
+    const UNet *u;
+    Run r;
+    float *temb;
+    Skip skip[UNET_SKIPS];
+    int skips;
+    float *turn[2];                 /* buffers of the way up */
+    int next;                       /* which is free */
+} Eval;
+
+/* ---- time ---- */
+
+/* As torch computes it in f32 (get_timestep_embedding). */
+static void sinusoids(float *y, int t, int C, bool cos_first, double freq_shift)
+{
+    const int half = C/2;
+    const float rate = (float)-log(10000), steps = (float)((double)half - freq_shift);
+    for (int i = 0; i < half; i++) {
+        const float angle = (float)t*expf(rate*(float)i/steps);
+        y[i] = cos_first ? cosf(angle) : sinf(angle);
+        y[half + i] = cos_first ? sinf(angle) : cosf(angle);
+    }
+    if (C%2)
+        y[C - 1] = 0;
+}
+
+static int embed_time(Eval *v, int t, Err *e)
+{
+    const UNetConfig *c = &v->u->config;
+    float host[MOST_TIME_CHANNELS];
+    if (c->C[0] > MOST_TIME_CHANNELS)
+        return err_set(e, "\"block_out_channels\" begins with %d, at most %d is implemented", c->C[0], MOST_TIME_CHANNELS);
+    v->temb = run_take(&v->r, F32, v->u->temb, e);
+    const WorkspaceMark mark = workspace_mark(v->r.work);
+    float *waves = run_take(&v->r, F32, c->C[0], e), *a = run_take(&v->r, F32, c->time_width, e);
+    float *b = run_take(&v->r, F32, c->time_width, e);
+    if (!b)
+        return -1;
+    sinusoids(host, t, c->C[0], c->flip_sin_to_cos, c->freq_shift);
+    op->upload(waves, host, (size_t)c->C[0]*sizeof *host);
+    op->conv_run(v->u->time1, a, waves, 1, 1, 1, false);
+    op->conv_run(v->u->time2, b, a, 1, 1, 1, false);
+    op->conv_run(v->u->time_proj, v->temb, b, 1, 1, 1, false);
+    workspace_release(v->r.work, mark);
+    return 0;
+}
+
+static int run_resnet(Eval *v, const Resnet *n, float *y, const float *x, Err *e)
+{
+    const WorkspaceMark mark = workspace_mark(v->r.work);
+    float *shift = run_take(&v->r, F32, v->r.B*n->out, e);
+    if (!shift)
+        return -1;
+    op->embed(shift, v->temb + n->temb, NULL, v->u->zeros, v->r.B, 1, n->out);      /* its row for every image */
+    const int failed = resnet_run(n, &v->r, y, x, shift, e);
+    workspace_release(v->r.work, mark);
+    return failed;
+}
+
+/* ---- levels ---- */
+
+static int64_t rows(const Run *r)
+{
+    return r->B*r->H*r->W;
+}
+
+static float *push(Eval *v, int C, int64_t H, int64_t W, Err *e)
+{
+    float *x = run_take(&v->r, F32, v->r.B*H*W*C, e);
+    if (x)
+        v->skip[v->skips++] = (Skip){x, C, H, W};
+    return x;
+}
+
+static int downsample(Eval *v, const UNetLevel *l, const float *x, Err *e)
+{
+    Run *r = &v->r;
+    const int64_t pads = 1 + v->u->config.downsample_padding, H = (r->H + pads - 3)/2 + 1, W = (r->W + pads - 3)/2 + 1;
+    if (r->H + pads < 3 || r->W + pads < 3)
+        return err_set(e, "a latent of this size has no pixel left to be halved at %s", v->u->hooks.module[l->module]);
+    float *y = push(v, l->C, H, W, e);
+    const WorkspaceMark mark = workspace_mark(r->work);
+    void *z = r->type == F32 ? NULL : run_take(r, r->type, rows(r)*l->C, e);
+    if (!y || (r->type != F32 && !z))
+        return -1;
+    op->conv_run(l->sample, y, run_as_type(r, z, x, rows(r)*l->C), r->B, r->H, r->W, false);
+    workspace_release(r->work, mark);
+    r->H = H;
+    r->W = W;
+    return run_hook(r, l->module_sample, y, NULL, l->C, e);
+}
+
+static int run_down(Eval *v, const UNetLevel *l, Err *e)
+{
+    const Skip in = v->skip[v->skips - 1];
+    const float *x = in.x;
+    for (int j = 0; j < l->resnets; j++) {
+        float *y = push(v, l->C, v->r.H, v->r.W, e);
+        if (!y || run_resnet(v, &l->resnet[j], y, x, e) || (l->attentions && transformer_run(&l->attention[j], &v->r, y, e)))
+            return -1;
+        x = y;
+    }
+    if (l->sample && downsample(v, l, x, e))
+        return -1;
+    const Skip *out = &v->skip[v->skips - 1];
+    const bool same = in.C == out->C && in.H == out->H && in.W == out->W;
+    return run_hook(&v->r, l->module, out->x, same ? in.x : NULL, l->C, e);
+}
+
+static int run_mid(Eval *v, float **x, Err *e)
+{
+    const UNetLevel *l = &v->u->mid;
+    const float *in = *x;
+    float *y = run_take(&v->r, F32, rows(&v->r)*l->C, e);
+    if (!y || run_resnet(v, &l->resnet[0], y, in, e) || transformer_run(&l->attention[0], &v->r, y, e)
+        || run_resnet(v, &l->resnet[1], y, y, e))
+        return -1;
+    *x = y;
+    return run_hook(&v->r, l->module, y, in, l->C, e);
+}
+
+static int upsample(Eval *v, const UNetLevel *l, float **x, Err *e)
+{
+    Run *r = &v->r;
+    const int64_t H = v->skip[v->skips - 1].H, W = v->skip[v->skips - 1].W;
+    float *y = v->turn[v->next];
+    const WorkspaceMark mark = workspace_mark(r->work);
+    void *z = run_take(r, r->type, r->B*H*W*l->C, e);
+    if (!z)
+        return -1;
+    op->upsample(z, r->type, *x, r->B, r->H, r->W, l->C, H, W);
+    op->conv_run(l->sample, y, z, r->B, H, W, false);
+    workspace_release(r->work, mark);
+    v->next ^= 1;
+    r->H = H;
+    r->W = W;
+    *x = y;
+    return run_hook(r, l->module_sample, y, NULL, l->C, e);
+}
+
+static int run_up(Eval *v, const UNetLevel *l, float **x, int *C, Err *e)
+{
+    const WorkspaceMark mark = workspace_mark(v->r.work);
+    float *input = NULL;
+    if (!l->sample && *C == l->C && run_keep_input(&v->r, l->module, *x, *C, &input, e))
+        return -1;
+    for (int j = 0; j < l->resnets; j++) {
+        const Skip s = v->skip[--v->skips];
+        const WorkspaceMark before = workspace_mark(v->r.work);
+        float *joined = run_take(&v->r, F32, rows(&v->r)*(*C + s.C), e), *y = v->turn[v->next];
+        if (!joined)
+            return -1;
+        op->concat(joined, *x, *C, s.x, s.C, rows(&v->r));
+        if (run_resnet(v, &l->resnet[j], y, joined, e))
+            return -1;
+        workspace_release(v->r.work, before);
+        if (l->attentions && transformer_run(&l->attention[j], &v->r, y, e))
+            return -1;
+        v->next ^= 1;
+        *x = y;
+        *C = l->C;
+    }
+    if (l->sample && upsample(v, l, x, e))
+        return -1;
+    const int failed = run_hook(&v->r, l->module, *x, input, l->C, e);
+    workspace_release(v->r.work, mark);
+    return failed;
+}
+
+/* The two buffers of the way up, as large as its largest result. */
+static int take_turns(Eval *v, Err *e)
+{
+    int64_t most = 0;
+    int at = v->skips - 1;          /* the last skip of the level */
+    for (int i = 0; i < v->u->config.levels; i++) {
+        const UNetLevel *l = &v->u->up[i];
+        const int next = at - l->resnets;
+        const Skip *s = &v->skip[l->sample ? next : at];
+        if (s->H*s->W*l->C > most)
+            most = s->H*s->W*l->C;
+        at = next;
+    }
+    v->turn[0] = run_take(&v->r, F32, v->r.B*most, e);
+    v->turn[1] = run_take(&v->r, F32, v->r.B*most, e);
+    return v->turn[1] ? 0 : -1;
+}
+
+/* ---- the whole ---- */
+
+static int evaluate(Eval *v, float *eps, const float *x, int t, Err *e)
+{
+    const UNet *u = v->u;
+    const UNetConfig *c = &u->config;
+    Run *r = &v->r;
+    if (embed_time(v, t, e))
+        return -1;
+    float *h = push(v, c->C[0], r->H, r->W, e);
+    if (!h)
+        return -1;
+    op->conv_run(u->conv_in, h, x, r->B, r->H, r->W, false);
+    if (run_hook(r, u->module_conv_in, h, c->in == c->C[0] ? x : NULL, c->C[0], e))
+        return -1;
+    for (int i = 0; i < c->levels; i++)
+        if (run_down(v, &u->down[i], e))
+            return -1;
+    h = v->skip[v->skips - 1].x;
+    if (run_mid(v, &h, e) || take_turns(v, e))
+        return -1;
+    int C = u->mid.C;
+    for (int i = 0; i < c->levels; i++)
+        if (run_up(v, &u->up[i], &h, &C, e))
+            return -1;
+
+    void *z = run_take(r, r->type, rows(r)*C, e);
+    if (!z)
+        return -1;
+    op->group_norm(z, r->type, h, NULL, u->norm_out.gamma, u->norm_out.beta, r->B, r->H*r->W, C, u->norm_out.groups,
+                   u->norm_out.eps, ACT_SILU);
+    op->conv_run(u->conv_out, eps, z, r->B, r->H, r->W, false);
+    return run_hook(r, u->module_conv_out, eps, c->in == c->C[0] ? h : NULL, c->in, e);
+}
+
+int unet_eval(UNet *u, float *eps, const float *x, int64_t B, int64_t H, int64_t W, int t, Err *e)
+{
+    if (B != u->B)
+        return err_set(e, "a batch of %lld images, but text for %lld", (long long)B, (long long)u->B);
+    const WorkspaceMark mark = workspace_mark(&u->work);
+    Eval v = {.u = u, .r = {.type = u->type, .B = B, .H = H, .W = W, .work = &u->work, .hooks = &u->hooks, .kv_index = u->kv_index,
+                            .S = u->S}};
+    const int failed = evaluate(&v, eps, x, t, e);
+    workspace_release(&u->work, mark);
+    return failed ? -1 : workspace_settle(&u->work, e);
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/* unet_parts.h -- the UNet's inside, shared by unet_config.c, unet_load.c, unet_eval.c and unet_hooks.c. */
+#ifndef SRC_MODELS_UNET_PARTS_H
+#define SRC_MODELS_UNET_PARTS_H
+
+#include "src/models/blocks.h"
+#include "src/models/unet.h"
+
+enum { UNET_LEVELS = 8, UNET_SKIPS = 128 };
+
+typedef struct UNetConfig {         /* of config.json; lists hold one value a level, from the finest on */
+    int levels, in, sample_size, E, groups;
+    int C[UNET_LEVELS], layers[UNET_LEVELS], heads[UNET_LEVELS], depth[UNET_LEVELS];     /* depth: transformer blocks in a row */
+    bool down_attention[UNET_LEVELS], up_attention[UNET_LEVELS];        /* the latter in the order of up_blocks */
+    float eps;
+    int conv_in_kernel, conv_out_kernel, downsample_padding;
+    bool flip_sin_to_cos;
+    double freq_shift;
+    int time_width;                 /* of the time embedding, 4*C[0] */
+} UNetConfig;
+
+int unet_config_read(UNetConfig *c, const Part *part, Err *e);
+
+/* A level on the way down, in the middle or on the way up: resnets, each followed by a transformer where there are any, then a
+ * convolution that halves or doubles the sides. */
+typedef struct UNetLevel {
+    int C, resnets, attentions;
+    Resnet *resnet;
+    Transformer *attention;
+    Conv *sample;                   /* NULL: none */
+    int module, module_sample;
+} UNetLevel;
+
+struct UNet {
+    UNetConfig config;
+    DType type;
+    Conv *conv_in, *conv_out, *time1, *time2, *time_proj;
+    Norm norm_out;
+    UNetLevel down[UNET_LEVELS], mid, up[UNET_LEVELS];
+    int temb;                       /* channels of the time embedding projections of all resnets */
+    int module_conv_in, module_conv_out;
+    Hooks hooks;
+    Workspace work;
+
+    /* text states at work */
+    void *kv;                       /* keys and values of all cross attentions */
+    size_t kv_bytes;
+    int32_t *kv_index;              /* device (B) */
+    int64_t kv_index_size, B, S;
+    int32_t *zeros;                 /* device (B): every image takes row 0 */
+};
+
+/* Calls fn for every transformer block, in the order of computation, until one does not return 0. */
+int unet_each_block(UNet *u, int (*fn)(void *context, const Transformer *t, TransformerBlock *b), void *context);
+
+#endif

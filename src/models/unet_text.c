@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/* unet_text.c -- keys and values of every cross attention, computed once a prompt.
+ *
+ *   kv = [W_k; W_v] state      state (images*S, E), kv (images*S, 2C) of each transformer block
+ *
+ * They depend on the text alone, so that no step computes them again, and images of one text share them by index. */
+#include "src/models/unet_parts.h"
+
+typedef struct Text {
+    const void *states;             /* device T (images*S, E) */
+    int64_t rows;                   /* images*S */
+    size_t value;                   /* bytes of a T */
+    char *at;                       /* next block's place in kv */
+    size_t bytes;                   /* counted so far */
+} Text;
+
+static int count(void *context, const Transformer *t, TransformerBlock *b)
+{
+    Text *x = context;
+    (void)b;
+    x->bytes += (size_t)x->rows*2*(size_t)t->C*x->value;
+    return 0;
+}
+
+static int compute(void *context, const Transformer *t, TransformerBlock *b)
+{
+    Text *x = context;
+    b->text_kv = x->at;
+    op->conv_run(b->kv, b->text_kv, x->states, 1, x->rows, 1, false);
+    x->at += (size_t)x->rows*2*(size_t)t->C*x->value;
+    return 0;
+}
+
+static int grow(void **p, size_t *have, size_t bytes, Err *e)
+{
+    if (bytes <= *have)
+        return 0;
+    if (*p)
+        op->free(*p);
+    *have = 0;
+    *p = op->alloc(bytes, e);
+    if (!*p)
+        return -1;
+    *have = bytes;
+    return 0;
+}
+
+static int set_index(UNet *u, const int32_t *index, int64_t B, Err *e)
+{
+    size_t have = (size_t)u->kv_index_size*sizeof *index, have_zeros = have, bytes = (size_t)B*sizeof *index;
+    void *p = u->kv_index, *zeros = u->zeros;
+    const int failed = grow(&p, &have, bytes, e) || grow(&zeros, &have_zeros, bytes, e);
+    u->kv_index = p;
+    u->zeros = zeros;
+    u->kv_index_size = failed ? 0 : (int64_t)(have/sizeof *index);
+    if (failed)
+        return -1;
+    op->upload(u->kv_index, index, bytes);
+    return 0;
+}
+
+int unet_set_text(UNet *u, const float *states, int64_t images, int64_t S, const int32_t *index, int64_t B, Err *e)
+{
+    const size_t values = (size_t)(images*S*u->config.E);
+    for (int64_t b = 0; b < B; b++)
+        if (index[b] < 0 || index[b] >= images)
+            return err_set(e, "image %lld asks for text state %d of %lld", (long long)b, (int)index[b], (long long)images);
+    u->B = 0;                       /* no text until all is there */
+    Text x = {.rows = images*S, .value = dtype_size(u->type)};
+    unet_each_block(u, count, &x);
+    if (grow(&u->kv, &u->kv_bytes, x.bytes, e) || set_index(u, index, B, e))
+        return -1;
+
+    const WorkspaceMark mark = workspace_mark(&u->work);
+    float *f32 = workspace_take(&u->work, values*sizeof *f32, e);
+    void *as_type = u->type == F32 ? f32 : workspace_take(&u->work, values*x.value, e);
+    const bool taken = as_type != NULL;
+    if (taken) {
+        op->upload(f32, states, values*sizeof *f32);
+        if (u->type != F32)
+            op->convert(as_type, u->type, f32, F32, (int64_t)values);
+        x.states = as_type;
+        x.at = u->kv;
+        unet_each_block(u, compute, &x);
+        u->B = B;
+        u->S = S;
+    }
+    workspace_release(&u->work, mark);
+    return taken ? 0 : -1;
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/* variants.c -- the product of sd-steer's sweeps. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "src/models/sampler.h"
+#include "src/models/variants.h"
+
+enum { VARIANT_MAX = 10000 };
+static const char *const mode_names[] = {"multiply", "scale", "ablate", "clamp", "set", "add"};
+
+int variant_target(Variant *v, const char *kind, const char *label, const Ranks *ranks, Err *e)
+{
+    if (v->targets == VARIANT_TARGETS)
+        return err_set(e, "more than %d labels are steered at once", VARIANT_TARGETS);
+    if (ranks && !ranks_find(ranks, kind, label, 0)) {
+        char *known = ranks_labels(ranks, kind);
+        err_set(e, "the ranks have no %s '%s'; they have: %s", kind, label, known && *known ? known : "none of that kind");
+        free(known);
+        return -1;
+    }
+    char *to_kind = v->target[v->targets].kind, *to_label = v->target[v->targets].label;
+    if (snprintf(to_kind, sizeof v->target->kind, "%s", kind) >= (int)sizeof v->target->kind
+        || snprintf(to_label, sizeof v->target->label, "%s", label) >= (int)sizeof v->target->label)
+        return err_set(e, "the label %s '%s' is too long", kind, label);
+    v->targets++;
+    return 0;
+}
+
+static int whole_number(const char *text, double *value)
+{
+    char *end;
+    *value = strtod(text, &end);
+    return *text && !*end;
+}
+
+/* Sets what one sweep's value stands for. */
+static int apply(Variant *v, const char *name, const char *value, const Ranks *ranks, Err *e)
+{
+    double x = 0;
+    const int is_number = whole_number(value, &x);
+    if (strcmp(name, "mode") == 0)
+        return steer_mode(&v->mode, value, e);
+    if (strcmp(name, "when") == 0)
+        return t_range_parse(value, &v->t_high, &v->t_low, e);
+    if (strcmp(name, "multiplier") == 0 || strcmp(name, "top") == 0 || strcmp(name, "percentile") == 0) {
+        if (!is_number)
+            return err_set(e, "--sweep %s: '%s' is not a number", name, value);
+        if (*name == 'm')
+            v->multiplier = x;
+        else if (*name == 't')
+            v->top = (int)x;
+        else {
+            v->percentile = x;
+            v->top = 0;
+        }
+        return 0;
+    }
+    if (strcmp(value, "none") == 0) {
+        v->none = 1;
+        return 0;
+    }
+    return variant_target(v, name, value, ranks, e);
+}
+
+static int extend(Variants *out, const Variant *from, const char *name, const char *value, const Ranks *ranks, Err *e)
+{
+    if (out->count == VARIANT_MAX)
+        return err_set(e, "the sweeps make more than %d steerings", VARIANT_MAX);
+    if ((out->count & (out->count - 1)) == 0) {
+        Variant *more = realloc(out->item, sizeof *more * (out->count ? 2 * (size_t)out->count : 1));
+        if (!more)
+            return err_set(e, "out of memory for %d steerings", out->count);
+        out->item = more;
+    }
+    Variant *v = &out->item[out->count++];
+    *v = *from;
+    const size_t used = strlen(v->name);
+    if (snprintf(v->name + used, sizeof v->name - used, "%s%s=%s", used ? "/" : "", name, value) >= (int)(sizeof v->name - used))
+        return err_set(e, "--sweep %s: the value '%s' is too long", name, value);
+    return apply(v, name, value, ranks, e);
+}
+
+/* `from`, once with each value of the sweep, added to out. values is cut up. */
+static int extend_values(Variants *out, const Variant *from, const char *name, char *values, const Ranks *ranks, Err *e)
+{
+    const char *label;
+    if (strcmp(values, "all") == 0) {
+        if (!ranks || !ranks_label(ranks, name, 0))
+            return err_set(e, "--sweep %s=all: the ranks have no label of that kind", name);
+        for (int k = 0; (label = ranks_label(ranks, name, k)); k++)
+            if (extend(out, from, name, label, ranks, e))
+                return -1;
+        return 0;
+    }
+    char *rest = values;
+    for (char *value; (value = strsep(&rest, ",")); )
+        if (extend(out, from, name, value, ranks, e))
+            return -1;
+    return 0;
+}
+
+/* Every variant so far, once with each value of the sweep. */
+static int multiply(Variants *v, const char *sweep, const Ranks *ranks, Err *e)
+{
+    const char *equals = strchr(sweep, '=');
+    if (!equals || equals == sweep || !equals[1])
+        return err_set(e, "--sweep '%s' is not NAME=VALUE,VALUE", sweep);
+    char *name = strndup(sweep, equals - sweep);
+    Variants next = {0};
+    int failed = name ? 0 : err_set(e, "out of memory");
+    for (int i = 0; i < v->count && !failed; i++) {
+        char *values = strdup(equals + 1);
+        failed = values ? extend_values(&next, &v->item[i], name, values, ranks, e) : err_set(e, "out of memory");
+        free(values);
+    }
+    free(name);
+    free(v->item);
+    *v = next;
+    return failed;
+}
+
+int variants_build(Variants *v, const Variant *base, const char *const *sweeps, int sweep_count, const Ranks *ranks, Err *e)
+{
+    *v = (Variants){malloc(sizeof *v->item), 1};
+    if (!v->item)
+        return err_set(e, "out of memory");
+    v->item[0] = *base;
+    for (int i = 0; i < sweep_count; i++)
+        if (multiply(v, sweeps[i], ranks, e))
+            return -1;
+    return 0;
+}
+
+int variants_add_none(Variants *v, Err *e)
+{
+    Variant *more = realloc(v->item, sizeof *more * ((size_t)v->count + 1));
+    if (!more)
+        return err_set(e, "out of memory for %d steerings", v->count + 1);
+    v->item = more;
+    memmove(more + 1, more, sizeof *more * (size_t)v->count);
+    v->count++;
+    more[0] = (Variant){.name = "unsteered", .none = 1};
+    return 0;
+}
+
+void variants_free(Variants *v)
+{
+    free(v->item);
+    *v = (Variants){0};
+}
+
+void variant_describe(const Variant *v, Record *rec)
+{
+    char labels[1024] = "";
+    for (int i = 0; i < v->targets && !v->none; i++)
+        snprintf(labels + strlen(labels), sizeof labels - strlen(labels), "%s%s", i ? "+" : "", v->target[i].label);
+    record_set_text(rec, "steered", labels);
+    record_set_text(rec, "steered_kind", v->targets && !v->none ? v->target[0].kind : "");
+    if (v->none)
+        return;
+    json_t *steering = json_object();
+    json_object_set_new(steering, "mode", json_string(mode_names[v->mode]));
+    json_object_set_new(steering, "multiplier", json_real(v->multiplier));
+    if (v->top)
+        json_object_set_new(steering, "top", json_integer(v->top));
+    else
+        json_object_set_new(steering, "percentile", json_real(v->percentile));
+    if (v->t_low > 0 || v->t_high < 1 << 30) {
+        char when[32];
+        snprintf(when, sizeof when, "%d-%d", v->t_high, v->t_low);
+        json_object_set_new(steering, "when", json_string(when));
+    }
+    record_set_json(rec, "steering", steering);
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/* variants.h -- the steerings one run of sd-steer draws: one, or the product of its sweeps.
+ *
+ *   --sweep multiplier=-1,-5 --sweep concept=all    ->    "multiplier=-1/concept=Bears", "multiplier=-1/concept=Birds", ... */
+#ifndef SRC_MODELS_VARIANTS_H
+#define SRC_MODELS_VARIANTS_H
+
+#include "src/models/steer.h"
+
+enum { VARIANT_TARGETS = 16 };
+
+typedef struct Variant {
+    char name[512];                 /* "" without sweeps; a prefix of the ids otherwise */
+    SteerMode mode;
+    double multiplier, percentile;
+    int top, t_high, t_low;
+    int none;                       /* 1: nothing is steered (the unsteered picture) */
+    struct { char kind[32], label[96]; } target[VARIANT_TARGETS];
+    int targets;
+} Variant;
+
+typedef struct Variants { Variant *item; int count; } Variants;
+
+/* The product of sweeps ("NAME=V,V,..."; NAME is multiplier, top, percentile, mode, when, or a kind of label such as concept or
+ * theme, whose value `all` stands for every label in ranks, and `none` for no steering) over base. Labels are checked against ranks (NULL:
+ * unchecked). At most 10,000. */
+int variants_build(Variants *v, const Variant *base, const char *const *sweeps, int sweep_count, const Ranks *ranks, Err *e);
+/* Puts the unsteered variant, named "unsteered", before all others. */
+int variants_add_none(Variants *v, Err *e);
+void variants_free(Variants *v);
+/* Adds a label to a variant; NULL ranks: unchecked. */
+int variant_target(Variant *v, const char *kind, const char *label, const Ranks *ranks, Err *e);
+/* Fields "steered", "steered_kind" and "steering" of a record that this variant drew. */
+void variant_describe(const Variant *v, Record *rec);
+
+#endif

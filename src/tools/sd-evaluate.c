@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+/* sd-evaluate.c -- what steering took away and left alone: UA, IRA and CRA of classified pictures. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "src/cli/compute.h"
+#include "src/models/evaluate.h"
+#include "src/models/text_out.h"
+
+typedef struct Config {
+    Common c;
+    const char *classifier, *texts, *predictions;
+    int json;
+} Config;
+
+static const Opt options[] = {
+    MODEL_OPTIONS,
+    {0, "classifier", OPT_STR, offsetof(Config, classifier), NULL, "FILE  probe on the embeddings, safetensors (default: the one that came with minisd)", 0},
+    {0, "texts", OPT_STR, offsetof(Config, texts), NULL, "FILE  classify by these texts instead (zero-shot), with the model's CLIP", 0},
+    {0, "json", OPT_FLAG, offsetof(Config, json), NULL, "a JSON object a row instead of a table", 0},
+    {0, "predictions", OPT_STR, offsetof(Config, predictions), NULL, "FILE  what each picture was taken for, a JSON object a line", OPT_NEUTRAL},
+    COMPUTE_OPTIONS, OUTPUT_OPTIONS, COMMON_OPTIONS,
+    {0}
+};
+
+static const Cli cli = {
+    "sd-evaluate", "Measure what a steering took away and what it left alone, from embeddings of the pictures.", options, "[FILE...]",
+    "Reads embeddings (sd-encode-image) of pictures that sd-steer drew and classifies each. For every steered target, over the pictures "
+    "drawn under that steering: UA, the share of the target's pictures not taken for the target; IRA, the share of the pictures of other "
+    "labels of its kind taken for what they are; CRA, the share of all of them whose label of the other kind is found. An overall row "
+    "is the mean over targets; 95 % intervals are Wilson's, those of a mean by MOVER. Unsteered pictures have a row a kind, with the "
+    "accuracy in that kind under IRA and in the other under CRA.\n"
+    "The table is tab-separated, in percent: row (unsteered, target, overall), kind, target, pictures, then each measure with its limits, "
+    "the mean of the three, and the steering. - stands for a measure without pictures.\n"
+    "--texts: lines like {\"prompt\":\"A fish.\",\"concept\":\"Fishes\"}, {\"prompt\":\"A picture in Rust style.\",\"theme\":\"Rust\"} or, for pictures "
+    "without a theme, {\"prompt\":\"A plain picture.\",\"kind\":\"theme\",\"label\":\"\"}; several of a class are averaged.",
+    "# the whole measure of one concept\n"
+    "sd-steer --sae sae/ --ranks ranks.mpk.zst --concept Fishes conditioning.mpk.zst | sd-encode-image | sd-evaluate"
+};
+
+typedef struct Run {
+    const Config *cfg;
+    Classifier *classifier;
+    Evaluation *evaluation;
+    float *embedding;
+    TextOut out, predictions;
+    Progress *progress;
+    long long done;
+} Run;
+
+static int open_classifier(Run *r, Err *e)
+{
+    const Config *cfg = r->cfg;
+    if (cfg->texts) {
+        Compute compute;
+        return compute_start(&compute, &cfg->c, e) || classifier_zero_shot(&r->classifier, cfg->texts, compute.model, compute.type, e);
+    }
+    char usual[4096];
+    snprintf(usual, sizeof usual, "%s/minisd/probe.safetensors", cli_data());
+    return classifier_load(&r->classifier, cfg->classifier ? cfg->classifier : usual, e);
+}
+
+static int open_all(Run *r, Err *e)
+{
+    if (open_classifier(r, e) || evaluation_create(&r->evaluation, r->classifier, e))
+        return -1;
+    if (!(r->embedding = malloc(sizeof(float) * r->classifier->P)))
+        return err_set(e, "out of memory");
+    return text_open(&r->out, r->cfg->c.output, e) || text_open(&r->predictions, r->cfg->predictions, e);
+}
+
+static void print_prediction(const Run *r, const Record *rec, const int *predicted)
+{
+    static const char *const kept[] = {"id", "concept", "theme", "steered", "steered_kind", "steering"};
+    json_t *line = json_object(), *found = json_object();
+    for (int i = 0; i < 6; i++)
+        if (json_object_get(rec->fields, kept[i]))
+            json_object_set(line, kept[i], json_object_get(rec->fields, kept[i]));
+    for (int i = 0; i < r->classifier->domains; i++) {
+        const Domain *d = &r->classifier->domain[i];
+        json_object_set_new(found, d->name, json_string(d->label[predicted[i]]));
+    }
+    json_object_set_new(line, "found", found);
+    json_dumpf(line, r->predictions.file, JSON_COMPACT);
+    fputc('\n', r->predictions.file);
+    json_decref(line);
+}
+
+static int read_stream(Run *r, StreamIn *in, Err *e)
+{
+    Record rec;
+    int got, predicted[DOMAINS];
+    while ((got = stream_next(in, &rec, e)) > 0) {
+        const StreamTensor *x = stream_need(in, &rec, "embedding", -1, 1, (int64_t[]){r->classifier->P}, e);
+        if (!x || stream_floats(in, &rec, x, r->embedding, e)
+            || evaluation_add(r->evaluation, in, &rec, r->embedding, predicted, e))
+            return -1;
+        if (r->predictions.file)
+            print_prediction(r, &rec, predicted);
+        progress_set(r->progress, ++r->done);
+    }
+    return got;
+}
+
+static int read_inputs(Run *r, Err *e)
+{
+    static const char *const standard_input[] = {"-"};
+    const List *inputs = &r->cfg->c.inputs;
+    int failed = 0;
+    r->progress = progress_start(&cli, "pictures", 0);
+    for (int i = 0; i < (inputs->count ? inputs->count : 1) && !failed; i++) {
+        StreamIn *in = NULL;
+        failed = stream_open_kind(&in, inputs->count ? inputs->items[i] : standard_input[0], "embeddings", e) || read_stream(r, in, e);
+        stream_close(in);
+    }
+    return failed ? -1 : 0;
+}
+
+static const char *const row_names[] = {"unsteered", "target", "overall"};
+
+static void print_row(FILE *f, const EvalRow *row)
+{
+    fprintf(f, "%s\t%s\t%s\t%ld", row_names[row->type], row->kind, *row->target ? row->target : "-", row->pictures);
+    for (int m = 0; m < MEASURES; m++) {
+        const Share *s = &row->share[m];
+        if (s->of)
+            fprintf(f, "\t%.2f\t%.2f\t%.2f", 100*s->value, 100*s->low, 100*s->high);
+        else
+            fputs("\t-\t-\t-", f);
+    }
+    if (isnan(row->mean))
+        fputs("\t-", f);
+    else
+        fprintf(f, "\t%.2f", 100*row->mean);
+    fprintf(f, "\t%s\n", *row->steering ? row->steering : "-");
+}
+
+static void print_json(FILE *f, const EvalRow *row)
+{
+    json_t *line = json_pack("{ss ss ss si}", "row", row_names[row->type], "kind", row->kind, "target", row->target, "targets", row->targets);
+    json_object_set_new(line, "pictures", json_integer(row->pictures));
+    for (int m = 0; m < MEASURES; m++) {
+        const Share *s = &row->share[m];
+        json_object_set_new(line, measure_names[m], !s->of ? json_null()
+                            : json_pack("{sI sI sf sf sf}", "hits", (json_int_t)s->hits, "of", (json_int_t)s->of, "value", s->value,
+                                        "low", s->low, "high", s->high));
+    }
+    json_object_set_new(line, "mean", isnan(row->mean) ? json_null() : json_real(row->mean));
+    json_object_set_new(line, "steering", json_string(row->steering));
+    json_dumpf(line, f, JSON_COMPACT | JSON_REAL_PRECISION(10));
+    fputc('\n', f);
+    json_decref(line);
+}
+
+static int print_rows(Run *r, Err *e)
+{
+    FILE *f = r->out.file;
+    EvalRow *rows = NULL;
+    const int count = evaluation_rows(r->evaluation, &rows, e);
+    if (count > 0 && !r->cfg->json)
+        fputs("row\tkind\ttarget\tpictures\tUA\tUA_low\tUA_high\tIRA\tIRA_low\tIRA_high\tCRA\tCRA_low\tCRA_high\tmean\tsteering\n", f);
+    for (int i = 0; i < count; i++)
+        if (r->cfg->json)
+            print_json(f, &rows[i]);
+        else
+            print_row(f, &rows[i]);
+    free(rows);
+    return count < 0 ? -1 : 0;
+}
+
+int main(int argc, char **argv)
+{
+    Config cfg = {0};
+    Run r = {.cfg = &cfg};
+    Err e = {0};
+
+    cli_parse(&cli, &cfg, argc, argv);
+    if (cfg.classifier && cfg.texts)
+        cli_misuse(&cli, "--classifier and --texts exclude each other");
+
+    int failed = open_all(&r, &e)
+              || read_inputs(&r, &e)
+              || print_rows(&r, &e)
+              || text_finish(&r.predictions, &e)
+              || text_finish(&r.out, &e);
+
+    progress_end(r.progress);
+    text_abandon(&r.predictions);
+    text_abandon(&r.out);
+    free(r.embedding);
+    evaluation_free(r.evaluation);
+    classifier_free(r.classifier);
+    return failed ? cli_report(&cli, &e) : 0;
+}

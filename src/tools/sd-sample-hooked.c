@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+/* sd-sample-hooked.c -- draws the pictures of a conditioning stream and writes what hooked modules compute on the way. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "src/cli/sampling.h"
+#include "src/models/capture.h"
+#include "src/models/pictures.h"
+
+typedef struct Config {
+    SamplingConfig s;
+    List hooks;
+    const char *take, *half, *act_type, *at, *latents, *images;
+    int64_t every, tokens;
+    int no_activations, list_hooks;
+} Config;
+
+static const Opt options[] = {
+    MODEL_OPTIONS,
+    {0, "hook", OPT_LIST, offsetof(Config, hooks), NULL, "NAME  module to capture, by diffusers' path or a glob; may come again (default: up_blocks.1.attentions.1)", 0},
+    {0, "list-hooks", OPT_FLAG, offsetof(Config, list_hooks), NULL, "print the modules that can be hooked, and end", OPT_NEUTRAL},
+    {0, "take", OPT_STR, offsetof(Config, take), "output", "output|input|diff  of the module; diff is output - input", 0},
+    {0, "half", OPT_STR, offsetof(Config, half), "cond", "cond|uncond|both  halves of classifier-free guidance to keep", 0},
+    {0, "act-type", OPT_STR, offsetof(Config, act_type), "f16", "f32|f16|bf16  type of the activations written", 0},
+    {0, "every", OPT_INT, offsetof(Config, every), "1", "N  keep every N-th step, from the first", 0},
+    {0, "at", OPT_STR, offsetof(Config, at), "", "HIGH-LOW  keep steps whose timestep lies in between (default: all)", 0},
+    {0, "tokens", OPT_INT, offsetof(Config, tokens), "0", "N  keep N tokens of each activation, chosen by the record's seed; 0: all", 0},
+    {0, "no-activations", OPT_FLAG, offsetof(Config, no_activations), NULL, "write no activations: pictures or latents only", 0},
+    {0, "latents", OPT_STR, offsetof(Config, latents), NULL, "FILE  write final latents, a stream for sd-decode", OPT_NEUTRAL},
+    {0, "images", OPT_STR, offsetof(Config, images), NULL, "DIR  write the pictures: PNG files in a folder, or a stream named *.mpk.zst", OPT_NEUTRAL},
+    SAMPLING_OPTIONS,
+    COMPUTE_OPTIONS, STREAM_OPTIONS, COMMON_OPTIONS,
+    {0}
+};
+
+static const Cli cli = {
+    "sd-sample-hooked", "Draw pictures with a Stable Diffusion model and write what chosen modules compute.", options, "[FILE]",
+    "Reads a conditioning stream (sd-encode-text) and draws one picture a record by DDIM with classifier-free guidance, from the "
+    "noise that torch's CPU generator gives for the record's seed. While it draws, the outputs of the hooked modules are written as a "
+    "stream of activations: one record a picture, step, hook and half.\n"
+    "Memory is flat in the number of records: a batch's activations are held until its last step, so that the order of records, and "
+    "with it every byte, is the same for any --batch.",
+    "# capture two modules of 20 pictures and look at what came\n"
+    "sd-assemble-prompts -n 1 | head -20 | sd-encode-text | sd-sample-hooked --hook 'up_blocks.1.attentions.[01]' -o acts.mpk.zst\n"
+    "tstream info acts.mpk.zst\n"
+    "# pictures only\n"
+    "echo 'A fish in Watercolor style.' | sd-encode-text | sd-sample-hooked --no-activations --images out/"
+};
+
+typedef struct Run {
+    const Config *cfg;
+    Sampling s;
+    Capture *capture;
+    StreamOut *activations, *latents;
+    Vae *vae;
+    Pictures *pictures;
+    Progress *progress;
+    float *final;                   /* (batch,C,H,W) */
+} Run;
+
+static int print_hooks(const Config *cfg, Err *e)
+{
+    Compute compute;
+    UNet *unet = NULL;
+    int failed = compute_start(&compute, &cfg->s.c, e) || unet_load(&unet, compute.model, compute.type, e);
+    for (const char *const *name = failed ? NULL : unet_modules(unet); name && *name; name++)
+        puts(*name);
+    unet_free(unet);
+    return failed;
+}
+
+static int open_capture(Run *r, Err *e)
+{
+    static const char *const usual[] = {"up_blocks.1.attentions.1"};
+    const Config *cfg = r->cfg;
+    if (cfg->no_activations)
+        return 0;
+    CaptureOptions o = {.patterns = usual, .pattern_count = 1, .type = (DType)dtype_parse(cfg->act_type), .every = (int)cfg->every,
+                        .tokens = (int)cfg->tokens};
+    if (cfg->hooks.count) {
+        o.patterns = cfg->hooks.items;
+        o.pattern_count = cfg->hooks.count;
+    }
+    return take_parse(&o.take, cfg->take, e) || half_parse(&o.half, cfg->half, e)
+        || t_range_parse(cfg->at, &o.t_high, &o.t_low, e) || capture_create(&r->capture, r->s.sampler, &o, e);
+}
+
+static int open_outputs(Run *r, Err *e)
+{
+    const StreamOptions o = compute_stream_options(&r->cfg->s.c);
+    const Sampler *s = r->s.sampler;
+    Record header;
+    int failed = 0;
+    if (r->capture) {
+        sampling_header(&r->s, &cli, &header, "activations");
+        capture_describe(r->capture, &header);
+        failed = stream_create(&r->activations, r->cfg->s.c.output, &header, &o, e);
+        record_clear(&header);
+    }
+    if (r->cfg->latents && !failed) {
+        sampling_header(&r->s, &cli, &header, "latents");
+        failed = stream_create(&r->latents, r->cfg->latents, &header, &o, e);
+        record_clear(&header);
+    }
+    if (r->cfg->images && !failed) {
+        sampling_header(&r->s, &cli, &header, "images");
+        failed = vae_load(&r->vae, r->s.compute.model, r->s.compute.type, e)
+              || pictures_open(&r->pictures, r->cfg->images, r->vae, &header, &o, e);
+        record_clear(&header);
+    }
+    r->final = malloc(sizeof(float) * s->options.batch * s->C * s->H * s->W);
+    return failed ? -1 : r->final ? 0 : err_set(e, "out of memory for %d latents", s->options.batch);
+}
+
+static int write_batch(Run *r, Err *e)
+{
+    const Sampler *s = r->s.sampler;
+    const CondBatch *batch = r->s.batch;
+    const size_t picture = (size_t)s->C * s->H * s->W;
+    if (r->capture && capture_write(r->capture, batch, r->activations, e))
+        return -1;
+    for (int i = 0; i < batch->count; i++) {
+        Record rec = batch->item[i].record;
+        if (r->pictures && pictures_write(r->pictures, &rec, r->final + picture*i, s->C, s->H, s->W, e))
+            return -1;
+        rec.tensors = 0;
+        record_add_tensor(&rec, "latent", F32, 3, (int64_t[]){s->C, s->H, s->W}, r->final + picture*i);
+        if (r->latents && stream_write(r->latents, &rec, e))
+            return -1;
+    }
+    return 0;
+}
+
+static int draw_all(Run *r, Err *e)
+{
+    long long done = 0;
+    int got;
+    r->progress = progress_start(&cli, "pictures", 0);
+    while ((got = cond_batch_next(r->s.batch, e)) > 0) {
+        if (sampler_run(r->s.sampler, r->s.batch, r->final, NULL, NULL, e) || write_batch(r, e))
+            return -1;
+        progress_set(r->progress, done += r->s.batch->count);
+    }
+    return got;
+}
+
+static int finish_stream(StreamOut **out, Err *e)
+{
+    StreamOut *s = *out;
+    *out = NULL;
+    return s ? stream_finish(s, e) : 0;
+}
+
+static int finish(Run *r, Err *e)
+{
+    Pictures *p = r->pictures;
+    r->pictures = NULL;
+    return finish_stream(&r->activations, e) || finish_stream(&r->latents, e) || (p ? pictures_finish(p, e) : 0);
+}
+
+static void release(Run *r)
+{
+    progress_end(r->progress);
+    stream_abandon(r->activations);
+    stream_abandon(r->latents);
+    pictures_abandon(r->pictures);
+    vae_free(r->vae);
+    capture_free(r->capture);
+    sampling_close(&r->s);
+    free(r->final);
+}
+
+static void check_usage(const Config *cfg)
+{
+    sampling_check(&cli, &cfg->s);
+    if (cfg->no_activations && !cfg->images && !cfg->latents)
+        cli_misuse(&cli, "--no-activations without --images or --latents would write nothing");
+    if (cfg->every < 1 || cfg->tokens < 0)
+        cli_misuse(&cli, "--every must be 1 or more, --tokens 0 or more");
+}
+
+int main(int argc, char **argv)
+{
+    Config cfg = {0};
+    Run r = {.cfg = &cfg};
+    Err e = {0};
+
+    cli_parse(&cli, &cfg, argc, argv);
+    check_usage(&cfg);
+    if (cfg.list_hooks)
+        return print_hooks(&cfg, &e) ? cli_report(&cli, &e) : 0;
+
+    int failed = sampling_open(&r.s, &cli, &cfg.s, &e)
+              || open_capture(&r, &e)
+              || open_outputs(&r, &e)
+              || draw_all(&r, &e)
+              || finish(&r, &e);
+
+    release(&r);
+    return failed ? cli_report(&cli, &e) : 0;
+}

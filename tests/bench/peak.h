@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/* peak.h -- what this machine reaches: multiplications by oneDNN's matmul, copies of memory. Measured, not looked up. */
+#ifndef TESTS_BENCH_PEAK_H
+#define TESTS_BENCH_PEAK_H
+
+#include <oneapi/dnnl/dnnl.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+__attribute__((unused)) static double bench_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9*(double)t.tv_nsec;
+}
+
+static void peak_check(dnnl_status_t status)
+{
+    if (status != dnnl_success) {
+        fprintf(stderr, "oneDNN: status %d\n", (int)status);
+        exit(1);
+    }
+}
+
+/* Flop per second of the best of some (1024, 1024) x (1024, 1024) products on all threads; 0 where the type has no code. */
+__attribute__((unused)) static double peak_gemm(dnnl_data_type_t type)
+{
+    enum { SIDE = 1024, TIMES = 40 };
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+    dnnl_memory_desc_t plain, any, out;
+    dnnl_matmul_desc_t d;
+    dnnl_primitive_desc_t pd;
+    dnnl_primitive_t p;
+    const dnnl_dims_t dims = {SIDE, SIDE};
+    peak_check(dnnl_engine_create(&engine, dnnl_cpu, 0));
+    peak_check(dnnl_stream_create(&stream, engine, dnnl_stream_default_flags));
+    peak_check(dnnl_memory_desc_init_by_tag(&plain, 2, dims, type, dnnl_ab));
+    peak_check(dnnl_memory_desc_init_by_tag(&any, 2, dims, type, dnnl_format_tag_any));
+    peak_check(dnnl_memory_desc_init_by_tag(&out, 2, dims, dnnl_f32, dnnl_ab));
+    peak_check(dnnl_matmul_desc_init(&d, &plain, &any, NULL, &out));
+    double best = 0;
+    if (dnnl_primitive_desc_create(&pd, &d, NULL, engine, NULL) == dnnl_success) {
+        dnnl_memory_t a, b, c;
+        peak_check(dnnl_primitive_create(&p, pd));
+        peak_check(dnnl_memory_create(&a, &plain, engine, DNNL_MEMORY_ALLOCATE));
+        peak_check(dnnl_memory_create(&b, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), engine, DNNL_MEMORY_ALLOCATE));
+        peak_check(dnnl_memory_create(&c, &out, engine, DNNL_MEMORY_ALLOCATE));
+        void *data;
+        dnnl_memory_get_data_handle(a, &data);
+        memset(data, 0, dnnl_memory_desc_get_size(&plain));
+        dnnl_memory_get_data_handle(b, &data);
+        memset(data, 0, dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0)));
+        const dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, c}};
+        for (int i = 0; i < TIMES; i++) {
+            const double start = bench_seconds();
+            peak_check(dnnl_primitive_execute(p, stream, 3, args));
+            peak_check(dnnl_stream_wait(stream));
+            const double rate = 2.0*SIDE*SIDE*SIDE/(bench_seconds() - start);
+            best = rate > best ? rate : best;
+        }
+        dnnl_memory_destroy(a);
+        dnnl_memory_destroy(b);
+        dnnl_memory_destroy(c);
+        dnnl_primitive_destroy(p);
+        dnnl_primitive_desc_destroy(pd);
+    }
+    dnnl_stream_destroy(stream);
+    dnnl_engine_destroy(engine);
+    return best;
+}
+
+/* Bytes read and written per second of the best of some copies of `bytes` on all threads. */
+__attribute__((unused)) static double peak_copy(size_t bytes)
+{
+    char *from = malloc(bytes), *to = malloc(bytes);
+    if (!from || !to)
+        exit(1);
+    memset(from, 1, bytes);
+    memset(to, 2, bytes);
+    const int threads = omp_get_max_threads();
+    const size_t part = bytes/(size_t)threads;
+    double best = 0;
+    for (int i = 0; i < 20; i++) {
+        const double start = bench_seconds();
+#pragma omp parallel for
+        for (int t = 0; t < threads; t++)
+            memcpy(to + (size_t)t*part, from + (size_t)t*part, part);
+        const double rate = 2.0*(double)(part*(size_t)threads)/(bench_seconds() - start);
+        best = rate > best ? rate : best;
+    }
+    free(from);
+    free(to);
+    return best;
+}
+
+#endif

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT */
+/* unet_speed.c -- how fast the UNet is, as a share of what the machine can multiply, and which ops the time goes to.
+ *
+ *     build/bench/unet_speed [MODEL [B [SIDE]]]        minisd, 32 (16 pictures in two halves), the model's own side
+ *
+ * Flop are counted where they are spent: the table of ops is replaced by one that adds up 2*in*kernel^2*out a point of a convolution
+ * or linear layer and 4*Sq*Sk*C an image of attention, then calls the real one and takes its time. The peak is the best of several
+ * 3x3 convolutions of 256 channels. Times are the least of several evaluations: neighbours on the machine only add to them; with OMP_NUM_THREADS=1 they are those of the processor. */
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "kernels/op.h"
+#include "src/models/model.h"
+#include "src/models/unet.h"
+
+enum { MOST_CONVS = 4096, EVALUATIONS = 7 };
+
+typedef enum { CONV3, CONV1, LINEAR, ATTENTION, GROUP_NORM, LAYER_NORM, GEGLU, OTHER, KINDS } Kind;
+static const char *const kind_name[] = {"conv 3x3", "conv 1x1", "linear", "attention", "group norm", "layer norm", "geglu", "other"};
+
+static const Ops *real;
+static Ops counted;
+static double seconds[KINDS], flop[KINDS];
+static int calls[KINDS];
+static struct { Conv *conv; ConvSpec spec; } convs[MOST_CONVS];
+static int conv_count;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(omp_get_max_threads() == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9*(double)t.tv_nsec;
+}
+
+static void spend(Kind k, double since, double operations)
+{
+    seconds[k] += now() - since;
+    flop[k] += operations;
+    calls[k]++;
+}
+
+/* ---- the counting table ---- */
+
+static int conv_create(Conv **c, const ConvSpec *spec, const Weight *const *w, const Weight *const *b, int parts, Err *e)
+{
+    const int failed = real->conv_create(c, spec, w, b, parts, e);
+    if (!failed && conv_count < MOST_CONVS) {
+        convs[conv_count].conv = *c;
+        convs[conv_count++].spec = *spec;
+    }
+    return failed;
+}
+
+static void conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_t W, bool add)
+{
+    int i = 0;
+    while (i < conv_count && convs[i].conv != c)
+        i++;
+    const ConvSpec *s = &convs[i].spec;
+    const int64_t pads = s->pad_before + s->pad_after, Ho = (H + pads - s->kernel)/s->stride + 1, Wo = (W + pads - s->kernel)/s->stride + 1;
+    const double start = now();
+    real->conv_run(c, y, x, B, H, W, add);
+    spend(s->kernel > 1 ? CONV3 : B > 1 ? CONV1 : LINEAR, start, 2.0*(double)(B*Ho*Wo)*s->in*s->kernel*s->kernel*s->out);
+}
+
+static void attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride, const void *v,
+                      int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq, int64_t Sk,
+                      const int32_t *kv_index, float scale, bool causal)
+{
+    const double start = now();
+    real->attention(y, y_stride, q, q_stride, k, k_stride, v, v_stride, type, B, heads, head_dim, Sq, Sk, kv_index, scale, causal);
+    spend(ATTENTION, start, 4.0*(double)(B*Sq*Sk)*heads*head_dim);
+}
+
+static void group_norm(void *y, DType y_type, const float *x, const float *shift, const float *gamma, const float *beta, int64_t B,
+                       int64_t HW, int C, int groups, float eps, Activation act)
+{
+    const double start = now();
+    real->group_norm(y, y_type, x, shift, gamma, beta, B, HW, C, groups, eps, act);
+    spend(GROUP_NORM, start, 0);
+}
+
+static void layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D, float eps)
+{
+    const double start = now();
+    real->layer_norm(y, y_type, x, gamma, beta, N, D, eps);
+    spend(LAYER_NORM, start, 0);
+}
+
+static void geglu(void *y, const void *h, DType type, int64_t N, int D)
+{
+    const double start = now();
+    real->geglu(y, h, type, N, D);
+    spend(GEGLU, start, 0);
+}
+
+/* ---- measuring ---- */
+
+static float noise(unsigned *seed)
+{
+    *seed = *seed*1664525u + 1013904223u;
+    return (float)(int)(*seed >> 8)/(1 << 23) - 1;
+}
+
+static float *noise_device(size_t n, Err *e)
+{
+    unsigned seed = 1;
+    float *host = malloc(n*sizeof *host), *device = op->alloc(n*sizeof *host, e);
+    for (size_t i = 0; host && i < n; i++)
+        host[i] = noise(&seed);
+    if (host && device)
+        op->upload(device, host, n*sizeof *host);
+    free(host);
+    return device;
+}
+
+/* Flop a second of a 3x3 convolution of 256 channels on 8 images of 32x32. */
+static double measure_peak(DType type, Err *e)
+{
+    enum { C = 256, B = 8, SIDE = 32 };
+    const double work = 2.0*B*SIDE*SIDE*9*C*C;
+    float *w = calloc((size_t)C*C*9, sizeof *w);
+    for (int i = 0; w && i < C*C*9; i++)
+        w[i] = (float)(i%7 - 3)/64;
+    const Weight weight = {.name = "peak", .type = F32, .ndim = 4, .dim = {C, C, 3, 3}, .data = w}, *weights[] = {&weight};
+    const ConvSpec spec = {.in = C, .out = C, .kernel = 3, .stride = 1, .pad_before = 1, .pad_after = 1, .x_type = type, .y_type = F32};
+    Conv *c = NULL;
+    float *x = noise_device((size_t)B*SIDE*SIDE*C, e), *y = op->alloc(sizeof(float)*B*SIDE*SIDE*C, e);
+    void *as_type = op->alloc(sizeof(float)*B*SIDE*SIDE*C, e);
+    if (!w || !x || !y || !as_type || op->conv_create(&c, &spec, weights, NULL, 1, e))
+        return 0;
+    op->convert(as_type, type, x, F32, (int64_t)B*SIDE*SIDE*C);
+    double best = 0;
+    for (int i = 0; i < 30; i++) {
+        float last;
+        const double start = now();
+        op->conv_run(c, y, as_type, B, SIDE, SIDE, false);
+        op->download(&last, y, sizeof last);            /* waits for a device */
+        const double rate = work/(now() - start);
+        best = rate > best ? rate : best;
+    }
+    op->conv_free(c);
+    op->free(x);
+    op->free(y);
+    op->free(as_type);
+    free(w);
+    return best;
+}
+
+static int measure(const char *model, DType type, int64_t B, int64_t side, Err *e)
+{
+    UNet *u = NULL;
+    op = real;
+    const double peak = measure_peak(type, e);
+    op = &counted;
+    conv_count = 0;
+    if (peak == 0 || unet_load(&u, model, type, e))
+        return -1;
+    if (side == 0)
+        side = unet_sample_size(u);
+    const int64_t S = 77, E = unet_text_width(u), n = B*side*side*unet_channels(u);
+    float *x = noise_device((size_t)n, e), *eps = op->alloc((size_t)n*sizeof *eps, e), *states = calloc((size_t)(2*S*E), sizeof *states), last;
+    int32_t *index = calloc((size_t)B, sizeof *index);
+    if (!x || !eps || !states || !index)
+        return err_set(e, "out of memory");
+    unsigned seed = 2;
+    for (int64_t i = 0; i < 2*S*E; i++)
+        states[i] = noise(&seed);
+    for (int64_t b = 0; b < B; b++)
+        index[b] = b >= B/2;
+    if (unet_set_text(u, states, 2, S, index, B, e) || unet_eval(u, eps, x, B, side, side, 500, e))
+        return -1;
+
+    double best = 1e30;
+    double kept[KINDS] = {0}, work = 0;
+    for (int i = 0; i < EVALUATIONS; i++) {
+        memset(seconds, 0, sizeof seconds);
+        memset(flop, 0, sizeof flop);
+        memset(calls, 0, sizeof calls);
+        const double start = now();
+        if (unet_eval(u, eps, x, B, side, side, 500, e))
+            return -1;
+        op->download(&last, eps, sizeof last);
+        const double took = now() - start;
+        if (took < best) {
+            best = took;
+            memcpy(kept, seconds, sizeof kept);
+        }
+    }
+    double rest = best;
+    for (int k = 0; k < KINDS; k++) {
+        work += flop[k];
+        rest -= kept[k];
+    }
+    kept[OTHER] = rest;
+    printf("%s %s, batch %lld of %lldx%lld latents: %.4f s, %.1f images/s, %.3f GFLOP an image, %.1f GFLOP/s = %.0f %% of %.1f\n", real->name,
+           dtype_name(type), (long long)B, (long long)side, (long long)side, best, (double)B/best, work/(double)B*1e-9, work/best*1e-9,
+           100*work/best/peak, peak*1e-9);
+    for (int k = 0; k < KINDS; k++)
+        printf("    %-10s %4d calls  %8.2f ms  %4.1f %% of the time  %7.1f GFLOP/s\n", kind_name[k], calls[k], 1e3*kept[k],
+               100*kept[k]/best, kept[k] > 0 ? flop[k]/kept[k]*1e-9 : 0);
+    unet_free(u);
+    op->free(x);
+    op->free(eps);
+    free(states);
+    free(index);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    Err e = {0};
+    const char *model = argc > 1 ? argv[1] : "data/minisd/model";
+    const int64_t B = argc > 2 ? atoll(argv[2]) : 32, side = argc > 3 ? atoll(argv[3]) : 0;
+    const char *backend = getenv("SDSTEER_BACKEND");
+    int failed = backend_pick(backend ? backend : "auto", 0, &e);
+    if (!failed) {
+        real = op;
+        counted = *op;
+        counted.conv_create = conv_create;
+        counted.conv_run = conv_run;
+        counted.attention = attention;
+        counted.group_norm = group_norm;
+        counted.layer_norm = layer_norm;
+        counted.geglu = geglu;
+        failed = measure(model, F32, B, side, &e) || (real->best == BF16 && measure(model, BF16, B, side, &e));
+    }
+    if (failed)
+        printf("%s\n", e.text);
+    return failed != 0;
+}

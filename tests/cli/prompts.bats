@@ -1,0 +1,137 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# sd-assemble-prompts from outside: what its records are, and what must not change when options do.
+
+bats_require_minimum_version 1.5.0
+
+setup() {
+    PATH=$BATS_TEST_DIRNAME/../../bin:$PATH
+    cd "$BATS_TEST_TMPDIR"
+}
+
+@test "all pairs of 20 concepts and 9 themes, and none" {
+    sd-assemble-prompts > a
+    [ "$(wc -l < a)" = 200 ]
+    [ "$(jq -r .concept a | sort -u | wc -l)" = 20 ]
+    [ "$(jq -r .theme a | sort -u | wc -l)" = 10 ]
+    [ "$(jq -r .id a | sort -u | wc -l)" = 200 ]
+    sd-assemble-prompts --no-plain > b
+    [ "$(wc -l < b)" = 180 ]
+    [ "$(jq -r 'select(.theme == null) | .id' b)" = "" ]
+}
+
+@test "one record, byte for byte" {
+    run sd-assemble-prompts --split generate --concept Fishes --theme Watercolor --no-plain
+    [ "$output" = '{"id":"Fishes/Watercolor/1","prompt":"A fish in Watercolor style.","concept":"Fishes","theme":"Watercolor","seed":1598747077}' ]
+}
+
+@test "the article fits the noun, or is the list's own" {
+    printf 'Apes\nOtters\totter\nHours\thour\tan\n' > concepts
+    run sd-assemble-prompts --concepts concepts --themes /dev/null --template '{Article} {concept}, {article} {concept}.'
+    [ "$(jq -r .prompt <<< "$output" | sort)" = "$(printf '%s\n' 'An apes, an apes.' 'An hour, an hour.' 'An otter, an otter.')" ]
+}
+
+@test "seeds and prompts do not depend on the count, on the other concepts, or on shards" {
+    sd-assemble-prompts -n 5 | sort > all
+    sd-assemble-prompts -n 5 --concept Sea --concept Dogs --theme Rust | sort > few
+    [ "$(wc -l < few)" = 20 ]
+    [ -z "$(comm -13 all few)" ]
+    sd-assemble-prompts -n 2 | sort > two
+    [ -z "$(comm -13 all two)" ]
+    for i in 1 2 3 4 5 6 7; do sd-assemble-prompts -n 5 --shard $i/7; done | sort | cmp - all
+}
+
+@test "another seed gives other seeds" {
+    sd-assemble-prompts | jq -r .seed | sort > a
+    sd-assemble-prompts --seed 1 | jq -r .seed | sort > b
+    [ -z "$(comm -12 a b)" ]
+}
+
+@test "gather and generate share no prompt with its seed, not even a seed" {
+    sd-assemble-prompts -n 20 | jq -r .seed | sort -u > gather
+    sd-assemble-prompts -n 20 --split generate | jq -r .seed | sort -u > generate
+    [ -z "$(comm -12 gather generate)" ]
+}
+
+@test "seeds are in 0..2^31-1" {
+    sd-assemble-prompts -n 20 | jq -es 'all(.[]; .seed >= 0 and .seed < 2147483648)'
+}
+
+@test "neighbours differ in concept, and themes are mixed" {
+    sd-assemble-prompts -n 5 > a
+    [ -z "$(jq -r .concept a | uniq -d)" ]
+    [ "$(jq -r .theme a | uniq | wc -l)" -gt 900 ]
+}
+
+@test "prompts of every template occur" {
+    sd-assemble-prompts -n 2 --concept Fishes > a
+    [ "$(jq -r 'select(.theme).prompt' a | sed 's/\(in\) .* style/\1 X style/' | sort -u | wc -l)" -ge 4 ]
+}
+
+@test "anchors take the place of templates for their concept" {
+    printf 'concept,prompt\nFishes,"A ""big"" fish, swimming."\n' > anchors
+    run sd-assemble-prompts --anchors anchors --concept Fishes --concept Dogs --theme Rust
+    [ "$(jq -r 'select(.id == "Fishes/Rust/1").prompt' <<< "$output")" = 'A "big" fish, swimming in Rust style.' ]
+    [ "$(jq -r 'select(.id == "Fishes/plain/1").prompt' <<< "$output")" = 'A "big" fish, swimming.' ]
+    [[ "$(jq -r 'select(.id == "Dogs/Rust/1").prompt' <<< "$output")" == *dog* ]]
+}
+
+@test "-o writes the file whole, and leaves nothing when it fails" {
+    sd-assemble-prompts -o out
+    sd-assemble-prompts | cmp - out
+    mkdir sub
+    run -1 sd-assemble-prompts --template '{concept} in {theme}' -o sub/out
+    [ -z "$(ls -A sub)" ]
+    run -1 --separate-stderr sd-assemble-prompts -o nowhere/out
+    [[ $stderr == *nowhere/out* ]]
+}
+
+@test "a closed pipe ends it quietly" {
+    run --separate-stderr bash -c 'sd-assemble-prompts -n 10K | head -n 1; exit ${PIPESTATUS[0]}'
+    [ "$status" = 0 ]
+    [ -z "$stderr" ]
+}
+
+@test "a full disk is an error" {
+    run -1 --separate-stderr bash -c 'sd-assemble-prompts > /dev/full'
+    [[ $stderr == "sd-assemble-prompts: standard output: "* ]]
+}
+
+@test "bad lists and templates are named with file and line" {
+    printf 'Cats\n# a comment\nCats\n' > twice
+    run -1 sd-assemble-prompts --concepts twice
+    [ "$output" = "sd-assemble-prompts: twice: line 3: Cats came before" ]
+    printf 'a/b\n' > slash
+    run -1 sd-assemble-prompts --concepts slash
+    [[ $output == "sd-assemble-prompts: slash: line 1: 'a/b' is no name"* ]]
+    printf 'gather\tA {cncept}\n' > templates
+    run -1 sd-assemble-prompts --templates templates
+    [[ $output == "sd-assemble-prompts: templates: line 1: '{cncept}' is no field"* ]]
+    printf 'sometimes\tA {concept}\n' > templates
+    run -1 sd-assemble-prompts --templates templates
+    [[ $output == "sd-assemble-prompts: templates: line 1: expected gather, generate or both"* ]]
+    printf 'Caf\351\n' > latin1
+    run -1 sd-assemble-prompts --concepts latin1
+    [[ $output == *"not UTF-8" ]]
+    run -1 sd-assemble-prompts --concept Fish
+    [ "$output" = "sd-assemble-prompts: --concept 'Fish' is not in the list of 20" ]
+    run -1 sd-assemble-prompts --templates nowhere
+    [ "$output" = "sd-assemble-prompts: nowhere: cannot open: No such file or directory" ]
+}
+
+@test "bad shards and counts are misuse" {
+    for shard in 0/3 4/3 1 1/0 a/b 1/3x -1/3; do
+        run -2 sd-assemble-prompts --shard "$shard"
+    done
+    run -2 sd-assemble-prompts -n -1
+    run -2 sd-assemble-prompts -n 3.5
+}
+
+@test "SDSTEER_DATA names the data folder" {
+    mkdir data
+    echo "Kites" > data/concepts.txt
+    echo "Noir" > data/themes.txt
+    printf 'both\t{Article} {concept} in {theme} style.\nboth\t{concept}\n' > data/templates.txt
+    SDSTEER_DATA=data run sd-assemble-prompts
+    [ "$(jq -r .prompt <<< "$output" | sort)" = "$(printf '%s\n' "A kites in Noir style." kites)" ]
+}

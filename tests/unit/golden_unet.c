@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: MIT */
+/* golden_unet.c -- the UNet against diffusers on minisd: evaluations, hooks, and the promises about bytes and memory.
+ *
+ * tests/golden/model.safetensors: unet.tT (2,4,16,16) at timesteps 1, 500, 981. run0, run1: the hooked module at each step of a DDIM
+ * run, here driven with the recorded latents, so that no error is carried from step to step. f32 sums in another order than torch's
+ * differ by some 1e-6 of the range; 1e-4 leaves room for other machines and would catch any wrong constant. bf16 keeps 8 bits, each
+ * product's inputs are off by 2^-9 = 0.2 % at most; rounding is as often up as down, and over a hundred products 0.2 to 0.4 % come together: 1 % is asked for. */
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+#include "formats/weights.h"
+#include "kernels/op.h"
+#include "src/models/unet.h"
+#include "tests/unit/test.h"
+
+static Err err;
+static char *model;
+
+static void die_if(int failed)
+{
+    if (failed) {
+        printf("FAIL %s\n", err.text);
+        exit(1);
+    }
+}
+
+static const Weight *tensor(const Weights *w, const char *name)
+{
+    const Weight *t = weights_find(w, name);
+    if (!t)
+        die_if(err_set(&err, "%s: no %s", weights_path(w), name));
+    return t;
+}
+
+/* (B,H,W,C) of (B,C,H,W), and back */
+static void to_rows(float *y, const float *x, int B, int C, int HW)
+{
+    for (int b = 0; b < B; b++)
+        for (int c = 0; c < C; c++)
+            for (int i = 0; i < HW; i++)
+                y[((size_t)b*HW + i)*C + c] = x[((size_t)b*C + c)*HW + i];
+}
+
+static void to_planes(float *y, const float *x, int B, int C, int HW)
+{
+    for (int b = 0; b < B; b++)
+        for (int c = 0; c < C; c++)
+            for (int i = 0; i < HW; i++)
+                y[((size_t)b*C + c)*HW + i] = x[((size_t)b*HW + i)*C + c];
+}
+
+static double relative_l2(const float *got, const float *want, size_t n)
+{
+    double error = 0, norm = 0;
+    for (size_t i = 0; i < n; i++) {
+        error += ((double)got[i] - want[i])*((double)got[i] - want[i]);
+        norm += (double)want[i]*want[i];
+    }
+    return sqrt(error/norm);
+}
+
+static int test_below(const char *name, double got, double limit)
+{
+    printf("%s %s: %.3g, limit %g\n", got < limit ? "ok  " : "FAIL", name, got, limit);
+    return !(got < limit);
+}
+
+/* eps (B,4,16,16) host of x (B,4,16,16) host. */
+static void evaluate(UNet *u, float *eps, const float *x, int B, int t)
+{
+    enum { C = 4, HW = 256 };
+    const size_t n = (size_t)B*C*HW;
+    float *rows = malloc(n*sizeof *rows), *dx = op->alloc(n*sizeof *dx, &err), *dy = op->alloc(n*sizeof *dy, &err);
+    to_rows(rows, x, B, C, HW);
+    op->upload(dx, rows, n*sizeof *rows);
+    die_if(unet_eval(u, dy, dx, B, 16, 16, t, &err));
+    op->download(rows, dy, n*sizeof *rows);
+    to_planes(eps, rows, B, C, HW);
+    op->free(dx);
+    op->free(dy);
+    free(rows);
+}
+
+static int test_values(DType type, double limit)
+{
+    Weights *w = NULL;
+    UNet *u = NULL;
+    int failed = 0;
+    die_if(weights_open(&w, test_path("golden/model.safetensors"), &err) || unet_load(&u, model, type, &err));
+    die_if(unet_set_text(u, tensor(w, "state")->data, 2, 77, (int32_t[]){0, 1}, 2, &err));
+    static const int times[] = {1, 500, 981};
+    for (int i = 0; i < 3; i++) {
+        char name[64];
+        float eps[2*4*256], most = 0, range = 0;
+        snprintf(name, sizeof name, "unet.t%d", times[i]);
+        const float *want = tensor(w, name)->data;
+        evaluate(u, eps, tensor(w, "x")->data, 2, times[i]);
+        for (int k = 0; k < 2*4*256; k++) {
+            range = fmaxf(range, fabsf(want[k]));
+            most = fabsf(eps[k] - want[k]) > most || isnan(eps[k]) ? fabsf(eps[k] - want[k]) : most;
+        }
+        snprintf(name, sizeof name, "%s/t%d: largest error, of the range", dtype_name(type), times[i]);
+        failed += test_below(name, most/range, limit);
+    }
+    unet_free(u);
+    weights_close(w);
+    return failed;
+}
+
+typedef struct Seen { float *output, *input; } Seen;
+
+static int see(void *context, const HookCall *call, Err *e)
+{
+    Seen *s = context;
+    const size_t n = (size_t)(call->B*call->H*call->W*call->C);
+    (void)e;
+    op->download(s->output, call->act, n*sizeof(float));
+    if (call->input)
+        op->download(s->input, call->input, n*sizeof(float));
+    return 0;
+}
+
+static int test_run(const char *run, int text, DType type, double limit)
+{
+    Weights *w = NULL, *states = NULL;
+    UNet *u = NULL;
+    char path[64], name[96];
+    snprintf(path, sizeof path, "golden/%s.safetensors", run);
+    die_if(weights_open(&w, test_path(path), &err) || weights_open(&states, test_path("golden/text.safetensors"), &err)
+           || unet_load(&u, model, type, &err));
+    const Weight *state = tensor(states, "state"), *want = tensor(w, "hook.output");
+    const size_t one = (size_t)(state->dim[1]*state->dim[2]), act = (size_t)(want->dim[1]*want->dim[2]*want->dim[3]*want->dim[4]);
+    float *pair = malloc(2*one*sizeof *pair), x[2*4*256], eps[2*4*256];
+    memcpy(pair, state->data, one*sizeof *pair);
+    memcpy(pair + one, (const float *)state->data + one*(size_t)text, one*sizeof *pair);
+    die_if(unet_set_text(u, pair, 2, state->dim[1], (int32_t[]){0, 1}, 2, &err));
+
+    Seen seen = {malloc(act*sizeof(float)), malloc(act*sizeof(float))};
+    const char *hook = json_string_value(json_object_get(weights_metadata(w), "hook"));
+    die_if(unet_hook(u, hook, true, see, &seen, &err) != 1);
+    double worst = 0, input = 0;
+    for (int i = 0; i < (int)want->dim[0]; i++) {
+        const float *latent = (const float *)tensor(w, "latents")->data + (size_t)i*4*256;
+        memcpy(x, latent, sizeof x/2);
+        memcpy(x + 4*256, latent, sizeof x/2);
+        evaluate(u, eps, x, 2, ((const int32_t *)tensor(w, "timesteps")->data)[i]);
+        const double error = relative_l2(seen.output, (const float *)want->data + act*(size_t)i, act);
+        worst = error > worst || isnan(error) ? error : worst;
+        if (i == 0)
+            input = relative_l2(seen.input, tensor(w, "hook.input.step0")->data, act);
+    }
+    snprintf(name, sizeof name, "%s/%s/hook.output: worst relative L2 of %d steps", dtype_name(type), run, (int)want->dim[0]);
+    int failed = test_below(name, worst, limit);
+    snprintf(name, sizeof name, "%s/%s/hook.input: relative L2 at step 0", dtype_name(type), run);
+    failed += test_below(name, input, limit);
+    free(seen.output);
+    free(seen.input);
+    free(pair);
+    unet_free(u);
+    weights_close(states);
+    weights_close(w);
+    return failed;
+}
+
+/* ---- promises ---- */
+
+static const Ops *real;
+static int allocations;
+
+static void *counting_alloc(size_t bytes, Err *e)
+{
+    allocations++;
+    return real->alloc(bytes, e);
+}
+
+static float noise(unsigned *seed)
+{
+    *seed = *seed*1664525u + 1013904223u;
+    return (float)(int)(*seed >> 8)/(1 << 23) - 1;
+}
+
+/* One image among seven others, alone, and with another number of threads: the same bytes. */
+static int test_bytes(DType type)
+{
+    enum { B = 8, ONE = 4*256 };
+    Weights *w = NULL;
+    UNet *u = NULL;
+    int failed = 0;
+    float x[B*ONE], all[B*ONE], alone[ONE];
+    unsigned seed = 1;
+    char name[96];
+    for (int i = 0; i < B*ONE; i++)
+        x[i] = 2*noise(&seed);
+    die_if(weights_open(&w, test_path("golden/model.safetensors"), &err) || unet_load(&u, model, type, &err));
+    const float *states = tensor(w, "state")->data;
+    die_if(unet_set_text(u, states, 2, 77, (int32_t[]){0, 0, 0, 0, 1, 1, 1, 1}, B, &err));
+    evaluate(u, all, x, B, 321);
+
+    Ops counting = *(real = op);
+    counting.alloc = counting_alloc;
+    float *dx = op->alloc(sizeof x, &err), *dy = op->alloc(sizeof x, &err);
+    op = &counting;
+    die_if(unet_set_text(u, states, 2, 77, (int32_t[]){0, 0, 0, 0, 1, 1, 1, 1}, B, &err) || unet_eval(u, dy, dx, B, 16, 16, 5, &err));
+    die_if(unet_set_text(u, states, 1, 77, (int32_t[]){0, 0}, 2, &err) || unet_eval(u, dy, dx, 2, 16, 16, 4, &err));
+    op = real;
+    op->free(dx);
+    op->free(dy);
+    snprintf(name, sizeof name, "%s/later evaluations allocate nothing", dtype_name(type));
+    failed += test_ok(name, allocations == 0);
+
+    for (int i = 0; i < B; i += 5) {
+        die_if(unet_set_text(u, states + (size_t)(i/4)*77*128, 1, 77, (int32_t[]){0}, 1, &err));
+        evaluate(u, alone, x + (size_t)i*ONE, 1, 321);
+        snprintf(name, sizeof name, "%s/image %d alone and among %d", dtype_name(type), i, B);
+        failed += test_same(name, alone, all + (size_t)i*ONE, sizeof alone);
+    }
+    unet_free(u);
+    const int threads = omp_get_max_threads();
+    for (int n = 1; n <= 3; n++) {
+        omp_set_num_threads(n);
+        die_if(unet_load(&u, model, type, &err) || unet_set_text(u, states, 2, 77, (int32_t[]){0, 0, 0, 0, 1, 1, 1, 1}, B, &err));
+        float again[B*ONE];
+        evaluate(u, again, x, B, 321);
+        snprintf(name, sizeof name, "%s/%d threads", dtype_name(type), n);
+        failed += test_same(name, again, all, sizeof all);
+        unet_free(u);
+    }
+    omp_set_num_threads(threads);
+    weights_close(w);
+    return failed;
+}
+
+static int ignore(void *context, const HookCall *call, Err *e)
+{
+    (void)call;
+    (void)e;
+    ++*(int *)context;
+    return 0;
+}
+
+/* Hooks that change nothing change nothing, in branches too, whose sum is then made outside of the product. */
+static int test_hooks(DType type)
+{
+    enum { ONE = 4*256 };
+    Weights *w = NULL;
+    UNet *u = NULL;
+    int failed = 0, calls = 0;
+    float plain[2*ONE], hooked[2*ONE];
+    char name[96];
+    die_if(weights_open(&w, test_path("golden/model.safetensors"), &err) || unet_load(&u, model, type, &err));
+    die_if(unet_set_text(u, tensor(w, "state")->data, 2, 77, (int32_t[]){0, 1}, 2, &err));
+    const float *x = tensor(w, "x")->data;
+    evaluate(u, plain, x, 2, 500);
+    int modules = 0;
+    while (unet_modules(u)[modules])
+        modules++;
+    failed += test_ok("hooks/** is every module", unet_hook(u, "**", true, ignore, &calls, &err) == modules && !err.set);
+    evaluate(u, hooked, x, 2, 500);
+    failed += test_ok("hooks/each is called once", calls == modules);
+    snprintf(name, sizeof name, "%s/hooks that do nothing", dtype_name(type));
+    failed += test_same(name, hooked, plain, sizeof plain);
+    failed += test_ok("hooks/a star stays within a part", unet_hook(u, "unet.up_blocks.*.attentions.*", false, ignore, &calls, &err) == 6);
+    failed += test_ok("hooks/path", strcmp(unet_hook_path(u, modules), "up_blocks.0.attentions.0") == 0);
+    Err e = {0};
+    failed += test_ok("hooks/unknown", unet_hook(u, "up_block.1.attentions.1", false, ignore, &calls, &e) == -1
+                      && strstr(e.text, "up_blocks.1.attentions.1"));
+    unet_free(u);
+    weights_close(w);
+    return failed;
+}
+
+int main(void)
+{
+    int failed = 0;
+    model = strdup(test_path("../data/minisd/model"));
+    die_if(backend_pick("cpu", 0, &err));
+    for (int bf16 = 0; bf16 < 1 + (op->best == BF16); bf16++) {
+        const DType type = bf16 ? BF16 : F32;
+        failed += test_values(type, bf16 ? 0.01 : 1e-4);
+        failed += test_run("run0", 1, type, bf16 ? 0.01 : 1e-3);
+        failed += test_run("run1", 2, type, bf16 ? 0.01 : 1e-3);
+        failed += test_bytes(type);
+        failed += test_hooks(type);
+    }
+    if (op->best != BF16)
+        test_note("bf16 not tested: the processor does not multiply it");
+    free(model);
+    return failed != 0;
+}

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT */
+/* op_conv.c -- convolution and linear layers: a case by hand, a plain loop in double, and the same bytes for an image or a
+ * row whatever the batch, the neighbours and the threads.
+ *
+ * Tolerances: f32 sums of K products of values below 1 pass sqrt(K) on their way, and err by some of its last bits: 4e-6 sqrt(K)
+ * covers the worst of 32768. bf16 outputs are rounded to 8 bits. */
+#include "tests/unit/op_test.h"
+
+typedef struct Case {
+    int in, out, kernel, stride, before, after;
+    int64_t H, W;
+} Case;
+
+static Conv *make_conv(const Case *c, DType x_type, DType y_type, Activation act, const float *w, const float *b)
+{
+    const int cut = c->out/3;       /* stacked of two parts */
+    const Weight parts[] = {
+        {.name = "w0", .type = F32, .ndim = 4, .dim = {cut, c->in, c->kernel, c->kernel}, .data = w},
+        {.name = "w1", .type = F32, .ndim = 4, .dim = {c->out - cut, c->in, c->kernel, c->kernel},
+         .data = w + (size_t)cut*(size_t)(c->in*c->kernel*c->kernel)},
+        {.name = "b0", .type = F32, .ndim = 1, .dim = {cut}, .data = b},
+        {.name = "b1", .type = F32, .ndim = 1, .dim = {c->out - cut}, .data = b ? b + cut : NULL},
+    };
+    const Weight *weight[] = {&parts[0], &parts[1]}, *bias[] = {&parts[2], &parts[3]};
+    const ConvSpec spec = {c->in, c->out, c->kernel, c->stride, c->before, c->after, x_type, y_type, act};
+    const int skip = cut == 0;
+    Conv *conv = NULL;
+    Err e = {0};
+    if (op->conv_create(&conv, &spec, weight + skip, b ? bias + skip : NULL, 2 - skip, &e)) {
+        printf("FAIL %s\n", e.text);
+        exit(1);
+    }
+    return conv;
+}
+
+static double activate(double x, Activation act)
+{
+    switch (act) {
+    case ACT_SILU:       return x/(1 + exp(-x));
+    case ACT_GELU:       return 0.5*x*(1 + erf(x/sqrt(2)));
+    case ACT_QUICK_GELU: return x/(1 + exp(-1.702*x));
+    default:             return x;
+    }
+}
+
+static int64_t out_side(const Case *c, int64_t side)
+{
+    return (side + c->before + c->after - c->kernel)/c->stride + 1;
+}
+
+static void plain_conv(float *y, const float *x, const float *w, const float *b, const Case *c, int64_t B, Activation act)
+{
+    const int64_t Ho = out_side(c, c->H), Wo = out_side(c, c->W);
+    for (int64_t n = 0; n < B*Ho*Wo*c->out; n++) {
+        const int64_t o = n%c->out, j = n/c->out%Wo, i = n/c->out/Wo%Ho, image = n/c->out/Wo/Ho;
+        double sum = b ? (double)b[o] : 0;
+        for (int r = 0; r < c->kernel; r++)
+            for (int s = 0; s < c->kernel; s++) {
+                const int64_t h = i*c->stride + r - c->before, v = j*c->stride + s - c->before;
+                if (h < 0 || h >= c->H || v < 0 || v >= c->W)
+                    continue;
+                for (int k = 0; k < c->in; k++)
+                    sum += (double)x[((image*c->H + h)*c->W + v)*c->in + k]
+                         * (double)w[((o*c->in + k)*c->kernel + r)*c->kernel + s];
+            }
+        y[n] = (float)activate(sum, act);
+    }
+}
+
+static int by_hand(void)
+{
+    /* 2x2 image of one channel, 3x3 kernel of ones to two channels, the second negative with bias 1: sums of what is inside */
+    const Case c = {1, 2, 3, 1, 1, 1, 2, 2};
+    float w[18];
+    for (int i = 0; i < 18; i++)
+        w[i] = i < 9 ? 1.0f : -1.0f;
+    Conv *conv = make_conv(&c, F32, F32, ACT_NONE, w, (float[]){0, 1});
+    float y[8] = {0};
+    op->conv_run(conv, y, (float[]){1, 2, 3, 4}, 1, 2, 2, false);
+    int failed = test_close("conv/hand", y, (float[]){10, -9, 10, -9, 10, -9, 10, -9}, 8, 1e-6f, 0);
+    op->conv_run(conv, y, (float[]){1, 2, 3, 4}, 1, 2, 2, true);
+    failed += test_close("conv/hand add", y, (float[]){20, -18, 20, -18, 20, -18, 20, -18}, 8, 1e-6f, 0);
+    op->conv_free(conv);
+    op->conv_free(NULL);
+    return failed;
+}
+
+static int against_loop(const Case *c, DType type, DType y_type, Activation act, bool with_bias)
+{
+    const int64_t B = 2;
+    const size_t nx = (size_t)(B*c->H*c->W*c->in), nw = (size_t)c->out*(size_t)(c->in*c->kernel*c->kernel);
+    const size_t ny = (size_t)(B*out_side(c, c->H)*out_side(c, c->W)*c->out);
+    float *x = op_values(nx, 1), *w = op_values(nw, 2), *b = with_bias ? op_values((size_t)c->out, 3) : NULL;
+    free(op_typed(w, type, nw));
+    void *x_t = op_typed(x, type, nx), *y_t = op_space(ny*4);
+    float *want = op_values(ny, 4);
+    Conv *conv = make_conv(c, type, y_type, act, w, b);
+    op->conv_run(conv, y_t, x_t, B, c->H, c->W, false);
+    plain_conv(want, x, w, b, c, B, act);
+    float *got = op_floats(y_t, y_type, ny);
+    char name[160];
+    int failed = test_close(op_name(name, "conv/loop %d-%d k%d s%d %ldx%ld %s-%s act %d", c->in, c->out, c->kernel, c->stride,
+                                    (long)c->H, (long)c->W, dtype_name(type), dtype_name(y_type), act),
+                            got, want, ny, 4e-6f*sqrtf((float)(c->in*c->kernel*c->kernel)), y_type == BF16 ? 0.005f : 2e-5f);
+    op->conv_free(conv);
+    free(x); free(w); free(b); free(x_t); free(y_t); free(want); free(got);
+    return failed;
+}
+
+/* Image 3 of 1, 5, 8 and 32 images, on 1 and 2 threads. */
+static int same_bytes(const Case *c, DType type, bool add)
+{
+    const int64_t batch[] = {1, 2, 5, 8, 32};
+    const size_t image = (size_t)(c->H*c->W*c->in), nw = (size_t)c->out*(size_t)(c->in*c->kernel*c->kernel);
+    const size_t y_image = (size_t)(out_side(c, c->H)*out_side(c, c->W)*c->out);
+    float *x = op_values(32*image, 5), *w = op_values(nw, 6), *b = op_values((size_t)c->out, 7);
+    char *x_t = op_typed(x, type, 32*image);
+    float *first = op_values(y_image, 8), *y = op_values(32*y_image, 9);
+    Conv *conv = make_conv(c, type, F32, ACT_NONE, w, b);
+    memset(first, 0, y_image*sizeof *first);
+    omp_set_num_threads(1);
+    op->conv_run(conv, first, x_t + 3*image*dtype_size(type), 1, c->H, c->W, add);
+    size_t wrong = 0;
+    for (int i = 0; i < 10; i++) {
+        const int64_t B = batch[i/2], at = B > 3 ? 3 : 0;
+        omp_set_num_threads(1 + i%2);
+        memset(y, 0, 32*y_image*sizeof *y);
+        op->conv_run(conv, y, x_t + (3 - (size_t)at)*image*dtype_size(type), B, c->H, c->W, add);
+        if (memcmp(y + (size_t)at*y_image, first, y_image*sizeof *y) != 0) {
+            wrong++;
+            test_note("batch %ld, %d threads differs", (long)B, 1 + i%2);
+        }
+    }
+    char name[160];
+    const int failed = test_ok(op_name(name, "conv/same bytes %d-%d k%d s%d %ldx%ld %s%s", c->in, c->out, c->kernel, c->stride,
+                                       (long)c->H, (long)c->W, dtype_name(type), add ? " add" : ""), wrong == 0);
+    op->conv_free(conv);
+    free(x); free(w); free(b); free(x_t); free(first); free(y);
+    return failed;
+}
+
+/* Rows 0..N of a linear layer, for many N: each row as when all MOST rows are there. */
+static int same_rows(int in, int out, DType type, Activation act)
+{
+    enum { MOST = 5000 };
+    static const int64_t counts[] = {1, 2, 3, 5, 7, 13, 16, 31, 33, 64, 77, 100, 127, 154, 255, 256, 257, 616, 1000, 1024, 2048,
+                                     2464, 4999};
+    const Case c = {in, out, 1, 1, 0, 0, 1, 1};
+    float *x = op_values((size_t)MOST*(size_t)in, 1), *w = op_values((size_t)in*(size_t)out, 2), *b = op_values((size_t)out, 3);
+    void *x_t = op_typed(x, type, (size_t)MOST*(size_t)in);
+    float *all = op_values((size_t)MOST*(size_t)out, 4), *y = op_values((size_t)MOST*(size_t)out, 4);
+    Conv *conv = make_conv(&c, type, F32, act, w, b);
+    omp_set_num_threads(2);
+    op->conv_run(conv, all, x_t, 1, MOST, 1, false);
+    size_t wrong = 0;
+    for (size_t i = 0; i < 2*sizeof counts/sizeof *counts; i++) {
+        omp_set_num_threads(1 + (int)(i%2));
+        op->conv_run(conv, y, x_t, 1, counts[i/2], 1, false);
+        if (memcmp(y, all, (size_t)counts[i/2]*(size_t)out*sizeof *y) != 0) {
+            wrong++;
+            test_note("%ld rows, %d threads differ", (long)counts[i/2], 1 + (int)(i%2));
+        }
+    }
+    char name[160];
+    const int failed = test_ok(op_name(name, "linear/same bytes %d-%d %s act %d", in, out, dtype_name(type), act), wrong == 0);
+    op->conv_free(conv);
+    free(x); free(w); free(b); free(x_t); free(all); free(y);
+    return failed;
+}
+
+int main(void)
+{
+    static const Case cases[] = {
+        {4, 64, 3, 1, 1, 1, 16, 16}, {64, 64, 3, 1, 1, 1, 16, 16}, {64, 4, 3, 1, 1, 1, 16, 16}, {64, 64, 3, 2, 1, 1, 16, 16},
+        {64, 128, 3, 1, 1, 1, 8, 8}, {128, 128, 3, 1, 1, 1, 8, 8}, {128, 128, 3, 2, 1, 1, 8, 8}, {160, 160, 3, 1, 1, 1, 4, 4},
+        {320, 160, 3, 1, 1, 1, 4, 4}, {288, 160, 3, 1, 1, 1, 4, 4}, {192, 64, 3, 1, 1, 1, 16, 16}, {16, 16, 3, 2, 0, 1, 16, 16},
+        {16, 3, 3, 1, 1, 1, 20, 12}, {32, 64, 1, 1, 0, 0, 16, 16}, {192, 128, 1, 1, 0, 0, 8, 8}, {3, 32, 8, 8, 0, 0, 32, 32},
+        {5, 7, 3, 1, 1, 1, 7, 5}, {96, 96, 3, 1, 1, 1, 16, 16},
+    };
+    Err e = {0};
+    if (backend_pick("cpu", 2, &e))
+        return test_ok(e.text, 0);
+    int failed = by_hand();
+    for (int t = 0; t < 2; t++) {
+        const DType type = t ? BF16 : F32;
+        if (type == BF16 && op->best != BF16) {
+            test_note("no bf16 products here: skipped");
+            continue;
+        }
+        for (size_t i = 0; i < sizeof cases/sizeof *cases; i++) {
+            failed += against_loop(&cases[i], type, F32, ACT_NONE, i%2);
+            failed += against_loop(&cases[i], type, type, (Activation)(i%4), true);
+            failed += same_bytes(&cases[i], type, i%2);
+            failed += same_bytes(&cases[i], type, !(i%2));
+        }
+        static const int widths[][2] = {{64, 64}, {128, 384}, {128, 1024}, {512, 128}, {160, 1280}, {640, 160}, {160, 320},
+                                        {256, 64}, {128, 4096}, {7, 5}, {768, 640}};
+        for (size_t i = 0; i < sizeof widths/sizeof *widths; i++)
+            failed += same_rows(widths[i][0], widths[i][1], type, (Activation)(i%4));
+    }
+    return failed != 0;
+}

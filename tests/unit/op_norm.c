@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/* op_norm.c -- group norm and layer norm: cases by hand, a plain loop in double, same bytes for any batch and threads.
+ *
+ * Tolerance: y is of order 1 to 10 and made of a few f32 roundings; bf16 outputs are rounded to 8 bits. */
+#include "tests/unit/op_test.h"
+
+static int by_hand(void)
+{
+    /* one image of two points, four channels in two groups: (1,3,5,7) and (2,2,4,4); gamma 1, beta 0 but the last (2, 1) */
+    const float x[] = {1, 3, 2, 2, 5, 7, 4, 4}, gamma[] = {1, 1, 1, 2}, beta[] = {0, 0, 0, 1};
+    float y[8];
+    const float s = 1/sqrtf(5);
+    op->group_norm(y, F32, x, NULL, gamma, beta, 1, 2, 4, 2, 0, ACT_NONE);
+    int failed = test_close("group_norm/hand", y, (float[]){-3*s, -s, -1, -1, s, 3*s, 1, 3}, 8, 1e-6f, 0);
+    const float shift[] = {1, -1, 5, 5};       /* first group becomes (2,2,6,6) */
+    op->group_norm(y, F32, x, shift, gamma, beta, 1, 2, 4, 2, 0, ACT_NONE);
+    failed += test_close("group_norm/hand shift", y, (float[]){-1, -1, -1, -1, 1, 1, 1, 3}, 8, 1e-6f, 0);
+    op->layer_norm(y, F32, x, gamma, beta, 1, 4, 0);       /* (1,3,2,2): mean 2, deviation 1/sqrt 2 */
+    const float r = sqrtf(2);
+    failed += test_close("layer_norm/hand", y, (float[]){-r, r, 0, 1}, 4, 1e-6f, 0);
+    float nan[] = {1, NAN, 2, 2};
+    op->layer_norm(nan, F32, nan, gamma, beta, 1, 4, 0);
+    failed += test_ok("layer_norm/NaN stays, in place", isnan(nan[0]) && isnan(nan[3]));
+    return failed;
+}
+
+static void plain_group_norm(float *y, const float *x, const float *shift, const float *gamma, const float *beta, int64_t B,
+                             int64_t HW, int C, int groups, double eps, Activation act)
+{
+    const int width = C/groups;
+    for (int64_t b = 0; b < B; b++)
+        for (int g = 0; g < groups; g++) {
+            double sum = 0, square = 0;
+            for (int pass = 0; pass < 2; pass++)
+                for (int64_t i = 0; i < HW; i++)
+                    for (int c = g*width; c < (g + 1)*width; c++) {
+                        const double v = (double)x[(b*HW + i)*C + c] + (shift ? (double)shift[b*C + c] : 0);
+                        if (pass == 0)
+                            sum += v;
+                        else
+                            square += (v - sum/((double)HW*width))*(v - sum/((double)HW*width));
+                    }
+            const double mean = sum/((double)HW*width), rstd = 1/sqrt(square/((double)HW*width) + eps);
+            for (int64_t i = 0; i < HW; i++)
+                for (int c = g*width; c < (g + 1)*width; c++) {
+                    const double v = (double)x[(b*HW + i)*C + c] + (shift ? (double)shift[b*C + c] : 0);
+                    const double z = (v - mean)*rstd*(double)gamma[c] + (double)beta[c];
+                    y[(b*HW + i)*C + c] = (float)(act == ACT_SILU ? z/(1 + exp(-z)) : z);
+                }
+        }
+}
+
+static int group_norm(int64_t HW, int C, int groups, DType type, Activation act, bool shifted, float offset)
+{
+    enum { B = 8 };
+    const size_t image = (size_t)HW*(size_t)C, n = B*image;
+    float *x = op_values(n, 1), *shift = op_values(B*(size_t)C, 2), *gamma = op_values((size_t)C, 3), *beta = op_values((size_t)C, 4);
+    float *want = op_values(n, 5);
+    char *y = op_space(n*4), *one = op_space(image*4);
+    const size_t bytes = image*dtype_size(type);
+    for (size_t i = 0; i < n; i++)
+        x[i] += offset;
+    if (!shifted)
+        memset(shift, 0, B*(size_t)C*sizeof *shift);
+    plain_group_norm(want, x, shift, gamma, beta, B, HW, C, groups, 1e-5, act);
+    omp_set_num_threads(2);
+    op->group_norm(y, type, x, shifted ? shift : NULL, gamma, beta, B, HW, C, groups, 1e-5f, act);
+    float *got = op_floats(y, type, n);
+    char name[160];
+    op_name(name, "group_norm/loop %ldx%d/%d %s act %d%s offset %g", (long)HW, C, groups, dtype_name(type), act,
+            shifted ? " shift" : "", (double)offset);
+    const float scale = 1 + fabsf(offset);      /* x itself is rounded at 6e-8 of its size */
+    int failed = test_close(name, got, want, n, 3e-6f*scale, type == BF16 ? 0.004f : 2e-6f);
+    size_t wrong = 0;
+    for (int b = 0; b < B; b += 3)
+        for (int threads = 1; threads <= 3; threads++) {
+            omp_set_num_threads(threads);
+            op->group_norm(one, type, x + (size_t)b*image, shifted ? shift + b*C : NULL, gamma, beta, 1, HW, C, groups, 1e-5f, act);
+            wrong += memcmp(one, y + (size_t)b*bytes, bytes) != 0;
+        }
+    failed += test_ok(op_name(name, "group_norm/same bytes %ldx%d/%d", (long)HW, C, groups), wrong == 0);
+    free(x); free(shift); free(gamma); free(beta); free(want); free(y); free(one); free(got);
+    return failed;
+}
+
+static int layer_norm(int D, DType type)
+{
+    enum { N = 700 };
+    const size_t n = (size_t)N*(size_t)D;
+    float *x = op_values(n, 1), *gamma = op_values((size_t)D, 3), *beta = op_values((size_t)D, 4), *want = op_values(n, 5);
+    char *y = op_space(n*4), *one = op_space((size_t)D*4);
+    for (int i = 0; i < N; i++) {
+        double sum = 0, square = 0;
+        for (int d = 0; d < D; d++)
+            sum += (double)x[i*D + d];
+        for (int d = 0; d < D; d++)
+            square += ((double)x[i*D + d] - sum/D)*((double)x[i*D + d] - sum/D);
+        for (int d = 0; d < D; d++)
+            want[i*D + d] = (float)(((double)x[i*D + d] - sum/D)/sqrt(square/D + 1e-5)*(double)gamma[d] + (double)beta[d]);
+    }
+    omp_set_num_threads(2);
+    op->layer_norm(y, type, x, gamma, beta, N, D, 1e-5f);
+    float *got = op_floats(y, type, n);
+    char name[160];
+    int failed = test_close(op_name(name, "layer_norm/loop %d %s", D, dtype_name(type)), got, want, n, 3e-6f,
+                            type == BF16 ? 0.004f : 2e-6f);
+    size_t wrong = 0;
+    const size_t bytes = (size_t)D*dtype_size(type);
+    for (int i = 0; i < N; i += 97) {
+        op->layer_norm(one, type, x + i*D, gamma, beta, 1, D, 1e-5f);
+        wrong += memcmp(one, y + (size_t)i*bytes, bytes) != 0;
+    }
+    failed += test_ok(op_name(name, "layer_norm/same bytes %d", D), wrong == 0);
+    free(x); free(gamma); free(beta); free(want); free(y); free(one); free(got);
+    return failed;
+}
+
+int main(void)
+{
+    Err e = {0};
+    if (backend_pick("cpu", 2, &e))
+        return test_ok(e.text, 0);
+    const CpuLevel best = cpu_level;
+    int failed = 0;
+    for (int level = CPU_ANY; level <= (int)best; level++) {
+        cpu_level = (CpuLevel)level;
+        test_note("level %d", level);
+        failed += by_hand();
+        failed += group_norm(256, 64, 16, F32, ACT_SILU, true, 0);
+        failed += group_norm(256, 64, 16, BF16, ACT_SILU, false, 0);
+        failed += group_norm(16, 160, 16, BF16, ACT_NONE, true, 0);
+        failed += group_norm(64, 288, 16, F32, ACT_SILU, false, 0);
+        failed += group_norm(1000, 24, 8, F32, ACT_NONE, true, 0);
+        failed += group_norm(4, 5, 5, F32, ACT_SILU, false, 0);
+        failed += group_norm(4096, 16, 8, F32, ACT_SILU, false, 100);
+        for (int D = 1; D <= 1280; D = D < 16 ? D + 7 : 2*D + 3)
+            failed += layer_norm(D, D & 1 ? F32 : BF16);
+        failed += layer_norm(128, BF16) + layer_norm(160, F32);
+    }
+    return failed != 0;
+}

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT */
+/* op_sae.c -- the autoencoder's ops: a case by hand, plain loops in double, same bytes for any number of rows, threads and instruction set.
+ *
+ * Tolerance: sums of at most a few hundred products of order 1, in f32. */
+#include <float.h>
+#include "tests/unit/op_test.h"
+
+static SaeEncoder *encoder(int D, int F, DType type, const float *W, const float *b_enc, const float *b_dec)
+{
+    Err e = {0};
+    SaeEncoder *enc = NULL;
+    if (op->sae.encoder_create(&enc, D, F, type, &e)) {
+        printf("FAIL encoder: %s\n", e.text);
+        exit(1);
+    }
+    op->sae.encoder_pack(enc, W, b_enc, b_dec, NULL, F);
+    return enc;
+}
+
+static int by_hand(void)
+{
+    /* x - b_dec = (1, 2), features (1,0) (0,1) (-1,0) (0,2): h = (1, 2, -1, 4) */
+    const float W[] = {1, 0, 0, 1, -1, 0, 0, 2}, zero[4] = {0}, b_dec[] = {2, 1}, x[] = {3, 3};
+    SaeEncoder *enc = encoder(2, 4, F32, W, zero, b_dec);
+    float a[4], y[2];
+    int32_t i[4];
+    op->sae.encode(enc, a, i, x, 1, 4);
+    int failed = test_same("sae/hand values, below 0 is 0", a, (float[]){4, 2, 1, 0}, sizeof a);
+    failed += test_same("sae/hand features", i, (int32_t[]){3, 1, 0, 2}, sizeof i);
+    op->sae.encoder_pack(enc, W, zero, b_dec, (int32_t[]){2, 0, 1}, 3);
+    op->sae.encode(enc, a, i, x, 1, 2);
+    failed += test_same("sae/hand features of a subset", i, (int32_t[]){1, 0}, sizeof(int32_t[2]));
+    op->sae.encoder_free(enc);
+
+    const float W_dec[] = {1, 0, 0, 1, 0.6f, 0.8f};
+    const int32_t two[] = {2, 0};
+    op->sae.decode(y, (float[]){5, 2}, two, W_dec, (float[]){1, 1}, 1, 2, 2);
+    failed += test_close("sae/hand decode", y, (float[]){6, 5}, 2, 1e-6f, 0);
+    op->sae.steer(y, (float[]){1, 2}, (float[]){5, 2}, (float[]){-5, 2}, two, W_dec, 1, 2, 2);
+    failed += test_close("sae/hand steer: (1, 2) + (-5 - 5)(0.6, 0.8)", y, (float[]){-5, -6}, 2, 1e-6f, 0);
+    const float odd[] = {-0.0f, 1e-40f};
+    op->sae.steer(y, odd, (float[]){5, 2}, (float[]){5, 2}, two, W_dec, 1, 2, 2);
+    failed += test_same("sae/steer without a change is bit for bit", y, odd, sizeof odd);
+    return failed;
+}
+
+/* The K largest by sorting places: value, then place. */
+static const float *sorted_row;
+static int by_value(const void *a, const void *b)
+{
+    const int i = *(const int *)a, j = *(const int *)b;
+    return sorted_row[i] != sorted_row[j] ? (sorted_row[i] < sorted_row[j] ? 1 : -1) : i - j;
+}
+
+/* With W the identity h is x, so any row can be given to topk. kind: 0 random, 1 of few values (ties), 2 all equal, 3 nearly all below 0, 4 rising */
+static int topk(int F, int K, int kind)
+{
+    enum { N = 17 };
+    char name[160];
+    float *x = op_values((size_t)N*F, 7), *W = op_space(sizeof(float)*(size_t)F*F), *zero = op_space(sizeof(float)*F);
+    float *a = op_space(sizeof(float)*N*K), *want = op_space(sizeof(float)*N*K);
+    int32_t *i = op_space(sizeof(int32_t)*N*K), *want_i = op_space(sizeof(int32_t)*N*K);
+    int *place = op_space(sizeof(int)*F);
+    for (int f = 0; f < F; f++)
+        W[(size_t)f*F + f] = 1;
+    for (int j = 0; j < N*F; j++)
+        x[j] = kind == 0 ? x[j] : kind == 1 ? roundf(x[j]*4) : kind == 2 ? 0.5f : kind == 3 ? x[j] - 0.999f : (float)(j % F);
+    for (int n = 0; n < N; n++) {
+        for (int f = 0; f < F; f++)
+            place[f] = f;
+        sorted_row = x + (size_t)n*F;
+        qsort(place, (size_t)F, sizeof *place, by_value);
+        for (int j = 0; j < K; j++) {
+            want_i[n*K + j] = place[j];
+            want[n*K + j] = fmaxf(sorted_row[place[j]], 0);
+        }
+    }
+    SaeEncoder *enc = encoder(F, F, F32, W, zero, zero);
+    op->sae.encode(enc, a, i, x, N, K);
+    int failed = test_same(op_name(name, "topk/values F %d K %d kind %d", F, K, kind), a, want, sizeof(float)*N*K);
+    failed += test_same(op_name(name, "topk/features F %d K %d kind %d", F, K, kind), i, want_i, sizeof(int32_t)*N*K);
+    op->sae.encoder_free(enc);
+    free(x); free(W); free(zero); free(a); free(want); free(i); free(want_i); free(place);
+    return failed;
+}
+
+static int odd_rows(void)       /* what is not a number is not chosen before one, and nothing is read or written out of bounds */
+{
+    enum { F = 40, K = 30 };
+    float W[F] = {0}, b[F], zero = 0, x = 0, a[K];
+    int32_t i[K];
+    int inside = 1, numbers = 1;
+    for (int f = 0; f < F; f++)
+        b[f] = f % 2 ? NAN : f == 4 ? -INFINITY : (float)f;
+    SaeEncoder *enc = encoder(1, F, F32, W, b, &zero);
+    op->sae.encode(enc, a, i, &x, 1, K);
+    for (int j = 0; j < K; j++) {
+        inside &= i[j] >= 0 && i[j] < F;
+        numbers &= j >= 19 || i[j] == 38 - 2*(j + (j > 16));
+    }
+    op->sae.encoder_free(enc);
+    return test_ok("topk/NaN: features in range", inside) + test_ok("topk/NaN: numbers first", numbers);
+}
+
+static int encode_random(int D, int F, int K, DType type)
+{
+    enum { N = 150 };
+    char name[160];
+    float *x = op_values((size_t)N*D, 1), *W = op_values((size_t)F*D, 2), *b = op_values((size_t)F, 3), *b_dec = op_values((size_t)D, 4);
+    float *a = op_space(sizeof(float)*N*K), *again = op_space(sizeof(float)*N*K), *want = op_space(sizeof(float)*N*K);
+    int32_t *i = op_space(sizeof(int32_t)*N*K), *again_i = op_space(sizeof(int32_t)*N*K);
+    SaeEncoder *enc = encoder(D, F, type, W, b, b_dec);
+    op->sae.encode(enc, a, i, x, N, K);
+    int falling = 1;
+    for (int n = 0; n < N; n++)
+        for (int j = 0; j < K; j++) {
+            double h = b[i[n*K + j]];
+            for (int d = 0; d < D; d++) {
+                float xc = x[n*D + d] - b_dec[d], w = W[(size_t)i[n*K + j]*D + d];
+                if (type == BF16) {
+                    uint16_t half[2];
+                    dtype_from_f32(half, BF16, (float[]){xc, w}, 2);
+                    dtype_to_f32(&xc, half, BF16, 1);
+                    dtype_to_f32(&w, half + 1, BF16, 1);
+                }
+                h += (double)xc*w;
+            }
+            want[n*K + j] = fmaxf((float)h, 0);
+            falling &= j == 0 || a[n*K + j] <= a[n*K + j - 1];
+        }
+    int failed = test_close(op_name(name, "encode/%s D %d F %d K %d", dtype_name(type), D, F, K), a, want, (size_t)N*K, 2e-5f, 1e-5f);
+    failed += test_ok("encode/largest first", falling);
+
+    const CpuLevel level = cpu_level;
+    const int threads = omp_get_max_threads();
+    omp_set_num_threads(3);
+    for (int n = 0, step = 1; n < N; n += step, step = step*2 + 1)          /* 1, 3, 7, ... rows at a time */
+        op->sae.encode(enc, again + n*K, again_i + n*K, x + (size_t)n*D, N - n < step ? N - n : step, K);
+    failed += test_same("encode/any rows and threads: values", again, a, sizeof(float)*N*K);
+    failed += test_same("encode/any rows and threads: features", again_i, i, sizeof(int32_t)*N*K);
+    op->sae.encoder_free(enc);
+    if (type == F32 && level >= CPU_AVX512) {       /* one chain of multiply-adds on either */
+        cpu_level = CPU_AVX2;
+        enc = encoder(D, F, type, W, b, b_dec);
+        op->sae.encode(enc, again, again_i, x, N, K);
+        failed += test_same("encode/AVX2 is AVX-512", again, a, sizeof(float)*N*K);
+        op->sae.encoder_free(enc);
+    }
+    cpu_level = CPU_ANY;
+    enc = encoder(D, F, type, W, b, b_dec);
+    op->sae.encode(enc, again, again_i, x, N, K);
+    failed += test_close("encode/plain x86-64", again, a, (size_t)N*K, 4e-5f, 1e-5f);
+    op->sae.encoder_free(enc);
+    cpu_level = level;
+    omp_set_num_threads(threads);
+    free(x); free(W); free(b); free(b_dec); free(a); free(again); free(want); free(i); free(again_i);
+    return failed;
+}
+
+static int gradients(int N, int D, int F, int K)
+{
+    float *x = op_values((size_t)N*D, 1), *g = op_values((size_t)N*D, 2), *W = op_values((size_t)F*D, 3), *a = op_values((size_t)N*K, 4);
+    float *g_a = op_space(sizeof(float)*N*K), *want_g = op_space(sizeof(float)*N*K);
+    float *dec = op_values((size_t)F*D, 5), *enc = op_values((size_t)F*D, 6), *b = op_values((size_t)F, 7);
+    float *want_dec = op_space(sizeof(float)*F*D), *want_enc = op_space(sizeof(float)*F*D), *want_b = op_space(sizeof(float)*F);
+    int32_t *i = op_space(sizeof(int32_t)*N*K), *start = op_space(sizeof(int32_t)*(F + 1)), *order = op_space(sizeof(int32_t)*N*K);
+    int32_t *count = op_space(sizeof(int32_t)*F), *want_count = op_space(sizeof(int32_t)*F);
+    memcpy(want_dec, dec, sizeof(float)*F*D);
+    memcpy(want_enc, enc, sizeof(float)*F*D);
+    memcpy(want_b, b, sizeof(float)*F);
+    for (int e = 0; e < N*K; e++) {
+        i[e] = (int32_t)((uint32_t)e*2654435761u % (uint32_t)(F/2));
+        a[e] = a[e] > 0 ? a[e] : 0;
+        want_count[i[e]] += a[e] > 0;
+    }
+    for (int n = 0; n < N; n++)
+        for (int j = 0; j < K; j++) {
+            double dot = 0;
+            for (int d = 0; d < D && a[n*K + j] > 0; d++)
+                dot += (double)g[n*D + d]*W[i[n*K + j]*D + d];
+            want_g[n*K + j] = (float)dot;
+            want_b[i[n*K + j]] += 0.5f*(float)dot;
+            for (int d = 0; d < D; d++) {
+                want_dec[i[n*K + j]*D + d] += 0.5f*a[n*K + j]*g[n*D + d];
+                want_enc[i[n*K + j]*D + d] += 0.5f*(float)dot*x[n*D + d];
+            }
+        }
+    op->sae.code_grad(g_a, g, a, i, W, N, D, K);
+    op->sae.invert(start, order, i, N, F, K);
+    op->sae.row_grads(dec, enc, b, 0.5f, a, g_a, g, x, start, order, F, D, K);
+    op->sae.count(count, a, i, N, K);
+    int failed = test_close("grad/codes", g_a, want_g, (size_t)N*K, 1e-5f, 1e-5f) + test_close("grad/W_dec", dec, want_dec, (size_t)F*D, 1e-4f, 1e-5f)
+                 + test_close("grad/W_enc", enc, want_enc, (size_t)F*D, 1e-4f, 1e-5f) + test_close("grad/b_enc", b, want_b, (size_t)F, 1e-4f, 1e-5f)
+                 + test_same("grad/count", count, want_count, sizeof(int32_t)*F);
+    free(x); free(g); free(W); free(a); free(g_a); free(want_g); free(dec); free(enc); free(b); free(want_dec); free(want_enc); free(want_b);
+    free(i); free(start); free(order); free(count); free(want_count);
+    return failed;
+}
+
+static int sums(int64_t N, int D)
+{
+    float *x = op_values((size_t)(N*D), 1), *y = op_values((size_t)(N*D), 2), *g = op_space(sizeof(float)*N*D), *w = op_values((size_t)N, 3);
+    float *mean = op_space(sizeof(float)*D), *column = op_space(sizeof(float)*D), *want = op_space(sizeof(float)*D);
+    double spread = 0, square = 0;
+    for (int d = 0; d < D; d++) {
+        double sum = 0, weighted = 0;
+        for (int64_t n = 0; n < N; n++) {
+            sum += (double)x[n*D + d];
+            weighted += (double)w[n]*x[n*D + d];
+        }
+        for (int64_t n = 0; n < N; n++) {
+            spread += pow(x[n*D + d] - sum/(double)N, 2);
+            square += pow((double)y[n*D + d] - x[n*D + d], 2);
+        }
+        mean[d] = (float)(sum/(double)N);
+        want[d] = (float)(-2*weighted);
+    }
+    float *got = op_space(sizeof(float)*D);
+    const double s = op->sae.moments(got, x, N, D), q = op->sae.difference(g, y, x, N*D);
+    op->sae.column_sum(column, -2, w, x, N, D);
+    int failed = test_close("sums/mean", got, mean, (size_t)D, 1e-6f, 1e-5f) + test_close("sums/weighted columns", column, want, (size_t)D, 1e-4f, 1e-5f)
+                 + test_ok("sums/spread", fabs(s - spread) < 1e-5*spread) + test_ok("sums/difference", fabs(q - square) < 1e-5*square);
+    const int threads = omp_get_max_threads();
+    omp_set_num_threads(1);
+    failed += test_ok("sums/one thread, same double", op->sae.moments(got, x, N, D) == s && op->sae.difference(g, y, x, N*D) == q);
+    omp_set_num_threads(threads);
+    free(x); free(y); free(g); free(w); free(mean); free(column); free(want); free(got);
+    return failed;
+}
+
+static int adam(void)
+{
+    /* first step: m/unbias = g, v/unbias = g^2, so p moves by rate against the sign of g */
+    float p[] = {1, 2, 3}, m[3] = {0}, v[3] = {0}, dp[] = {0.1f, -4, 0};
+    AdamStep s = {.rate = 0.5f, .scale = 2, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .unbias1 = 1/(1 - 0.9f), .unbias2 = 1/(1 - 0.999f)};
+    op->sae.adam(p, m, v, dp, 1, 3, &s);
+    int failed = test_close("adam/first step", p, (float[]){0.5f, 2.5f, 3}, 3, 1e-5f, 0);
+    failed += test_same("adam/gradient is cleared", dp, (float[3]){0}, sizeof dp);
+    /* unit rows: what lies along the row goes, the rest turns it */
+    float row[] = {1, 0}, along[] = {7, 1}, m2[2] = {0}, v2[2] = {0};
+    s.unit_rows = true;
+    op->sae.adam(row, m2, v2, along, 1, 2, &s);
+    failed += test_close("adam/unit rows", row, (float[]){2/sqrtf(5), -1/sqrtf(5)}, 2, 1e-5f, 0);
+    return failed;
+}
+
+int main(void)
+{
+    Err e = {0};
+    if (backend_pick("cpu", 2, &e)) {
+        printf("FAIL %s\n", e.text);
+        return 1;
+    }
+    int failed = by_hand() + odd_rows() + adam() + sums(1, 5) + sums(1000, 130) + gradients(50, 128, 40, 8) + gradients(33, 21, 24, 5);
+    static const int sizes[][2] = {{2048, 16}, {2048, 1}, {2048, 32}, {33, 7}, {64, 64}, {96, 5}, {700, 300}, {1000, 129}};
+    for (int s = 0; s < 8; s++)
+        for (int kind = 0; kind < 5; kind++)
+            failed += topk(sizes[s][0], sizes[s][1], kind);
+    for (int t = 0; t < 2; t++) {
+        const DType type = t ? BF16 : F32;
+        failed += encode_random(128, 2048, 16, type) + encode_random(37, 75, 5, type) + encode_random(320, 640, 32, type);
+    }
+    return failed != 0;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/* op_test.h -- what the tests of ops share: values that are the same everywhere, and bf16 beside its f32. */
+#ifndef TESTS_UNIT_OP_TEST_H
+#define TESTS_UNIT_OP_TEST_H
+
+#include <omp.h>
+#include <stdint.h>
+#include "formats/dtype.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/op.h"
+#include "tests/unit/test.h"
+
+/* n values in [-1, 1), always the same for the same seed. The caller frees. */
+__attribute__((unused)) static float *op_values(size_t n, uint32_t seed)
+{
+    float *x = malloc((n + 16)*sizeof *x);
+    uint32_t s = seed*2654435761u + 12345;
+    for (size_t i = 0; x && i < n; i++) {
+        s = s*1664525u + 1013904223u;
+        x[i] = (float)((int32_t)s >> 8)*0x1p-23f;
+    }
+    return x;
+}
+
+/* x as `type`, in new memory; where it is BF16 x is rounded to what was stored. The caller frees. */
+__attribute__((unused)) static void *op_typed(float *x, DType type, size_t n)
+{
+    void *t = malloc((n + 16)*dtype_size(type));
+    dtype_from_f32(t, type, x, n);
+    dtype_to_f32(x, t, type, n);
+    return t;
+}
+
+__attribute__((unused)) static float *op_floats(const void *t, DType type, size_t n)
+{
+    float *x = malloc((n + 16)*sizeof *x);
+    dtype_to_f32(x, t, type, n);
+    return x;
+}
+
+__attribute__((unused)) static void *op_space(size_t bytes)
+{
+    return calloc(bytes + 64, 1);
+}
+
+__attribute__((unused)) static const char *op_name(char text[160], const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, 160, format, args);
+    va_end(args);
+    return text;
+}
+
+#endif

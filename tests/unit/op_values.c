@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT */
+/* op_values.c -- ops on single values, ops that move rows, and the sampler's step, by hand and against libm in double.
+ *
+ * Tolerances: exp errs by 2e-7 and erf by 4e-7 at most (gelu: that times half of x, where erf is not 1); bf16 is rounded to 8 bits; a pure move is exact. */
+#include "tests/unit/op_test.h"
+
+enum { N = 200003 };
+
+static double wanted(double x, Activation act)
+{
+    switch (act) {
+    case ACT_SILU:       return x/(1 + exp(-x));
+    case ACT_GELU:       return 0.5*x*(1 + erf(x/sqrt(2)));
+    case ACT_QUICK_GELU: return x/(1 + exp(-1.702*x));
+    default:             return x;
+    }
+}
+
+static int activations(void)
+{
+    int failed = 0;
+    float *x = malloc(N*sizeof *x), *want = malloc(N*sizeof *want);
+    char *y = op_space(N*4), *again = op_space(N*4);
+    for (int i = 0; i < N; i++)
+        x[i] = (float)(i - N/2)*0.001f;
+    x[0] = -1e30f, x[1] = 1e30f, x[2] = -90, x[3] = 90;
+    for (int act = ACT_NONE; act <= ACT_QUICK_GELU; act++)
+        for (int t = 0; t < 2; t++) {
+            const DType type = t ? BF16 : F32;
+            for (int i = 0; i < N; i++)
+                want[i] = (float)wanted((double)x[i], (Activation)act);
+            omp_set_num_threads(2);
+            op->activate(y, type, x, N, (Activation)act);
+            float *got = op_floats(y, type, N);
+            char name[160];
+            failed += test_close(op_name(name, "activate %d %s", act, dtype_name(type)), got, want, N, 2e-6f, t ? 0.004f : 1e-6f);
+            omp_set_num_threads(1);
+            op->activate(again, type, x, N, (Activation)act);
+            failed += test_same("activate/same bytes", again, y, N*dtype_size(type));
+            op->activate(again, type, x + 4001, 777, (Activation)act);
+            failed += test_same("activate/same bytes of a part", again, y + 4001*dtype_size(type), 777*dtype_size(type));
+            free(got);
+        }
+    const float nan[] = {NAN};
+    for (int act = ACT_NONE; act <= ACT_QUICK_GELU; act++) {
+        float one = 0;
+        op->activate(&one, F32, nan, 1, (Activation)act);
+        failed += test_ok("activate/NaN stays", isnan(one));
+    }
+    free(x); free(want); free(y); free(again);
+    return failed;
+}
+
+static int geglu(DType type, int D)
+{
+    enum { ROWS = 300 };
+    const size_t n = (size_t)ROWS*(size_t)D;
+    float *h = op_values(2*n, 1), *want = op_values(n, 2);
+    for (size_t i = 0; i < 2*n; i++)
+        h[i] *= 4;
+    char *h_t = op_typed(h, type, 2*n), *y = op_space(n*4), *one = op_space(n*4);
+    for (size_t i = 0; i < n; i++) {
+        const size_t row = i/(size_t)D, d = i%(size_t)D;
+        want[i] = (float)((double)h[2*row*(size_t)D + d]*wanted((double)h[(2*row + 1)*(size_t)D + d], ACT_GELU));
+    }
+    omp_set_num_threads(2);
+    op->geglu(y, h_t, type, ROWS, D);
+    float *got = op_floats(y, type, n);
+    char name[160];
+    int failed = test_close(op_name(name, "geglu/loop %d %s", D, dtype_name(type)), got, want, n, 8e-6f, type == BF16 ? 0.004f : 0);
+    const size_t bytes = (size_t)D*dtype_size(type);
+    op->geglu(one, h_t + 2*123*bytes, type, 1, D);
+    failed += test_same("geglu/same bytes", one, y + 123*bytes, bytes);
+    free(h); free(want); free(h_t); free(y); free(one); free(got);
+    return failed;
+}
+
+static int conversions(void)
+{
+    const float x[] = {0, -0.0f, 1, 1.00390625f, 1.01171875f, -3.3895314e38f, INFINITY, 1e-40f, 3.1415927f};
+    enum { COUNT = sizeof x/sizeof *x };
+    uint16_t y[COUNT], want[COUNT];
+    float back[COUNT], want_back[COUNT];
+    int failed = 0;
+    const DType types[] = {BF16, F16};
+    for (int t = 0; t < 2; t++) {
+        op->convert(y, types[t], x, F32, COUNT);
+        dtype_from_f32(want, types[t], x, COUNT);
+        failed += test_same("convert/from f32", y, want, sizeof y);
+        op->convert(back, F32, y, types[t], COUNT);
+        dtype_to_f32(want_back, want, types[t], COUNT);
+        failed += test_same("convert/to f32", back, want_back, sizeof back);
+    }
+    /* 1 + 2^-8 is half way between two bf16: to the even one; 1 + 3*2^-8 too */
+    op->convert(y, BF16, x, F32, COUNT);
+    failed += test_ok("convert/to nearest even", y[3] == 0x3f80 && y[4] == 0x3f82);
+    const float nan = NAN;
+    op->convert(y, BF16, &nan, F32, 1);
+    op->convert(back, F32, y, BF16, 1);
+    return failed + test_ok("convert/NaN stays", isnan(back[0]));
+}
+
+static int moves(void)
+{
+    int failed = 0;
+    float y[24];
+    op->concat(y, (float[]){1, 2, 3, 4}, 2, (float[]){5, 6}, 1, 2);
+    failed += test_same("concat", y, (float[]){1, 2, 5, 3, 4, 6}, 6*sizeof(float));
+    op->upsample(y, F32, (float[]){1, 2, 3, 4}, 1, 2, 1, 2, 4, 2);     /* rows (1,2), (3,4): each twice along both sides */
+    failed += test_same("upsample", y, (float[]){1, 2, 1, 2, 1, 2, 1, 2, 3, 4, 3, 4, 3, 4, 3, 4}, 16*sizeof(float));
+    uint16_t h[16];
+    op->upsample(h, BF16, (float[]){1, 2}, 1, 1, 1, 2, 2, 2);
+    failed += test_same("upsample bf16", h, (uint16_t[]){0x3f80, 0x4000, 0x3f80, 0x4000, 0x3f80, 0x4000, 0x3f80, 0x4000}, 16);
+    op->upsample(y, F32, (float[]){1, 2, 3}, 1, 1, 3, 1, 1, 5);        /* not whole: floor(w*3/5) = 0 0 1 1 2 */
+    failed += test_same("upsample 3 to 5", y, (float[]){1, 1, 2, 2, 3}, 5*sizeof(float));
+    const float table[] = {0, 1, 10, 11, 20, 21}, position[] = {100, 200, 300, 400};
+    op->embed(y, table, position, (int32_t[]){2, 0, 1, 1}, 4, 2, 2);
+    failed += test_same("embed", y, (float[]){120, 221, 300, 401, 110, 211, 310, 411}, 8*sizeof(float));
+    op->embed(y, table, NULL, (int32_t[]){1}, 1, 1, 2);
+    failed += test_same("embed without position", y, (float[]){10, 11}, 2*sizeof(float));
+
+    float *a = op_values(N, 1), *b = op_values(N, 2), *sum = op_values(N, 1), *less = op_values(N, 3), *want = op_values(N, 4);
+    op->add(sum, b, N);
+    op->subtract(less, a, b, N);
+    for (int i = 0; i < N; i++)
+        want[i] = a[i] + b[i];
+    failed += test_same("add", sum, want, N*sizeof *sum);
+    for (int i = 0; i < N; i++)
+        want[i] = a[i] - b[i];
+    failed += test_same("subtract", less, want, N*sizeof *sum);
+    free(a); free(b); free(sum); free(less); free(want);
+    return failed;
+}
+
+static int sampler(void)
+{
+    /* out = 1 + 2 (3 - 1) = 5; x0 = (10 - 0.6*5)/0.8 = 8.75; x = 0.9*8.75 + 0.4*5 = 9.875 */
+    float x = 10;
+    const float uncond = 1, cond = 3;
+    op->ddim_step(&x, &uncond, &cond, 2, 0.8f, 0.6f, 0.9f, 0.4f, false, 1);
+    int failed = test_close("ddim/hand", &x, (float[]){9.875f}, 1, 2e-6f, 0);
+    /* v = 5: x0 = 8 - 3 = 5; eps = 4 + 6 = 10; x = 4.5 + 4 */
+    x = 10;
+    op->ddim_step(&x, &uncond, &cond, 2, 0.8f, 0.6f, 0.9f, 0.4f, true, 1);
+    failed += test_close("ddim/hand v", &x, (float[]){8.5f}, 1, 2e-6f, 0);
+    x = 10;
+    op->ddim_step(&x, NULL, &cond, 7, 0.8f, 0.6f, 0.9f, 0.4f, false, 1);        /* x0 = (10 - 1.8)/0.8 = 10.25 */
+    failed += test_close("ddim/hand unguided", &x, (float[]){0.9f*10.25f + 1.2f}, 1, 2e-6f, 0);
+
+    /* each operation rounded by itself */
+    float *many = op_values(1000, 1), *want = op_values(1000, 1), *c = op_values(1000, 2), *u = op_values(1000, 3);
+    for (int i = 0; i < 1000; i++) {
+        volatile float t = c[i] - u[i];
+        t = 7.5f*t;
+        volatile float eps = u[i] + t;
+        t = 0.6f*eps;
+        t = want[i] - t;
+        volatile float x0 = t/0.8f;
+        t = 0.9f*x0;
+        volatile float direction = 0.4f*eps;
+        want[i] = t + direction;
+    }
+    op->ddim_step(many, u, c, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, false, 1000);
+    failed += test_same("ddim/roundings", many, want, 1000*sizeof *many);
+    free(many); free(want); free(c); free(u);
+    return failed;
+}
+
+static int backends(void)
+{
+    Err e = {0};
+    int failed = test_ok("backend/unknown is refused", backend_pick("gpu", 0, &e) == -1 && strstr(e.text, "'gpu'"));
+    e = (Err){0};
+    failed += test_ok("backend/bad number is refused", backend_pick("cuda:x", 0, &e) == -1 && strstr(e.text, "'cuda:x'"));
+    e = (Err){0};
+    failed += test_ok("backend/auto always answers", backend_pick("auto", 0, &e) == 0);
+    e = (Err){0};
+    return failed + test_ok("backend/cpu", backend_pick("cpu", 2, &e) == 0 && strcmp(op->name, "cpu") == 0);
+}
+
+int main(void)
+{
+    int failed = backends();
+    const CpuLevel best = cpu_level;
+    for (int level = CPU_ANY; level <= (int)best; level++) {
+        cpu_level = (CpuLevel)level;
+        test_note("level %d", level);
+        failed += activations() + conversions() + moves() + sampler();
+        failed += geglu(F32, 160) + geglu(BF16, 512) + geglu(BF16, 7) + geglu(F32, 5120);
+    }
+    return failed != 0;
+}

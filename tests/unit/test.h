@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/* test.h -- what the unit tests share: comparisons that print one line each and return 1 when they fail.
+ *
+ *     int failed = 0;
+ *     failed += test_close("steer/reversed", y, want, N*D, 1e-6f, 0);
+ *     return failed != 0;                       (77 instead: skipped, no device)
+ *
+ * |got - want| <= atol + rtol*|want| is close; a NaN is never close. */
+#ifndef TESTS_UNIT_TEST_H
+#define TESTS_UNIT_TEST_H
+
+#include <limits.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { TEST_SKIPPED = 77 };
+
+__attribute__((unused)) static int test_ok(const char *name, int ok)
+{
+    printf("%s %s\n", ok ? "ok  " : "FAIL", name);
+    fflush(stdout);
+    return !ok;
+}
+
+__attribute__((unused)) static int test_close(const char *name, const float *got, const float *want, size_t n, float atol,
+                                              float rtol)
+{
+    size_t worst = 0, wrong = 0;
+    double most = -1;           /* error of the worst place; a NaN counts as infinite */
+    for (size_t i = 0; i < n; i++) {
+        double error = fabs((double)got[i] - want[i]);
+        if (isinf(want[i]) && got[i] == want[i])
+            error = 0;
+        if (isnan(error))
+            error = INFINITY;
+        wrong += !(error <= (double)atol + (double)rtol*fabs((double)want[i])) || isinf(error);
+        if (error > most) {
+            most = error;
+            worst = i;
+        }
+    }
+    printf("%s %s: ", wrong ? "FAIL" : "ok  ", name);
+    if (n)
+        printf("largest error %.3g at %zu (got %.9g, expected %.9g), ", most, worst, (double)got[worst], (double)want[worst]);
+    printf("%zu of %zu outside %g + %g*|x|\n", wrong, n, (double)atol, (double)rtol);
+    fflush(stdout);
+    return wrong != 0;
+}
+
+__attribute__((unused)) static int test_same(const char *name, const void *got, const void *want, size_t bytes)
+{
+    const unsigned char *a = got, *b = want;
+    size_t i = 0;
+    while (i < bytes && a[i] == b[i])
+        i++;
+    if (i == bytes)
+        return test_ok(name, 1);
+    printf("FAIL %s: byte %zu of %zu is %02x, expected %02x\n", name, i, bytes, a[i], b[i]);
+    fflush(stdout);
+    return 1;
+}
+
+__attribute__((unused)) static int test_text(const char *name, const char *got, const char *want)
+{
+    if (got && want && strcmp(got, want) == 0)
+        return test_ok(name, 1);
+    printf("FAIL %s: got \"%s\", expected \"%s\"\n", name, got ? got : "(null)", want ? want : "(null)");
+    fflush(stdout);
+    return 1;
+}
+
+__attribute__((unused, format(printf, 1, 2))) static void test_note(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fputs("     ", stdout);
+    vprintf(format, args);
+    putchar('\n');
+    va_end(args);
+    fflush(stdout);
+}
+
+/* Path of a file under tests/ ("golden/text.safetensors"): in $SDSTEER_TESTS, else beside the program (build/tests/NAME).
+ * Good until the eighth next call. */
+__attribute__((unused)) static const char *test_path(const char *name)
+{
+    static char text[8][PATH_MAX + 256];
+    static int next;
+    char *path = text[next++ % 8];
+    const char *folder = getenv("SDSTEER_TESTS");
+    if (folder) {
+        snprintf(path, sizeof text[0], "%s/%s", folder, name);
+        return path;
+    }
+    char self[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[length > 0 ? length : 0] = 0;
+    for (int up = 0; up < 3; up++) {
+        char *slash = strrchr(self, '/');
+        if (slash)
+            *slash = 0;
+    }
+    snprintf(path, sizeof text[0], "%s/tests/%s", self, name);
+    return path;
+}
+
+/* The folder of golden values. */
+__attribute__((unused)) static const char *test_golden(void)
+{
+    return test_path("golden");
+}
+
+#endif
