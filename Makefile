@@ -55,8 +55,9 @@ $(B)/%.o: %.c $(B)/flags Makefile | deps
 
 # Made anew each time: ar would keep the members whose source is gone. The list changes when a source comes or goes.
 $(B)/libsdsteer.a: $(LIBRARY) $(B)/members
-	@rm -f $@
-	$(AR) rcs $@ $(LIBRARY)
+	@rm -f $@.new
+	$(AR) rcs $@.new $(LIBRARY)
+	@mv $@.new $@
 
 $(BIN)/%: $(B)/src/tools/%.o $(B)/libsdsteer.a
 	@mkdir -p $(@D)

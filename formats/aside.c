@@ -18,7 +18,8 @@ struct Aside {
 };
 
 enum { SLOTS = 1024 };
-static _Atomic(char *) half_written[SLOTS];             /* names of files to remove; a plain list, for the signal handler */
+/* Names of files to remove; a plain list, for the signal handler */
+static _Atomic(char *) half_written[SLOTS];
 
 static _Atomic(char *) *table_add(char *part)
 {

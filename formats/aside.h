@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* aside.h -- output files that appear under their name only when whole.
  *
- * PATH is written as PATH.part-PID beside it and renamed when done. What is half-written stands in a table, so that the handler
- * of SIGINT and SIGTERM can remove it. A PATH that is a device or a FIFO is written straight; a symbolic link is followed. */
+ * PATH is written as PATH.part-PID beside it and renamed when done. What is half-written stands in a table, so that the
+ * handler of SIGINT and SIGTERM can remove it. A PATH that is a device or a FIFO is written straight; a symbolic link
+ * is followed. */
 #ifndef FORMATS_ASIDE_H
 #define FORMATS_ASIDE_H
 
@@ -16,6 +17,7 @@ int aside_fd(const Aside *a);                       /* open for writing, owned b
 /* Closes and renames; with sync, the bytes are on the disk before the name is. a is spent, also when it fails. */
 int aside_commit(Aside *a, bool sync, Err *e);
 void aside_abandon(Aside *a);                       /* closes and removes what was written; NULL is fine */
-void aside_cleanup(void);                           /* removes every half-written file; may be called in a signal handler */
+/* Removes every half-written file; may be called in a signal handler */
+void aside_cleanup(void);
 
 #endif

@@ -3,13 +3,15 @@
  *
  *     bf16  the upper half of an f32          f16  1 sign, 5 exponent (bias 15), 10 mantissa bits, with subnormals
  *
- * Each loop exists once, inlined into one function a processor level, so that the compiler vectorises it for that level;
- * the level is asked of the processor at run time. f16 uses the F16C instructions where they are. All give equal bits. */
+ * Each loop exists once, inlined into one function a processor level, so that the compiler vectorises it for that
+ * level; the level is asked of the processor at run time. f16 uses the F16C instructions where they are. All give equal
+ * bits. */
 #include <string.h>
 #include "formats/dtype.h"
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+#pragma GCC optimize("O3")      /* at O2 gcc 12 vectorises no loop whose length it does not know */
 
 static const struct { const char *name; size_t size; } types[DTYPE_COUNT] = {
     [F32] = {"f32", 4}, [F16] = {"f16", 2}, [BF16] = {"bf16", 2}, [F64] = {"f64", 8}, [I8] = {"i8", 1},
@@ -71,7 +73,8 @@ INLINE uint16_t to_f16(float x)
         return (uint16_t)(sign | 0x7e00 | (low >> 13 & 0x3ff));             /* NaN, made quiet */
     if (low >= 0x477ff000)
         return (uint16_t)(sign | 0x7c00);                                   /* 65520 and above round to infinity */
-    if (low < 0x38800000)                                                   /* under 2^-14: adding 0.5 rounds to 2^-24 */
+    /* Under 2^-14: adding 0.5 rounds to 2^-24 */
+    if (low < 0x38800000)
         return (uint16_t)(sign | (bits_of(float_of(low) + 0.5f) - 0x3f000000));
     return (uint16_t)(sign | ((low - (112u << 23) + 0xfff + (low >> 13 & 1)) >> 13));
 }
@@ -145,7 +148,8 @@ LEVEL4 static void narrow_level4(void *y, DType type, const float *x, size_t n)
     size_t i = 0;
     if (type == F16)
         for (; i + 16 <= n; i += 16)
-            _mm256_storeu_si256((void *)((char *)y + 2*i), _mm512_cvtps_ph(_mm512_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
+            _mm256_storeu_si256((void *)((char *)y + 2*i), _mm512_cvtps_ph(_mm512_loadu_ps(x + i),
+                                                                           _MM_FROUND_TO_NEAREST_INT));
     narrow((char *)y + i * dtype_size(type), type, x + i, n - i);
 }
 
@@ -154,7 +158,8 @@ LEVEL3 static void narrow_level3(void *y, DType type, const float *x, size_t n)
     size_t i = 0;
     if (type == F16)
         for (; i + 8 <= n; i += 8)
-            _mm_storeu_si128((void *)((char *)y + 2*i), _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
+            _mm_storeu_si128((void *)((char *)y + 2*i), _mm256_cvtps_ph(_mm256_loadu_ps(x + i),
+                                                                        _MM_FROUND_TO_NEAREST_INT));
     narrow((char *)y + i * dtype_size(type), type, x + i, n - i);
 }
 
@@ -165,7 +170,8 @@ static int level(void)
     if (!answer) {
         const int four = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
                          && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-        const int three = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+        const int three = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
+                          && __builtin_cpu_supports("f16c");
         answer = four ? 4 : three ? 3 : 1;
         __atomic_store_n(&known, answer, __ATOMIC_RELAXED);
     }

@@ -6,7 +6,8 @@
 #include <unistd.h>
 #include "formats/fdio.h"
 
-/* True when the call should be made again: it was interrupted, or the descriptor is non-blocking and has been waited for. */
+/* True when the call should be made again: it was interrupted, or the descriptor is non-blocking and has been waited
+ * for. */
 static int again(int fd, short event)
 {
     if (errno == EAGAIN || errno == EWOULDBLOCK) {

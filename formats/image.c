@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* image.c -- PNG files by libpng: deterministic bytes, fields as iTXt chunks.
  *
- * libpng reports errors by longjmp, so what must outlive one is kept in a struct reached by pointer, never in a local. */
+ * libpng reports errors by longjmp, so what must outlive one is kept in a struct, never in a local. */
 #include <errno.h>
 #include <fcntl.h>
 #include <png.h>
@@ -70,8 +70,10 @@ static int make_texts(Job *job, const json_t *text)
     json_object_foreach((json_t *)text, key, value) {
         const size_t length = strlen(key);
         for (size_t i = 0; i < length || length == 0; i++)
-            if (length == 0 || length > MAX_KEY || key[i] < 32 || key[i] > 126 || key[0] == ' ' || key[length - 1] == ' ')
-                return err_set(job->e, "%s: field \"%.100s\" cannot name a PNG text chunk, which takes 1 to 79 ASCII characters",
+            if (length == 0 || length > MAX_KEY || key[i] < 32 || key[i] > 126 || key[0] == ' '
+                || key[length - 1] == ' ')
+                return err_set(job->e, "%s: field \"%.100s\" cannot name a PNG text chunk, which takes 1 to 79 ASCII "
+                                       "characters",
                                job->name, key);
         png_text *t = &job->text[job->texts];
         const char *string = json_string_value(value);
@@ -99,8 +101,8 @@ static int write_png(Job *job, int width, int height, int channels, const uint8_
     png_set_compression_level(job->png, ZLIB_LEVEL);
     png_set_filter(job->png, 0, PNG_FILTER_SUB | PNG_FILTER_UP | PNG_FILTER_PAETH);
     png_set_IHDR(job->png, job->info, (png_uint_32)width, (png_uint_32)height, 8,
-                 channels == 1 ? PNG_COLOR_TYPE_GRAY : PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
-                 PNG_FILTER_TYPE_DEFAULT);
+                 channels == 1 ? PNG_COLOR_TYPE_GRAY : PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
+                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     if (job->texts)
         png_set_text(job->png, job->info, job->text, job->texts);
     png_write_info(job->png, job->info);
@@ -110,12 +112,14 @@ static int write_png(Job *job, int width, int height, int channels, const uint8_
     return 0;
 }
 
-int image_write(const char *path, int width, int height, int channels, const uint8_t *pixels, const json_t *text, Err *e)
+int image_write(const char *path, int width, int height, int channels, const uint8_t *pixels, const json_t *text,
+                Err *e)
 {
     const bool is_stdout = strcmp(path, "-") == 0;
     Job job = {.name = is_stdout ? "standard output" : path, .fd = STDOUT_FILENO, .e = e};
     if ((channels != 1 && channels != 3) || width < 1 || height < 1 || width > MAX_SIDE || height > MAX_SIDE)
-        return err_set(e, "%s: a picture of %d x %d x %d cannot be written, expected 1 or 3 channels and sides up to %d", job.name,
+        return err_set(e, "%s: a picture of %d x %d x %d cannot be written, expected 1 or 3 channels and sides up to "
+                          "%d", job.name,
                        width, height, channels, MAX_SIDE);
     if (is_stdout && isatty(STDOUT_FILENO))
         return err_set(e, "standard output is a terminal: a picture is not written to it");

@@ -12,9 +12,10 @@ typedef struct Image {
     uint8_t *pixels;                /* height rows of width*channels bytes, owned */
 } Image;
 
-/* Writes pixels [H,W,channels] to path (aside, then renamed) with one iTXt chunk a field of text (object; values that are
- * not strings are written as JSON). The same arguments give the same bytes. path "-": stdout, never a terminal. */
-int image_write(const char *path, int width, int height, int channels, const uint8_t *pixels, const json_t *text, Err *e);
+/* Writes pixels [H,W,channels] to path (aside, then renamed) with one iTXt chunk a field of text (object; values that
+ * are not strings are written as JSON). The same arguments give the same bytes. path "-": stdout, never a terminal. */
+int image_write(const char *path, int width, int height, int channels, const uint8_t *pixels, const json_t *text,
+                Err *e);
 /* Reads any PNG as 8-bit grey or RGB (alpha dropped). *text, where not NULL, gets a new object of the text chunks.
  * A side over 16384 is refused before memory is taken. */
 int image_read(Image *image, const char *path, json_t **text, Err *e);

@@ -42,7 +42,8 @@ int json_file_write(const char *path, const json_t *value, Err *e)
     if (!text)
         return err_set(e, "%s: the value cannot be written as JSON", path);
     Aside *out = aside_open(path, e);
-    int failed = !out || fd_write(aside_fd(out), path, text, strlen(text), e) || fd_write(aside_fd(out), path, "\n", 1, e);
+    int failed = !out || fd_write(aside_fd(out), path, text, strlen(text), e) || fd_write(aside_fd(out), path, "\n", 1,
+                                                                                          e);
     free(text);
     if (failed) {
         aside_abandon(out);
@@ -67,7 +68,8 @@ const char *json_type_text(const json_t *value)
 }
 
 /* The value of key when it is one of the types wanted (a bit each), else NULL with an error. */
-static const json_t *need(const char *file, const json_t *object, const char *key, unsigned wanted, const char *expected, Err *e)
+static const json_t *need(const char *file, const json_t *object, const char *key, unsigned wanted,
+                          const char *expected, Err *e)
 {
     const json_t *value = json_object_get(object, key);
     if (value && (wanted >> json_typeof(value) & 1))
@@ -148,7 +150,8 @@ int json_get_bool(const char *file, const json_t *object, const char *key, bool 
     return absent(object, key) ? 0 : json_need_bool(file, object, key, value, e);
 }
 
-int json_get_text(const char *file, const json_t *object, const char *key, const char *fallback, const char **value, Err *e)
+int json_get_text(const char *file, const json_t *object, const char *key, const char *fallback, const char **value,
+                  Err *e)
 {
     *value = fallback;
     return absent(object, key) ? 0 : json_need_text(file, object, key, value, e);

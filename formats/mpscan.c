@@ -64,9 +64,10 @@ int mp_scan(MpScan *s, const uint8_t *p, size_t n, const char **why)
             count = count << 8 | p[s->at + (size_t)i];
 
         const bool holds = head.shape == ARRAY || head.shape == MAP;
+        const uint64_t inside = head.shape == MAP ? 2*count : count;
         *why = head.shape == FOREIGN ? "holds a byte that is no value of this format"
              : head.shape == TEXT && count > MP_MAX_TEXT ? "claims a text of over 16 MiB"
-             : holds && s->values + 2*count > MP_MAX_VALUES ? "claims more than 1048576 values"
+             : holds && s->values + inside > MP_MAX_VALUES ? "claims more than 1048576 values"
              : holds && s->depth == MP_DEPTH ? "is nested over 32 deep"
              : !holds && s->at + length + count > MP_MAX_OBJECT ? "claims to be over 1 GiB"
              : NULL;
@@ -79,7 +80,6 @@ int mp_scan(MpScan *s, const uint8_t *p, size_t n, const char **why)
         s->at += length;
         s->left[s->depth]--;
         if (holds) {
-            const uint64_t inside = head.shape == MAP ? 2*count : count;
             s->values += inside;
             s->left[++s->depth] = inside;
         }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* mpscan.h -- finds where a msgpack object ends, while its bytes arrive.
  *
- * A decoder takes memory for the sizes that the bytes claim. This scan takes none: it walks the heads of the values, holds the
- * claims against limits, and says when the whole object is there, so that decoding never sees a claim that is not filled. */
+ * A decoder takes memory for the sizes that the bytes claim. This scan takes none: it walks the heads of the values,
+ * holds the claims against limits, and says when the whole object is there, so that decoding never sees a claim that is
+ * not filled. */
 #ifndef FORMATS_MPSCAN_H
 #define FORMATS_MPSCAN_H
 

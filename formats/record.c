@@ -88,7 +88,8 @@ void record_clear(Record *rec)
     memset(rec, 0, sizeof *rec);
 }
 
-/* jansson makes no value of text that is not UTF-8 and of NaN: such a field becomes null, which a reader sees as missing. */
+/* jansson makes no value of text that is not UTF-8 and of NaN: such a field becomes null, which a reader sees as
+ * missing. */
 void record_set_json(Record *rec, const char *name, json_t *value)
 {
     json_object_set_new(rec->fields, name, value ? value : json_null());

@@ -76,7 +76,8 @@ static int look(Source *s, Err *e)
     s->plain = is_map(p[0]);
     if (s->plain || (s->size >= 4 && (is_zstd(p) || is_skippable(p))))
         return 0;
-    return err_set(e, "%s: is not a tensor stream: it begins with byte 0x%02x, neither a zstd frame nor a msgpack map", s->name,
+    return err_set(e, "%s: is not a tensor stream: it begins with byte 0x%02x, neither a zstd frame nor a msgpack map",
+                   s->name,
                    p[0]);
 }
 
@@ -128,7 +129,8 @@ static int bad_frame(size_t code, const char *where, Err *e)
     case ZSTD_error_checksum_wrong:
         return err_set(e, "%s: the checksum is wrong: the data was damaged", where);
     case ZSTD_error_frameParameter_windowTooLarge:
-        return err_set(e, "%s: was compressed with a window over 128 MiB (zstd --long or --ultra); compress it anew", where);
+        return err_set(e, "%s: was compressed with a window over 128 MiB (zstd --long or --ultra); compress it anew",
+                       where);
     case ZSTD_error_memory_allocation:
         return err_set(e, "%s: out of memory for decompression", where);
     default:
@@ -148,7 +150,8 @@ static int begin_frame(Source *s, const char *where, Err *e)
     if (is_map(p[0]))
         return err_set(e, "%s: plain msgpack follows a compressed stream; join them with tstream cat", where);
     if (have < 4 || (!is_zstd(p) && !is_skippable(p)))
-        return err_set(e, "%s: bytes that are no zstd frame follow a frame: the data was damaged, or is followed by something else",
+        return err_set(e, "%s: bytes that are no zstd frame follow a frame: the data was damaged, or is followed by "
+                          "something else",
                        where);
     if (is_zstd(p) && have >= HEAD && (p[4] & 0x10))
         return err_set(e, "%s: the compressed data was damaged (a frame header has its unused bit set)", where);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* stream.h -- tensor streams (*.mpk.zst): one msgpack map a record inside zstd frames. formats/STREAM.md specifies the bytes.
+/* stream.h -- tensor streams (*.mpk.zst): one msgpack map a record inside zstd frames. formats/STREAM.md specifies the
+ * bytes.
  *
  *     header   {"stream": kind, "version": 1, ..., "provenance": [{program, version, arguments}, ...]}
  *     records  small fields first, tensors last, each tensor as msgpack-numpy writes it
@@ -28,7 +29,7 @@ typedef struct StreamTensor {
 } StreamTensor;
 
 typedef struct Record {
-    json_t *fields;                                 /* object of small fields, in the order read or set; owned by whom fills it */
+    json_t *fields;                                 /* object of small fields, in their order; owned by whom fills it */
     StreamTensor tensor[STREAM_MAX_TENSORS];
     int tensors;
     long number;                                    /* 1 for a stream's first record; 0 for the header */
@@ -100,10 +101,11 @@ typedef struct StreamOptions {
 enum { STREAM_NO_COMPRESS = -1000 };
 
 /* Opens path (NULL or "-": stdout, which must not be a terminal) and writes the header. A file is written aside
- * (PATH.part-PID) and renamed by stream_finish. The frames are cut by content only, so equal records make equal bytes. */
+ * (PATH.part-PID) and renamed by stream_finish. Frames are cut by content only: equal records, equal bytes. */
 int stream_create(StreamOut **out, const char *path, const Record *header, const StreamOptions *options, Err *e);
 int stream_write(StreamOut *out, const Record *rec, Err *e);    /* EPIPE sets e->closed */
-int stream_finish(StreamOut *out, Err *e);          /* end record, flush, fsync, close, rename; also when it fails, out can only be abandoned then */
+/* End record, flush, fsync, close, rename; also when it fails, out can only be abandoned then */
+int stream_finish(StreamOut *out, Err *e);
 void stream_abandon(StreamOut *out);                /* frees out; what is not finished is removed. NULL is fine */
 long long stream_bytes_out(const StreamOut *out);
 

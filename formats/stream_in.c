@@ -51,7 +51,7 @@ static int fill(StreamIn *in, const char *where, Err *e)
     return got > 0 ? 1 : (int)got;
 }
 
-/* Finds the next whole object at raw.data + at. 1: *length holds its length, 0: the source ended before it, -1: error. */
+/* Finds the next whole object at raw.data + at. 1: *length holds its length, 0: the source ended, -1: error. */
 static int find_object(StreamIn *in, size_t *length, const char *where, Err *e)
 {
     MpScan scan = {0};
@@ -204,7 +204,8 @@ static int take_object(StreamIn *in, int kind, long long count, const char *wher
     in->ended = true;
     if (count == in->number - in->begun_after)
         return 0;
-    return err_set(e, "%s: the end record counts %lld records, %ld came: some were lost", source_name(in->source), count,
+    return err_set(e, "%s: the end record counts %lld records, %ld came: some were lost", source_name(in->source),
+                   count,
                    in->number - in->begun_after);
 }
 

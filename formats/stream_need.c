@@ -27,7 +27,8 @@ const StreamTensor *stream_need(const StreamIn *in, const Record *rec, const cha
                                 const int64_t *dim, Err *e)
 {
     const StreamTensor *t = record_tensor(rec, name);
-    int fits = t && t->ndim == ndim && (type < 0 ? t->type == F32 || t->type == F16 || t->type == BF16 : (int)t->type == type);
+    int fits = t && t->ndim == ndim && (type < 0 ? t->type == F32 || t->type == F16 || t->type == BF16
+                                        : (int)t->type == type);
     for (int i = 0; i < ndim && fits; i++)
         fits = dim[i] < 0 || t->dim[i] == dim[i];
     if (fits)
@@ -56,5 +57,6 @@ int stream_floats(const StreamIn *in, const Record *rec, const StreamTensor *t, 
         first++;
     char where[1024];
     record_name(where, sizeof where, in, rec);
-    return err_set(e, "%s: %s has %g at value %zu (%zu of %zu are not finite)", where, t->name, (double)y[first], first, bad, n);
+    return err_set(e, "%s: %s has %g at value %zu (%zu of %zu are not finite)", where, t->name, (double)y[first], first,
+                   bad, n);
 }

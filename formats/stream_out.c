@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* stream_out.c -- writes a tensor stream.
  *
- * A frame ends after the header, then at each record that makes it 1 MiB of msgpack or more, then after the end record: by
- * content only, so that equal records make equal bytes. Each frame is compressed whole, with its size and a checksum. */
+ * A frame ends after the header, then at each record that makes it 1 MiB of msgpack or more, then after the end record:
+ * by content only, so that equal records make equal bytes. Each frame is compressed whole, with its size and a
+ * checksum. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -103,9 +104,11 @@ int stream_create(StreamOut **result, const char *path, const Record *header, co
 
 int stream_write(StreamOut *out, const Record *rec, Err *e)
 {
-    const char *own = json_object_get(rec->fields, "stream") ? "stream" : json_object_get(rec->fields, "end") ? "end" : NULL;
+    const char *own = json_object_get(rec->fields, "stream") ? "stream" : json_object_get(rec->fields,
+                                                                                          "end") ? "end" : NULL;
     if (own)
-        return err_set(e, "%s: record %ld: a field may not be named %s, the format keeps that name", out->name, out->count + 1, own);
+        return err_set(e, "%s: record %ld: a field may not be named %s, the format keeps that name", out->name,
+                       out->count + 1, own);
     const StreamTensor *tail;
     if (pack_record(&out->frame, rec, &tail, out->name, e))
         return -1;

@@ -11,7 +11,8 @@ enum { ALIGN = 64 };
 static bool is_key(const msgpack_object *key, msgpack_object_type type, const char *name)
 {
     const size_t n = strlen(name);
-    return key->type == type && key->via.str.size == n && memcmp(key->via.str.ptr, name, n) == 0;   /* str and bin are alike */
+    return key->type == type && key->via.str.size == n && memcmp(key->via.str.ptr, name,
+                                                                 n) == 0;   /* str and bin are alike */
 }
 
 /* ---- fields ---- */
@@ -94,7 +95,8 @@ static const msgpack_object *part(const msgpack_object *map, const char *name)
 static int parse_type(const msgpack_object *type)
 {
     static const struct { const char *name; DType type; } names[] = {
-        {"<f4", F32}, {"<f2", F16}, {"bfloat16", BF16}, {"<f8", F64}, {"|i1", I8}, {"|u1", U8}, {"<i2", I16}, {"<i4", I32},
+        {"<f4", F32}, {"<f2", F16}, {"bfloat16", BF16}, {"<f8", F64}, {"|i1", I8}, {"|u1", U8}, {"<i2", I16}, {"<i4",
+                                                                                                               I32},
         {"<i8", I64},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -211,7 +213,7 @@ static int unpack_entry(Record *rec, const msgpack_object_kv *entry, const char 
         StreamTensor *t = &rec->tensor[rec->tensors];
         if ((why = to_tensor(t, key, value)))
             return err_set(e, "%s: tensor %.*s %s", where, shown, key->via.str.ptr, why);
-        if (record_tensor(rec, t->name) || json_object_get(rec->fields, t->name))
+        if (record_tensor(rec, t->name))
             return err_set(e, "%s: holds %s twice", where, t->name);
         rec->tensors++;
         return 0;
@@ -219,7 +221,8 @@ static int unpack_entry(Record *rec, const msgpack_object_kv *entry, const char 
     json_t *field = nd ? scalar_to_json(value, &why) : to_json(value, &why);
     if (!field)
         return err_set(e, "%s: field %.*s %s", where, shown, key->via.str.ptr, why);
-    if (memchr(key->via.str.ptr, 0, key->via.str.size) || json_object_getn(rec->fields, key->via.str.ptr, key->via.str.size)) {
+    if (memchr(key->via.str.ptr, 0, key->via.str.size) || json_object_getn(rec->fields, key->via.str.ptr,
+                                                                           key->via.str.size)) {
         json_decref(field);
         return err_set(e, "%s: holds field %.*s twice, or a zero byte in its name", where, shown, key->via.str.ptr);
     }
@@ -234,7 +237,8 @@ static int unpack_map(Record *rec, long long *count, const msgpack_object *map, 
     if (map->via.map.size == 0)
         return err_set(e, "%s: is an empty map", where);
     if (is_key(&entry->key, MSGPACK_OBJECT_STR, "end")) {
-        if (map->via.map.size != 1 || entry->val.type != MSGPACK_OBJECT_POSITIVE_INTEGER || entry->val.via.u64 > INT64_MAX)
+        if (map->via.map.size != 1 || entry->val.type != MSGPACK_OBJECT_POSITIVE_INTEGER
+            || entry->val.via.u64 > INT64_MAX)
             return err_set(e, "%s: is an end record without a count", where);
         *count = (long long)entry->val.via.u64;
         return UNPACK_END;
@@ -244,6 +248,9 @@ static int unpack_map(Record *rec, long long *count, const msgpack_object *map, 
     for (uint32_t i = 0; i < map->via.map.size; i++)
         if (unpack_entry(rec, entry + i, where, e))
             return -1;
+    for (int i = 0; i < rec->tensors; i++)
+        if (json_object_get(rec->fields, rec->tensor[i].name))
+            return err_set(e, "%s: holds %s twice", where, rec->tensor[i].name);
     if (arena_hold(arena, rec))
         return err_set(e, "%s: out of memory for its tensors", where);
     for (int i = 0; i < rec->tensors; i++)
@@ -258,7 +265,8 @@ int unpack_object(Record *rec, long long *count, const uint8_t *p, size_t n, Are
     memset(rec, 0, sizeof *rec);
     size_t at = 0;
     int kind = -1;
-    if (msgpack_unpack_next(&whole, (const char *)p, n, &at) != MSGPACK_UNPACK_SUCCESS || whole.data.type != MSGPACK_OBJECT_MAP)
+    if (msgpack_unpack_next(&whole, (const char *)p, n, &at) != MSGPACK_UNPACK_SUCCESS
+        || whole.data.type != MSGPACK_OBJECT_MAP)
         err_set(e, "%s: is not a msgpack map", where);
     else
         kind = unpack_map(rec, count, &whole.data, arena, where, e);

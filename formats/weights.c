@@ -37,7 +37,9 @@ struct Weights {
 static int parse_dtype(const char *name)
 {
     static const struct { const char *name; DType type; } names[] = {
-        {"F32", F32}, {"F16", F16}, {"BF16", BF16}, {"F64", F64}, {"I8", I8}, {"U8", U8}, {"I16", I16}, {"I32", I32}, {"I64", I64},
+        {"F32", F32}, {"F16", F16}, {"BF16", BF16}, {"F64", F64}, {"I8", I8}, {"U8", U8}, {"I16", I16}, {"I32",
+                                                                                                         I32}, {"I64",
+                                                                                                                I64},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i].name) == 0)
@@ -64,7 +66,8 @@ static int entry_shape(const char *path, const char *name, const json_t *entry, 
 {
     const json_t *shape = json_object_get(entry, "shape");
     if (json_array_size(shape) > MAX_DIMS)
-        return err_set(e, "%s: tensor %s: has %zu dimensions, at most %d are read", path, name, json_array_size(shape), MAX_DIMS);
+        return err_set(e, "%s: tensor %s: has %zu dimensions, at most %d are read", path, name, json_array_size(shape),
+                       MAX_DIMS);
     w->ndim = (int)json_array_size(shape);
     uint64_t wanted = dtype_size(w->type);
     for (int i = 0; i < w->ndim; i++) {
@@ -102,7 +105,8 @@ static int check_spans(const char *path, Span *span, size_t n, uint64_t data_siz
         at = span[i].end;
     }
     if (at != data_size)
-        return err_set(e, "%s: the tensors end at byte %llu of the data, the file goes on to %llu", path, (unsigned long long)at,
+        return err_set(e, "%s: the tensors end at byte %llu of the data, the file goes on to %llu", path,
+                       (unsigned long long)at,
                        (unsigned long long)data_size);
     return 0;
 }
@@ -164,7 +168,8 @@ static int read_header(Weights *w, Err *e)
     for (int i = 7; i >= 0; i--)
         n = n << 8 | w->map[i];
     if (n > MAX_HEADER)
-        return err_set(e, "%s: claims a header of %llu bytes, at most 100 MiB are read: is this a safetensors file?", w->path,
+        return err_set(e, "%s: claims a header of %llu bytes, at most 100 MiB are read: is this a safetensors file?",
+                       w->path,
                        (unsigned long long)n);
     if (n > w->size - 8)
         return err_set(e, "%s: the header should be %llu bytes long, the file ends after %zu: it was cut", w->path,
@@ -300,7 +305,8 @@ const Weight *weights_need(const Weights *w, const char *name, int ndim, const i
     if (fits)
         return t;
     shape_text(found, sizeof found, t->ndim, t->dim);
-    err_set(e, "%s: tensor %s is %s %s, expected f32, f16 or bf16 %s", w->path, name, dtype_name(t->type), found, expected);
+    err_set(e, "%s: tensor %s is %s %s, expected f32, f16 or bf16 %s", w->path, name, dtype_name(t->type), found,
+            expected);
     return NULL;
 }
 

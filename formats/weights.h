@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* weights.h -- safetensors files: read by mapping, written aside and renamed.
  *
- * Format: u64 little-endian n, n bytes of JSON {name: {dtype, shape, data_offsets}, "__metadata__": {...}}, then the data.
- * (github.com/huggingface/safetensors, README "Format"). Offsets, shapes and overlaps are checked before use. */
+ * Format: u64 little-endian n, n bytes of JSON {name: {dtype, shape, data_offsets}, "__metadata__": {...}}, then the
+ * data. (github.com/huggingface/safetensors, README "Format"). Offsets, shapes and overlaps are checked before use. */
 #ifndef FORMATS_WEIGHTS_H
 #define FORMATS_WEIGHTS_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* weights_write.c -- writes safetensors files: larger elements first, so that every tensor is aligned to its own, and a header
- * padded with spaces, so that the data begins at a multiple of 64. */
+/* weights_write.c -- writes safetensors files: larger elements first, so that every tensor is aligned to its own, and a
+ * header padded with spaces, so that the data begins at a multiple of 64. */
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +13,8 @@ enum { ALIGN = 64 };
 static const char *type_name(DType type)
 {
     static const char *const names[DTYPE_COUNT] = {
-        [F32] = "F32", [F16] = "F16", [BF16] = "BF16", [F64] = "F64", [I8] = "I8", [U8] = "U8", [I16] = "I16", [I32] = "I32",
-        [I64] = "I64",
+        [F32] = "F32", [F16] = "F16", [BF16] = "BF16", [F64] = "F64", [I8] = "I8", [U8] = "U8", [I16] = "I16",
+        [I32] = "I32", [I64] = "I64",
     };
     return names[type];
 }
@@ -64,7 +64,8 @@ static int write_all(int fd, const char *path, const char *text, const Weight **
     for (int i = 0; i < 8; i++)
         size[i] = (uint8_t)((uint64_t)padded >> 8*i);
     memset(spaces, ' ', sizeof spaces);
-    if (fd_write(fd, path, size, 8, e) || fd_write(fd, path, text, length, e) || fd_write(fd, path, spaces, padded - length, e))
+    if (fd_write(fd, path, size, 8, e) || fd_write(fd, path, text, length, e)
+        || fd_write(fd, path, spaces, padded - length, e))
         return -1;
     for (size_t i = 0; i < count; i++)
         if (fd_write(fd, path, order[i]->data, weight_bytes(order[i]), e))

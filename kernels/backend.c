@@ -2,8 +2,8 @@
 /* backend.c -- chooses the table of operations that everything above computes through.
  *
  * The CUDA backend is a shared object, sdsteer-cuda.so, opened only when it is asked for (or for "auto"): beside the
- * program, in ../lib/sdsteer from there, or where the loader looks. It gives `const Ops *sdsteer_backend(int device, Err *e)`, which returns
- * NULL with e set when there is no such device. */
+ * program, in ../lib/sdsteer from there, or where the loader looks. It gives `const Ops *sdsteer_backend(int device,
+ * Err *e)`, which returns NULL with e set when there is no such device. */
 #include <dlfcn.h>
 #include <omp.h>
 #include <stdio.h>

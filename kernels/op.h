@@ -22,7 +22,7 @@
 #include "formats/weights.h"
 #include "kernels/op_sae.h"
 
-typedef enum { ACT_NONE, ACT_SILU, ACT_GELU, ACT_QUICK_GELU } Activation;      /* gelu: exact (erf); quick: x sigmoid(1.702 x) */
+typedef enum { ACT_NONE, ACT_SILU, ACT_GELU, ACT_QUICK_GELU, ACT_RELU } Activation;    /* gelu: exact (erf); quick: x sigmoid(1.702 x) */
 
 /* A convolution with its weights packed for the device; a linear layer is one with kernel 1. */
 typedef struct Conv Conv;

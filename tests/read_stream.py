@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: MIT
 """read_stream.py -- an independent reader of tensor streams, written from formats/STREAM.md and from nothing else.
 
-    read_stream.py [--values] [FILE]      checks a stream, prints its header and records as JSON lines; exits 1 with a reason
+    read_stream.py [--values] [FILE]      prints a stream as JSON lines; exits 1 with a reason
 
-Needs Python alone, and the zstd program for streams that are compressed. Tensors are printed as {"type", "shape", "sha256"},
+Needs Python alone, and the zstd program for compressed streams. Tensors are printed as {"type", "shape", "sha256"},
 with --values as {"type", "shape", "values"}; the first line is the header, "end" records are checked and not printed.
 """
 import hashlib
@@ -14,8 +14,9 @@ import struct
 import subprocess
 import sys
 
-TYPES = {"<f4": ("f32", "f", 4), "<f2": ("f16", "e", 2), "bfloat16": ("bf16", "H", 2), "<f8": ("f64", "d", 8), "|i1": ("i8", "b", 1),
-         "|u1": ("u8", "B", 1), "<i2": ("i16", "h", 2), "<i4": ("i32", "i", 4), "<i8": ("i64", "q", 8)}
+TYPES = {"<f4": ("f32", "f", 4), "<f2": ("f16", "e", 2), "bfloat16": ("bf16", "H", 2), "<f8": ("f64", "d", 8),
+         "|i1": ("i8", "b", 1), "|u1": ("u8", "B", 1), "<i2": ("i16", "h", 2), "<i4": ("i32", "i", 4),
+         "<i8": ("i64", "q", 8)}
 
 
 class Bad(Exception):
@@ -23,7 +24,7 @@ class Bad(Exception):
 
 
 class Msgpack:
-    """Decodes the values that a stream may hold: nil, bool, int, float, str, bin, array, map. Maps become lists of pairs."""
+    """Decodes what a stream may hold: nil, bool, int, float, str, bin, array, map. Maps become lists of pairs."""
 
     def __init__(self, data):
         self.data, self.at = data, 0
@@ -54,11 +55,13 @@ class Msgpack:
         plain = {0xc0: None, 0xc2: False, 0xc3: True}
         if b in plain:
             return plain[b]
-        numbers = {0xca: "f", 0xcb: "d", 0xcc: "B", 0xcd: "H", 0xce: "I", 0xcf: "Q", 0xd0: "b", 0xd1: "h", 0xd2: "i", 0xd3: "q"}
+        numbers = {0xca: "f", 0xcb: "d", 0xcc: "B", 0xcd: "H", 0xce: "I", 0xcf: "Q",
+                   0xd0: "b", 0xd1: "h", 0xd2: "i", 0xd3: "q"}
         if b in numbers:
             return self.number(numbers[b])
-        counted = {0xc4: ("B", bytes), 0xc5: ("H", bytes), 0xc6: ("I", bytes), 0xd9: ("B", self.text), 0xda: ("H", self.text),
-                   0xdb: ("I", self.text), 0xdc: ("H", self.array), 0xdd: ("I", self.array), 0xde: ("H", self.map),
+        counted = {0xc4: ("B", bytes), 0xc5: ("H", bytes), 0xc6: ("I", bytes), 0xd9: ("B", self.text),
+                   0xda: ("H", self.text), 0xdb: ("I", self.text), 0xdc: ("H", self.array), 0xdd: ("I", self.array),
+                   0xde: ("H", self.map),
                    0xdf: ("I", self.map)}
         if b not in counted:
             raise Bad(f"byte {b:#04x} is no value of this format")
@@ -150,7 +153,8 @@ def read(data, with_values):
             continue
         out = record(m, with_values)
         if key == "stream":
-            if out.get("version") != 1 or not isinstance(out["stream"], str) or not isinstance(out.get("provenance", []), list):
+            provenance = out.get("provenance", [])
+            if out.get("version") != 1 or not isinstance(out["stream"], str) or not isinstance(provenance, list):
                 raise Bad("the header is not of version 1")
             same = {k: v for k, v in out.items() if k != "provenance"}
             if first is not None and same != first:

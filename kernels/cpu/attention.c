@@ -7,13 +7,14 @@
  *   q, y (B,Sq,heads,d)   k, v (images,Sk,heads,d)   f32 or bf16, rows at any stride; m, l, o, s in f32
  *   Milakov and Gimelshein 2018 (arXiv 1805.02867); Dao et al. 2022 (arXiv 2205.14135), algorithm 1.
  *
- * Both products are one small matrix product over 32-bit words: a word is one f32, or two bf16 that are neighbours in the
- * summed dimension, as vdpbf16ps takes them. k is packed once a head as (words of d, keys), v as (words of keys, d), both padded
- * to whole vectors with zeros; q is taken QUERIES rows at a time, keys KEYS at a time, so that scores stay in the
- * first-level cache. A machine without AVX512-BF16 widens bf16 to f32 while packing.
+ * Both products are one small matrix product over 32-bit words: a word is one f32, or two bf16 that are neighbours in
+ * the summed dimension, as vdpbf16ps takes them. k is packed once a head as (words of d, keys), v as (words of keys,
+ * d), both padded to whole vectors with zeros; q is taken QUERIES rows at a time, keys KEYS at a time, so that scores
+ * stay in the first-level cache. A machine without AVX512-BF16 widens bf16 to f32 while packing.
  *
- * One thread takes one head of one image and a run of its queries. A query's sums run over its keys in order, whatever the
- * run. Bound by arithmetic for wide heads, by exp for narrow ones: 4d flop a score against about 20 instructions for 16. */
+ * One thread takes one head of one image and a run of its queries. A query's sums run over its keys in order, whatever
+ * the run. Bound by arithmetic for wide heads, by exp for narrow ones: 4d flop a score against about 20 instructions
+ * for 16. */
 #include <immintrin.h>
 #include <math.h>
 #include <omp.h>
@@ -22,9 +23,10 @@
 
 enum { QUERIES = 32, KEYS = 128, MOST_WORDS = 256 };
 
-/* C (rows, vectors*LANES) = C * keep[row] + A (rows, words) B (words, vectors*LANES); keep NULL: C = A B. rows: a multiple of 8. */
-typedef void Product(float *C, int ldc, const uint32_t *A, int64_t lda, const uint32_t *B, int64_t ldb, int rows, int words,
-                     int vectors, const float *keep);
+/* C (rows, vectors*LANES) = C * keep[row] + A (rows, words) B (words, vectors*LANES); keep NULL: C = A B. rows: a
+ * multiple of 8. */
+typedef void Product(float *C, int ldc, const uint32_t *A, int64_t lda, const uint32_t *B, int64_t ldb, int rows,
+                     int words, int vectors, const float *keep);
 
 typedef struct Attention {
     void *y;
@@ -43,7 +45,8 @@ typedef struct Attention {
 /* One thread's memory. */
 typedef struct Work {
     int64_t image, head;                    /* whose keys and values are packed; -1: none */
-    uint32_t *K, *V, *Q, *P;                /* (d_words, Sk_padded)  (Sk_padded words, d_padded)  (QUERIES, d_words)  (QUERIES, KEYS) */
+    uint32_t *K, *V;                        /* (d_words, Sk_padded)  (words of Sk_padded, d_padded) */
+    uint32_t *Q, *P;                        /* (QUERIES, d_words)  (QUERIES, KEYS) */
     float *S, *O;                           /* (QUERIES, KEYS)  (QUERIES, d_padded) */
     V sum[QUERIES];                         /* l, lane by lane */
     float top[QUERIES], keep[QUERIES];      /* m, exp(m - m') */
@@ -56,8 +59,8 @@ static int64_t round_up(int64_t n, int64_t to)
 
 /* ---- the product ---- */
 
-ALWAYS_INLINE void product_block(float *C, int ldc, const float *A, int64_t lda, const float *B, int64_t ldb, int words, int rows,
-                                 int vectors, const float *keep)
+ALWAYS_INLINE void product_block(float *C, int ldc, const float *A, int64_t lda, const float *B, int64_t ldb, int words,
+                                 int rows, int vectors, const float *keep)
 {
     V sum[8][4];
     for (int r = 0; r < rows; r++)
@@ -72,8 +75,8 @@ ALWAYS_INLINE void product_block(float *C, int ldc, const float *A, int64_t lda,
             v_store(C + r*ldc + j*LANES, sum[r][j], LANES);
 }
 
-ALWAYS_INLINE void product_f32_body(float *C, int ldc, const uint32_t *A_words, int64_t lda, const uint32_t *B_words, int64_t ldb,
-                                    int rows, int words, int vectors, const float *keep)
+ALWAYS_INLINE void product_f32_body(float *C, int ldc, const uint32_t *A_words, int64_t lda, const uint32_t *B_words,
+                                    int64_t ldb, int rows, int words, int vectors, const float *keep)
 {
     const float *A = (const float *)A_words, *B = (const float *)B_words;
     for (int j = 0; j < vectors; j += 4) {
@@ -93,17 +96,19 @@ ALWAYS_INLINE void product_f32_body(float *C, int ldc, const uint32_t *A_words, 
                 product_block(to + r*ldc, ldc, A + r*lda, lda, from, ldb, words, 8, 1, keep ? keep + r : NULL);
     }
 }
-CPU_VARIANTS(product_f32, (float *C, int ldc, const uint32_t *A_words, int64_t lda, const uint32_t *B_words, int64_t ldb, int rows,
-                           int words, int vectors, const float *keep),
+CPU_VARIANTS(product_f32, (float *C, int ldc, const uint32_t *A_words, int64_t lda, const uint32_t *B_words,
+                           int64_t ldb, int rows, int words, int vectors, const float *keep),
              (C, ldc, A_words, lda, B_words, ldb, rows, words, vectors, keep))
 
-TARGET_AVX512_BF16 ALWAYS_INLINE void product_block_bf16(float *C, int ldc, const uint32_t *A, int64_t lda, const uint32_t *B,
-                                                         int64_t ldb, int words, int rows, int vectors, const float *keep)
+TARGET_AVX512_BF16 ALWAYS_INLINE void product_block_bf16(float *C, int ldc, const uint32_t *A, int64_t lda,
+                                                         const uint32_t *B, int64_t ldb, int words, int rows,
+                                                         int vectors, const float *keep)
 {
     __m512 sum[8][4];
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < vectors; j++)
-            sum[r][j] = keep ? _mm512_mul_ps(_mm512_loadu_ps(C + r*ldc + j*LANES), _mm512_set1_ps(keep[r])) : _mm512_setzero_ps();
+            sum[r][j] = keep ? _mm512_mul_ps(_mm512_loadu_ps(C + r*ldc + j*LANES), _mm512_set1_ps(keep[r]))
+                             : _mm512_setzero_ps();
     for (int w = 0; w < words; w++)
         for (int r = 0; r < rows; r++)
             for (int j = 0; j < vectors; j++)
@@ -114,8 +119,8 @@ TARGET_AVX512_BF16 ALWAYS_INLINE void product_block_bf16(float *C, int ldc, cons
             _mm512_storeu_ps(C + r*ldc + j*LANES, sum[r][j]);
 }
 
-TARGET_AVX512_BF16 static void product_bf16(float *C, int ldc, const uint32_t *A, int64_t lda, const uint32_t *B, int64_t ldb,
-                                            int rows, int words, int vectors, const float *keep)
+TARGET_AVX512_BF16 static void product_bf16(float *C, int ldc, const uint32_t *A, int64_t lda, const uint32_t *B,
+                                            int64_t ldb, int rows, int words, int vectors, const float *keep)
 {
     for (int j = 0; j < vectors; j += 4) {
         float *to = C + j*LANES;
@@ -167,7 +172,8 @@ ALWAYS_INLINE void transpose(VInt r[LANES])
     }
 }
 
-/* K[w, j] = word w of key j. Blocks of 16 words are turned in registers; the last one begins early enough to be whole. */
+/* K[w, j] = word w of key j. Blocks of 16 words are turned in registers; the last one begins early enough to be
+ * whole. */
 ALWAYS_INLINE void pack_keys(const Attention *a, Work *work, const char *k)
 {
     const size_t stride = (size_t)a->k_stride*dtype_size(a->type);
@@ -250,7 +256,8 @@ ALWAYS_INLINE void softmax_row(const Attention *a, Work *work, DType word_type, 
     work->sum[r] = sum;
 }
 
-ALWAYS_INLINE void attend_tile(const Attention *a, Work *work, const uint32_t *Q, int64_t q_words, int64_t first, int rows)
+ALWAYS_INLINE void attend_tile(const Attention *a, Work *work, const uint32_t *Q, int64_t q_words, int64_t first,
+                               int rows)
 {
     const int per_word = a->word_type == BF16 ? 2 : 1, padded = (int)round_up(rows, 8);
     const int64_t seen = a->causal && first + rows < a->Sk ? first + rows : a->Sk;
@@ -274,7 +281,8 @@ ALWAYS_INLINE void attend_tile(const Attention *a, Work *work, const uint32_t *Q
     }
 }
 
-/* Queries [from, to) of head h of image b. Keys and values stay packed for the next call, which often wants the same. */
+/* Queries [from, to) of head h of image b. Keys and values stay packed for the next call, which often wants the
+ * same. */
 ALWAYS_INLINE void attend_body(const Attention *a, Work *work, int64_t b, int h, int64_t from, int64_t to)
 {
     const size_t size = dtype_size(a->type);
@@ -305,16 +313,19 @@ ALWAYS_INLINE void attend_body(const Attention *a, Work *work, int64_t b, int h,
         }
     }
 }
-CPU_VARIANTS(attend, (const Attention *a, Work *work, int64_t b, int h, int64_t from, int64_t to), (a, work, b, h, from, to))
+CPU_VARIANTS(attend, (const Attention *a, Work *work, int64_t b, int h, int64_t from, int64_t to),
+             (a, work, b, h, from, to))
 
-void cpu_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride, const void *v,
-                   int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq, int64_t Sk,
-                   const int32_t *kv_index, float scale, bool causal)
+void cpu_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride,
+                   const void *v, int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq,
+                   int64_t Sk, const int32_t *kv_index, float scale, bool causal)
 {
     const bool pairs = type == BF16 && cpu_level >= CPU_AVX512_BF16;
     const Attention a = {
-        .y = y, .q = q, .k = k, .v = v, .y_stride = y_stride, .q_stride = q_stride, .k_stride = k_stride, .v_stride = v_stride,
-        .Sq = Sq, .Sk = Sk, .kv_index = kv_index, .heads = heads, .d = head_dim, .d_words = pairs ? (head_dim + 1)/2 : head_dim,
+        .y = y, .q = q, .k = k, .v = v,
+        .y_stride = y_stride, .q_stride = q_stride, .k_stride = k_stride, .v_stride = v_stride,
+        .Sq = Sq, .Sk = Sk, .kv_index = kv_index, .heads = heads, .d = head_dim,
+        .d_words = pairs ? (head_dim + 1)/2 : head_dim,
         .d_padded = (int)round_up(head_dim, LANES), .Sk_padded = round_up(Sk, LANES), .type = type,
         .word_type = pairs ? BF16 : F32, .scale = scale, .causal = causal,
         .in_words = type == F32 || (pairs && (head_dim | q_stride | k_stride)%2 == 0
@@ -322,7 +333,7 @@ void cpu_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, c
         .product = pairs ? product_bf16 : product_f32,
     };
     const int threads = omp_get_max_threads();
-    int64_t runs = 1;           /* a head's queries are cut only when there are fewer heads than threads can share evenly */
+    int64_t runs = 1;           /* a head's queries are cut only when there are too few heads to share evenly */
     while (B*heads*runs < 4*threads && Sq/runs >= 8*QUERIES)
         runs *= 2;
     const int64_t run = round_up((Sq + runs - 1)/runs, QUERIES);

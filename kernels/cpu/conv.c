@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* conv.c -- convolution and linear layers, by oneDNN's convolution primitive.
  *
- *     y[b,i,j,o] = act(sum_{r,s,c} x[b, i*stride + r - pad, j*stride + s - pad, c] W[o,c,r,s] + bias[o])      or  y += ...
+ *     y[b,i,j,o] = act(sum_{r,s,c} x[b, i*stride + r - pad, j*stride + s - pad, c] W[o,c,r,s] + bias[o])  or  y += ...
  *
  *   x (B,H,W,in) f32 or bf16, channels last   W (out,in,kernel,kernel)   y (B,Ho,Wo,out); sums in f32
  *
  * A linear layer is a 1x1 convolution over one line of N = B*H*W points. Bias, activation and the sum with y run on the
- * tile while it is in registers. oneDNN makes code for a shape; each Conv keeps what it made, by (B, H, W, add). Weights are
- * packed at creation for a likely shape and packed again for shapes that want another layout, from the first packing.
- * Bound by arithmetic: 97-100 % of peak on square images of 64 channels and more.
+ * tile while it is in registers. oneDNN makes code for a shape; each Conv keeps what it made, by (B, H, W, add).
+ * Weights are packed at creation for a likely shape and packed again for shapes that want another layout, from the
+ * first packing. Bound by arithmetic: 97-100 % of peak on square images of 64 channels and more.
  *
- * Same bytes: oneDNN may choose other code for another B or number of rows; it sums over channels and taps in an order that
- * tests/unit/op_conv.c checks to be one for all of them. */
+ * Same bytes: oneDNN may choose other code for another B or number of rows; it sums over channels and taps in an order
+ * that tests/unit/op_conv.c checks to be one for all of them. */
 #include <oneapi/dnnl/dnnl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,6 +81,8 @@ static dnnl_primitive_attr_t attributes(const ConvSpec *s, bool add)
         check(dnnl_post_ops_append_sum(ops, 1), "sum");
     if (s->act == ACT_GELU)
         check(dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_gelu_erf, 0, 0), "gelu");
+    else if (s->act == ACT_RELU)
+        check(dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_relu, 0, 0), "relu");
     else if (s->act != ACT_NONE)
         check(dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_swish, s->act == ACT_SILU ? 1.0f : 1.702f, 0), "swish");
     check(dnnl_primitive_attr_set_post_ops(attr, ops), "post-ops");
@@ -101,14 +103,15 @@ static dnnl_primitive_desc_t convolution(const Conv *c, int64_t B, int64_t H, in
     const dnnl_dims_t y_dim = {B, s->out, (H + pads - s->kernel)/s->stride + 1, (W + pads - s->kernel)/s->stride + 1};
     const dnnl_dims_t strides = {s->stride, s->stride}, before = {s->pad_before, s->pad_before};
     const dnnl_dims_t after = {s->pad_after, s->pad_after}, bias_dim = {s->out};
-    const dnnl_memory_desc_t x = describe(x_dim, s->x_type, dnnl_nhwc), w = describe(w_dim, s->x_type, dnnl_format_tag_any);
+    const dnnl_memory_desc_t x = describe(x_dim, s->x_type, dnnl_nhwc),
+        w = describe(w_dim, s->x_type, dnnl_format_tag_any);
     const dnnl_memory_desc_t y = describe(y_dim, s->y_type, dnnl_nhwc);
     dnnl_memory_desc_t b;
     check(dnnl_memory_desc_init_by_tag(&b, 1, bias_dim, dnnl_f32, dnnl_x), "descriptor");
 
     dnnl_convolution_desc_t d;
-    check(dnnl_convolution_forward_desc_init(&d, dnnl_forward_inference, dnnl_convolution_direct, &x, &w, c->bias ? &b : NULL,
-                                             &y, strides, before, after), "convolution");
+    check(dnnl_convolution_forward_desc_init(&d, dnnl_forward_inference, dnnl_convolution_direct, &x, &w,
+                                             c->bias ? &b : NULL, &y, strides, before, after), "convolution");
     dnnl_primitive_attr_t attr = attributes(s, add);
     dnnl_primitive_desc_t pd;
     check(dnnl_primitive_desc_create(&pd, &d, attr, engine, NULL), "convolution");
@@ -149,7 +152,8 @@ static int pack(Conv *c, const_dnnl_primitive_desc_t pd, dnnl_memory_t from)
             return i;
     }
     if (c->layouts == MOST_LAYOUTS) {
-        fprintf(stderr, "oneDNN: a layer of %d to %d channels wants more than %d layouts\n", c->spec.in, c->spec.out, MOST_LAYOUTS);
+        fprintf(stderr, "oneDNN: a layer of %d to %d channels wants more than %d layouts\n", c->spec.in, c->spec.out,
+                MOST_LAYOUTS);
         abort();
     }
     dnnl_memory_t m = memory_of(wanted, DNNL_MEMORY_ALLOCATE);
@@ -216,7 +220,8 @@ static float *stack(const Weight *const *part, int parts, size_t count, Err *e)
     return all;
 }
 
-int cpu_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias, int parts, Err *e)
+int cpu_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias,
+                    int parts, Err *e)
 {
     start();
     *conv = NULL;
@@ -245,7 +250,8 @@ int cpu_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weig
     const dnnl_dims_t dim = {spec->out, spec->in, spec->kernel, spec->kernel};
     const dnnl_memory_desc_t plain = describe(dim, F32, dnnl_oihw);
     dnnl_memory_t from = memory_of(&plain, w);
-    dnnl_primitive_desc_t likely = is_linear(spec) ? convolution(c, 1, 1, 1024, false) : convolution(c, 2, 32, 32, false);
+    const bool linear = is_linear(spec);
+    dnnl_primitive_desc_t likely = convolution(c, linear ? 1 : 2, linear ? 1 : 32, linear ? 1024 : 32, false);
     pack(c, likely, from);
     dnnl_primitive_desc_destroy(likely);
     dnnl_memory_destroy(from);
@@ -286,8 +292,8 @@ void cpu_conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_t
     check(dnnl_memory_set_data_handle(s->x, (void *)x), "input");
     check(dnnl_memory_set_data_handle(s->y, y), "output");
     check(dnnl_memory_set_data_handle(s->scratch, cpu_scratch(s->scratch_bytes)), "scratchpad");
-    const dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, s->x}, {DNNL_ARG_WEIGHTS, c->packed[s->layout]}, {DNNL_ARG_DST, s->y},
-                                    {DNNL_ARG_SCRATCHPAD, s->scratch}, {DNNL_ARG_BIAS, c->bias}};
+    const dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, s->x}, {DNNL_ARG_WEIGHTS, c->packed[s->layout]},
+                                    {DNNL_ARG_DST, s->y}, {DNNL_ARG_SCRATCHPAD, s->scratch}, {DNNL_ARG_BIAS, c->bias}};
     check(dnnl_primitive_execute(s->primitive, stream, c->bias ? 5 : 4, args), "convolution");
     check(dnnl_stream_wait(stream), "convolution");
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* cpu.h -- what the CPU backend's files share: the level of the machine, one body compiled for several instruction sets,
- * scratch memory, and the functions that fill the table.
+/* cpu.h -- what the CPU backend's files share: the level of the machine, one body compiled for several instruction
+ * sets, scratch memory, and the functions that fill the table.
  *
  * One program runs on every x86-64: an inner loop is written once (NAME_body, in vectors of 16 floats, see vec.h) and
  * CPU_VARIANTS compiles it for AVX-512, for AVX2 and for any, and chooses when it is called. */
@@ -17,16 +17,18 @@ extern CpuLevel cpu_level;
 /* Fills and returns the CPU table. Every call returns the same one. */
 const Ops *cpu_ops(void);
 
-/* One buffer for what an op needs while it runs: at least bytes, 64-byte aligned, not cleared, good until the next call.
- * It only grows, so that an op at a known shape allocates nothing. Ops are called from one thread, which calls this. */
+/* One buffer for what an op needs while it runs: at least bytes, 64-byte aligned, not cleared, good until the next
+ * call. It only grows, so that an op at a known shape allocates nothing. Ops are called from one thread, which calls
+ * this. */
 void *cpu_scratch(size_t bytes);
 
 /* Values moved below which a parallel region costs more than it saves: for `#pragma omp parallel for if (...)`. */
 enum { CPU_PARALLEL = 16384 };
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
-#define TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512")))
-#define TARGET_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma,prefer-vector-width=512")))
+#define AVX512 "avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512"
+#define TARGET_AVX512 __attribute__((target(AVX512)))
+#define TARGET_AVX512_BF16 __attribute__((target(AVX512 ",avx512bf16")))
 #define TARGET_AVX2 __attribute__((target("avx2,fma")))
 
 /* Defines NAME(params), which runs NAME_body(arguments) compiled for the machine at hand. */
@@ -45,22 +47,25 @@ enum { CPU_PARALLEL = 16384 };
     }
 
 /* The ops; each is described in op.h and in its file. */
-int cpu_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias, int parts, Err *e);
+int cpu_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias,
+                    int parts, Err *e);
 void cpu_conv_free(Conv *c);
 void cpu_conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_t W, bool add);
-void cpu_group_norm(void *y, DType y_type, const float *x, const float *shift, const float *gamma, const float *beta, int64_t B,
-                    int64_t HW, int C, int groups, float eps, Activation act);
-void cpu_layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D, float eps);
-void cpu_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride, const void *v,
-                   int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq, int64_t Sk,
-                   const int32_t *kv_index, float scale, bool causal);
+void cpu_group_norm(void *y, DType y_type, const float *x, const float *shift, const float *gamma, const float *beta,
+                    int64_t B, int64_t HW, int C, int groups, float eps, Activation act);
+void cpu_layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
+                    float eps);
+void cpu_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride,
+                   const void *v, int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq,
+                   int64_t Sk, const int32_t *kv_index, float scale, bool causal);
 void cpu_geglu(void *y, const void *h, DType type, int64_t N, int D);
 void cpu_activate(void *y, DType y_type, const float *x, int64_t n, Activation act);
 void cpu_convert(void *y, DType y_type, const void *x, DType x_type, int64_t n);
 void cpu_add(float *y, const float *x, int64_t n);
 void cpu_subtract(float *y, const float *a, const float *b, int64_t n);
 void cpu_concat(float *y, const float *a, int Ca, const float *b, int Cb, int64_t N);
-void cpu_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho, int64_t Wo);
+void cpu_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho,
+                  int64_t Wo);
 void cpu_embed(float *y, const float *table, const float *position, const int32_t *ids, int64_t N, int64_t S, int D);
 void cpu_ddim_step(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
                    float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n);

@@ -2,7 +2,7 @@
 /* elementwise.c -- ops that take a value to a value: activations, gated GELU, conversion, sums, the sampler's step.
  *
  *     activate  y = act(x)      geglu  y[n,d] = h[n,d] * gelu(h[n,D+d])      add  y += x      subtract  y = a - b
- *     ddim      x' = sqrt_a_prev x0 + sqrt_1m_a_prev eps,  x0 = (x - sqrt_1m_a eps)/sqrt_a      (arXiv 2010.02502, eq. 12)
+ *     ddim      x' = sqrt_a_prev x0 + sqrt_1m_a_prev eps,  x0 = (x - sqrt_1m_a eps)/sqrt_a  (arXiv 2010.02502, eq. 12)
  *
  * Bound by memory, once exp and erf are in vectors. Work is cut at multiples of BLOCK values, so that a value's
  * instructions do not depend on the number of threads. */
@@ -80,7 +80,8 @@ ALWAYS_INLINE void convert_range_body(void *y, DType y_type, const void *x, DTyp
 CPU_VARIANTS(convert_range, (void *y, DType y_type, const void *x, DType x_type, int64_t i, int64_t end),
              (y, y_type, x, x_type, i, end))
 
-/* F32 and BF16 go by vectors; what else there is (half precision from a file) is rare and goes through formats/dtype.h. */
+/* F32 and BF16 go by vectors; what else there is (half precision from a file) is rare and goes through
+ * formats/dtype.h. */
 static void convert_block(void *y, DType y_type, const void *x, DType x_type, int64_t i, int64_t end)
 {
     if ((x_type == F32 || x_type == BF16) && (y_type == F32 || y_type == BF16)) {
@@ -107,7 +108,8 @@ ALWAYS_INLINE void sum_range_body(float *y, const float *a, const float *b, floa
         v_store(y + i, v_load(a + i, w) + sign*v_load(b + i, w), w);
     }
 }
-CPU_VARIANTS(sum_range, (float *y, const float *a, const float *b, float sign, int64_t i, int64_t end), (y, a, b, sign, i, end))
+CPU_VARIANTS(sum_range, (float *y, const float *a, const float *b, float sign, int64_t i, int64_t end),
+             (y, a, b, sign, i, end))
 
 void cpu_add(float *y, const float *x, int64_t n)
 {

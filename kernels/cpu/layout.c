@@ -25,7 +25,8 @@ ALWAYS_INLINE void convert_row_body(void *y, DType y_type, int64_t i, const floa
 }
 CPU_VARIANTS(convert_row, (void *y, DType y_type, int64_t i, const float *x, int C), (y, y_type, i, x, C))
 
-/* y[b,h,w,:] = x[b, floor(h H/Ho), floor(w W/Wo), :], as torch's interpolate(mode="nearest") takes it for whole multiples. */
+/* y[b,h,w,:] = x[b, floor(h H/Ho), floor(w W/Wo), :], as torch's interpolate(mode="nearest") takes it for whole
+ * multiples. */
 void cpu_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho, int64_t Wo)
 {
 #pragma omp parallel for collapse(2) if (B*Ho*Wo*C >= CPU_PARALLEL)

@@ -7,17 +7,17 @@
  *   x (B,HW,C) f32, shift (B,C) added to it first; y f32 or bf16      x (N,D) f32
  *   Wu and He 2018 (arXiv 1803.08494); Ba et al. 2016 (arXiv 1607.06450). Variances are biased.
  *
- * Group norm goes over x twice. First, blocks of rows small enough for the first-level cache: each channel's mean in the
- * block, then its squared deviations from that mean, so that nothing is lost to cancellation; blocks and channels are joined in
- * double (Chan et al. 1979: M2 = sum M2_i + n_i (mean_i - mean)^2). Then y, from one scale and one offset a channel. The blocks
- * depend on C only and are joined in their order, so any number of threads gives the same bytes. Bound by memory, or by
- * the second-level cache where an image fits it. */
+ * Group norm goes over x twice. First, blocks of rows small enough for the first-level cache: each channel's mean in
+ * the block, then its squared deviations from that mean, so that nothing is lost to cancellation; blocks and channels
+ * are joined in double (Chan et al. 1979: M2 = sum M2_i + n_i (mean_i - mean)^2). Then y, from one scale and one offset
+ * a channel. The blocks depend on C only and are joined in their order, so any number of threads gives the same bytes.
+ * Bound by memory, or by the second-level cache where an image fits it. */
 #include <math.h>
 #include <omp.h>
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/vec.h"
 
-enum { BLOCK_VALUES = 8192, AT_ONCE = 4 };      /* 32 KB a block; vectors of channels summed side by side */
+enum { BLOCK_VALUES = 8192, AT_ONCE = 4 };      /* 32 KB a block; vectors of channels, or rows, summed side by side */
 
 typedef struct GroupNorm {
     void *y;
@@ -32,7 +32,8 @@ typedef struct GroupNorm {
 } GroupNorm;
 
 /* Channels [c, c + vectors*LANES) of one block of `rows` rows; the last vector may be short (last lanes). */
-ALWAYS_INLINE void channel_moments(const GroupNorm *g, const float *x, int64_t rows, float *mean, float *M2, int vectors, int last)
+ALWAYS_INLINE void channel_moments(const GroupNorm *g, const float *x, int64_t rows, float *mean, float *M2,
+                                   int vectors, int last)
 {
     V sum[AT_ONCE], square[AT_ONCE], center[AT_ONCE];
     for (int j = 0; j < vectors; j++)
@@ -127,8 +128,8 @@ ALWAYS_INLINE void normalize_body(const GroupNorm *g, int64_t b, int64_t block)
 }
 CPU_VARIANTS(normalize, (const GroupNorm *g, int64_t b, int64_t block), (g, b, block))
 
-void cpu_group_norm(void *y, DType y_type, const float *x, const float *shift, const float *gamma, const float *beta, int64_t B,
-                    int64_t HW, int C, int groups, float eps, Activation act)
+void cpu_group_norm(void *y, DType y_type, const float *x, const float *shift, const float *gamma, const float *beta,
+                    int64_t B, int64_t HW, int C, int groups, float eps, Activation act)
 {
     GroupNorm g = {y, y_type, x, shift, gamma, beta, HW, 0, 0, C, groups, eps, act, NULL, NULL};
     g.rows = C < BLOCK_VALUES/8 ? BLOCK_VALUES/C : 8;
@@ -161,48 +162,67 @@ void cpu_group_norm(void *y, DType y_type, const float *x, const float *shift, c
     }
 }
 
-ALWAYS_INLINE void layer_norm_as(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t n,
-                                 int64_t end, int D, float eps)
+/* Rows n to n + rows, side by side: a row alone would wait for its own sums. */
+ALWAYS_INLINE void layer_norm_as(void *y, DType y_type, const float *x, const float *gamma, const float *beta,
+                                 int64_t n, int rows, int D, float eps)
 {
     const int whole = D/LANES*LANES, rest = D - whole;
-    for (; n < end; n++) {
-        const float *row = x + n*D;
-        V sum = {0}, square = {0};
-        for (int d = 0; d < whole; d += LANES)
-            sum += v_load(row + d, LANES);
+    const float *row = x + n*D;
+    V sum[AT_ONCE], square[AT_ONCE];
+    float mean[AT_ONCE], rstd[AT_ONCE];
+    for (int r = 0; r < rows; r++)
+        sum[r] = square[r] = (V){0};
+    for (int d = 0; d < whole; d += LANES)
+        for (int r = 0; r < rows; r++)
+            sum[r] += v_load(row + r*D + d, LANES);
+    for (int r = 0; r < rows; r++) {
         if (rest)
-            sum += v_load(row + whole, rest);
-        const float mean = v_sum(sum)/(float)D;
+            sum[r] += v_load(row + r*D + whole, rest);
+        mean[r] = v_sum(sum[r])/(float)D;
+    }
 
-        for (int d = 0; d < whole; d += LANES) {
-            const V v = v_load(row + d, LANES) - mean;
-            square += v*v;
+    for (int d = 0; d < whole; d += LANES)
+        for (int r = 0; r < rows; r++) {
+            const V v = v_load(row + r*D + d, LANES) - mean[r];
+            square[r] += v*v;
         }
-        for (int d = whole; d < D; d++)
-            square[d - whole] += (row[d] - mean)*(row[d] - mean);
-        const float rstd = 1/sqrtf(v_sum(square)/(float)D + eps);
+    for (int r = 0; r < rows; r++) {
+        if (rest) {
+            const V v = v_load(row + r*D + whole, rest) - mean[r];
+            V inside;
+            EACH_LANE(l)
+                inside[l] = l < rest ? v[l] : 0;
+            square[r] += inside*inside;
+        }
+        rstd[r] = 1/sqrtf(v_sum(square[r])/(float)D + eps);
+    }
 
-        for (int d = 0; d < whole; d += LANES)
-            v_store_as(y, y_type, n*D + d,
-                       (v_load(row + d, LANES) - mean)*rstd*v_load(gamma + d, LANES) + v_load(beta + d, LANES), LANES);
-        if (rest)
-            v_store_as(y, y_type, n*D + whole,
-                       (v_load(row + whole, rest) - mean)*rstd*v_load(gamma + whole, rest) + v_load(beta + whole, rest), rest);
+    for (int d = 0; d < whole; d += LANES)
+        for (int r = 0; r < rows; r++) {
+            const V v = (v_load(row + r*D + d, LANES) - mean[r])*rstd[r];
+            v_store_as(y, y_type, (n + r)*D + d, v*v_load(gamma + d, LANES) + v_load(beta + d, LANES), LANES);
+        }
+    for (int r = 0; r < rows && rest; r++) {
+        const V v = (v_load(row + r*D + whole, rest) - mean[r])*rstd[r];
+        v_store_as(y, y_type, (n + r)*D + whole, v*v_load(gamma + whole, rest) + v_load(beta + whole, rest), rest);
     }
 }
 
-ALWAYS_INLINE void layer_norm_rows_body(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t n,
-                                        int64_t end, int D, float eps)
+ALWAYS_INLINE void layer_norm_rows_body(void *y, DType y_type, const float *x, const float *gamma, const float *beta,
+                                        int64_t n, int64_t end, int D, float eps)
 {
-    if (y_type == F32)
-        layer_norm_as(y, F32, x, gamma, beta, n, end, D, eps);
-    else
-        layer_norm_as(y, BF16, x, gamma, beta, n, end, D, eps);
+    for (; y_type == BF16 && n + AT_ONCE <= end; n += AT_ONCE)
+        layer_norm_as(y, BF16, x, gamma, beta, n, AT_ONCE, D, eps);
+    for (; y_type == F32 && n + AT_ONCE <= end; n += AT_ONCE)
+        layer_norm_as(y, F32, x, gamma, beta, n, AT_ONCE, D, eps);
+    for (; n < end; n++)
+        layer_norm_as(y, y_type, x, gamma, beta, n, 1, D, eps);
 }
 CPU_VARIANTS(layer_norm_rows, (void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t n,
                                int64_t end, int D, float eps), (y, y_type, x, gamma, beta, n, end, D, eps))
 
-void cpu_layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D, float eps)
+void cpu_layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
+                    float eps)
 {
     const int64_t rows = D < BLOCK_VALUES ? BLOCK_VALUES/D : 1;
 #pragma omp parallel for schedule(static) if (N*D >= CPU_PARALLEL)

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* vec.h -- vectors of 16 floats, and exp, sigmoid, erf and gelu on them.
  *
- * A V is one AVX-512 register, two of AVX2 or four of SSE: the compiler splits it for the function that it is inlined into
- * (cpu.h, CPU_VARIANTS). The lanes, and so the order of every sum, are the same whichever it is. Loops over lanes
+ * A V is one AVX-512 register, two of AVX2 or four of SSE: the compiler splits it for the function that it is inlined
+ * into (cpu.h, CPU_VARIANTS). The lanes, and so the order of every sum, are the same whichever it is. Loops over lanes
  * (EACH_LANE) become one instruction or two.
  *
  *   v_exp      2^n * p(r), x = n ln 2 + r, |r| <= ln 2 / 2; p of degree 5 by reweighted least squares: relative
  *              error below 2e-7. 0 below -87, exp(88) above 88.
- *   v_erf      x P(x^2)/Q(x^2), P and Q by reweighted least squares on |x| < 3.9 (error of the fit 1.5e-8, 4e-7 with f32
- *              rounding); 1 from 3.83 on, where f32 rounds erf to it.
+ *   v_erf      x P(x^2)/Q(x^2), P and Q by reweighted least squares on |x| < 3.9 (error of the fit 1.5e-8, with f32
+ *              rounding 4e-7); 1 from 3.83 on, where f32 rounds erf to it.
  * NaN stays NaN in all of them. */
 #ifndef KERNELS_CPU_VEC_H
 #define KERNELS_CPU_VEC_H
@@ -141,7 +141,7 @@ ALWAYS_INLINE V v_exp_below(V x)
     p = p*r + 4.999923030e-1f;
     p = p*r + 1.0f;
     p = p*r + 1.0f;
-    p = (V)((VInt)p + (((VInt)shifted) << 23));
+    p = (V)((VBits)p + ((VBits)shifted << 23));
     V y;
     EACH_LANE(l)
         y[l] = x[l] < -87.0f ? 0.0f : p[l];
@@ -187,12 +187,21 @@ ALWAYS_INLINE V v_gelu(V x)
     return 0.5f*x*(1.0f + v_erf(x*0.70710678118f));
 }
 
+ALWAYS_INLINE V v_relu(V x)             /* a NaN stays */
+{
+    V y;
+    EACH_LANE(l)
+        y[l] = x[l] < 0.0f ? 0.0f : x[l];
+    return y;
+}
+
 ALWAYS_INLINE V v_activate(V x, Activation act)
 {
     switch (act) {
     case ACT_SILU:       return x*v_sigmoid(x);
     case ACT_GELU:       return v_gelu(x);
     case ACT_QUICK_GELU: return x*v_sigmoid(1.702f*x);
+    case ACT_RELU:       return v_relu(x);
     case ACT_NONE:       break;
     }
     return x;

@@ -28,8 +28,9 @@ int tstream_text(int argc, char **argv);
 int inputs_count(const Common *c);
 const char *inputs_name(const Common *c, int i);
 
-/* Calls on_record for each record of each input, in order, until it returns non-zero: 1 stops quietly, -1 with an error.
- * on_open, where not NULL, is called with each input first; later inputs' headers must agree with the first's unless mixed. */
+/* Calls on_record for each record of each input, in order, until it returns non-zero: 1 stops quietly, -1 with an
+ * error. on_open, where not NULL, is called with each input first; later inputs' headers must agree with the first's
+ * unless mixed. */
 typedef struct Walk {
     int (*on_open)(void *context, StreamIn *in, Err *e);
     int (*on_record)(void *context, StreamIn *in, const Record *rec, Err *e);
@@ -45,8 +46,8 @@ int text_flush(Err *e);                             /* at the end */
 /* One text of a comma-separated list at a time: advances *list, returns false at its end. */
 bool list_next(const char **list, char *item, size_t size);
 
-/* A path for a record: {field} in name stands for that field's value. No value can lead out of the folder: '/' makes subfolders,
- * empty and "." parts are dropped, ".." and control characters become '_'. Fails when a field is missing. */
+/* A path for a record: {field} in name stands for that field's value. No value can lead out of the folder: '/' makes
+ * subfolders, empty and "." parts are dropped, ".." and control characters become '_'. A missing field is an error. */
 int record_path(char *path, size_t size, const char *folder, const char *name, const char *suffix, const StreamIn *in,
                 const Record *rec, Err *e);
 int folders_make(const char *path, Err *e);         /* the folders above a file, where missing */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* tstream_cat.c -- tstream cat and head: records of streams as one stream, framed anew, the header as it was.
  *
- * Selecting and joining is no step of the work, so the provenance stays: shards joined again are, byte for byte, the stream
- * that one run would have written. */
+ * Selecting and joining is no step of the work, so the provenance stays: shards joined again are, byte for byte, the
+ * stream that one run would have written. */
 #include <stdlib.h>
 #include "src/cli/tstream.h"
 
@@ -20,7 +20,8 @@ static const Opt head_options[] = {
 
 static const Cli cat_cli = {
     "tstream cat", "Join tensor streams to one.", cat_options, "[FILE]...",
-    "The headers must agree in all but provenance; where that differs, the steps that only later inputs have are appended. "
+    "The headers must agree in all but provenance; where that differs, the steps that only later inputs have are "
+    "appended. "
     "Memory is that of the largest record.",
     "tstream cat shard-*.mpk.zst > all.mpk.zst\n"
     "tstream cat --no-compress acts.mpk.zst | sae-fit -o sae"};
@@ -45,8 +46,8 @@ static void add_steps(json_t *all, const json_t *more)
     }
 }
 
-/* Opens every input once for its header. A regular file is closed again, since there may be more of them than a process may open;
- * the others stay open in in[]. */
+/* Opens every input once for its header. A regular file is closed again, since there may be more of them than a process
+ * may open; the others stay open in in[]. */
 static int merge_headers(Record *header, StreamIn **in, const Common *c, Err *e)
 {
     json_t *provenance = json_array();
@@ -60,7 +61,8 @@ static int merge_headers(Record *header, StreamIn **in, const Common *c, Err *e)
             first = in[i];
         const char *other = record_difference(stream_header(first), stream_header(in[i]));
         if (other)
-            failed = err_set(e, "%s: header: its %s differs from that of %s", stream_name(in[i]), other, stream_name(first));
+            failed = err_set(e, "%s: header: its %s differs from that of %s", stream_name(in[i]), other,
+                             stream_name(first));
         add_steps(provenance, json_object_get(stream_header(in[i])->fields, "provenance"));
         if (i > 0 && stream_bytes_total(in[i]) >= 0) {
             stream_close(in[i]);

@@ -15,8 +15,10 @@ static const Opt options[] = {
 
 static const Cli cli = {
     "tstream check", "Read tensor streams whole and say which are damaged.", options, "[FILE]...",
-    "Checks checksums, every record's form, the counts of the end records and, in joined streams, that headers agree. Says one "
-    "line on stderr for each damaged input, nothing for a good one (-v: a line for each), and exits 1 when any is damaged.",
+    "Checks checksums, every record's form, the counts of the end records and, in joined streams, that headers agree. "
+    "Says one "
+    "line on stderr for each damaged input, nothing for a good one (-v: a line for each), and exits 1 when any is "
+    "damaged.",
     "tstream check *.mpk.zst\n"
     "tstream check --finite -v acts.mpk.zst"};
 
@@ -34,7 +36,8 @@ static int check_finite(StreamIn *in, const Record *rec, Room *room, Err *e)
                 return err_set(e, "%s: out of memory", stream_name(in));
             }
         }
-        if ((t->type == F32 || t->type == F16 || t->type == BF16 || t->type == F64) && stream_floats(in, rec, t, room->data, e))
+        if ((t->type == F32 || t->type == F16 || t->type == BF16 || t->type == F64)
+            && stream_floats(in, rec, t, room->data, e))
             return -1;
     }
     return 0;

@@ -123,7 +123,8 @@ int record_path(char *path, size_t size, const char *folder, const char *name, c
         snprintf(field, sizeof field, "%.*s", (int)(close - p - 1), p + 1);
         const json_t *value = json_object_get(rec->fields, field);
         if (!value)
-            return err_set(e, "%s: record %ld: has no field %s, which the picture's name needs", stream_name(in), rec->number, field);
+            return err_set(e, "%s: record %ld: has no field %s, which the picture's name needs", stream_name(in),
+                           rec->number, field);
         char *made = json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
         failed = append_value(inside, sizeof inside, &used, made ? made : json_string_value(value));
         free(made);

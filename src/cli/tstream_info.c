@@ -17,7 +17,8 @@ static const Opt options[] = {
 
 static const Cli cli = {
     "tstream info", "Say what a tensor stream holds.", options, "[FILE]...",
-    "Prints kind, header fields, provenance, counts of records, fields and tensors, and sizes. The whole stream is read, and "
+    "Prints kind, header fields, provenance, counts of records, fields and tensors, and sizes. The whole stream is "
+    "read, and "
     "so checked, unless --header is given. Memory is that of the largest record.",
     "tstream info acts.mpk.zst\n"
     "tstream info --json acts.mpk.zst | jq .records"};
@@ -68,7 +69,8 @@ static json_t *survey(StreamIn *in, bool header_only, Err *e)
             tensor_bytes += (long long)rec.tensor[i].bytes;
         }
     }
-    json_t *all = json_pack("{s:s, s:s, s:O, s:o}", "file", stream_name(in), "kind", stream_kind(in), "header", header->fields,
+    json_t *all = json_pack("{s:s, s:s, s:O, s:o}", "file", stream_name(in), "kind", stream_kind(in), "header",
+                            header->fields,
                             "header_tensors", header_tensors(header));
     if (all && !header_only) {
         json_object_set_new(all, "records", json_integer(records));
@@ -148,7 +150,8 @@ static void print_people(const json_t *all)
     const json_t *header = json_object_get(all, "header"), *records = json_object_get(all, "records");
     const char *name;
     json_t *value;
-    printf("%s: %s\n", json_string_value(json_object_get(all, "file")), json_string_value(json_object_get(all, "kind")));
+    printf("%s: %s\n", json_string_value(json_object_get(all, "file")), json_string_value(json_object_get(all,
+                                                                                                          "kind")));
     puts("header:");
     json_object_foreach((json_t *)header, name, value)
         if (strcmp(name, "stream") != 0 && strcmp(name, "provenance") != 0)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* tstream_npy.c -- tstream to-npy: one tensor of every record, stacked, as a NumPy file (format 1.0).
  *
- *     "\x93NUMPY" 1 0 [u16: length] {'descr': '<f4', 'fortran_order': False, 'shape': (records, ...), } spaces "\n" [data]
+ *     "\x93NUMPY" 1 0 [u16: length] {'descr': '<f4', 'fortran_order': False, 'shape': (records, ...), } spaces "\n"
+ * [data]
  *
- * The header's room is fixed, so it is written last, when the number of records is known. bfloat16, which NumPy lacks, becomes
- * f32, which holds it exactly. */
+ * The header's room is fixed, so it is written last, when the number of records is known. bfloat16, which NumPy lacks,
+ * becomes f32, which holds it exactly. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,21 +26,23 @@ typedef struct Config {
 } Config;
 
 static const Opt options[] = {
-    {'t', "tensor", OPT_STR, offsetof(Config, tensor), NULL, "NAME  the tensor; default: the first of the first record", 0},
+    {'t', "tensor", OPT_STR, offsetof(Config, tensor), NULL, "NAME  the tensor; default: the first of the first record",
+     0},
     {'o', "output", OPT_STR, offsetof(Common, output), NULL, "FILE  the .npy file", OPT_NEUTRAL | OPT_REQUIRED},
     COMMON_OPTIONS, {0}};
 
 static const Cli cli = {
     "tstream to-npy", "Stack one tensor of every record into a NumPy file.", options, "[FILE]...",
-    "The array's first axis is the record. All records must agree in shape and type. bfloat16 becomes float32. The file is "
+    "The array's first axis is the record. All records must agree in shape and type. bfloat16 becomes float32. The "
+    "file is "
     "written as records come, memory is that of one record.",
     "tstream to-npy -t latent -o latents.npy latents.mpk.zst"};
 
 static const char *numpy_type(DType type)
 {
     static const char *const names[DTYPE_COUNT] = {
-        [F32] = "<f4", [F16] = "<f2", [BF16] = "<f4", [F64] = "<f8", [I8] = "|i1", [U8] = "|u1", [I16] = "<i2", [I32] = "<i4",
-        [I64] = "<i8",
+        [F32] = "<f4", [F16] = "<f2", [BF16] = "<f4", [F64] = "<f8", [I8] = "|i1", [U8] = "|u1", [I16] = "<i2",
+        [I32] = "<i4", [I64] = "<i8",
     };
     return names[type];
 }
@@ -74,7 +77,8 @@ static int on_record(void *context, StreamIn *in, const Record *rec, Err *e)
     Config *cfg = context;
     const StreamTensor *t = cfg->tensor ? record_tensor(rec, cfg->tensor) : &rec->tensor[0];
     if (!t || rec->tensors == 0)
-        return err_set(e, "%s: record %ld: has no tensor %s", stream_name(in), rec->number, cfg->tensor ? cfg->tensor : "at all");
+        return err_set(e, "%s: record %ld: has no tensor %s", stream_name(in), rec->number, cfg->tensor ? cfg->tensor
+                       : "at all");
     if (cfg->records == 0) {
         if (begin(cfg, in, rec, t, e))
             return -1;
@@ -83,7 +87,8 @@ static int on_record(void *context, StreamIn *in, const Record *rec, Err *e)
     if (t->type != cfg->shape.type || t->ndim != cfg->shape.ndim
         || memcmp(t->dim, cfg->shape.dim, sizeof *t->dim * (size_t)t->ndim) != 0) {
         char found[128], expected[128];
-        return err_set(e, "%s: record %ld: %s is %s, the records before it have %s", stream_name(in), rec->number, t->name,
+        return err_set(e, "%s: record %ld: %s is %s, the records before it have %s", stream_name(in), rec->number,
+                       t->name,
                        tensor_shape_text(t, found), tensor_shape_text(&cfg->shape, expected));
     }
     cfg->records++;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* tstream_png.c -- tstream to-png: pictures of a stream as PNG files, activations as grey heat maps; tstream text: their fields.
+/* tstream_png.c -- tstream to-png: pictures of a stream as PNG files, activations as grey heat maps; tstream text:
+ * their fields.
  *
- *     heat map of x [H,W,C]:  v[h,w] = sqrt(sum_c x[h,w,c]^2), or x[h,w,channel];  grey = 255 (v - min) / (max - min) */
+ *     heat map of x [H,W,C]:  v[h,w] = sqrt(sum_c x[h,w,c]^2), or x[h,w,i];  grey = 255 (v - min) / (max - min) */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +20,10 @@ typedef struct Config {
 } Config;
 
 static const Opt options[] = {
-    {'o', "output", OPT_STR, offsetof(Common, output), NULL, "DIR  folder of the pictures, made where missing", OPT_NEUTRAL | OPT_REQUIRED},
-    {'N', "name", OPT_STR, offsetof(Config, name), "{id}", "NAME  of each picture; {field} stands for a field's value, / makes folders", 0},
+    {'o', "output", OPT_STR, offsetof(Common, output), NULL, "DIR  folder of the pictures, made where missing",
+     OPT_NEUTRAL | OPT_REQUIRED},
+    {'N', "name", OPT_STR, offsetof(Config, name), "{id}",
+     "NAME  of each picture; {field} stands for a field's value, / makes folders", 0},
     {'t', "tensor", OPT_STR, offsetof(Config, tensor), "image",
      "NAME  image: u8 (H, W, 1 or 3); another of floats (H, W, C) becomes a grey heat map", 0},
     {0, "channel", OPT_INT, offsetof(Config, channel), "-1", "N  of the heat map; -1: the length over all channels", 0},
@@ -29,7 +32,8 @@ static const Opt options[] = {
 
 static const Cli cli = {
     "tstream to-png", "Write the pictures of a tensor stream as PNG files.", options, "[FILE]...",
-    "A record's fields go into the file as text chunks; tstream text prints them. Two records with the same name are an error. "
+    "A record's fields go into the file as text chunks; tstream text prints them. Two records with the same name are "
+    "an error. "
     "No name leads out of DIR: empty and '.' parts are dropped, '..' becomes '_'. Memory: one record, and the names.",
     "tstream to-png -o pictures images.mpk.zst\n"
     "tstream to-png -t act -N '{id}/{hook}-{t}' --zoom 16 -o maps acts.mpk.zst"};
@@ -38,7 +42,8 @@ static int heat_map(Config *cfg, const StreamIn *in, const Record *rec, const St
 {
     const int64_t H = t->dim[0], W = t->dim[1], C = t->dim[2], zoom = cfg->zoom;
     if (cfg->channel >= C)
-        return err_set(e, "%s: record %ld: %s has %lld channels, --channel is %lld", stream_name(in), rec->number, t->name,
+        return err_set(e, "%s: record %ld: %s has %lld channels, --channel is %lld", stream_name(in), rec->number,
+                       t->name,
                        (long long)C, (long long)cfg->channel);
     const size_t n = (size_t)(H*W*C), pixels = (size_t)(H*zoom) * (size_t)(W*zoom);
     if (n > cfg->room || pixels > cfg->grey_room) {
@@ -80,11 +85,13 @@ static int write_picture(Config *cfg, const char *path, const StreamIn *in, cons
     const bool is_image = t && t->ndim == 3 && t->type == U8 && (t->dim[2] == 1 || t->dim[2] == 3);
     const bool is_map = t && t->ndim == 3 && (t->type == F32 || t->type == F16 || t->type == BF16);
     if (!is_image && !is_map)
-        return err_set(e, "%s: record %ld: %s is %s, expected u8 (H, W, 1 or 3) or floats (H, W, C)", stream_name(in), rec->number,
+        return err_set(e, "%s: record %ld: %s is %s, expected u8 (H, W, 1 or 3) or floats (H, W, C)", stream_name(in),
+                       rec->number,
                        cfg->tensor, t ? tensor_shape_text(t, found) : "missing");
     const int64_t zoom = is_image ? 1 : cfg->zoom;
     if (t->dim[0] < 1 || t->dim[1] < 1 || t->dim[2] < 1 || t->dim[0] * zoom > 16384 || t->dim[1] * zoom > 16384)
-        return err_set(e, "%s: record %ld: a picture of %s, zoomed by %lld, is not written: sides go from 1 to 16384", stream_name(in),
+        return err_set(e, "%s: record %ld: a picture of %s, zoomed by %lld, is not written: sides go from 1 to 16384",
+                       stream_name(in),
                        rec->number, tensor_shape_text(t, found), (long long)zoom);
     if (is_image)
         return image_write(path, (int)t->dim[1], (int)t->dim[0], (int)t->dim[2], t->data, rec->fields, e);
@@ -99,7 +106,8 @@ static int on_record(void *context, StreamIn *in, const Record *rec, Err *e)
     if (record_path(path, sizeof path, cfg->c.output, cfg->name, ".png", in, rec, e))
         return -1;
     if (json_object_get(cfg->written, path))
-        return err_set(e, "%s: record %ld: %s was written by a record before it; use more fields in --name", stream_name(in),
+        return err_set(e, "%s: record %ld: %s was written by a record before it; use more fields in --name",
+                       stream_name(in),
                        rec->number, path);
     json_object_set_new(cfg->written, path, json_true());
     return folders_make(path, e) || write_picture(cfg, path, in, rec, e) ? -1 : 0;

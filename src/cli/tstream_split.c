@@ -26,15 +26,19 @@ static const Opt options[] = {
     {'n', "records", OPT_INT, offsetof(Config, records), NULL, "N  a new part after each N records", 0},
     {0, "parts", OPT_INT, offsetof(Config, parts), NULL, "N  deal the records out to N parts in turn", 0},
     {'b', "by", OPT_STR, offsetof(Config, by), NULL, "FIELD  one part for each value of this field", 0},
-    {'p', "prefix", OPT_STR, offsetof(Config, prefix), "part", "PREFIX  parts are PREFIX-00.mpk.zst, PREFIX-01...; with --by PREFIX-VALUE", 0},
-    {0, "no-compress", OPT_FLAG, offsetof(Common, no_compress), NULL, "write plain msgpack; parts are then named *.mpk", OPT_NEUTRAL},
+    {'p', "prefix", OPT_STR, offsetof(Config, prefix), "part",
+     "PREFIX  parts are PREFIX-00.mpk.zst, PREFIX-01...; with --by PREFIX-VALUE", 0},
+    {0, "no-compress", OPT_FLAG, offsetof(Common, no_compress), NULL, "write plain msgpack; parts are then named *.mpk",
+     OPT_NEUTRAL},
     {0, "level", OPT_INT, offsetof(Common, level), "1", "N  zstd level of the output, 1 to 19", OPT_NEUTRAL},
     COMMON_OPTIONS, {0}};
 
 static const Cli cli = {
     "tstream split", "Split a tensor stream into several files.", options, "[FILE]...",
-    "Each part has the header of the whole. Parts made with --records, joined again by tstream cat, give the whole byte for byte. "
-    "In a VALUE, characters other than letters, digits, '.', '_' and '-' are written as %XX. Memory: some MB for each part that "
+    "Each part has the header of the whole. Parts made with --records, joined again by tstream cat, give the whole "
+    "byte for byte. "
+    "In a VALUE, characters other than letters, digits, '.', '_' and '-' are written as %XX. Memory: some MB for each "
+    "part that "
     "is open at once, one with --records, all of them, at most 1000, otherwise.",
     "tstream split -n 1000 -p shard all.mpk.zst\n"
     "tstream split --by concept -p concept acts.mpk.zst"};
@@ -58,7 +62,8 @@ static int part_open(Config *cfg, const char *value, Err *e)
     cfg->part = more;
     Part *part = &cfg->part[cfg->count];
     *part = (Part){.value = value ? strdup(value) : NULL};
-    if (snprintf(path, sizeof path, "%s-%s.mpk%s", cfg->prefix, name, cfg->c.no_compress ? "" : ".zst") >= (int)sizeof path)
+    if (snprintf(path, sizeof path, "%s-%s.mpk%s", cfg->prefix, name, cfg->c.no_compress ? ""
+                 : ".zst") >= (int)sizeof path)
         return err_set(e, "%s: the path of a part is too long", cfg->prefix);
     const StreamOptions how = stream_options(&cfg->c);
     cfg->count++;
@@ -88,7 +93,8 @@ static Part *part_by_value(Config *cfg, StreamIn *in, const Record *rec, Err *e)
         i++;
     int failed = 0;
     if (i == cfg->count && i == MAX_OPEN)
-        failed = err_set(e, "%s: record %ld: field %s has more than %d values", stream_name(in), rec->number, cfg->by, MAX_OPEN);
+        failed = err_set(e, "%s: record %ld: field %s has more than %d values", stream_name(in), rec->number, cfg->by,
+                         MAX_OPEN);
     else if (i == cfg->count)
         failed = part_open(cfg, value, e);
     free(made);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* tstream_stat.c -- tstream stat: count, mean, deviation and extremes of each tensor, by group, as TSV.
  *
- *     n = n_a + n_b     d = mean_b - mean_a     mean = mean_a + d n_b/n     M = M_a + M_b + d^2 n_a n_b/n     std = sqrt(M/n)
+ *     n = n_a + n_b     d = mean_b - mean_a     mean = mean_a + d n_b/n     M = M_a + M_b + d^2 n_a n_b/n     std =
+ * sqrt(M/n)
  *
- * One record's mean and sum of squares are taken in two passes, then merged as above (Chan, Golub, LeVeque 1979), in the order
- * of the records. NaN and infinity are counted and left out of the rest. */
+ * One record's mean and sum of squares are taken in two passes, then merged as above (Chan, Golub, LeVeque 1979), in
+ * the order of the records. NaN and infinity are counted and left out of the rest. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,8 +36,10 @@ static const Opt options[] = {
 
 static const Cli cli = {
     "tstream stat", "Count, mean, deviation and extremes of each tensor, as a table with tabs.", options, "[FILE]...",
-    "Columns: the fields of --by, then tensor, records, values, mean, std, min, max, nan, inf. NaN and infinity are counted "
-    "and left out of the rest. Groups come in the order in which they appear. Memory grows with the number of groups only.",
+    "Columns: the fields of --by, then tensor, records, values, mean, std, min, max, nan, inf. NaN and infinity are "
+    "counted "
+    "and left out of the rest. Groups come in the order in which they appear. Memory grows with the number of groups "
+    "only.",
     "tstream stat --by hook,t acts.mpk.zst\n"
     "tstream stat --by concept latents.mpk.zst | column -t"};
 
@@ -117,7 +120,8 @@ static int on_record(void *context, StreamIn *in, const Record *rec, Err *e)
     Config *cfg = context;
     char key[4096];
     if (group_key(key, sizeof key, cfg->by, rec))
-        return err_set(e, "%s: record %ld: the values of --by are over 4000 characters long", stream_name(in), rec->number);
+        return err_set(e, "%s: record %ld: the values of --by are over 4000 characters long", stream_name(in),
+                       rec->number);
     for (int i = 0; i < rec->tensors; i++) {
         const StreamTensor *t = &rec->tensor[i];
         const size_t n = tensor_count(t);
@@ -128,7 +132,8 @@ static int on_record(void *context, StreamIn *in, const Record *rec, Err *e)
         }
         Group *g = n > cfg->room ? NULL : group_find(cfg, key, t->name);
         if (!g)
-            return err_set(e, "%s: record %ld: out of memory, or a name that is not UTF-8", stream_name(in), rec->number);
+            return err_set(e, "%s: record %ld: out of memory, or a name that is not UTF-8", stream_name(in),
+                           rec->number);
         dtype_to_f32(cfg->values, t->data, t->type, n);
         group_add(g, cfg->values, n);
     }

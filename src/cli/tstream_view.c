@@ -18,12 +18,14 @@ static const Opt options[] = {
     {'H', "header", OPT_FLAG, offsetof(Config, header), NULL, "print the header first", 0},
     {'t', "tensors", OPT_FLAG, offsetof(Config, tensors), NULL, "print the tensors' values too, in one row each", 0},
     {0, "tsv", OPT_STR, offsetof(Config, tsv), NULL,
-     "FIELDS  these fields only (a,b,c), with tabs between; tabs, newlines and backslashes in them as \\t, \\n, \\\\", 0},
+     "FIELDS  these fields only (a,b,c), with tabs between; tabs, newlines and backslashes in them "
+     "as \\t, \\n, \\\\", 0},
     {0}};
 
 static const Cli cli = {
     "tstream view", "Print records as JSON lines.", options, "[FILE]...",
-    "A line holds a record's fields, and for each tensor its type and shape. A value that is not finite is printed as null. "
+    "A line holds a record's fields, and for each tensor its type and shape. A value that is not finite is printed as "
+    "null. "
     "Memory is that of the largest record.",
     "tstream view acts.mpk.zst | jq -r 'select(.concept == \"Fishes\") | .id'\n"
     "tstream view --tsv concept,t acts.mpk.zst | sort | uniq -c"};

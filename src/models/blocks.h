@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* blocks.h -- the parts that the UNet and the VAE are made of: norms, convolutions, residual blocks, transformers.
  *
- * The residual stream is f32 rows (B*H*W, C), changed in place where its old value is not needed; what enters a product is T (the
- * type of products, F32 or BF16), written so by the norm before it. Temporaries come from a workspace. */
+ * The residual stream is f32 rows (B*H*W, C), changed in place where its old value is not needed; what enters a product
+ * is T (the type of products, F32 or BF16), written so by the norm before it. Temporaries come from a workspace. */
 #ifndef SRC_MODELS_BLOCKS_H
 #define SRC_MODELS_BLOCKS_H
 
@@ -22,10 +22,12 @@ typedef struct Norm {               /* group norm, or layer norm with groups 0 *
 int norm_load(Norm *n, const Part *part, const char *prefix, int C, int groups, float eps, Err *e);
 void norm_free(Norm *n);
 
-/* spec gives all but the weights, which are (out,in,kernel,kernel) or, for a kernel of 1, (out,in). Stacked: one conv of several
- * tensors side by side along out, at prefix.suffix each; parts have parts_out outputs each. A bias that is in no part is left out. */
+/* spec gives all but the weights, which are (out,in,kernel,kernel) or, for a kernel of 1, (out,in). Stacked: one conv
+ * of several tensors side by side along out, at prefix.suffix each; parts have parts_out outputs each. A bias that is
+ * in no part is left out. */
 int conv_load(Conv **c, const Part *part, const char *prefix, ConvSpec spec, Err *e);
-int conv_load_stacked(Conv **c, const Part *part, const char *const *prefix, const int *out, int parts, ConvSpec spec, Err *e);
+int conv_load_stacked(Conv **c, const Part *part, const char *const *prefix, const int *out, int parts, ConvSpec spec,
+                      Err *e);
 ConvSpec conv_spec(int in, int out, int kernel, DType x_type, DType y_type);    /* stride 1, same size */
 
 /* ---- one evaluation ---- */
@@ -48,7 +50,8 @@ const void *run_as_type(const Run *r, void *room, const float *x, int64_t n);
 
 /* ---- ResnetBlock2D ----
  *     h = conv1(silu(norm1(x)))      y = shortcut(x) + conv2(silu(norm2(h + temb)))         x (B,HW,in)   y (B,HW,out)
- * temb is given to norm2 as its shift. shortcut is a 1x1 convolution where in and out differ, else nothing is done to x. */
+ * temb is given to norm2 as its shift. shortcut is a 1x1 convolution where in and out differ, else nothing is done to
+ * x. */
 typedef struct Resnet {
     int in, out, module;            /* module: -1 without hooks */
     int temb;                       /* offset of its channels among those of all resnets, -1: no time embedding */
@@ -56,7 +59,8 @@ typedef struct Resnet {
     Conv *conv1, *conv2, *shortcut;
 } Resnet;
 
-int resnet_load(Resnet *n, const Part *part, const char *prefix, int in, int out, int groups, float eps, DType type, Err *e);
+int resnet_load(Resnet *n, const Part *part, const char *prefix, int in, int out, int groups, float eps, DType type,
+                Err *e);
 void resnet_free(Resnet *n);
 /* y may be x where there is no shortcut. shift (B,out) or NULL. */
 int resnet_run(const Resnet *n, const Run *r, float *y, const float *x, const float *shift, Err *e);
@@ -78,7 +82,8 @@ typedef struct Transformer {
 } Transformer;
 
 /* E: width of the text states. */
-int transformer_load(Transformer *t, const Part *part, const char *prefix, int C, int heads, int layers, int E, int groups,
+int transformer_load(Transformer *t, const Part *part, const char *prefix, int C, int heads, int layers, int E,
+                     int groups,
                      DType type, Err *e);
 void transformer_free(Transformer *t);
 int transformer_run(const Transformer *t, const Run *r, float *x, Err *e);      /* x (B,HW,C), in place */

@@ -11,7 +11,8 @@ int norm_load(Norm *n, const Part *part, const char *prefix, int C, int groups, 
     const int64_t dim[1] = {C};
     *n = (Norm){.C = C, .groups = groups, .eps = eps};
     if (groups && C%groups)
-        return err_set(e, "%s/config.json: \"norm_num_groups\" is %d, which does not divide the %d channels of %s", part->path, groups,
+        return err_set(e, "%s/config.json: \"norm_num_groups\" is %d, which does not divide the %d channels of %s",
+                       part->path, groups,
                        C, prefix);
     snprintf(name, sizeof name, "%s.weight", prefix);
     n->gamma = part_upload(part, name, 1, dim, e);
@@ -40,7 +41,8 @@ int conv_load(Conv **c, const Part *part, const char *prefix, ConvSpec spec, Err
     return conv_load_stacked(c, part, &prefix, &spec.out, 1, spec, e);
 }
 
-int conv_load_stacked(Conv **c, const Part *part, const char *const *prefix, const int *out, int parts, ConvSpec spec, Err *e)
+int conv_load_stacked(Conv **c, const Part *part, const char *const *prefix, const int *out, int parts, ConvSpec spec,
+                      Err *e)
 {
     const Weight *weight[MOST_PARTS], *bias[MOST_PARTS];
     int biased = 0;
@@ -75,7 +77,8 @@ void *run_take(const Run *r, DType type, int64_t values, Err *e)
 
 int run_hook(const Run *r, int module, float *act, const float *input, int C, Err *e)
 {
-    return hooks_call(r->hooks, module, (HookCall){.act = act, .input = input, .B = r->B, .H = r->H, .W = r->W, .C = C}, e);
+    return hooks_call(r->hooks, module, (HookCall){.act = act, .input = input, .B = r->B, .H = r->H, .W = r->W, .C = C},
+                      e);
 }
 
 int run_keep_input(const Run *r, int module, const float *x, int C, float **kept, Err *e)

@@ -3,12 +3,13 @@
  *
  *     h = conv1(silu(norm1(x)))      y = shortcut(x) + conv2(silu(norm2(h + temb)))
  *
- * diffusers models/resnet.py, ResnetBlock2D with time_embedding_norm "default" and output_scale_factor 1. h + temb is used by norm2
- * alone, so that the sum is never written. */
+ * diffusers models/resnet.py, ResnetBlock2D with time_embedding_norm "default" and output_scale_factor 1. h + temb is
+ * used by norm2 alone, so that the sum is never written. */
 #include <stdio.h>
 #include "src/models/blocks.h"
 
-int resnet_load(Resnet *n, const Part *part, const char *prefix, int in, int out, int groups, float eps, DType type, Err *e)
+int resnet_load(Resnet *n, const Part *part, const char *prefix, int in, int out, int groups, float eps, DType type,
+                Err *e)
 {
     char name[4][160];
     static const char *const suffix[] = {"norm1", "conv1", "norm2", "conv2"};
@@ -49,9 +50,11 @@ int resnet_run(const Resnet *n, const Run *r, float *y, const float *x, const fl
         op->conv_run(n->shortcut, y, run_as_type(r, z, x, N*n->in), r->B, r->H, r->W, false);
     else if (y != x)
         op->copy(y, x, (size_t)(N*n->out)*sizeof(float));
-    op->group_norm(z, r->type, x, NULL, n->norm1.gamma, n->norm1.beta, r->B, HW, n->in, n->norm1.groups, n->norm1.eps, ACT_SILU);
+    op->group_norm(z, r->type, x, NULL, n->norm1.gamma, n->norm1.beta, r->B, HW, n->in, n->norm1.groups, n->norm1.eps,
+                   ACT_SILU);
     op->conv_run(n->conv1, h, z, r->B, r->H, r->W, false);
-    op->group_norm(z, r->type, h, shift, n->norm2.gamma, n->norm2.beta, r->B, HW, n->out, n->norm2.groups, n->norm2.eps, ACT_SILU);
+    op->group_norm(z, r->type, h, shift, n->norm2.gamma, n->norm2.beta, r->B, HW, n->out, n->norm2.groups, n->norm2.eps,
+                   ACT_SILU);
     op->conv_run(n->conv2, y, z, r->B, r->H, r->W, true);
     const int failed = run_hook(r, n->module, y, input, n->out, e);
     workspace_release(r->work, mark);

@@ -7,9 +7,9 @@
  *
  *   x (B*HW, C) f32, tokens in the order of the pixels      heads share C: head_dim = C/heads, scores scaled by head_dim^-1/2
  *
- * q, k and v of self-attention are one product; k and v of the text are made once a prompt (unet_set_text). proj_in and proj_out are
- * linear layers or 1x1 convolutions, which compute the same. Sums into x run inside the products, unless a hook wants to see what
- * is added. diffusers models/transformers/transformer_2d.py, models/attention.py. */
+ * q, k and v of self-attention are one product; k and v of the text are made once a prompt (unet_set_text). proj_in and
+ * proj_out are linear layers or 1x1 convolutions, which compute the same. Sums into x run inside the products, unless a
+ * hook wants to see what is added. diffusers models/transformers/transformer_2d.py, models/attention.py. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,7 +40,8 @@ static int linear_load(Conv **c, const Part *part, const char *prefix, int in, i
 static int block_load(TransformerBlock *b, const Part *part, const char *prefix, int C, int E, DType type, Err *e)
 {
     static const char *const qkv[] = {"attn1.to_q", "attn1.to_k", "attn1.to_v"}, *const out1[] = {"attn1.to_out.0"};
-    static const char *const q[] = {"attn2.to_q"}, *const kv[] = {"attn2.to_k", "attn2.to_v"}, *const out2[] = {"attn2.to_out.0"};
+    static const char *const q[] = {"attn2.to_q"}, *const kv[] = {"attn2.to_k", "attn2.to_v"},
+        *const out2[] = {"attn2.to_out.0"};
     static const char *const ff1[] = {"ff.net.0.proj"}, *const ff2[] = {"ff.net.2"};
     return layer_norm_load(&b->norm1, part, prefix, "norm1", C, e)
         || layer_norm_load(&b->norm2, part, prefix, "norm2", C, e)
@@ -68,7 +69,8 @@ static void block_free(TransformerBlock *b)
     op->conv_free(b->ff2);
 }
 
-int transformer_load(Transformer *t, const Part *part, const char *prefix, int C, int heads, int layers, int E, int groups,
+int transformer_load(Transformer *t, const Part *part, const char *prefix, int C, int heads, int layers, int E,
+                     int groups,
                      DType type, Err *e)
 {
     char name[160];
@@ -128,7 +130,8 @@ static int keep_branch_input(const Run *r, int module, const void *z, int64_t n,
 }
 
 /* x += out(a), with the module's hooks in between where there are any. */
-static int add_branch(const Run *r, int module, Conv *out, float *x, const void *a, const float *input, int64_t N, int C, Err *e)
+static int add_branch(const Run *r, int module, Conv *out, float *x, const void *a, const float *input, int64_t N,
+                      int C, Err *e)
 {
     if (!hooks_want(r->hooks, module)) {
         op->conv_run(out, x, a, 1, N, 1, true);
@@ -157,7 +160,8 @@ static int self_attention(const Transformer *t, const TransformerBlock *b, const
         return -1;
     op->conv_run(b->qkv, qkv, z, 1, N, 1, false);
     const char *q = qkv, *k = q + (size_t)C*dtype_size(r->type), *v = k + (size_t)C*dtype_size(r->type);
-    op->attention(z, C, q, 3*C, k, 3*C, v, 3*C, r->type, r->B, t->heads, head_dim, HW, HW, NULL, 1/sqrtf((float)head_dim), false);
+    op->attention(z, C, q, 3*C, k, 3*C, v, 3*C, r->type, r->B, t->heads, head_dim, HW, HW, NULL,
+                  1/sqrtf((float)head_dim), false);
     return add_branch(r, b->module_attn1, b->out1, x, z, input, N, C, e);
 }
 
@@ -224,7 +228,8 @@ int transformer_run(const Transformer *t, const Run *r, float *x, Err *e)
     float *tokens = run_take(r, F32, N*C, e);
     if (failed || !tokens)
         return -1;
-    op->group_norm(z, r->type, x, NULL, t->norm.gamma, t->norm.beta, r->B, HW, C, t->norm.groups, t->norm.eps, ACT_NONE);
+    op->group_norm(z, r->type, x, NULL, t->norm.gamma, t->norm.beta, r->B, HW, C, t->norm.groups, t->norm.eps,
+                   ACT_NONE);
     op->conv_run(t->proj_in, tokens, z, 1, N, 1, false);
     for (int k = 0; k < t->layers && !failed; k++)
         failed = block_run(t, &t->block[k], r, tokens, z, e);

@@ -5,8 +5,8 @@
  *
  *   x (B*S, E) f32      q, k, v (B*S, E) each, as one product      W1 (hidden, E), W2 (E, hidden), all with biases
  *
- * act is quick_gelu (OpenAI's weights, Stable Diffusion 1) or gelu (OpenCLIP's, Stable Diffusion 2). Sums into x run inside the
- * products. transformers models/clip/modeling_clip.py, CLIPEncoderLayer. */
+ * act is quick_gelu (OpenAI's weights, Stable Diffusion 1) or gelu (OpenCLIP's, Stable Diffusion 2). Sums into x run
+ * inside the products. transformers models/clip/modeling_clip.py, CLIPEncoderLayer. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,18 +37,20 @@ static int read_config(ClipLayers *c, const Part *part, bool vision, Err *e)
         return -1;
     c->eps = (float)eps;
     if (c->E < 1 || c->E > 1 << 16 || c->hidden < 1 || c->hidden > 1 << 18 || c->layers < 1 || c->layers > 1000)
-        return err_set(e, "%s/config.json: a width of %d, hidden width of %d and %d layers are not a model", part->path, c->E,
-                       c->hidden, c->layers);
+        return err_set(e, "%s/config.json: a width of %d, hidden width of %d and %d layers are not a model", part->path,
+                       c->E, c->hidden, c->layers);
     if (c->heads < 1 || c->E % c->heads != 0 || c->E / c->heads > 256)
-        return err_set(e, "%s/config.json: %d heads do not divide a width of %d into heads of at most 256", part->path, c->heads, c->E);
+        return err_set(e, "%s/config.json: %d heads do not divide a width of %d into heads of at most 256", part->path,
+                       c->heads, c->E);
     return 0;
 }
 
 static int layer_load(ClipLayer *l, const ClipLayers *c, const Part *part, const char *prefix, int index, Err *e)
 {
     char base[160], name[8][200];
-    static const char *const suffix[] = {"layer_norm1", "layer_norm2", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
-                                         "self_attn.out_proj", "mlp.fc1", "mlp.fc2"};
+    static const char *const suffix[] = {"layer_norm1",      "layer_norm2",      "self_attn.q_proj",
+                                         "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj",
+                                         "mlp.fc1",          "mlp.fc2"};
     snprintf(base, sizeof base, "%s.layers.%d", prefix, index);
     for (int i = 0; i < 8; i++)
         snprintf(name[i], sizeof name[i], "%s.%s", base, suffix[i]);
@@ -56,7 +58,8 @@ static int layer_load(ClipLayer *l, const ClipLayers *c, const Part *part, const
     const int outs[] = {c->E, c->E, c->E};
     ConvSpec fc1 = conv_spec(c->E, c->hidden, 1, c->type, c->type);
     fc1.act = c->act;
-    return norm_load(&l->norm1, part, name[0], c->E, 0, c->eps, e) || norm_load(&l->norm2, part, name[1], c->E, 0, c->eps, e)
+    return norm_load(&l->norm1, part, name[0], c->E, 0, c->eps, e)
+        || norm_load(&l->norm2, part, name[1], c->E, 0, c->eps, e)
         || conv_load_stacked(&l->qkv, part, qkv, outs, 3, conv_spec(c->E, 3 * c->E, 1, c->type, c->type), e)
         || conv_load(&l->out, part, name[5], conv_spec(c->E, c->E, 1, c->type, F32), e)
         || conv_load(&l->fc1, part, name[6], fc1, e)
@@ -99,15 +102,16 @@ int clip_layers_run(const ClipLayers *c, float *x, int64_t B, int64_t S, bool ca
     const size_t size = dtype_size(c->type);
     const int wide = 3 * E > c->hidden ? 3 * E : c->hidden;
     const WorkspaceMark mark = workspace_mark(work);
-    char *z = workspace_take(work, N * E * size, e), *h = workspace_take(work, N * wide * size, e);     /* h: q, k, v; then W1's */
+    char *z = workspace_take(work, N * E * size, e);
+    char *h = workspace_take(work, N * wide * size, e);         /* q, k and v; then W1's */
     if (!h)
         return -1;
     for (int i = 0; i < c->layers; i++) {
         const ClipLayer *l = &c->layer[i];
         op->layer_norm(z, c->type, x, l->norm1.gamma, l->norm1.beta, N, E, c->eps);
         op->conv_run(l->qkv, h, z, 1, N, 1, false);
-        op->attention(z, E, h, 3 * E, h + E * size, 3 * E, h + 2 * E * size, 3 * E, c->type, B, c->heads, head_dim, S, S, NULL,
-                      1 / sqrtf((float)head_dim), causal);
+        op->attention(z, E, h, 3 * E, h + E * size, 3 * E, h + 2 * E * size, 3 * E, c->type, B, c->heads, head_dim, S,
+                      S, NULL, 1 / sqrtf((float)head_dim), causal);
         op->conv_run(l->out, x, z, 1, N, 1, true);
         op->layer_norm(z, c->type, x, l->norm2.gamma, l->norm2.beta, N, E, c->eps);
         op->conv_run(l->fc1, h, z, 1, N, 1, false);
@@ -117,7 +121,8 @@ int clip_layers_run(const ClipLayers *c, float *x, int64_t B, int64_t S, bool ca
     return 0;
 }
 
-int clip_pick_rows(const ClipLayers *c, float *y, const float *x, const int32_t *row, int64_t n, Workspace *work, Err *e)
+int clip_pick_rows(const ClipLayers *c, float *y, const float *x, const int32_t *row, int64_t n, Workspace *work,
+                   Err *e)
 {
     const WorkspaceMark mark = workspace_mark(work);
     int32_t *ids = workspace_take(work, n * sizeof *ids, e);
@@ -134,7 +139,8 @@ int clip_projection_load(Conv **projection, const ClipLayers *c, const Part *par
     return conv_load(projection, part, prefix, conv_spec(c->E, P, 1, c->type, F32), e);
 }
 
-int clip_project(const ClipLayers *c, Conv *projection, int P, float *embedding, const float *y, int64_t n, Workspace *work, Err *e)
+int clip_project(const ClipLayers *c, Conv *projection, int P, float *embedding, const float *y, int64_t n,
+                 Workspace *work, Err *e)
 {
     const WorkspaceMark mark = workspace_mark(work);
     void *z = workspace_take(work, n * c->E * dtype_size(c->type), e);

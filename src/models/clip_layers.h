@@ -21,15 +21,18 @@ typedef struct ClipLayers {
     ClipLayer *layer;
 } ClipLayers;
 
-/* Sizes from part->config (a text or vision config; defaults are those of its class), tensors at PREFIX.layers.I.*. Free after failure too. */
+/* Sizes from part->config (a text or vision config; defaults are those of its class), tensors at PREFIX.layers.I.*.
+ * Free after failure too. */
 int clip_layers_load(ClipLayers *c, const Part *part, const char *prefix, bool vision, DType type, Err *e);
 void clip_layers_free(ClipLayers *c);
 /* x (B,S,E) f32, in place; temporaries from the workspace. Returns 0, or -1 with e set. */
 int clip_layers_run(const ClipLayers *c, float *x, int64_t B, int64_t S, bool causal, Workspace *work, Err *e);
 /* y (n,E) = rows row[i] (host, i < n) of x, f32; y, x device. */
-int clip_pick_rows(const ClipLayers *c, float *y, const float *x, const int32_t *row, int64_t n, Workspace *work, Err *e);
+int clip_pick_rows(const ClipLayers *c, float *y, const float *x, const int32_t *row, int64_t n, Workspace *work,
+                   Err *e);
 /* embedding (n,P) host = projection of y (n,E) device. */
-int clip_project(const ClipLayers *c, Conv *projection, int P, float *embedding, const float *y, int64_t n, Workspace *work, Err *e);
+int clip_project(const ClipLayers *c, Conv *projection, int P, float *embedding, const float *y, int64_t n,
+                 Workspace *work, Err *e);
 /* The projection PREFIX.weight [P,E], which has no bias. */
 int clip_projection_load(Conv **projection, const ClipLayers *c, const Part *part, const char *prefix, int P, Err *e);
 

@@ -106,13 +106,13 @@ static bool target_known(const Domain *d, const char *target)
 }
 
 /* The picture's class in a domain: -1 where it has no label and "" is no class. */
-static int true_class(const Evaluation *v, const StreamIn *in, const Record *rec, const Domain *d, int *class, Err *e)
+static int true_class(const Evaluation *v, const char *file, const Record *rec, const Domain *d, int *class, Err *e)
 {
     const char *label = record_text(rec, d->name, "");
     *class = domain_class(d, label);
     if (*class >= 0 || !*label)
         return 0;
-    return err_set(e, "%s: record %ld: %s '%s' is none of the %d that %s knows", stream_name(in), rec->number, d->name, label, d->classes,
+    return err_set(e, "%s: record %ld: %s '%s' is none of the %d that %s knows", file, rec->number, d->name, label, d->classes,
                    v->c->name);
 }
 
@@ -140,7 +140,7 @@ static int count_picture(Evaluation *v, int i, const char *steering, const char 
     return 0;
 }
 
-int evaluation_add(Evaluation *v, const StreamIn *in, const Record *rec, const float *embedding, int *predicted, Err *e)
+int evaluation_add(Evaluation *v, const char *file, const Record *rec, const float *embedding, int *predicted, Err *e)
 {
     const Classifier *c = v->c;
     const char *target = record_text(rec, "steered", ""), *kind = record_text(rec, "steered_kind", "concept");
@@ -148,7 +148,7 @@ int evaluation_add(Evaluation *v, const StreamIn *in, const Record *rec, const f
     int class[DOMAINS], own = -1;
     for (int i = 0; i < c->domains; i++) {
         const Domain *d = &c->domain[i];
-        if (true_class(v, in, rec, d, &class[i], e))
+        if (true_class(v, file, rec, d, &class[i], e))
             return -1;
         predicted[i] = classifier_predict(c, d, embedding);
         if (strcmp(d->name, kind) == 0)
@@ -161,9 +161,9 @@ int evaluation_add(Evaluation *v, const StreamIn *in, const Record *rec, const f
         return 0;
     }
     if (own < 0)
-        return err_set(e, "%s: record %ld: steered_kind is '%s', which %s does not classify", stream_name(in), rec->number, kind, c->name);
+        return err_set(e, "%s: record %ld: steered_kind is '%s', which %s does not classify", file, rec->number, kind, c->name);
     if (!target_known(&c->domain[own], target))
-        return err_set(e, "%s: record %ld: the steered %s '%s' is none that %s knows", stream_name(in), rec->number, kind, target, c->name);
+        return err_set(e, "%s: record %ld: the steered %s '%s' is none that %s knows", file, rec->number, kind, target, c->name);
     steering_text(steering, sizeof steering, rec);
     return count_picture(v, own, steering, target, class, predicted, e);
 }
@@ -228,7 +228,15 @@ static int by_name(const void *a, const void *b)
 {
     const Group *x = a, *y = b;
     const int order = strcmp(x->steering, y->steering), kind = strcmp(x->kind, y->kind);
+    if (!*x->target != !*y->target)     /* the unsteered first */
+        return *x->target ? 1 : -1;
     return order ? order : kind ? kind : strcmp(x->target, y->target);
+}
+
+/* Whether two groups are averaged into one overall row, or are both unsteered. */
+static bool together(const Group *a, const Group *b)
+{
+    return !*a->target == !*b->target && strcmp(a->kind, b->kind) == 0 && strcmp(a->steering, b->steering) == 0;
 }
 
 int evaluation_rows(Evaluation *v, EvalRow **rows, Err *e)
@@ -243,13 +251,10 @@ int evaluation_rows(Evaluation *v, EvalRow **rows, Err *e)
     for (size_t i = 0; i < v->groups; ) {
         const Group *first = &v->group[i];
         const int from = count_rows;
-        for (; i < v->groups && strcmp(v->group[i].kind, first->kind) == 0 && strcmp(v->group[i].steering, first->steering) == 0; i++)
+        for (; i < v->groups && together(&v->group[i], first); i++)
             row[count_rows++] = target_row(&v->group[i]);
-        int targets = from;
-        while (targets < count_rows && row[targets].type == ROW_UNSTEERED)
-            targets++;
-        if (targets < count_rows) {
-            row[count_rows] = overall_row(row, targets, count_rows);
+        if (*first->target) {
+            row[count_rows] = overall_row(row, from, count_rows);
             count_rows++;
         }
     }

@@ -37,8 +37,8 @@ typedef struct Evaluation Evaluation;
 int evaluation_create(Evaluation **v, const Classifier *c, Err *e);     /* c stays the caller's */
 void evaluation_free(Evaluation *v);
 /* One picture, classified: rec has its labels, "steered", "steered_kind" and "steering" as sd-steer writes them (steered missing or
- * empty: not steered). predicted [domains] gets the classes. Errors name in and the record. */
-int evaluation_add(Evaluation *v, const StreamIn *in, const Record *rec, const float *embedding, int *predicted, Err *e);
+ * empty: not steered). predicted [domains] gets the classes. Errors name file and record. */
+int evaluation_add(Evaluation *v, const char *file, const Record *rec, const float *embedding, int *predicted, Err *e);
 /* Rows: unsteered first, then by steering and kind its targets in the order of their names, and their mean. The caller frees rows, whose
  * texts are the evaluation's. Returns their number, or -1. */
 int evaluation_rows(Evaluation *v, EvalRow **rows, Err *e);

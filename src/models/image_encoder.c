@@ -26,12 +26,14 @@ static int read_sizes(ImageEncoder *t, const Part *clip, const Part *tower, Err 
     const int size = 224, patch = 32, channels = 3, width = 512;
     int colours;
     if (part_int(tower, "image_size", &size, &t->size, e) || part_int(tower, "patch_size", &patch, &t->patch, e)
-        || part_int(tower, "num_channels", &channels, &colours, e) || part_int(clip, "projection_dim", &width, &t->P, e))
+        || part_int(tower, "num_channels", &channels, &colours, e)
+        || part_int(clip, "projection_dim", &width, &t->P, e))
         return -1;
     if (colours != 3)
         return err_set(e, "%s/config.json: \"num_channels\" is %d, expected 3", clip->path, colours);
     if (t->patch < 1 || t->size < t->patch || t->size > 8192)
-        return err_set(e, "%s/config.json: pictures of %d pixels in patches of %d are not a model", clip->path, t->size, t->patch);
+        return err_set(e, "%s/config.json: pictures of %d pixels in patches of %d are not a model", clip->path, t->size,
+                       t->patch);
     const int G = t->size / t->patch;
     t->S = 1 + G * G;
     return 0;
@@ -50,7 +52,8 @@ static int load(ImageEncoder *t, const Part *clip, DType type, Err *e)
     const ConvSpec patches = {.in = 3, .out = E, .kernel = t->patch, .stride = t->patch, .x_type = type, .y_type = F32};
     t->class = part_upload(clip, "vision_model.embeddings.class_embedding", 1, (const int64_t[]){E}, e);
     if (t->class)
-        t->position = part_upload(clip, "vision_model.embeddings.position_embedding.weight", 2, (const int64_t[]){t->S, E}, e);
+        t->position =
+            part_upload(clip, "vision_model.embeddings.position_embedding.weight", 2, (const int64_t[]){t->S, E}, e);
     if (!t->position || norm_load(&t->before, clip, "vision_model.pre_layrnorm", E, 0, eps, e)
         || norm_load(&t->after, clip, "vision_model.post_layernorm", E, 0, eps, e)
         || conv_load(&t->patches, clip, "vision_model.embeddings.patch_embedding", patches, e)
@@ -105,7 +108,7 @@ int image_encoder_projection(const ImageEncoder *t)
     return t->P;
 }
 
-/* x (B,S,E): rows of `rows` ((B*G*G + 1, E): patches, then the class), the class first in each picture, plus position. */
+/* x (B,S,E): rows of `rows` ((B*G*G + 1, E): patches, then the class), the class first in a picture, plus position. */
 static int lay_out(ImageEncoder *t, float *x, const float *rows, int64_t B, Err *e)
 {
     const int64_t N = B * t->S, patches = t->S - 1;
@@ -134,7 +137,8 @@ static int embed_chunk(ImageEncoder *t, const float *pixels, int64_t B, float *e
     Workspace *work = &t->work;
     float *device = workspace_take(work, values * sizeof *device, e);
     void *as_type = type == F32 ? device : workspace_take(work, values * dtype_size(type), e);
-    float *rows = workspace_take(work, (patches + 1) * E * sizeof *rows, e), *x = workspace_take(work, B * t->S * E * sizeof *x, e);
+    float *rows = workspace_take(work, (patches + 1) * E * sizeof *rows, e);
+    float *x = workspace_take(work, B * t->S * E * sizeof *x, e);
     float *y = workspace_take(work, B * E * sizeof *y, e);
     if (!y)
         return -1;

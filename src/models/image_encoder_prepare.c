@@ -3,9 +3,11 @@
  *
  *   short side to `size` (bicubic, antialiased), centre crop, y = (x/255 - mean) / std
  *
- * Resizing gives Pillow's bytes: columns, then rows, each to 8 bits; a pixel of the result is the sum over its window of w(d) x, d the
- * distance from its centre in units of max(1, scale), w Keys' cubic with a = -1/2, weights with sum 1 rounded to 22 bits.
- * Pillow src/libImaging/Resample.c; transformers image_transforms.py. */
+ * Resizing gives Pillow's bytes, along the width, then the height, each to 8 bits (Pillow 13 begins with the height
+ * where that is less work, in pictures taller than wide; they can differ by some steps there); a pixel of the result
+ * is the sum over its window of w(d) x, d the distance from its centre in units of max(1, scale), w Keys' cubic with
+ * a = -1/2, weights with sum 1 rounded to 22 bits. Pillow src/libImaging/Resample.c; transformers
+ * image_transforms.py. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +26,8 @@ static double cubic(double x)
     return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
 }
 
-/* Windows of n pixels made of m, in one allocation of which the first window's weights are the start. NULL when out of memory. */
+/* Windows of n pixels made of m, in one allocation of which the first window's weights are the start. NULL when out of
+ * memory. */
 static Window *make_windows(int m, int n)
 {
     const double scale = (double)m / n, stretch = scale < 1 ? 1 : scale, support = 2 * stretch;
@@ -59,7 +62,7 @@ static uint8_t clip8(int32_t sum)
     return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
 }
 
-/* y (lines, n, 3) of x (lines, m, 3), where pixel p of line l of x lies at l*line + p*pixel. NULL when out of memory. */
+/* y (lines, n, 3) of x (lines, m, 3); pixel p of line l of x lies at l*line + p*pixel. NULL when out of memory. */
 static uint8_t *resample(const uint8_t *x, int lines, int m, size_t line, size_t pixel, int n)
 {
     uint8_t *y = malloc((size_t)lines * n * 3);

@@ -127,7 +127,8 @@ static int open_weights(Part *part, Err *e)
         failed = err_set(e, "%s/%s: a pickle file can run code and is not opened; save the model as safetensors "
                          "(save_pretrained(DIR, safe_serialization=True))", part->path, pickle);
     else
-        failed = err_set(e, "%s: no weights; expected model.safetensors or diffusion_pytorch_model.safetensors", part->path);
+        failed =
+            err_set(e, "%s: no weights; expected model.safetensors or diffusion_pytorch_model.safetensors", part->path);
     for (int i = 0; i < n; i++)
         free(list[i]);
     free(list);
@@ -212,7 +213,8 @@ int part_int(const Part *part, const char *key, const int *fallback, int *value,
     char file[sizeof part->path + 16];
     int64_t number;
     snprintf(file, sizeof file, "%s/config.json", part->path);
-    if (fallback ? json_get_int(file, part->config, key, *fallback, &number, e) : json_need_int(file, part->config, key, &number, e))
+    if (fallback ? json_get_int(file, part->config, key, *fallback, &number, e)
+                 : json_need_int(file, part->config, key, &number, e))
         return -1;
     if (number < INT32_MIN || number > INT32_MAX)
         return err_set(e, "%s: \"%s\" is %lld, more than an int holds", file, key, (long long)number);

@@ -2,7 +2,8 @@
 /* model.h -- a model folder in diffusers layout: configs, weights, identity.
  *
  * A part ("unet", "text_encoder", "vae", "clip") is a folder with config.json and one or several safetensors files (a
- * *.safetensors.index.json names the shards); where several precisions lie side by side the file without a variant suffix wins. */
+ * *.safetensors.index.json names the shards); where several precisions lie side by side the file without a variant
+ * suffix wins. */
 #ifndef SRC_MODELS_MODEL_H
 #define SRC_MODELS_MODEL_H
 
@@ -16,7 +17,8 @@ typedef struct Part {
     int count;
 } Part;
 
-/* Opens DIR/name. Missing folder, config or weights, and pickle files only (*.bin, *.ckpt, *.pth), are errors that say what to do. */
+/* Opens DIR/name. Missing folder, config or weights, and pickle files only (*.bin, *.ckpt, *.pth), are errors that say
+ * what to do. */
 int part_open(Part *part, const char *dir, const char *name, Err *e);
 void part_close(Part *part);
 /* Tensor by name over all files of the part, as weights_need. */
@@ -31,7 +33,8 @@ int part_number(const Part *part, const char *key, const double *fallback, doubl
 
 /* "minisd-1a2b3c4d5e6f": the folder's name and a hash of its configs and of samples of every tensor. text holds 128. */
 int model_id(char text[128], const char *dir, Err *e);
-/* --dtype to the type of matrix products: "f32", "bf16", "auto" = op->best. bf16 where the backend lacks it is an error. */
+/* --dtype to the type of matrix products: "f32", "bf16", "auto" = op->best. bf16 where the backend lacks it is an
+ * error. */
 int model_dtype(DType *type, const char *name, Err *e);
 
 #endif

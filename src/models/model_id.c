@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* model_id.c -- a name for a model that changes when the model does, without reading all of it.
  *
- *   "minisd-1a2b3c4d5e6f": the folder's name (where DIR is a part or is called "model", that of the folder above), and 48 bits of FNV-1a (64 bits,
- *   Fowler, Noll and Vo) over: configs, key-sorted and without keys that begin with "_" (names and versions); merges.txt; and of every
- *   tensor its name, type, shape and SAMPLES values spread evenly over it. */
+ *   "minisd-1a2b3c4d5e6f": the folder's name (where DIR is a part or is called "model", that of the folder above), and
+ *   48 bits of FNV-1a (64 bits, Fowler, Noll and Vo) over: configs, key-sorted and without keys that begin with "_"
+ *   (names and versions); merges.txt; and of every tensor its name, type, shape and SAMPLES values spread evenly over
+ *   it. */
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -130,6 +131,7 @@ int model_id(char text[128], const char *dir, Err *e)
     const int is_part = exists(whole, "config.json", path);
     if (is_part ? hash_part(&hash, dir, ".", e) : hash_pipeline(&hash, dir, e))
         return -1;
-    snprintf(text, 128, "%.100s-%012" PRIx64, telling_name(whole, is_part), (uint64_t)((hash ^ hash >> 48) & 0xffffffffffff));
+    snprintf(text, 128, "%.100s-%012" PRIx64, telling_name(whole, is_part),
+             (uint64_t)((hash ^ hash >> 48) & 0xffffffffffff));
     return 0;
 }

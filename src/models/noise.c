@@ -7,9 +7,10 @@
  *     Where n is no multiple of 16, the last 16 values are drawn again, with 16 further u, as a block of their own.
  *   fewer: in f64, u of 53 bits, pairs r cos a, r sin a with r = sqrt(-2 log1p(-u2)), a = 2 pi u1.
  *
- * Source: pytorch aten/src/ATen/native/cpu/DistributionTemplates.h, core/DistributionsHelper.h, core/MT19937RNGEngine.h. log, sin
- * and cos are Cephes' single precision ones (netlib.org/cephes: logf.c, sinf.c), as torch's x86 build evaluates them: the fused
- * multiply-adds below stand where its compiler put them, so that the values agree to the last bit (tests/unit/golden_noise.c). */
+ * Source: pytorch aten/src/ATen/native/cpu/DistributionTemplates.h, core/DistributionsHelper.h,
+ * core/MT19937RNGEngine.h. log, sin and cos are Cephes' single precision ones (netlib.org/cephes: logf.c, sinf.c), as
+ * torch's x86 build evaluates them: the fused multiply-adds below stand where its compiler put them, so that the values
+ * agree to the last bit (tests/unit/golden_noise.c). */
 #include <math.h>
 #include "src/models/noise.h"
 
@@ -53,11 +54,13 @@ static double uniform53(Mt *mt)
     return (double)((high << 32 | low) & 0x1fffffffffffffULL) * 0x1p-53;
 }
 
-/* log of u in (0,1]: u = 2^e (1 + x), 1 + x in [sqrt(1/2), sqrt(2)); log = x - x^2/2 + x^3 P(x) + e log 2, log 2 in two parts. */
+/* log of u in (0,1]: u = 2^e (1 + x), 1 + x in [sqrt(1/2), sqrt(2)); log = x - x^2/2 + x^3 P(x) + e log 2, log 2 in two
+ * parts. */
 static float log_f32(float u)
 {
-    static const float P[] = {7.0376836292e-2f, -1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f, 1.4249322787e-1f,
-                              -1.6668057665e-1f, 2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f};
+    static const float P[] = {7.0376836292e-2f,  -1.1514610310e-1f, 1.1676998740e-1f,
+                              -1.2420140846e-1f, 1.4249322787e-1f,  -1.6668057665e-1f,
+                              2.0000714765e-1f,  -2.4999993993e-1f, 3.3333331174e-1f};
     int exponent;
     float x = frexpf(u, &exponent);
     if (x < 0.707106781186547524f) {
@@ -75,7 +78,8 @@ static float log_f32(float u)
     return fmaf(e, 0.693359375f, x + y);
 }
 
-/* sin and cos of a in [0, 2 pi): a less the nearest even multiple of pi/4, in three parts; polynomials of the two; then the octant. */
+/* sin and cos of a in [0, 2 pi): a less the nearest even multiple of pi/4, in three parts; polynomials of the two; then
+ * the octant. */
 static void sincos_f32(float a, float *sine, float *cosine)
 {
     const int octant = ((int)(a * 1.27323954473516f) + 1) & ~1;

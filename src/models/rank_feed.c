@@ -4,6 +4,7 @@
 #include <string.h>
 #include "kernels/op.h"
 #include "src/models/rank_feed.h"
+#include "src/models/ranks.h"
 
 enum { BLOCK_ROWS = 8192 };
 
@@ -141,7 +142,7 @@ static json_t *describe_stream(const RankFeed *f, const StreamIn *in, Err *e)
         err_set(e, "%s: a stream of %s, expected activations, features or statistics", stream_name(in), kind);
         return NULL;
     }
-    if (f->sae && *id && strcmp(id, f->sae->id) != 0) {
+    if (f->sae && *id && !ranks_same_sae(id, f->sae->id)) {
         err_set(e, "%s: header: made with the autoencoder %s, --sae is %s", stream_name(in), id, f->sae->id);
         return NULL;
     }
@@ -205,9 +206,11 @@ static int meet_stream(RankFeed *f, const StreamIn *in, Err *e)
     }
     int failed = 0;
     json_object_foreach(about, name, value) {
-        if (failed || json_equal(value, json_object_get(f->about, name)))
+        const json_t *other = json_object_get(f->about, name);
+        if (failed || json_equal(value, (json_t *)other)
+            || (strcmp(name, "sae") == 0 && ranks_same_sae(json_string_value(value), json_string_value(other))))
             continue;
-        char *found = json_dumps(value, JSON_ENCODE_ANY), *expected = json_dumps(json_object_get(f->about, name), JSON_ENCODE_ANY);
+        char *found = json_dumps(value, JSON_ENCODE_ANY), *expected = json_dumps(other, JSON_ENCODE_ANY);
         failed = err_set(e, "%s: %s is %s, and %s in %s: they cannot be counted together", stream_name(in), name, found ? found : "?",
                          expected ? expected : "missing", f->first);
         free(found);

@@ -5,7 +5,7 @@
 #include <string.h>
 #include "src/models/rank_score.h"
 
-const char *const score_names[SCORES] = {"saeuron", "difference", "effect", "ratio", "frequency", "auroc"};
+const char *const score_names[SCORES] = {"saeuron", "difference", "effect", "ratio", "share", "frequency", "auroc"};
 
 int score_parse(const char *name)
 {
@@ -38,7 +38,7 @@ static double variance(const RankCell *c, int f)
     return squares > mean*mean ? squares - mean*mean : 0;
 }
 
-void rank_scores(float *score, ScoreKind kind, const RankCell *c, const RankCell *rest, int F)
+void rank_scores(float *score, ScoreKind kind, const RankCell *c, const RankCell *rest, const double *mean_sum, int F)
 {
     const double sum = total(c, F), rest_sum = total(rest, F);
     const double usual = (ldexp(sum, -STAT_SUM_BITS) * share(1, c->tokens) + ldexp(rest_sum, -STAT_SUM_BITS) * share(1, rest->tokens))
@@ -59,6 +59,9 @@ void rank_scores(float *score, ScoreKind kind, const RankCell *c, const RankCell
         case SCORE_RATIO:
             x = usual > 0 ? log((mean + usual) / (rest_mean + usual)) : 0;
             break;
+        case SCORE_SHARE:
+            x = mean_sum[f] > 0 ? (mean - rest_mean) * mean / mean_sum[f] : 0;
+            break;
         case SCORE_FREQUENCY:
             x = share(c->stat[STAT_ACTIVE][f], c->tokens) - share(rest->stat[STAT_ACTIVE][f], rest->tokens);
             break;
@@ -77,7 +80,7 @@ void rank_scores(float *score, ScoreKind kind, const RankCell *c, const RankCell
 typedef struct Group {              /* one timestep */
     RankCell *all;                  /* sums over the labels and the pictures without one; its t is the group's */
     const RankCell *none;           /* pictures without a label, or NULL */
-    double *mean_all;               /* [F] */
+    double *mean_sum;               /* [F] of the labels' means */
     int labels;
 } Group;
 
@@ -112,9 +115,9 @@ static Group *need_group(Ranking *r, const RankCell *c, Err *e)
     }
     r->group = more;
     Group *g = &more[r->groups];
-    *g = (Group){.all = rank_cell_new(c->kind, "all", c->t, r->s->F, e), .mean_all = calloc(r->s->F, sizeof *g->mean_all)};
+    *g = (Group){.all = rank_cell_new(c->kind, "all", c->t, r->s->F, e), .mean_sum = calloc(r->s->F, sizeof *g->mean_sum)};
     r->groups++;
-    if (g->all && g->mean_all)
+    if (g->all && g->mean_sum)
         return g;
     err_set(e, "out of memory for %d features", r->s->F);
     return NULL;
@@ -124,7 +127,7 @@ static void drop_groups(Ranking *r)
 {
     for (int i = 0; i < r->groups; i++) {
         rank_cell_free(r->group[i].all);
-        free(r->group[i].mean_all);
+        free(r->group[i].mean_sum);
     }
     free(r->group);
     r->group = NULL;
@@ -142,8 +145,8 @@ static int add_to_group(Ranking *r, const RankCell *c, Err *e)
         return 0;
     }
     g->labels++;
-    for (int f = 0; f < F; f++)     /* a running mean over labels, in their order */
-        g->mean_all[f] += (rank_cell_mean(c, f) - g->mean_all[f]) / g->labels;
+    for (int f = 0; f < F; f++)
+        g->mean_sum[f] += rank_cell_mean(c, f);
     return 0;
 }
 
@@ -168,7 +171,7 @@ static int rank_cell(Ranking *r, const RankCell *c, RankSink sink, void *context
     const int F = r->s->F, m = r->top && r->top < F ? r->top : F;
     const Group *g = find_group(r, c->t);
     subtract(r->rest, g->all, c, F);
-    rank_scores(r->score, r->kind, c, r->rest, F);
+    rank_scores(r->score, r->kind, c, r->rest, g->mean_sum, F);
     for (int f = 0; f < F; f++)
         r->order[f] = f;
     qsort_r(r->order, F, sizeof *r->order, by_score, r->score);
@@ -177,7 +180,7 @@ static int rank_cell(Ranking *r, const RankCell *c, RankSink sink, void *context
         const int f = r->order[j];
         score[j] = r->score[f];
         mean[j] = (float)rank_cell_mean(c, f);
-        mean_all[j] = (float)g->mean_all[f];
+        mean_all[j] = (float)(g->mean_sum[f] / g->labels);
         mean_rest[j] = (float)rank_cell_mean(r->rest, f);
         mean_none[j] = g->none ? (float)rank_cell_mean(g->none, f) : 0;
     }

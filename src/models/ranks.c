@@ -169,6 +169,12 @@ int ranks_features(const Ranks *r)
     return r->F;
 }
 
+bool ranks_same_sae(const char *a, const char *b)
+{
+    const char *x = strrchr(a, '-'), *y = strrchr(b, '-');
+    return strcmp(x && y ? x : a, x && y ? y : b) == 0;
+}
+
 /* A label spelt exactly so is preferred to one that differs in case. */
 const RankEntry *ranks_find(const Ranks *r, const char *kind, const char *label, int t)
 {

@@ -157,7 +157,7 @@ static int copy_text(char *to, size_t size, const char *file, const json_t *cfg,
 int sae_load(Sae **out, const char *dir, Err *e)
 {
     char folder[PATH_MAX], file[PATH_MAX + 32], path[PATH_MAX + 32];
-    int D, F, K;
+    int D = 0, F = 0, K = 0;
     uint64_t hash = 0xcbf29ce484222325u;
     Weights *w = NULL;
     Sae *s = NULL;

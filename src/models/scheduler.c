@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* scheduler.c -- the timesteps of a run and their coefficients, as diffusers' DDIMScheduler computes them.
  *
- *   alpha_cumprod(t) = prod_{s <= t} (1 - beta_s), t in [0, T)      a = alpha_cumprod(t)      a_prev = alpha_cumprod(t - T/steps)
+ *   alpha_cumprod(t) = prod_{s <= t} (1 - beta_s), t in [0, T)
+ *   a = alpha_cumprod(t)      a_prev = alpha_cumprod(t - T/steps)
  *
  * Before the first timestep a_prev is 1 (set_alpha_to_one) or alpha_cumprod(0). Betas:
  *   linear         beta_start .. beta_end
  *   scaled_linear  sqrt(beta_start) .. sqrt(beta_end), squared
  *   squaredcos_cap_v2   min(1 - f((s+1)/T) / f(s/T), 0.999), f(x) = cos((x + 0.008)/1.008 pi/2)^2
- * All are rounded to f32 where torch rounds them, since sqrt(1 - a) of a near 1 shows each bit; the product runs in f64. Roots
- * are correctly rounded, torch's may be an ulp off. diffusers schedulers/scheduling_ddim.py; rescale_betas_zero_snr: Lin et al. 2023 (arXiv 2305.08891). */
+ * All are rounded to f32 where torch rounds them, since sqrt(1 - a) of a near 1 shows each bit; the product runs in
+ * f64. Roots are correctly rounded, torch's may be an ulp off. diffusers schedulers/scheduling_ddim.py;
+ * rescale_betas_zero_snr: Lin et al. 2023 (arXiv 2305.08891). */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,7 +74,8 @@ static double cosine_bar(double x)
 static int trained_betas(const Config *c, const json_t *list, float *beta, Err *e)
 {
     if (!json_is_array(list) || json_array_size(list) != (size_t)c->T)
-        return err_set(e, "%s: \"trained_betas\" is not a list of num_train_timesteps (%lld) numbers", c->file, (long long)c->T);
+        return err_set(e, "%s: \"trained_betas\" is not a list of num_train_timesteps (%lld) numbers", c->file,
+                       (long long)c->T);
     for (int t = 0; t < c->T; t++) {
         if (!json_is_number(json_array_get(list, t)))
             return err_set(e, "%s: \"trained_betas\"[%d] is not a number", c->file, t);
@@ -97,7 +100,8 @@ static int fill_betas(const Config *c, float *beta, Err *e)
         for (int t = 0; t < T; t++)
             beta[t] = (float)fmin(1 - cosine_bar((t + 1) / (double)T) / cosine_bar(t / (double)T), 0.999);
     } else {
-        return err_set(e, "%s: \"beta_schedule\" is \"%s\", expected linear, scaled_linear or squaredcos_cap_v2", c->file, c->schedule);
+        return err_set(e, "%s: \"beta_schedule\" is \"%s\", expected linear, scaled_linear or squaredcos_cap_v2",
+                       c->file, c->schedule);
     }
     return 0;
 }
@@ -111,7 +115,8 @@ static void cumulate(float *bar, const float *beta, int T)
     }
 }
 
-/* Shifts and scales sqrt(alpha_cumprod) so that it ends in 0, and returns to betas, as the paper's algorithm 1. bar: scratch (T). */
+/* Shifts and scales sqrt(alpha_cumprod) so that it ends in 0, and returns to betas, as the paper's algorithm 1. bar:
+ * scratch (T). */
 static void rescale_zero_snr(float *beta, float *bar, int T)
 {
     cumulate(bar, beta, T);
@@ -137,9 +142,11 @@ static int fill_timesteps(Scheduler *s, const Config *c, Err *e)
         else if (strcmp(c->spacing, "linspace") == 0)
             step->t = (int)nearbyint(n > 1 ? (n - 1 - i) * ((T - 1) / (double)(n - 1)) : 0);
         else
-            return err_set(e, "%s: \"timestep_spacing\" is \"%s\", expected leading, trailing or linspace", c->file, c->spacing);
+            return err_set(e, "%s: \"timestep_spacing\" is \"%s\", expected leading, trailing or linspace", c->file,
+                           c->spacing);
         if (step->t < 0 || step->t >= T)
-            return err_set(e, "%s: with %d steps a timestep is %d, outside 0 to %d; take fewer steps", c->file, n, step->t, T - 1);
+            return err_set(e, "%s: with %d steps a timestep is %d, outside 0 to %d; take fewer steps", c->file, n,
+                           step->t, T - 1);
     }
     return 0;
 }
@@ -168,8 +175,9 @@ static int plan(Scheduler *s, const Config *c, float *beta, float *bar, Err *e)
         rescale_zero_snr(beta, bar, (int)c->T);
     cumulate(bar, beta, (int)c->T);
     if (c->zero_snr && strcmp(c->prediction, "epsilon") == 0 && bar[s->step[0].t] == 0)
-        return err_set(e, "%s: \"rescale_betas_zero_snr\" leaves no signal at t = %d, which epsilon prediction divides by", c->file,
-                       s->step[0].t);
+        return err_set(e,
+                       "%s: \"rescale_betas_zero_snr\" leaves no signal at t = %d, which epsilon prediction divides by",
+                       c->file, s->step[0].t);
     fill_coefficients(s, c, bar);
     s->v_prediction = strcmp(c->prediction, "v_prediction") == 0;
     return 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* scheduler.h -- DDIM, eta 0, as diffusers' DDIMScheduler reads it from DIR/scheduler/scheduler_config.json (also of a folder made
- * for PNDM and others: DDIMScheduler.from_config). Betas linear, scaled_linear, squaredcos_cap_v2 or trained_betas; leading, trailing
- * and linspace spacing; steps_offset; set_alpha_to_one; epsilon and v_prediction; rescale_betas_zero_snr. clip_sample must be false. */
+/* scheduler.h -- DDIM, eta 0, as diffusers' DDIMScheduler reads it from DIR/scheduler/scheduler_config.json (also of a
+ * folder made for PNDM and others: DDIMScheduler.from_config). Betas linear, scaled_linear, squaredcos_cap_v2 or
+ * trained_betas; leading, trailing and linspace spacing; steps_offset; set_alpha_to_one; epsilon and v_prediction;
+ * rescale_betas_zero_snr. clip_sample must be false. */
 #ifndef SRC_MODELS_SCHEDULER_H
 #define SRC_MODELS_SCHEDULER_H
 

@@ -62,7 +62,7 @@ static int check_spec(const Steering *s, Err *e)
         return 0;
     if (!s->ranks)
         return err_set(e, "%s '%s' is steered by its ranks, and there are none", spec->kind, spec->labels[0]);
-    if (*ranks_sae(s->ranks) && *sae->id && strcmp(ranks_sae(s->ranks), sae->id) != 0)
+    if (*ranks_sae(s->ranks) && *sae->id && !ranks_same_sae(ranks_sae(s->ranks), sae->id))
         return err_set(e, "%s: these ranks were made with the autoencoder %s, this one is %s", ranks_path(s->ranks), ranks_sae(s->ranks),
                        sae->id);
     if (ranks_features(s->ranks) != sae->F)

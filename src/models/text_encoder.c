@@ -6,8 +6,8 @@
  *
  *   ids (B,S) in [0, vocab)   x, state (B,S,E)   embedding (B,P)
  *
- * Tensor names with and without "text_model." in front (transformers 4 and 5). No mask of padding, as Stable Diffusion and
- * get_text_features(input_ids) call it. transformers models/clip/modeling_clip.py. */
+ * Tensor names with and without "text_model." in front (transformers 4 and 5). No mask of padding, as Stable Diffusion
+ * and get_text_features(input_ids) call it. transformers models/clip/modeling_clip.py. */
 #include <stdio.h>
 #include <stdlib.h>
 #include "src/models/clip_layers.h"
@@ -31,8 +31,8 @@ static int load(TextEncoder *t, const Part *part, const char *dot, DType type, E
     snprintf(token, sizeof token, "%sembeddings.token_embedding.weight", dot);
     snprintf(position, sizeof position, "%sembeddings.position_embedding.weight", dot);
     if (clip_layers_load(&t->layers, part, encoder, false, type, e)
-        || part_int(part, "max_position_embeddings", &length, &t->S, e) || part_int(part, "vocab_size", &vocab, &t->vocab, e)
-        || part_int(part, "eos_token_id", &eos, &t->eos, e))
+        || part_int(part, "max_position_embeddings", &length, &t->S, e)
+        || part_int(part, "vocab_size", &vocab, &t->vocab, e) || part_int(part, "eos_token_id", &eos, &t->eos, e))
         return -1;
     const int E = t->layers.E;
     t->token = part_upload(part, token, 2, (const int64_t[]){t->vocab, E}, e);
@@ -109,8 +109,8 @@ static float *run_chunk(TextEncoder *t, const int32_t *ids, int64_t B, Err *e)
     const int E = t->layers.E;
     for (int64_t i = 0; i < N; i++)
         if (ids[i] < 0 || ids[i] >= t->vocab) {
-            err_set(e, "token %d of a text is outside the text encoder's vocabulary of %d: is the tokenizer the model's own?", ids[i],
-                    t->vocab);
+            err_set(e, "token %d of a text is outside the text encoder's vocabulary of %d: whose tokenizer is it?",
+                    ids[i], t->vocab);
             return NULL;
         }
     float *x = workspace_take(&t->work, N * E * sizeof *x, e);

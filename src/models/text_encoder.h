@@ -17,8 +17,8 @@ int text_encoder_length(const TextEncoder *t);      /* S, max_position_embedding
 int text_encoder_projection(const TextEncoder *t);  /* P, 0 without */
 /* state (B,S,E) = last_hidden_state of ids (B,S), host memory both. */
 int text_encode(TextEncoder *t, const int32_t *ids, int64_t B, float *state, Err *e);
-/* embedding (B,P): projected state at the end token (as CLIPModel.get_text_features, not normalised), eos_token_id from config
- * (id 2 of old configs means: the largest id's position, as transformers does). */
+/* embedding (B,P): projected state at the end token (as CLIPModel.get_text_features, not normalised), eos_token_id from
+ * config (id 2 of old configs means: the largest id's position, as transformers does). */
 int text_embed(TextEncoder *t, const int32_t *ids, int64_t B, float *embedding, Err *e);
 
 typedef struct ImageEncoder ImageEncoder;           /* CLIPVisionModelWithProjection of DIR/clip */
@@ -26,10 +26,11 @@ int image_encoder_load(ImageEncoder **t, const char *dir, DType type, Err *e);
 void image_encoder_free(ImageEncoder *t);
 int image_encoder_size(const ImageEncoder *t);      /* side of its square input */
 int image_encoder_projection(const ImageEncoder *t);
-/* embedding (B,P) of pixels (B,size,size,3) f32, channels-last, already CLIP-normalised. Not normalised, as get_image_features. */
+/* embedding (B,P) of pixels (B,size,size,3) f32, channels-last, already CLIP-normalised. Not normalised, as
+ * get_image_features. */
 int image_embed(ImageEncoder *t, const float *pixels, int64_t B, float *embedding, Err *e);
-/* pixels (size,size,3) of one picture (H,W,3) u8 as CLIPImageProcessor makes them: resize of the short side to `size` (bicubic, antialiased as
- * PIL does; nothing when it is that size), centre crop, /255, CLIP mean and std. Host only. */
+/* pixels (size,size,3) of one picture (H,W,3) u8 as CLIPImageProcessor makes them: resize of the short side to `size`
+ * (bicubic, antialiased as PIL does; nothing when it is that size), centre crop, /255, CLIP mean and std. Host only. */
 void image_prepare(float *pixels, const uint8_t *image, int H, int W, int size);
 
 #endif

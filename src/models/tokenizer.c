@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* tokenizer.c -- CLIP's tokenizer: special tokens cut out of the text, the rest in normal form, in words, in byte pairs.
+/* tokenizer.c -- CLIP's tokenizer: special tokens cut out of the text, the rest normalised, in words, in byte pairs.
  *
- *   text --special tokens--> parts --NFC, lower case--> --special tokens marked "normalized"--> parts --pattern--> words --BPE--> ids
+ *   text --special tokens--> parts --NFC, lower case, special tokens marked "normalized"--> parts
+ *                                  --pattern--> words --BPE--> ids
  *
- * Which special tokens there are: added_tokens_decoder of tokenizer_config.json; where it has none, bos, eos, unk and pad tokens of
- * tokenizer_config.json, replaced by those of special_tokens_map.json. A token named by its text alone is found in the text as it
- * stands, one with "normalized": true in its normal form. transformers models/clip/tokenization_clip.py and
- * tokenization_utils_base.py (5.x); the tokenizers library's added_vocabulary.rs. */
+ * Which special tokens there are: added_tokens_decoder of tokenizer_config.json; where it has none, bos, eos, unk and
+ * pad tokens of tokenizer_config.json, replaced by those of special_tokens_map.json. A token named by its text alone is
+ * found in the text as it stands, one with "normalized": true in its normal form. transformers
+ * models/clip/tokenization_clip.py and tokenization_utils_base.py (5.x); tokenizers' added_vocabulary.rs. */
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -65,7 +66,8 @@ static int add_special(Tokenizer *t, const Loading *l, const json_t *token, int3
     static const char *const unsupported[] = {"lstrip", "rstrip", "single_word"};
     for (int i = 0; i < 3; i++)
         if (json_is_true(json_object_get(token, unsupported[i])))
-            return err_set(e, "%s: special token '%s' has \"%s\": true, expected false", l->folder, text, unsupported[i]);
+            return err_set(e, "%s: special token '%s' has \"%s\": true, expected false", l->folder, text,
+                           unsupported[i]);
     const json_t *known = json_object_get(l->vocab, text);
     if (id < 0 && !json_is_integer(known))
         return err_set(e, "%s: special token '%s' is not in vocab.json", l->folder, text);
@@ -133,7 +135,8 @@ static int read_specials(Tokenizer *t, const Loading *l, Err *e)
 
 static int read_all(Tokenizer *t, Loading *l, Err *e)
 {
-    if (!(l->vocab = load_file(l, "vocab.json", true, e)) || !(l->config = load_file(l, "tokenizer_config.json", false, e))
+    if (!(l->vocab = load_file(l, "vocab.json", true, e))
+        || !(l->config = load_file(l, "tokenizer_config.json", false, e))
         || !(l->map = load_file(l, "special_tokens_map.json", false, e)) || read_specials(t, l, e))
         return -1;
     const json_t *length = json_object_get(l->config, "model_max_length");
@@ -141,7 +144,8 @@ static int read_all(Tokenizer *t, Loading *l, Err *e)
     if (json_is_integer(length) && json_integer_value(length) <= MAX_LENGTH)        /* more stands for "no limit" */
         t->length = (int)json_integer_value(length);
     if (t->length < 2)
-        return err_set(e, "%s/tokenizer_config.json: \"model_max_length\" is %d, expected 2 or more", l->folder, t->length);
+        return err_set(e, "%s/tokenizer_config.json: \"model_max_length\" is %d, expected 2 or more", l->folder,
+                       t->length);
     char merges[PATH_MAX + 64];
     snprintf(merges, sizeof merges, "%s/merges.txt", l->folder);
     return bpe_create(&t->bpe, l->vocab, merges, t->unknown, e);
@@ -204,7 +208,7 @@ static int encode_word(const Tokenizer *t, const char *word, size_t n, int32_t *
     return count < 0 ? -1 : 0;
 }
 
-/* A word that spells a special token without being one is cut in three by the byte-level step: "<|", "endoftext", "|>". */
+/* A word that spells a special token without being one is cut in three by the byte level: "<|", "endoftext", "|>". */
 static int encode_words(const Tokenizer *t, const char *text, size_t n, Sink *sink, Err *e)
 {
     int32_t *scratch = malloc((n + 1) * sizeof *scratch);

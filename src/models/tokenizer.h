@@ -14,8 +14,8 @@ int tokenizer_load(Tokenizer **t, const char *dir, Err *e);
 void tokenizer_free(Tokenizer *t);
 int tokenizer_length(const Tokenizer *t);           /* model_max_length, 77 */
 int tokenizer_end(const Tokenizer *t);              /* id of <|endoftext|> */
-/* ids[tokenizer_length]: start, the text's tokens (cut to length - 2), end, padding. Returns the number of the text's own tokens
- * before cutting, or -1 with an error where text is not valid UTF-8. */
+/* ids[tokenizer_length]: start, the text's tokens (cut to length - 2), end, padding. Returns the number of the text's
+ * own tokens before cutting, or -1 with an error where text is not valid UTF-8. */
 int tokenizer_encode(const Tokenizer *t, const char *text, int32_t *ids, Err *e);
 
 #endif

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* tokenizer_bpe.c -- byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909) over bytes, as GPT-2 and CLIP have it.
  *
- * A byte is written in vocab.json as a printable character: itself where Latin-1 prints it, else 256 + its place among those that
- * Latin-1 does not print. While a word has neighbours that merges.txt lists, the pair listed first is joined, on a tie the leftmost.
- * Candidates wait in a heap ordered by (rank, place); one that no longer stands is dropped when it comes up. */
+ * A byte is written in vocab.json as a printable character: itself where Latin-1 prints it, else 256 + its place among
+ * those that Latin-1 does not print. While a word has neighbours that merges.txt lists, the pair listed first is
+ * joined, on a tie the leftmost. Candidates wait in a heap ordered by (rank, place); one that no longer stands is
+ * dropped when it comes up. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -10,8 +10,8 @@
 
 typedef struct Bpe Bpe;
 
-/* vocab: object {token: id}, read and not kept. merges_path: lines "left right", best first. unknown: id of a byte that vocab lacks.
- * Errors name the file and the line. */
+/* vocab: object {token: id}, read and not kept. merges_path: lines "left right", best first. unknown: id of a byte that
+ * vocab lacks. Errors name the file and the line. */
 int bpe_create(Bpe **b, const json_t *vocab, const char *merges_path, int32_t unknown, Err *e);
 void bpe_free(Bpe *b);
 /* ids (room for n) of a word of n > 0 bytes. Returns how many, -1 with an error. Time is n log n. */

@@ -13,7 +13,8 @@ typedef enum { SPACE, LETTER, NUMBER, OTHER } Class;
 static int32_t code_at(const char *text, size_t n, size_t at, size_t *next)
 {
     utf8proc_int32_t code;
-    const utf8proc_ssize_t length = utf8proc_iterate((const utf8proc_uint8_t *)text + at, (utf8proc_ssize_t)(n - at), &code);
+    const utf8proc_ssize_t length =
+        utf8proc_iterate((const utf8proc_uint8_t *)text + at, (utf8proc_ssize_t)(n - at), &code);
     *next = at + (length > 0 ? (size_t)length : 1);
     return length > 0 ? code : -1;
 }
@@ -125,7 +126,8 @@ static Class class_of(int32_t code)
 /* Length of the fixed string that the pattern has here, 0 for none. */
 static size_t fixed(const char *text, size_t n)
 {
-    static const char *const strings[] = {"<|startoftext|>", "<|endoftext|>", "'s", "'t", "'re", "'ve", "'m", "'ll", "'d"};
+    static const char *const strings[] = {
+        "<|startoftext|>", "<|endoftext|>", "'s", "'t", "'re", "'ve", "'m", "'ll", "'d"};
     for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++) {
         const size_t length = strlen(strings[i]);
         if (length <= n && memcmp(text, strings[i], length) == 0)

@@ -2,18 +2,21 @@
 /* unet_config.c -- config.json of a UNet2DConditionModel, with diffusers' defaults for the keys that old files lack.
  *
  * attention_head_dim is the number of heads: so did the first models spell it, and so is it read to this day
- * (github.com/huggingface/diffusers/issues/2011). dropout and upcast_attention change nothing here: attention sums in f32. */
+ * (github.com/huggingface/diffusers/issues/2011). dropout and upcast_attention change nothing here: attention sums in
+ * f32. */
 #include <string.h>
 #include "src/models/unet_parts.h"
 
 /* Keys whose other values ask for what is not implemented. null counts as missing. */
 static const struct { const char *key, *only; } fixed[] = {
     {"_class_name", "\"UNet2DConditionModel\""}, {"mid_block_type", "\"UNetMidBlock2DCrossAttn\""},
-    {"time_embedding_type", "\"positional\""}, {"resnet_time_scale_shift", "\"default\""}, {"attention_type", "\"default\""},
+    {"time_embedding_type", "\"positional\""}, {"resnet_time_scale_shift", "\"default\""},
+    {"attention_type", "\"default\""},
     {"center_input_sample", "false"}, {"only_cross_attention", "false"}, {"mid_block_only_cross_attention", "false"},
     {"dual_cross_attention", "false"}, {"resnet_skip_time_act", "false"}, {"class_embeddings_concat", "false"},
     {"mid_block_scale_factor", "1"}, {"resnet_out_scale_factor", "1"}, {"num_attention_heads", "null"},
-    {"class_embed_type", "null"}, {"num_class_embeds", "null"}, {"addition_embed_type", "null"}, {"encoder_hid_dim", "null"},
+    {"class_embed_type", "null"}, {"num_class_embeds", "null"}, {"addition_embed_type", "null"},
+    {"encoder_hid_dim", "null"},
     {"encoder_hid_dim_type", "null"}, {"cross_attention_norm", "null"}, {"time_cond_proj_dim", "null"},
     {"time_embedding_act_fn", "null"}, {"timestep_post_act", "null"}, {"reverse_transformer_layers_per_block", "null"},
 };
@@ -44,7 +47,8 @@ static int check_fixed(const Part *part, Err *e)
         if (good)
             continue;
         char *text = json_dumps(found, JSON_ENCODE_ANY | JSON_COMPACT);
-        err_set(e, "%s/config.json: \"%s\" is %.60s; only %s is implemented", part->path, fixed[i].key, text ? text : "?", fixed[i].only);
+        err_set(e, "%s/config.json: \"%s\" is %.60s; only %s is implemented", part->path, fixed[i].key, text
+                ? text : "?", fixed[i].only);
         free(text);
         return -1;
     }
@@ -66,13 +70,15 @@ static int read_list(const Part *part, const char *key, const int *fallback, int
             value[k] = value[0];
     } else {
         if (json_array_size(found) != (size_t)n)
-            return err_set(e, "%s/config.json: \"%s\" has %zu values, expected %d, one a level", part->path, key, json_array_size(found), n);
+            return err_set(e, "%s/config.json: \"%s\" has %zu values, expected %d, one a level", part->path, key,
+                           json_array_size(found), n);
         json_array_foreach(found, i, one)
             value[i] = json_is_integer(one) && json_integer_value(one) <= 1 << 20 ? (int)json_integer_value(one) : 0;
     }
     for (int k = 0; k < n; k++)
         if (value[k] < 1 || value[k] > 1 << 20)
-            return err_set(e, "%s/config.json: \"%s\" has a value that is not a positive whole number", part->path, key);
+            return err_set(e, "%s/config.json: \"%s\" has a value that is not a positive whole number", part->path,
+                           key);
     return 0;
 }
 
@@ -81,13 +87,15 @@ static int read_types(const Part *part, const char *key, const char *const kinds
 {
     const json_t *list = json_object_get(part->config, key);
     if (json_array_size(list) != (size_t)n)
-        return err_set(e, "%s/config.json: \"%s\" has %zu values, expected %d, as \"block_out_channels\" has", part->path, key,
+        return err_set(e, "%s/config.json: \"%s\" has %zu values, expected %d, as \"block_out_channels\" has",
+                       part->path, key,
                        json_array_size(list), n);
     for (int k = 0; k < n; k++) {
         const char *type = json_string_value(json_array_get(list, (size_t)k));
         attention[k] = type && strcmp(type, kinds[1]) == 0;
         if (!attention[k] && (!type || strcmp(type, kinds[0]) != 0))
-            return err_set(e, "%s/config.json: \"%s\" has a block of type %.60s; only %s and %s are implemented", part->path, key,
+            return err_set(e, "%s/config.json: \"%s\" has a block of type %.60s; only %s and %s are implemented",
+                           part->path, key,
                            type ? type : "(not a text)", kinds[0], kinds[1]);
     }
     return 0;
@@ -107,12 +115,14 @@ static int in_range(const Part *part, const char *key, int value, int low, int h
 
 int unet_config_read(UNetConfig *c, const Part *part, Err *e)
 {
-    static const char *const down[] = {"DownBlock2D", "CrossAttnDownBlock2D"}, *const up[] = {"UpBlock2D", "CrossAttnUpBlock2D"};
+    static const char *const down[] = {"DownBlock2D", "CrossAttnDownBlock2D"},
+        *const up[] = {"UpBlock2D", "CrossAttnUpBlock2D"};
     int out, width[UNET_LEVELS];
     double eps;
     *c = (UNetConfig){.levels = (int)json_array_size(json_object_get(part->config, "block_out_channels"))};
     if (c->levels < 1 || c->levels > UNET_LEVELS)
-        return err_set(e, "%s/config.json: \"block_out_channels\" has %d values, expected 1 to %d", part->path, c->levels, UNET_LEVELS);
+        return err_set(e, "%s/config.json: \"block_out_channels\" has %d values, expected 1 to %d", part->path,
+                       c->levels, UNET_LEVELS);
     if (check_fixed(part, e)
         || read_list(part, "block_out_channels", NULL, c->levels, c->C, e)
         || read_list(part, "layers_per_block", &(int){2}, c->levels, c->layers, e)
@@ -150,7 +160,8 @@ int unet_config_read(UNetConfig *c, const Part *part, Err *e)
     for (int i = 0; i < c->levels; i++)
         skips += c->layers[i] + 1;
     if (skips > UNET_SKIPS)
-        return err_set(e, "%s/config.json: \"layers_per_block\" gives %d skip connections, at most %d are implemented", part->path,
+        return err_set(e, "%s/config.json: \"layers_per_block\" gives %d skip connections, at most %d are implemented",
+                       part->path,
                        skips, UNET_SKIPS);
     c->E = width[0];
     c->eps = (float)eps;

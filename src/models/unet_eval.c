@@ -6,9 +6,9 @@
  *
  *   x, eps (B,H,W,c) f32      h (B,HW,C) f32      temb (1, sum of the resnets' channels), t being one for the batch
  *
- * A level's result is the skip itself, changed in place by what follows until the next resnet. On the way up two buffers take
- * turns. An upsampling goes to the size of the next skip, which is twice its own unless that was odd (diffusers'
- * upsample_size). diffusers models/unets/unet_2d_condition.py, models/embeddings.py. */
+ * A level's result is the skip itself, changed in place by what follows until the next resnet. On the way up two
+ * buffers take turns. An upsampling goes to the size of the next skip, which is twice its own unless that was odd
+ * (diffusers' upsample_size). diffusers models/unets/unet_2d_condition.py, models/embeddings.py. */
 #include <math.h>
 #include "src/models/unet_parts.h"
 
@@ -47,7 +47,8 @@ static int embed_time(Eval *v, int t, Err *e)
     const UNetConfig *c = &v->u->config;
     float host[MOST_TIME_CHANNELS];
     if (c->C[0] > MOST_TIME_CHANNELS)
-        return err_set(e, "\"block_out_channels\" begins with %d, at most %d is implemented", c->C[0], MOST_TIME_CHANNELS);
+        return err_set(e, "\"block_out_channels\" begins with %d, at most %d is implemented", c->C[0],
+                       MOST_TIME_CHANNELS);
     v->temb = run_take(&v->r, F32, v->u->temb, e);
     const WorkspaceMark mark = workspace_mark(v->r.work);
     float *waves = run_take(&v->r, F32, c->C[0], e), *a = run_take(&v->r, F32, c->time_width, e);
@@ -114,7 +115,8 @@ static int run_down(Eval *v, const UNetLevel *l, Err *e)
     const float *x = in.x;
     for (int j = 0; j < l->resnets; j++) {
         float *y = push(v, l->C, v->r.H, v->r.W, e);
-        if (!y || run_resnet(v, &l->resnet[j], y, x, e) || (l->attentions && transformer_run(&l->attention[j], &v->r, y, e)))
+        if (!y || run_resnet(v, &l->resnet[j], y, x, e) || (l->attentions
+                                                            && transformer_run(&l->attention[j], &v->r, y, e)))
             return -1;
         x = y;
     }
@@ -243,7 +245,8 @@ int unet_eval(UNet *u, float *eps, const float *x, int64_t B, int64_t H, int64_t
     if (B != u->B)
         return err_set(e, "a batch of %lld images, but text for %lld", (long long)B, (long long)u->B);
     const WorkspaceMark mark = workspace_mark(&u->work);
-    Eval v = {.u = u, .r = {.type = u->type, .B = B, .H = H, .W = W, .work = &u->work, .hooks = &u->hooks, .kv_index = u->kv_index,
+    Eval v = {.u = u, .r = {.type = u->type, .B = B, .H = H, .W = W, .work = &u->work, .hooks = &u->hooks,
+                            .kv_index = u->kv_index,
                             .S = u->S}};
     const int failed = evaluate(&v, eps, x, t, e);
     workspace_release(&u->work, mark);

@@ -73,7 +73,8 @@ static int level_build(UNet *u, UNetLevel *l, const Part *part, const Plan *p, E
 }
 
 /* The convolution that ends a level: PATH.KIND.0.conv. */
-static int add_sample(UNet *u, UNetLevel *l, const Part *part, const char *path, const char *kind, ConvSpec spec, Err *e)
+static int add_sample(UNet *u, UNetLevel *l, const Part *part, const char *path, const char *kind, ConvSpec spec,
+                      Err *e)
 {
     char name[128];
     snprintf(name, sizeof name, "%s.%s.0.conv", path, kind);
@@ -89,7 +90,8 @@ static int build_down(UNet *u, const Part *part, int i, Err *e)
     char path[64];
     snprintf(path, sizeof path, "down_blocks.%d", i);
     const Plan p = {.path = path, .in = c->C[i ? i - 1 : 0], .C = c->C[i], .heads = c->heads[i],
-                    .depth = c->down_attention[i] ? c->depth[i] : 0, .resnets = c->layers[i], .attentions = c->layers[i]};
+                    .depth = c->down_attention[i] ? c->depth[i] : 0, .resnets = c->layers[i],
+                        .attentions = c->layers[i]};
     if (level_build(u, &u->down[i], part, &p, e))
         return -1;
     if (i == c->levels - 1)
@@ -104,7 +106,8 @@ static int build_mid(UNet *u, const Part *part, Err *e)
 {
     const UNetConfig *c = &u->config;
     const int last = c->levels - 1;
-    const Plan p = {.path = "mid_block", .in = c->C[last], .C = c->C[last], .heads = c->heads[last], .depth = c->depth[last],
+    const Plan p = {.path = "mid_block", .in = c->C[last], .C = c->C[last], .heads = c->heads[last],
+                    .depth = c->depth[last],
                     .resnets = 2, .attentions = 1};
     return level_build(u, &u->mid, part, &p, e);
 }
@@ -119,7 +122,8 @@ static int build_up(UNet *u, const Part *part, int i, Err *e)
     char path[64];
     snprintf(path, sizeof path, "up_blocks.%d", i);
     const Plan p = {.path = path, .in = c->C[i ? level + 1 : level], .C = c->C[level], .heads = c->heads[level],
-                    .depth = c->up_attention[i] ? c->depth[level] : 0, .resnets = resnets, .attentions = resnets, .skip = skip};
+                    .depth = c->up_attention[i] ? c->depth[level] : 0, .resnets = resnets, .attentions = resnets,
+                        .skip = skip};
     if (level_build(u, &u->up[i], part, &p, e))
         return -1;
     return level == 0 ? 0 : add_sample(u, &u->up[i], part, path, "upsamplers", conv_spec(p.C, p.C, 3, u->type, F32), e);
@@ -131,8 +135,8 @@ static UNetLevel *level_at(UNet *u, int i)              /* in the order of compu
     return i < n ? &u->down[i] : i == n ? &u->mid : i <= 2*n ? &u->up[i - n - 1] : NULL;
 }
 
-/* Projections of the time embedding for all resnets as one layer, in the order of their offsets. They and the two layers
- * before them see one row an evaluation and stay in f32. */
+/* Projections of the time embedding for all resnets as one layer, in the order of their offsets. They and the two
+ * layers before them see one row an evaluation and stay in f32. */
 static int build_time(UNet *u, const Part *part, Err *e)
 {
     const UNetConfig *c = &u->config;
@@ -151,11 +155,13 @@ static int build_time(UNet *u, const Part *part, Err *e)
             name[parts] = text[parts];
             out[parts] = l->C;
         }
-    ConvSpec first = conv_spec(c->C[0], c->time_width, 1, F32, F32), second = conv_spec(c->time_width, c->time_width, 1, F32, F32);
+    ConvSpec first = conv_spec(c->C[0], c->time_width, 1, F32, F32),
+        second = conv_spec(c->time_width, c->time_width, 1, F32, F32);
     first.act = second.act = ACT_SILU;                  /* each resnet takes silu of the embedding: done once, here */
     return conv_load(&u->time1, part, "time_embedding.linear_1", first, e)
         || conv_load(&u->time2, part, "time_embedding.linear_2", second, e)
-        || conv_load_stacked(&u->time_proj, part, name, out, parts, conv_spec(c->time_width, u->temb, 1, F32, F32), e) ? -1 : 0;
+        || conv_load_stacked(&u->time_proj, part, name, out, parts, conv_spec(c->time_width, u->temb, 1, F32, F32), e)
+            ? -1 : 0;
 }
 
 static int build(UNet *u, const Part *part, Err *e)
@@ -163,7 +169,8 @@ static int build(UNet *u, const Part *part, Err *e)
     const UNetConfig *c = &u->config;
     if ((u->module_conv_in = hooks_add_module(&u->hooks, e, "conv_in")) < 0
         || conv_load(&u->conv_in, part, "conv_in", conv_spec(c->in, c->C[0], c->conv_in_kernel, F32, F32), e))
-        return -1;                                      /* conv_in reads the f32 latent: too few channels to be worth converting */
+        /* conv_in reads the f32 latent: too few channels to be worth converting */
+        return -1;
     for (int i = 0; i < c->levels; i++)
         if (build_down(u, part, i, e))
             return -1;

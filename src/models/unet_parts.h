@@ -10,7 +10,8 @@ enum { UNET_LEVELS = 8, UNET_SKIPS = 128 };
 
 typedef struct UNetConfig {         /* of config.json; lists hold one value a level, from the finest on */
     int levels, in, sample_size, E, groups;
-    int C[UNET_LEVELS], layers[UNET_LEVELS], heads[UNET_LEVELS], depth[UNET_LEVELS];     /* depth: transformer blocks in a row */
+    int C[UNET_LEVELS], layers[UNET_LEVELS], heads[UNET_LEVELS],
+        depth[UNET_LEVELS];     /* depth: transformer blocks in a row */
     bool down_attention[UNET_LEVELS], up_attention[UNET_LEVELS];        /* the latter in the order of up_blocks */
     float eps;
     int conv_in_kernel, conv_out_kernel, downsample_padding;
@@ -21,8 +22,8 @@ typedef struct UNetConfig {         /* of config.json; lists hold one value a le
 
 int unet_config_read(UNetConfig *c, const Part *part, Err *e);
 
-/* A level on the way down, in the middle or on the way up: resnets, each followed by a transformer where there are any, then a
- * convolution that halves or doubles the sides. */
+/* A level on the way down, in the middle or on the way up: resnets, each followed by a transformer where there are any,
+ * then a convolution that halves or doubles the sides. */
 typedef struct UNetLevel {
     int C, resnets, attentions;
     Resnet *resnet;

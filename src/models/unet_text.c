@@ -64,7 +64,8 @@ int unet_set_text(UNet *u, const float *states, int64_t images, int64_t S, const
     const size_t values = (size_t)(images*S*u->config.E);
     for (int64_t b = 0; b < B; b++)
         if (index[b] < 0 || index[b] >= images)
-            return err_set(e, "image %lld asks for text state %d of %lld", (long long)b, (int)index[b], (long long)images);
+            return err_set(e, "image %lld asks for text state %d of %lld", (long long)b, (int)index[b],
+                           (long long)images);
     u->B = 0;                       /* no text until all is there */
     Text x = {.rows = images*S, .value = dtype_size(u->type)};
     unet_each_block(u, count, &x);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* vae.c -- AutoencoderKL from its folder: configuration, weights, and the public calls.
  *
- * config.json gives block_out_channels, layers_per_block, norm_num_groups, latent_channels, scaling_factor, shift_factor and whether
- * quant_conv, post_quant_conv and the attention are there. Files written before diffusers 0.15 call the attention's layers query, key,
- * value and proj_attn. The encoder is loaded when a picture is first encoded. diffusers models/autoencoders/autoencoder_kl.py. */
+ * config.json gives block_out_channels, layers_per_block, norm_num_groups, latent_channels, scaling_factor,
+ * shift_factor and whether quant_conv, post_quant_conv and the attention are there. Files written before diffusers 0.15
+ * call the attention's layers query, key, value and proj_attn. The encoder is loaded when a picture is first encoded.
+ * diffusers models/autoencoders/autoencoder_kl.py. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +24,8 @@ static int attention_load(VaeAttention *a, const Vae *v, const char *prefix, int
         snprintf(text[i], sizeof text[i], "%s.%s", prefix, chosen[i]);
     const char *const qkv[] = {text[1], text[2], text[3]};
     return norm_load(&a->norm, &v->part, text[0], C, v->groups, 1e-6f, e)
-        || conv_load_stacked(&a->qkv, &v->part, qkv, (const int[]){C, C, C}, 3, conv_spec(C, 3*C, 1, v->type, v->type), e)
+        || conv_load_stacked(&a->qkv, &v->part, qkv, (const int[]){C, C, C}, 3, conv_spec(C, 3*C, 1, v->type, v->type),
+                             e)
         || conv_load(&a->out, &v->part, text[4], conv_spec(C, C, 1, v->type, F32), e) ? -1 : 0;
 }
 
@@ -41,7 +43,8 @@ static int mid_load(VaeSide *s, const Vae *v, const char *side, int C, Err *e)
 }
 
 /* Level i of a side in the order of computation: resnets from in to C, and the convolution at its end. */
-static int level_load(VaeSide *s, const Vae *v, const char *path, int i, int in, int C, int resnets, const char *sample, Err *e)
+static int level_load(VaeSide *s, const Vae *v, const char *path, int i, int in, int C, int resnets, const char *sample,
+                      Err *e)
 {
     VaeLevel *l = &s->level[i];
     char name[160];
@@ -75,7 +78,8 @@ static int decoder_load(Vae *v, Err *e)
         || mid_load(s, v, "decoder", v->C[last], e))
         return -1;
     for (int i = 0; i <= last; i++)
-        if (level_load(s, v, "decoder.up_blocks", i, v->C[i ? last - i + 1 : last], v->C[last - i], v->layers + 1, "upsamplers", e))
+        if (level_load(s, v, "decoder.up_blocks", i, v->C[i ? last - i + 1 : last], v->C[last - i], v->layers + 1,
+                       "upsamplers", e))
             return -1;
     return norm_load(&s->norm_out, &v->part, "decoder.conv_norm_out", v->C[0], v->groups, 1e-6f, e)
         || conv_load(&s->conv_out, &v->part, "decoder.conv_out", conv_spec(v->C[0], 3, 3, v->type, F32), e) ? -1 : 0;
@@ -90,7 +94,8 @@ static int encoder_load(Vae *v, Err *e)
     for (int i = 0; i <= last; i++)
         if (level_load(s, v, "encoder.down_blocks", i, v->C[i ? i - 1 : 0], v->C[i], v->layers, "downsamplers", e))
             return -1;
-    if (mid_load(s, v, "encoder", v->C[last], e) || norm_load(&s->norm_out, &v->part, "encoder.conv_norm_out", v->C[last], v->groups, 1e-6f, e)
+    if (mid_load(s, v, "encoder", v->C[last], e) || norm_load(&s->norm_out, &v->part, "encoder.conv_norm_out",
+                                                              v->C[last], v->groups, 1e-6f, e)
         || conv_load(&s->conv_out, &v->part, "encoder.conv_out", conv_spec(v->C[last], 2*c, 3, v->type, F32), e))
         return -1;
     return v->has_quant ? conv_load(&v->quant, &v->part, "quant_conv", conv_spec(2*c, 2*c, 1, F32, F32), e) : 0;
@@ -107,11 +112,13 @@ static int check_types(const Part *part, const char *key, const char *only, int 
     const json_t *list = json_object_get(part->config, key), *one;
     size_t i;
     if (json_array_size(list) != (size_t)n)
-        return err_set(e, "%s/config.json: \"%s\" has %zu values, expected %d, as \"block_out_channels\" has", part->path, key,
+        return err_set(e, "%s/config.json: \"%s\" has %zu values, expected %d, as \"block_out_channels\" has",
+                       part->path, key,
                        json_array_size(list), n);
     json_array_foreach(list, i, one)
         if (!json_is_string(one) || strcmp(json_string_value(one), only) != 0)
-            return err_set(e, "%s/config.json: \"%s\" has a block that is not %s, the only one implemented", part->path, key, only);
+            return err_set(e, "%s/config.json: \"%s\" has a block that is not %s, the only one implemented", part->path,
+                           key, only);
     return 0;
 }
 
@@ -123,27 +130,33 @@ static int config_read(Vae *v, Err *e)
     const char *act = json_string_value(json_object_get(p->config, "act_fn"));
     int in, out;
     if (class && strcmp(class, "AutoencoderKL") != 0)
-        return err_set(e, "%s/config.json: \"_class_name\" is %.60s; only AutoencoderKL is implemented", p->path, class);
+        return err_set(e, "%s/config.json: \"_class_name\" is %.60s; only AutoencoderKL is implemented", p->path,
+                       class);
     if (act && strcmp(act, "silu") != 0 && strcmp(act, "swish") != 0)
         return err_set(e, "%s/config.json: \"act_fn\" is \"%.40s\"; only \"silu\" is implemented", p->path, act);
     v->levels = (int)json_array_size(channels);
     if (v->levels < 1 || v->levels > VAE_LEVELS)
-        return err_set(e, "%s/config.json: \"block_out_channels\" has %d values, expected 1 to %d", p->path, v->levels, VAE_LEVELS);
+        return err_set(e, "%s/config.json: \"block_out_channels\" has %d values, expected 1 to %d", p->path, v->levels,
+                       VAE_LEVELS);
     for (int i = 0; i < v->levels; i++) {
         const json_int_t C = json_integer_value(json_array_get(channels, (size_t)i));
         if (C < 1 || C > 1 << 16)
-            return err_set(e, "%s/config.json: \"block_out_channels\" has a value that is not a positive whole number", p->path);
+            return err_set(e, "%s/config.json: \"block_out_channels\" has a value that is not a positive whole number",
+                           p->path);
         v->C[i] = (int)C;
     }
     if (check_types(p, "down_block_types", "DownEncoderBlock2D", v->levels, e)
         || check_types(p, "up_block_types", "UpDecoderBlock2D", v->levels, e)
         || part_int(p, "in_channels", &(int){3}, &in, e) || part_int(p, "out_channels", &(int){3}, &out, e)
-        || part_int(p, "latent_channels", &(int){4}, &v->latent, e) || part_int(p, "layers_per_block", &(int){1}, &v->layers, e)
+        || part_int(p, "latent_channels", &(int){4}, &v->latent, e)
+            || part_int(p, "layers_per_block", &(int){1}, &v->layers, e)
         || part_int(p, "norm_num_groups", &(int){32}, &v->groups, e)
-        || part_number(p, "scaling_factor", &(double){0.18215}, &v->scaling, e) || part_number(p, "shift_factor", &(double){0}, &v->shift, e))
+        || part_number(p, "scaling_factor", &(double){0.18215}, &v->scaling, e)
+            || part_number(p, "shift_factor", &(double){0}, &v->shift, e))
         return -1;
     if (in != 3 || out != 3)
-        return err_set(e, "%s/config.json: \"in_channels\" is %d and \"out_channels\" %d, expected 3", p->path, in, out);
+        return err_set(e, "%s/config.json: \"in_channels\" is %d and \"out_channels\" %d, expected 3", p->path, in,
+                       out);
     if (v->latent < 1 || v->latent > 1024 || v->layers < 1 || v->layers > 64 || v->groups < 1 || !(v->scaling > 0))
         return err_set(e, "%s/config.json: \"latent_channels\", \"layers_per_block\", \"norm_num_groups\" or \"scaling_factor\" is out of range",
                        p->path);
@@ -234,7 +247,8 @@ int vae_encode(Vae *v, const float *pixels, int64_t B, int64_t H, int64_t W, flo
 {
     const int64_t scale = vae_scale(v), n = H/scale*(W/scale), c = v->latent;
     if (H < scale || W < scale)
-        return err_set(e, "a picture of %lldx%lld pixels, expected %lld at least", (long long)W, (long long)H, (long long)scale);
+        return err_set(e, "a picture of %lldx%lld pixels, expected %lld at least", (long long)W, (long long)H,
+                       (long long)scale);
     if (!v->encoder.conv_in && encoder_load(v, e)) {
         side_free(&v->encoder);
         v->encoder = (VaeSide){0};

@@ -16,8 +16,8 @@ void vae_free(Vae *v);
 int vae_scale(const Vae *v);                        /* pixels a latent cell: 8 */
 int vae_channels(const Vae *v);                     /* c, of the latent */
 double vae_scaling_factor(const Vae *v);
-/* pixels (B,H,W,3) f32 host = decoder(latent / scaling_factor + shift) of latent (B,h,w,c) host, about [-1,1], not clipped. One picture at a
- * time inside, so memory is flat in B. */
+/* pixels (B,H,W,3) f32 host = decoder(latent / scaling_factor + shift) of latent (B,h,w,c) host, about [-1,1], not
+ * clipped. One picture at a time inside, so memory is flat in B. */
 int vae_decode(Vae *v, const float *latent, int64_t B, int64_t h, int64_t w, float *pixels, Err *e);
 /* u8 = round(clip(pixels / 2 + 0.5, 0, 1) * 255), ties to even, as diffusers' VaeImageProcessor does. */
 void vae_to_u8(uint8_t *image, const float *pixels, int64_t n);

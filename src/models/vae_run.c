@@ -93,7 +93,8 @@ static int finish(const VaeSide *side, Stream *s, float *y, Err *e)
     void *z = run_take(r, r->type, r->H*r->W*n->C, e);
     if (!z)
         return -1;
-    op->group_norm(z, r->type, s->turn[s->now], NULL, n->gamma, n->beta, 1, r->H*r->W, n->C, n->groups, n->eps, ACT_SILU);
+    op->group_norm(z, r->type, s->turn[s->now], NULL, n->gamma, n->beta, 1, r->H*r->W, n->C, n->groups, n->eps,
+                   ACT_SILU);
     op->conv_run(side->conv_out, y, z, 1, r->H, r->W, false);
     workspace_release(r->work, mark);
     return 0;

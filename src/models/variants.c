@@ -7,7 +7,6 @@
 #include "src/models/variants.h"
 
 enum { VARIANT_MAX = 10000 };
-static const char *const mode_names[] = {"multiply", "scale", "ablate", "clamp", "set", "add"};
 
 int variant_target(Variant *v, const char *kind, const char *label, const Ranks *ranks, Err *e)
 {
@@ -160,7 +159,7 @@ void variant_describe(const Variant *v, Record *rec)
     if (v->none)
         return;
     json_t *steering = json_object();
-    json_object_set_new(steering, "mode", json_string(mode_names[v->mode]));
+    json_object_set_new(steering, "mode", json_string(steer_mode_name(v->mode)));
     json_object_set_new(steering, "multiplier", json_real(v->multiplier));
     if (v->top)
         json_object_set_new(steering, "top", json_integer(v->top));

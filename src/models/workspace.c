@@ -16,7 +16,8 @@ void *workspace_take(Workspace *w, size_t bytes, Err *e)
         w->top.used = 0;
     }
     if (w->top.at == w->pieces) {
-        const size_t twice = w->pieces ? 2*w->piece[w->pieces - 1].size : SMALLEST_PIECE, wanted = twice < size ? size : twice;
+        const size_t twice = w->pieces ? 2*w->piece[w->pieces - 1].size : SMALLEST_PIECE, wanted = twice < size
+            ? size : twice;
         /* twice the last where that is to be had, else what is needed */
         Err quiet = {0};
         char *data = w->pieces == WORKSPACE_PIECES ? NULL : op->alloc(wanted, &quiet);
@@ -24,7 +25,8 @@ void *workspace_take(Workspace *w, size_t bytes, Err *e)
         if (!data && w->pieces < WORKSPACE_PIECES && wanted > size)
             data = op->alloc(got = size, e);
         if (!data) {
-            err_set(e, "out of memory: %zu MiB of activations in use, %zu MiB more needed", w->top.live >> 20, size >> 20);
+            err_set(e, "out of memory: %zu MiB of activations in use, %zu MiB more needed", w->top.live >> 20,
+                    size >> 20);
             w->failed = true;
             return NULL;
         }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* workspace.h -- device memory that an evaluation takes and gives back in the order of a stack.
  *
- * The first evaluation of a shape grows the workspace piece by piece; workspace_settle then makes it one piece of the size that was
- * needed, so that later evaluations of that shape or a smaller one allocate nothing. */
+ * The first evaluation of a shape grows the workspace piece by piece; workspace_settle then makes it one piece of the
+ * size that was needed, so that later evaluations of that shape or a smaller one allocate nothing. */
 #ifndef SRC_MODELS_WORKSPACE_H
 #define SRC_MODELS_WORKSPACE_H
 

@@ -19,7 +19,7 @@ static const Opt options[] = {
     {0, "hook", OPT_STR, offsetof(Config, hook), NULL, "NAME  module whose activations count (default: the autoencoder's own)", OPT_NEUTRAL},
     {0, "half", OPT_STR, offsetof(Config, half), "cond", "cond|uncond|both  half of classifier-free guidance that counts", OPT_NEUTRAL},
     {0, "by", OPT_LIST, offsetof(Config, by), NULL, "FIELD  label to rank by; again for more (default: concept and theme, where there)", OPT_NEUTRAL},
-    {0, "score", OPT_STR, offsetof(Config, score), "saeuron", "saeuron|difference|effect|ratio|frequency|auroc  what makes a feature the label's", 0},
+    {0, "score", OPT_STR, offsetof(Config, score), "saeuron", "saeuron|difference|effect|ratio|share|frequency|auroc  what makes a feature the label's", 0},
     {0, "top", OPT_INT, offsetof(Config, top), "-1", "N  best features kept of each label and timestep; 0: all; -1: enough for percentile 99", 0},
     {0, "statistics", OPT_FLAG, offsetof(Config, statistics), NULL, "write the sums, for --merge, and no ranks", OPT_NEUTRAL},
     {0, "merge", OPT_FLAG, offsetof(Config, merge), NULL, "the inputs are such statistics, to be added up", OPT_NEUTRAL},
@@ -38,8 +38,8 @@ static const Cli cli = {
     "those without a label (mean_none).\n"
     "Scores, of a label's pictures c against the rest, the pictures of other labels and of none: "
     "saeuron, the feature's share of all activation in c less its share in the rest; difference, mean_c - mean_rest; effect, that over "
-    "the root of the mean of both variances over pictures; ratio, log((mean_c + u)/(mean_rest + u)) with u the usual mean; frequency, "
-    "the share of tokens where it is active, less that of the rest; auroc, (1 + share of pictures where it is active - that of the "
+    "the root of the mean of both variances over pictures; ratio, log((mean_c + u)/(mean_rest + u)) with u the usual mean; share, "
+    "(mean_c - mean_rest) mean_c over the sum of the labels' means; frequency, the share of tokens where it is active, less that of the rest; auroc, (1 + share of pictures where it is active - that of the "
     "rest)/2.\n"
     "Sums are kept in integers (each picture's sum rounded to 2^-24), so that the order of the records plays no part: statistics made "
     "from shards with --statistics and added with --merge give, byte for byte, what one run gives. Memory: 32 bytes a feature, label and "

@@ -12,7 +12,8 @@ typedef struct Config {
 
 static const Opt options[] = {
     MODEL_OPTIONS,
-    {0, "any-model", OPT_FLAG, offsetof(Config, any_model), NULL, "decode latents that another model drew, with this one's VAE", 0},
+    {0, "any-model", OPT_FLAG, offsetof(Config, any_model), NULL,
+     "decode latents that another model drew, with this one's VAE", 0},
     COMPUTE_OPTIONS, STREAM_OPTIONS, COMMON_OPTIONS,
     {0}
 };
@@ -46,7 +47,8 @@ static int check_model(const Run *r, Err *e)
     const char *drew = record_text(stream_header(r->in), "model", "");
     if (r->cfg->any_model || !*drew || strcmp(drew, r->compute.id) == 0)
         return 0;
-    return err_set(e, "%s: latents of model %s, but %s is model %s; --any-model decodes them all the same", stream_name(r->in), drew,
+    return err_set(e, "%s: latents of model %s, but %s is model %s; --any-model decodes them all the same",
+                   stream_name(r->in), drew,
                    r->compute.model, r->compute.id);
 }
 

@@ -94,7 +94,7 @@ static int read_stream(Run *r, StreamIn *in, Err *e)
     while ((got = stream_next(in, &rec, e)) > 0) {
         const StreamTensor *x = stream_need(in, &rec, "embedding", -1, 1, (int64_t[]){r->classifier->P}, e);
         if (!x || stream_floats(in, &rec, x, r->embedding, e)
-            || evaluation_add(r->evaluation, in, &rec, r->embedding, predicted, e))
+            || evaluation_add(r->evaluation, stream_name(in), &rec, r->embedding, predicted, e))
             return -1;
         if (r->predictions.file)
             print_prediction(r, &rec, predicted);

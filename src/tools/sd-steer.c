@@ -25,7 +25,7 @@ static const Opt options[] = {
     {0, "top", OPT_INT, offsetof(Config, top), "0", "N  features taken a label and timestep, by score; 0: by --percentile", 0},
     {0, "percentile", OPT_NUMBER, offsetof(Config, percentile), "99.5", "P  features whose score lies above this percentile", 0},
     {0, "multiplier", OPT_NUMBER, offsetof(Config, multiplier), "-1", "M  strength, as --mode reads it; negative removes", 0},
-    {0, "mode", OPT_STR, offsetof(Config, mode), "multiply", "multiply|scale|ablate|clamp|set|add  what becomes of a chosen feature", 0},
+    {0, "mode", OPT_STR, offsetof(Config, mode), "multiply", "multiply|replace|scale|ablate|clamp|others|unlabelled|set|add  what becomes of a chosen feature", 0},
     {0, "feature", OPT_LIST, offsetof(Config, features), NULL, "I=VALUE  steer feature I by hand, without ranks", 0},
     {0, "when", OPT_STR, offsetof(Config, when), "", "HIGH-LOW  steer where the timestep lies in between (default: always)", 0},
     {0, "half", OPT_STR, offsetof(Config, half), "both", "cond|uncond|both  halves of classifier-free guidance to steer", 0},
@@ -43,8 +43,9 @@ static const Cli cli = {
     "sd-steer", "Draw pictures while features of a sparse autoencoder are turned down, up or off.", options, "[FILE]",
     "Reads a conditioning stream (sd-encode-text) and draws each picture with the features that --ranks ties to the labels changed at "
     "every step. -o DIR writes PNG files named by the records' ids; - or a name ending in .mpk.zst is a stream of images.\n"
-    "Modes, for a chosen feature of value a whose mean over the label's pictures is m: multiply sets it to M*m where a exceeds its mean "
-    "over all labels; scale sets it to M*a; ablate to 0; clamp to M*m where it is more; set to M*m everywhere; add adds M*m.\n"
+    "Modes, for a chosen feature of value a whose mean over the label's pictures is m: multiply sets it to M*m*a where a exceeds its mean "
+    "over all labels, replace to M*m there; scale sets it to M*a; ablate to 0; clamp to M*m where it is more; others to its mean over the "
+    "pictures of other labels, unlabelled over those without a label, where it is more; set to M*m everywhere; add adds M*m.\n"
     "Only the change is added, x' = x + sum (new - old) W_dec, so a steering that changes no feature gives the unsteered picture bit for "
     "bit. A sweep draws all its variants with one model load; each variant's name becomes the first part of its pictures' ids.",
     "# the fish goes, the watercolor stays\n"

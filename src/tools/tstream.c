@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* tstream.c -- looks at tensor streams, checks, cuts, joins and converts them: tstream SUBCOMMAND [OPTION]... [FILE]... */
+/* tstream.c -- looks at tensor streams, checks, cuts, joins and converts them: a table of subcommands. */
 #include <string.h>
 #include "src/cli/tstream.h"
 
 static const Subcommand subcommands[] = {
-    {"info", tstream_info}, {"head", tstream_head}, {"view", tstream_view}, {"stat", tstream_stat}, {"check", tstream_check},
+    {"info", tstream_info}, {"head", tstream_head}, {"view", tstream_view}, {"stat", tstream_stat}, {"check",
+                                                                                                     tstream_check},
     {"cat", tstream_cat}, {"split", tstream_split}, {"to-npy", tstream_to_npy}, {"to-png", tstream_to_png},
     {"text", tstream_text},
 };
@@ -12,10 +13,13 @@ static const Subcommand subcommands[] = {
 static const Opt options[] = {COMMON_OPTIONS, {0}};
 
 static const Cli cli = {
-    "tstream", "Look at tensor streams, check, cut, join and convert them.", options, "SUBCOMMAND [OPTION]... [FILE]...",
-    "The first word is a subcommand: info, head, view, stat, check, cat, split, to-npy, to-png or text. Each has its own options; "
+    "tstream", "Look at tensor streams, check, cut, join and convert them.", options, "SUBCOMMAND [OPTION]... "
+                                                                                      "[FILE]...",
+    "The first word is a subcommand: info, head, view, stat, check, cat, split, to-npy, to-png or text. Each has its "
+    "own options; "
     "tstream SUBCOMMAND --help lists them.\n\n"
-    "A tensor stream (*.mpk.zst) is zstd frames of msgpack maps: a header, records of small fields and tensors, and an end record. "
+    "A tensor stream (*.mpk.zst) is zstd frames of msgpack maps: a header, records of small fields and tensors, and an "
+    "end record. "
     "No FILE, or -, is standard input.",
     "# what a stream holds, by whom it was made, how large it is\n"
     "tstream info acts.mpk.zst\n"
@@ -48,5 +52,6 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof subcommands / sizeof *subcommands; i++)
         if (strcmp(common.inputs.items[0], subcommands[i].name) == 0)
             cli_misuse(&cli, "the subcommand comes first: tstream %s [OPTION]...", subcommands[i].name);
-    cli_misuse(&cli, "'%s' is none of info, head, view, stat, check, cat, split, to-npy, to-png and text", common.inputs.items[0]);
+    cli_misuse(&cli, "'%s' is none of info, head, view, stat, check, cat, split, to-npy, to-png and text",
+               common.inputs.items[0]);
 }

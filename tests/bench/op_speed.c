@@ -3,8 +3,9 @@
  *
  *     op_speed [f32|bf16] [threads]        default: the backend's best type, all threads
  *
- * A line: shape, microseconds (best of many), GF/s and their share of the measured peak, or GB/s of tensors read and written, then
- * calls in one UNet evaluation, and their milliseconds. The last lines sum up an evaluation of the small model. */
+ * A line: shape, microseconds (best of many), GF/s and their share of the measured peak, or GB/s of tensors read and
+ * written, then calls in one UNet evaluation, and their milliseconds. The last lines sum up an evaluation of the small
+ * model. */
 #include "kernels/op.h"
 #include "tests/bench/peak.h"
 
@@ -19,39 +20,57 @@ typedef struct Line {
     int shared;                 /* attention: the k and v of 2 images serve all */
 } Line;
 
-static const char *const kind_name[] = {"conv", "linear", "group_norm", "layer_norm", "attention", "geglu", "silu", "concat"};
+static const char *const kind_name[] = {"conv", "linear", "group_norm", "layer_norm", "attention", "geglu", "silu",
+                                        "concat"};
 
 /* minisd: 16x16x64, 8x8x128, 4x4x160; 16 images, two halves; 77 tokens of 128. */
 static const Line small[] = {
-    {CONV, 32, 16, 16, 4, 64, 3, 1, 1, 0}, {CONV, 32, 16, 16, 64, 64, 3, 1, 7, 0}, {CONV, 32, 16, 16, 64, 64, 3, 2, 1, 0},
-    {CONV, 32, 16, 16, 128, 128, 3, 1, 1, 0}, {CONV, 32, 16, 16, 192, 64, 3, 1, 1, 0}, {CONV, 32, 16, 16, 128, 64, 3, 1, 2, 0},
+    {CONV, 32, 16, 16, 4, 64, 3, 1, 1, 0}, {CONV, 32, 16, 16, 64, 64, 3, 1, 7, 0},
+    {CONV, 32, 16, 16, 64, 64, 3, 2, 1, 0},
+    {CONV, 32, 16, 16, 128, 128, 3, 1, 1, 0}, {CONV, 32, 16, 16, 192, 64, 3, 1, 1, 0},
+    {CONV, 32, 16, 16, 128, 64, 3, 1, 2, 0},
     {CONV, 32, 16, 16, 64, 4, 3, 1, 1, 0},
-    {CONV, 32, 8, 8, 64, 128, 3, 1, 1, 0}, {CONV, 32, 8, 8, 128, 128, 3, 1, 6, 0}, {CONV, 32, 8, 8, 128, 128, 3, 2, 1, 0},
-    {CONV, 32, 8, 8, 288, 128, 3, 1, 1, 0}, {CONV, 32, 8, 8, 256, 128, 3, 1, 1, 0}, {CONV, 32, 8, 8, 192, 128, 3, 1, 1, 0},
+    {CONV, 32, 8, 8, 64, 128, 3, 1, 1, 0}, {CONV, 32, 8, 8, 128, 128, 3, 1, 6, 0},
+    {CONV, 32, 8, 8, 128, 128, 3, 2, 1, 0},
+    {CONV, 32, 8, 8, 288, 128, 3, 1, 1, 0}, {CONV, 32, 8, 8, 256, 128, 3, 1, 1, 0},
+    {CONV, 32, 8, 8, 192, 128, 3, 1, 1, 0},
     {CONV, 32, 8, 8, 160, 160, 3, 1, 1, 0},
-    {CONV, 32, 4, 4, 128, 160, 3, 1, 1, 0}, {CONV, 32, 4, 4, 160, 160, 3, 1, 10, 0}, {CONV, 32, 4, 4, 320, 160, 3, 1, 2, 0},
+    {CONV, 32, 4, 4, 128, 160, 3, 1, 1, 0}, {CONV, 32, 4, 4, 160, 160, 3, 1, 10, 0},
+    {CONV, 32, 4, 4, 320, 160, 3, 1, 2, 0},
     {CONV, 32, 4, 4, 288, 160, 3, 1, 1, 0},
-    {LINEAR, 32, 16, 16, 128, 64, 1, 1, 3, 0}, {LINEAR, 32, 8, 8, 288, 128, 1, 1, 4, 0}, {LINEAR, 32, 4, 4, 320, 160, 1, 1, 4, 0},
-    {LINEAR, 32, 8, 8, 128, 128, 1, 1, 25, 0}, {LINEAR, 32, 8, 8, 128, 384, 1, 1, 5, 0}, {LINEAR, 32, 8, 8, 128, 1024, 1, 1, 5, 0},
-    {LINEAR, 32, 8, 8, 512, 128, 1, 1, 5, 0}, {LINEAR, 32, 4, 4, 160, 160, 1, 1, 30, 0}, {LINEAR, 32, 4, 4, 160, 480, 1, 1, 6, 0},
-    {LINEAR, 32, 4, 4, 160, 1280, 1, 1, 6, 0}, {LINEAR, 32, 4, 4, 640, 160, 1, 1, 6, 0}, {LINEAR, 17, 77, 1, 128, 256, 1, 1, 0, 0},
+    {LINEAR, 32, 16, 16, 128, 64, 1, 1, 3, 0}, {LINEAR, 32, 8, 8, 288, 128, 1, 1, 4, 0},
+    {LINEAR, 32, 4, 4, 320, 160, 1, 1, 4, 0},
+    {LINEAR, 32, 8, 8, 128, 128, 1, 1, 25, 0}, {LINEAR, 32, 8, 8, 128, 384, 1, 1, 5, 0},
+    {LINEAR, 32, 8, 8, 128, 1024, 1, 1, 5, 0},
+    {LINEAR, 32, 8, 8, 512, 128, 1, 1, 5, 0}, {LINEAR, 32, 4, 4, 160, 160, 1, 1, 30, 0},
+    {LINEAR, 32, 4, 4, 160, 480, 1, 1, 6, 0},
+    {LINEAR, 32, 4, 4, 160, 1280, 1, 1, 6, 0}, {LINEAR, 32, 4, 4, 640, 160, 1, 1, 6, 0},
+    {LINEAR, 17, 77, 1, 128, 256, 1, 1, 0, 0},
     {LINEAR, 32, 1, 1, 256, 128, 1, 1, 22, 0},
-    {GROUP_NORM, 32, 16, 16, 64, 0, 0, 0, 10, 0}, {GROUP_NORM, 32, 16, 16, 128, 0, 0, 0, 3, 0}, {GROUP_NORM, 32, 8, 8, 128, 0, 0, 0, 14, 0},
-    {GROUP_NORM, 32, 8, 8, 256, 0, 0, 0, 3, 0}, {GROUP_NORM, 32, 4, 4, 160, 0, 0, 0, 18, 0}, {GROUP_NORM, 32, 4, 4, 320, 0, 0, 0, 3, 0},
+    {GROUP_NORM, 32, 16, 16, 64, 0, 0, 0, 10, 0}, {GROUP_NORM, 32, 16, 16, 128, 0, 0, 0, 3, 0},
+    {GROUP_NORM, 32, 8, 8, 128, 0, 0, 0, 14, 0},
+    {GROUP_NORM, 32, 8, 8, 256, 0, 0, 0, 3, 0}, {GROUP_NORM, 32, 4, 4, 160, 0, 0, 0, 18, 0},
+    {GROUP_NORM, 32, 4, 4, 320, 0, 0, 0, 3, 0},
     {LAYER_NORM, 32, 8, 8, 128, 0, 0, 0, 15, 0}, {LAYER_NORM, 32, 4, 4, 160, 0, 0, 0, 18, 0},
-    {ATTENTION, 32, 64, 64, 4, 32, 0, 0, 5, 0}, {ATTENTION, 32, 64, 77, 4, 32, 0, 0, 5, 1}, {ATTENTION, 32, 16, 16, 4, 40, 0, 0, 6, 0},
+    {ATTENTION, 32, 64, 64, 4, 32, 0, 0, 5, 0}, {ATTENTION, 32, 64, 77, 4, 32, 0, 0, 5, 1},
+    {ATTENTION, 32, 16, 16, 4, 40, 0, 0, 6, 0},
     {ATTENTION, 32, 16, 77, 4, 40, 0, 0, 6, 1},
     {GEGLU, 32, 8, 8, 512, 0, 0, 0, 5, 0}, {GEGLU, 32, 4, 4, 640, 0, 0, 0, 6, 0}, {SILU, 32, 1, 1, 256, 0, 0, 0, 1, 0},
-    {CONCAT, 32, 16, 16, 64, 64, 0, 0, 3, 0}, {CONCAT, 32, 8, 8, 128, 128, 0, 0, 3, 0}, {CONCAT, 32, 4, 4, 160, 160, 0, 0, 3, 0},
+    {CONCAT, 32, 16, 16, 64, 64, 0, 0, 3, 0}, {CONCAT, 32, 8, 8, 128, 128, 0, 0, 3, 0},
+    {CONCAT, 32, 4, 4, 160, 160, 0, 0, 3, 0},
 };
 
 /* Stable Diffusion 1.5, 64x64 latents, two halves of one image: its heaviest shapes. */
 static const Line large[] = {
-    {CONV, 2, 64, 64, 320, 320, 3, 1, 0, 0}, {CONV, 2, 64, 64, 960, 320, 3, 1, 0, 0}, {CONV, 2, 32, 32, 640, 640, 3, 1, 0, 0},
-    {CONV, 2, 16, 16, 1280, 1280, 3, 1, 0, 0}, {CONV, 2, 8, 8, 1280, 1280, 3, 1, 0, 0}, {LINEAR, 2, 64, 64, 320, 320, 1, 1, 0, 0},
-    {LINEAR, 2, 64, 64, 320, 2560, 1, 1, 0, 0}, {LINEAR, 2, 16, 16, 1280, 10240, 1, 1, 0, 0}, {LINEAR, 2, 77, 1, 768, 640, 1, 1, 0, 0},
+    {CONV, 2, 64, 64, 320, 320, 3, 1, 0, 0}, {CONV, 2, 64, 64, 960, 320, 3, 1, 0, 0},
+    {CONV, 2, 32, 32, 640, 640, 3, 1, 0, 0},
+    {CONV, 2, 16, 16, 1280, 1280, 3, 1, 0, 0}, {CONV, 2, 8, 8, 1280, 1280, 3, 1, 0, 0},
+    {LINEAR, 2, 64, 64, 320, 320, 1, 1, 0, 0},
+    {LINEAR, 2, 64, 64, 320, 2560, 1, 1, 0, 0}, {LINEAR, 2, 16, 16, 1280, 10240, 1, 1, 0, 0},
+    {LINEAR, 2, 77, 1, 768, 640, 1, 1, 0, 0},
     {GROUP_NORM, 2, 64, 64, 320, 0, 0, 0, 0, 0}, {LAYER_NORM, 2, 64, 64, 320, 0, 0, 0, 0, 0},
-    {ATTENTION, 2, 4096, 4096, 8, 40, 0, 0, 0, 0}, {ATTENTION, 2, 1024, 1024, 8, 80, 0, 0, 0, 0}, {ATTENTION, 2, 4096, 77, 8, 40, 0, 0, 0, 0},
+    {ATTENTION, 2, 4096, 4096, 8, 40, 0, 0, 0, 0}, {ATTENTION, 2, 1024, 1024, 8, 80, 0, 0, 0, 0},
+    {ATTENTION, 2, 4096, 77, 8, 40, 0, 0, 0, 0},
     {ATTENTION, 1, 4096, 4096, 1, 128, 0, 0, 0, 0}, {GEGLU, 2, 64, 64, 1280, 0, 0, 0, 0, 0},
 };
 
@@ -82,11 +101,12 @@ static void run(const Run *r)
     switch (l->kind) {
     case CONV:
     case LINEAR:     op->conv_run(r->conv, r->y, r->x, l->B, l->H, l->W, false); break;
-    case GROUP_NORM: op->group_norm(r->y, r->type, r->x, NULL, r->gamma, r->gamma, l->B, l->H*l->W, l->in, 16, 1e-5f, ACT_SILU); break;
+    case GROUP_NORM: op->group_norm(r->y, r->type, r->x, NULL, r->gamma, r->gamma, l->B, l->H*l->W, l->in, 16, 1e-5f,
+                                    ACT_SILU); break;
     case LAYER_NORM: op->layer_norm(r->y, r->type, r->x, r->gamma, r->gamma, rows, l->in, 1e-5f); break;
     case ATTENTION:
-        op->attention(r->y, l->in*l->out, r->x, l->in*l->out, r->v, l->in*l->out, r->v, l->in*l->out, r->type, l->B, l->in, l->out,
-                      l->H, l->W, l->shared ? r->index : NULL, 0.1f, false);
+        op->attention(r->y, l->in*l->out, r->x, l->in*l->out, r->v, l->in*l->out, r->v, l->in*l->out, r->type, l->B,
+                      l->in, l->out, l->H, l->W, l->shared ? r->index : NULL, 0.1f, false);
         break;
     case GEGLU:      op->geglu(r->y, r->x, r->type, rows, l->in); break;
     case SILU:       op->activate(r->y, r->type, r->x, rows*l->in, ACT_SILU); break;
@@ -149,7 +169,8 @@ static double measure(const Line *l, DType type, double peak)
     double flop = 0;
     if (product) {
         flop = 2*rows/(l->stride*l->stride)*l->in*l->out*l->kernel*l->kernel;
-        snprintf(shape, sizeof shape, "%ldx%ldx%ld %d->%d k%d s%d", (long)l->B, (long)l->H, (long)l->W, l->in, l->out, l->kernel, l->stride);
+        snprintf(shape, sizeof shape, "%ldx%ldx%ld %d->%d k%d s%d", (long)l->B, (long)l->H, (long)l->W, l->in, l->out,
+                 l->kernel, l->stride);
     } else if (attention) {
         flop = 4*(double)l->B*(double)l->H*(double)l->W*l->in*l->out;
         snprintf(shape, sizeof shape, "%ld %ld-%ld %dx%d", (long)l->B, (long)l->H, (long)l->W, l->in, l->out);
@@ -161,7 +182,8 @@ static double measure(const Line *l, DType type, double peak)
         printf(" %7.0f GF/s %5.1f %%", flop/t*1e-9, 100*flop/t/peak);
     } else {
         const double size = (double)dtype_size(type);
-        const double bytes = l->kind == GEGLU ? rows*l->in*3*size : l->kind == CONCAT ? 8*rows*(l->in + l->out) : rows*l->in*(4 + size);
+        const double bytes = l->kind == GEGLU ? rows*l->in*3*size : l->kind == CONCAT ? 8*rows*(l->in + l->out)
+            : rows*l->in*(4 + size);
         printf(" %7.1f GB/s        ", bytes/t*1e-9);
     }
     if (l->calls)

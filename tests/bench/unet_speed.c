@@ -3,9 +3,10 @@
  *
  *     build/bench/unet_speed [MODEL [B [SIDE]]]        minisd, 32 (16 pictures in two halves), the model's own side
  *
- * Flop are counted where they are spent: the table of ops is replaced by one that adds up 2*in*kernel^2*out a point of a convolution
- * or linear layer and 4*Sq*Sk*C an image of attention, then calls the real one and takes its time. The peak is the best of several
- * 3x3 convolutions of 256 channels. Times are the least of several evaluations: neighbours on the machine only add to them; with OMP_NUM_THREADS=1 they are those of the processor. */
+ * Flop are counted where they are spent: the table of ops is replaced by one that adds up 2*in*kernel^2*out a point of
+ * a convolution or linear layer and 4*Sq*Sk*C an image of attention, then calls the real one and takes its time. The
+ * peak is the best of several 3x3 convolutions of 256 channels. Times are the least of several evaluations: neighbours
+ * on the machine only add to them; with OMP_NUM_THREADS=1 they are those of the processor. */
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,8 @@
 enum { MOST_CONVS = 4096, EVALUATIONS = 7 };
 
 typedef enum { CONV3, CONV1, LINEAR, ATTENTION, GROUP_NORM, LAYER_NORM, GEGLU, OTHER, KINDS } Kind;
-static const char *const kind_name[] = {"conv 3x3", "conv 1x1", "linear", "attention", "group norm", "layer norm", "geglu", "other"};
+static const char *const kind_name[] = {"conv 3x3", "conv 1x1", "linear", "attention", "group norm", "layer norm",
+                                        "geglu", "other"};
 
 static const Ops *real;
 static Ops counted;
@@ -42,7 +44,8 @@ static void spend(Kind k, double since, double operations)
 
 /* ---- the counting table ---- */
 
-static int conv_create(Conv **c, const ConvSpec *spec, const Weight *const *w, const Weight *const *b, int parts, Err *e)
+static int conv_create(Conv **c, const ConvSpec *spec, const Weight *const *w, const Weight *const *b, int parts,
+                       Err *e)
 {
     const int failed = real->conv_create(c, spec, w, b, parts, e);
     if (!failed && conv_count < MOST_CONVS) {
@@ -58,22 +61,27 @@ static void conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int6
     while (i < conv_count && convs[i].conv != c)
         i++;
     const ConvSpec *s = &convs[i].spec;
-    const int64_t pads = s->pad_before + s->pad_after, Ho = (H + pads - s->kernel)/s->stride + 1, Wo = (W + pads - s->kernel)/s->stride + 1;
+    const int64_t pads = s->pad_before + s->pad_after, Ho = (H + pads - s->kernel)/s->stride + 1,
+        Wo = (W + pads - s->kernel)/s->stride + 1;
     const double start = now();
     real->conv_run(c, y, x, B, H, W, add);
-    spend(s->kernel > 1 ? CONV3 : B > 1 ? CONV1 : LINEAR, start, 2.0*(double)(B*Ho*Wo)*s->in*s->kernel*s->kernel*s->out);
+    spend(s->kernel > 1 ? CONV3 : B > 1 ? CONV1 : LINEAR, start,
+          2.0*(double)(B*Ho*Wo)*s->in*s->kernel*s->kernel*s->out);
 }
 
-static void attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride, const void *v,
+static void attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride,
+                      const void *v,
                       int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq, int64_t Sk,
                       const int32_t *kv_index, float scale, bool causal)
 {
     const double start = now();
-    real->attention(y, y_stride, q, q_stride, k, k_stride, v, v_stride, type, B, heads, head_dim, Sq, Sk, kv_index, scale, causal);
+    real->attention(y, y_stride, q, q_stride, k, k_stride, v, v_stride, type, B, heads, head_dim, Sq, Sk, kv_index,
+                    scale, causal);
     spend(ATTENTION, start, 4.0*(double)(B*Sq*Sk)*heads*head_dim);
 }
 
-static void group_norm(void *y, DType y_type, const float *x, const float *shift, const float *gamma, const float *beta, int64_t B,
+static void group_norm(void *y, DType y_type, const float *x, const float *shift, const float *gamma, const float *beta,
+                       int64_t B,
                        int64_t HW, int C, int groups, float eps, Activation act)
 {
     const double start = now();
@@ -81,7 +89,8 @@ static void group_norm(void *y, DType y_type, const float *x, const float *shift
     spend(GROUP_NORM, start, 0);
 }
 
-static void layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D, float eps)
+static void layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
+                       float eps)
 {
     const double start = now();
     real->layer_norm(y, y_type, x, gamma, beta, N, D, eps);
@@ -123,8 +132,10 @@ static double measure_peak(DType type, Err *e)
     float *w = calloc((size_t)C*C*9, sizeof *w);
     for (int i = 0; w && i < C*C*9; i++)
         w[i] = (float)(i%7 - 3)/64;
-    const Weight weight = {.name = "peak", .type = F32, .ndim = 4, .dim = {C, C, 3, 3}, .data = w}, *weights[] = {&weight};
-    const ConvSpec spec = {.in = C, .out = C, .kernel = 3, .stride = 1, .pad_before = 1, .pad_after = 1, .x_type = type, .y_type = F32};
+    const Weight weight = {.name = "peak", .type = F32, .ndim = 4, .dim = {C, C, 3, 3}, .data = w},
+        *weights[] = {&weight};
+    const ConvSpec spec = {.in = C, .out = C, .kernel = 3, .stride = 1, .pad_before = 1, .pad_after = 1, .x_type = type,
+                           .y_type = F32};
     Conv *c = NULL;
     float *x = noise_device((size_t)B*SIDE*SIDE*C, e), *y = op->alloc(sizeof(float)*B*SIDE*SIDE*C, e);
     void *as_type = op->alloc(sizeof(float)*B*SIDE*SIDE*C, e);
@@ -160,7 +171,8 @@ static int measure(const char *model, DType type, int64_t B, int64_t side, Err *
     if (side == 0)
         side = unet_sample_size(u);
     const int64_t S = 77, E = unet_text_width(u), n = B*side*side*unet_channels(u);
-    float *x = noise_device((size_t)n, e), *eps = op->alloc((size_t)n*sizeof *eps, e), *states = calloc((size_t)(2*S*E), sizeof *states), last;
+    float *x = noise_device((size_t)n, e), *eps = op->alloc((size_t)n*sizeof *eps, e),
+        *states = calloc((size_t)(2*S*E), sizeof *states), last;
     int32_t *index = calloc((size_t)B, sizeof *index);
     if (!x || !eps || !states || !index)
         return err_set(e, "out of memory");
@@ -195,10 +207,12 @@ static int measure(const char *model, DType type, int64_t B, int64_t side, Err *
     }
     kept[OTHER] = rest;
     printf("%s %s, batch %lld of %lldx%lld latents: %.4f s, %.1f images/s, %.3f GFLOP an image, %.1f GFLOP/s = %.0f %% of %.1f\n", real->name,
-           dtype_name(type), (long long)B, (long long)side, (long long)side, best, (double)B/best, work/(double)B*1e-9, work/best*1e-9,
+           dtype_name(type), (long long)B, (long long)side, (long long)side, best, (double)B/best, work/(double)B*1e-9,
+               work/best*1e-9,
            100*work/best/peak, peak*1e-9);
     for (int k = 0; k < KINDS; k++)
-        printf("    %-10s %4d calls  %8.2f ms  %4.1f %% of the time  %7.1f GFLOP/s\n", kind_name[k], calls[k], 1e3*kept[k],
+        printf("    %-10s %4d calls  %8.2f ms  %4.1f %% of the time  %7.1f GFLOP/s\n", kind_name[k], calls[k],
+               1e3*kept[k],
                100*kept[k]/best, kept[k] > 0 ? flop[k]/kept[k]*1e-9 : 0);
     unet_free(u);
     op->free(x);

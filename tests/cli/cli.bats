@@ -21,10 +21,10 @@ setup() {
     done
 }
 
-@test "no line of --help is over 120 columns" {
+@test "--help fits 100 columns, but for examples, which are lines to paste" {
     for tool in $tools; do
         echo "$tool"
-        [ -z "$("bin/$tool" --help | grep -E '^.{121}')" ]
+        [ -z "$("bin/$tool" --help | sed '/^Examples:/,$d' | grep -E '^.{101}')" ]
     done
 }
 
@@ -90,7 +90,9 @@ Try '$tool --help'." ]
 @test "every option of --help is in the manual page" {
     for tool in $tools; do
         "bin/$tool" --man | sed 's/\\-/-/g' > "$BATS_TEST_TMPDIR/page"
-        for option in $("bin/$tool" --help | sed -n 's/^  \(-.,\|   \) \(--[a-z0-9-]*\).*/\2/p'); do
+        options=$("bin/$tool" --help | sed -n 's/^  \(-.,\|   \) \(--[a-z0-9-]*\).*/\2/p')
+        [ -n "$options" ]
+        for option in $options; do
             echo "$tool $option"
             grep -qF -- "$option" "$BATS_TEST_TMPDIR/page"
         done
@@ -99,6 +101,7 @@ Try '$tool --help'." ]
 
 @test "options in examples are options that the program has" {
     for tool in $tools; do
+        [ "$tool" != tstream ] || continue      # its subcommands have options of their own
         "bin/$tool" --help > "$BATS_TEST_TMPDIR/help"
         # Lines of one program only: in a pipeline an option may be a neighbour's.
         for option in $(sed -n "/^Examples:/,\$s/^  $tool \(.*\)/\1/p" "$BATS_TEST_TMPDIR/help" | grep -v '|' \

@@ -1,78 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /* golden_unet.c -- the UNet against diffusers on minisd: evaluations, hooks, and the promises about bytes and memory.
  *
- * tests/golden/model.safetensors: unet.tT (2,4,16,16) at timesteps 1, 500, 981. run0, run1: the hooked module at each step of a DDIM
- * run, here driven with the recorded latents, so that no error is carried from step to step. f32 sums in another order than torch's
- * differ by some 1e-6 of the range; 1e-4 leaves room for other machines and would catch any wrong constant. bf16 keeps 8 bits, each
- * product's inputs are off by 2^-9 = 0.2 % at most; rounding is as often up as down, and over a hundred products 0.2 to 0.4 % come together: 1 % is asked for. */
-#include <math.h>
+ * tests/golden/model.safetensors: unet.tT (2,4,16,16) at timesteps 1, 500, 981. run0, run1: the hooked module at each
+ * step of a DDIM run, here driven with the recorded latents, so that no error is carried from step to step. f32 sums in
+ * another order than torch's differ by some 1e-6 of the range; 1e-4 leaves room for other machines and would catch any
+ * wrong constant. bf16 keeps 8 bits, each product's inputs are off by 2^-9 = 0.2 % at most; rounding is as often up as
+ * down, and over a hundred products 0.2 to 0.4 % come together: 1 % is asked for. */
 #include <omp.h>
-#include <stdlib.h>
-#include <string.h>
-#include "formats/weights.h"
 #include "kernels/op.h"
 #include "src/models/unet.h"
-#include "tests/unit/test.h"
+#include "tests/unit/golden.h"
 
-static Err err;
 static char *model;
-
-static void die_if(int failed)
-{
-    if (failed) {
-        printf("FAIL %s\n", err.text);
-        exit(1);
-    }
-}
-
-static const Weight *tensor(const Weights *w, const char *name)
-{
-    const Weight *t = weights_find(w, name);
-    if (!t)
-        die_if(err_set(&err, "%s: no %s", weights_path(w), name));
-    return t;
-}
-
-/* (B,H,W,C) of (B,C,H,W), and back */
-static void to_rows(float *y, const float *x, int B, int C, int HW)
-{
-    for (int b = 0; b < B; b++)
-        for (int c = 0; c < C; c++)
-            for (int i = 0; i < HW; i++)
-                y[((size_t)b*HW + i)*C + c] = x[((size_t)b*C + c)*HW + i];
-}
-
-static void to_planes(float *y, const float *x, int B, int C, int HW)
-{
-    for (int b = 0; b < B; b++)
-        for (int c = 0; c < C; c++)
-            for (int i = 0; i < HW; i++)
-                y[((size_t)b*C + c)*HW + i] = x[((size_t)b*HW + i)*C + c];
-}
-
-static double relative_l2(const float *got, const float *want, size_t n)
-{
-    double error = 0, norm = 0;
-    for (size_t i = 0; i < n; i++) {
-        error += ((double)got[i] - want[i])*((double)got[i] - want[i]);
-        norm += (double)want[i]*want[i];
-    }
-    return sqrt(error/norm);
-}
-
-static int test_below(const char *name, double got, double limit)
-{
-    printf("%s %s: %.3g, limit %g\n", got < limit ? "ok  " : "FAIL", name, got, limit);
-    return !(got < limit);
-}
 
 /* eps (B,4,16,16) host of x (B,4,16,16) host. */
 static void evaluate(UNet *u, float *eps, const float *x, int B, int t)
 {
     enum { C = 4, HW = 256 };
     const size_t n = (size_t)B*C*HW;
-    float *rows = malloc(n*sizeof *rows), *dx = op->alloc(n*sizeof *dx, &err), *dy = op->alloc(n*sizeof *dy, &err);
-    to_rows(rows, x, B, C, HW);
+    float *rows = rows_of(x, B, C, HW), *dx = op->alloc(n*sizeof *dx, &err), *dy = op->alloc(n*sizeof *dy, &err);
     op->upload(dx, rows, n*sizeof *rows);
     die_if(unet_eval(u, dy, dx, B, 16, 16, t, &err));
     op->download(rows, dy, n*sizeof *rows);
@@ -92,16 +38,12 @@ static int test_values(DType type, double limit)
     static const int times[] = {1, 500, 981};
     for (int i = 0; i < 3; i++) {
         char name[64];
-        float eps[2*4*256], most = 0, range = 0;
+        float eps[2*4*256];
         snprintf(name, sizeof name, "unet.t%d", times[i]);
         const float *want = tensor(w, name)->data;
         evaluate(u, eps, tensor(w, "x")->data, 2, times[i]);
-        for (int k = 0; k < 2*4*256; k++) {
-            range = fmaxf(range, fabsf(want[k]));
-            most = fabsf(eps[k] - want[k]) > most || isnan(eps[k]) ? fabsf(eps[k] - want[k]) : most;
-        }
         snprintf(name, sizeof name, "%s/t%d: largest error, of the range", dtype_name(type), times[i]);
-        failed += test_below(name, most/range, limit);
+        failed += test_below(name, range_error(eps, want, 2*4*256), limit);
     }
     unet_free(u);
     weights_close(w);
@@ -130,7 +72,8 @@ static int test_run(const char *run, int text, DType type, double limit)
     die_if(weights_open(&w, test_path(path), &err) || weights_open(&states, test_path("golden/text.safetensors"), &err)
            || unet_load(&u, model, type, &err));
     const Weight *state = tensor(states, "state"), *want = tensor(w, "hook.output");
-    const size_t one = (size_t)(state->dim[1]*state->dim[2]), act = (size_t)(want->dim[1]*want->dim[2]*want->dim[3]*want->dim[4]);
+    const size_t one = (size_t)(state->dim[1]*state->dim[2]),
+        act = (size_t)(want->dim[1]*want->dim[2]*want->dim[3]*want->dim[4]);
     float *pair = malloc(2*one*sizeof *pair), x[2*4*256], eps[2*4*256];
     memcpy(pair, state->data, one*sizeof *pair);
     memcpy(pair + one, (const float *)state->data + one*(size_t)text, one*sizeof *pair);
@@ -150,7 +93,8 @@ static int test_run(const char *run, int text, DType type, double limit)
         if (i == 0)
             input = relative_l2(seen.input, tensor(w, "hook.input.step0")->data, act);
     }
-    snprintf(name, sizeof name, "%s/%s/hook.output: worst relative L2 of %d steps", dtype_name(type), run, (int)want->dim[0]);
+    snprintf(name, sizeof name, "%s/%s/hook.output: worst relative L2 of %d steps", dtype_name(type), run,
+             (int)want->dim[0]);
     int failed = test_below(name, worst, limit);
     snprintf(name, sizeof name, "%s/%s/hook.input: relative L2 at step 0", dtype_name(type), run);
     failed += test_below(name, input, limit);
@@ -201,7 +145,8 @@ static int test_bytes(DType type)
     counting.alloc = counting_alloc;
     float *dx = op->alloc(sizeof x, &err), *dy = op->alloc(sizeof x, &err);
     op = &counting;
-    die_if(unet_set_text(u, states, 2, 77, (int32_t[]){0, 0, 0, 0, 1, 1, 1, 1}, B, &err) || unet_eval(u, dy, dx, B, 16, 16, 5, &err));
+    die_if(unet_set_text(u, states, 2, 77, (int32_t[]){0, 0, 0, 0, 1, 1, 1, 1}, B, &err)
+           || unet_eval(u, dy, dx, B, 16, 16, 5, &err));
     die_if(unet_set_text(u, states, 1, 77, (int32_t[]){0, 0}, 2, &err) || unet_eval(u, dy, dx, 2, 16, 16, 4, &err));
     op = real;
     op->free(dx);
@@ -219,7 +164,8 @@ static int test_bytes(DType type)
     const int threads = omp_get_max_threads();
     for (int n = 1; n <= 3; n++) {
         omp_set_num_threads(n);
-        die_if(unet_load(&u, model, type, &err) || unet_set_text(u, states, 2, 77, (int32_t[]){0, 0, 0, 0, 1, 1, 1, 1}, B, &err));
+        die_if(unet_load(&u, model, type, &err) || unet_set_text(u, states, 2, 77, (int32_t[]){0, 0, 0, 0, 1, 1, 1, 1},
+                                                                 B, &err));
         float again[B*ONE];
         evaluate(u, again, x, B, 321);
         snprintf(name, sizeof name, "%s/%d threads", dtype_name(type), n);
@@ -255,12 +201,14 @@ static int test_hooks(DType type)
     int modules = 0;
     while (unet_modules(u)[modules])
         modules++;
-    failed += test_ok("hooks/** is every module", unet_hook(u, "**", true, ignore, &calls, &err) == modules && !err.set);
+    failed += test_ok("hooks/** is every module", unet_hook(u, "**", true, ignore, &calls, &err) == modules
+                      && !err.set);
     evaluate(u, hooked, x, 2, 500);
     failed += test_ok("hooks/each is called once", calls == modules);
     snprintf(name, sizeof name, "%s/hooks that do nothing", dtype_name(type));
     failed += test_same(name, hooked, plain, sizeof plain);
-    failed += test_ok("hooks/a star stays within a part", unet_hook(u, "unet.up_blocks.*.attentions.*", false, ignore, &calls, &err) == 6);
+    failed += test_ok("hooks/a star stays within a part",
+                      unet_hook(u, "unet.up_blocks.*.attentions.*", false, ignore, &calls, &err) == 6);
     failed += test_ok("hooks/path", strcmp(unet_hook_path(u, modules), "up_blocks.0.attentions.0") == 0);
     Err e = {0};
     failed += test_ok("hooks/unknown", unet_hook(u, "up_block.1.attentions.1", false, ignore, &calls, &e) == -1

@@ -6,7 +6,8 @@
 
 static int by_hand(void)
 {
-    /* one image of two points, four channels in two groups: (1,3,5,7) and (2,2,4,4); gamma 1, beta 0 but the last (2, 1) */
+    /* one image of two points, four channels in two groups: (1,3,5,7) and (2,2,4,4); gamma 1, beta 0
+     * but the last (2, 1) */
     const float x[] = {1, 3, 2, 2, 5, 7, 4, 4}, gamma[] = {1, 1, 1, 2}, beta[] = {0, 0, 0, 1};
     float y[8];
     const float s = 1/sqrtf(5);
@@ -24,8 +25,8 @@ static int by_hand(void)
     return failed;
 }
 
-static void plain_group_norm(float *y, const float *x, const float *shift, const float *gamma, const float *beta, int64_t B,
-                             int64_t HW, int C, int groups, double eps, Activation act)
+static void plain_group_norm(float *y, const float *x, const float *shift, const float *gamma, const float *beta,
+                             int64_t B, int64_t HW, int C, int groups, double eps, Activation act)
 {
     const int width = C/groups;
     for (int64_t b = 0; b < B; b++)
@@ -54,7 +55,8 @@ static int group_norm(int64_t HW, int C, int groups, DType type, Activation act,
 {
     enum { B = 8 };
     const size_t image = (size_t)HW*(size_t)C, n = B*image;
-    float *x = op_values(n, 1), *shift = op_values(B*(size_t)C, 2), *gamma = op_values((size_t)C, 3), *beta = op_values((size_t)C, 4);
+    float *x = op_values(n, 1), *shift = op_values(B*(size_t)C, 2), *gamma = op_values((size_t)C, 3),
+        *beta = op_values((size_t)C, 4);
     float *want = op_values(n, 5);
     char *y = op_space(n*4), *one = op_space(image*4);
     const size_t bytes = image*dtype_size(type);
@@ -75,7 +77,8 @@ static int group_norm(int64_t HW, int C, int groups, DType type, Activation act,
     for (int b = 0; b < B; b += 3)
         for (int threads = 1; threads <= 3; threads++) {
             omp_set_num_threads(threads);
-            op->group_norm(one, type, x + (size_t)b*image, shifted ? shift + b*C : NULL, gamma, beta, 1, HW, C, groups, 1e-5f, act);
+            op->group_norm(one, type, x + (size_t)b*image, shifted ? shift + b*C : NULL, gamma, beta, 1, HW, C, groups,
+                           1e-5f, act);
             wrong += memcmp(one, y + (size_t)b*bytes, bytes) != 0;
         }
     failed += test_ok(op_name(name, "group_norm/same bytes %ldx%d/%d", (long)HW, C, groups), wrong == 0);
@@ -87,7 +90,8 @@ static int layer_norm(int D, DType type)
 {
     enum { N = 700 };
     const size_t n = (size_t)N*(size_t)D;
-    float *x = op_values(n, 1), *gamma = op_values((size_t)D, 3), *beta = op_values((size_t)D, 4), *want = op_values(n, 5);
+    float *x = op_values(n, 1), *gamma = op_values((size_t)D, 3), *beta = op_values((size_t)D, 4),
+        *want = op_values(n, 5);
     char *y = op_space(n*4), *one = op_space((size_t)D*4);
     for (int i = 0; i < N; i++) {
         double sum = 0, square = 0;
@@ -96,7 +100,8 @@ static int layer_norm(int D, DType type)
         for (int d = 0; d < D; d++)
             square += ((double)x[i*D + d] - sum/D)*((double)x[i*D + d] - sum/D);
         for (int d = 0; d < D; d++)
-            want[i*D + d] = (float)(((double)x[i*D + d] - sum/D)/sqrt(square/D + 1e-5)*(double)gamma[d] + (double)beta[d]);
+            want[i*D + d] = (float)(((double)x[i*D + d] - sum/D)/sqrt(square/D + 1e-5)*(double)gamma[d]
+                                    + (double)beta[d]);
     }
     omp_set_num_threads(2);
     op->layer_norm(y, type, x, gamma, beta, N, D, 1e-5f);

@@ -219,7 +219,7 @@ static int sums(int64_t N, int D)
     const double s = op->sae.moments(got, x, N, D), q = op->sae.difference(g, y, x, N*D);
     op->sae.column_sum(column, -2, w, x, N, D);
     int failed = test_close("sums/mean", got, mean, (size_t)D, 1e-6f, 1e-5f) + test_close("sums/weighted columns", column, want, (size_t)D, 1e-4f, 1e-5f)
-                 + test_ok("sums/spread", fabs(s - spread) < 1e-5*spread) + test_ok("sums/difference", fabs(q - square) < 1e-5*square);
+                 + test_ok("sums/spread", fabs(s - spread) <= 1e-5*spread) + test_ok("sums/difference", fabs(q - square) <= 1e-5*square);
     const int threads = omp_get_max_threads();
     omp_set_num_threads(1);
     failed += test_ok("sums/one thread, same double", op->sae.moments(got, x, N, D) == s && op->sae.difference(g, y, x, N*D) == q);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* op_values.c -- ops on single values, ops that move rows, and the sampler's step, by hand and against libm in double.
  *
- * Tolerances: exp errs by 2e-7 and erf by 4e-7 at most (gelu: that times half of x, where erf is not 1); bf16 is rounded to 8 bits; a pure move is exact. */
+ * Tolerances: exp errs by 2e-7 and erf by 4e-7 at most (gelu: that times half of x, where erf is not 1); bf16 is
+ * rounded to 8 bits; a pure move is exact. */
 #include "tests/unit/op_test.h"
 
 enum { N = 200003 };
@@ -12,6 +13,7 @@ static double wanted(double x, Activation act)
     case ACT_SILU:       return x/(1 + exp(-x));
     case ACT_GELU:       return 0.5*x*(1 + erf(x/sqrt(2)));
     case ACT_QUICK_GELU: return x/(1 + exp(-1.702*x));
+    case ACT_RELU:       return x < 0 ? 0 : x;
     default:             return x;
     }
 }
@@ -24,7 +26,7 @@ static int activations(void)
     for (int i = 0; i < N; i++)
         x[i] = (float)(i - N/2)*0.001f;
     x[0] = -1e30f, x[1] = 1e30f, x[2] = -90, x[3] = 90;
-    for (int act = ACT_NONE; act <= ACT_QUICK_GELU; act++)
+    for (int act = ACT_NONE; act <= ACT_RELU; act++)
         for (int t = 0; t < 2; t++) {
             const DType type = t ? BF16 : F32;
             for (int i = 0; i < N; i++)
@@ -33,16 +35,18 @@ static int activations(void)
             op->activate(y, type, x, N, (Activation)act);
             float *got = op_floats(y, type, N);
             char name[160];
-            failed += test_close(op_name(name, "activate %d %s", act, dtype_name(type)), got, want, N, 2e-6f, t ? 0.004f : 1e-6f);
+            failed += test_close(op_name(name, "activate %d %s", act, dtype_name(type)), got, want, N, 2e-6f,
+                                 t ? 0.004f : 1e-6f);
             omp_set_num_threads(1);
             op->activate(again, type, x, N, (Activation)act);
             failed += test_same("activate/same bytes", again, y, N*dtype_size(type));
             op->activate(again, type, x + 4001, 777, (Activation)act);
-            failed += test_same("activate/same bytes of a part", again, y + 4001*dtype_size(type), 777*dtype_size(type));
+            failed += test_same("activate/same bytes of a part", again, y + 4001*dtype_size(type),
+                                777*dtype_size(type));
             free(got);
         }
     const float nan[] = {NAN};
-    for (int act = ACT_NONE; act <= ACT_QUICK_GELU; act++) {
+    for (int act = ACT_NONE; act <= ACT_RELU; act++) {
         float one = 0;
         op->activate(&one, F32, nan, 1, (Activation)act);
         failed += test_ok("activate/NaN stays", isnan(one));
@@ -67,7 +71,8 @@ static int geglu(DType type, int D)
     op->geglu(y, h_t, type, ROWS, D);
     float *got = op_floats(y, type, n);
     char name[160];
-    int failed = test_close(op_name(name, "geglu/loop %d %s", D, dtype_name(type)), got, want, n, 8e-6f, type == BF16 ? 0.004f : 0);
+    int failed = test_close(op_name(name, "geglu/loop %d %s", D, dtype_name(type)), got, want, n, 8e-6f,
+                            type == BF16 ? 0.004f : 0);
     const size_t bytes = (size_t)D*dtype_size(type);
     op->geglu(one, h_t + 2*123*bytes, type, 1, D);
     failed += test_same("geglu/same bytes", one, y + 123*bytes, bytes);
@@ -106,11 +111,12 @@ static int moves(void)
     float y[24];
     op->concat(y, (float[]){1, 2, 3, 4}, 2, (float[]){5, 6}, 1, 2);
     failed += test_same("concat", y, (float[]){1, 2, 5, 3, 4, 6}, 6*sizeof(float));
-    op->upsample(y, F32, (float[]){1, 2, 3, 4}, 1, 2, 1, 2, 4, 2);     /* rows (1,2), (3,4): each twice along both sides */
+    op->upsample(y, F32, (float[]){1, 2, 3, 4}, 1, 2, 1, 2, 4, 2);     /* (1,2) and (3,4), twice along both sides */
     failed += test_same("upsample", y, (float[]){1, 2, 1, 2, 1, 2, 1, 2, 3, 4, 3, 4, 3, 4, 3, 4}, 16*sizeof(float));
     uint16_t h[16];
     op->upsample(h, BF16, (float[]){1, 2}, 1, 1, 1, 2, 2, 2);
-    failed += test_same("upsample bf16", h, (uint16_t[]){0x3f80, 0x4000, 0x3f80, 0x4000, 0x3f80, 0x4000, 0x3f80, 0x4000}, 16);
+    failed += test_same("upsample bf16", h, (uint16_t[]){0x3f80, 0x4000, 0x3f80, 0x4000, 0x3f80, 0x4000, 0x3f80,
+                                                         0x4000}, 16);
     op->upsample(y, F32, (float[]){1, 2, 3}, 1, 1, 3, 1, 1, 5);        /* not whole: floor(w*3/5) = 0 0 1 1 2 */
     failed += test_same("upsample 3 to 5", y, (float[]){1, 1, 2, 2, 3}, 5*sizeof(float));
     const float table[] = {0, 1, 10, 11, 20, 21}, position[] = {100, 200, 300, 400};
@@ -119,7 +125,8 @@ static int moves(void)
     op->embed(y, table, NULL, (int32_t[]){1}, 1, 1, 2);
     failed += test_same("embed without position", y, (float[]){10, 11}, 2*sizeof(float));
 
-    float *a = op_values(N, 1), *b = op_values(N, 2), *sum = op_values(N, 1), *less = op_values(N, 3), *want = op_values(N, 4);
+    float *a = op_values(N, 1), *b = op_values(N, 2), *sum = op_values(N, 1), *less = op_values(N, 3),
+        *want = op_values(N, 4);
     op->add(sum, b, N);
     op->subtract(less, a, b, N);
     for (int i = 0; i < N; i++)
@@ -171,7 +178,8 @@ static int backends(void)
     Err e = {0};
     int failed = test_ok("backend/unknown is refused", backend_pick("gpu", 0, &e) == -1 && strstr(e.text, "'gpu'"));
     e = (Err){0};
-    failed += test_ok("backend/bad number is refused", backend_pick("cuda:x", 0, &e) == -1 && strstr(e.text, "'cuda:x'"));
+    failed += test_ok("backend/bad number is refused", backend_pick("cuda:x", 0, &e) == -1
+                                                        && strstr(e.text, "'cuda:x'"));
     e = (Err){0};
     failed += test_ok("backend/auto always answers", backend_pick("auto", 0, &e) == 0);
     e = (Err){0};

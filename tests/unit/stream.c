@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* stream.c -- tensor streams: bytes made by hand, round trips, joined streams, equal bytes, and what is refused with which words. */
+/* stream.c -- tensor streams: bytes made by hand, round trips, joined streams, equal bytes, and what is refused with
+ * which words. */
 #include "tests/unit/stream_test.h"
 
 /* {"stream":"latents","version":1,"provenance":[]}  {"id":"a","latent":f32 (2) = 1, -2}  {"end":1} */
@@ -30,7 +31,8 @@ static int test_by_hand(void)
     failed += test_ok("by hand/aligned", t && (uintptr_t)t->data % 64 == 0);
     failed += test_same("by hand/values", t->data, (float[]){1, -2}, 8);
     failed += test_ok("by hand/need", !stream_need(in, &rec, "latent", -1, 2, (int64_t[]){4, -1}, &e));
-    failed += test_ok("by hand/need text", strstr(e.text, "record 1: latent is f32 (2), expected f32, f16 or bf16 (4, *)") != NULL);
+    failed += test_ok("by hand/need text",
+                      strstr(e.text, "record 1: latent is f32 (2), expected f32, f16 or bf16 (4, *)") != NULL);
     e = (Err){0};
     failed += test_ok("by hand/end", stream_next(in, &rec, &e) == 0 && stream_next(in, &rec, &e) == 0);
     failed += test_ok("by hand/bytes", stream_bytes_in(in) == BY_HAND && stream_bytes_total(in) == BY_HAND);
@@ -100,7 +102,8 @@ static int test_round_trip(void)
     failed += test_ok("joined/two streams", read_all(spill("j", joined, 2*a.size), NULL, &e) == 80);
     failed += test_ok("joined/second cut", read_all(spill("j", joined, 2*a.size - 1), NULL, &e) == -1);
     e = (Err){0};
-    Blob skip = {joined, a.size + 12};                      /* a skippable frame of 4 bytes at the end, then only half of it */
+    /* A skippable frame of 4 bytes at the end, then only half of it */
+    Blob skip = {joined, a.size + 12};
     memcpy(joined + a.size, "\x5e\x2a\x4d\x18\x04\0\0\0abcd", 12);
     failed += test_ok("skippable/read over", read_all(spill("j", skip.data, skip.size), NULL, &e) == 40);
     failed += test_ok("skippable/cut", read_all(spill("j", skip.data, skip.size - 2), NULL, &e) == -1);
@@ -157,16 +160,18 @@ static int test_refused(void)
     failed += REFUSED_AFTER("after the end", "\x81\xa3" "end\x00\x81\xa1x\x01", "goes on after its end record");
     failed += REFUSED_AFTER("garbage after the end", "\x81\xa3" "end\x00\x00\x00", "is not a msgpack map");
     failed += REFUSED_AFTER("zstd after plain", "\x81\xa3" "end\x00\x28\xb5\x2f\xfd", "is not a msgpack map");
-    failed += REFUSED_AFTER("header too soon", "\x82\xa6stream\xa7latents\xa7version\x01", "a new header came before the end");
+    failed += REFUSED_AFTER("header too soon", "\x82\xa6stream\xa7latents\xa7version\x01",
+                            "a new header came before the end");
     failed += REFUSED_AFTER("other kind", "\x81\xa3" "end\x00\x82\xa6stream\xa6images\xa7version\x01",
                             "has another stream: \"images\", the first has \"latents\"");
-    failed += REFUSED_AFTER("other field", "\x81\xa3" "end\x00\x83\xa6stream\xa7latents\xa7version\x01\xa1m\x05", "another m: 5");
+    failed += REFUSED_AFTER("other field", "\x81\xa3" "end\x00\x83\xa6stream\xa7latents\xa7version\x01\xa1m\x05",
+                            "another m: 5");
     failed += REFUSED_AFTER("text over 16 MiB", "\x81\xa1x\xdb\x7f\xff\xff\xff" "abc", "text of over 16 MiB");
     failed += REFUSED_AFTER("binary of 4 GiB", "\x81\xa1x\xc6\xff\xff\xff\xff" "abc", "over 1 GiB");
     failed += REFUSED_AFTER("array of 4 G", "\x81\xa1x\xdd\xff\xff\xff\xff\x01", "more than 1048576 values");
     failed += REFUSED_AFTER("map of 4 G", "\xdf\xff\xff\xff\xff\xa1x", "more than 1048576 values");
-    failed += REFUSED_AFTER("deep", "\x81\xa1x\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91"
-                            "\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x01", "over 32 deep");
+#define EIGHT "\x91\x91\x91\x91\x91\x91\x91\x91"
+    failed += REFUSED_AFTER("deep", "\x81\xa1x" EIGHT EIGHT EIGHT EIGHT EIGHT "\x01", "over 32 deep");
     failed += REFUSED_AFTER("extension", "\x81\xa1x\xd4\x01\x01", "no value of this format");
     failed += REFUSED_AFTER("never used byte", "\x81\xa1x\xc1", "no value of this format");
     failed += REFUSED_AFTER("number key", "\x81\x01\x01", "a key that is not text");
@@ -176,14 +181,21 @@ static int test_refused(void)
     failed += REFUSED_AFTER("large integer", "\x81\xa1x\xcf\xff\xff\xff\xff\xff\xff\xff\xff", "integer over 2^63 - 1");
     failed += REFUSED_AFTER("not utf-8", "\x81\xa1x\xa2\xff\xfe", "field x is not UTF-8 text");
     failed += REFUSED_AFTER("binary field", "\x81\xa1x\xc4\x01z", "field x is binary");
-    failed += REFUSED_AFTER("big endian", TENSOR("\xa3>f4", "\x91\x01", "\xc4\x04" "abcd"), "tensor x has an element type");
-    failed += REFUSED_AFTER("short data", TENSOR("\xa3<f4", "\x91\x02", "\xc4\x04" "abcd"), "does not agree with its bytes");
-    failed += REFUSED_AFTER("negative", TENSOR("\xa3<f4", "\x91\xff", "\xc4\x04" "abcd"), "a dimension that is not a count");
-    failed += REFUSED_AFTER("overflow", TENSOR("\xa3<f4", "\x94\xce\x40\0\0\0\xce\x40\0\0\0\xce\x40\0\0\0\xce\x40\0\0\0", "\xc4\x00"),
-                            "a shape that overflows");
-    failed += REFUSED_AFTER("seven dimensions", TENSOR("\xa3<f4", "\x97\1\1\1\1\1\1\1", "\xc4\x04" "abcd"), "more than 6 dimensions");
-    failed += REFUSED_AFTER("pickle", "\x81\xa1x\x85\xc4\x02nd\xc3\xc4\x04type\xa1O\xc4\x04kind\xc4\x01O\xc4\x05shape\x91\x01"
-                            "\xc4\x04" "data\xc4\x04" "abcd", "structured or pickled array, which is never read");
+    failed += REFUSED_AFTER("big endian", TENSOR("\xa3>f4", "\x91\x01", "\xc4\x04" "abcd"),
+                            "tensor x has an element type");
+    failed += REFUSED_AFTER("short data", TENSOR("\xa3<f4", "\x91\x02", "\xc4\x04" "abcd"),
+                            "does not agree with its bytes");
+    failed += REFUSED_AFTER("negative", TENSOR("\xa3<f4", "\x91\xff", "\xc4\x04" "abcd"),
+                            "a dimension that is not a count");
+#define LARGE "\xce\x40\0\0\0"
+    failed += REFUSED_AFTER("overflow", TENSOR("\xa3<f4", "\x94" LARGE LARGE LARGE LARGE, "\xc4\x00"), "overflows");
+    failed += REFUSED_AFTER("seven dimensions", TENSOR("\xa3<f4", "\x97\1\1\1\1\1\1\1", "\xc4\x04" "abcd"),
+                            "more than 6 dimensions");
+    failed += REFUSED_AFTER("pickle", "\x81\xa1x\x85\xc4\x02nd\xc3\xc4\x04type\xa1O\xc4\x04kind\xc4\x01O\xc4\x05shape"
+                            "\x91\x01\xc4\x04" "data\xc4\x04" "abcd", "pickled array, which is never read");
+    failed += REFUSED_AFTER("tensor, then field of its name", "\x82\xa1x\x85\xc4\x02nd\xc3\xc4\x04type\xa3|u1"
+                            "\xc4\x04kind\xc4\x00"
+                            "\xc4\x05shape\x91\x01\xc4\x04" "data\xc4\x01" "a\xa1x\x05", "holds x twice");
     failed += REFUSED_AFTER("cut object", "\x82\xa1x\x01\xa1", "cut in the middle of it");
     return failed;
 }
@@ -231,13 +243,16 @@ static int test_writing(void)
     record_clear(&rec);
     record_init(&rec, NULL);
     record_set_int(&rec, "end", 3);
-    failed += test_ok("write/reserved name", stream_write(out, &rec, &e) == -1 && strstr(e.text, "may not be named end"));
+    failed += test_ok("write/reserved name", stream_write(out, &rec, &e) == -1
+                      && strstr(e.text, "may not be named end"));
     e = (Err){0};
     record_clear(&rec);
     stream_abandon(out);
 
-    record_init(&rec, NULL);                                /* labels ride along, what a stage says of itself does not */
-    Record from = {.fields = json_pack("{s:s, s:i, s:s, s:i, s:i, s:s}", "id", "a", "seed", 7, "theme", "Cubism", "t", 981,
+    /* Labels ride along, what a stage says of itself does not */
+    record_init(&rec, NULL);
+    Record from = {.fields = json_pack("{s:s, s:i, s:s, s:i, s:i, s:s}", "id", "a", "seed", 7, "theme", "Cubism", "t",
+                                       981,
                                        "step", 2, "hook", "up")};
     record_copy_fields(&rec, &from);
     char *text = json_dumps(rec.fields, JSON_COMPACT);

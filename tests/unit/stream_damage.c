@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* stream_damage.c -- damaged streams: a cut at every byte, every bit flipped, bytes replaced at random, garbage. None may pass as
- * whole with other contents, none may crash (build with -fsanitize=address,undefined to see more).
+/* stream_damage.c -- damaged streams: a cut at every byte, every bit flipped, bytes replaced at random, garbage. None
+ * may pass as whole with other contents, none may crash (build with -fsanitize=address,undefined to see more).
  *
- * A flipped bit in a zstd frame can leave what the frame decodes to the same, as where a match has two sources that hold equal
- * bytes. Such a frame is not refused, and need not be: what counts is that no other content passes. Both are counted. */
+ * A flipped bit in a zstd frame can leave what the frame decodes to the same, as where a match has two sources that
+ * hold equal bytes. Such a frame is not refused, and need not be: what counts is that no other content passes. Both are
+ * counted. */
 #include "tests/unit/stream_test.h"
 
 static uint32_t seed = 1;
@@ -18,7 +19,7 @@ static int test_cuts(const char *name, const Blob *whole)
     long passed = 0;
     for (size_t n = 0; n < whole->size; n++) {
         Err e = {0};
-        passed += read_all(spill("cut", whole->data, n), NULL, &e) >= 0 || !e.set;
+        passed += read_all(spill_memory(whole->data, n), NULL, &e) >= 0 || !e.set;
     }
     char title[100];
     snprintf(title, sizeof title, "%s/a cut at each of %zu bytes is refused", name, whole->size);
@@ -33,7 +34,7 @@ static int test_flips(const char *name, const Blob *whole, uint64_t sum, bool ex
         Err e = {0};
         uint64_t now = 0;
         whole->data[bit / 8] ^= (unsigned char)(1u << bit % 8);
-        if (read_all(spill("flip", whole->data, whole->size), &now, &e) >= 0) {
+        if (read_all(spill_memory(whole->data, whole->size), &now, &e) >= 0) {
             wrong += now != sum;
             same += now == sum;
         }
@@ -54,7 +55,7 @@ static int test_noise(const char *name, const Blob *whole, int rounds)
         memcpy(data, whole->data, whole->size);
         for (unsigned i = dice() % 4; i < 4; i++)
             data[dice() % whole->size] = (unsigned char)dice();
-        read_all(spill("noise", data, whole->size), NULL, &e);
+        read_all(spill_memory(data, whole->size), NULL, &e);
     }
     free(data);
     return test_ok(name, 1);
@@ -64,7 +65,8 @@ static int test_garbage(void)
 {
     long passed = 0;
     for (int r = 0; r < 1000; r++) {
-        static const unsigned char begin[][16] = {"", "\x83\xa6stream\xa1" "a\xa7", "\x28\xb5\x2f\xfd\x24", "\xde", "\x50\x2a\x4d\x18"};
+        static const unsigned char begin[][16] = {"", "\x83\xa6stream\xa1" "a\xa7", "\x28\xb5\x2f\xfd\x24", "\xde",
+                                                  "\x50\x2a\x4d\x18"};
         static const int length[] = {0, 11, 5, 1, 4};
         unsigned char data[300];
         Err e = {0};
@@ -72,7 +74,7 @@ static int test_garbage(void)
         for (size_t i = 0; i < sizeof data; i++)
             data[i] = (unsigned char)dice();
         memcpy(data, begin[kind], (size_t)length[kind]);
-        passed += read_all(spill("garbage", data, dice() % sizeof data), NULL, &e) >= 0;
+        passed += read_all(spill_memory(data, dice() % sizeof data), NULL, &e) >= 0;
     }
     return test_ok("garbage is refused", passed == 0);
 }

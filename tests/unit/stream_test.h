@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* stream_test.h -- what the tests of streams share: files of given bytes, and a small stream with every kind of field. */
+/* stream_test.h -- what the tests of streams share: files of given bytes, a small stream of every kind of field. */
 #ifndef TESTS_UNIT_STREAM_TEST_H
 #define TESTS_UNIT_STREAM_TEST_H
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include "formats/stream.h"
 #include "tests/unit/test.h"
@@ -55,8 +56,22 @@ __attribute__((unused)) static const char *spill(const char *name, const void *d
     return path;
 }
 
+/* As spill, in memory: for loops over thousands of damaged copies. The path is good until the next call. */
+__attribute__((unused)) static const char *spill_memory(const void *data, size_t size)
+{
+    static int fd = -1;
+    static char path[64];
+    if (fd < 0)
+        fd = memfd_create("damaged", MFD_CLOEXEC);
+    if (fd < 0 || ftruncate(fd, 0) || pwrite(fd, data, size, 0) != (ssize_t)size)
+        exit(2);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return path;
+}
+
 /* Writes `records` records of an f16 tensor of (size) values and fields of every type. Exits where that fails. */
-__attribute__((unused)) static void write_sample(const char *path, int records, int64_t size, const StreamOptions *options)
+__attribute__((unused)) static void write_sample(const char *path, int records, int64_t size,
+                                                 const StreamOptions *options)
 {
     Err e = {0};
     Record header, rec;
@@ -92,7 +107,7 @@ __attribute__((unused)) static void write_sample(const char *path, int records, 
     }
 }
 
-/* Reads all: the number of records, or -1 with the reason in e. *sum, where not NULL, gets a sum over everything read. */
+/* Reads all: the number of records, or -1 with the reason in e. *sum, where not NULL, gets a sum over all of it. */
 __attribute__((unused)) static long read_all(const char *path, uint64_t *sum, Err *e)
 {
     StreamIn *in;

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+/* activations.c -- activation streams, read side by side. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "src/models/activations.h"
+
+enum { MAX_HOOKS = 256 };
+
+typedef struct Input {
+    const char *path;
+    StreamIn *in;
+    bool ended;
+} Input;
+
+struct Activations {
+    ActivationsOptions options;
+    Input *input;
+    int inputs, turn;               /* turn: whose record is next */
+    char *hook[MAX_HOOKS];
+    int width[MAX_HOOKS];           /* of its tokens, 0 until one came */
+    int hooks;
+    long chosen;                    /* records given so far */
+    Record rec;
+    float *floats;
+    size_t room;
+};
+
+static const char *bare(const char *hook)       /* SAeUron's names begin with "unet." */
+{
+    return strncmp(hook, "unet.", 5) == 0 ? hook + 5 : hook;
+}
+
+static int find_hook(const Activations *a, const char *hook)
+{
+    for (int h = 0; h < a->hooks; h++)
+        if (strcmp(a->hook[h], bare(hook)) == 0)
+            return h;
+    return -1;
+}
+
+/* Adds the hooks of a header; all of them to `all`, for the message. */
+static int add_hooks(Activations *a, const StreamIn *in, char *all, size_t size, Err *e)
+{
+    const json_t *hooks = json_object_get(stream_header(in)->fields, "hooks");
+    size_t i;
+    json_t *value;
+    if (!json_is_array(hooks) || json_array_size(hooks) == 0)
+        return err_set(e, "%s: header: hooks is missing, expected a list of module names", stream_name(in));
+    json_array_foreach(hooks, i, value) {
+        const char *hook = json_string_value(value);
+        if (!hook)
+            return err_set(e, "%s: header: hooks holds something that is not text", stream_name(in));
+        const size_t used = strlen(all);
+        snprintf(all + used, size - used, "%s%s", used ? ", " : "", hook);
+        if (find_hook(a, hook) >= 0 || (a->options.hook && strcmp(bare(a->options.hook), bare(hook)) != 0))
+            continue;
+        if (a->hooks == MAX_HOOKS)
+            return err_set(e, "%s: header: more than %d hooks", stream_name(in), MAX_HOOKS);
+        if (!(a->hook[a->hooks] = strdup(bare(hook))))
+            return err_set(e, "out of memory");
+        a->hooks++;
+    }
+    return 0;
+}
+
+static int same_field(const Activations *a, const StreamIn *in, const char *name, Err *e)
+{
+    const StreamIn *first = a->input[0].in;
+    const char *here = record_text(stream_header(in), name, ""), *there = record_text(stream_header(first), name, "");
+    return strcmp(here, there) == 0 ? 0 : err_set(e, "%s: header: %s is '%s', in %s it is '%s'", stream_name(in), name, here,
+                                                  stream_name(first), there);
+}
+
+int activations_open(Activations **out, const char *const *paths, int count, const ActivationsOptions *options, Err *e)
+{
+    char all[1024] = "";
+    *out = NULL;
+    Activations *a = calloc(1, sizeof *a);
+    if (!a)
+        return err_set(e, "out of memory");
+    a->options = *options;
+    a->inputs = count ? count : 1;
+    int failed = !(a->input = calloc((size_t)a->inputs, sizeof *a->input)) ? err_set(e, "out of memory") : 0;
+    for (int i = 0; i < a->inputs && !failed; i++) {
+        a->input[i].path = count ? paths[i] : NULL;
+        failed = stream_open_kind(&a->input[i].in, a->input[i].path, "activations", e)
+              || same_field(a, a->input[i].in, "model", e) || same_field(a, a->input[i].in, "take", e)
+              || add_hooks(a, a->input[i].in, all, sizeof all, e);
+    }
+    if (!failed && a->hooks == 0)
+        failed = err_set(e, "%s: header: no hook %s; there is %s", stream_name(a->input[0].in), options->hook, all);
+    if (failed) {
+        activations_close(a);
+        return -1;
+    }
+    *out = a;
+    return 0;
+}
+
+void activations_close(Activations *a)
+{
+    if (!a)
+        return;
+    for (int i = 0; a->input && i < a->inputs; i++)
+        stream_close(a->input[i].in);
+    for (int h = 0; h < a->hooks; h++)
+        free(a->hook[h]);
+    free(a->input);
+    free(a->floats);
+    free(a);
+}
+
+int activations_hooks(const Activations *a)
+{
+    return a->hooks;
+}
+
+const char *activations_hook(const Activations *a, int hook)
+{
+    return a->hook[hook];
+}
+
+const StreamIn *activations_stream(const Activations *a)
+{
+    return a->input[0].in;
+}
+
+bool activations_can_rewind(const Activations *a)
+{
+    struct stat st;
+    for (int i = 0; i < a->inputs; i++)
+        if (!a->input[i].path || strcmp(a->input[i].path, "-") == 0 || stat(a->input[i].path, &st) || !S_ISREG(st.st_mode))
+            return false;
+    return true;
+}
+
+int activations_rewind(Activations *a, Err *e)
+{
+    a->turn = 0;
+    for (int i = 0; i < a->inputs; i++) {
+        stream_close(a->input[i].in);
+        a->input[i].in = NULL;
+        a->input[i].ended = false;
+        if (stream_open_kind(&a->input[i].in, a->input[i].path, "activations", e))
+            return -1;
+    }
+    return 0;
+}
+
+/* Whether the record is of a chosen hook and half: 1 with act filled, 0, -1. */
+static int choose(Activations *a, const StreamIn *in, Act *act, Err *e)
+{
+    const Record *rec = &a->rec;
+    const char *only = a->hooks == 1 && !a->options.hook ? a->hook[0] : "";
+    const char *hook = record_text(rec, "hook", only), *half = record_text(rec, "half", "cond");
+    const int h = find_hook(a, hook);
+    if (h < 0) {
+        if (a->options.hook && *hook)
+            return 0;
+        return err_set(e, "%s: record %ld: hook is '%s', which the header does not name", stream_name(in), rec->number, hook);
+    }
+    if (strcmp(a->options.half, "both") != 0 && strcmp(a->options.half, half) != 0)
+        return 0;
+    const StreamTensor *t = record_tensor(rec, "act");
+    const int64_t any[] = {-1, -1, -1};
+    if (!(t = stream_need(in, rec, "act", -1, t && t->ndim == 2 ? 2 : 3, any, e)))
+        return -1;
+    const int64_t D = t->dim[t->ndim - 1], N = t->dim[0]*(t->ndim == 3 ? t->dim[1] : 1);
+    char text[128];
+    if (D < 1 || D > 1 << 17 || N < 1)
+        return err_set(e, "%s: record %ld: act is %s, expected tokens", stream_name(in), rec->number, tensor_shape_text(t, text));
+    if (a->width[h] == 0)
+        a->width[h] = (int)D;
+    if (D != a->width[h])
+        return err_set(e, "%s: record %ld: act is %s, those of %s before it have width %d", stream_name(in), rec->number,
+                       tensor_shape_text(t, text), a->hook[h], a->width[h]);
+    *act = (Act){.in = in, .rec = rec, .tensor = t, .hook = h, .N = N, .D = (int)D};
+    return 1;
+}
+
+int activations_next(Activations *a, Act *act, Err *e)
+{
+    for (int ended = 0; ended < a->inputs;) {
+        Input *input = &a->input[a->turn];
+        const int got = input->ended ? 0 : stream_next(input->in, &a->rec, e);
+        if (got < 0)
+            return -1;
+        if (got == 0) {
+            input->ended = true;
+            ended++;
+            a->turn = (a->turn + 1) % a->inputs;
+            continue;
+        }
+        ended = 0;
+        const int chosen = choose(a, input->in, act, e);
+        if (chosen == 0)
+            continue;
+        a->turn = (a->turn + 1) % a->inputs;
+        a->chosen++;
+        return chosen;
+    }
+    if (a->chosen == 0)
+        return err_set(e, "%s: no record of %s%s%s", stream_name(a->input[0].in), a->options.hook ? a->options.hook : "any hook",
+                       strcmp(a->options.half, "both") ? " and half " : "", strcmp(a->options.half, "both") ? a->options.half : "");
+    return 0;
+}
+
+const float *activations_floats(Activations *a, const Act *act, Err *e)
+{
+    const size_t n = tensor_count(act->tensor);
+    if (n > a->room) {
+        free(a->floats);
+        a->floats = malloc(n*sizeof *a->floats);
+        a->room = a->floats ? n : 0;
+        if (!a->floats) {
+            err_set(e, "out of memory");
+            return NULL;
+        }
+    }
+    Err found = {0};
+    if (stream_floats(act->in, act->rec, act->tensor, a->floats, &found) == 0)
+        return a->floats;
+    err_set(e, "%s (hook %s, step %lld, t %lld)", found.text, a->hook[act->hook], record_int(act->rec, "step", -1),
+            record_int(act->rec, "t", -1));
+    return NULL;
+}

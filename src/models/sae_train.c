@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/* sae_train.c -- one training step of a top-k autoencoder, in the backend's ops.
+ *
+ *     c = x - b_dec      a, i = encode(x)      x' = a W_dec + b_dec      g = x' - x      V = |x - mean|^2
+ *     dW_dec[f] = sum a g      g_a = g . W_dec[i]      dW_enc[f] = sum g_a c      db_enc[f] = sum g_a      (sums over (n,j) with i = f)
+ *     db_dec = sum_n g - db_enc W_enc                                             all times 2/V
+ *
+ *   x, c, g (B,D)   a, g_a, i (B,K); the same with (B,k_aux) for dead features, whose g is auxk*scale*(e_aux - e), e = -g
+ *
+ * Gradients are kept without the factor 2/V, which joins the clipping in Adam's scale. Then W_dec's gradient loses its part along each
+ * row, and the rows are made unit again (sparsify's order: clip, project, step, normalise). */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "kernels/op.h"
+#include "src/models/geometric_median.h"
+#include "src/models/noise.h"
+#include "src/models/sae_train.h"
+
+static const float BETA1 = 0.9f, BETA2 = 0.999f, EPS = 1e-8f;
+
+struct Trainer {
+    TrainOptions options;
+    Sae *sae;
+    SaeEncoder *encoder, *dead_encoder;
+    int64_t tokens, steps;
+    int K_aux;                          /* most dead features taken a token */
+    int64_t *fired;                     /* [F] tokens seen when the feature last fired */
+    int32_t *count, *dead;              /* [F] host: firings in this batch; dead features */
+    float *x, *c, *g, *y;               /* device (B,D): batch, centered, gradient, reconstruction */
+    float *a, *g_a, *aux, *g_aux;       /* (B,K), (B,K_aux) */
+    int32_t *i, *i_aux, *order, *start, *counts;
+    float *mean;                        /* (D) */
+    float *dW_enc, *dW_dec, *db_enc, *db_dec;
+    float *m[4], *v[4];                 /* Adam's moments of W_enc, W_dec, b_enc, b_dec */
+};
+
+/* ---- memory ---- */
+
+typedef struct Place { void *field; size_t bytes; } Place;      /* field: address of the pointer */
+
+static int take_memory(Trainer *t, Err *e)
+{
+    const size_t B = (size_t)t->options.batch, D = (size_t)t->options.D, F = (size_t)t->options.F, K = (size_t)t->options.K;
+    const size_t A = (size_t)t->K_aux, most = A > K ? A : K, f = sizeof(float);
+    const Place place[] = {
+        {&t->x, f*B*D}, {&t->c, f*B*D}, {&t->g, f*B*D}, {&t->y, f*B*D}, {&t->mean, f*D},
+        {&t->a, f*B*K}, {&t->g_a, f*B*K}, {&t->aux, f*B*A}, {&t->g_aux, f*B*A},
+        {&t->i, f*B*K}, {&t->i_aux, f*B*A}, {&t->order, f*B*most}, {&t->start, f*(F + 1)}, {&t->counts, f*F},
+        {&t->dW_enc, f*F*D}, {&t->dW_dec, f*F*D}, {&t->db_enc, f*F}, {&t->db_dec, f*D},
+        {&t->m[0], f*F*D}, {&t->m[1], f*F*D}, {&t->m[2], f*F}, {&t->m[3], f*D},
+        {&t->v[0], f*F*D}, {&t->v[1], f*F*D}, {&t->v[2], f*F}, {&t->v[3], f*D},
+    };
+    for (size_t p = 0; p < sizeof place/sizeof *place; p++) {
+        void *memory = op->alloc(place[p].bytes, e);
+        if (!memory)
+            return -1;
+        memcpy(place[p].field, &memory, sizeof memory);
+    }
+    t->fired = calloc(F, sizeof *t->fired);
+    t->count = calloc(F, sizeof *t->count);
+    t->dead = calloc(F, sizeof *t->dead);
+    return t->fired && t->count && t->dead ? 0 : err_set(e, "out of memory for training %zu features", F);
+}
+
+void trainer_free(Trainer *t)
+{
+    if (!t)
+        return;
+    void *device[] = {t->x, t->c, t->g, t->y, t->mean, t->a, t->g_a, t->aux, t->g_aux, t->i, t->i_aux, t->order, t->start, t->counts,
+                      t->dW_enc, t->dW_dec, t->db_enc, t->db_dec, t->m[0], t->m[1], t->m[2], t->m[3], t->v[0], t->v[1], t->v[2], t->v[3]};
+    for (size_t p = 0; p < sizeof device/sizeof *device; p++)
+        if (device[p])
+            op->free(device[p]);
+    op->sae.encoder_free(t->encoder);
+    op->sae.encoder_free(t->dead_encoder);
+    sae_free(t->sae);
+    free(t->fired);
+    free(t->count);
+    free(t->dead);
+    free(t);
+}
+
+int trainer_create(Trainer **out, const TrainOptions *options, Err *e)
+{
+    *out = NULL;
+    Trainer *t = calloc(1, sizeof *t);
+    if (!t)
+        return err_set(e, "out of memory");
+    t->options = *options;
+    t->K_aux = options->k_aux ? options->k_aux : (options->D + 1)/2;
+    if (t->K_aux > options->F)
+        t->K_aux = options->F;
+    if ((int64_t)options->batch*(options->K > t->K_aux ? options->K : t->K_aux) > INT32_MAX) {
+        free(t);
+        return err_set(e, "a batch of %d tokens is too large", options->batch);
+    }
+    if (sae_create(&t->sae, options->D, options->F, options->K, e) || take_memory(t, e)
+        || op->sae.encoder_create(&t->encoder, options->D, options->F, options->type, e)) {
+        trainer_free(t);
+        return -1;
+    }
+    *out = t;
+    return 0;
+}
+
+Sae *trainer_sae(Trainer *t)
+{
+    return t->sae;
+}
+
+int64_t trainer_tokens(const Trainer *t)
+{
+    return t->tokens;
+}
+
+/* ---- start ---- */
+
+int trainer_start(Trainer *t, const float *x, int64_t N, Err *e)
+{
+    const size_t D = (size_t)t->options.D, F = (size_t)t->options.F;
+    float *host = malloc(sizeof(float)*(F + 1)*D);
+    if (!host || geometric_median(host + F*D, x, N, t->options.D)) {
+        free(host);
+        return err_set(e, "out of memory");
+    }
+    noise_torch(host, F*D, t->options.seed);
+    for (size_t f = 0; f < F; f++) {
+        double square = 0;
+        for (size_t d = 0; d < D; d++)
+            square += (double)host[f*D + d]*(double)host[f*D + d];
+        for (size_t d = 0; d < D; d++)
+            host[f*D + d] = (float)(host[f*D + d]/sqrt(square));
+    }
+    op->upload(t->sae->W_dec, host, sizeof(float)*F*D);
+    op->upload(t->sae->W_enc, host, sizeof(float)*F*D);
+    op->upload(t->sae->b_dec, host + F*D, sizeof(float)*D);
+    free(host);
+    return 0;
+}
+
+/* ---- one step ---- */
+
+static int list_dead(Trainer *t)
+{
+    int n = 0;
+    for (int f = 0; f < t->options.F; f++)
+        if (t->tokens - t->fired[f] > t->options.dead)
+            t->dead[n++] = f;
+    return n;
+}
+
+/* Gradients of one set of kept features, added to those of the weights with factor c. */
+static void add_gradients(Trainer *t, float c, const float *a, float *g_a, const int32_t *i, const float *g, int64_t N, int K)
+{
+    const int D = t->options.D, F = t->options.F;
+    op->sae.code_grad(g_a, g, a, i, t->sae->W_dec, N, D, K);
+    op->sae.invert(t->start, t->order, i, N, F, K);
+    op->sae.row_grads(t->dW_dec, t->dW_enc, t->db_enc, c, a, g_a, g, t->c, t->start, t->order, F, D, K);
+}
+
+/* The dead features' term: they learn what the living left over. g holds x' - x = -e; y becomes e_aux - e. */
+static int add_dead(Trainer *t, int64_t N, int dead, double *square, Err *e)
+{
+    const int D = t->options.D, K = dead < t->K_aux ? dead : t->K_aux;
+    if (!t->dead_encoder && op->sae.encoder_create(&t->dead_encoder, D, t->options.F, t->options.type, e))
+        return -1;
+    op->sae.encoder_pack(t->dead_encoder, t->sae->W_enc, t->sae->b_enc, t->sae->b_dec, t->dead, dead);
+    op->sae.encode(t->dead_encoder, t->aux, t->i_aux, t->x, N, K);
+    op->sae.decode(t->y, t->aux, t->i_aux, t->sae->W_dec, NULL, N, D, K);
+    op->add(t->y, t->g, N*D);
+    *square = op->sae.sum_squares(t->y, N*D);
+    const double share = dead < t->K_aux ? (double)dead/t->K_aux : 1;
+    add_gradients(t, (float)(t->options.auxk*share), t->aux, t->g_aux, t->i_aux, t->y, N, K);
+    return 0;
+}
+
+/* Adam on the four weights; factor: of the gradients as kept. */
+static void update(Trainer *t, double rate, double factor, double norm)
+{
+    const TrainOptions *o = &t->options;
+    const double clip = o->clip > 0 && norm > o->clip ? o->clip/norm : 1;
+    const double n = (double)++t->steps;
+    AdamStep s = {.rate = (float)rate, .scale = (float)(factor*clip), .beta1 = BETA1, .beta2 = BETA2, .eps = EPS,
+                  .unbias1 = (float)(1/(1 - pow((double)BETA1, n))), .unbias2 = (float)(1/(1 - pow((double)BETA2, n)))};
+    op->sae.adam(t->sae->W_enc, t->m[0], t->v[0], t->dW_enc, o->F, o->D, &s);
+    op->sae.adam(t->sae->b_enc, t->m[2], t->v[2], t->db_enc, 1, o->F, &s);
+    op->sae.adam(t->sae->b_dec, t->m[3], t->v[3], t->db_dec, 1, o->D, &s);
+    s.unit_rows = true;
+    op->sae.adam(t->sae->W_dec, t->m[1], t->v[1], t->dW_dec, o->F, o->D, &s);
+}
+
+static int64_t mark_fired(Trainer *t, int64_t N)
+{
+    const size_t F = (size_t)t->options.F;
+    int64_t total = 0;
+    memset(t->count, 0, sizeof *t->count*F);
+    op->upload(t->counts, t->count, sizeof *t->count*F);
+    op->sae.count(t->counts, t->a, t->i, N, t->options.K);
+    op->download(t->count, t->counts, sizeof *t->count*F);
+    t->tokens += N;
+    for (size_t f = 0; f < F; f++) {
+        total += t->count[f];
+        if (t->count[f])
+            t->fired[f] = t->tokens;
+    }
+    return total;
+}
+
+int trainer_step(Trainer *t, const float *x, int64_t N, double rate, TrainStep *step, Err *e)
+{
+    const int D = t->options.D, F = t->options.F, K = t->options.K;
+    Sae *s = t->sae;
+    double aux = 0;
+    op->upload(t->x, x, sizeof(float)*(size_t)N*(size_t)D);
+    op->sae.encoder_pack(t->encoder, s->W_enc, s->b_enc, s->b_dec, NULL, F);
+    op->sae.encode(t->encoder, t->a, t->i, t->x, N, K);
+    op->sae.decode(t->y, t->a, t->i, s->W_dec, s->b_dec, N, D, K);
+    op->sae.center(t->c, t->x, s->b_dec, N, D);
+    const double spread = fmax(op->sae.moments(t->mean, t->x, N, D), 1e-30);
+    const double square = op->sae.difference(t->g, t->y, t->x, N*D);
+
+    add_gradients(t, 1, t->a, t->g_a, t->i, t->g, N, K);
+    const int dead = t->options.auxk > 0 ? list_dead(t) : 0;
+    if (dead && add_dead(t, N, dead, &aux, e))
+        return -1;
+    op->sae.column_sum(t->db_dec, 1, NULL, t->g, N, D);
+    op->sae.column_sum(t->db_dec, -1, t->db_enc, s->W_enc, F, D);       /* b_dec enters h with a minus */
+
+    const double factor = 2/spread, FD = (double)F*D;
+    const double norm = factor*sqrt(op->sae.sum_squares(t->dW_enc, (int64_t)FD) + op->sae.sum_squares(t->dW_dec, (int64_t)FD)
+                                    + op->sae.sum_squares(t->db_enc, F) + op->sae.sum_squares(t->db_dec, D));
+    if (!isfinite(square) || !isfinite(norm))
+        return err_set(e, "after %lld tokens the loss is not a number any more; try a lower --lr", (long long)t->tokens);
+    update(t, rate, factor, norm);
+    *step = (TrainStep){.fvu = square/spread, .aux = aux/spread, .l0 = (double)mark_fired(t, N)/(double)N, .gradient = norm, .dead = dead};
+    return 0;
+}

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT */
+/* sae-eval.c -- how well an autoencoder stands for activations: a table, whole and by timestep, concept or any other field. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "src/cli/cli.h"
+#include "src/cli/compute.h"
+#include "src/models/model.h"
+#include "src/models/sae_metrics.h"
+#include "src/models/sae_stream.h"
+
+typedef struct Config {
+    Common c;
+    const char *sae, *hook, *half, *by;
+    int json, features;
+} Config;
+
+static const Opt options[] = {
+    {'s', "sae", OPT_STR, offsetof(Config, sae), NULL, "DIR  autoencoder, as sae-fit or SAeUron wrote it", OPT_REQUIRED},
+    {0, "by", OPT_STR, offsetof(Config, by), NULL, "FIELD  a line for each value of this field too: t, step, half, concept, theme, ...", 0},
+    {0, "features", OPT_FLAG, offsetof(Config, features), NULL, "a line for each feature instead: feature, tokens, density, mean", 0},
+    {0, "json", OPT_FLAG, offsetof(Config, json), NULL, "lines of JSON instead of a table", 0},
+    {0, "hook", OPT_STR, offsetof(Config, hook), NULL, "NAME  module whose activations are measured (default: the autoencoder's)", 0},
+    {0, "half", OPT_STR, offsetof(Config, half), "cond", "cond|uncond|both  halves of classifier-free guidance to measure", 0},
+    {0, "dtype", OPT_STR, offsetof(Config, c.dtype), "f32", "auto|f32|bf16  type of the encoder's product; auto: bf16 where the processor has it", 0},
+    OUTPUT_OPTIONS, COMPUTE_OPTIONS, COMMON_OPTIONS,
+    {0}
+};
+
+static const Cli cli = {
+    "sae-eval", "Measure an autoencoder on activations.", options, "[FILE...]",
+    "Reads activation streams and writes a tab-separated table, first over all tokens, then for each value of --by. Columns, with x a token, "
+    "x' its reconstruction, e = x - x', mean and var over the line's tokens:\n"
+    "fvu = sum |e|^2 / sum |x - mean|^2, the fraction of variance unexplained. ev = 1 - sum_d var(e_d) / sum_d var(x_d). mse = mean of e_d^2. "
+    "cosine = mean of x.x' / (|x| |x'|). norm_ratio = mean of |x'| / |x|. l0 = mean number of kept values above 0. dead = share of the features "
+    "never kept. density_median, density_max = over the features that were kept, the share of tokens that they are kept in.\n"
+    "With --features: tokens that it is kept in, their share, and the mean of its value in them.\n"
+    "Memory: one record, and 16 bytes a feature for each line.",
+    "sae-eval --sae sae/ --by t acts.mpk.zst\n"
+    "# the ten features kept most often\n"
+    "sae-eval --sae sae/ --features acts.mpk.zst | sort -k2,2nr | head"
+};
+
+/* A field's value as text; NULL where the record has none. */
+static const char *value_text(const Record *rec, const char *field, char text[64])
+{
+    const json_t *value = json_object_get(rec->fields, field);
+    if (json_is_string(value))
+        return json_string_value(value);
+    if (json_is_integer(value))
+        snprintf(text, 64, "%lld", (long long)json_integer_value(value));
+    else if (json_is_real(value))
+        snprintf(text, 64, "%.9g", json_real_value(value));
+    else
+        return NULL;
+    return text;
+}
+
+static int measure(SaeStream *s, const char *by, Metrics *m, Progress *p, Err *e)
+{
+    int got;
+    char text[64];
+    for (long long n = 0; (got = sae_stream_next(s, true, e)) == 1; progress_set(p, ++n)) {
+        const char *name = by ? value_text(s->act.rec, by, text) : NULL;
+        if (by && !name)
+            return err_set(e, "%s: record %ld: no field %s to group by", stream_name(s->act.in), s->act.rec->number, by);
+        if (metrics_add(m, name, s->x, s->y, s->a, s->i, s->N, e))
+            return -1;
+    }
+    return got;
+}
+
+static int print_groups(FILE *f, const Metrics *m, const char *by, int json, Err *e)
+{
+    if (!json)
+        fprintf(f, "%s\ttokens\tfvu\tev\tmse\tcosine\tnorm_ratio\tl0\tdead\tdensity_median\tdensity_max\n", by ? by : "group");
+    for (int g = 0; g < m->count; g++) {
+        const Group *group = &m->group[g];
+        Figures v;
+        if (group_figures(m, group, &v, e))
+            return -1;
+        if (json) {
+            json_t *line = json_pack("{s:s, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", by ? by : "group", group->name,
+                                     "tokens", (json_int_t)group->tokens, "fvu", v.fvu, "ev", v.ev, "mse", v.mse, "cosine", v.cosine,
+                                     "norm_ratio", v.norm_ratio, "l0", v.l0, "dead", v.dead, "density_median", v.density_median,
+                                     "density_max", v.density_max);
+            if (!line)
+                return err_set(e, "%s: cannot be written as JSON", group->name);
+            json_dumpf(line, f, JSON_COMPACT | JSON_REAL_PRECISION(9));
+            fputc('\n', f);
+            json_decref(line);
+        } else
+            fprintf(f, "%s\t%lld\t%.6f\t%.6f\t%.6g\t%.6f\t%.6f\t%.4f\t%.6f\t%.6g\t%.6g\n", group->name, (long long)group->tokens, v.fvu,
+                    v.ev, v.mse, v.cosine, v.norm_ratio, v.l0, v.dead, v.density_median, v.density_max);
+    }
+    return 0;
+}
+
+static void print_features(FILE *f, const Metrics *m, int json)
+{
+    const Group *all = &m->group[0];
+    if (!json)
+        fprintf(f, "feature\ttokens\tdensity\tmean\n");
+    for (int j = 0; j < m->F; j++) {
+        const double n = (double)all->fired[j];
+        fprintf(f, json ? "{\"feature\":%d,\"tokens\":%lld,\"density\":%.6g,\"mean\":%.6g}\n" : "%d\t%lld\t%.6g\t%.6g\n", j,
+                (long long)all->fired[j], n/(double)all->tokens, n > 0 ? all->value[j]/n : 0);
+    }
+}
+
+static int print(const Config *cfg, const Metrics *m, Err *e)
+{
+    const bool to_stdout = strcmp(cfg->c.output, "-") == 0;
+    FILE *f = to_stdout ? stdout : fopen(cfg->c.output, "w");
+    if (!f)
+        return err_set(e, "%s: %s", cfg->c.output, strerror(errno));
+    int failed = 0;
+    if (cfg->features)
+        print_features(f, m, cfg->json);
+    else
+        failed = print_groups(f, m, cfg->by, cfg->json, e);
+    if (fflush(f) && !failed) {
+        e->closed = errno == EPIPE;
+        failed = err_set(e, "%s: %s", to_stdout ? "standard output" : cfg->c.output, strerror(errno));
+    }
+    if (!to_stdout)
+        fclose(f);
+    return failed;
+}
+
+int main(int argc, char **argv)
+{
+    Config cfg = {0};
+    SaeStream s = {0};
+    Metrics m = {0};
+    Err e = {0};
+
+    cli_parse(&cli, &cfg, argc, argv);
+    SaeStreamOptions o = {.sae = cfg.sae, .paths = cfg.c.inputs.items, .path_count = cfg.c.inputs.count, .hook = cfg.hook, .half = cfg.half};
+
+    int failed = compute_backend(&cfg.c, &e)
+              || model_dtype(&o.type, cfg.c.dtype, &e)
+              || sae_stream_open(&s, &o, &e)
+              || metrics_create(&m, s.sae->D, s.sae->F, s.sae->K, &e);
+    if (!failed) {
+        Progress *p = progress_start(&cli, "records", 0);
+        failed = measure(&s, cfg.features ? NULL : cfg.by, &m, p, &e);
+        progress_end(p);
+    }
+    if (!failed) {
+        metrics_sort(&m);
+        failed = print(&cfg, &m, &e);
+    }
+    metrics_free(&m);
+    sae_stream_close(&s);
+    return failed ? cli_report(&cli, &e) : 0;
+}

@@ -1,0 +1,118 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# sae-rank-concepts.bats -- ranks from activations: shards against the whole, tables, and what it says of bad input.
+
+setup_file() {
+    export DATA=$BATS_FILE_TMPDIR SAE=$SDSTEER_TESTS/golden/saeuron/sae HOOK=up_blocks.1.attentions.1
+    cd "$DATA" || return 1
+    cat >prompts.jsonl <<'END'
+{"id":"a","prompt":"A fish in Rust style.","concept":"Fishes","theme":"Rust","seed":1}
+{"id":"b","prompt":"A fish.","concept":"Fishes","seed":2}
+{"id":"c","prompt":"A dog in Rust style.","concept":"Dogs","theme":"Rust","seed":3}
+{"id":"d","prompt":"A dog in Winter style.","concept":"Dogs","theme":"Winter","seed":4}
+END
+    sd-encode-text prompts.jsonl -o cond.mpk.zst
+    sd-sample-hooked --steps 2 --half both cond.mpk.zst -o acts.mpk.zst
+    head -2 prompts.jsonl | sd-encode-text | sd-sample-hooked --steps 2 --half both -o acts1.mpk.zst
+    tail -2 prompts.jsonl | sd-encode-text | sd-sample-hooked --steps 2 --half both -o acts2.mpk.zst
+    sae-rank-concepts --sae "$SAE" --hook $HOOK acts.mpk.zst -o whole.mpk.zst
+}
+
+setup() { cd "$DATA" || return 1; }
+
+# The one line on stderr holds every word; nothing is on stdout.
+says() {
+    [ "$status" = "$1" ] || { echo "exit $status: $output"; return 1; }
+    shift
+    for word; do
+        [[ $output == *"$word"* ]] || { echo "no '$word' in: $output"; return 1; }
+    done
+    [ "${#lines[@]}" -le 2 ]
+}
+
+@test "records in another order, another number of threads: the same bytes" {
+    sae-rank-concepts --sae "$SAE" --hook $HOOK acts2.mpk.zst acts1.mpk.zst -@ 1 | cmp - whole.mpk.zst
+}
+
+@test "statistics of shards, merged: the same bytes as one run" {
+    for i in 1 2; do sae-rank-concepts --sae "$SAE" --hook $HOOK --statistics acts$i.mpk.zst -o part$i.mpk.zst; done
+    sae-rank-concepts --merge part2.mpk.zst part1.mpk.zst | cmp - whole.mpk.zst
+    cat part1.mpk.zst part2.mpk.zst | sae-rank-concepts --merge | cmp - whole.mpk.zst
+    sae-rank-concepts --sae "$SAE" --hook $HOOK --statistics acts.mpk.zst -o part.mpk.zst
+    sae-rank-concepts --merge --statistics part2.mpk.zst part1.mpk.zst | cmp - part.mpk.zst
+}
+
+@test "features give the ranks that activations give" {
+    command -v sae-encode || skip "no sae-encode"
+    sae-encode --sae "$SAE" --hook $HOOK acts.mpk.zst | sae-rank-concepts --table - >from-features
+    sae-rank-concepts --sae "$SAE" --hook $HOOK acts.mpk.zst --table - | cmp - from-features
+}
+
+@test "a table: labels in order, timesteps falling, scores falling, as many as --top says" {
+    sae-rank-concepts --sae "$SAE" acts.mpk.zst --top 3 --table - >table
+    head -1 table | cmp - <(printf 'kind\tlabel\tt\trank\tfeature\tscore\tmean\tmean_all\n')
+    cut -f 1-4 table | tail -n +2 | cmp - <(for label in concept/Dogs concept/Fishes theme/Rust theme/Winter; do
+        for t in 501 1; do for i in 1 2 3; do printf '%s\t%s\t%d\t%d\n' ${label%/*} ${label#*/} $t $i; done; done; done)
+    awk -F '\t' 'NR > 1 && $4 > 1 && $6 > last {exit 1} {last = $6}' table
+}
+
+@test "halves differ; --by takes any field" {
+    sae-rank-concepts --sae "$SAE" acts.mpk.zst --half uncond -o uncond.mpk.zst
+    ! cmp -s uncond.mpk.zst whole.mpk.zst
+    sae-rank-concepts --sae "$SAE" acts.mpk.zst --by id --top 1 --json - >lines
+    [ "$(wc -l <lines)" = 8 ]
+    grep -c '^{"kind":"id","label":"a","t":501,' lines
+}
+
+@test "every score ranks" {
+    for score in saeuron difference effect ratio share frequency auroc; do
+        sae-rank-concepts --sae "$SAE" acts.mpk.zst --score $score --top 1 --table - | tail -n +2 >$score.tsv
+        [ "$(wc -l <$score.tsv)" = 8 ]
+    done
+    ! cmp -s saeuron.tsv difference.tsv
+}
+
+@test "bad input: one message that names it, exit 1, no file" {
+    run sae-rank-concepts --sae "$SAE" acts.mpk.zst --hook mid_block -o never.mpk.zst
+    says 1 acts.mpk.zst mid_block $HOOK
+    run sae-rank-concepts acts.mpk.zst -o never.mpk.zst
+    says 1 acts.mpk.zst "--sae"
+    run sae-rank-concepts --sae "$SAE" acts.mpk.zst --by colour -o never.mpk.zst
+    says 1 acts.mpk.zst colour
+    run sae-rank-concepts --sae "$SAE" cond.mpk.zst -o never.mpk.zst
+    says 1 cond.mpk.zst conditioning
+    run sae-rank-concepts --merge acts.mpk.zst -o never.mpk.zst
+    says 1 acts.mpk.zst statistics activations
+    head -c 20000 acts.mpk.zst >cut.mpk.zst
+    run sae-rank-concepts --sae "$SAE" cut.mpk.zst -o never.mpk.zst
+    says 1 cut.mpk.zst
+    run sae-rank-concepts --sae nowhere acts.mpk.zst -o never.mpk.zst
+    says 1 nowhere
+    [ ! -e never.mpk.zst ]
+    run bash -c 'ls never* 2>/dev/null'
+    [ -z "$output" ]
+}
+
+@test "parts that do not belong together are refused" {
+    sae-rank-concepts --sae "$SAE" --statistics acts1.mpk.zst -o cond-part.mpk.zst
+    sae-rank-concepts --sae "$SAE" --statistics --half uncond acts2.mpk.zst -o uncond-part.mpk.zst
+    run sae-rank-concepts --merge cond-part.mpk.zst uncond-part.mpk.zst
+    says 1 uncond-part.mpk.zst half '"cond"' '"uncond"'
+}
+
+@test "misuse: exit 2" {
+    run sae-rank-concepts --score best acts.mpk.zst
+    says 2 best
+    run sae-rank-concepts --statistics --table - acts.mpk.zst
+    says 2 "--statistics"
+    run sae-rank-concepts --top -2 acts.mpk.zst
+    says 2 "--top"
+    run sae-rank-concepts --table - --json - acts.mpk.zst
+    says 2 "--table"
+}
+
+@test "a reader that goes away ends it quietly" {
+    run bash -c 'set -o pipefail; sae-rank-concepts --sae "$SAE" acts.mpk.zst --top 0 --table - | head -1; echo ${PIPESTATUS[0]}'
+    [ "${lines[1]}" = 0 ]
+    [ "${#lines[@]}" = 2 ]
+}

@@ -1,0 +1,85 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# sd-evaluate.bats -- the table of UA, IRA and CRA, and what it says of bad input. Numbers are checked by tests/unit/evaluate.c.
+
+setup_file() {
+    export DATA=$BATS_FILE_TMPDIR
+    cd "$DATA" || return 1
+    cat >prompts.jsonl <<'END'
+{"id":"a","prompt":"A fish.","concept":"Fishes","seed":1}
+{"id":"b","prompt":"A dog in Rust style.","concept":"Dogs","theme":"Rust","seed":2}
+{"id":"c","prompt":"A fish.","concept":"Fishes","seed":3,"steered":"Fishes","steered_kind":"concept","steering":{"mode":"scale","multiplier":-5}}
+{"id":"d","prompt":"A dog in Rust style.","concept":"Dogs","theme":"Rust","seed":4,"steered":"Fishes","steered_kind":"concept","steering":{"mode":"scale","multiplier":-5}}
+{"id":"e","prompt":"A dog in Rust style.","concept":"Dogs","theme":"Rust","seed":4,"steered":"Rust","steered_kind":"theme"}
+END
+    cat >texts.jsonl <<'END'
+{"prompt":"A fish.","concept":"Fishes"}
+{"prompt":"fish","concept":"Fishes"}
+{"prompt":"A dog.","concept":"Dogs"}
+{"prompt":"A picture in Rust style.","theme":"Rust"}
+{"prompt":"A picture.","kind":"theme","label":""}
+END
+    sd-encode-text prompts.jsonl | sd-sample-hooked --steps 4 --no-activations --images images.mpk.zst
+    sd-encode-image images.mpk.zst -o embeddings.mpk.zst
+}
+
+setup() { cd "$DATA" || return 1; }
+
+says() {
+    [ "$status" = "$1" ] || { echo "exit $status: $output"; return 1; }
+    shift
+    for word; do
+        [[ $output == *"$word"* ]] || { echo "no '$word' in: $output"; return 1; }
+    done
+    [ "${#lines[@]}" -le 2 ]
+}
+
+@test "rows, targets and counts of a zero-shot evaluation" {
+    sd-evaluate --texts texts.jsonl embeddings.mpk.zst >table
+    cut -f 1-4,15 table | cmp - <(printf '%b\n' 'row\tkind\ttarget\tpictures\tsteering' 'unsteered\tconcept\t-\t2\t-' \
+        'unsteered\ttheme\t-\t2\t-' 'target\ttheme\tRust\t1\t-' 'overall\ttheme\t-\t1\t-' \
+        'target\tconcept\tFishes\t2\tmode=scale multiplier=-5' 'overall\tconcept\t-\t2\tmode=scale multiplier=-5')
+    sd-evaluate --texts texts.jsonl --json <embeddings.mpk.zst >lines
+    [ "$(wc -l <lines)" = 6 ]
+    grep -q '"row":"target","kind":"concept","target":"Fishes"' lines
+}
+
+@test "predictions are one line a picture" {
+    sd-evaluate --texts texts.jsonl embeddings.mpk.zst --predictions found.jsonl -o table
+    [ "$(wc -l <found.jsonl)" = 5 ]
+    [ "$(grep -c '"found":{"concept":"' found.jsonl)" = 5 ]
+}
+
+@test "parts of the pictures, in any order, joined: the same table" {
+    sd-evaluate --texts texts.jsonl embeddings.mpk.zst >table
+    for half in 3 2; do
+        if [ $half = 3 ]; then tail -3 prompts.jsonl; else head -2 prompts.jsonl; fi |
+            sd-encode-text | sd-sample-hooked --steps 4 --no-activations --images - | sd-encode-image -o part$half.mpk.zst
+    done
+    sd-evaluate --texts texts.jsonl part3.mpk.zst part2.mpk.zst | cmp - table
+}
+
+@test "bad input: one message that names it, exit 1, no file" {
+    run sd-evaluate --texts texts.jsonl images.mpk.zst -o never
+    says 1 images.mpk.zst images embeddings
+    grep -v Dogs texts.jsonl >few.jsonl
+    run sd-evaluate --texts few.jsonl embeddings.mpk.zst -o never
+    says 1 few.jsonl concept
+    grep -v '"theme"' texts.jsonl >few.jsonl
+    run sd-evaluate --texts few.jsonl embeddings.mpk.zst -o never
+    says 1 embeddings.mpk.zst "record 5" theme
+    echo '{"prompt":"A fish in Rust style.","concept":"Fishes","theme":"Rust"}' >>few.jsonl
+    run sd-evaluate --texts few.jsonl embeddings.mpk.zst -o never
+    says 1 few.jsonl "line 4"
+    run sd-evaluate --classifier texts.jsonl embeddings.mpk.zst -o never
+    says 1 texts.jsonl
+    head -c 700 embeddings.mpk.zst >cut.mpk.zst
+    run sd-evaluate --texts texts.jsonl cut.mpk.zst -o never
+    says 1 cut.mpk.zst
+    [ ! -e never ]
+}
+
+@test "misuse: exit 2" {
+    run sd-evaluate --texts texts.jsonl --classifier x embeddings.mpk.zst
+    says 2 "--texts"
+}

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/* evaluate.c -- UA, IRA and CRA of pictures counted by hand; Wilson's interval; a classifier file read back, whole and broken. */
+#include "formats/weights.h"
+#include "src/models/evaluate.h"
+#include "tests/unit/test.h"
+
+enum { P = 5 };     /* embedding: logits of Cats, Dogs, Fishes, then of no theme and Rust */
+
+static int write_probe(const char *path, int columns, const char *concepts, Err *e)
+{
+    static float concept[3*P], theme[2*P], zero[3];
+    for (int k = 0; k < 3; k++)
+        concept[k*columns + k] = 1;
+    for (int k = 0; k < 2; k++)
+        theme[k*P + 3 + k] = 1;
+    const Weight tensors[] = {{"concept.weight", F32, 2, {3, columns}, concept}, {"concept.bias", F32, 1, {3}, zero},
+                              {"theme.weight", F32, 2, {2, P}, theme}, {"theme.bias", F32, 1, {2}, zero}};
+    json_t *metadata = json_pack("{ss ss}", "concept", concepts, "theme", "[\"\", \"Rust\"]");
+    int failed = weights_write(path, tensors, 4, metadata, e);
+    json_decref(metadata);
+    memset(concept, 0, sizeof concept);
+    return failed;
+}
+
+typedef struct Shown { const char *concept, *theme, *steered, *kind; int class, style; } Shown;        /* what it is, and is taken for */
+
+/* Steered: Cats. UA 1 of 2, IRA 2 of 3, CRA 4 of 5. Dogs: UA 1 of 1, IRA 0 of 1, CRA 2 of 2. Rust: UA 0 of 1, IRA 1 of 1, CRA 1 of 2. */
+static const Shown shown[] = {
+    {"Cats", "Rust", "", "", 0, 1}, {"Dogs", "", "", "", 1, 1},
+    {"Cats", "Rust", "Cats", "concept", 1, 1}, {"Cats", "", "Cats", "concept", 0, 0}, {"Dogs", "Rust", "Cats", "concept", 1, 1},
+    {"Fishes", "Rust", "Cats", "concept", 2, 0}, {"Fishes", "", "Cats", "concept", 0, 0},
+    {"Dogs", "", "Dogs", "concept", 0, 0}, {"Cats", "", "Dogs", "concept", 2, 0},
+    {"Cats", "Rust", "Rust", "theme", 0, 1}, {"Cats", "", "Rust", "theme", 1, 0},
+};
+
+static int add(Evaluation *v, const Shown *s, Err *e)
+{
+    Record rec;
+    float x[P] = {0};
+    int predicted[DOMAINS];
+    record_init(&rec, NULL);
+    rec.number = 7;
+    record_set_text(&rec, "concept", s->concept);
+    if (*s->theme)
+        record_set_text(&rec, "theme", s->theme);
+    record_set_text(&rec, "steered", s->steered);
+    record_set_text(&rec, "steered_kind", s->kind);
+    x[s->class] = 1;
+    x[3 + s->style] = 1;
+    int failed = evaluation_add(v, "pictures", &rec, x, predicted, e);
+    record_clear(&rec);
+    return failed ? failed : test_ok("predicted", predicted[0] == s->class && predicted[1] == s->style);
+}
+
+static int is(const Share *s, long hits, long of)
+{
+    return s->hits == hits && s->of == of;
+}
+
+static int test_rows(const Classifier *c)
+{
+    Err e = {0};
+    Evaluation *v = NULL;
+    EvalRow *rows = NULL;
+    int failed = evaluation_create(&v, c, &e);
+    for (size_t i = sizeof shown / sizeof *shown; i-- > 0; )
+        failed += add(v, &shown[i], &e);
+    const int count = evaluation_rows(v, &rows, &e);
+    if (test_ok("seven rows", count == 7 && !failed))
+        return 1;
+    failed += test_ok("unsteered concept", rows[0].type == ROW_UNSTEERED && is(&rows[0].share[MEASURE_IRA], 2, 2)
+                                           && is(&rows[0].share[MEASURE_CRA], 1, 2) && is(&rows[0].share[MEASURE_UA], 0, 0));
+    failed += test_ok("unsteered theme", rows[1].type == ROW_UNSTEERED && is(&rows[1].share[MEASURE_IRA], 1, 2));
+    const Share *x = rows[2].share;
+    failed += test_text("the first target", rows[2].target, "Cats");
+    failed += test_ok("Cats", is(&x[MEASURE_UA], 1, 2) && is(&x[MEASURE_IRA], 2, 3) && is(&x[MEASURE_CRA], 4, 5) && rows[2].pictures == 5);
+    x = rows[3].share;
+    failed += test_ok("Dogs", is(&x[MEASURE_UA], 1, 1) && is(&x[MEASURE_IRA], 0, 1) && is(&x[MEASURE_CRA], 2, 2));
+    x = rows[4].share;
+    const float got[3] = {(float)x[0].value, (float)x[1].value, (float)x[2].value};
+    failed += test_ok("overall of two concepts", rows[4].type == ROW_OVERALL && rows[4].targets == 2 && rows[4].pictures == 7);
+    failed += test_close("means over targets", got, (float[]){0.75f, 1.0f/3, 0.9f}, 3, 1e-6f, 0);
+    x = rows[5].share;
+    failed += test_ok("Rust", is(&x[MEASURE_UA], 0, 1) && is(&x[MEASURE_IRA], 1, 1) && is(&x[MEASURE_CRA], 1, 2));
+    free(rows);
+    evaluation_free(v);
+    return failed;
+}
+
+static int test_wilson(void)
+{
+    const Share s = share_wilson(8, 10), all = share_wilson(10, 10), none = share_wilson(0, 0);
+    const float got[2] = {(float)s.low, (float)s.high};
+    int failed = test_close("8 of 10", got, (float[]){0.490162f, 0.943318f}, 2, 1e-5f, 0);      /* Wilson's, from the formula by hand */
+    failed += test_ok("10 of 10", all.high == 1 && fabs(all.low - 0.722467) < 1e-5);
+    return failed + test_ok("0 of 0", none.of == 0 && isnan(none.value));
+}
+
+static int test_unknown(const Classifier *c)
+{
+    int failed = 0;
+    const Shown bad[] = {{"Birds", "", "", "", 0, 0}, {"Cats", "", "Birds", "concept", 0, 0}, {"Cats", "", "Cats", "colour", 0, 0}};
+    const char *const says[] = {"'Birds'", "steered concept 'Birds'", "'colour'"};
+    for (int i = 0; i < 3; i++) {
+        Err e = {0};
+        Evaluation *v = NULL;
+        evaluation_create(&v, c, &e);
+        failed += test_ok(says[i], add(v, &bad[i], &e) < 0 && strstr(e.text, says[i]) && strstr(e.text, "record 7"));
+        evaluation_free(v);
+    }
+    return failed;
+}
+
+static int test_broken(const char *path, int columns, const char *concepts, const char *says)
+{
+    Err e = {0};
+    Classifier *c = NULL;
+    int failed = test_ok("written", write_probe(path, columns, concepts, &e) == 0);
+    failed += test_ok(says, classifier_load(&c, path, &e) < 0 && strstr(e.text, says) && strstr(e.text, path));
+    classifier_free(c);
+    return failed;
+}
+
+int main(void)
+{
+    Err e = {0};
+    Classifier *c = NULL;
+    char path[] = "/tmp/evaluate-test.XXXXXX";
+    const int fd = mkstemp(path);
+    if (fd < 0)
+        return 1;
+    close(fd);
+    int failed = write_probe(path, P, "[\"Cats\", \"Dogs\", \"Fishes\"]", &e) || classifier_load(&c, path, &e);
+    if (!failed)
+        failed = test_ok("the file", c->P == P && c->domains == 2) + test_rows(c) + test_wilson() + test_unknown(c);
+    failed += test_broken(path, 4, "[\"Cats\", \"Dogs\", \"Fishes\"]", "takes embeddings of 5");
+    failed += test_broken(path, P, "[\"Cats\", \"Dogs\"]", "concept.weight");
+    failed += test_broken(path, P, "Cats", "metadata: concept");
+    if (e.set)
+        printf("FAIL %s\n", e.text);
+    unlink(path);
+    classifier_free(c);
+    return failed || e.set;
+}

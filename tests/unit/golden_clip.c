@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/* golden_clip.c -- both towers of minisd's CLIP against transformers (within 1e-4), and the preparation of pictures
+ * against
+ * CLIPImageProcessor on Pillow: within 1/255 before normalisation, that is 1/(255 * 0.26) after. */
+#include "formats/weights.h"
+#include "kernels/op.h"
+#include "src/models/text_encoder.h"
+#include "tests/unit/test.h"
+
+static int fail(const Err *e)
+{
+    printf("FAIL clip: %s\n", e->text);
+    return 1;
+}
+
+/* A fresh (B,H*W,3) of (B,3,H*W) */
+static float *channels_last(const float *x, int64_t B, int64_t HW)
+{
+    float *y = malloc(B * HW * 3 * sizeof *y);
+    for (int64_t b = 0; b < B; b++)
+        for (int64_t i = 0; i < HW; i++)
+            for (int c = 0; c < 3; c++)
+                y[(b * HW + i) * 3 + c] = x[(b * 3 + c) * HW + i];
+    return y;
+}
+
+static int check_images(const char *model, const Weights *w)
+{
+    const Weight *pixels = weights_find(w, "clip.pixels"), *want = weights_find(w, "clip.image");
+    const int64_t B = pixels->dim[0], P = want->dim[1], values = pixels->dim[2] * pixels->dim[3] * 3;
+    ImageEncoder *t = NULL;
+    Err e = {0};
+    enum { MANY = 37 };             /* more than a chunk */
+    if (image_encoder_load(&t, model, F32, &e))
+        return fail(&e);
+    float *x = channels_last(pixels->data, B, pixels->dim[2] * pixels->dim[3]), *y = malloc(MANY * P * sizeof *y);
+    float *many = malloc(MANY * values * sizeof *many), *alone = malloc(B * P * sizeof *alone);
+    for (int i = 0; i < MANY; i++)
+        memcpy(many + i * values, x + i % B * values, values * sizeof *x);
+    int failed = image_embed(t, x, B, alone, &e) || image_embed(t, many, MANY, y, &e) ? fail(&e) : 0;
+    if (!failed) {
+        failed += test_close("clip/image", alone, want->data, B * P, 1e-4f, 0);
+        for (int i = 0; i < MANY; i++)
+            if (memcmp(y + i * P, alone + i % B * P, P * sizeof *y) != 0)
+                failed += test_ok("clip/image: same bytes in a larger batch", 0);
+    }
+    free(x);
+    free(y);
+    free(many);
+    free(alone);
+    image_encoder_free(t);
+    return failed;
+}
+
+static int check_texts(const char *model, const Weights *w, const Weights *texts)
+{
+    const Weight *ids = weights_find(texts, "ids"), *want = weights_find(w, "clip.text");
+    const int64_t P = want->dim[1];
+    TextEncoder *t = NULL;
+    Err e = {0};
+    if (text_encoder_load(&t, model, 1, F32, &e))
+        return fail(&e);
+    float *y = malloc(want->dim[0] * P * sizeof *y);
+    const int failed = text_embed(t, (const int32_t *)ids->data + ids->dim[1], want->dim[0], y, &e)
+                     ? fail(&e) : test_close("clip/text", y, want->data, want->dim[0] * P, 1e-4f, 0);
+    free(y);
+    text_encoder_free(t);
+    return failed;
+}
+
+static int check_prepare(void)
+{
+    Weights *w = NULL;
+    Err e = {0};
+    char name[64];
+    int failed = 0, n = 0;
+    if (weights_open(&w, test_path("golden-more/prepare.safetensors"), &e))
+        return fail(&e);
+    for (const Weight *image; snprintf(name, sizeof name, "%d.image", n), (image = weights_find(w, name)); n++) {
+        enum { SIZE = 32 };
+        float y[SIZE * SIZE * 3];
+        snprintf(name, sizeof name, "%d.pixels", n);
+        float *want = channels_last(weights_find(w, name)->data, 1, SIZE * SIZE);
+        image_prepare(y, image->data, (int)image->dim[0], (int)image->dim[1], SIZE);
+        snprintf(name, sizeof name, "clip/prepare %d x %d", (int)image->dim[0], (int)image->dim[1]);
+        failed += test_close(name, y, want, SIZE * SIZE * 3, 1 / (255 * 0.26f), 0);
+        free(want);
+    }
+    weights_close(w);
+    return failed + test_ok("clip/prepare: there are pictures", n > 0);
+}
+
+int main(void)
+{
+    const char *model = test_path("../data/minisd/model");
+    Weights *w = NULL, *texts = NULL;
+    Err e = {0};
+    if (backend_pick("cpu", 0, &e) || weights_open(&w, test_path("golden/model.safetensors"), &e)
+        || weights_open(&texts, test_path("golden/text.safetensors"), &e))
+        return fail(&e);
+    const int failed = check_images(model, w) + check_texts(model, w, texts) + check_prepare();
+    weights_close(w);
+    weights_close(texts);
+    return failed != 0;
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/* golden_scheduler.c -- timesteps and coefficients against diffusers' DDIMScheduler, also made from the PNDM config of
+ * Stable
+ * Diffusion 1.4. Timesteps must be equal. Coefficients may differ by 2e-7, some ulps of 1, since torch's roots are not
+ * correctly rounded; after rescaling to zero terminal SNR, which takes the difference of near roots, by 2e-5. */
+#include <sys/stat.h>
+#include "formats/json_file.h"
+#include "src/models/scheduler.h"
+#include "tests/unit/test.h"
+
+static char folder[] = "/tmp/golden_scheduler.XXXXXX";
+static char config_path[128];
+
+static int check_run(size_t number, const json_t *run)
+{
+    const json_t *config = json_object_get(run, "config"), *rows = json_object_get(run, "rows");
+    const int steps = (int)json_integer_value(json_object_get(run, "steps"));
+    const float limit = json_is_true(json_object_get(config, "rescale_betas_zero_snr")) ? 2e-5f : 2e-7f;
+    Scheduler *s = NULL;
+    Err e = {0};
+    char name[64];
+    if (json_file_write(config_path, config, &e) || scheduler_load(&s, folder, steps, &e)) {
+        printf("FAIL scheduler/%zu: %s\n", number, e.text);
+        return 1;
+    }
+    float *got = malloc(steps * 4 * sizeof *got), *want = malloc(steps * 4 * sizeof *want);
+    int same = json_array_size(rows) == (size_t)steps;
+    for (int i = 0; i < steps; i++) {
+        const json_t *row = json_array_get(rows, i);
+        const SchedulerStep *step = &s->step[i];
+        same = same && step->t == (int)json_integer_value(json_array_get(row, 0));
+        memcpy(got + i * 4, (float[]){step->sqrt_a, step->sqrt_1m_a, step->sqrt_a_prev, step->sqrt_1m_a_prev},
+               4 * sizeof *got);
+        for (int k = 0; k < 4; k++)
+            want[i * 4 + k] = (float)json_number_value(json_array_get(row, k + 1));
+    }
+    snprintf(name, sizeof name, "scheduler/%zu/timesteps of %d steps", number, steps);
+    int failed = test_ok(name, same);
+    snprintf(name, sizeof name, "scheduler/%zu/coefficients", number);
+    failed += test_close(name, got, want, (size_t)steps * 4, limit, 0);
+    free(got);
+    free(want);
+    scheduler_free(s);
+    return failed;
+}
+
+static int check_refused(const char *what, const char *json, int steps)
+{
+    char name[96];
+    Scheduler *s = NULL;
+    Err e = {0};
+    json_t *config = json_loads(json, 0, NULL);
+    const int refused = !json_file_write(config_path, config, &e) && scheduler_load(&s, folder, steps, &e) == -1 && !s;
+    json_decref(config);
+    snprintf(name, sizeof name, "scheduler/%s is refused: %s", what, e.text);
+    return test_ok(name, refused);
+}
+
+int main(void)
+{
+    Err e = {0};
+    json_t *file = json_file_load(test_path("golden-more/scheduler.json"), &e);
+    const json_t *runs = json_object_get(file, "runs");
+    char sub[64];
+    int failed = 0;
+    if (!file || !mkdtemp(folder)) {
+        printf("FAIL scheduler: %s\n", e.text);
+        return 1;
+    }
+    snprintf(sub, sizeof sub, "%s/scheduler", folder);
+    snprintf(config_path, sizeof config_path, "%s/scheduler_config.json", sub);
+    mkdir(sub, 0777);
+    for (size_t i = 0; i < json_array_size(runs); i++)
+        failed += check_run(i, json_array_get(runs, i));
+    failed += check_refused("clipping", "{\"clip_sample\": true}", 10);
+    failed += check_refused("clipping by default", "{}", 10);
+    failed += check_refused("an unknown schedule", "{\"clip_sample\": false, \"beta_schedule\": \"sigmoid\"}", 10);
+    failed += check_refused("sample prediction", "{\"clip_sample\": false, \"prediction_type\": \"sample\"}", 10);
+    failed += check_refused("more steps than timesteps", "{\"clip_sample\": false}", 1001);
+    failed += check_refused("no steps", "{\"clip_sample\": false}", 0);
+    failed += check_refused("a list of another length", "{\"clip_sample\": false, \"trained_betas\": [0.1]}", 10);
+    unlink(config_path);
+    rmdir(sub);
+    rmdir(folder);
+    json_decref(file);
+    return failed != 0;
+}

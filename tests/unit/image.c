@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/* image.c -- PNG files: round trips, text chunks, equal bytes, cuts, noise. */
+#include "formats/image.h"
+#include "tests/unit/stream_test.h"
+
+static int test_round_trip(int width, int height, int channels)
+{
+    int failed = 0;
+    char name[100];
+    Err e = {0};
+    const size_t n = (size_t)width * (size_t)height * (size_t)channels;
+    uint8_t *pixels = malloc(n);
+    for (size_t i = 0; i < n; i++)
+        pixels[i] = (uint8_t)(i * i * 31 / 7 % 251);
+    json_t *text = json_pack("{s:s, s:i, s:{s:s}, s:s}", "prompt", "caf\xc3\xa9 \xe2\x98\x83\nline", "seed", 188,
+                             "steering", "mode", "ablate",
+                             "empty", "");
+    snprintf(name, sizeof name, "%d x %d x %d", width, height, channels);
+    failed += test_ok(name, image_write(scratch("a.png"), width, height, channels, pixels, text, &e) == 0);
+    failed += test_ok("write again", image_write(scratch("b.png"), width, height, channels, pixels, text, &e) == 0);
+    Blob a = slurp(scratch("a.png")), b = slurp(scratch("b.png"));
+    failed += test_ok("equal length", a.size == b.size);
+    failed += test_same("equal bytes", a.data, b.data, a.size);
+    free(a.data);
+    free(b.data);
+
+    Image image;
+    json_t *got = NULL;
+    if (image_read(&image, scratch("a.png"), &got, &e))
+        return failed + test_ok(e.text, 0);
+    failed += test_ok("size", image.width == width && image.height == height && image.channels == channels);
+    failed += test_same("pixels", image.pixels, pixels, n);
+    failed += test_text("text/utf-8", json_string_value(json_object_get(got, "prompt")),
+                        "caf\xc3\xa9 \xe2\x98\x83\nline");
+    failed += test_text("text/number", json_string_value(json_object_get(got, "seed")), "188");
+    failed += test_text("text/object", json_string_value(json_object_get(got, "steering")), "{\"mode\":\"ablate\"}");
+    failed += test_text("text/empty", json_string_value(json_object_get(got, "empty")), "");
+    image_free(&image);
+    json_decref(got);
+    json_decref(text);
+    free(pixels);
+    return failed;
+}
+
+static int test_refused(void)
+{
+    int failed = 0;
+    Err e = {0};
+    Image image;
+    const uint8_t pixels[48] = {9, 8, 7};
+    failed += test_ok("no file", image_read(&image, scratch("none.png"), NULL, &e) == -1
+                      && strstr(e.text, "No such file"));
+    e = (Err){0};
+    failed += test_ok("not a PNG", image_read(&image, spill("t.png", "hello, world", 12), NULL, &e) == -1
+                      && strstr(e.text, "Not a PNG file"));
+    e = (Err){0};
+    failed += test_ok("two channels", image_write(scratch("x.png"), 2, 2, 2, pixels, NULL, &e) == -1
+                      && access(scratch("x.png"), F_OK));
+    e = (Err){0};
+    failed += test_ok("too wide", image_write(scratch("x.png"), 16385, 1, 1, pixels, NULL, &e) == -1
+                      && strstr(e.text, "16384"));
+    e = (Err){0};
+    failed += test_ok("full disk", image_write("/dev/full", 4, 4, 3, pixels, NULL, &e) == -1
+                      && strstr(e.text, "No space left"));
+    e = (Err){0};
+    json_t *bad = json_pack("{s:i}", "caf\xc3\xa9", 1);
+    failed += test_ok("field name", image_write(scratch("x.png"), 4, 4, 3, pixels, bad, &e) == -1
+                      && strstr(e.text, "cannot name a PNG")
+                      && access(scratch("x.png"), F_OK));
+    json_decref(bad);
+
+    e = (Err){0};
+    json_t *text = json_pack("{s:s}", "id", "a");
+    failed += test_ok("small", image_write(scratch("s.png"), 4, 4, 3, pixels, text, &e) == 0);
+    json_decref(text);
+    Blob whole = slurp(scratch("s.png"));
+    long passed = 0, flips = 0;
+    for (size_t n = 0; n < whole.size; n++) {
+        e = (Err){0};
+        passed += image_read(&image, spill_memory(whole.data, n), NULL, &e) == 0 || !e.set || image.pixels;
+    }
+    failed += test_ok("a cut at each byte is refused", passed == 0);
+    for (size_t bit = 0; bit < whole.size * 8; bit++) {
+        json_t *got = NULL;
+        whole.data[bit / 8] ^= (unsigned char)(1u << bit % 8);
+        e = (Err){0};
+        if (image_read(&image, spill_memory(whole.data, whole.size), &got, &e) == 0) {
+            /* A flip in a text chunk is skipped by libpng, pixels are not */
+            flips += memcmp(image.pixels, pixels, 48) != 0;
+            image_free(&image);
+        }
+        json_decref(got);
+        whole.data[bit / 8] ^= (unsigned char)(1u << bit % 8);
+    }
+    failed += test_ok("a flipped bit never gives other pixels", flips == 0);
+    free(whole.data);
+
+    static const unsigned char huge[] = "\x89PNG\r\n\x1a\n\0\0\0\r"
+                                         "IHDR\x7f\xff\xff\xff\x7f\xff\xff\xff\x08\x02\0\0\0\x9b\xab\x9c\x31";
+    e = (Err){0};
+    failed += test_ok("2^31 x 2^31", image_read(&image, spill("h.png", huge, sizeof huge - 1), NULL, &e) == -1
+                      && strstr(e.text, "IHDR"));
+    return failed;
+}
+
+int main(void)
+{
+    int failed = test_round_trip(64, 48, 3) + test_round_trip(1, 1, 1) + test_round_trip(33, 7, 1) + test_refused();
+    scratch_clear();
+    return failed != 0;
+}

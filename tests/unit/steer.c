@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+/* steer.c -- steering by hand: every mode on an autoencoder of three features, no change, several labels, any batch. */
+#include "kernels/op.h"
+#include "src/models/rank_score.h"
+#include "src/models/steer.h"
+#include "tests/unit/test.h"
+
+enum { D = 3, F = 4, K = 2 };
+
+/* Feature f < 3 reads and writes axis f; feature 3 reads nothing and writes axis 0. b_dec = (1, 0, 0). A row x has a = x - b_dec. */
+static int make_sae(Sae **s, Err *e)
+{
+    const float axes[F * D] = {1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0}, back[F * D] = {1, 0, 0, 0, 1, 0, 0, 0, 1, 1, 0, 0};
+    const float none[F] = {0}, b_dec[D] = {1, 0, 0};
+    if (sae_create(s, D, F, K, e))
+        return -1;
+    op->upload((*s)->W_enc, axes, sizeof axes);
+    op->upload((*s)->W_dec, back, sizeof back);
+    op->upload((*s)->b_enc, none, sizeof none);
+    op->upload((*s)->b_dec, b_dec, sizeof b_dec);
+    return sae_prepare(*s, F32, e);
+}
+
+/* Ranks of two labels at t 500: Cats feature 1 then 0, Dogs feature 1 (higher score) then 2. */
+static int make_ranks(Ranks **r, const char *path, int none, Err *e)
+{
+    const RankEntry x[2] = {
+        {.kind = "concept", .label = "Cats", .t = 500, .count = 2, .feature = (int32_t[]){1, 0}, .score = (float[]){3, 2},
+         .mean = (float[]){2, 4}, .mean_all = (float[]){1.5f, 1}, .mean_rest = (float[]){0.5f, 0.25f},
+         .mean_none = none ? (float[]){0.125f, 0} : NULL},
+        {.kind = "concept", .label = "Dogs", .t = 500, .count = 2, .feature = (int32_t[]){1, 2}, .score = (float[]){5, 1},
+         .mean = (float[]){7, 4}, .mean_all = (float[]){1.5f, 1}, .mean_rest = (float[]){0.5f, 0.25f}}};
+    StreamOut *out = NULL;
+    Record header;
+    record_init(&header, "ranks");
+    record_set_int(&header, "features", F);
+    int failed = stream_create(&out, path, &header, &(StreamOptions){0}, e);
+    for (int i = 0; i < 2 && !failed; i++) {
+        Record rec;
+        rank_record(&rec, &x[i]);
+        failed = stream_write(out, &rec, e);
+        record_clear(&rec);
+    }
+    record_clear(&header);
+    return failed || stream_finish(out, e) || ranks_load(r, path, e);
+}
+
+static SteerSpec cats(SteerMode mode, double multiplier, int top)
+{
+    static const char *const labels[] = {"Cats"};
+    return (SteerSpec){.mode = mode, .multiplier = multiplier, .top = top, .kind = "concept", .labels = labels, .label_count = 1,
+                       .t_high = 999};
+}
+
+/* x (n,D) steered by spec at t into y; returns what steering_set_step says, or -2 when it cannot be made. */
+static int steered(const SteerSpec *spec, Sae *sae, const Ranks *ranks, int t, const float *x, float *y, int n, Err *e)
+{
+    Steering *s = NULL;
+    float *device = op->alloc(sizeof(float) * D * n, e);
+    int got = steering_create(&s, spec, sae, ranks, e) ? -2 : steering_set_step(s, t, e);
+    op->upload(device, x, sizeof(float) * D * n);
+    if (got >= 0 && steering_apply(s, device, n, e))
+        got = -1;
+    op->download(y, device, sizeof(float) * D * n);
+    op->free(device);
+    steering_free(s);
+    return got;
+}
+
+typedef struct Case { const char *name; SteerMode mode; double multiplier; int top; float x[D], want[D]; } Case;
+
+/* a = (x0 - 1, x1, x2), the two largest kept. Cats, top 1: feature 1 with mean 2, all 1.5, rest 0.5, none 0.125; top 2: feature 0 too
+ * with mean 4, all 1, rest 0.25, none 0. */
+static const Case cases[] = {
+    {"multiply above mean_all", STEER_MULTIPLY, -1, 1, {1, 3, 0}, {1, -6, 0}},          /* 3 -> -1*2*3 */
+    {"multiply below mean_all", STEER_MULTIPLY, -1, 1, {1, 1.25f, 0}, {1, 1.25f, 0}},
+    {"replace", STEER_REPLACE, -1, 1, {1, 3, 0}, {1, -2, 0}},
+    {"scale", STEER_SCALE, 0.5, 1, {1, 3, 0}, {1, 1.5f, 0}},
+    {"ablate", STEER_ABLATE, 0, 1, {1, 3, 5}, {1, 0, 5}},
+    {"ablate two", STEER_ABLATE, 0, 2, {4, 3, 1}, {1, 0, 1}},
+    {"clamp above", STEER_CLAMP, 1, 1, {1, 3, 0}, {1, 2, 0}},
+    {"clamp below", STEER_CLAMP, 1, 1, {1, 1.75f, 0}, {1, 1.75f, 0}},
+    {"others", STEER_OTHERS, 0, 1, {1, 3, 0}, {1, 0.5f, 0}},
+    {"unlabelled", STEER_UNLABELLED, 0, 1, {1, 3, 0}, {1, 0.125f, 0}},
+    {"set kept", STEER_SET, 2, 1, {1, 3, 0}, {1, 4, 0}},
+    {"set not kept", STEER_SET, 2, 1, {3, 0.5f, 4}, {3, 4.5f, 4}},      /* 0 and 2 are kept; 1 goes from 0 to 4: the 0.5 is error */
+    {"add kept", STEER_ADD, -1, 1, {1, 3, 0}, {1, 1, 0}},
+    {"add not kept", STEER_ADD, 1, 1, {3, 0.5f, 4}, {3, 2.5f, 4}},
+    {"a feature not kept stays", STEER_ABLATE, 0, 1, {3, 0.5f, 4}, {3, 0.5f, 4}},
+};
+
+static int test_modes(Sae *sae, const Ranks *ranks)
+{
+    int failed = 0;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const Case *c = &cases[i];
+        const SteerSpec spec = cats(c->mode, c->multiplier, c->top);
+        Err e = {0};
+        float y[D];
+        failed += test_ok(c->name, steered(&spec, sae, ranks, 480, c->x, y, 1, &e) == 1);
+        failed += test_close(c->name, y, c->want, D, 1e-6f, 0);
+        if (memcmp(c->x, c->want, sizeof y) == 0)
+            failed += test_same("nothing changed: bit for bit", y, c->x, sizeof y);
+        SteerMode mode;
+        failed += test_ok("the mode's name", steer_mode(&mode, steer_mode_name(c->mode), &e) == 0 && mode == c->mode);
+    }
+    return failed;
+}
+
+static int test_labels(Sae *sae, const Ranks *ranks)
+{
+    SteerSpec spec = cats(STEER_REPLACE, 1, 2);
+    Err e = {0};
+    float y[D];
+    int failed = 0;
+    const float x[D] = {1, 3, 2};
+    for (int turned = 0; turned < 2; turned++) {
+        spec.labels = turned ? (const char *const[]){"dogs", "cats"} : (const char *const[]){"Cats", "Dogs"};
+        spec.label_count = 2;
+        spec.compat_saeuron = false;
+        failed += test_ok("two labels", steered(&spec, sae, ranks, 500, x, y, 1, &e) == 1);
+        failed += test_close("the label of the higher score decides", y, (float[]){1, 7, 4}, D, 1e-6f, 0);
+        spec.compat_saeuron = true;         /* recon = x here: no error to double */
+        failed += test_ok("two labels, compat", steered(&spec, sae, ranks, 500, x, y, 1, &e) == 1);
+        failed += test_close("compat: the label named last decides", y, (float[]){1, turned ? 2 : 7, 4}, D, 1e-6f, 0);
+    }
+    return failed;
+}
+
+static int test_hand(Sae *sae)
+{
+    SteerSpec spec = {.mode = STEER_ADD, .feature = (int32_t[]){3, 1}, .value = (float[]){5, -1}, .feature_count = 2, .t_high = 600,
+                      .t_low = 400};
+    Err e = {0};
+    float y[D];
+    int failed = test_ok("features by hand", steered(&spec, sae, NULL, 400, (float[]){1, 3, 0}, y, 1, &e) == 1);
+    failed += test_close("add to a kept one and to one that is not", y, (float[]){6, 2, 0}, D, 1e-6f, 0);
+    failed += test_ok("outside --when", steered(&spec, sae, NULL, 399, (float[]){1, 3, 0}, y, 1, &e) == 0);
+    failed += test_same("outside --when: bit for bit", y, (float[]){1, 3, 0}, sizeof y);
+    spec.feature = (int32_t[]){3, F};
+    failed += test_ok("a feature that is not there", steered(&spec, sae, NULL, 500, (float[]){1, 3, 0}, y, 1, &e) == -2
+                                                     && strstr(e.text, "feature 4"));
+    return failed;
+}
+
+static int test_errors(Sae *sae, const Ranks *ranks, const Ranks *plain)
+{
+    SteerSpec spec = cats(STEER_MULTIPLY, -1, 3);
+    Err e = {0};
+    float y[D];
+    const float x[D] = {1, 3, 0};
+    int failed = test_ok("more than the ranks keep", steered(&spec, sae, ranks, 500, x, y, 1, &e) == -1 && strstr(e.text, "--top 3"));
+    e = (Err){0};
+    spec.top = 0;
+    spec.percentile = 10;
+    failed += test_ok("a percentile beyond the ranks", steered(&spec, sae, ranks, 500, x, y, 1, &e) == -1 && strstr(e.text, "--top 4"));
+    e = (Err){0};
+    spec.percentile = 101;
+    failed += test_ok("a percentile over 100", steered(&spec, sae, ranks, 500, x, y, 1, &e) == -2);
+    e = (Err){0};
+    spec = cats(STEER_MULTIPLY, -1, 1);
+    spec.labels = (const char *const[]){"Fishes"};
+    failed += test_ok("a label that is not there", steered(&spec, sae, ranks, 500, x, y, 1, &e) == -2 && strstr(e.text, "Cats, Dogs"));
+    e = (Err){0};
+    spec = cats(STEER_UNLABELLED, -1, 1);
+    failed += test_ok("no unlabelled pictures", steered(&spec, sae, plain, 500, x, y, 1, &e) == -1 && strstr(e.text, "unlabelled"));
+    e = (Err){0};
+    SteerMode mode;
+    failed += test_ok("an unknown mode", steer_mode(&mode, "zap", &e) == -1 && strstr(e.text, "multiply"));
+    return failed;
+}
+
+/* Rows steered together and one by one give the same bytes, over a block's end. */
+static int test_batch(Sae *sae, const Ranks *ranks)
+{
+    enum { N = 5000 };
+    static float x[N * D], together[N * D], single[N * D];
+    Err e = {0};
+    unsigned state = 1;
+    for (int i = 0; i < N * D; i++)
+        x[i] = (float)((state = state * 1664525u + 1013904223u) >> 8) / 4e6f;
+    int failed = 0;
+    for (int mode = 0; mode < STEER_MODES; mode++) {
+        const SteerSpec spec = cats((SteerMode)mode, -1.5, 2);
+        failed += test_ok("rows together", steered(&spec, sae, ranks, 500, x, together, N, &e) == 1);
+        for (int n = 0; n < N; n += 625)
+            steered(&spec, sae, ranks, 500, x + n*D, single + n*D, n % 1250 ? 625 : 1, &e);
+        for (int n = 0; n < N; n += 625)
+            failed += memcmp(together + n*D, single + n*D, sizeof(float) * D * (n % 1250 ? 625 : 1)) != 0;
+        failed += test_ok(steer_mode_name((SteerMode)mode), !failed);
+    }
+    return failed;
+}
+
+int main(void)
+{
+    Err e = {0};
+    Sae *sae = NULL;
+    Ranks *ranks = NULL, *plain = NULL;
+    char path[] = "/tmp/steer-test.XXXXXX";
+    const int fd = mkstemp(path);
+    if (fd < 0)
+        return 1;
+    close(fd);
+    int failed = backend_pick("cpu", 0, &e) || make_sae(&sae, &e) || make_ranks(&ranks, path, 1, &e) || make_ranks(&plain, path, 0, &e);
+    if (!failed)
+        failed = test_modes(sae, ranks) + test_labels(sae, ranks) + test_hand(sae) + test_errors(sae, ranks, plain)
+               + test_batch(sae, ranks);
+    if (e.set)
+        printf("FAIL %s\n", e.text);
+    unlink(path);
+    ranks_free(ranks);
+    ranks_free(plain);
+    sae_free(sae);
+    return failed || e.set;
+}
