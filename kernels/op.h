@@ -46,7 +46,8 @@ typedef struct Ops {
     void (*copy)(void *to, const void *from, size_t bytes);              /* device to device */
 
     /* weight[parts]: [out_p, in, kernel, kernel] or [out_p, in] each, any float type, stacked along out (sum of out_p is spec.out),
-     * so that q, k and v are one product. bias[parts] (f32 or f16/bf16, [out_p]) or NULL. Host pointers, copied. */
+     * so that q, k and v are one product. bias[parts] (f32 or f16/bf16, [out_p]) or NULL. Host pointers, copied.
+     * Fails for want of memory, for weights of another size, and for an x_type that the device does not multiply (see best). */
     int (*conv_create)(Conv **c, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias, int parts, Err *e);
     void (*conv_free)(Conv *c);
     /* y (B,Ho,Wo,out) = act(conv(x (B,H,W,in)) + bias), or y += conv(x) + bias when add (y_type F32). Ho = (H + pads - kernel)/stride + 1.

@@ -11,7 +11,8 @@
  * first packing. Bound by arithmetic: 97-100 % of peak on square images of 64 channels and more.
  *
  * Same bytes: oneDNN may choose other code for another B or number of rows; it sums over channels and taps in an order
- * that tests/unit/op_conv.c checks to be one for all of them. */
+ * that tests/unit/op_conv.c checks to be one for all of them. Its code for bf16 on machines without AVX512-BF16 does
+ * not keep that order (nor is it fast), so those machines multiply f32 only. */
 #include <oneapi/dnnl/dnnl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -223,8 +224,10 @@ static float *stack(const Weight *const *part, int parts, size_t count, Err *e)
 int cpu_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias,
                     int parts, Err *e)
 {
-    start();
     *conv = NULL;
+    if (spec->x_type == BF16 && cpu_level < CPU_AVX512_BF16)
+        return err_set(e, "%s: this machine has no AVX512-BF16 to multiply bf16 with; f32 works", weight[0]->name);
+    start();
     Conv *c = calloc(1, sizeof *c);
     if (!c)
         return err_set(e, "cannot allocate %zu bytes", sizeof *c);

@@ -21,5 +21,6 @@ const Common *cli_common(void);                 /* of the Config that cli_parse 
 void help_print(const Cli *cli, FILE *f);       /* --help */
 void manual_print(const Cli *cli, FILE *f);     /* --man: troff with the man macros */
 void signals_install(void);
+void waiting_settle(char **argv);             /* first of all: see waiting.c */
 
 #endif

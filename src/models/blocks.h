@@ -83,8 +83,7 @@ typedef struct Transformer {
 
 /* E: width of the text states. */
 int transformer_load(Transformer *t, const Part *part, const char *prefix, int C, int heads, int layers, int E,
-                     int groups,
-                     DType type, Err *e);
+                     int groups, DType type, Err *e);
 void transformer_free(Transformer *t);
 int transformer_run(const Transformer *t, const Run *r, float *x, Err *e);      /* x (B,HW,C), in place */
 

@@ -12,8 +12,7 @@ int norm_load(Norm *n, const Part *part, const char *prefix, int C, int groups, 
     *n = (Norm){.C = C, .groups = groups, .eps = eps};
     if (groups && C%groups)
         return err_set(e, "%s/config.json: \"norm_num_groups\" is %d, which does not divide the %d channels of %s",
-                       part->path, groups,
-                       C, prefix);
+                       part->path, groups, C, prefix);
     snprintf(name, sizeof name, "%s.weight", prefix);
     n->gamma = part_upload(part, name, 1, dim, e);
     snprintf(name, sizeof name, "%s.bias", prefix);

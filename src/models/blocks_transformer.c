@@ -5,7 +5,8 @@
  *     block:  x += O1 attention(q, k, v of norm1(x))     x += O2 attention(q of norm2(x), k and v of the text)
  *             x += W2 (a * gelu(b)),  (a, b) = W1 norm3(x)
  *
- *   x (B*HW, C) f32, tokens in the order of the pixels      heads share C: head_dim = C/heads, scores scaled by head_dim^-1/2
+ *   x (B*HW, C) f32, tokens in the order of the pixels
+ *   heads share C: head_dim = C/heads, scores scaled by head_dim^-1/2
  *
  * q, k and v of self-attention are one product; k and v of the text are made once a prompt (unet_set_text). proj_in and
  * proj_out are linear layers or 1x1 convolutions, which compute the same. Sums into x run inside the products, unless a
@@ -40,9 +41,8 @@ static int linear_load(Conv **c, const Part *part, const char *prefix, int in, i
 static int block_load(TransformerBlock *b, const Part *part, const char *prefix, int C, int E, DType type, Err *e)
 {
     static const char *const qkv[] = {"attn1.to_q", "attn1.to_k", "attn1.to_v"}, *const out1[] = {"attn1.to_out.0"};
-    static const char *const q[] = {"attn2.to_q"}, *const kv[] = {"attn2.to_k", "attn2.to_v"},
-        *const out2[] = {"attn2.to_out.0"};
-    static const char *const ff1[] = {"ff.net.0.proj"}, *const ff2[] = {"ff.net.2"};
+    static const char *const q[] = {"attn2.to_q"}, *const kv[] = {"attn2.to_k", "attn2.to_v"};
+    static const char *const out2[] = {"attn2.to_out.0"}, *const ff1[] = {"ff.net.0.proj"}, *const ff2[] = {"ff.net.2"};
     return layer_norm_load(&b->norm1, part, prefix, "norm1", C, e)
         || layer_norm_load(&b->norm2, part, prefix, "norm2", C, e)
         || layer_norm_load(&b->norm3, part, prefix, "norm3", C, e)
@@ -70,14 +70,13 @@ static void block_free(TransformerBlock *b)
 }
 
 int transformer_load(Transformer *t, const Part *part, const char *prefix, int C, int heads, int layers, int E,
-                     int groups,
-                     DType type, Err *e)
+                     int groups, DType type, Err *e)
 {
     char name[160];
     *t = (Transformer){.C = C, .heads = heads, .module = -1};
     if (heads < 1 || C%heads)
-        return err_set(e, "%s/config.json: \"attention_head_dim\" gives %d heads, which do not divide the %d channels of %s", part->path,
-                       heads, C, prefix);
+        return err_set(e, "%s/config.json: \"attention_head_dim\" gives %d heads, which do not divide the %d channels "
+                       "of %s", part->path, heads, C, prefix);
     t->block = calloc((size_t)layers, sizeof *t->block);
     if (!t->block)
         return err_set(e, "out of memory");

@@ -10,20 +10,25 @@ const char *const measure_names[MEASURES] = {"UA", "IRA", "CRA"};
 typedef struct Group {              /* one target under one steering; or the unsteered pictures of one domain */
     char *steering, *kind, *target;
     long pictures, hits[MEASURES], of[MEASURES];
+    long scored;                    /* pictures with a CLIP score */
+    double clip, clip_squares;      /* sums over them */
+    Moments moments;                /* of their embeddings, where there is a reference */
 } Group;
 
 struct Evaluation {
     const Classifier *c;
+    const Frechet *reference;
     Group *group;
     size_t groups, room;
 };
 
-int evaluation_create(Evaluation **v, const Classifier *c, Err *e)
+int evaluation_create(Evaluation **v, const Classifier *c, const Frechet *reference, Err *e)
 {
     *v = calloc(1, sizeof **v);
     if (!*v)
         return err_set(e, "out of memory");
     (*v)->c = c;
+    (*v)->reference = reference;
     return 0;
 }
 
@@ -35,6 +40,7 @@ void evaluation_free(Evaluation *v)
         free(v->group[i].steering);
         free(v->group[i].kind);
         free(v->group[i].target);
+        moments_free(&v->group[i].moments);
     }
     free(v->group);
     free(v);
@@ -59,9 +65,10 @@ static Group *need_group(Evaluation *v, const char *steering, const char *kind, 
     }
     Group *g = &v->group[v->groups++];
     *g = (Group){.steering = strdup(steering), .kind = strdup(kind), .target = strdup(target)};
-    if (g->steering && g->kind && g->target)
+    if (!g->steering || !g->kind || !g->target)
+        err_set(e, "out of memory");
+    else if (!v->reference || !moments_create(&g->moments, v->c->P, e))
         return g;
-    err_set(e, "out of memory");
     return NULL;
 }
 
@@ -123,12 +130,13 @@ static void count(Group *g, Measure m, bool hit)
 }
 
 /* Domain i is the target's, the other one is crossed. */
-static int count_picture(Evaluation *v, int i, const char *steering, const char *target, const int *class, const int *predicted, Err *e)
+static Group *count_picture(Evaluation *v, int i, const char *steering, const char *target, const int *class, const int *predicted,
+                            Err *e)
 {
     const Domain *own = &v->c->domain[i];
     Group *g = need_group(v, steering, own->name, target, e);
     if (!g)
-        return -1;
+        return NULL;
     g->pictures++;
     if (class[i] >= 0 && *target && in_target(target, own->label[class[i]]))
         count(g, MEASURE_UA, !in_target(target, own->label[predicted[i]]));
@@ -137,10 +145,26 @@ static int count_picture(Evaluation *v, int i, const char *steering, const char 
     for (int j = 0; j < v->c->domains; j++)
         if (j != i && class[j] >= 0)
             count(g, MEASURE_CRA, predicted[j] == class[j]);
+    return g;
+}
+
+/* What does not depend on the classes. */
+static int measure(const Evaluation *v, Group *g, const float *embedding, double clip)
+{
+    if (!g)
+        return -1;
+    if (!isnan(clip)) {
+        g->scored++;
+        g->clip += clip;
+        g->clip_squares += clip * clip;
+    }
+    if (v->reference)
+        moments_add(&g->moments, embedding);
     return 0;
 }
 
-int evaluation_add(Evaluation *v, const char *file, const Record *rec, const float *embedding, int *predicted, Err *e)
+int evaluation_add(Evaluation *v, const char *file, const Record *rec, const float *embedding, double clip, int *predicted,
+                   Err *e)
 {
     const Classifier *c = v->c;
     const char *target = record_text(rec, "steered", ""), *kind = record_text(rec, "steered_kind", "concept");
@@ -156,7 +180,7 @@ int evaluation_add(Evaluation *v, const char *file, const Record *rec, const flo
     }
     if (!*target) {
         for (int i = 0; i < c->domains; i++)
-            if (count_picture(v, i, "", "", class, predicted, e))
+            if (measure(v, count_picture(v, i, "", "", class, predicted, e), embedding, clip))
                 return -1;
         return 0;
     }
@@ -165,7 +189,7 @@ int evaluation_add(Evaluation *v, const char *file, const Record *rec, const flo
     if (!target_known(&c->domain[own], target))
         return err_set(e, "%s: record %ld: the steered %s '%s' is none that %s knows", file, rec->number, kind, target, c->name);
     steering_text(steering, sizeof steering, rec);
-    return count_picture(v, own, steering, target, class, predicted, e);
+    return measure(v, count_picture(v, own, steering, target, class, predicted, e), embedding, clip);
 }
 
 /* ---- rows ---- */
@@ -185,18 +209,27 @@ static double mean_of(const Share *share)
     return (share[MEASURE_UA].value + share[MEASURE_IRA].value + share[MEASURE_CRA].value) / MEASURES;
 }
 
-static EvalRow target_row(const Group *g)
+static void finish_row(const Evaluation *v, EvalRow *row, const Group *g)
+{
+    const double n = (double)g->scored, mean = g->clip / n, variance = (g->clip_squares - n * mean * mean) / (n - 1);
+    row->mean = mean_of(row->share);
+    row->clip = g->scored ? mean : NAN;
+    row->clip_error = g->scored > 1 ? sqrt((variance > 0 ? variance : 0) / n) : NAN;
+    row->frechet = v->reference ? frechet_distance(v->reference, &g->moments) : NAN;
+}
+
+static EvalRow target_row(const Evaluation *v, const Group *g)
 {
     EvalRow row = {.type = *g->target ? ROW_TARGET : ROW_UNSTEERED, .kind = g->kind, .target = g->target, .steering = g->steering,
                    .targets = *g->target != 0, .pictures = g->pictures};
     for (int m = 0; m < MEASURES; m++)
         row.share[m] = share_wilson(g->hits[m], g->of[m]);
-    row.mean = mean_of(row.share);
+    finish_row(v, &row, g);
     return row;
 }
 
-/* The mean of target rows first..last-1; a measure is averaged over the targets that have it. */
-static EvalRow overall_row(const EvalRow *rows, int first, int last)
+/* The mean of target rows first..last-1; a measure is averaged over the targets that have it. all: their pictures together. */
+static EvalRow overall_row(const Evaluation *v, const EvalRow *rows, int first, int last, const Group *all)
 {
     EvalRow row = {.type = ROW_OVERALL, .kind = rows[first].kind, .target = "", .steering = rows[first].steering, .targets = last - first};
     for (int m = 0; m < MEASURES; m++) {
@@ -220,8 +253,17 @@ static EvalRow overall_row(const EvalRow *rows, int first, int last)
     }
     for (int i = first; i < last; i++)
         row.pictures += rows[i].pictures;
-    row.mean = mean_of(row.share);
+    finish_row(v, &row, all);
     return row;
+}
+
+static void add_group(const Evaluation *v, Group *all, const Group *g)
+{
+    all->scored += g->scored;
+    all->clip += g->clip;
+    all->clip_squares += g->clip_squares;
+    if (v->reference)
+        moments_merge(&all->moments, &g->moments);
 }
 
 static int by_name(const void *a, const void *b)
@@ -251,12 +293,18 @@ int evaluation_rows(Evaluation *v, EvalRow **rows, Err *e)
     for (size_t i = 0; i < v->groups; ) {
         const Group *first = &v->group[i];
         const int from = count_rows;
-        for (; i < v->groups && together(&v->group[i], first); i++)
-            row[count_rows++] = target_row(&v->group[i]);
+        Group all = {0};
+        if (v->reference && moments_create(&all.moments, v->c->P, e))
+            return -1;
+        for (; i < v->groups && together(&v->group[i], first); i++) {
+            row[count_rows++] = target_row(v, &v->group[i]);
+            add_group(v, &all, &v->group[i]);
+        }
         if (*first->target) {
-            row[count_rows] = overall_row(row, from, count_rows);
+            row[count_rows] = overall_row(v, row, from, count_rows, &all);
             count_rows++;
         }
+        moments_free(&all.moments);
     }
     return count_rows;
 }

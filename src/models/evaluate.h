@@ -15,6 +15,7 @@
 
 #include "formats/stream.h"
 #include "src/models/classifier.h"
+#include "src/models/frechet.h"
 
 typedef enum { MEASURE_UA, MEASURE_IRA, MEASURE_CRA, MEASURES } Measure;
 extern const char *const measure_names[MEASURES];
@@ -30,15 +31,19 @@ typedef struct EvalRow {
     long pictures;
     Share share[MEASURES];
     double mean;                    /* of the three; NaN where one is missing */
+    double clip, clip_error;        /* mean CLIP score, and its standard error; NaN without */
+    double frechet;                 /* distance to the reference; NaN without */
 } EvalRow;
 
 typedef struct Evaluation Evaluation;
 
-int evaluation_create(Evaluation **v, const Classifier *c, Err *e);     /* c stays the caller's */
+/* c stays the caller's, and so does reference: pictures whose distance every row gets; NULL: none. */
+int evaluation_create(Evaluation **v, const Classifier *c, const Frechet *reference, Err *e);
 void evaluation_free(Evaluation *v);
 /* One picture, classified: rec has its labels, "steered", "steered_kind" and "steering" as sd-steer writes them (steered missing or
- * empty: not steered). predicted [domains] gets the classes. Errors name file and record. */
-int evaluation_add(Evaluation *v, const char *file, const Record *rec, const float *embedding, int *predicted, Err *e);
+ * empty: not steered). clip is its CLIP score, NaN without. predicted [domains] gets the classes. Errors name file and record. */
+int evaluation_add(Evaluation *v, const char *file, const Record *rec, const float *embedding, double clip, int *predicted,
+                   Err *e);
 /* Rows: unsteered first, then by steering and kind its targets in the order of their names, and their mean. The caller frees rows, whose
  * texts are the evaluation's. Returns their number, or -1. */
 int evaluation_rows(Evaluation *v, EvalRow **rows, Err *e);

@@ -238,10 +238,10 @@ static int count_features(RankFeed *f, const json_t *fields, const int32_t *inde
 
 static int encode_block(RankFeed *f, Err *e)
 {
-    const int K = f->sae->K;
-    int failed = 0;
     if (!f->rows)
         return 0;
+    const int K = f->sae->K;
+    int failed = 0;
     op->upload(f->device_x, f->x, sizeof(float) * f->rows * f->sae->D);
     sae_encode(f->sae, f->device_a, f->device_i, f->device_x, f->rows);
     op->download(f->a, f->device_a, sizeof(float) * f->rows * K);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* unet.h -- UNet2DConditionModel of the Stable Diffusion 1.x (and 2.x) kind: any widths, depths, block types, head
- * counts.
+/* unet.h -- UNet2DConditionModel of the Stable Diffusion 1.x (and 2.x) kind: any widths, depths,
+ * block types, head counts.
  *
  *   x, eps (B,H,W,C) f32 channels-last      state (B,S,E) text states      t one timestep for the whole batch
  *
@@ -28,8 +28,7 @@ int unet_text_width(const UNet *u);                 /* E, cross_attention_dim */
  * each step. */
 int unet_set_text(UNet *u, const float *states, int64_t images, int64_t S, const int32_t *index, int64_t B, Err *e);
 
-/* eps = UNet(x, t, text): x, eps device (B,H,W,C). The hooks run inside. An error a hook reports ends the evaluation.
- * */
+/* eps = UNet(x, t, text): x, eps device (B,H,W,C). The hooks run inside. An error a hook reports ends it. */
 int unet_eval(UNet *u, float *eps, const float *x, int64_t B, int64_t H, int64_t W, int t, Err *e);
 
 /* ---- hooks, by diffusers' module path ---- */
@@ -43,8 +42,7 @@ typedef struct HookCall {
     int index;                  /* of the hook in the order unet_hook gave */
     float *act;
     const float *input;
-    /* tokens of a sequence-shaped module (attn2, ff) are laid out as the H x W they stand for */
-    int64_t B, H, W;
+    int64_t B, H, W;            /* tokens of attn1, attn2 and ff are laid out as the H x W they stand for */
     int C;
 } HookCall;
 typedef int (*HookFn)(void *context, const HookCall *call, Err *e);

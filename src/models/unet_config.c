@@ -47,8 +47,8 @@ static int check_fixed(const Part *part, Err *e)
         if (good)
             continue;
         char *text = json_dumps(found, JSON_ENCODE_ANY | JSON_COMPACT);
-        err_set(e, "%s/config.json: \"%s\" is %.60s; only %s is implemented", part->path, fixed[i].key, text
-                ? text : "?", fixed[i].only);
+        err_set(e, "%s/config.json: \"%s\" is %.60s; only %s is implemented", part->path, fixed[i].key,
+                text ? text : "?", fixed[i].only);
         free(text);
         return -1;
     }
@@ -88,15 +88,13 @@ static int read_types(const Part *part, const char *key, const char *const kinds
     const json_t *list = json_object_get(part->config, key);
     if (json_array_size(list) != (size_t)n)
         return err_set(e, "%s/config.json: \"%s\" has %zu values, expected %d, as \"block_out_channels\" has",
-                       part->path, key,
-                       json_array_size(list), n);
+                       part->path, key, json_array_size(list), n);
     for (int k = 0; k < n; k++) {
         const char *type = json_string_value(json_array_get(list, (size_t)k));
         attention[k] = type && strcmp(type, kinds[1]) == 0;
         if (!attention[k] && (!type || strcmp(type, kinds[0]) != 0))
             return err_set(e, "%s/config.json: \"%s\" has a block of type %.60s; only %s and %s are implemented",
-                           part->path, key,
-                           type ? type : "(not a text)", kinds[0], kinds[1]);
+                           part->path, key, type ? type : "(not a text)", kinds[0], kinds[1]);
     }
     return 0;
 }
@@ -149,20 +147,20 @@ int unet_config_read(UNetConfig *c, const Part *part, Err *e)
         || in_range(part, "time_embedding_dim", c->time_width, 1, 1 << 20, e))
         return -1;
     if (out != c->in)
-        return err_set(e, "%s/config.json: \"in_channels\" is %d and \"out_channels\" %d; only equal ones are implemented", part->path,
-                       c->in, out);
+        return err_set(e, "%s/config.json: \"in_channels\" is %d and \"out_channels\" %d; only equal ones are "
+                       "implemented", part->path, c->in, out);
     if (c->conv_in_kernel%2 == 0 || c->conv_out_kernel%2 == 0)
         return err_set(e, "%s/config.json: \"conv_in_kernel\" and \"conv_out_kernel\" must be odd", part->path);
     for (int i = 1; i < c->levels; i++)
         if (width[i] != width[0])
-            return err_set(e, "%s/config.json: \"cross_attention_dim\" has several values; only equal ones are implemented", part->path);
+            return err_set(e, "%s/config.json: \"cross_attention_dim\" has several values; only equal ones are "
+                           "implemented", part->path);
     int skips = 1;
     for (int i = 0; i < c->levels; i++)
         skips += c->layers[i] + 1;
     if (skips > UNET_SKIPS)
         return err_set(e, "%s/config.json: \"layers_per_block\" gives %d skip connections, at most %d are implemented",
-                       part->path,
-                       skips, UNET_SKIPS);
+                       part->path, skips, UNET_SKIPS);
     c->E = width[0];
     c->eps = (float)eps;
     c->flip_sin_to_cos = read_bool(part, "flip_sin_to_cos", true);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* unet_eval.c -- one evaluation of the UNet: eps = UNet(x, t, text).
  *
- *     e = silu(W2 silu(W1 [cos(t f), sin(t f)])),  f_i = 10000^(-i/(C0/2 - freq_shift))      temb = W_proj e, of all resnets at once
- *     h = conv_in(x);  down: h -> levels, each result kept as a skip;  mid;  up: [h, last skip] -> levels;  eps = conv_out(silu(norm(h)))
+ *     e = silu(W2 silu(W1 [cos(t f), sin(t f)])),  f_i = 10000^(-i/(C0/2 - freq_shift))
+ *     temb = W_proj e, of all resnets at once
+ *     h = conv_in(x);  down: h -> levels, each result kept as a skip;  mid;  up: [h, last skip] -> levels
+ *     eps = conv_out(silu(norm(h)))
  *
  *   x, eps (B,H,W,c) f32      h (B,HW,C) f32      temb (1, sum of the resnets' channels), t being one for the batch
  *
@@ -115,8 +117,8 @@ static int run_down(Eval *v, const UNetLevel *l, Err *e)
     const float *x = in.x;
     for (int j = 0; j < l->resnets; j++) {
         float *y = push(v, l->C, v->r.H, v->r.W, e);
-        if (!y || run_resnet(v, &l->resnet[j], y, x, e) || (l->attentions
-                                                            && transformer_run(&l->attention[j], &v->r, y, e)))
+        if (!y || run_resnet(v, &l->resnet[j], y, x, e)
+            || (l->attentions && transformer_run(&l->attention[j], &v->r, y, e)))
             return -1;
         x = y;
     }
@@ -246,8 +248,7 @@ int unet_eval(UNet *u, float *eps, const float *x, int64_t B, int64_t H, int64_t
         return err_set(e, "a batch of %lld images, but text for %lld", (long long)B, (long long)u->B);
     const WorkspaceMark mark = workspace_mark(&u->work);
     Eval v = {.u = u, .r = {.type = u->type, .B = B, .H = H, .W = W, .work = &u->work, .hooks = &u->hooks,
-                            .kv_index = u->kv_index,
-                            .S = u->S}};
+                            .kv_index = u->kv_index, .S = u->S}};
     const int failed = evaluate(&v, eps, x, t, e);
     workspace_release(&u->work, mark);
     return failed ? -1 : workspace_settle(&u->work, e);

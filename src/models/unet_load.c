@@ -3,7 +3,8 @@
  *
  *   down_blocks.I   layers resnets C[I-1] -> C[I], transformers, a convolution of stride 2 (all but the last)
  *   mid_block       resnet, transformer, resnet of C[last]
- *   up_blocks.I     of level L = last - I: layers + 1 resnets on the stream joined with a skip, transformers, upsampling (all but the last)
+ *   up_blocks.I     of level L = last - I: layers + 1 resnets on the stream joined with a skip, transformers,
+ *                   upsampling (all but the last)
  *
  * diffusers models/unets/unet_2d_condition.py, unet_2d_blocks.py. */
 #include <stdio.h>
@@ -91,7 +92,7 @@ static int build_down(UNet *u, const Part *part, int i, Err *e)
     snprintf(path, sizeof path, "down_blocks.%d", i);
     const Plan p = {.path = path, .in = c->C[i ? i - 1 : 0], .C = c->C[i], .heads = c->heads[i],
                     .depth = c->down_attention[i] ? c->depth[i] : 0, .resnets = c->layers[i],
-                        .attentions = c->layers[i]};
+                    .attentions = c->layers[i]};
     if (level_build(u, &u->down[i], part, &p, e))
         return -1;
     if (i == c->levels - 1)
@@ -107,8 +108,7 @@ static int build_mid(UNet *u, const Part *part, Err *e)
     const UNetConfig *c = &u->config;
     const int last = c->levels - 1;
     const Plan p = {.path = "mid_block", .in = c->C[last], .C = c->C[last], .heads = c->heads[last],
-                    .depth = c->depth[last],
-                    .resnets = 2, .attentions = 1};
+                    .depth = c->depth[last], .resnets = 2, .attentions = 1};
     return level_build(u, &u->mid, part, &p, e);
 }
 
@@ -123,7 +123,7 @@ static int build_up(UNet *u, const Part *part, int i, Err *e)
     snprintf(path, sizeof path, "up_blocks.%d", i);
     const Plan p = {.path = path, .in = c->C[i ? level + 1 : level], .C = c->C[level], .heads = c->heads[level],
                     .depth = c->up_attention[i] ? c->depth[level] : 0, .resnets = resnets, .attentions = resnets,
-                        .skip = skip};
+                    .skip = skip};
     if (level_build(u, &u->up[i], part, &p, e))
         return -1;
     return level == 0 ? 0 : add_sample(u, &u->up[i], part, path, "upsamplers", conv_spec(p.C, p.C, 3, u->type, F32), e);
@@ -155,13 +155,13 @@ static int build_time(UNet *u, const Part *part, Err *e)
             name[parts] = text[parts];
             out[parts] = l->C;
         }
-    ConvSpec first = conv_spec(c->C[0], c->time_width, 1, F32, F32),
-        second = conv_spec(c->time_width, c->time_width, 1, F32, F32);
+    ConvSpec first = conv_spec(c->C[0], c->time_width, 1, F32, F32);
+    ConvSpec second = conv_spec(c->time_width, c->time_width, 1, F32, F32);
+    const ConvSpec all = conv_spec(c->time_width, u->temb, 1, F32, F32);
     first.act = second.act = ACT_SILU;                  /* each resnet takes silu of the embedding: done once, here */
     return conv_load(&u->time1, part, "time_embedding.linear_1", first, e)
         || conv_load(&u->time2, part, "time_embedding.linear_2", second, e)
-        || conv_load_stacked(&u->time_proj, part, name, out, parts, conv_spec(c->time_width, u->temb, 1, F32, F32), e)
-            ? -1 : 0;
+        || conv_load_stacked(&u->time_proj, part, name, out, parts, all, e) ? -1 : 0;
 }
 
 static int build(UNet *u, const Part *part, Err *e)

@@ -24,8 +24,8 @@ static int attention_load(VaeAttention *a, const Vae *v, const char *prefix, int
         snprintf(text[i], sizeof text[i], "%s.%s", prefix, chosen[i]);
     const char *const qkv[] = {text[1], text[2], text[3]};
     return norm_load(&a->norm, &v->part, text[0], C, v->groups, 1e-6f, e)
-        || conv_load_stacked(&a->qkv, &v->part, qkv, (const int[]){C, C, C}, 3, conv_spec(C, 3*C, 1, v->type, v->type),
-                             e)
+        || conv_load_stacked(&a->qkv, &v->part, qkv, (const int[]){C, C, C}, 3,
+                             conv_spec(C, 3*C, 1, v->type, v->type), e)
         || conv_load(&a->out, &v->part, text[4], conv_spec(C, C, 1, v->type, F32), e) ? -1 : 0;
 }
 
@@ -94,8 +94,8 @@ static int encoder_load(Vae *v, Err *e)
     for (int i = 0; i <= last; i++)
         if (level_load(s, v, "encoder.down_blocks", i, v->C[i ? i - 1 : 0], v->C[i], v->layers, "downsamplers", e))
             return -1;
-    if (mid_load(s, v, "encoder", v->C[last], e) || norm_load(&s->norm_out, &v->part, "encoder.conv_norm_out",
-                                                              v->C[last], v->groups, 1e-6f, e)
+    if (mid_load(s, v, "encoder", v->C[last], e)
+        || norm_load(&s->norm_out, &v->part, "encoder.conv_norm_out", v->C[last], v->groups, 1e-6f, e)
         || conv_load(&s->conv_out, &v->part, "encoder.conv_out", conv_spec(v->C[last], 2*c, 3, v->type, F32), e))
         return -1;
     return v->has_quant ? conv_load(&v->quant, &v->part, "quant_conv", conv_spec(2*c, 2*c, 1, F32, F32), e) : 0;
@@ -113,8 +113,7 @@ static int check_types(const Part *part, const char *key, const char *only, int 
     size_t i;
     if (json_array_size(list) != (size_t)n)
         return err_set(e, "%s/config.json: \"%s\" has %zu values, expected %d, as \"block_out_channels\" has",
-                       part->path, key,
-                       json_array_size(list), n);
+                       part->path, key, json_array_size(list), n);
     json_array_foreach(list, i, one)
         if (!json_is_string(one) || strcmp(json_string_value(one), only) != 0)
             return err_set(e, "%s/config.json: \"%s\" has a block that is not %s, the only one implemented", part->path,
@@ -149,17 +148,17 @@ static int config_read(Vae *v, Err *e)
         || check_types(p, "up_block_types", "UpDecoderBlock2D", v->levels, e)
         || part_int(p, "in_channels", &(int){3}, &in, e) || part_int(p, "out_channels", &(int){3}, &out, e)
         || part_int(p, "latent_channels", &(int){4}, &v->latent, e)
-            || part_int(p, "layers_per_block", &(int){1}, &v->layers, e)
+        || part_int(p, "layers_per_block", &(int){1}, &v->layers, e)
         || part_int(p, "norm_num_groups", &(int){32}, &v->groups, e)
         || part_number(p, "scaling_factor", &(double){0.18215}, &v->scaling, e)
-            || part_number(p, "shift_factor", &(double){0}, &v->shift, e))
+        || part_number(p, "shift_factor", &(double){0}, &v->shift, e))
         return -1;
     if (in != 3 || out != 3)
         return err_set(e, "%s/config.json: \"in_channels\" is %d and \"out_channels\" %d, expected 3", p->path, in,
                        out);
     if (v->latent < 1 || v->latent > 1024 || v->layers < 1 || v->layers > 64 || v->groups < 1 || !(v->scaling > 0))
-        return err_set(e, "%s/config.json: \"latent_channels\", \"layers_per_block\", \"norm_num_groups\" or \"scaling_factor\" is out of range",
-                       p->path);
+        return err_set(e, "%s/config.json: \"latent_channels\", \"layers_per_block\", \"norm_num_groups\" or "
+                       "\"scaling_factor\" is out of range", p->path);
     v->has_quant = config_bool(p, "use_quant_conv", true);
     v->has_post_quant = config_bool(p, "use_post_quant_conv", true);
     v->mid_attention = config_bool(p, "mid_block_add_attention", true);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* vae.h -- AutoencoderKL: latents to pictures and back, shapes from config.json.
  *
- *   latent (B,h,w,c) f32 channels-last, as the UNet has it (scaled by scaling_factor)      image (B,H,W,3) u8 or f32 in [-1,1] */
+ *   latent (B,h,w,c) f32 channels-last, as the UNet has it (scaled by scaling_factor)
+ *   image (B,H,W,3) u8 or f32 in [-1,1] */
 #ifndef SRC_MODELS_VAE_H
 #define SRC_MODELS_VAE_H
 

@@ -5,7 +5,9 @@
  *     encoder:  conv_in, levels of resnets and a convolution of stride 2, mid, norm, silu, conv_out
  *     mid:      resnet, x += O attention(Q, K, V of norm(x)), resnet
  *
- *   the stream is f32 (HW, C) in two buffers that take turns      diffusers models/autoencoders/vae.py, unet_2d_blocks.py */
+ *   the stream is f32 (HW, C) in two buffers that take turns
+ *
+ * diffusers models/autoencoders/vae.py, unet_2d_blocks.py */
 #include <math.h>
 #include "src/models/vae_parts.h"
 

@@ -16,8 +16,8 @@ void *workspace_take(Workspace *w, size_t bytes, Err *e)
         w->top.used = 0;
     }
     if (w->top.at == w->pieces) {
-        const size_t twice = w->pieces ? 2*w->piece[w->pieces - 1].size : SMALLEST_PIECE, wanted = twice < size
-            ? size : twice;
+        const size_t twice = w->pieces ? 2*w->piece[w->pieces - 1].size : SMALLEST_PIECE;
+        const size_t wanted = twice < size ? size : twice;
         /* twice the last where that is to be had, else what is needed */
         Err quiet = {0};
         char *data = w->pieces == WORKSPACE_PIECES ? NULL : op->alloc(wanted, &quiet);

@@ -162,9 +162,7 @@ static int write_result(Run *r, Err *e)
 
 static int finish(Run *r, Err *e)
 {
-    StreamOut *out = r->out;
-    r->out = NULL;
-    return text_finish(&r->table, e) || text_finish(&r->json, e) || (out && stream_finish(out, e)) ? -1 : 0;
+    return text_finish(&r->table, e) || text_finish(&r->json, e) || (r->out && stream_finish(r->out, e)) ? -1 : 0;
 }
 
 static void check_usage(const Config *cfg)

@@ -5,19 +5,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include "src/cli/compute.h"
+#include "src/models/clip_score.h"
 #include "src/models/evaluate.h"
 #include "src/models/text_out.h"
 
 typedef struct Config {
     Common c;
-    const char *classifier, *texts, *predictions;
-    int json;
+    const char *classifier, *texts, *predictions, *reference;
+    int json, clip_score;
 } Config;
 
 static const Opt options[] = {
     MODEL_OPTIONS,
-    {0, "classifier", OPT_STR, offsetof(Config, classifier), NULL, "FILE  probe on the embeddings, safetensors (default: the one that came with minisd)", 0},
+    {0, "classifier", OPT_STR, offsetof(Config, classifier), NULL, "FILE  classes of the embeddings, safetensors (default: minisd's judge, for sd-encode-image --net)", 0},
     {0, "texts", OPT_STR, offsetof(Config, texts), NULL, "FILE  classify by these texts instead (zero-shot), with the model's CLIP", 0},
+    {0, "clip-score", OPT_FLAG, offsetof(Config, clip_score), NULL, "add the CLIP score of pictures and prompts; the embeddings are CLIP's", 0},
+    {0, "reference", OPT_STR, offsetof(Config, reference), NULL, "FILE  embeddings of other pictures: add the Frechet distance to them", 0},
     {0, "json", OPT_FLAG, offsetof(Config, json), NULL, "a JSON object a row instead of a table", 0},
     {0, "predictions", OPT_STR, offsetof(Config, predictions), NULL, "FILE  what each picture was taken for, a JSON object a line", OPT_NEUTRAL},
     COMPUTE_OPTIONS, OUTPUT_OPTIONS, COMMON_OPTIONS,
@@ -33,41 +36,87 @@ static const Cli cli = {
     "accuracy in that kind under IRA and in the other under CRA.\n"
     "The table is tab-separated, in percent: row (unsteered, target, overall), kind, target, pictures, then each measure with its limits, "
     "the mean of the three, and the steering. - stands for a measure without pictures.\n"
+    "--clip-score adds 100 cos(picture, prompt) with its interval; --reference adds the Frechet distance between the embeddings of a row's "
+    "pictures and those of FILE, of at most 1024 values: the FID's formula, on these embeddings.\n"
     "--texts: lines like {\"prompt\":\"A fish.\",\"concept\":\"Fishes\"}, {\"prompt\":\"A picture in Rust style.\",\"theme\":\"Rust\"} or, for pictures "
     "without a theme, {\"prompt\":\"A plain picture.\",\"kind\":\"theme\",\"label\":\"\"}; several of a class are averaged.",
     "# the whole measure of one concept\n"
-    "sd-steer --sae sae/ --ranks ranks.mpk.zst --concept Fishes conditioning.mpk.zst | sd-encode-image | sd-evaluate"
+    "sd-steer --sae sae/ --ranks ranks.mpk.zst --concept Fishes conditioning.mpk.zst |\n"
+    "  sd-encode-image --net data/minisd/judge.safetensors | sd-evaluate\n"
+    "# zero-shot, with CLIP scores\n"
+    "sd-encode-image pictures/ | sd-evaluate --texts texts.jsonl --clip-score"
 };
 
 typedef struct Run {
     const Config *cfg;
     Classifier *classifier;
     Evaluation *evaluation;
+    ClipScore *clip;
+    Frechet *reference;
     float *embedding;
     TextOut out, predictions;
     Progress *progress;
     long long done;
 } Run;
 
-static int open_classifier(Run *r, Err *e)
+static int open_classifier(Run *r, const Compute *compute, Err *e)
 {
     const Config *cfg = r->cfg;
-    if (cfg->texts) {
-        Compute compute;
-        return compute_start(&compute, &cfg->c, e) || classifier_zero_shot(&r->classifier, cfg->texts, compute.model, compute.type, e);
-    }
     char usual[4096];
-    snprintf(usual, sizeof usual, "%s/minisd/probe.safetensors", cli_data());
+    if (cfg->texts)
+        return classifier_zero_shot(&r->classifier, cfg->texts, compute->model, compute->type, e);
+    snprintf(usual, sizeof usual, "%s/minisd/judge.safetensors", cli_data());
     return classifier_load(&r->classifier, cfg->classifier ? cfg->classifier : usual, e);
+}
+
+static int open_clip(Run *r, const Compute *compute, Err *e)
+{
+    if (!r->cfg->clip_score)
+        return 0;
+    if (clip_score_create(&r->clip, compute->model, compute->type, e))
+        return -1;
+    const int P = clip_score_width(r->clip);
+    return P == r->classifier->P ? 0 : err_set(e, "%s classifies embeddings of %d values, --clip-score takes CLIP's of %d",
+                                               r->classifier->name, r->classifier->P, P);
+}
+
+/* The next embedding of a stream into r->embedding: 1, 0 at the end, -1 on error. */
+static int next_embedding(Run *r, StreamIn *in, Record *rec, Err *e)
+{
+    const int got = stream_next(in, rec, e);
+    if (got <= 0)
+        return got;
+    const StreamTensor *x = stream_need(in, rec, "embedding", -1, 1, (int64_t[]){r->classifier->P}, e);
+    return x && !stream_floats(in, rec, x, r->embedding, e) ? 1 : -1;
+}
+
+static int open_reference(Run *r, Err *e)
+{
+    StreamIn *in = NULL;
+    Moments moments = {0};
+    Record rec;
+    if (!r->cfg->reference)
+        return 0;
+    int got = stream_open_kind(&in, r->cfg->reference, "embeddings", e) || moments_create(&moments, r->classifier->P, e) ? -1 : 1;
+    while (got > 0 && (got = next_embedding(r, in, &rec, e)) > 0)
+        moments_add(&moments, r->embedding);
+    if (got == 0)
+        got = frechet_create(&r->reference, &moments, e);
+    moments_free(&moments);
+    stream_close(in);
+    return got;
 }
 
 static int open_all(Run *r, Err *e)
 {
-    if (open_classifier(r, e) || evaluation_create(&r->evaluation, r->classifier, e))
+    Compute compute = {0};
+    if (((r->cfg->texts || r->cfg->clip_score) && compute_start(&compute, &r->cfg->c, e)) || open_classifier(r, &compute, e)
+        || open_clip(r, &compute, e))
         return -1;
     if (!(r->embedding = malloc(sizeof(float) * r->classifier->P)))
         return err_set(e, "out of memory");
-    return text_open(&r->out, r->cfg->c.output, e) || text_open(&r->predictions, r->cfg->predictions, e);
+    return open_reference(r, e) || evaluation_create(&r->evaluation, r->classifier, r->reference, e)
+        || text_open(&r->out, r->cfg->c.output, e) || text_open(&r->predictions, r->cfg->predictions, e);
 }
 
 static void print_prediction(const Run *r, const Record *rec, const int *predicted)
@@ -91,10 +140,10 @@ static int read_stream(Run *r, StreamIn *in, Err *e)
 {
     Record rec;
     int got, predicted[DOMAINS];
-    while ((got = stream_next(in, &rec, e)) > 0) {
-        const StreamTensor *x = stream_need(in, &rec, "embedding", -1, 1, (int64_t[]){r->classifier->P}, e);
-        if (!x || stream_floats(in, &rec, x, r->embedding, e)
-            || evaluation_add(r->evaluation, stream_name(in), &rec, r->embedding, predicted, e))
+    while ((got = next_embedding(r, in, &rec, e)) > 0) {
+        double clip = NAN;
+        if ((r->clip && clip_score(r->clip, record_text(&rec, "prompt", ""), r->embedding, &clip, e))
+            || evaluation_add(r->evaluation, stream_name(in), &rec, r->embedding, clip, predicted, e))
             return -1;
         if (r->predictions.file)
             print_prediction(r, &rec, predicted);
@@ -119,8 +168,17 @@ static int read_inputs(Run *r, Err *e)
 
 static const char *const row_names[] = {"unsteered", "target", "overall"};
 
-static void print_row(FILE *f, const EvalRow *row)
+static void print_number(FILE *f, double x)
 {
+    if (isnan(x))
+        fputs("\t-", f);
+    else
+        fprintf(f, "\t%.2f", x);
+}
+
+static void print_row(const Run *r, const EvalRow *row)
+{
+    FILE *f = r->out.file;
     fprintf(f, "%s\t%s\t%s\t%ld", row_names[row->type], row->kind, *row->target ? row->target : "-", row->pictures);
     for (int m = 0; m < MEASURES; m++) {
         const Share *s = &row->share[m];
@@ -129,15 +187,25 @@ static void print_row(FILE *f, const EvalRow *row)
         else
             fputs("\t-\t-\t-", f);
     }
-    if (isnan(row->mean))
-        fputs("\t-", f);
-    else
-        fprintf(f, "\t%.2f", 100*row->mean);
+    print_number(f, 100*row->mean);
+    if (r->clip) {
+        print_number(f, row->clip);
+        print_number(f, row->clip - 1.96*row->clip_error);
+        print_number(f, row->clip + 1.96*row->clip_error);
+    }
+    if (r->reference)
+        print_number(f, row->frechet);
     fprintf(f, "\t%s\n", *row->steering ? row->steering : "-");
 }
 
-static void print_json(FILE *f, const EvalRow *row)
+static json_t *number(double x)
 {
+    return isnan(x) ? json_null() : json_real(x);
+}
+
+static void print_json(const Run *r, const EvalRow *row)
+{
+    FILE *f = r->out.file;
     json_t *line = json_pack("{ss ss ss si}", "row", row_names[row->type], "kind", row->kind, "target", row->target, "targets", row->targets);
     json_object_set_new(line, "pictures", json_integer(row->pictures));
     for (int m = 0; m < MEASURES; m++) {
@@ -146,7 +214,13 @@ static void print_json(FILE *f, const EvalRow *row)
                             : json_pack("{sI sI sf sf sf}", "hits", (json_int_t)s->hits, "of", (json_int_t)s->of, "value", s->value,
                                         "low", s->low, "high", s->high));
     }
-    json_object_set_new(line, "mean", isnan(row->mean) ? json_null() : json_real(row->mean));
+    json_object_set_new(line, "mean", number(row->mean));
+    if (r->clip) {
+        json_object_set_new(line, "CLIP", number(row->clip));
+        json_object_set_new(line, "CLIP_error", number(row->clip_error));
+    }
+    if (r->reference)
+        json_object_set_new(line, "frechet", number(row->frechet));
     json_object_set_new(line, "steering", json_string(row->steering));
     json_dumpf(line, f, JSON_COMPACT | JSON_REAL_PRECISION(10));
     fputc('\n', f);
@@ -159,12 +233,13 @@ static int print_rows(Run *r, Err *e)
     EvalRow *rows = NULL;
     const int count = evaluation_rows(r->evaluation, &rows, e);
     if (count > 0 && !r->cfg->json)
-        fputs("row\tkind\ttarget\tpictures\tUA\tUA_low\tUA_high\tIRA\tIRA_low\tIRA_high\tCRA\tCRA_low\tCRA_high\tmean\tsteering\n", f);
+        fprintf(f, "row\tkind\ttarget\tpictures\tUA\tUA_low\tUA_high\tIRA\tIRA_low\tIRA_high\tCRA\tCRA_low\tCRA_high\tmean%s%s\tsteering\n",
+                r->clip ? "\tCLIP\tCLIP_low\tCLIP_high" : "", r->reference ? "\tfrechet" : "");
     for (int i = 0; i < count; i++)
         if (r->cfg->json)
-            print_json(f, &rows[i]);
+            print_json(r, &rows[i]);
         else
-            print_row(f, &rows[i]);
+            print_row(r, &rows[i]);
     free(rows);
     return count < 0 ? -1 : 0;
 }
@@ -190,6 +265,8 @@ int main(int argc, char **argv)
     text_abandon(&r.out);
     free(r.embedding);
     evaluation_free(r.evaluation);
+    frechet_free(r.reference);
+    clip_score_free(r.clip);
     classifier_free(r.classifier);
     return failed ? cli_report(&cli, &e) : 0;
 }

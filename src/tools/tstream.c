@@ -17,7 +17,7 @@ static const Cli cli = {
                                                                                       "[FILE]...",
     "The first word is a subcommand: info, head, view, stat, check, cat, split, to-npy, to-png or text. Each has its "
     "own options; "
-    "tstream SUBCOMMAND --help lists them.\n\n"
+    "tstream SUBCOMMAND --help lists them, tstream SUBCOMMAND --man | man -l - is its page.\n\n"
     "A tensor stream (*.mpk.zst) is zstd frames of msgpack maps: a header, records of small fields and tensors, and an "
     "end record. "
     "No FILE, or -, is standard input.",

@@ -61,8 +61,8 @@ static void conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int6
     while (i < conv_count && convs[i].conv != c)
         i++;
     const ConvSpec *s = &convs[i].spec;
-    const int64_t pads = s->pad_before + s->pad_after, Ho = (H + pads - s->kernel)/s->stride + 1,
-        Wo = (W + pads - s->kernel)/s->stride + 1;
+    const int64_t pads = s->pad_before + s->pad_after, Ho = (H + pads - s->kernel)/s->stride + 1;
+    const int64_t Wo = (W + pads - s->kernel)/s->stride + 1;
     const double start = now();
     real->conv_run(c, y, x, B, H, W, add);
     spend(s->kernel > 1 ? CONV3 : B > 1 ? CONV1 : LINEAR, start,
@@ -70,9 +70,8 @@ static void conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int6
 }
 
 static void attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride,
-                      const void *v,
-                      int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq, int64_t Sk,
-                      const int32_t *kv_index, float scale, bool causal)
+                      const void *v, int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq,
+                      int64_t Sk, const int32_t *kv_index, float scale, bool causal)
 {
     const double start = now();
     real->attention(y, y_stride, q, q_stride, k, k_stride, v, v_stride, type, B, heads, head_dim, Sq, Sk, kv_index,
@@ -81,8 +80,7 @@ static void attention(void *y, int64_t y_stride, const void *q, int64_t q_stride
 }
 
 static void group_norm(void *y, DType y_type, const float *x, const float *shift, const float *gamma, const float *beta,
-                       int64_t B,
-                       int64_t HW, int C, int groups, float eps, Activation act)
+                       int64_t B, int64_t HW, int C, int groups, float eps, Activation act)
 {
     const double start = now();
     real->group_norm(y, y_type, x, shift, gamma, beta, B, HW, C, groups, eps, act);
@@ -132,8 +130,8 @@ static double measure_peak(DType type, Err *e)
     float *w = calloc((size_t)C*C*9, sizeof *w);
     for (int i = 0; w && i < C*C*9; i++)
         w[i] = (float)(i%7 - 3)/64;
-    const Weight weight = {.name = "peak", .type = F32, .ndim = 4, .dim = {C, C, 3, 3}, .data = w},
-        *weights[] = {&weight};
+    const Weight weight = {.name = "peak", .type = F32, .ndim = 4, .dim = {C, C, 3, 3}, .data = w};
+    const Weight *const weights[] = {&weight};
     const ConvSpec spec = {.in = C, .out = C, .kernel = 3, .stride = 1, .pad_before = 1, .pad_after = 1, .x_type = type,
                            .y_type = F32};
     Conv *c = NULL;
@@ -171,8 +169,8 @@ static int measure(const char *model, DType type, int64_t B, int64_t side, Err *
     if (side == 0)
         side = unet_sample_size(u);
     const int64_t S = 77, E = unet_text_width(u), n = B*side*side*unet_channels(u);
-    float *x = noise_device((size_t)n, e), *eps = op->alloc((size_t)n*sizeof *eps, e),
-        *states = calloc((size_t)(2*S*E), sizeof *states), last;
+    float *x = noise_device((size_t)n, e), *eps = op->alloc((size_t)n*sizeof *eps, e), last;
+    float *states = calloc((size_t)(2*S*E), sizeof *states);
     int32_t *index = calloc((size_t)B, sizeof *index);
     if (!x || !eps || !states || !index)
         return err_set(e, "out of memory");
@@ -206,14 +204,13 @@ static int measure(const char *model, DType type, int64_t B, int64_t side, Err *
         rest -= kept[k];
     }
     kept[OTHER] = rest;
-    printf("%s %s, batch %lld of %lldx%lld latents: %.4f s, %.1f images/s, %.3f GFLOP an image, %.1f GFLOP/s = %.0f %% of %.1f\n", real->name,
+    printf("%s %s, batch %lld of %lldx%lld latents: %.4f s, %.1f images/s, %.3f GFLOP an image, %.1f GFLOP/s = %.0f %% "
+           "of %.1f\n", real->name,
            dtype_name(type), (long long)B, (long long)side, (long long)side, best, (double)B/best, work/(double)B*1e-9,
-               work/best*1e-9,
-           100*work/best/peak, peak*1e-9);
+           work/best*1e-9, 100*work/best/peak, peak*1e-9);
     for (int k = 0; k < KINDS; k++)
         printf("    %-10s %4d calls  %8.2f ms  %4.1f %% of the time  %7.1f GFLOP/s\n", kind_name[k], calls[k],
-               1e3*kept[k],
-               100*kept[k]/best, kept[k] > 0 ? flop[k]/kept[k]*1e-9 : 0);
+               1e3*kept[k], 100*kept[k]/best, kept[k] > 0 ? flop[k]/kept[k]*1e-9 : 0);
     unet_free(u);
     op->free(x);
     op->free(eps);

@@ -142,7 +142,7 @@ Try '$tool --help'." ]
     command -v shellcheck > /dev/null || skip "shellcheck is not installed"
     scripts=$(grep -lE '^#! ?/(usr/)?bin/(env )?(ba)?sh' -- pipelines/* tests/* tests/bench/* .ci/run 2> /dev/null || true)
     # shellcheck disable=SC2086
-    run shellcheck --severity=warning $scripts
+    run shellcheck --external-sources --source-path=SCRIPTDIR --severity=warning $scripts
     echo "$output"
     [ "$status" = 0 ]
 }

@@ -69,7 +69,7 @@ first_concept() { head -1 "$DIR/prompts.jsonl" | jq -r .concept; }
 }
 
 @test "sae-rank-concepts: statistics of two shards, merged, equal one run" {
-    tstream split -n 2 -o "$BATS_TEST_TMPDIR/part" "$DIR/acts.mpk.zst"
+    tstream split -n 2 -p "$BATS_TEST_TMPDIR/part" "$DIR/acts.mpk.zst"
     for part in "$BATS_TEST_TMPDIR"/part-*.mpk.zst; do
         sae-rank-concepts -q --sae "$DIR/sae" --statistics -o "$BATS_TEST_TMPDIR/stat-$(basename "$part")" "$part"
     done
@@ -85,7 +85,7 @@ first_concept() { head -1 "$DIR/prompts.jsonl" | jq -r .concept; }
 
 @test "sd-steer: a steering that changes no feature gives the unsteered pictures bit for bit" {
     sample --no-activations --latents "$BATS_TEST_TMPDIR/plain.mpk.zst" "$DIR/cond.mpk.zst"
-    sd-steer -q --steps 4 --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" --concept "$(first_concept)" --top 8 --mode scale --multiplier 1 \
+    sd-steer -q --steps 4 --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" --concept "$(first_concept)" --top 4 --mode scale --multiplier 1 \
         --latents "$BATS_TEST_TMPDIR/noop.mpk.zst" -o "$BATS_TEST_TMPDIR/noop" "$DIR/cond.mpk.zst"
     for f in plain noop; do
         tstream to-npy --tensor latent -o "$BATS_TEST_TMPDIR/$f.npy" "$BATS_TEST_TMPDIR/$f.mpk.zst"

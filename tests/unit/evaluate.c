@@ -33,7 +33,7 @@ static const Shown shown[] = {
     {"Cats", "Rust", "Rust", "theme", 0, 1}, {"Cats", "", "Rust", "theme", 1, 0},
 };
 
-static int add(Evaluation *v, const Shown *s, Err *e)
+static int add(Evaluation *v, const Shown *s, double clip, Err *e)
 {
     Record rec;
     float x[P] = {0};
@@ -47,7 +47,7 @@ static int add(Evaluation *v, const Shown *s, Err *e)
     record_set_text(&rec, "steered_kind", s->kind);
     x[s->class] = 1;
     x[3 + s->style] = 1;
-    int failed = evaluation_add(v, "pictures", &rec, x, predicted, e);
+    int failed = evaluation_add(v, "pictures", &rec, x, clip, predicted, e);
     record_clear(&rec);
     return failed ? failed : test_ok("predicted", predicted[0] == s->class && predicted[1] == s->style);
 }
@@ -62,9 +62,9 @@ static int test_rows(const Classifier *c)
     Err e = {0};
     Evaluation *v = NULL;
     EvalRow *rows = NULL;
-    int failed = evaluation_create(&v, c, &e);
+    int failed = evaluation_create(&v, c, NULL, &e);
     for (size_t i = sizeof shown / sizeof *shown; i-- > 0; )
-        failed += add(v, &shown[i], &e);
+        failed += add(v, &shown[i], i % 2 ? 10 : 20, &e);
     const int count = evaluation_rows(v, &rows, &e);
     if (test_ok("seven rows", count == 7 && !failed))
         return 1;
@@ -72,6 +72,7 @@ static int test_rows(const Classifier *c)
                                            && is(&rows[0].share[MEASURE_CRA], 1, 2) && is(&rows[0].share[MEASURE_UA], 0, 0));
     failed += test_ok("unsteered theme", rows[1].type == ROW_UNSTEERED && is(&rows[1].share[MEASURE_IRA], 1, 2));
     const Share *x = rows[2].share;
+    failed += test_ok("CLIP score of both", rows[0].clip == 15 && fabs(rows[0].clip_error - 5) < 1e-12 && isnan(rows[0].frechet));
     failed += test_text("the first target", rows[2].target, "Cats");
     failed += test_ok("Cats", is(&x[MEASURE_UA], 1, 2) && is(&x[MEASURE_IRA], 2, 3) && is(&x[MEASURE_CRA], 4, 5) && rows[2].pictures == 5);
     x = rows[3].share;
@@ -96,6 +97,53 @@ static int test_wilson(void)
     return failed + test_ok("0 of 0", none.of == 0 && isnan(none.value));
 }
 
+/* Variances 1 and 4 about means 0 and 3 in one dimension, none in the other: 3^2 + (2 - 1)^2 = 10. And against itself: 0. */
+static int test_frechet(void)
+{
+    Err e = {0};
+    Moments a, b;
+    Frechet *f = NULL;
+    int failed = moments_create(&a, 2, &e) || moments_create(&b, 2, &e);
+    const float root = sqrtf(0.5f);
+    for (int side = -1; side <= 1; side += 2) {         /* two points d apart have variance d^2/2 */
+        moments_add(&a, (float[]){(float)side * root, 7});
+        moments_add(&b, (float[]){3 + 2 * (float)side * root, 7});
+    }
+    failed += test_ok("a reference", frechet_create(&f, &a, &e) == 0);
+    const float got[2] = {(float)frechet_distance(f, &b), (float)frechet_distance(f, &a)};
+    failed += test_close("Frechet distance", got, (float[]){10, 0}, 2, 1e-5f, 0);
+    frechet_free(f);
+    moments_free(&a);
+    moments_free(&b);
+    failed += test_ok("too wide", moments_create(&a, FRECHET_MAX_P + 1, &e) < 0);
+    return failed;
+}
+
+/* tr (S1 S2)^(1/2) where they do not commute: S1 = [[2,1],[1,2]], S2 = diag(1,4): eigenvalues of S1 S2 are 5 +- sqrt(13), the sum of
+ * their roots sqrt(10 + 2 sqrt(12)); so d = 4 + 5 - 2 sqrt(10 + 2 sqrt(12)). */
+static int test_frechet_matrices(void)
+{
+    Err e = {0};
+    Moments a, b;
+    Frechet *f = NULL;
+    int failed = moments_create(&a, 2, &e) || moments_create(&b, 2, &e);
+    const float u = sqrtf(1.5f * 1.5f), v = sqrtf(0.75f), w = sqrtf(1.5f), z = sqrtf(6.0f);
+    for (int side = -1; side <= 1; side += 2) {         /* four points: S = 2/3 of the sum of squares over two axes */
+        const float s = (float)side;
+        moments_add(&a, (float[]){s * u, s * u});       /* along (1,1), variance 3 */
+        moments_add(&a, (float[]){s * v, -s * v});      /* along (1,-1), variance 1 */
+        moments_add(&b, (float[]){s * w, 0});
+        moments_add(&b, (float[]){0, s * z});
+    }
+    failed += test_ok("a reference", frechet_create(&f, &a, &e) == 0);
+    const float got = (float)frechet_distance(f, &b), want = (float)(9 - 2 * sqrt(10 + 2 * sqrt(12.0)));
+    failed += test_close("Frechet distance, axes apart", &got, &want, 1, 1e-5f, 0);
+    frechet_free(f);
+    moments_free(&a);
+    moments_free(&b);
+    return failed;
+}
+
 static int test_unknown(const Classifier *c)
 {
     int failed = 0;
@@ -104,8 +152,8 @@ static int test_unknown(const Classifier *c)
     for (int i = 0; i < 3; i++) {
         Err e = {0};
         Evaluation *v = NULL;
-        evaluation_create(&v, c, &e);
-        failed += test_ok(says[i], add(v, &bad[i], &e) < 0 && strstr(e.text, says[i]) && strstr(e.text, "record 7"));
+        evaluation_create(&v, c, NULL, &e);
+        failed += test_ok(says[i], add(v, &bad[i], NAN, &e) < 0 && strstr(e.text, says[i]) && strstr(e.text, "record 7"));
         evaluation_free(v);
     }
     return failed;
@@ -132,7 +180,7 @@ int main(void)
     close(fd);
     int failed = write_probe(path, P, "[\"Cats\", \"Dogs\", \"Fishes\"]", &e) || classifier_load(&c, path, &e);
     if (!failed)
-        failed = test_ok("the file", c->P == P && c->domains == 2) + test_rows(c) + test_wilson() + test_unknown(c);
+        failed = test_ok("the file", c->P == P && c->domains == 2) + test_rows(c) + test_wilson() + test_frechet() + test_frechet_matrices() + test_unknown(c);
     failed += test_broken(path, 4, "[\"Cats\", \"Dogs\", \"Fishes\"]", "takes embeddings of 5");
     failed += test_broken(path, P, "[\"Cats\", \"Dogs\"]", "concept.weight");
     failed += test_broken(path, P, "Cats", "metadata: concept");

@@ -59,8 +59,8 @@ static int test_unet(const char *model, const Weights *w, DType type, double lim
             const double took = now() - start;
             best = i > 0 && took < best ? took : best;
         }
-        test_note("%s: %.3f s %s", dtype_name(type), best, B == 1
-                  ? "an evaluation at 512x512" : "a guided step at 512x512");
+        test_note("%s: %.3f s %s", dtype_name(type), best,
+                  B == 1 ? "an evaluation at 512x512" : "a guided step at 512x512");
         to_planes(eps, rows, B, C, SIDE*SIDE);
         char name[64];
         snprintf(name, sizeof name, "eps, batch %d: largest error, of the range", B);
@@ -110,8 +110,8 @@ int main(int argc, char **argv)
     for (int bf16 = 0; bf16 < 1 + (op->best == BF16); bf16++) {
         const DType type = bf16 ? BF16 : F32;
         const double limit = bf16 ? 0.03 : 1e-4;
-        failed += test_text_states(path, w, type, limit) + test_unet(path, w, type, limit) + test_vae(path, w, type,
-                                                                                                      limit);
+        failed += test_text_states(path, w, type, limit) + test_unet(path, w, type, limit);
+        failed += test_vae(path, w, type, limit);
     }
     weights_close(w);
     return failed != 0;

@@ -72,8 +72,8 @@ static int test_run(const char *run, int text, DType type, double limit)
     die_if(weights_open(&w, test_path(path), &err) || weights_open(&states, test_path("golden/text.safetensors"), &err)
            || unet_load(&u, model, type, &err));
     const Weight *state = tensor(states, "state"), *want = tensor(w, "hook.output");
-    const size_t one = (size_t)(state->dim[1]*state->dim[2]),
-        act = (size_t)(want->dim[1]*want->dim[2]*want->dim[3]*want->dim[4]);
+    const size_t one = (size_t)(state->dim[1]*state->dim[2]);
+    const size_t act = (size_t)(want->dim[1]*want->dim[2]*want->dim[3]*want->dim[4]);
     float *pair = malloc(2*one*sizeof *pair), x[2*4*256], eps[2*4*256];
     memcpy(pair, state->data, one*sizeof *pair);
     memcpy(pair + one, (const float *)state->data + one*(size_t)text, one*sizeof *pair);
@@ -164,8 +164,8 @@ static int test_bytes(DType type)
     const int threads = omp_get_max_threads();
     for (int n = 1; n <= 3; n++) {
         omp_set_num_threads(n);
-        die_if(unet_load(&u, model, type, &err) || unet_set_text(u, states, 2, 77, (int32_t[]){0, 0, 0, 0, 1, 1, 1, 1},
-                                                                 B, &err));
+        die_if(unet_load(&u, model, type, &err)
+               || unet_set_text(u, states, 2, 77, (int32_t[]){0, 0, 0, 0, 1, 1, 1, 1}, B, &err));
         float again[B*ONE];
         evaluate(u, again, x, B, 321);
         snprintf(name, sizeof name, "%s/%d threads", dtype_name(type), n);

@@ -27,8 +27,8 @@ static int test_picture(Vae *v, DType type, const char *run)
     die_if(weights_open(&w, test_path(path), &err));
     const Weight *latents = tensor(w, "latents"), *image = tensor(w, "image");
     const int n = (int)weight_count(image), near = type == F32 ? 1 : 4;
-    float *rows = rows_of((const float *)latents->data + (latents->dim[0] - 1)*4*256, 1, 4, 256),
-        *pixels = malloc((size_t)n*sizeof *pixels);
+    float *rows = rows_of((const float *)latents->data + (latents->dim[0] - 1)*4*256, 1, 4, 256);
+    float *pixels = malloc((size_t)n*sizeof *pixels);
     uint8_t *u8 = malloc((size_t)n);
     die_if(vae_decode(v, rows, 1, 16, 16, pixels, &err));
     vae_to_u8(u8, pixels, n);
@@ -40,8 +40,7 @@ static int test_picture(Vae *v, DType type, const char *run)
     }
     const int good = within >= (type == F32 ? 0.999 : 0.9)*n;
     printf("%s %s/%s/picture: %.4f %% equal, %.4f %% within %d/255\n", good ? "ok  " : "FAIL", dtype_name(type), run,
-           100.0*equal/n,
-           100.0*within/n, near);
+           100.0*equal/n, 100.0*within/n, near);
     free(rows);
     free(pixels);
     free(u8);
@@ -89,8 +88,8 @@ static int test_names(void)
     die_if(vae_load(&v, test_path("golden/variants/names"), F32, &err)
            || weights_open(&w, test_path("golden/variants/names.safetensors"), &err));
     float pixels[14*18*3], mean[10*14*6];
-    float *latent = rows_of(tensor(w, "latent")->data, 1, 6, 7*9),
-        *image = rows_of(tensor(w, "image")->data, 1, 3, 20*28);
+    float *latent = rows_of(tensor(w, "latent")->data, 1, 6, 7*9);
+    float *image = rows_of(tensor(w, "image")->data, 1, 3, 20*28);
     die_if(vae_decode(v, latent, 1, 7, 9, pixels, &err) || vae_encode(v, image, 1, 20, 28, mean, &err));
     int failed = test_range("names/decoded", F32, pixels, tensor(w, "decoded"), 1e-4);
     failed += test_range("names/mean", F32, mean, tensor(w, "mean"), 1e-4);

@@ -88,6 +88,21 @@ static int by_hand(void)
     return failed;
 }
 
+/* Where bf16 is not multiplied in one order it is refused, with a reason. */
+static int refused(void)
+{
+    const CpuLevel level = cpu_level;
+    const Weight w = {.name = "proj.weight", .type = F32, .ndim = 2, .dim = {1, 1}, .data = (float[]){1}};
+    const ConvSpec spec = {1, 1, 1, 1, 0, 0, BF16, F32, ACT_NONE};
+    Conv *conv = NULL;
+    Err e = {0};
+    cpu_level = CPU_AVX512;
+    const int status = op->conv_create(&conv, &spec, (const Weight *[]){&w}, NULL, 1, &e);
+    cpu_level = level;
+    return test_ok("conv/bf16 is refused where it has no instructions",
+                   status == -1 && !conv && strstr(e.text, "proj.weight") && strstr(e.text, "bf16"));
+}
+
 static int against_loop(const Case *c, DType type, DType y_type, Activation act, bool with_bias)
 {
     const int64_t B = 2;
@@ -191,7 +206,7 @@ int main(void)
     Err e = {0};
     if (backend_pick("cpu", 2, &e))
         return test_ok(e.text, 0);
-    int failed = by_hand();
+    int failed = by_hand() + refused();
     for (int t = 0; t < 2; t++) {
         const DType type = t ? BF16 : F32;
         if (type == BF16 && op->best != BF16) {

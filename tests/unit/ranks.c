@@ -96,6 +96,7 @@ static int write_statistics(const RankStats *s, const char *path, Err *e)
     StreamOut *out = NULL;
     record_init(&header, "statistics");
     int failed = stream_create(&out, path, &header, &(StreamOptions){0}, e) || rank_stats_write(s, out, e) || stream_finish(out, e);
+    stream_abandon(out);
     record_clear(&header);
     return failed;
 }
@@ -165,6 +166,7 @@ static int test_load(const char *name, const char *path, const char *label, int 
         record_clear(&rec);
     }
     wrote = wrote && !stream_finish(out, &e);
+    stream_abandon(out);
     record_clear(&header);
     int failed = test_ok("written", wrote);
     const int loaded = ranks_load(&r, path, &e) == 0;

@@ -42,7 +42,9 @@ static int make_ranks(Ranks **r, const char *path, int none, Err *e)
         record_clear(&rec);
     }
     record_clear(&header);
-    return failed || stream_finish(out, e) || ranks_load(r, path, e);
+    failed = failed || stream_finish(out, e);
+    stream_abandon(out);
+    return failed || ranks_load(r, path, e);
 }
 
 static SteerSpec cats(SteerMode mode, double multiplier, int top)

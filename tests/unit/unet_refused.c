@@ -75,10 +75,10 @@ static int test_case(const char *dir, const char *variant, const char *part, con
     json_dump_file(config, to, 0);
     json_decref(config);
     const int failed = load(dir, part, &e);
-    snprintf(name, sizeof name, "%s: %s = %s: %.100s", part, c->key, c->value, e.set
-             ? e.text + strlen(dir) + 1 : "accepted");
-    return test_ok(name, c->expected ? failed && strstr(e.text, c->expected) && strstr(e.text, dir) : !failed
-                   && !e.set);
+    snprintf(name, sizeof name, "%s: %s = %s: %.100s", part, c->key, c->value,
+             e.set ? e.text + strlen(dir) + 1 : "accepted");
+    return test_ok(name, c->expected ? failed && strstr(e.text, c->expected) && strstr(e.text, dir)
+                                     : !failed && !e.set);
 }
 
 static int test_part(const char *dir, const char *variant, const char *part, const Case *c, size_t n)
