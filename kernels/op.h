@@ -49,7 +49,7 @@ typedef struct Ops {
      * so that q, k and v are one product. bias[parts] (f32 or f16/bf16, [out_p]) or NULL. Host pointers, copied.
      * Fails for want of memory, for weights of another size, and for an x_type that the device does not multiply (see best). */
     int (*conv_create)(Conv **c, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias, int parts, Err *e);
-    void (*conv_free)(Conv *c);
+    void (*conv_free)(Conv *c);                                          /* NULL: nothing */
     /* y (B,Ho,Wo,out) = act(conv(x (B,H,W,in)) + bias), or y += conv(x) + bias when add (y_type F32). Ho = (H + pads - kernel)/stride + 1.
      * A linear layer over N rows is conv_run(c, y, x, 1, N, 1, add). The first call at a shape prepares it; later ones allocate nothing. */
     void (*conv_run)(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_t W, bool add);
@@ -63,7 +63,7 @@ typedef struct Ops {
 
     /* softmax(q k^T * scale) v, scores never written out. All T. Row s of image b of q is q + (b*Sq + s)*q_stride elements, head h at
      * h*head_dim from there; k and v likewise with Sk; y rows have y_stride. kv_images: k and v hold that many images and image b uses
-     * k[kv_index[b]] (NULL: b). causal: query s sees keys <= s. Any head_dim to 256. */
+     * k[kv_index[b]] (NULL: b). causal: query s sees keys <= s. Any head_dim (512 in SD's VAE). */
     void (*attention)(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride,
                       const void *v, int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq, int64_t Sk,
                       const int32_t *kv_index, float scale, bool causal);

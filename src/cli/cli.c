@@ -307,7 +307,9 @@ static int short_options(const Cli *cli, void *cfg, char **arg)
 void cli_parse(const Cli *cli, void *cfg, int argc, char **argv)
 {
     const int n = opt_count(cli);
-    waiting_settle(argv);
+    for (int i = 0; i < n; i++)
+        if (strcmp(cli->options[i].name, "threads") == 0)
+            waiting_settle(argv);
     if (n > MAX_OPTIONS)
         abort();
     for (int i = 0; i <= MAX_OPTIONS; i++)

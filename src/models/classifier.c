@@ -120,11 +120,13 @@ static int read_domain(Classifier *c, const Weights *w, const char *name, const 
     const Weight *hidden = weights_find(w, key);
     snprintf(key, sizeof key, "%s.weight", name);
     const Weight *first = hidden ? hidden : weights_find(w, key);
-    if (!first || first->ndim != 2 || first->dim[0] < 1 || first->dim[1] < 1 || first->dim[0] > 1 << 20 || first->dim[1] > 1 << 20)
-        return err_set(e, "%s: %s%s is missing or not [rows, width]", weights_path(w), name, hidden ? ".hidden.weight" : ".weight");
+    if (!first || first->ndim != 2 || first->dim[0] < 1 || first->dim[1] < 1 || first->dim[0] > 1 << 20
+        || first->dim[1] > 1 << 20)
+        return err_set(e, "%s: %s%s is missing or not [rows, width]", weights_path(w), name,
+                       hidden ? ".hidden.weight" : ".weight");
     if (c->P && c->P != first->dim[1])
-        return err_set(e, "%s: %s takes embeddings of %lld values, %s of %d", weights_path(w), name, (long long)first->dim[1],
-                       c->domain[0].name, c->P);
+        return err_set(e, "%s: %s takes embeddings of %lld values, %s of %d", weights_path(w), name,
+                       (long long)first->dim[1], c->domain[0].name, c->P);
     c->P = (int)first->dim[1];
     if (hidden) {
         d->hidden = (int)hidden->dim[0];

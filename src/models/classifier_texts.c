@@ -67,8 +67,8 @@ static int read_class(const Texts *t, const Record *rec, const char **domain, co
     *label = record_text(rec, "label", concept ? concept : theme);
     if (*label && !(concept && theme))
         return 0;
-    return err_set(e, "%s: line %ld: a text of one class has either concept or theme, or kind and label", prompts_name(t->prompts),
-                   rec->number);
+    return err_set(e, "%s: line %ld: a text of one class has either concept or theme, or kind and label",
+                   prompts_name(t->prompts), rec->number);
 }
 
 static int add_text(Texts *t, const Record *rec, Err *e)
@@ -78,9 +78,10 @@ static int add_text(Texts *t, const Record *rec, Err *e)
         return -1;
     Domain *d = need_domain(t->c, domain);
     if (!d)
-        return err_set(e, "%s: line %ld: '%s' is a third kind of label; a picture is classified by two", prompts_name(t->prompts), rec->number,
-                       domain);
-    if (tokenizer_encode(t->tokenizer, record_text(rec, "prompt", ""), t->ids, e) < 0 || text_embed(t->encoder, t->ids, 1, t->embedding, e))
+        return err_set(e, "%s: line %ld: '%s' is a third kind of label; a picture is classified by two",
+                       prompts_name(t->prompts), rec->number, domain);
+    if (tokenizer_encode(t->tokenizer, record_text(rec, "prompt", ""), t->ids, e) < 0
+        || text_embed(t->encoder, t->ids, 1, t->embedding, e))
         return -1;
     float *row = need_class(t->c, d, label, e);
     if (!row)
@@ -118,7 +119,7 @@ int classifier_zero_shot(Classifier **out, const char *path, const char *dir, DT
     Texts t = {.c = calloc(1, sizeof *t.c)};
     *out = NULL;
     int failed = t.c ? read_texts(&t, path, dir, type, e) : err_set(e, "out of memory");
-    /* each class's mean is brought to length 1, so that a class of several texts weighs as much as one of a single text */
+    /* each mean is brought to length 1: a class of several texts weighs as much as one of a single text */
     for (int i = 0; i < DOMAINS && !failed; i++)
         for (int k = 0; k < t.c->domain[i].classes; k++) {
             float *row = t.c->domain[i].weight + (size_t)k*t.c->P;

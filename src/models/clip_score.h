@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* clip_score.h -- how well a picture fits its prompt: 100 cos(image embedding, text embedding), 0 where that is negative
- * (Hessel et al. 2021, arXiv 2104.08718, without its factor of 2.5). */
+/* clip_score.h -- how well a picture fits its prompt: 100 cos(image embedding, text embedding), 0 where that is
+ * negative (Hessel et al. 2021, arXiv 2104.08718, without its factor of 2.5). */
 #ifndef SRC_MODELS_CLIP_SCORE_H
 #define SRC_MODELS_CLIP_SCORE_H
 
@@ -9,7 +9,8 @@
 
 typedef struct ClipScore ClipScore;
 
-int clip_score_create(ClipScore **s, const char *dir, DType type, Err *e);      /* dir: model folder with clip/ and tokenizer/ */
+/* dir: model folder with clip/ and tokenizer/ */
+int clip_score_create(ClipScore **s, const char *dir, DType type, Err *e);
 void clip_score_free(ClipScore *s);
 int clip_score_width(const ClipScore *s);           /* P of the embeddings it takes */
 /* Every prompt is encoded once; memory grows by 4 P bytes a different prompt. */

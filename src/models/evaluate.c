@@ -119,8 +119,8 @@ static int true_class(const Evaluation *v, const char *file, const Record *rec, 
     *class = domain_class(d, label);
     if (*class >= 0 || !*label)
         return 0;
-    return err_set(e, "%s: record %ld: %s '%s' is none of the %d that %s knows", file, rec->number, d->name, label, d->classes,
-                   v->c->name);
+    return err_set(e, "%s: record %ld: %s '%s' is none of the %d that %s knows", file, rec->number, d->name, label,
+                   d->classes, v->c->name);
 }
 
 static void count(Group *g, Measure m, bool hit)
@@ -130,8 +130,8 @@ static void count(Group *g, Measure m, bool hit)
 }
 
 /* Domain i is the target's, the other one is crossed. */
-static Group *count_picture(Evaluation *v, int i, const char *steering, const char *target, const int *class, const int *predicted,
-                            Err *e)
+static Group *count_picture(Evaluation *v, int i, const char *steering, const char *target, const int *class,
+                            const int *predicted, Err *e)
 {
     const Domain *own = &v->c->domain[i];
     Group *g = need_group(v, steering, own->name, target, e);
@@ -163,8 +163,8 @@ static int measure(const Evaluation *v, Group *g, const float *embedding, double
     return 0;
 }
 
-int evaluation_add(Evaluation *v, const char *file, const Record *rec, const float *embedding, double clip, int *predicted,
-                   Err *e)
+int evaluation_add(Evaluation *v, const char *file, const Record *rec, const float *embedding, double clip,
+                   int *predicted, Err *e)
 {
     const Classifier *c = v->c;
     const char *target = record_text(rec, "steered", ""), *kind = record_text(rec, "steered_kind", "concept");
@@ -185,9 +185,11 @@ int evaluation_add(Evaluation *v, const char *file, const Record *rec, const flo
         return 0;
     }
     if (own < 0)
-        return err_set(e, "%s: record %ld: steered_kind is '%s', which %s does not classify", file, rec->number, kind, c->name);
+        return err_set(e, "%s: record %ld: steered_kind is '%s', which %s does not classify", file, rec->number, kind,
+                       c->name);
     if (!target_known(&c->domain[own], target))
-        return err_set(e, "%s: record %ld: the steered %s '%s' is none that %s knows", file, rec->number, kind, target, c->name);
+        return err_set(e, "%s: record %ld: the steered %s '%s' is none that %s knows", file, rec->number, kind, target,
+                       c->name);
     steering_text(steering, sizeof steering, rec);
     return measure(v, count_picture(v, own, steering, target, class, predicted, e), embedding, clip);
 }
@@ -220,18 +222,20 @@ static void finish_row(const Evaluation *v, EvalRow *row, const Group *g)
 
 static EvalRow target_row(const Evaluation *v, const Group *g)
 {
-    EvalRow row = {.type = *g->target ? ROW_TARGET : ROW_UNSTEERED, .kind = g->kind, .target = g->target, .steering = g->steering,
-                   .targets = *g->target != 0, .pictures = g->pictures};
+    EvalRow row = {.type = *g->target ? ROW_TARGET : ROW_UNSTEERED, .kind = g->kind, .target = g->target,
+                   .steering = g->steering, .targets = *g->target != 0, .pictures = g->pictures};
     for (int m = 0; m < MEASURES; m++)
         row.share[m] = share_wilson(g->hits[m], g->of[m]);
     finish_row(v, &row, g);
     return row;
 }
 
-/* The mean of target rows first..last-1; a measure is averaged over the targets that have it. all: their pictures together. */
+/* The mean of target rows first..last-1; a measure is averaged over the targets that have it. all: their pictures
+ * together. */
 static EvalRow overall_row(const Evaluation *v, const EvalRow *rows, int first, int last, const Group *all)
 {
-    EvalRow row = {.type = ROW_OVERALL, .kind = rows[first].kind, .target = "", .steering = rows[first].steering, .targets = last - first};
+    EvalRow row = {.type = ROW_OVERALL, .kind = rows[first].kind, .target = "", .steering = rows[first].steering,
+                   .targets = last - first};
     for (int m = 0; m < MEASURES; m++) {
         double sum = 0, below = 0, above = 0;
         int T = 0;

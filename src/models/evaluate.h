@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* evaluate.h -- what a steering took away and what it left alone: UA, IRA and CRA of classified pictures.
  *
- * Over the pictures drawn while target c of domain d (concept or theme) was steered away (UnlearnCanvas, arXiv 2402.11846, section 4):
+ * Over the pictures drawn while target c of domain d (concept or theme) was steered away (UnlearnCanvas, arXiv
+ * 2402.11846, section 4):
  *   UA    unlearning accuracy: share of the pictures labelled c that are not classified as c
  *   IRA   in-domain retain accuracy: share of the pictures with another label of d that are classified as theirs
  *   CRA   cross-domain retain accuracy: share of all the pictures whose label of the other domain is classified rightly
- * overall: the mean over targets of each. A target of several labels ("Bears+Birds") is the set of them. The unsteered pictures, in
- * each domain: IRA over all of them, CRA likewise, no UA.
+ * overall: the mean over targets of each. A target of several labels ("Bears+Birds") is the set of them. The unsteered
+ * pictures, in each domain: IRA over all of them, CRA likewise, no UA.
  *
- * Intervals, 95 %: Wilson's (1927) of each share; of a mean of T shares with limits l_i, u_i around p_i (MOVER, Zou and Donner 2008)
+ * Intervals, 95 %: Wilson's (1927) of each share; of a mean of T shares with limits l_i, u_i around p_i (MOVER, Zou and
+ * Donner 2008)
  *   mean(p) - sqrt(sum (p_i - l_i)^2) / T,  mean(p) + sqrt(sum (u_i - p_i)^2) / T */
 #ifndef SRC_MODELS_EVALUATE_H
 #define SRC_MODELS_EVALUATE_H
@@ -40,12 +42,13 @@ typedef struct Evaluation Evaluation;
 /* c stays the caller's, and so does reference: pictures whose distance every row gets; NULL: none. */
 int evaluation_create(Evaluation **v, const Classifier *c, const Frechet *reference, Err *e);
 void evaluation_free(Evaluation *v);
-/* One picture, classified: rec has its labels, "steered", "steered_kind" and "steering" as sd-steer writes them (steered missing or
- * empty: not steered). clip is its CLIP score, NaN without. predicted [domains] gets the classes. Errors name file and record. */
-int evaluation_add(Evaluation *v, const char *file, const Record *rec, const float *embedding, double clip, int *predicted,
-                   Err *e);
-/* Rows: unsteered first, then by steering and kind its targets in the order of their names, and their mean. The caller frees rows, whose
- * texts are the evaluation's. Returns their number, or -1. */
+/* One picture, classified: rec has its labels, "steered", "steered_kind" and "steering" as sd-steer writes them
+ * (steered missing or empty: not steered). clip is its CLIP score, NaN without. predicted [domains] gets the classes.
+ * Errors name file and record. */
+int evaluation_add(Evaluation *v, const char *file, const Record *rec, const float *embedding, double clip,
+                   int *predicted, Err *e);
+/* Rows: unsteered first, then by steering and kind its targets in the order of their names, and their mean. The caller
+ * frees rows, whose texts are the evaluation's. Returns their number, or -1. */
 int evaluation_rows(Evaluation *v, EvalRow **rows, Err *e);
 
 Share share_wilson(long hits, long of);

@@ -57,7 +57,8 @@ static double covariance(double *S, const Moments *m)
     double trace = 0;
     for (int i = 0; i < P; i++) {
         for (int j = i; j < P; j++)
-            S[(size_t)i*P + j] = S[(size_t)j*P + i] = (m->products[(size_t)i*P + j] - m->sum[i] * m->sum[j] / n) / (n - 1);
+            S[(size_t)i*P + j] = S[(size_t)j*P + i]
+                               = (m->products[(size_t)i*P + j] - m->sum[i] * m->sum[j] / n) / (n - 1);
         trace += S[(size_t)i*P + i];
     }
     return trace;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* frechet.h -- Frechet distance between two sets of embeddings taken as normal distributions (Heusel et al. 2017, arXiv 1706.08500).
+/* frechet.h -- Frechet distance between two sets of embeddings taken as normal distributions (Heusel et al. 2017, arXiv
+ * 1706.08500).
  *
  *   d = |m_1 - m_2|^2 + tr S_1 + tr S_2 - 2 tr (S_1^(1/2) S_2 S_1^(1/2))^(1/2)
  *
- * m mean, S covariance (divided by count - 1) of (count,P). On Inception's pool features this is the FID; on other embeddings its values are not
- * comparable with those. Square roots of matrices by Jacobi's rotations, 10 P^3 or so: quick at P 128, half a minute at 768. */
+ * m mean, S covariance (divided by count - 1) of (count,P). On Inception's pool features this is the FID; on other
+ * embeddings its values are not comparable with those. Square roots of matrices by Jacobi's rotations, 10 P^3 or so:
+ * quick at P 128, half a minute at 768. */
 #ifndef SRC_MODELS_FRECHET_H
 #define SRC_MODELS_FRECHET_H
 

@@ -12,6 +12,7 @@ typedef struct Place {              /* one autoencoder at its module */
     Sae *sae;
     Ranks *ranks;
     Steering *steering[KINDS];      /* one a kind of label, in turn */
+    uint64_t *shown[KINDS];         /* [batch] labels that each picture has shown so far: steering_gate */
     int steerings, active;          /* active: of this step */
     float *diff, *steered;          /* device scratch, for autoencoders of output - input */
     size_t size;
@@ -22,27 +23,35 @@ struct Intervention {
     Sampler *sampler;
     Place *place;
     int places;
+    double gate;                    /* of the variant in use */
 };
 
-/* x += steered(x) - x where the autoencoder knows the output; the same through d = x - input where it knows the difference. */
-static int on_hook(void *context, const HookCall *call, Err *e)
+/* Steers the images of the halves asked for in x (B*HW, C), runs of images with the same labels at once. */
+static int steer_images(Place *p, float *x, const HookCall *call, Err *e)
 {
-    Place *p = context;
-    int first, count;
-    sampler_half(p->owner->sampler, p->owner->options.half, &first, &count);
-    if (!p->active || count == 0)
-        return 0;
-    if (call->C != p->sae->D)
-        return err_set(e, "%s: the module computes %d values a token, the autoencoder takes %d", call->path, call->C, p->sae->D);
-    const int64_t N = call->H * call->W * count, offset = call->H * call->W * (int64_t)first * call->C;
-    const size_t n = (size_t)N * call->C;
-    float *x = call->act + offset;
-    if (strcmp(p->sae->take, "diff") != 0) {
-        for (int i = 0; i < p->steerings; i++)
-            if (steering_apply(p->steering[i], x, N, e))
+    const Sampler *s = p->owner->sampler;
+    const int64_t HW = call->H * call->W, size = HW * call->C;
+    int first, count, cond, pictures;
+    sampler_half(s, p->owner->options.half, &first, &count);
+    sampler_half(s, HALF_COND, &cond, &pictures);
+    for (int k = 0; k < p->steerings; k++) {
+        const uint64_t *shown = p->shown[k];
+        if (p->owner->gate > 0 && steering_gate(p->steering[k], x + size * cond, pictures, HW, p->shown[k], e))
+            return -1;
+        for (int i = first, run; i < first + count; i += run) {
+            for (run = 1; i + run < first + count && shown[(i + run) % s->n] == shown[i % s->n]; run++)
+                ;
+            if (steering_apply_labels(p->steering[k], shown[i % s->n], x + size * i, HW * run, e))
                 return -1;
-        return 0;
+        }
     }
+    return 0;
+}
+
+/* x += steered(d) - d, d = x - input: for an autoencoder of output - input. */
+static int steer_difference(Place *p, const HookCall *call, Err *e)
+{
+    const size_t n = (size_t)(call->B * call->H * call->W) * call->C;
     if (!call->input)
         return err_set(e, "%s: the autoencoder was trained on output - input, and the module's shapes differ", call->path);
     if (n > p->size) {
@@ -54,14 +63,23 @@ static int on_hook(void *context, const HookCall *call, Err *e)
         if (!p->steered)
             return -1;
     }
-    op->subtract(p->diff, x, call->input + offset, (int64_t)n);
+    op->subtract(p->diff, call->act, call->input, (int64_t)n);
     op->copy(p->steered, p->diff, n * sizeof(float));
-    for (int i = 0; i < p->steerings; i++)
-        if (steering_apply(p->steering[i], p->steered, N, e))
-            return -1;
+    if (steer_images(p, p->steered, call, e))
+        return -1;
     op->subtract(p->steered, p->steered, p->diff, (int64_t)n);
-    op->add(x, p->steered, (int64_t)n);
+    op->add(call->act, p->steered, (int64_t)n);
     return 0;
+}
+
+static int on_hook(void *context, const HookCall *call, Err *e)
+{
+    Place *p = context;
+    if (!p->active)
+        return 0;
+    if (call->C != p->sae->D)
+        return err_set(e, "%s: the module computes %d values a token, the autoencoder takes %d", call->path, call->C, p->sae->D);
+    return strcmp(p->sae->take, "diff") == 0 ? steer_difference(p, call, e) : steer_images(p, call->act, call, e);
 }
 
 static int open_place(Intervention *v, int i, Err *e)
@@ -69,6 +87,9 @@ static int open_place(Intervention *v, int i, Err *e)
     Place *p = &v->place[i];
     const InterventionOptions *o = &v->options;
     p->owner = v;
+    for (int k = 0; k < KINDS; k++)
+        if (!(p->shown[k] = malloc(sizeof *p->shown[k] * v->sampler->options.batch)))
+            return err_set(e, "out of memory");
     if (sae_load(&p->sae, o->saes[i], e) || sae_prepare(p->sae, o->type, e))
         return -1;
     if (i < o->ranks_count && ranks_load(&p->ranks, o->ranks[i], e))
@@ -118,6 +139,8 @@ void intervention_free(Intervention *v)
     for (int i = 0; i < v->places; i++) {
         Place *p = &v->place[i];
         drop_steerings(p);
+        for (int k = 0; k < KINDS; k++)
+            free(p->shown[k]);
         ranks_free(p->ranks);
         sae_free(p->sae);
         if (p->diff) op->free(p->diff);
@@ -138,7 +161,7 @@ static int add_steering(Place *p, const Variant *variant, const char *kind, Err 
     const char *labels[VARIANT_TARGETS];
     SteerSpec spec = {.mode = variant->mode, .multiplier = variant->multiplier, .top = variant->top, .percentile = variant->percentile,
                       .kind = kind, .labels = labels, .t_high = variant->t_high, .t_low = variant->t_low,
-                      .compat_saeuron = o->compat_saeuron};
+                      .gate = variant->gate, .compat_saeuron = o->compat_saeuron};
     for (int i = 0; kind && i < variant->targets; i++)
         if (strcmp(variant->target[i].kind, kind) == 0)
             labels[spec.label_count++] = variant->target[i].label;
@@ -157,6 +180,7 @@ static int add_steering(Place *p, const Variant *variant, const char *kind, Err 
 
 int intervention_select(Intervention *v, const Variant *variant, Err *e)
 {
+    v->gate = variant->gate;
     for (int i = 0; i < v->places; i++) {
         Place *p = &v->place[i];
         drop_steerings(p);
@@ -179,6 +203,8 @@ int intervention_before_step(void *context, Sampler *s, Err *e)
     for (int i = 0; i < v->places; i++) {
         Place *p = &v->place[i];
         p->active = 0;
+        for (int k = 0; k < KINDS && s->step == 0; k++)        /* without a gate all is steered; with one, what shows */
+            memset(p->shown[k], v->gate > 0 ? 0 : 0xff, sizeof *p->shown[k] * s->options.batch);
         for (int k = 0; k < p->steerings; k++) {
             int got = steering_set_step(p->steering[k], s->scheduler->step[s->step].t, e);
             if (got < 0)

@@ -90,7 +90,8 @@ static json_t *kinds_json(const RankFeedOptions *o)
     return by;
 }
 
-/* The module counted of a stream of activations: what the options say, else the autoencoder's own, else the only one there is. */
+/* The module counted of a stream of activations: what the options say, else the autoencoder's own, else the only one
+ * there is. */
 static const char *pick_hook(const RankFeed *f, const StreamIn *in, Err *e)
 {
     const json_t *hooks = json_object_get(stream_header(in)->fields, "hooks");
@@ -119,7 +120,8 @@ static int check_take(const RankFeed *f, const StreamIn *in, Err *e)
     const char *take = record_text(stream_header(in), "take", "");
     if (!*take || !*f->sae->take || strcmp(take, f->sae->take) == 0)
         return 0;
-    return err_set(e, "%s: header: take is %s, the autoencoder %s was trained on %s", stream_name(in), take, f->sae->id, f->sae->take);
+    return err_set(e, "%s: header: take is %s, the autoencoder %s was trained on %s", stream_name(in), take, f->sae->id,
+                   f->sae->take);
 }
 
 /* The fields that this stream's statistics have; NULL on error. */
@@ -186,7 +188,8 @@ static int open_stats(RankFeed *f, const StreamIn *in, Err *e)
     for (size_t i = 0; i < count; i++)
         if (!(kinds[i] = json_string_value(json_array_get(by, i))))
             return err_set(e, "%s: header: by is not a list of names", stream_name(in));
-    return rank_stats_create(&f->stats, (int)json_integer_value(json_object_get(f->about, "features")), kinds, (int)count, e);
+    return rank_stats_create(&f->stats, (int)json_integer_value(json_object_get(f->about, "features")), kinds,
+                             (int)count, e);
 }
 
 /* The first stream is taken as it is, later ones must agree with it. */
@@ -211,8 +214,8 @@ static int meet_stream(RankFeed *f, const StreamIn *in, Err *e)
             || (strcmp(name, "sae") == 0 && ranks_same_sae(json_string_value(value), json_string_value(other))))
             continue;
         char *found = json_dumps(value, JSON_ENCODE_ANY), *expected = json_dumps(other, JSON_ENCODE_ANY);
-        failed = err_set(e, "%s: %s is %s, and %s in %s: they cannot be counted together", stream_name(in), name, found ? found : "?",
-                         expected ? expected : "missing", f->first);
+        failed = err_set(e, "%s: %s is %s, and %s in %s: they cannot be counted together", stream_name(in), name,
+                         found ? found : "?", expected ? expected : "missing", f->first);
         free(found);
         free(expected);
     }
@@ -222,7 +225,8 @@ static int meet_stream(RankFeed *f, const StreamIn *in, Err *e)
 
 /* ---- records ---- */
 
-static int count_features(RankFeed *f, const json_t *fields, const int32_t *index, const float *value, int64_t tokens, int K, Err *e)
+static int count_features(RankFeed *f, const json_t *fields, const int32_t *index, const float *value, int64_t tokens,
+                          int K, Err *e)
 {
     const char *labels[RANK_KINDS];
     char number[RANK_KINDS][24];
@@ -233,7 +237,8 @@ static int count_features(RankFeed *f, const json_t *fields, const int32_t *inde
         labels[k] = json_is_integer(label) ? number[k] : json_is_string(label) ? json_string_value(label) : "";
     }
     f->counted++;
-    return rank_stats_add(f->stats, labels, (int)json_integer_value(json_object_get(fields, "t")), index, value, tokens, K, e);
+    return rank_stats_add(f->stats, labels, (int)json_integer_value(json_object_get(fields, "t")), index, value, tokens,
+                          K, e);
 }
 
 static int encode_block(RankFeed *f, Err *e)
@@ -282,8 +287,8 @@ static int add_activations(RankFeed *f, const StreamIn *in, const Record *rec, E
     char text[128];
     const int D = f->sae->D;
     if (!act || act->ndim < 2 || act->dim[act->ndim - 1] != D)
-        return err_set(e, "%s: record %ld: activations are %s, the autoencoder takes (..., %d)", stream_name(in), rec->number,
-                       act ? tensor_shape_text(act, text) : "missing", D);
+        return err_set(e, "%s: record %ld: activations are %s, the autoencoder takes (..., %d)", stream_name(in),
+                       rec->number, act ? tensor_shape_text(act, text) : "missing", D);
     const int64_t rows = (int64_t)tensor_count(act) / D;
     if (rows < 1)
         return err_set(e, "%s: record %ld: activations of no token", stream_name(in), rec->number);
@@ -302,12 +307,14 @@ static int add_features(RankFeed *f, const StreamIn *in, const Record *rec, Err 
     const StreamTensor *index = record_tensor(rec, "index"), *value = record_tensor(rec, "value");
     if (!index || !value || index->type != I32 || index->ndim < 2 || index->ndim != value->ndim
         || memcmp(index->dim, value->dim, sizeof *index->dim * index->ndim) != 0)
-        return err_set(e, "%s: record %ld: index and value are not of one shape (..., K), i32 and float", stream_name(in), rec->number);
+        return err_set(e, "%s: record %ld: index and value are not of one shape (..., K), i32 and float",
+                       stream_name(in), rec->number);
     const int64_t count = (int64_t)tensor_count(index), K = index->dim[index->ndim - 1];
     const int32_t *i = index->data;
     for (int64_t n = 0; n < count; n++)
         if (i[n] < 0 || i[n] >= f->stats->F)
-            return err_set(e, "%s: record %ld: feature %d, the header says there are %d", stream_name(in), rec->number, i[n], f->stats->F);
+            return err_set(e, "%s: record %ld: feature %d, the header says there are %d", stream_name(in), rec->number,
+                           i[n], f->stats->F);
     if (count < 1)
         return err_set(e, "%s: record %ld: features of no token", stream_name(in), rec->number);
     float *values = malloc(sizeof *values * (size_t)count);
@@ -323,7 +330,8 @@ static bool wanted(const RankFeed *f, const Record *rec)
         && (strcmp(f->half, "both") == 0 || strcmp(record_text(rec, "half", f->half), f->half) == 0);
 }
 
-int rank_feed_stream(RankFeed *f, StreamIn *in, void (*progress)(void *context, long long records), void *context, Err *e)
+int rank_feed_stream(RankFeed *f, StreamIn *in, void (*progress)(void *context, long long records), void *context,
+                     Err *e)
 {
     if (meet_stream(f, in, e))
         return -1;
@@ -341,7 +349,8 @@ int rank_feed_stream(RankFeed *f, StreamIn *in, void (*progress)(void *context, 
             continue;
         const long long t = record_int(&rec, "t", -1);
         if (t < 0 || t > INT32_MAX)
-            return err_set(e, "%s: record %ld: timestep t is missing or not a number from 0 on", stream_name(in), rec.number);
+            return err_set(e, "%s: record %ld: timestep t is missing or not a number from 0 on", stream_name(in),
+                           rec.number);
         if (activations ? add_activations(f, in, &rec, e) : add_features(f, in, &rec, e))
             return -1;
     }
@@ -363,7 +372,8 @@ int rank_feed_finish(RankFeed *f, Err *e)
     if (encode_block(f, e))
         return -1;
     if (!f->counted)
-        return err_set(e, "%s: no record of hook %s, half %s", f->first ? f->first : "no input", f->hook ? f->hook : "", f->half ? f->half : "");
+        return err_set(e, "%s: no record of hook %s, half %s", f->first ? f->first : "no input", f->hook ? f->hook : "",
+                       f->half ? f->half : "");
     bool any = false;
     for (int k = 0; k < f->stats->kinds; k++)
         any |= has_label(f->stats, f->stats->kind[k]);

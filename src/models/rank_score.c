@@ -41,14 +41,16 @@ static double variance(const RankCell *c, int f)
 void rank_scores(float *score, ScoreKind kind, const RankCell *c, const RankCell *rest, const double *mean_sum, int F)
 {
     const double sum = total(c, F), rest_sum = total(rest, F);
-    const double usual = (ldexp(sum, -STAT_SUM_BITS) * share(1, c->tokens) + ldexp(rest_sum, -STAT_SUM_BITS) * share(1, rest->tokens))
-                       / (2.0 * F);
+    const double share_c = ldexp(share(1, c->tokens), -STAT_SUM_BITS);
+    const double share_rest = ldexp(share(1, rest->tokens), -STAT_SUM_BITS);
+    const double usual = (sum * share_c + rest_sum * share_rest) / (2.0 * F);
     for (int f = 0; f < F; f++) {
         const double mean = rank_cell_mean(c, f), rest_mean = rank_cell_mean(rest, f);
         double x = 0;
         switch (kind) {
         case SCORE_SAEURON:
-            x = (sum > 0 ? (double)c->stat[STAT_SUM][f] / sum : 0) - (rest_sum > 0 ? (double)rest->stat[STAT_SUM][f] / rest_sum : 0);
+            x = (sum > 0 ? (double)c->stat[STAT_SUM][f] / sum : 0)
+              - (rest_sum > 0 ? (double)rest->stat[STAT_SUM][f] / rest_sum : 0);
             break;
         case SCORE_DIFFERENCE:
             x = mean - rest_mean;
@@ -66,7 +68,8 @@ void rank_scores(float *score, ScoreKind kind, const RankCell *c, const RankCell
             x = share(c->stat[STAT_ACTIVE][f], c->tokens) - share(rest->stat[STAT_ACTIVE][f], rest->tokens);
             break;
         case SCORE_AUROC:
-            x = (1 + share(c->stat[STAT_PRESENT][f], c->pictures) - share(rest->stat[STAT_PRESENT][f], rest->pictures)) / 2;
+            x = (1 + share(c->stat[STAT_PRESENT][f], c->pictures)
+                 - share(rest->stat[STAT_PRESENT][f], rest->pictures)) / 2;
             break;
         case SCORES:
             break;
@@ -115,7 +118,8 @@ static Group *need_group(Ranking *r, const RankCell *c, Err *e)
     }
     r->group = more;
     Group *g = &more[r->groups];
-    *g = (Group){.all = rank_cell_new(c->kind, "all", c->t, r->s->F, e), .mean_sum = calloc(r->s->F, sizeof *g->mean_sum)};
+    *g = (Group){.all = rank_cell_new(c->kind, "all", c->t, r->s->F, e),
+                 .mean_sum = calloc(r->s->F, sizeof *g->mean_sum)};
     r->groups++;
     if (g->all && g->mean_sum)
         return g;
@@ -175,7 +179,8 @@ static int rank_cell(Ranking *r, const RankCell *c, RankSink sink, void *context
     for (int f = 0; f < F; f++)
         r->order[f] = f;
     qsort_r(r->order, F, sizeof *r->order, by_score, r->score);
-    float *score = r->block, *mean = score + F, *mean_all = mean + F, *mean_rest = mean_all + F, *mean_none = mean_rest + F;
+    float *score = r->block, *mean = score + F, *mean_all = mean + F;
+    float *mean_rest = mean_all + F, *mean_none = mean_rest + F;
     for (int j = 0; j < m; j++) {
         const int f = r->order[j];
         score[j] = r->score[f];
@@ -184,8 +189,9 @@ static int rank_cell(Ranking *r, const RankCell *c, RankSink sink, void *context
         mean_rest[j] = (float)rank_cell_mean(r->rest, f);
         mean_none[j] = g->none ? (float)rank_cell_mean(g->none, f) : 0;
     }
-    const RankEntry entry = {.kind = r->s->kind[c->kind], .label = c->label, .t = c->t, .count = m, .feature = r->order, .score = score,
-                             .mean = mean, .mean_all = mean_all, .mean_rest = mean_rest, .mean_none = g->none ? mean_none : NULL};
+    const RankEntry entry = {.kind = r->s->kind[c->kind], .label = c->label, .t = c->t, .count = m, .feature = r->order,
+                             .score = score, .mean = mean, .mean_all = mean_all, .mean_rest = mean_rest,
+                             .mean_none = g->none ? mean_none : NULL};
     return sink(context, &entry, e);
 }
 

@@ -152,8 +152,8 @@ static int add_picture(const RankStats *s, RankCell *c, int touched, int64_t tok
     return over ? overflow(c, e) : 0;
 }
 
-int rank_stats_add(RankStats *s, const char *const *labels, int t, const int32_t *index, const float *value, int64_t tokens, int K,
-                   Err *e)
+int rank_stats_add(RankStats *s, const char *const *labels, int t, const int32_t *index, const float *value,
+                   int64_t tokens, int K, Err *e)
 {
     int touched = 0, failed = 0;
     for (int64_t i = 0; i < tokens * K; i++) {

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* rank_stats.h -- statistics of feature activations by label and timestep, exact whatever the order and the sharding.
  *
- * A cell holds, for one label (of one kind: concept, theme, ...) at one timestep, four whole numbers a feature f, summed over the
- * pictures i with that label. v(n,f) is the activation of f in token n, P the tokens of a picture, s_i(f) = sum_n v(n,f):
+ * A cell holds, for one label (of one kind: concept, theme, ...) at one timestep, four whole numbers a feature f,
+ * summed over the pictures i with that label. v(n,f) is the activation of f in token n, P the tokens of a picture,
+ * s_i(f) = sum_n v(n,f):
  *
  *   sum     round(2^24 s_i(f))               square   round(2^32 (s_i(f)/P)^2)
  *   active  tokens with v > 0                present  pictures with such a token
  *
- * s_i is summed in double in the order of the tokens; rounding is once a picture, so every further sum is of integers: parts made
- * from shards and added give the bytes of one run. A sum that leaves 64 bits is an error (2^39 in units of activation). */
+ * s_i is summed in double in the order of the tokens; rounding is once a picture, so every further sum is of integers:
+ * parts made from shards and added give the bytes of one run. A sum that leaves 64 bits is an error (2^39 in units of
+ * activation). */
 #ifndef SRC_MODELS_RANK_STATS_H
 #define SRC_MODELS_RANK_STATS_H
 
@@ -38,10 +40,11 @@ typedef struct RankStats {
 /* Empty statistics of F features for kinds of label; memory grows by 32 F bytes a (label, timestep). */
 int rank_stats_create(RankStats **s, int F, const char *const *kinds, int count, Err *e);
 void rank_stats_free(RankStats *s);
-/* Adds one picture at timestep t: features index (tokens,K) with values (tokens,K), those not above 0 left out; labels [kinds], ""
- * where it has none. Indices must lie in [0, F). An error speaks of the sum alone: the caller knows the record. */
-int rank_stats_add(RankStats *s, const char *const *labels, int t, const int32_t *index, const float *value, int64_t tokens, int K,
-                   Err *e);
+/* Adds one picture at timestep t: features index (tokens,K) with values (tokens,K), those not above 0 left out; labels
+ * [kinds], "" where it has none. Indices must lie in [0, F). An error speaks of the sum alone: the caller knows the
+ * record. */
+int rank_stats_add(RankStats *s, const char *const *labels, int t, const int32_t *index, const float *value,
+                   int64_t tokens, int K, Err *e);
 /* The cell of a label, made when it is not there; NULL when memory is out. */
 RankCell *rank_stats_cell(RankStats *s, int kind, const char *label, int t, Err *e);
 /* to += from, number by number. */

@@ -43,8 +43,8 @@ static int check_part(const StreamIn *in, const Record *rec, const RankCell *par
     for (int j = 0; j < STATS; j++)
         for (int f = 0; f < F; f++)
             if (part->stat[j][f] < 0)
-                return err_set(e, "%s: record %ld: %s: feature %d is %lld, expected 0 or more", stream_name(in), rec->number,
-                               names[j], f, (long long)part->stat[j][f]);
+                return err_set(e, "%s: record %ld: %s: feature %d is %lld, expected 0 or more", stream_name(in),
+                               rec->number, names[j], f, (long long)part->stat[j][f]);
     return 0;
 }
 
@@ -56,11 +56,14 @@ int rank_stats_read(RankStats *s, StreamIn *in, Err *e)
         const char *kind = record_text(&rec, "kind", ""), *label = record_text(&rec, "label", "");
         const int k = find_kind(s, kind);
         if (k < 0)
-            return err_set(e, "%s: record %ld: kind of label is '%s', the header names others", stream_name(in), rec.number, kind);
+            return err_set(e, "%s: record %ld: kind of label is '%s', the header names others", stream_name(in),
+                           rec.number, kind);
         const long long t = record_int(&rec, "t", -1);
         if (t < 0 || t > INT32_MAX)
-            return err_set(e, "%s: record %ld: timestep t is missing or not a number from 0 on", stream_name(in), rec.number);
-        RankCell part = {.kind = k, .tokens = record_int(&rec, "tokens", 0), .pictures = record_int(&rec, "pictures", 0)};
+            return err_set(e, "%s: record %ld: timestep t is missing or not a number from 0 on", stream_name(in),
+                           rec.number);
+        RankCell part = {.kind = k, .tokens = record_int(&rec, "tokens", 0),
+                         .pictures = record_int(&rec, "pictures", 0)};
         for (int j = 0; j < STATS; j++) {
             const StreamTensor *x = stream_need(in, &rec, names[j], I64, 1, (int64_t[]){s->F}, e);
             if (!x)

@@ -6,7 +6,8 @@
 #include "src/models/ranks.h"
 
 enum { ARRAYS = 5 };
-static const char *const arrays[ARRAYS] = {"score", "mean", "mean_all", "mean_rest", "mean_none"};     /* the first three are always there */
+/* the first three are always there */
+static const char *const arrays[ARRAYS] = {"score", "mean", "mean_all", "mean_rest", "mean_none"};
 
 typedef struct Label { char *kind, *label; } Label;
 
@@ -50,15 +51,17 @@ static int check_entry(const StreamIn *in, const Record *rec, const Ranks *r, co
 {
     for (int j = 0; j < x->count; j++) {
         if (x->feature[j] < 0 || x->feature[j] >= r->F)
-            return err_set(e, "%s: record %ld: feature %d, the autoencoder has features 0 to %d", stream_name(in), rec->number,
-                           x->feature[j], r->F - 1);
+            return err_set(e, "%s: record %ld: feature %d, the autoencoder has features 0 to %d", stream_name(in),
+                           rec->number, x->feature[j], r->F - 1);
         if (j && x->score[j] > x->score[j-1])
-            return err_set(e, "%s: record %ld: score %d is larger than the one before it; ranks go from the highest score down",
+            return err_set(e, "%s: record %ld: score %d is larger than the one before it; ranks go from the highest "
+                              "score down",
                            stream_name(in), rec->number, j);
     }
     const RankEntry *other = ranks_find(r, x->kind, x->label, x->t);
     if (other && other->t == x->t && strcmp(other->label, x->label) == 0)
-        return err_set(e, "%s: record %ld: %s '%s' at t %d comes twice", stream_name(in), rec->number, x->kind, x->label, x->t);
+        return err_set(e, "%s: record %ld: %s '%s' at t %d comes twice", stream_name(in), rec->number, x->kind,
+                       x->label, x->t);
     return 0;
 }
 
@@ -73,7 +76,8 @@ static int read_entry(Ranks *r, const StreamIn *in, const Record *rec, RankEntry
         return -1;
     const int64_t m = feature->dim[0];
     if (m > r->F)
-        return err_set(e, "%s: record %ld: %lld features, the header says %d", stream_name(in), rec->number, (long long)m, r->F);
+        return err_set(e, "%s: record %ld: %lld features, the header says %d", stream_name(in), rec->number,
+                       (long long)m, r->F);
     size_t place;
     if (intern(r, kind, label, &place, e))
         return -1;
@@ -233,7 +237,8 @@ int ranks_quantile(const float *score, int m, int F, double percentile, float *q
         return -1;
     const float place = quantile_place(F, percentile);
     const int low = (int)floorf(place), high = (int)ceilf(place);
-    const float below = score[F - 1 - low], above = score[F - 1 - (high < F ? high : F - 1)], share = place - (float)low;
+    const float below = score[F - 1 - low], above = score[F - 1 - (high < F ? high : F - 1)];
+    const float share = place - (float)low;
     *quantile = share < 0.5f ? below + share * (above - below) : above - (above - below) * (1 - share);
     return 0;
 }

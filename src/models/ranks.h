@@ -30,17 +30,19 @@ void ranks_free(Ranks *r);
 const char *ranks_path(const Ranks *r);         /* as it was opened, for messages */
 const char *ranks_sae(const Ranks *r);          /* SAE id of the header */
 int ranks_features(const Ranks *r);             /* F of the header */
-/* Whether two ids, NAME-HASH, are of one autoencoder: the hash of the weights decides, a folder may have been renamed. */
+/* Whether two ids, NAME-HASH, are of one autoencoder: the hash of the weights decides, a folder may have been
+ * renamed. */
 bool ranks_same_sae(const char *a, const char *b);
-/* The entry of a label at the timestep nearest to t (the smaller on a tie); NULL when the label is not there. A label matches whatever its case. */
+/* The entry of a label at the timestep nearest to t (the smaller on a tie); NULL when the label is not there. A label
+ * matches whatever its case. */
 const RankEntry *ranks_find(const Ranks *r, const char *kind, const char *label, int t);
 /* The i-th label of a kind in the order of the stream, NULL past the last. */
 const char *ranks_label(const Ranks *r, const char *kind, int i);
 /* Labels of a kind for messages: "Bears, Birds, ...". The caller frees. */
 char *ranks_labels(const Ranks *r, const char *kind);
 
-/* The quantile that torch.quantile (linear interpolation, f32) gives for percentile/100 of F scores, from the m largest of them
- * in falling order. Returns 0, or -1 where m are too few to know it: ranks_needed says how many are enough. */
+/* The quantile that torch.quantile (linear interpolation, f32) gives for percentile/100 of F scores, from the m largest
+ * of them in falling order. Returns 0, or -1 where m are too few to know it: ranks_needed says how many are enough. */
 int ranks_quantile(const float *score, int m, int F, double percentile, float *quantile);
 int ranks_needed(int F, double percentile);
 

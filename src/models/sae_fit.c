@@ -77,12 +77,14 @@ static int begin(Fit *f, DType type, int D, Err *e)
             return err_set(e, "%lld times width %d are more than 16M features", (long long)o->expansion, D);
         o->train.F = (int)(o->expansion*D);
     }
+    if (o->train.batch == 0)
+        o->train.batch = o->train.F < 8192 ? 1024 : 4096;
     if (o->buffer == 0)
         o->buffer = BUFFER_BYTES/size < BUFFER_TOKENS ? BUFFER_BYTES/size : BUFFER_TOKENS;
     if (o->buffer < 2*o->train.batch)
         o->buffer = 2*o->train.batch;
     if (o->rate == 0)
-        o->rate = 2e-4/sqrt(o->train.F/16384.0);
+        o->rate = 7e-4/sqrt(o->train.F/16384.0);
     f->type = type;
     f->x = malloc(sizeof(float)*(size_t)D*(size_t)(o->train.batch > START_TOKENS ? o->train.batch : START_TOKENS));
     return !f->x ? err_set(e, "out of memory") : token_buffer_create(&f->buffer, o->buffer, D, type, o->train.seed, e);

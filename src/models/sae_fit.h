@@ -14,9 +14,9 @@
 #include "src/models/sae_train.h"
 
 typedef struct FitOptions {
-    TrainOptions train;             /* D and F are set from the tokens where 0 */
+    TrainOptions train;             /* D is set from the tokens, F where 0; batch 0: 1024, from 8192 features on 4096 */
     int64_t expansion;              /* F = expansion * D where train.F is 0 */
-    double rate;                    /* 0: 2e-4/sqrt(F/2^14), as sparsify */
+    double rate;                    /* 0: 7e-4/sqrt(F/2^14): sparsify's rule, its rate for short trainings */
     double decay;                   /* part of the tokens over which the rate falls to 0 */
     int64_t warmup;                 /* tokens over which it rises from 0 */
     int64_t tokens;                 /* to train on; 0: epochs decides */

@@ -207,10 +207,11 @@ static int64_t mark_fired(Trainer *t, int64_t N)
     return total;
 }
 
-int trainer_step(Trainer *t, const float *x, int64_t N, double rate, TrainStep *step, Err *e)
+int trainer_gradients(Trainer *t, const float *x, int64_t N, Gradients *out, TrainStep *step, Err *e)
 {
     const int D = t->options.D, F = t->options.F, K = t->options.K;
-    Sae *s = t->sae;
+    const int64_t FD = (int64_t)F*D;
+    const Sae *s = t->sae;
     double aux = 0;
     op->upload(t->x, x, sizeof(float)*(size_t)N*(size_t)D);
     op->sae.encoder_pack(t->encoder, s->W_enc, s->b_enc, s->b_dec, NULL, F);
@@ -227,12 +228,22 @@ int trainer_step(Trainer *t, const float *x, int64_t N, double rate, TrainStep *
     op->sae.column_sum(t->db_dec, 1, NULL, t->g, N, D);
     op->sae.column_sum(t->db_dec, -1, t->db_enc, s->W_enc, F, D);       /* b_dec enters h with a minus */
 
-    const double factor = 2/spread, FD = (double)F*D;
-    const double norm = factor*sqrt(op->sae.sum_squares(t->dW_enc, (int64_t)FD) + op->sae.sum_squares(t->dW_dec, (int64_t)FD)
+    const double factor = 2/spread;
+    const double norm = factor*sqrt(op->sae.sum_squares(t->dW_enc, FD) + op->sae.sum_squares(t->dW_dec, FD)
                                     + op->sae.sum_squares(t->db_enc, F) + op->sae.sum_squares(t->db_dec, D));
     if (!isfinite(square) || !isfinite(norm))
         return err_set(e, "after %lld tokens the loss is not a number any more; try a lower --lr", (long long)t->tokens);
-    update(t, rate, factor, norm);
-    *step = (TrainStep){.fvu = square/spread, .aux = aux/spread, .l0 = (double)mark_fired(t, N)/(double)N, .gradient = norm, .dead = dead};
+    *out = (Gradients){t->dW_enc, t->dW_dec, t->db_enc, t->db_dec, factor, norm};
+    *step = (TrainStep){.fvu = square/spread, .aux = aux/spread, .gradient = norm, .dead = dead};
+    return 0;
+}
+
+int trainer_step(Trainer *t, const float *x, int64_t N, double rate, TrainStep *step, Err *e)
+{
+    Gradients g;
+    if (trainer_gradients(t, x, N, &g, step, e))
+        return -1;
+    update(t, rate, g.factor, g.norm);
+    step->l0 = (double)mark_fired(t, N)/(double)N;
     return 0;
 }

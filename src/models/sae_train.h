@@ -38,7 +38,13 @@ void trainer_free(Trainer *t);
 Sae *trainer_sae(Trainer *t);   /* the trainer's own: weights, and cfg to be filled before it is saved */
 /* First weights: W_dec rows normal from the seed, made unit; W_enc = W_dec; b_enc = 0; b_dec = geometric median of x (N,D, host). */
 int trainer_start(Trainer *t, const float *x, int64_t N, Err *e);
-/* One update from x (N,D), host, N <= batch. Fails when the loss is no longer a number. */
+/* The loss's gradients at x (N,D), host, N <= batch: device memory, to be multiplied by factor, good until the next step. norm: with factor. */
+typedef struct Gradients {
+    const float *W_enc, *W_dec, *b_enc, *b_dec;
+    double factor, norm;
+} Gradients;
+int trainer_gradients(Trainer *t, const float *x, int64_t N, Gradients *g, TrainStep *step, Err *e);
+/* Gradients, and one update along them. Fails when the loss is no longer a number. */
 int trainer_step(Trainer *t, const float *x, int64_t N, double rate, TrainStep *step, Err *e);
 int64_t trainer_tokens(const Trainer *t);
 

@@ -57,7 +57,8 @@ void sheet_free(Sheet *s)
 
 /* ---- what a picture's fields say ---- */
 
-/* One field, "steering.multiplier" inside an object, as text. The objects of PNG files' text chunks are JSON in a string. */
+/* One field, "steering.multiplier" inside an object, as text. The objects of PNG files' text chunks are JSON in a
+ * string. */
 static void one_field(char *text, size_t size, const json_t *fields, const char *path, size_t length)
 {
     char name[128];
@@ -243,7 +244,8 @@ static Layout plan(const Sheet *s)
     }
     l.row_letters = longest < 24 ? longest : 24;
     l.left = MARGIN + (l.row_letters ? l.row_letters * FONT_WIDTH * scale + GAP : 0);
-    l.top = MARGIN + (s->options.title ? FONT_HEIGHT * scale * TITLE_SCALE + GAP : 0) + (header ? header * l.line + GAP/2 : 0);
+    l.top = MARGIN + (s->options.title ? FONT_HEIGHT * scale * TITLE_SCALE + GAP : 0)
+        + (header ? header * l.line + GAP/2 : 0);
     l.step_x = s->width + GAP;
     l.step_y = s->height + GAP + caption * l.line;
     return l;
@@ -274,11 +276,13 @@ static void draw_labels(Canvas *canvas, const Sheet *s, const Layout *l)
         font_draw(canvas, MARGIN, MARGIN, scale * TITLE_SCALE, INK, s->options.title, font_length(s->options.title));
     for (int i = 0; i < s->columns.count; i++) {
         const int lines = font_lines(s->columns.name[i], l->letters);
-        draw_lines(canvas, l->left + i*l->step_x, l->top - GAP/2 - lines*l->line, scale, INK, s->columns.name[i], l->letters);
+        draw_lines(canvas, l->left + i*l->step_x, l->top - GAP/2 - lines*l->line, scale, INK, s->columns.name[i],
+                   l->letters);
     }
     for (int i = 0; i < s->rows.count; i++) {
         const int lines = l->row_letters ? font_lines(s->rows.name[i], l->row_letters) : 0;
-        draw_lines(canvas, MARGIN, l->top + i*l->step_y + (s->height - lines*l->line)/2, scale, INK, s->rows.name[i], l->row_letters);
+        draw_lines(canvas, MARGIN, l->top + i*l->step_y + (s->height - lines*l->line)/2, scale, INK, s->rows.name[i],
+                   l->row_letters);
     }
 }
 
@@ -287,12 +291,14 @@ int sheet_draw(const Sheet *s, Canvas *canvas, Err *e)
     if (!s->cells)
         return err_set(e, "no pictures to put on a sheet");
     const Layout l = plan(s);
-    const int64_t title = s->options.title ? (int64_t)font_length(s->options.title) * FONT_WIDTH * s->options.text * TITLE_SCALE : 0;
+    const int64_t title = s->options.title ? (int64_t)font_length(s->options.title) * FONT_WIDTH * s->options.text
+        * TITLE_SCALE : 0;
     const int64_t grid = l.left - MARGIN + (int64_t)s->columns.count * l.step_x - GAP;
     const int64_t W = 2*MARGIN + (grid > title ? grid : title);
     const int64_t H = l.top + (int64_t)s->rows.count * l.step_y - GAP + MARGIN;
     if (W > MAX_SIDE || H > MAX_SIDE)
-        return err_set(e, "a sheet of %d rows and %d columns would be %lld x %lld pixels, at most %d are possible: a smaller --cell helps",
+        return err_set(e, "a sheet of %d rows and %d columns would be %lld x %lld pixels, at most %d are possible: a "
+                          "smaller --cell helps",
                        s->rows.count, s->columns.count, (long long)W, (long long)H, MAX_SIDE);
     *canvas = (Canvas){malloc((size_t)W * H * 3), (int)W, (int)H};
     if (!canvas->pixels)
@@ -300,7 +306,8 @@ int sheet_draw(const Sheet *s, Canvas *canvas, Err *e)
     memset(canvas->pixels, PAPER & 0xff, (size_t)W * H * 3);
     if (s->options.rows && s->options.columns)      /* a hole in the table is shown as one */
         for (int i = 0; i < s->rows.count * s->columns.count; i++)
-            draw_cell(canvas, s, l.left + i % s->columns.count * l.step_x, l.top + i / s->columns.count * l.step_y, NULL);
+            draw_cell(canvas, s, l.left + i % s->columns.count * l.step_x, l.top + i / s->columns.count * l.step_y,
+                      NULL);
     draw_labels(canvas, s, &l);
     for (size_t i = 0; i < s->cells; i++) {
         const Cell *c = &s->cell[i];

@@ -6,9 +6,9 @@
  *     row       picture  picture
  *               caption  caption
  *
- * A picture's row is the text of its row field, its column that of its column field, in the order in which they first come, those
- * without a value first. Where only one of both is given, the n-th picture of a row stands in column n, or the other way round; where
- * none is, pictures fill rows of `across`. Memory: the cells' pixels. */
+ * A picture's row is the text of its row field, its column that of its column field, in the order in which they first
+ * come, those without a value first. Where only one of both is given, the n-th picture of a row stands in column n, or
+ * the other way round; where none is, pictures fill rows of `across`. Memory: the cells' pixels. */
 #ifndef SRC_MODELS_SHEET_H
 #define SRC_MODELS_SHEET_H
 
@@ -17,7 +17,8 @@
 #include "src/models/font.h"
 
 typedef struct SheetOptions {
-    const char *title, *rows, *columns, *caption;       /* fields: "concept", "steering.multiplier", "concept,theme"; NULL: none */
+    /* fields: "concept", "steering.multiplier", "concept,theme"; NULL: none */
+    const char *title, *rows, *columns, *caption;
     int cell;                       /* side of a cell in pixels; 0: as the first picture */
     int across;                     /* pictures a row without rows and columns */
     int text;                       /* scale of the letters, 1 to 4 */
@@ -25,12 +26,14 @@ typedef struct SheetOptions {
 
 typedef struct Sheet Sheet;
 
-int sheet_create(Sheet **s, const SheetOptions *options, Err *e);       /* options are the caller's while the sheet lives */
+/* options are the caller's while the sheet lives */
+int sheet_create(Sheet **s, const SheetOptions *options, Err *e);
 void sheet_free(Sheet *s);
-/* Adds one picture (H,W,channels), channels 1 or 3, brought to the cell's size and copied. Returns 0 when it found a place, 1 when its
- * cell was taken, -1 on error. */
+/* Adds one picture (H,W,channels), channels 1 or 3, brought to the cell's size and copied. Returns 0 when it found a
+ * place, 1 when its cell was taken, -1 on error. */
 int sheet_add(Sheet *s, const json_t *fields, const uint8_t *pixels, int W, int H, int channels, Err *e);
-/* Draws the sheet; the caller frees canvas->pixels. Fails without pictures, and when a side would be over 16384 pixels. */
+/* Draws the sheet; the caller frees canvas->pixels. Fails without pictures, and when a side would be over 16384
+ * pixels. */
 int sheet_draw(const Sheet *s, Canvas *canvas, Err *e);
 
 #endif

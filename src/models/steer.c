@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* steer.c -- steering activations through an autoencoder; formulas in steer.h.
  *
- * Rows are taken in blocks: encoded on the device, their new values worked out on the host (K of F features a row, a few
- * comparisons each), the change decoded on the device. Rows that keep their values are not touched. */
+ * Rows are taken in blocks: encoded on the device, their new values worked out on the host (K of F features a row, a
+ * few comparisons each), the change decoded on the device. Rows that keep their values are not touched. */
 #include <stdlib.h>
 #include <string.h>
 #include "kernels/op.h"
@@ -16,6 +16,7 @@ struct Steering {
     const Ranks *ranks;
     Choice choice;
     bool active;
+    uint64_t now;                   /* labels of the rows in work */
     char **labels;                  /* copies that spec points to */
     int32_t *feature;
     float *value;
@@ -55,18 +56,22 @@ static int check_spec(const Steering *s, Err *e)
     const Sae *sae = s->sae;
     for (int i = 0; i < spec->feature_count; i++)
         if (spec->feature[i] < 0 || spec->feature[i] >= sae->F)
-            return err_set(e, "feature %d: the autoencoder %s has features 0 to %d", spec->feature[i], sae->id, sae->F - 1);
+            return err_set(e, "feature %d: the autoencoder %s has features 0 to %d", spec->feature[i], sae->id,
+                           sae->F - 1);
     if (spec->top <= 0 && !(spec->percentile >= 0 && spec->percentile <= 100))
         return err_set(e, "percentile %g does not lie between 0 and 100", spec->percentile);
     if (!spec->label_count)
         return 0;
+    if (spec->label_count > STEER_LABELS)
+        return err_set(e, "%d labels are steered at once, at most %d can be", spec->label_count, STEER_LABELS);
     if (!s->ranks)
         return err_set(e, "%s '%s' is steered by its ranks, and there are none", spec->kind, spec->labels[0]);
     if (*ranks_sae(s->ranks) && *sae->id && !ranks_same_sae(ranks_sae(s->ranks), sae->id))
-        return err_set(e, "%s: these ranks were made with the autoencoder %s, this one is %s", ranks_path(s->ranks), ranks_sae(s->ranks),
-                       sae->id);
+        return err_set(e, "%s: these ranks were made with the autoencoder %s, this one is %s", ranks_path(s->ranks),
+                       ranks_sae(s->ranks), sae->id);
     if (ranks_features(s->ranks) != sae->F)
-        return err_set(e, "%s: ranks of %d features, the autoencoder has %d", ranks_path(s->ranks), ranks_features(s->ranks), sae->F);
+        return err_set(e, "%s: ranks of %d features, the autoencoder has %d", ranks_path(s->ranks),
+                       ranks_features(s->ranks), sae->F);
     for (int i = 0; i < spec->label_count; i++)
         if (!ranks_find(s->ranks, spec->kind, spec->labels[i], 0)) {
             char *known = ranks_labels(s->ranks, spec->kind);
@@ -159,8 +164,13 @@ int steering_set_step(Steering *s, int t, Err *e)
     return s->active;
 }
 
-/* One row widened from K to `wide` values: a and i as encoded, out s as steered. Chosen features that the row does not keep have value 0 and
- * stand behind the kept ones. Returns whether a value changed. */
+static bool in_work(const Steering *s, const Chosen *x)
+{
+    return s->now >> x->label & 1;
+}
+
+/* One row widened from K to `wide` values: a and i as encoded, out s as steered. Chosen features that the row does not
+ * keep have value 0 and stand behind the kept ones. Returns whether a value changed. */
 static bool steer_row(const Steering *s, float *a, float *out, int32_t *i, int wide)
 {
     const int K = s->sae->K;
@@ -169,12 +179,13 @@ static bool steer_row(const Steering *s, float *a, float *out, int32_t *i, int w
         const Chosen *x = &s->choice.item[c - K];
         i[c] = x->feature;
         a[c] = 0;
-        out[c] = steer_value(s->spec.mode, x, 0);
+        out[c] = in_work(s, x) ? steer_value(s->spec.mode, x, 0) : 0;
         changed |= out[c] != 0;
     }
     for (int k = 0; k < K; k++) {
         const int slot = s->choice.slot[i[k]];
-        out[k] = slot < 0 ? a[k] : steer_value(s->spec.mode, &s->choice.item[slot], a[k]);
+        const Chosen *x = slot < 0 ? NULL : &s->choice.item[slot];
+        out[k] = x && in_work(s, x) ? steer_value(s->spec.mode, x, a[k]) : a[k];
         changed |= out[k] != a[k];
         if (slot >= 0 && wide > K)
             out[K + slot] = 0;      /* kept: steered in its own place */
@@ -225,15 +236,69 @@ static int apply_block(Steering *s, float *x, int64_t rows, Err *e)
     return 0;
 }
 
-int steering_apply(Steering *s, float *x, int64_t N, Err *e)
+static int64_t block_rows(const Steering *s)
 {
-    if (!s->active)
+    const int64_t most = BLOCK_VALUES / width(s);
+    return most < 1 ? 1 : most < BLOCK_ROWS ? most : BLOCK_ROWS;
+}
+
+int steering_apply_labels(Steering *s, uint64_t labels, float *x, int64_t N, Err *e)
+{
+    const int64_t block = block_rows(s);
+    if (!s->active || (!labels && s->spec.label_count && !s->spec.feature_count))
         return 0;
-    const int64_t most = BLOCK_VALUES / width(s), block = most < 1 ? 1 : most < BLOCK_ROWS ? most : BLOCK_ROWS;
+    s->now = labels | (uint64_t)1 << STEER_LABELS;
     for (int64_t n = 0; n < N; n += block)
         if (apply_block(s, x + n * s->sae->D, N - n < block ? N - n : block, e))
             return -1;
     return 0;
+}
+
+int steering_apply(Steering *s, float *x, int64_t N, Err *e)
+{
+    return steering_apply_labels(s, ~(uint64_t)0, x, N, e);
+}
+
+/* shown |= labels whose features, summed over the kept values of a picture's tokens, pass the gate */
+static void open_gates(const Steering *s, const double *sum, int64_t tokens, uint64_t *shown)
+{
+    for (int l = 0; l < s->spec.label_count; l++) {
+        double found = 0, wanted = 0;
+        for (int j = 0; j < s->choice.count; j++) {
+            const Chosen *x = &s->choice.item[j];
+            if (x->label != l)
+                continue;
+            found += sum[j] / (double)tokens;
+            wanted += x->mean_rest + s->spec.gate * (x->mean - x->mean_rest);
+        }
+        if (found > wanted)
+            *shown |= (uint64_t)1 << l;
+    }
+}
+
+int steering_gate(Steering *s, const float *x, int64_t pictures, int64_t tokens, uint64_t *shown, Err *e)
+{
+    const int K = s->sae->K, D = s->sae->D;
+    const int64_t block = block_rows(s);
+    if (!s->active)
+        return 0;
+    double *sum = calloc(s->choice.count + 1, sizeof *sum);
+    int failed = sum ? need_buffers(s, block < tokens ? block : tokens, e) : err_set(e, "out of memory");
+    for (int64_t p = 0; p < pictures && !failed; p++) {
+        memset(sum, 0, sizeof *sum * s->choice.count);
+        for (int64_t n = 0; n < tokens; n += block) {
+            const int64_t rows = tokens - n < block ? tokens - n : block;
+            sae_encode(s->sae, s->a, s->i, x + (p*tokens + n) * D, rows);
+            op->download(s->host_a, s->a, sizeof(float) * rows * K);
+            op->download(s->host_i, s->i, sizeof(int32_t) * rows * K);
+            for (int64_t k = 0; k < rows * K; k++)
+                if (s->choice.slot[s->host_i[k]] >= 0)
+                    sum[s->choice.slot[s->host_i[k]]] += s->host_a[k];
+        }
+        open_gates(s, sum, tokens, &shown[p]);
+    }
+    free(sum);
+    return failed;
 }
 
 int steering_features(const Steering *s, int32_t *feature, int max)

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* steer.h -- steering activations through an autoencoder: which features change at a timestep, and to what.
  *
- *   x' = x + sum_j (new_j - a_j) W_dec[i_j]     over the kept features of each token (or all chosen ones for add and set)
+ *   x' = x + sum_j (new_j - a_j) W_dec[i_j]     over the kept features of each token (or all chosen ones for add and
+ *   set)
  *
- * Modes, for a chosen feature of value a whose means at the timestep are m (of the label), mean_all, mean_rest and mean_none as
- * ranks.h has them, M = multiplier:
- *   multiply    a > mean_all:   a -> M * m * a     (SAeUron's: M is negative to remove)      else a stays, here and below
+ * Modes, for a chosen feature of value a whose means at the timestep are m (of the label), mean_all, mean_rest and
+ * mean_none as ranks.h has them, M = multiplier:
+ *   multiply    a > mean_all:   a -> M * m * a     (SAeUron's: M is negative to remove)      else a stays, here and
+ *               below
  *   replace     a > mean_all:   a -> M * m
  *   scale       a > 0:          a -> M * a
  *   ablate      a > 0:          a -> 0
@@ -14,11 +16,18 @@
  *   unlabelled  a > mean_none:  a -> mean_none     what pictures without a label have
  *   set         always:         a -> M * m         also where the token does not keep the feature (a = 0), as does
  *   add         always:         a -> a + M * m
- * A feature given by hand has M = its value, m = 1 and the other means 0. A feature that several labels choose is steered once, by
- * the means of the label with the highest score (on a tie the one named first); compat_saeuron: by the one named last, as there.
+ * A feature given by hand has M = its value, m = 1 and the other means 0. A feature that several labels choose is
+ * steered once, by the means of the label with the highest score (on a tie the one named first); compat_saeuron: by the
+ * one named last, as there.
  *
- * Only the change is added, so a steering that changes nothing gives x back bit for bit. compat_saeuron: SAeUron's published
- * hook instead, y = recon' + (recon - x): its error term has the wrong sign, so that doing nothing gives 2 recon - x. */
+ * With a gate G, a picture is steered for a label only once its conditional half shows the label: once, at some step so
+ * far, the mean over its tokens of the label's chosen features has summed to more than
+ *     sum_f mean_rest(f) + G (mean(f) - mean_rest(f))
+ * so that what single tokens of other pictures have in common with the label is left alone. 0: no gate.
+ *
+ * Only the change is added, so a steering that changes nothing gives x back bit for bit. compat_saeuron: SAeUron's
+ * published hook instead, y = recon' + (recon - x): its error term has the wrong sign, so that doing nothing gives 2
+ * recon - x. */
 #ifndef SRC_MODELS_STEER_H
 #define SRC_MODELS_STEER_H
 
@@ -26,14 +35,16 @@
 #include "src/models/ranks.h"
 #include "src/models/sae.h"
 
-typedef enum { STEER_MULTIPLY, STEER_SCALE, STEER_ABLATE, STEER_CLAMP, STEER_SET, STEER_ADD, STEER_REPLACE, STEER_OTHERS,
+typedef enum { STEER_MULTIPLY, STEER_SCALE, STEER_ABLATE, STEER_CLAMP, STEER_SET, STEER_ADD, STEER_REPLACE,
+              STEER_OTHERS,
                STEER_UNLABELLED, STEER_MODES } SteerMode;
 
 typedef struct SteerSpec {
     SteerMode mode;
     double multiplier;
     int top;                        /* features taken a label and timestep; 0: by percentile */
-    double percentile;              /* of the scores over all F features: score > quantile, as torch.quantile (linear) */
+    /* of the scores over all F features: score > quantile, as torch.quantile (linear) */
+    double percentile;
     const char *kind;               /* "concept", "theme" */
     const char *const *labels;      /* steered at once */
     int label_count;
@@ -41,22 +52,29 @@ typedef struct SteerSpec {
     const float *value;
     int feature_count;
     int t_high, t_low;              /* --when: timesteps steered, t_high >= t >= t_low */
+    double gate;                    /* 0: none */
     bool compat_saeuron;
 } SteerSpec;
+
+enum { STEER_LABELS = 63 };         /* labels of one steering, at most: a bit each */
 
 typedef struct Steering Steering;
 
 int steer_mode(SteerMode *mode, const char *name, Err *e);      /* "multiply", ... */
 const char *steer_mode_name(SteerMode mode);
-/* Plans the steering of one autoencoder: sae and ranks stay the caller's (ranks NULL when only features are given). Checks that ranks
- * were made with this SAE. spec is copied, its labels and features too. */
+/* Plans the steering of one autoencoder: sae and ranks stay the caller's (ranks NULL when only features are given).
+ * Checks that ranks were made with this SAE. spec is copied, its labels and features too. */
 int steering_create(Steering **s, const SteerSpec *spec, Sae *sae, const Ranks *ranks, Err *e);
 void steering_free(Steering *s);
-/* Timestep of the steps that follow; builds the table of changed features. Returns 1 when something is steered there, 0 when not, -1 on
- * error. With compat_saeuron something always is, inside --when. */
+/* Timestep of the steps that follow; builds the table of changed features. Returns 1 when something is steered there, 0
+ * when not, -1 on error. With compat_saeuron something always is, inside --when. */
 int steering_set_step(Steering *s, int t, Err *e);
 /* x (N,D) device rows, in place. A row's result depends on that row alone. */
 int steering_apply(Steering *s, float *x, int64_t N, Err *e);
+/* The same for some of the labels: bit l stands for spec's label l. */
+int steering_apply_labels(Steering *s, uint64_t labels, float *x, int64_t N, Err *e);
+/* Sets bit l of shown[p] where picture p of x (pictures*tokens, D) shows label l at this step; sets no bit back. */
+int steering_gate(Steering *s, const float *x, int64_t pictures, int64_t tokens, uint64_t *shown, Err *e);
 /* The features chosen at the current step in rising order, for records and reports: up to max, returns the count. */
 int steering_features(const Steering *s, int32_t *feature, int max);
 

@@ -4,8 +4,8 @@
 #include <string.h>
 #include "src/models/steer_choose.h"
 
-static const char *const mode_names[STEER_MODES] = {"multiply", "scale", "ablate", "clamp", "set", "add", "replace", "others",
-                                                    "unlabelled"};
+static const char *const mode_names[STEER_MODES] = {"multiply", "scale", "ablate", "clamp", "set", "add", "replace",
+                                                    "others", "unlabelled"};
 
 int steer_mode(SteerMode *mode, const char *name, Err *e)
 {
@@ -76,34 +76,39 @@ static int taken(const SteerSpec *spec, const Ranks *ranks, const RankEntry *x, 
     if (spec->top > 0) {
         *count = spec->top < F ? spec->top : F;
         if (*count > x->count)
-            return err_set(e, "%s: %s '%s' at t %d keeps its %d best features, the %d best are asked for: rank again with --top %d",
+            return err_set(e, "%s: %s '%s' at t %d keeps its %d best features, the %d best are asked for: rank again "
+                              "with --top %d",
                            ranks_path(ranks), x->kind, x->label, x->t, x->count, *count, *count);
         return 0;
     }
     if (ranks_quantile(x->score, x->count, F, spec->percentile, &quantile))
-        return err_set(e, "%s: %s '%s' at t %d keeps its %d best features, percentile %g of %d takes %d: rank again with --top %d",
-                       ranks_path(ranks), x->kind, x->label, x->t, x->count, spec->percentile, F, ranks_needed(F, spec->percentile),
-                       ranks_needed(F, spec->percentile));
+        return err_set(e, "%s: %s '%s' at t %d keeps its %d best features, percentile %g of %d takes %d: rank again "
+                          "with --top %d",
+                       ranks_path(ranks), x->kind, x->label, x->t, x->count, spec->percentile, F,
+                       ranks_needed(F, spec->percentile), ranks_needed(F, spec->percentile));
     while (*count < x->count && x->score[*count] > quantile)
         (*count)++;
     return 0;
 }
 
-static int choose_label(Choice *c, const SteerSpec *spec, const Ranks *ranks, const char *label, int t, Err *e)
+static int choose_label(Choice *c, const SteerSpec *spec, const Ranks *ranks, int l, int t, Err *e)
 {
+    const char *label = spec->labels[l];
     const RankEntry *x = ranks_find(ranks, spec->kind, label, t);
     int count;
     if (!x)
         return err_set(e, "%s: no %s '%s'", ranks_path(ranks), spec->kind, label);
-    if (spec->mode == STEER_OTHERS && !x->mean_rest)
-        return err_set(e, "%s: these ranks have no mean_rest, which --mode others needs", ranks_path(ranks));
+    if ((spec->mode == STEER_OTHERS || spec->gate > 0) && !x->mean_rest)
+        return err_set(e, "%s: these ranks have no mean_rest, which --%s needs", ranks_path(ranks),
+                       spec->gate > 0 ? "gate" : "mode others");
     if (spec->mode == STEER_UNLABELLED && !x->mean_none)
-        return err_set(e, "%s: %s '%s' at t %d: no picture without a %s was ranked, --mode unlabelled needs some", ranks_path(ranks),
-                       x->kind, x->label, x->t, x->kind);
+        return err_set(e, "%s: %s '%s' at t %d: no picture without a %s was ranked, --mode unlabelled needs some",
+                       ranks_path(ranks), x->kind, x->label, x->t, x->kind);
     if (taken(spec, ranks, x, &count, e))
         return -1;
     for (int j = 0; j < count; j++) {
-        const Chosen y = {.feature = x->feature[j], .score = x->score[j], .multiplier = (float)spec->multiplier, .mean = x->mean[j],
+        const Chosen y = {.feature = x->feature[j], .label = l, .score = x->score[j], .multiplier = (float)spec->multiplier,
+                          .mean = x->mean[j],
                           .mean_all = x->mean_all[j], .mean_rest = x->mean_rest ? x->mean_rest[j] : 0,
                           .mean_none = x->mean_none ? x->mean_none[j] : 0};
         const int slot = c->slot[y.feature];
@@ -127,10 +132,10 @@ int choice_make(Choice *c, const SteerSpec *spec, const Ranks *ranks, int t, Err
     if (t > spec->t_high || t < spec->t_low)
         return 0;
     for (int i = 0; i < spec->label_count; i++)
-        if (choose_label(c, spec, ranks, spec->labels[i], t, e))
+        if (choose_label(c, spec, ranks, i, t, e))
             return -1;
     for (int i = 0; i < spec->feature_count; i++)
-        put(c, &(Chosen){.feature = spec->feature[i], .multiplier = spec->value[i], .mean = 1});
+        put(c, &(Chosen){.feature = spec->feature[i], .label = STEER_LABELS, .multiplier = spec->value[i], .mean = 1});
     qsort(c->item, c->count, sizeof *c->item, by_feature);
     for (int j = 0; j < c->count; j++)
         c->slot[c->item[j].feature] = j;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* steer_choose.h -- the features that a steering changes at one timestep, chosen by labels' ranks or by hand. Private to steer*.c. */
+/* steer_choose.h -- the features that a steering changes at one timestep, chosen by labels' ranks or by hand. Private
+ * to steer*.c. */
 #ifndef SRC_MODELS_STEER_CHOOSE_H
 #define SRC_MODELS_STEER_CHOOSE_H
 
@@ -7,6 +8,7 @@
 
 typedef struct Chosen {
     int32_t feature;
+    int label;                      /* place among spec's labels; STEER_LABELS: given by hand */
     float score, multiplier, mean, mean_all, mean_rest, mean_none;
 } Chosen;
 

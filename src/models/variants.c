@@ -42,11 +42,14 @@ static int apply(Variant *v, const char *name, const char *value, const Ranks *r
         return steer_mode(&v->mode, value, e);
     if (strcmp(name, "when") == 0)
         return t_range_parse(value, &v->t_high, &v->t_low, e);
-    if (strcmp(name, "multiplier") == 0 || strcmp(name, "top") == 0 || strcmp(name, "percentile") == 0) {
+    if (strcmp(name, "multiplier") == 0 || strcmp(name, "top") == 0 || strcmp(name, "percentile") == 0
+        || strcmp(name, "gate") == 0) {
         if (!is_number)
             return err_set(e, "--sweep %s: '%s' is not a number", name, value);
         if (*name == 'm')
             v->multiplier = x;
+        else if (*name == 'g')
+            v->gate = x;
         else if (*name == 't')
             v->top = (int)x;
         else {
@@ -165,6 +168,8 @@ void variant_describe(const Variant *v, Record *rec)
         json_object_set_new(steering, "top", json_integer(v->top));
     else
         json_object_set_new(steering, "percentile", json_real(v->percentile));
+    if (v->gate > 0)
+        json_object_set_new(steering, "gate", json_real(v->gate));
     if (v->t_low > 0 || v->t_high < 1 << 30) {
         char when[32];
         snprintf(when, sizeof when, "%d-%d", v->t_high, v->t_low);

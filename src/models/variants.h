@@ -12,7 +12,7 @@ enum { VARIANT_TARGETS = 16 };
 typedef struct Variant {
     char name[512];                 /* "" without sweeps; a prefix of the ids otherwise */
     SteerMode mode;
-    double multiplier, percentile;
+    double multiplier, percentile, gate;
     int top, t_high, t_low;
     int none;                       /* 1: nothing is steered (the unsteered picture) */
     struct { char kind[32], label[96]; } target[VARIANT_TARGETS];
@@ -21,7 +21,7 @@ typedef struct Variant {
 
 typedef struct Variants { Variant *item; int count; } Variants;
 
-/* The product of sweeps ("NAME=V,V,..."; NAME is multiplier, top, percentile, mode, when, or a kind of label such as concept or
+/* The product of sweeps ("NAME=V,V,..."; NAME is multiplier, top, percentile, gate, mode, when, or a kind of label such as concept or
  * theme, whose value `all` stands for every label in ranks, and `none` for no steering) over base. Labels are checked against ranks (NULL:
  * unchecked). At most 10,000. */
 int variants_build(Variants *v, const Variant *base, const char *const *sweeps, int sweep_count, const Ranks *ranks, Err *e);

@@ -25,10 +25,10 @@ static const Opt options[] = {
     {'n', "features", OPT_INT, offsetof(Config, features), "0", "N  features; 0: by --expansion", 0},
     {0, "hook", OPT_STR, offsetof(Config, hook), NULL, "NAME  only this module's activations (default: an autoencoder for each in the stream)", 0},
     {0, "half", OPT_STR, offsetof(Config, half), "cond", "cond|uncond|both  halves of classifier-free guidance to learn from", 0},
-    {0, "batch", OPT_INT, offsetof(Config, batch), "2048", "N  tokens a step", 0},
-    {0, "lr", OPT_NUMBER, offsetof(Config, rate), "0", "R  learning rate; 0: 2e-4/sqrt(features/2^14)", 0},
+    {0, "batch", OPT_INT, offsetof(Config, batch), "0", "N  tokens a step; 0: 1024, from 8192 features on 4096", 0},
+    {0, "lr", OPT_NUMBER, offsetof(Config, rate), "0", "R  learning rate; 0: 7e-4/sqrt(features/2^14)", 0},
     {0, "warmup", OPT_INT, offsetof(Config, warmup), "0", "N  tokens over which the rate rises from 0", 0},
-    {0, "decay", OPT_NUMBER, offsetof(Config, decay), "0.5", "R  last part of the tokens over which the rate falls to 0", 0},
+    {0, "decay", OPT_NUMBER, offsetof(Config, decay), "0.2", "R  last part of the tokens over which the rate falls to 0", 0},
     {0, "epochs", OPT_INT, offsetof(Config, epochs), "1", "N  passes over the input, from the buffer where it fits, else from the files", 0},
     {0, "tokens", OPT_INT, offsetof(Config, tokens), "0", "N  train on N tokens, in as many passes as that takes; 0: by --epochs", 0},
     {0, "buffer", OPT_INT, offsetof(Config, buffer), "0", "N  tokens mixed in memory, for each hook; 0: 2^20 or 512 MB, the smaller", 0},
@@ -244,8 +244,8 @@ static void check(const Config *cfg)
         cli_misuse(&cli, "--features %lld: expected -k (%lld) to 16M", (long long)cfg->features, (long long)cfg->k);
     if (cfg->expansion < 1 || cfg->expansion > 1 << 16)
         cli_misuse(&cli, "--expansion %lld: expected 1 to 65536", (long long)cfg->expansion);
-    if (cfg->batch < 1 || cfg->batch > 1 << 20)
-        cli_misuse(&cli, "--batch %lld: expected 1 to 1Mi", (long long)cfg->batch);
+    if (cfg->batch < 0 || cfg->batch > 1 << 20)
+        cli_misuse(&cli, "--batch %lld: expected at most 1Mi", (long long)cfg->batch);
     if (cfg->epochs < 1 || cfg->tokens < 0 || cfg->warmup < 0 || cfg->dead < 0 || cfg->k_aux < 0 || cfg->k_aux > 1 << 16 || cfg->report < 1)
         cli_misuse(&cli, "a count is out of range");
     if (cfg->buffer < 0 || cfg->buffer > INT32_MAX)

@@ -15,36 +15,51 @@ typedef struct Config {
 } Config;
 
 static const Opt options[] = {
-    {0, "sae", OPT_STR, offsetof(Config, sae), NULL, "DIR  autoencoder, as sae-fit wrote it; needed for activations", OPT_NEUTRAL},
-    {0, "hook", OPT_STR, offsetof(Config, hook), NULL, "NAME  module whose activations count (default: the autoencoder's own)", OPT_NEUTRAL},
-    {0, "half", OPT_STR, offsetof(Config, half), "cond", "cond|uncond|both  half of classifier-free guidance that counts", OPT_NEUTRAL},
-    {0, "by", OPT_LIST, offsetof(Config, by), NULL, "FIELD  label to rank by; again for more (default: concept and theme, where there)", OPT_NEUTRAL},
-    {0, "score", OPT_STR, offsetof(Config, score), "saeuron", "saeuron|difference|effect|ratio|share|frequency|auroc  what makes a feature the label's", 0},
-    {0, "top", OPT_INT, offsetof(Config, top), "-1", "N  best features kept of each label and timestep; 0: all; -1: enough for percentile 99", 0},
-    {0, "statistics", OPT_FLAG, offsetof(Config, statistics), NULL, "write the sums, for --merge, and no ranks", OPT_NEUTRAL},
-    {0, "merge", OPT_FLAG, offsetof(Config, merge), NULL, "the inputs are such statistics, to be added up", OPT_NEUTRAL},
-    {0, "table", OPT_STR, offsetof(Config, table), NULL, "FILE  ranks as a table to read, tab-separated; - is standard output", OPT_NEUTRAL},
-    {0, "json", OPT_STR, offsetof(Config, json), NULL, "FILE  ranks as JSON, a line a label and timestep; - is standard output", OPT_NEUTRAL},
+    {0, "sae", OPT_STR, offsetof(Config, sae), NULL, "DIR  autoencoder, as sae-fit wrote it; needed for activations",
+     OPT_NEUTRAL},
+    {0, "hook", OPT_STR, offsetof(Config, hook), NULL, "NAME  module whose activations count (default: the "
+                                                       "autoencoder's own)", OPT_NEUTRAL},
+    {0, "half", OPT_STR, offsetof(Config, half), "cond", "cond|uncond|both  half of classifier-free guidance that "
+                                                         "counts", OPT_NEUTRAL},
+    {0, "by", OPT_LIST, offsetof(Config, by), NULL, "FIELD  label to rank by; again for more (default: concept and "
+                                                    "theme, where there)", OPT_NEUTRAL},
+    {0, "score", OPT_STR, offsetof(Config, score), "saeuron",
+     "saeuron|difference|effect|ratio|share|frequency|auroc  what makes a feature the label's", 0},
+    {0, "top", OPT_INT, offsetof(Config, top), "-1", "N  best features kept of each label and timestep; 0: all; -1: "
+                                                     "64, or enough for percentile 99", 0},
+    {0, "statistics", OPT_FLAG, offsetof(Config, statistics), NULL, "write the sums, for --merge, and no ranks",
+     OPT_NEUTRAL},
+    {0, "merge", OPT_FLAG, offsetof(Config, merge), NULL, "the inputs are such statistics, to be added up",
+     OPT_NEUTRAL},
+    {0, "table", OPT_STR, offsetof(Config, table), NULL, "FILE  ranks as a table to read, tab-separated; - is "
+                                                         "standard output", OPT_NEUTRAL},
+    {0, "json", OPT_STR, offsetof(Config, json), NULL, "FILE  ranks as JSON, a line a label and timestep; - is "
+                                                       "standard output", OPT_NEUTRAL},
     COMPUTE_OPTIONS, STREAM_OPTIONS, COMMON_OPTIONS,
     {0}
 };
 
 static const Cli cli = {
-    "sae-rank-concepts", "Find the features of a sparse autoencoder that carry a concept or theme, by timestep.", options, "[FILE...]",
-    "Reads activations (sd-sample-hooked), encodes them with --sae, and scores every feature for each label and timestep; or reads "
-    "features (sae-encode), or statistics that it wrote itself. Several files, or FIFOs, are read one after the other. Writes ranks: a record a "
-    "label and timestep with the features of the highest score, best first, their score, and their mean activation over the label's "
-    "pictures (mean), over all labels (mean_all: the mean of their means), over the pictures of other labels (mean_rest) and over "
+    "sae-rank-concepts", "Find the features of a sparse autoencoder that carry a concept or theme, by timestep.",
+        options, "[FILE...]",
+    "Reads activations (sd-sample-hooked), encodes them with --sae, and scores every feature for each label and "
+    "timestep; or reads features (sae-encode), or statistics that it wrote itself. Several files, or FIFOs, are read "
+    "one after the other. Writes ranks: a record a label and timestep with the features of the highest score, best "
+    "first, their score, and their mean activation over the label's pictures (mean), over all labels (mean_all: the "
+    "mean of their means), over the pictures of other labels (mean_rest) and over "
     "those without a label (mean_none).\n"
-    "Scores, of a label's pictures c against the rest, the pictures of other labels and of none: "
-    "saeuron, the feature's share of all activation in c less its share in the rest; difference, mean_c - mean_rest; effect, that over "
-    "the root of the mean of both variances over pictures; ratio, log((mean_c + u)/(mean_rest + u)) with u the usual mean; share, "
-    "(mean_c - mean_rest) mean_c over the sum of the labels' means; frequency, the share of tokens where it is active, less that of the rest; auroc, (1 + share of pictures where it is active - that of the "
+    "Scores, of a label's pictures c against the rest, the pictures of other labels and of none: saeuron, the "
+    "feature's share of all activation in c less its share in the rest; difference, mean_c - mean_rest; effect, that "
+    "over the root of the mean of both variances over pictures; ratio, log((mean_c + u)/(mean_rest + u)) with u the "
+    "usual mean; share, (mean_c - mean_rest) mean_c over the sum of the labels' means; frequency, the share of tokens "
+    "where it is active, less that of the rest; auroc, (1 + share of pictures where it is active - that of the "
     "rest)/2.\n"
-    "Sums are kept in integers (each picture's sum rounded to 2^-24), so that the order of the records plays no part: statistics made "
-    "from shards with --statistics and added with --merge give, byte for byte, what one run gives. Memory: 32 bytes a feature, label and "
+    "Sums are kept in integers (each picture's sum rounded to 2^-24), so that the order of the records plays no part: "
+    "statistics made from shards with --statistics and added with --merge give, byte for byte, what one run gives. "
+    "Memory: 32 bytes a feature, label and "
     "timestep.\n"
-    "With --table - or --json - that text is what standard output gets; the ranks are written too where -o names a file.",
+    "With --table - or --json - that text is what standard output gets; the ranks are written too where -o names a "
+    "file.",
     "# rank, and look at the five best features of each concept\n"
     "sae-rank-concepts --sae sae/ acts.mpk.zst -o ranks.mpk.zst\n"
     "sae-rank-concepts --sae sae/ acts.mpk.zst --top 5 --table -\n"
@@ -84,8 +99,9 @@ static int read_inputs(Run *r, Err *e)
 
 static int top_kept(const Run *r)
 {
-    const int F = rank_feed_stats(r->feed)->F;
-    return r->cfg->top < 0 ? ranks_needed(F, 99) : r->cfg->top > F ? 0 : (int)r->cfg->top;
+    const int F = rank_feed_stats(r->feed)->F, percentile_99 = ranks_needed(F, 99);
+    const int64_t top = r->cfg->top >= 0 ? r->cfg->top : percentile_99 > 64 ? percentile_99 : 64;
+    return top > F ? 0 : (int)top;
 }
 
 static int open_outputs(Run *r, Err *e)
@@ -111,8 +127,8 @@ static int open_outputs(Run *r, Err *e)
 static void print_rows(FILE *f, const RankEntry *x)
 {
     for (int j = 0; j < x->count; j++)
-        fprintf(f, "%s\t%s\t%d\t%d\t%d\t%.9g\t%.9g\t%.9g\n", x->kind, x->label, x->t, j + 1, x->feature[j], (double)x->score[j],
-                (double)x->mean[j], (double)x->mean_all[j]);
+        fprintf(f, "%s\t%s\t%d\t%d\t%d\t%.9g\t%.9g\t%.9g\n", x->kind, x->label, x->t, j + 1, x->feature[j],
+                (double)x->score[j], (double)x->mean[j], (double)x->mean_all[j]);
 }
 
 static void print_json(FILE *f, const RankEntry *x)
@@ -188,8 +204,8 @@ int main(int argc, char **argv)
     cli_parse(&cli, &cfg, argc, argv);
     check_usage(&cfg);
 
-    const RankFeedOptions o = {.sae = cfg.sae, .hook = cfg.hook, .half = cfg.half, .kinds = cfg.by.items, .kind_count = cfg.by.count,
-                               .type = F32};
+    const RankFeedOptions o = {.sae = cfg.sae, .hook = cfg.hook, .half = cfg.half, .kinds = cfg.by.items,
+                               .kind_count = cfg.by.count, .type = F32};
     int failed = compute_backend(&cfg.c, &e)
               || rank_feed_create(&r.feed, &o, &e)
               || read_inputs(&r, &e)

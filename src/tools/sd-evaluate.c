@@ -17,29 +17,40 @@ typedef struct Config {
 
 static const Opt options[] = {
     MODEL_OPTIONS,
-    {0, "classifier", OPT_STR, offsetof(Config, classifier), NULL, "FILE  classes of the embeddings, safetensors (default: minisd's judge, for sd-encode-image --net)", 0},
-    {0, "texts", OPT_STR, offsetof(Config, texts), NULL, "FILE  classify by these texts instead (zero-shot), with the model's CLIP", 0},
-    {0, "clip-score", OPT_FLAG, offsetof(Config, clip_score), NULL, "add the CLIP score of pictures and prompts; the embeddings are CLIP's", 0},
-    {0, "reference", OPT_STR, offsetof(Config, reference), NULL, "FILE  embeddings of other pictures: add the Frechet distance to them", 0},
+    {0, "classifier", OPT_STR, offsetof(Config, classifier), NULL,
+     "FILE  classes of the embeddings, safetensors (default: minisd's judge, for sd-encode-image --net)", 0},
+    {0, "texts", OPT_STR, offsetof(Config, texts), NULL, "FILE  classify by these texts instead (zero-shot), with the "
+                                                         "model's CLIP", 0},
+    {0, "clip-score", OPT_FLAG, offsetof(Config, clip_score), NULL,
+     "add the CLIP score of pictures and prompts; the embeddings are CLIP's", 0},
+    {0, "reference", OPT_STR, offsetof(Config, reference), NULL,
+     "FILE  embeddings of other pictures: add the Frechet distance to them", 0},
     {0, "json", OPT_FLAG, offsetof(Config, json), NULL, "a JSON object a row instead of a table", 0},
-    {0, "predictions", OPT_STR, offsetof(Config, predictions), NULL, "FILE  what each picture was taken for, a JSON object a line", OPT_NEUTRAL},
+    {0, "predictions", OPT_STR, offsetof(Config, predictions), NULL,
+     "FILE  what each picture was taken for, a JSON object a line", OPT_NEUTRAL},
     COMPUTE_OPTIONS, OUTPUT_OPTIONS, COMMON_OPTIONS,
     {0}
 };
 
 static const Cli cli = {
-    "sd-evaluate", "Measure what a steering took away and what it left alone, from embeddings of the pictures.", options, "[FILE...]",
-    "Reads embeddings (sd-encode-image) of pictures that sd-steer drew and classifies each. For every steered target, over the pictures "
-    "drawn under that steering: UA, the share of the target's pictures not taken for the target; IRA, the share of the pictures of other "
-    "labels of its kind taken for what they are; CRA, the share of all of them whose label of the other kind is found. An overall row "
-    "is the mean over targets; 95 % intervals are Wilson's, those of a mean by MOVER. Unsteered pictures have a row a kind, with the "
+    "sd-evaluate", "Measure what a steering took away and what it left alone, from embeddings of the pictures.",
+        options, "[FILE...]",
+    "Reads embeddings (sd-encode-image) of pictures that sd-steer drew and classifies each. For every steered target, "
+    "over the pictures drawn under that steering: UA, the share of the target's pictures not taken for the target; "
+    "IRA, the share of the pictures of other labels of its kind taken for what they are; CRA, the share of all of "
+    "them whose label of the other kind is found. An overall row is the mean over targets; 95 % intervals are "
+    "Wilson's, those of a mean by MOVER. Unsteered pictures have a row a kind, with the "
     "accuracy in that kind under IRA and in the other under CRA.\n"
-    "The table is tab-separated, in percent: row (unsteered, target, overall), kind, target, pictures, then each measure with its limits, "
+    "The table is tab-separated, in percent: row (unsteered, target, overall), kind, target, pictures, then each "
+    "measure with its limits, "
     "the mean of the three, and the steering. - stands for a measure without pictures.\n"
-    "--clip-score adds 100 cos(picture, prompt) with its interval; --reference adds the Frechet distance between the embeddings of a row's "
+    "--clip-score adds 100 cos(picture, prompt) with its interval; --reference adds the Frechet distance between the "
+    "embeddings of a row's "
     "pictures and those of FILE, of at most 1024 values: the FID's formula, on these embeddings.\n"
-    "--texts: lines like {\"prompt\":\"A fish.\",\"concept\":\"Fishes\"}, {\"prompt\":\"A picture in Rust style.\",\"theme\":\"Rust\"} or, for pictures "
-    "without a theme, {\"prompt\":\"A plain picture.\",\"kind\":\"theme\",\"label\":\"\"}; several of a class are averaged.",
+    "--texts: lines like {\"prompt\":\"A fish.\",\"concept\":\"Fishes\"}, {\"prompt\":\"A picture in Rust "
+    "style.\",\"theme\":\"Rust\"} or, for pictures "
+    "without a theme, {\"prompt\":\"A plain picture.\",\"kind\":\"theme\",\"label\":\"\"}; several of a class are "
+    "averaged.",
     "# the whole measure of one concept\n"
     "sd-steer --sae sae/ --ranks ranks.mpk.zst --concept Fishes conditioning.mpk.zst |\n"
     "  sd-encode-image --net data/minisd/judge.safetensors | sd-evaluate\n"
@@ -76,7 +87,8 @@ static int open_clip(Run *r, const Compute *compute, Err *e)
     if (clip_score_create(&r->clip, compute->model, compute->type, e))
         return -1;
     const int P = clip_score_width(r->clip);
-    return P == r->classifier->P ? 0 : err_set(e, "%s classifies embeddings of %d values, --clip-score takes CLIP's of %d",
+    return P == r->classifier->P ? 0 : err_set(e, "%s classifies embeddings of %d values, --clip-score takes CLIP's "
+                                                  "of %d",
                                                r->classifier->name, r->classifier->P, P);
 }
 
@@ -97,7 +109,8 @@ static int open_reference(Run *r, Err *e)
     Record rec;
     if (!r->cfg->reference)
         return 0;
-    int got = stream_open_kind(&in, r->cfg->reference, "embeddings", e) || moments_create(&moments, r->classifier->P, e) ? -1 : 1;
+    int got = stream_open_kind(&in, r->cfg->reference, "embeddings", e) || moments_create(&moments, r->classifier->P, e)
+        ? -1 : 1;
     while (got > 0 && (got = next_embedding(r, in, &rec, e)) > 0)
         moments_add(&moments, r->embedding);
     if (got == 0)
@@ -110,7 +123,8 @@ static int open_reference(Run *r, Err *e)
 static int open_all(Run *r, Err *e)
 {
     Compute compute = {0};
-    if (((r->cfg->texts || r->cfg->clip_score) && compute_start(&compute, &r->cfg->c, e)) || open_classifier(r, &compute, e)
+    if (((r->cfg->texts || r->cfg->clip_score) && compute_start(&compute, &r->cfg->c, e))
+        || open_classifier(r, &compute, e)
         || open_clip(r, &compute, e))
         return -1;
     if (!(r->embedding = malloc(sizeof(float) * r->classifier->P)))
@@ -160,7 +174,8 @@ static int read_inputs(Run *r, Err *e)
     r->progress = progress_start(&cli, "pictures", 0);
     for (int i = 0; i < (inputs->count ? inputs->count : 1) && !failed; i++) {
         StreamIn *in = NULL;
-        failed = stream_open_kind(&in, inputs->count ? inputs->items[i] : standard_input[0], "embeddings", e) || read_stream(r, in, e);
+        failed = stream_open_kind(&in, inputs->count ? inputs->items[i] : standard_input[0], "embeddings", e)
+            || read_stream(r, in, e);
         stream_close(in);
     }
     return failed ? -1 : 0;
@@ -206,12 +221,14 @@ static json_t *number(double x)
 static void print_json(const Run *r, const EvalRow *row)
 {
     FILE *f = r->out.file;
-    json_t *line = json_pack("{ss ss ss si}", "row", row_names[row->type], "kind", row->kind, "target", row->target, "targets", row->targets);
+    json_t *line = json_pack("{ss ss ss si}", "row", row_names[row->type], "kind", row->kind, "target", row->target,
+                             "targets", row->targets);
     json_object_set_new(line, "pictures", json_integer(row->pictures));
     for (int m = 0; m < MEASURES; m++) {
         const Share *s = &row->share[m];
         json_object_set_new(line, measure_names[m], !s->of ? json_null()
-                            : json_pack("{sI sI sf sf sf}", "hits", (json_int_t)s->hits, "of", (json_int_t)s->of, "value", s->value,
+                            : json_pack("{sI sI sf sf sf}", "hits", (json_int_t)s->hits, "of", (json_int_t)s->of,
+                                        "value", s->value,
                                         "low", s->low, "high", s->high));
     }
     json_object_set_new(line, "mean", number(row->mean));
@@ -233,8 +250,8 @@ static int print_rows(Run *r, Err *e)
     EvalRow *rows = NULL;
     const int count = evaluation_rows(r->evaluation, &rows, e);
     if (count > 0 && !r->cfg->json)
-        fprintf(f, "row\tkind\ttarget\tpictures\tUA\tUA_low\tUA_high\tIRA\tIRA_low\tIRA_high\tCRA\tCRA_low\tCRA_high\tmean%s%s\tsteering\n",
-                r->clip ? "\tCLIP\tCLIP_low\tCLIP_high" : "", r->reference ? "\tfrechet" : "");
+        fprintf(f, "row\tkind\ttarget\tpictures\tUA\tUA_low\tUA_high\tIRA\tIRA_low\tIRA_high\tCRA\tCRA_low\tCRA_high"
+                   "\tmean%s%s\tsteering\n", r->clip ? "\tCLIP\tCLIP_low\tCLIP_high" : "", r->reference ? "\tfrechet" : "");
     for (int i = 0; i < count; i++)
         if (r->cfg->json)
             print_json(r, &rows[i]);

@@ -16,7 +16,8 @@ typedef struct Config {
 } Config;
 
 static const Opt options[] = {
-    {0, "rows", OPT_STR, offsetof(Config, rows), NULL, "FIELDS  a row for each value of these: concept, or concept,theme, or steering.multiplier", 0},
+    {0, "rows", OPT_STR, offsetof(Config, rows), NULL, "FIELDS  a row for each value of these: concept, or "
+                                                       "concept,theme, or steering.multiplier", 0},
     {0, "columns", OPT_STR, offsetof(Config, columns), NULL, "FIELDS  a column for each value of these: steered", 0},
     {0, "caption", OPT_STR, offsetof(Config, caption), NULL, "FIELDS  text under each picture: id, prompt, ...", 0},
     {0, "title", OPT_STR, offsetof(Config, title), NULL, "TEXT  above it all", 0},
@@ -29,11 +30,13 @@ static const Opt options[] = {
 
 static const Cli cli = {
     "sd-sheet", "Put pictures side by side on one labelled sheet, a PNG.", options, "[FILE|DIR...]",
-    "Reads streams of images, PNG files, and folders, whose PNG files are taken in the order of their names. A picture's row and column "
-    "are the texts of its fields, which in a PNG file are its text chunks. With --rows or --columns alone, the pictures of a row, or "
-    "column, stand in the order in which they come; with both, the first picture of a cell is shown and a note says how many were not.\n"
-    "Memory: the pixels of the sheet, twice. The same pictures and options give the same bytes; the text chunk provenance says what "
-    "made it.",
+    "Reads streams of images, PNG files, and folders, whose PNG files are taken in the order of their names. A "
+    "picture's row and column are the texts of its fields, which in a PNG file are its text chunks. With --rows or "
+    "--columns alone, the pictures of a row, or "
+    "column, stand in the order in which they come; with both, the first picture of a cell is shown and a note says "
+    "how many were not.\n"
+    "Memory: the pixels of the sheet, twice. The same pictures and options give the same bytes; the text chunk "
+    "provenance says what made it.",
     "# unsteered beside steered\n"
     "sd-steer --sae sae/ --ranks ranks.mpk.zst --sweep concept=none,Fishes,Cats conditioning.mpk.zst |\n"
     "  sd-sheet --rows concept,theme --columns steered -o sheet.png"
@@ -176,8 +179,8 @@ int main(int argc, char **argv)
     if (cfg.cell < 0 || cfg.cell > 4096 || cfg.across < 1 || cfg.text < 1 || cfg.text > 4)
         cli_misuse(&cli, "--cell must be 0 to 4096, --across 1 or more, --text 1 to 4");
 
-    const SheetOptions o = {.title = cfg.title, .rows = cfg.rows, .columns = cfg.columns, .caption = cfg.caption, .cell = (int)cfg.cell,
-                            .across = (int)cfg.across, .text = (int)cfg.text};
+    const SheetOptions o = {.title = cfg.title, .rows = cfg.rows, .columns = cfg.columns, .caption = cfg.caption,
+                            .cell = (int)cfg.cell, .across = (int)cfg.across, .text = (int)cfg.text};
     int failed = sheet_create(&r.sheet, &o, &e)
               || add_inputs(&r, &e)
               || write_sheet(&r, &e);

@@ -11,7 +11,7 @@ typedef struct Config {
     List saes, ranks, concepts, themes, labels, features, sweeps;
     const char *hook, *mode, *when, *half, *compat, *latents;
     int64_t top;
-    double percentile, multiplier;
+    double percentile, multiplier, gate;
     int unsteered;
 } Config;
 
@@ -26,6 +26,7 @@ static const Opt options[] = {
     {0, "percentile", OPT_NUMBER, offsetof(Config, percentile), "99.5", "P  features whose score lies above this percentile", 0},
     {0, "multiplier", OPT_NUMBER, offsetof(Config, multiplier), "-1", "M  strength, as --mode reads it; negative removes", 0},
     {0, "mode", OPT_STR, offsetof(Config, mode), "multiply", "multiply|replace|scale|ablate|clamp|others|unlabelled|set|add  what becomes of a chosen feature", 0},
+    {0, "gate", OPT_NUMBER, offsetof(Config, gate), "0", "G  steer only pictures in which the label shows: its features' sum lies G of the way from other labels' mean to its own; 0: all", 0},
     {0, "feature", OPT_LIST, offsetof(Config, features), NULL, "I=VALUE  steer feature I by hand, without ranks", 0},
     {0, "when", OPT_STR, offsetof(Config, when), "", "HIGH-LOW  steer where the timestep lies in between (default: always)", 0},
     {0, "half", OPT_STR, offsetof(Config, half), "both", "cond|uncond|both  halves of classifier-free guidance to steer", 0},
@@ -116,7 +117,7 @@ static int plan_variants(Run *r, Err *e)
 {
     const Config *cfg = r->cfg;
     const Ranks *ranks = intervention_ranks(r->intervention);
-    Variant base = {.multiplier = cfg->multiplier, .percentile = cfg->percentile, .top = (int)cfg->top};
+    Variant base = {.multiplier = cfg->multiplier, .percentile = cfg->percentile, .gate = cfg->gate, .top = (int)cfg->top};
     int failed = steer_mode(&base.mode, cfg->mode, e) || t_range_parse(cfg->when, &base.t_high, &base.t_low, e);
     for (int i = 0; i < cfg->concepts.count && !failed; i++)
         failed = variant_target(&base, "concept", cfg->concepts.items[i], ranks, e);

@@ -265,16 +265,17 @@ d'; do
     mkdir dir
     fails "dir: is a folder" tstream cat -o dir a
     mkfifo pipe
-    tstream cat --no-compress -o pipe a & cmp pipe a
-    wait
+    timeout 20 tstream cat --no-compress -o pipe a 3>&- &
+    timeout 20 cmp pipe a
+    wait $!
     [ -p pipe ]
 }
 
 @test "SIGTERM leaves no half-written file" {
     records 1 3 > a
     mkfifo slow
-    tstream cat -o out slow & pid=$!
-    exec 7> slow
+    exec 7<> slow                   # both ends: opening one would wait for the other
+    tstream cat -o out slow 3>&- 7>&- & pid=$!
     cat a >&7
     for i in {1..50}; do [ -e "out.part-$pid" ] && break; sleep 0.1; done
     [ -e "out.part-$pid" ]

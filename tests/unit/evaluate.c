@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* evaluate.c -- UA, IRA and CRA of pictures counted by hand; Wilson's interval; a classifier file read back, whole and broken. */
+/* evaluate.c -- UA, IRA and CRA of pictures counted by hand; Wilson's interval; a classifier file read back, whole and
+ * broken. */
 #include "formats/weights.h"
 #include "src/models/evaluate.h"
 #include "tests/unit/test.h"
@@ -22,12 +23,15 @@ static int write_probe(const char *path, int columns, const char *concepts, Err 
     return failed;
 }
 
-typedef struct Shown { const char *concept, *theme, *steered, *kind; int class, style; } Shown;        /* what it is, and is taken for */
+/* what it is, and is taken for */
+typedef struct Shown { const char *concept, *theme, *steered, *kind; int class, style; } Shown;
 
-/* Steered: Cats. UA 1 of 2, IRA 2 of 3, CRA 4 of 5. Dogs: UA 1 of 1, IRA 0 of 1, CRA 2 of 2. Rust: UA 0 of 1, IRA 1 of 1, CRA 1 of 2. */
+/* Steered: Cats. UA 1 of 2, IRA 2 of 3, CRA 4 of 5. Dogs: UA 1 of 1, IRA 0 of 1, CRA 2 of 2. Rust: UA 0 of 1, IRA 1 of
+ * 1, CRA 1 of 2. */
 static const Shown shown[] = {
     {"Cats", "Rust", "", "", 0, 1}, {"Dogs", "", "", "", 1, 1},
-    {"Cats", "Rust", "Cats", "concept", 1, 1}, {"Cats", "", "Cats", "concept", 0, 0}, {"Dogs", "Rust", "Cats", "concept", 1, 1},
+    {"Cats", "Rust", "Cats", "concept", 1, 1}, {"Cats", "", "Cats", "concept", 0, 0},
+        {"Dogs", "Rust", "Cats", "concept", 1, 1},
     {"Fishes", "Rust", "Cats", "concept", 2, 0}, {"Fishes", "", "Cats", "concept", 0, 0},
     {"Dogs", "", "Dogs", "concept", 0, 0}, {"Cats", "", "Dogs", "concept", 2, 0},
     {"Cats", "Rust", "Rust", "theme", 0, 1}, {"Cats", "", "Rust", "theme", 1, 0},
@@ -69,17 +73,21 @@ static int test_rows(const Classifier *c)
     if (test_ok("seven rows", count == 7 && !failed))
         return 1;
     failed += test_ok("unsteered concept", rows[0].type == ROW_UNSTEERED && is(&rows[0].share[MEASURE_IRA], 2, 2)
-                                           && is(&rows[0].share[MEASURE_CRA], 1, 2) && is(&rows[0].share[MEASURE_UA], 0, 0));
+                                           && is(&rows[0].share[MEASURE_CRA], 1, 2)
+                                               && is(&rows[0].share[MEASURE_UA], 0, 0));
     failed += test_ok("unsteered theme", rows[1].type == ROW_UNSTEERED && is(&rows[1].share[MEASURE_IRA], 1, 2));
     const Share *x = rows[2].share;
-    failed += test_ok("CLIP score of both", rows[0].clip == 15 && fabs(rows[0].clip_error - 5) < 1e-12 && isnan(rows[0].frechet));
+    failed += test_ok("CLIP score of both", rows[0].clip == 15 && fabs(rows[0].clip_error - 5) < 1e-12
+                      && isnan(rows[0].frechet));
     failed += test_text("the first target", rows[2].target, "Cats");
-    failed += test_ok("Cats", is(&x[MEASURE_UA], 1, 2) && is(&x[MEASURE_IRA], 2, 3) && is(&x[MEASURE_CRA], 4, 5) && rows[2].pictures == 5);
+    failed += test_ok("Cats", is(&x[MEASURE_UA], 1, 2) && is(&x[MEASURE_IRA], 2, 3) && is(&x[MEASURE_CRA], 4, 5)
+                      && rows[2].pictures == 5);
     x = rows[3].share;
     failed += test_ok("Dogs", is(&x[MEASURE_UA], 1, 1) && is(&x[MEASURE_IRA], 0, 1) && is(&x[MEASURE_CRA], 2, 2));
     x = rows[4].share;
     const float got[3] = {(float)x[0].value, (float)x[1].value, (float)x[2].value};
-    failed += test_ok("overall of two concepts", rows[4].type == ROW_OVERALL && rows[4].targets == 2 && rows[4].pictures == 7);
+    failed += test_ok("overall of two concepts", rows[4].type == ROW_OVERALL && rows[4].targets == 2
+                      && rows[4].pictures == 7);
     failed += test_close("means over targets", got, (float[]){0.75f, 1.0f/3, 0.9f}, 3, 1e-6f, 0);
     x = rows[5].share;
     failed += test_ok("Rust", is(&x[MEASURE_UA], 0, 1) && is(&x[MEASURE_IRA], 1, 1) && is(&x[MEASURE_CRA], 1, 2));
@@ -92,12 +100,14 @@ static int test_wilson(void)
 {
     const Share s = share_wilson(8, 10), all = share_wilson(10, 10), none = share_wilson(0, 0);
     const float got[2] = {(float)s.low, (float)s.high};
-    int failed = test_close("8 of 10", got, (float[]){0.490162f, 0.943318f}, 2, 1e-5f, 0);      /* Wilson's, from the formula by hand */
+    /* Wilson's, from the formula by hand */
+    int failed = test_close("8 of 10", got, (float[]){0.490162f, 0.943318f}, 2, 1e-5f, 0);
     failed += test_ok("10 of 10", all.high == 1 && fabs(all.low - 0.722467) < 1e-5);
     return failed + test_ok("0 of 0", none.of == 0 && isnan(none.value));
 }
 
-/* Variances 1 and 4 about means 0 and 3 in one dimension, none in the other: 3^2 + (2 - 1)^2 = 10. And against itself: 0. */
+/* Variances 1 and 4 about means 0 and 3 in one dimension, none in the other: 3^2 + (2 - 1)^2 = 10. And against itself:
+ * 0. */
 static int test_frechet(void)
 {
     Err e = {0};
@@ -119,15 +129,15 @@ static int test_frechet(void)
     return failed;
 }
 
-/* tr (S1 S2)^(1/2) where they do not commute: S1 = [[2,1],[1,2]], S2 = diag(1,4): eigenvalues of S1 S2 are 5 +- sqrt(13), the sum of
- * their roots sqrt(10 + 2 sqrt(12)); so d = 4 + 5 - 2 sqrt(10 + 2 sqrt(12)). */
+/* tr (S1 S2)^(1/2) where they do not commute: S1 = [[2,1],[1,2]], S2 = diag(1,4): eigenvalues of S1 S2 are 5 +-
+ * sqrt(13), the sum of their roots sqrt(10 + 2 sqrt(12)); so d = 4 + 5 - 2 sqrt(10 + 2 sqrt(12)). */
 static int test_frechet_matrices(void)
 {
     Err e = {0};
     Moments a, b;
     Frechet *f = NULL;
     int failed = moments_create(&a, 2, &e) || moments_create(&b, 2, &e);
-    const float u = sqrtf(1.5f * 1.5f), v = sqrtf(0.75f), w = sqrtf(1.5f), z = sqrtf(6.0f);
+    const float u = 1.5f, v = sqrtf(0.75f), w = sqrtf(1.5f), z = sqrtf(6.0f);
     for (int side = -1; side <= 1; side += 2) {         /* four points: S = 2/3 of the sum of squares over two axes */
         const float s = (float)side;
         moments_add(&a, (float[]){s * u, s * u});       /* along (1,1), variance 3 */
@@ -147,13 +157,15 @@ static int test_frechet_matrices(void)
 static int test_unknown(const Classifier *c)
 {
     int failed = 0;
-    const Shown bad[] = {{"Birds", "", "", "", 0, 0}, {"Cats", "", "Birds", "concept", 0, 0}, {"Cats", "", "Cats", "colour", 0, 0}};
+    const Shown bad[] = {{"Birds", "", "", "", 0, 0}, {"Cats", "", "Birds", "concept", 0, 0},
+                         {"Cats", "", "Cats", "colour", 0, 0}};
     const char *const says[] = {"'Birds'", "steered concept 'Birds'", "'colour'"};
     for (int i = 0; i < 3; i++) {
         Err e = {0};
         Evaluation *v = NULL;
         evaluation_create(&v, c, NULL, &e);
-        failed += test_ok(says[i], add(v, &bad[i], NAN, &e) < 0 && strstr(e.text, says[i]) && strstr(e.text, "record 7"));
+        failed += test_ok(says[i], add(v, &bad[i], NAN, &e) < 0 && strstr(e.text, says[i])
+                          && strstr(e.text, "record 7"));
         evaluation_free(v);
     }
     return failed;
@@ -180,7 +192,8 @@ int main(void)
     close(fd);
     int failed = write_probe(path, P, "[\"Cats\", \"Dogs\", \"Fishes\"]", &e) || classifier_load(&c, path, &e);
     if (!failed)
-        failed = test_ok("the file", c->P == P && c->domains == 2) + test_rows(c) + test_wilson() + test_frechet() + test_frechet_matrices() + test_unknown(c);
+        failed = test_ok("the file", c->P == P && c->domains == 2) + test_rows(c) + test_wilson() + test_frechet()
+            + test_frechet_matrices() + test_unknown(c);
     failed += test_broken(path, 4, "[\"Cats\", \"Dogs\", \"Fishes\"]", "takes embeddings of 5");
     failed += test_broken(path, P, "[\"Cats\", \"Dogs\"]", "concept.weight");
     failed += test_broken(path, P, "Cats", "metadata: concept");

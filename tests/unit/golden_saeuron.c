@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* golden_saeuron.c -- scores, chosen features, codes and steered activations against SAeUron's own code (tests/golden/README.md).
+/* golden_saeuron.c -- scores, chosen features, codes and steered activations against SAeUron's own code
+ * (tests/golden/README.md).
  *
- * latents.CONCEPT holds a mean activation a picture, timestep and feature: fed as pictures of one token. Reference values are f32. */
+ * latents.CONCEPT holds a mean activation a picture, timestep and feature: fed as pictures of one token. Reference
+ * values are f32. */
 #include "formats/weights.h"
 #include "kernels/op.h"
 #include "src/models/rank_score.h"
@@ -12,7 +14,8 @@ enum { CONCEPTS = 6, TARGETS = 3, TIMES = 4 };
 static const char *const concepts[CONCEPTS] = {"Architectures", "Bears", "Birds", "Butterfly", "Cats", "Dogs"};
 static const char *const targets[TARGETS] = {"Bears", "Birds", "Cats"};
 
-static const int timestep[TIMES] = {900, 700, 500, 100};        /* the reference knows steps only: any falling numbers will do */
+/* the reference knows steps only: any falling numbers will do */
+static const int timestep[TIMES] = {900, 700, 500, 100};
 
 static const float *data(const Weights *w, const char *name, const Weight **weight)
 {
@@ -114,7 +117,8 @@ static int check_codes(const Weights *w, Sae *sae, Err *e)
     return failed;
 }
 
-/* SAeUron's published hook, exactly; and with multiplier made so that nothing changes, ours gives the activation back. */
+/* SAeUron's published hook, exactly; and with multiplier made so that nothing changes, ours gives the activation
+ * back. */
 static int check_steered(const Weights *w, Sae *sae, const Ranks *ranks, const char *target, Err *e)
 {
     const Weight *weight;
@@ -122,9 +126,10 @@ static int check_steered(const Weights *w, Sae *sae, const Ranks *ranks, const c
     const size_t bytes = sizeof(float) * 256 * 128;
     const char *text = json_string_value(json_object_get(weights_metadata(w), target));
     double percentile, multiplier;
-    int failed = test_ok("metadata", text && sscanf(text, "percentile %lf multiplier %lf", &percentile, &multiplier) == 2);
-    SteerSpec spec = {.mode = STEER_MULTIPLY, .multiplier = multiplier, .percentile = percentile, .kind = "concept", .labels = &target,
-                      .label_count = 1, .t_high = 999, .compat_saeuron = true};
+    int failed = test_ok("metadata", text && sscanf(text, "percentile %lf multiplier %lf", &percentile,
+                                                    &multiplier) == 2);
+    SteerSpec spec = {.mode = STEER_MULTIPLY, .multiplier = multiplier, .percentile = percentile, .kind = "concept",
+                      .labels = &target, .label_count = 1, .t_high = 999, .compat_saeuron = true};
     Steering *s = NULL;
     float *y = op->alloc(bytes, e), *got = malloc(bytes);
     failed += test_ok("steering_create", got && y && steering_create(&s, &spec, sae, ranks, e) == 0);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* ranks.c -- statistics, scores and ranks: a case worked by hand, quantiles, sums that do not depend on order, broken streams. */
+/* ranks.c -- statistics, scores and ranks: a case worked by hand, quantiles, sums that do not depend on order, broken
+ * streams. */
 #include "src/models/rank_score.h"
 #include "tests/unit/test.h"
 
@@ -9,7 +10,8 @@
  *   none    picture 4: f2 2, f2 2
  * Sums: Cats (2, 2, 0) of 4 tokens, Dogs (0, 4, 4) of 2, none (0, 0, 4) of 2. */
 typedef struct Picture { const char *label; int32_t index[2]; float value[2]; } Picture;
-static const Picture pictures[4] = {{"Cats", {0, 1}, {1, 2}}, {"Cats", {0, 0}, {1, 0}}, {"Dogs", {1, 2}, {4, 4}}, {"", {2, 2}, {2, 2}}};
+static const Picture pictures[4] = {{"Cats", {0, 1}, {1, 2}}, {"Cats", {0, 0}, {1, 0}}, {"Dogs", {1, 2}, {4, 4}},
+                                    {"", {2, 2}, {2, 2}}};
 
 static RankStats *make(const int *order, int count, Err *e)
 {
@@ -24,7 +26,8 @@ static RankStats *make(const int *order, int count, Err *e)
     return s;
 }
 
-typedef struct Kept { float score[3], mean[3], mean_all[3], mean_rest[3], mean_none[3]; int32_t first; int entries; } Kept;
+typedef struct Kept { float score[3], mean[3], mean_all[3], mean_rest[3],
+                     mean_none[3]; int32_t first; int entries; } Kept;
 
 static int keep_cats(void *context, const RankEntry *x, Err *e)
 {
@@ -86,7 +89,8 @@ static int same_statistics(const char *name, const RankStats *a, const RankStats
     int failed = test_ok(name, a->cells == b->cells);
     for (size_t i = 0; i < a->cells && !failed; i++)
         failed += test_same(name, a->cell[i]->stat[0], b->cell[i]->stat[0], sizeof(int64_t) * STATS * 3)
-                + test_ok(name, a->cell[i]->tokens == b->cell[i]->tokens && a->cell[i]->pictures == b->cell[i]->pictures);
+                + test_ok(name, a->cell[i]->tokens == b->cell[i]->tokens
+                          && a->cell[i]->pictures == b->cell[i]->pictures);
     return failed;
 }
 
@@ -95,7 +99,8 @@ static int write_statistics(const RankStats *s, const char *path, Err *e)
     Record header;
     StreamOut *out = NULL;
     record_init(&header, "statistics");
-    int failed = stream_create(&out, path, &header, &(StreamOptions){0}, e) || rank_stats_write(s, out, e) || stream_finish(out, e);
+    int failed = stream_create(&out, path, &header, &(StreamOptions){0}, e) || rank_stats_write(s, out, e)
+        || stream_finish(out, e);
     stream_abandon(out);
     record_clear(&header);
     return failed;
@@ -110,7 +115,8 @@ static int test_order(const char *path)
     if (test_ok("statistics of parts", whole && turned && part && rest))
         return 1;
     int failed = same_statistics("another order, the same sums", turned, whole);
-    failed += test_ok("a part through a stream", !write_statistics(rest, path, &e) && !stream_open_kind(&in, path, "statistics", &e)
+    failed += test_ok("a part through a stream", !write_statistics(rest, path, &e)
+                      && !stream_open_kind(&in, path, "statistics", &e)
                                                  && !rank_stats_read(part, in, &e));
     failed += same_statistics("parts added, the same sums", part, whole);
     stream_close(in);
@@ -127,7 +133,8 @@ static int test_overflow(void)
     RankStats *s = NULL;
     const char *label = "Cats";
     rank_stats_create(&s, 1, (const char *const[]){"concept"}, 1, &e);
-    int failed = test_ok("a sum of 2^40 is refused", rank_stats_add(s, &label, 1, (int32_t[]){0}, (float[]){0x1p40f}, 1, 1, &e) < 0
+    int failed = test_ok("a sum of 2^40 is refused", rank_stats_add(s, &label, 1, (int32_t[]){0}, (float[]){0x1p40f}, 1,
+                                                                    1, &e) < 0
                                                      && strstr(e.text, "64 bits"));
     rank_stats_free(s);
     return failed;
@@ -140,20 +147,22 @@ static int test_quantile(void)
     int failed = test_ok("quantile 75 is the fourth", ranks_quantile(score, 5, 5, 75, &q) == 0 && q == 40);
     failed += test_ok("quantile 60 lies between", ranks_quantile(score, 5, 5, 60, &q) == 0 && fabsf(q - 28) < 1e-4f);
     failed += test_ok("quantile 100 is the largest", ranks_quantile(score, 1, 5, 100, &q) == 0 && q == 50);
-    failed += test_ok("quantile 60 needs three scores", ranks_needed(5, 60) == 3 && ranks_quantile(score, 2, 5, 60, &q) < 0);
+    failed += test_ok("quantile 60 needs three scores", ranks_needed(5, 60) == 3
+                      && ranks_quantile(score, 2, 5, 60, &q) < 0);
     failed += test_ok("percentile 99 of 2048 needs 22", ranks_needed(2048, 99) == 22);
     return failed;
 }
 
 /* One record, as given; the message must hold `says` (NULL: it must load). */
-static int test_load(const char *name, const char *path, const char *label, int t, const int32_t *feature, const float *score, const char *says)
+static int test_load(const char *name, const char *path, const char *label, int t, const int32_t *feature,
+                     const float *score, const char *says)
 {
     Err e = {0};
     StreamOut *out = NULL;
     Record header;
     Ranks *r = NULL;
-    const RankEntry x = {.kind = "concept", .label = label, .t = t, .count = 2, .feature = feature, .score = score, .mean = score,
-                         .mean_all = score};
+    const RankEntry x = {.kind = "concept", .label = label, .t = t, .count = 2, .feature = feature, .score = score,
+                         .mean = score, .mean_all = score};
     record_init(&header, "ranks");
     record_set_text(&header, "sae", "an SAE");
     record_set_int(&header, "features", 3);
@@ -177,7 +186,8 @@ static int test_load(const char *name, const char *path, const char *label, int 
         failed += test_ok("the header", ranks_features(r) == 3 && strcmp(ranks_sae(r), "an SAE") == 0);
         failed += test_ok("the nearest timestep", ranks_find(r, "concept", label, t + 51)->t == t + 100);
         failed += test_ok("the smaller on a tie", ranks_find(r, "concept", label, t + 50)->t == t);
-        failed += test_ok("whatever the case", ranks_find(r, "concept", "CATS", t) && !ranks_find(r, "concept", "Cat", t));
+        failed += test_ok("whatever the case", ranks_find(r, "concept", "CATS", t)
+                          && !ranks_find(r, "concept", "Cat", t));
         failed += test_ok("another kind", !ranks_find(r, "theme", label, t));
         char *labels = ranks_labels(r, "concept");
         failed += test_text("labels", labels, "Cats");
@@ -200,7 +210,8 @@ int main(void)
     failed += test_load("a feature beyond F", path, "Cats", 100, (int32_t[]){0, 3}, falling, "record 1: feature 3");
     failed += test_load("scores that rise", path, "Cats", 100, (int32_t[]){0, 1}, rising, "record 1: score 1");
     failed += test_load("a score that is not a number", path, "Cats", 100, (int32_t[]){0, 1}, nan, "record 1");
-    failed += test_load("a record without label", path, "", 100, (int32_t[]){0, 1}, falling, "record 1: kind, label or timestep");
+    failed += test_load("a record without label", path, "", 100, (int32_t[]){0, 1}, falling,
+                        "record 1: kind, label or timestep");
     unlink(path);
     return failed != 0;
 }

@@ -7,7 +7,8 @@
 
 enum { D = 3, F = 4, K = 2 };
 
-/* Feature f < 3 reads and writes axis f; feature 3 reads nothing and writes axis 0. b_dec = (1, 0, 0). A row x has a = x - b_dec. */
+/* Feature f < 3 reads and writes axis f; feature 3 reads nothing and writes axis 0. b_dec = (1, 0, 0). A row x has a =
+ * x - b_dec. */
 static int make_sae(Sae **s, Err *e)
 {
     const float axes[F * D] = {1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0}, back[F * D] = {1, 0, 0, 0, 1, 0, 0, 0, 1, 1, 0, 0};
@@ -25,10 +26,12 @@ static int make_sae(Sae **s, Err *e)
 static int make_ranks(Ranks **r, const char *path, int none, Err *e)
 {
     const RankEntry x[2] = {
-        {.kind = "concept", .label = "Cats", .t = 500, .count = 2, .feature = (int32_t[]){1, 0}, .score = (float[]){3, 2},
+        {.kind = "concept", .label = "Cats", .t = 500, .count = 2, .feature = (int32_t[]){1, 0},
+         .score = (float[]){3, 2},
          .mean = (float[]){2, 4}, .mean_all = (float[]){1.5f, 1}, .mean_rest = (float[]){0.5f, 0.25f},
          .mean_none = none ? (float[]){0.125f, 0} : NULL},
-        {.kind = "concept", .label = "Dogs", .t = 500, .count = 2, .feature = (int32_t[]){1, 2}, .score = (float[]){5, 1},
+        {.kind = "concept", .label = "Dogs", .t = 500, .count = 2, .feature = (int32_t[]){1, 2},
+         .score = (float[]){5, 1},
          .mean = (float[]){7, 4}, .mean_all = (float[]){1.5f, 1}, .mean_rest = (float[]){0.5f, 0.25f}}};
     StreamOut *out = NULL;
     Record header;
@@ -50,8 +53,8 @@ static int make_ranks(Ranks **r, const char *path, int none, Err *e)
 static SteerSpec cats(SteerMode mode, double multiplier, int top)
 {
     static const char *const labels[] = {"Cats"};
-    return (SteerSpec){.mode = mode, .multiplier = multiplier, .top = top, .kind = "concept", .labels = labels, .label_count = 1,
-                       .t_high = 999};
+    return (SteerSpec){.mode = mode, .multiplier = multiplier, .top = top, .kind = "concept", .labels = labels,
+                       .label_count = 1, .t_high = 999};
 }
 
 /* x (n,D) steered by spec at t into y; returns what steering_set_step says, or -2 when it cannot be made. */
@@ -71,8 +74,8 @@ static int steered(const SteerSpec *spec, Sae *sae, const Ranks *ranks, int t, c
 
 typedef struct Case { const char *name; SteerMode mode; double multiplier; int top; float x[D], want[D]; } Case;
 
-/* a = (x0 - 1, x1, x2), the two largest kept. Cats, top 1: feature 1 with mean 2, all 1.5, rest 0.5, none 0.125; top 2: feature 0 too
- * with mean 4, all 1, rest 0.25, none 0. */
+/* a = (x0 - 1, x1, x2), the two largest kept. Cats, top 1: feature 1 with mean 2, all 1.5, rest 0.5, none 0.125; top 2:
+ * feature 0 too with mean 4, all 1, rest 0.25, none 0. */
 static const Case cases[] = {
     {"multiply above mean_all", STEER_MULTIPLY, -1, 1, {1, 3, 0}, {1, -6, 0}},          /* 3 -> -1*2*3 */
     {"multiply below mean_all", STEER_MULTIPLY, -1, 1, {1, 1.25f, 0}, {1, 1.25f, 0}},
@@ -85,7 +88,8 @@ static const Case cases[] = {
     {"others", STEER_OTHERS, 0, 1, {1, 3, 0}, {1, 0.5f, 0}},
     {"unlabelled", STEER_UNLABELLED, 0, 1, {1, 3, 0}, {1, 0.125f, 0}},
     {"set kept", STEER_SET, 2, 1, {1, 3, 0}, {1, 4, 0}},
-    {"set not kept", STEER_SET, 2, 1, {3, 0.5f, 4}, {3, 4.5f, 4}},      /* 0 and 2 are kept; 1 goes from 0 to 4: the 0.5 is error */
+    /* 0 and 2 are kept; 1 goes from 0 to 4: the 0.5 is error */
+    {"set not kept", STEER_SET, 2, 1, {3, 0.5f, 4}, {3, 4.5f, 4}},
     {"add kept", STEER_ADD, -1, 1, {1, 3, 0}, {1, 1, 0}},
     {"add not kept", STEER_ADD, 1, 1, {3, 0.5f, 4}, {3, 2.5f, 4}},
     {"a feature not kept stays", STEER_ABLATE, 0, 1, {3, 0.5f, 4}, {3, 0.5f, 4}},
@@ -131,8 +135,8 @@ static int test_labels(Sae *sae, const Ranks *ranks)
 
 static int test_hand(Sae *sae)
 {
-    SteerSpec spec = {.mode = STEER_ADD, .feature = (int32_t[]){3, 1}, .value = (float[]){5, -1}, .feature_count = 2, .t_high = 600,
-                      .t_low = 400};
+    SteerSpec spec = {.mode = STEER_ADD, .feature = (int32_t[]){3, 1}, .value = (float[]){5, -1}, .feature_count = 2,
+                      .t_high = 600, .t_low = 400};
     Err e = {0};
     float y[D];
     int failed = test_ok("features by hand", steered(&spec, sae, NULL, 400, (float[]){1, 3, 0}, y, 1, &e) == 1);
@@ -151,21 +155,25 @@ static int test_errors(Sae *sae, const Ranks *ranks, const Ranks *plain)
     Err e = {0};
     float y[D];
     const float x[D] = {1, 3, 0};
-    int failed = test_ok("more than the ranks keep", steered(&spec, sae, ranks, 500, x, y, 1, &e) == -1 && strstr(e.text, "--top 3"));
+    int failed = test_ok("more than the ranks keep", steered(&spec, sae, ranks, 500, x, y, 1, &e) == -1
+                         && strstr(e.text, "--top 3"));
     e = (Err){0};
     spec.top = 0;
     spec.percentile = 10;
-    failed += test_ok("a percentile beyond the ranks", steered(&spec, sae, ranks, 500, x, y, 1, &e) == -1 && strstr(e.text, "--top 4"));
+    failed += test_ok("a percentile beyond the ranks", steered(&spec, sae, ranks, 500, x, y, 1, &e) == -1
+                      && strstr(e.text, "--top 4"));
     e = (Err){0};
     spec.percentile = 101;
     failed += test_ok("a percentile over 100", steered(&spec, sae, ranks, 500, x, y, 1, &e) == -2);
     e = (Err){0};
     spec = cats(STEER_MULTIPLY, -1, 1);
     spec.labels = (const char *const[]){"Fishes"};
-    failed += test_ok("a label that is not there", steered(&spec, sae, ranks, 500, x, y, 1, &e) == -2 && strstr(e.text, "Cats, Dogs"));
+    failed += test_ok("a label that is not there", steered(&spec, sae, ranks, 500, x, y, 1, &e) == -2
+                      && strstr(e.text, "Cats, Dogs"));
     e = (Err){0};
     spec = cats(STEER_UNLABELLED, -1, 1);
-    failed += test_ok("no unlabelled pictures", steered(&spec, sae, plain, 500, x, y, 1, &e) == -1 && strstr(e.text, "unlabelled"));
+    failed += test_ok("no unlabelled pictures", steered(&spec, sae, plain, 500, x, y, 1, &e) == -1
+                      && strstr(e.text, "unlabelled"));
     e = (Err){0};
     SteerMode mode;
     failed += test_ok("an unknown mode", steer_mode(&mode, "zap", &e) == -1 && strstr(e.text, "multiply"));
@@ -204,7 +212,8 @@ int main(void)
     if (fd < 0)
         return 1;
     close(fd);
-    int failed = backend_pick("cpu", 0, &e) || make_sae(&sae, &e) || make_ranks(&ranks, path, 1, &e) || make_ranks(&plain, path, 0, &e);
+    int failed = backend_pick("cpu", 0, &e) || make_sae(&sae, &e) || make_ranks(&ranks, path, 1, &e)
+        || make_ranks(&plain, path, 0, &e);
     if (!failed)
         failed = test_modes(sae, ranks) + test_labels(sae, ranks) + test_hand(sae) + test_errors(sae, ranks, plain)
                + test_batch(sae, ranks);

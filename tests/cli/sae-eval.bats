@@ -1,0 +1,41 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# sae-eval.bats -- figures of an autoencoder: whole, by field, by feature, as JSON.
+
+setup_file() {
+    export DATA=$BATS_FILE_TMPDIR SAE=$SDSTEER_TESTS/golden/saeuron/sae HOOK=up_blocks.1.attentions.1
+    cd "$DATA" || return 1
+    sd-assemble-prompts -n 1 | head -4 | sd-encode-text | sd-sample-hooked --steps 5 --half both --hook $HOOK -o acts.mpk.zst
+    sae-eval --sae "$SAE" acts.mpk.zst >all
+}
+
+setup() { cd "$DATA" || return 1; }
+
+@test "one line for all, figures in bounds" {
+    [ "$(wc -l <all)" = 2 ]
+    head -1 all | cmp - <(printf 'group\ttokens\tfvu\tev\tmse\tcosine\tnorm_ratio\tl0\tdead\tdensity_median\tdensity_max\n')
+    awk -F '\t' 'NR == 2 && $2 == 1280 && $3 > 0.05 && $3 < 0.3 && $4 > 0.7 && $4 >= 1 - $3 && $6 > 0.8 && $6 < 1 && $8 == 16 {ok = 1} END {exit !ok}' all
+}
+
+@test "by timestep: tokens add up, timesteps fall" {
+    sae-eval --sae "$SAE" --by t acts.mpk.zst >t
+    [ "$(sed -n 2p t | cut -f 2-)" = "$(sed -n 2p all | cut -f 2-)" ]
+    awk -F '\t' 'NR == 2 {all = $2} NR > 2 {sum += $2} NR > 3 && $1 >= last {exit 1} {last = $1} END {exit sum != all || NR != 7}' t
+}
+
+@test "by a label; halves; a field that is missing" {
+    [ "$(sae-eval --sae "$SAE" --by concept acts.mpk.zst | wc -l)" -ge 3 ]
+    sae-eval --sae "$SAE" --by half --half both acts.mpk.zst | cut -f 1,2 | cmp - <(printf 'half\ttokens\nall\t2560\ncond\t1280\nuncond\t1280\n')
+    run sae-eval --sae "$SAE" --by colour acts.mpk.zst
+    [ "$status" = 1 ] && [[ $output == *"record"*colour* ]]
+}
+
+@test "JSON says what the table says" {
+    sae-eval --sae "$SAE" --json acts.mpk.zst | jq -r '[.group, .tokens] | @tsv' | cmp - <(tail -1 all | cut -f 1,2)
+}
+
+@test "features: one line each, k a token" {
+    sae-eval --sae "$SAE" --features acts.mpk.zst >f
+    [ "$(wc -l <f)" = 2049 ]
+    [ "$(awk -F '\t' 'NR > 1 {sum += $2} END {print sum}' f)" = $((1280*16)) ]
+}

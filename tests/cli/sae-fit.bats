@@ -1,0 +1,151 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# sae-fit.bats -- fitting from pipes, files and FIFOs; same bytes; several hooks; halves; stopping; what it says of bad input.
+
+bats_require_minimum_version 1.5.0
+
+setup_file() {
+    export DATA=$BATS_FILE_TMPDIR HOOK=up_blocks.1.attentions.1
+    cd "$DATA" || return 1
+    sd-assemble-prompts -n 1 | head -6 >prompts.jsonl
+    sd-encode-text prompts.jsonl -o cond.mpk.zst
+    sd-sample-hooked --steps 4 --half both --hook $HOOK --hook up_blocks.0 cond.mpk.zst -o two.mpk.zst
+    sd-sample-hooked --steps 4 --hook $HOOK cond.mpk.zst -o one.mpk.zst
+    sd-sample-hooked --steps 4 --hook $HOOK --half both cond.mpk.zst -o both.mpk.zst
+}
+
+setup() {
+    cd "$DATA" || return 1
+    rm -rf out a b log
+}
+
+fit() { sae-fit -k 8 --expansion 4 --batch 128 "$@"; }
+
+# The one line on stderr holds every word; nothing is on stdout.
+says() {
+    [ "$status" = "$1" ] || { echo "exit $status: $output"; return 1; }
+    shift
+    for word; do
+        [[ $output == *"$word"* ]] || { echo "no '$word' in: $output"; return 1; }
+    done
+    [ "${#lines[@]}" -le 2 ]
+}
+
+same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
+
+@test "a folder as sparsify reads it, with hook, take, half, model and the training beside" {
+    run fit -o out one.mpk.zst
+    [ "$status" = 0 ] && [ -z "$output" ]
+    [ "$(ls out)" = $'cfg.json\nsae.safetensors' ]
+    [ "$(jq -c '[.k, .d_in, .num_latents, .expansion_factor, .normalize_decoder, .hook, .take, .half]' out/cfg.json)" \
+        = "[8,128,512,4,true,\"$HOOK\",\"output\",\"cond\"]" ]
+    [ "$(jq '.training.tokens' out/cfg.json)" = 1536 ]
+    [ "$(jq -r '.training.provenance[-1].program' out/cfg.json)" = sae-fit ]
+    [[ $(jq -r '.model' out/cfg.json) == minisd-* ]]
+    sae-eval --sae out one.mpk.zst | awk -F '\t' 'NR == 2 && $2 == 1536 && $3 > 0 && $3 < 1 {ok = 1} END {exit !ok}'
+}
+
+@test "same bytes: threads, pipe or file, compressed or not" {
+    fit --epochs 3 -@ 1 -o a one.mpk.zst
+    fit --epochs 3 -@ 2 -o b <one.mpk.zst
+    same a b
+    zstd -dc one.mpk.zst | fit --epochs 3 -o out
+    same a out
+    fit --epochs 3 --seed 1 -o out one.mpk.zst
+    run ! same a out
+}
+
+@test "FIFOs side by side are files side by side" {
+    head -3 prompts.jsonl | sd-encode-text | sd-sample-hooked --steps 4 -o h1.mpk.zst
+    tail -3 prompts.jsonl | sd-encode-text | sd-sample-hooked --steps 4 -o h2.mpk.zst
+    mkfifo f1 f2
+    cat h1.mpk.zst >f1 & cat h2.mpk.zst >f2 &
+    fit -o a f1 f2
+    fit -o b h1.mpk.zst h2.mpk.zst
+    same a b
+}
+
+@test "a hook of several, alone or with the others: the same autoencoder" {
+    fit -o out two.mpk.zst
+    [ "$(ls out)" = $'up_blocks.0\nup_blocks.1.attentions.1' ]
+    fit --hook unet.$HOOK -o a two.mpk.zst
+    same a out/$HOOK
+    fit -o b one.mpk.zst
+    same a b
+    [ "$(jq .d_in out/up_blocks.0/cfg.json)" = 160 ]
+}
+
+@test "halves" {
+    for half in cond uncond both; do fit --half $half -o $half both.mpk.zst; done
+    fit -o a one.mpk.zst
+    same a cond
+    run ! same cond uncond
+    [ "$(jq .training.tokens both/cfg.json)" = 3072 ]
+}
+
+@test "a buffer smaller than the input: files again, a pipe once with a note" {
+    fit --epochs 3 --buffer 512 --log log -o a one.mpk.zst
+    [ "$(jq .training.tokens a/cfg.json)" = 4608 ]
+    run fit --epochs 3 --buffer 512 -o b <one.mpk.zst
+    says 0 "larger than --buffer" "1536 tokens"
+    fit --tokens 1000 --buffer 512 -o b one.mpk.zst
+    [ "$(jq .training.tokens b/cfg.json)" = 1024 ]
+}
+
+@test "a log: a line of JSON a report" {
+    fit --epochs 4 --report 2 --log log -o out one.mpk.zst
+    [ "$(wc -l <log)" = 24 ]
+    jq -e 'select(.fvu > 0 and .l0 > 0 and .lr >= 0 and .dead >= 0 and .tokens_per_second > 0)' log >/dev/null
+    [ "$(tail -1 log | jq .tokens)" = 6144 ]
+}
+
+@test "SIGTERM: what was learned is saved, and says so" {
+    sae-fit -k 8 --expansion 4 --batch 128 --tokens 1G --log log -o out one.mpk.zst &
+    until [ -s log ]; do sleep 0.1; done
+    kill -TERM $!
+    wait $!
+    [ "$(jq .training.stopped out/cfg.json)" = true ]
+    sae-eval --sae out one.mpk.zst >/dev/null
+}
+
+@test "an output folder that is there is replaced, file by file; nothing else is left" {
+    fit -o out one.mpk.zst
+    fit -o a --seed 3 one.mpk.zst
+    fit -o out --seed 3 one.mpk.zst
+    same a out
+    [ -z "$(find . -name '*.part*')" ]
+}
+
+@test "a cut stream, a stream of another kind, an unknown hook: one message, exit 1, no folder" {
+    head -c 20000 one.mpk.zst >cut.mpk.zst
+    run fit -o out cut.mpk.zst
+    says 1 cut.mpk.zst
+    run fit -o out cond.mpk.zst
+    says 1 conditioning activations
+    run fit --hook mid_block -o out two.mpk.zst
+    says 1 mid_block up_blocks.0 $HOOK
+    run fit --half uncond -o out one.mpk.zst
+    says 1 uncond
+    [ ! -e out ]
+}
+
+@test "NaN is refused by record, hook and step" {
+    zstd -dc one.mpk.zst >plain.mpk
+    python3 - <<'END'
+data = bytearray(open("plain.mpk", "rb").read())
+at = data.find(b"data", data.find(b"act", data.find(b"attentions.1", 2000))) + 4 + 3
+data[at + 64:at + 66] = b"\x00\x7e"
+open("nan.mpk", "wb").write(data)
+END
+    run fit -o out nan.mpk
+    says 1 nan.mpk record nan $HOOK step
+}
+
+@test "misuse exits 2" {
+    for wrong in "-k 0" "-k 12x" "--half left" "--features 4 -k 8" "--epochs 0" "--decay 2"; do
+        run sae-fit $wrong -o out one.mpk.zst
+        says 2 sae-fit
+    done
+    run sae-fit one.mpk.zst
+    says 2 output
+}

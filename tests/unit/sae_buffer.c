@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/* sae_buffer.c -- the token buffer gives each token once a pass, mixes what came late with what came early, and keeps types' bits;
+ * the fit over it counts passes and tokens, and does not depend on how the input was cut. */
+#include "kernels/op.h"
+#include "src/models/sae_fit.h"
+#include "src/models/token_buffer.h"
+#include "tests/unit/test.h"
+
+static Err err;
+
+static void die_if(int failed)
+{
+    if (failed) {
+        printf("FAIL %s\n", err.text);
+        exit(1);
+    }
+}
+
+static int passes(void)
+{
+    enum { N = 1000 };
+    TokenBuffer *b;
+    float token, got[N];
+    int seen[2*N] = {0}, same = 1, failed = 0;
+    die_if(token_buffer_create(&b, N, 1, F32, 5, &err));
+    for (int j = 0; j < N; j++) {
+        token = (float)j;
+        token_buffer_add(b, &token, 1);
+    }
+    failed += test_ok("buffer/full", token_buffer_room(b) == 0 && token_buffer_held(b) == N);
+    token_buffer_shuffle(b);
+    failed += test_ok("buffer/all are given", token_buffer_take(b, got, N + 5) == N && token_buffer_take(b, got, 1) == 0);
+    token_buffer_shuffle(b);
+    token_buffer_take(b, got, N/2);
+    token_buffer_drop(b);
+    for (int j = 0; j < N/2; j++)
+        seen[(int)got[j]]++;
+    for (int j = N; j < N + N/2; j++) {
+        token = (float)j;
+        token_buffer_add(b, &token, 1);
+    }
+    token_buffer_shuffle(b);
+    token_buffer_take(b, got, N);
+    int late = 0;
+    for (int j = 0; j < N; j++) {
+        seen[(int)got[j]]++;
+        late += j < N/2 && got[j] >= N;
+    }
+    for (int j = 0; j < N + N/2; j++)
+        same &= seen[j] == 1;
+    failed += test_ok("buffer/each once", same);
+    failed += test_ok("buffer/late and early are mixed", late > N/2*0.4 && late < N/2*0.6);
+    token_buffer_free(b);
+
+    const uint16_t half[] = {0x3c01, 0x8001, 0x7bff};       /* 1 + 2^-10, the smallest negative, the largest */
+    float wide[3];
+    die_if(token_buffer_create(&b, 1, 3, F16, 0, &err));
+    token_buffer_add(b, half, 1);
+    token_buffer_shuffle(b);
+    token_buffer_take(b, wide, 1);
+    failed += test_same("buffer/f16", wide, (float[]){1 + 0x1p-10f, -0x1p-24f, 65504}, sizeof wide);
+    token_buffer_free(b);
+    return failed;
+}
+
+typedef struct Seen { int64_t steps, tokens, total; double first, last; int stop_after; } Seen;
+
+static int on_step(void *context, const FitReport *r)
+{
+    Seen *s = context;
+    s->first = s->steps++ ? s->first : r->rate;
+    s->tokens = r->tokens;
+    s->total = r->total;
+    s->last = r->rate;
+    return s->stop_after && s->steps == s->stop_after;
+}
+
+enum { D = 8, TOKENS = 4000 };
+static float data[TOKENS*D];
+
+/* Pushes TOKENS tokens `cut` at a time, over again while asked to; W_dec to the caller, who frees it. */
+static float *fit(FitOptions o, int cut, bool file, Seen *s)
+{
+    Fit *f;
+    o.train.K = 2;
+    o.train.F = 32;
+    o.train.batch = 100;
+    o.train.clip = 1;
+    *s = (Seen){.stop_after = s->stop_after};
+    die_if(fit_create(&f, &o, on_step, s, &err));
+    for (int again = 1; again == 1;) {
+        int full = 0;
+        for (int n = 0; n < TOKENS && !full; n += cut)
+            full = fit_push(f, data + n*D, F32, D, TOKENS - n < cut ? TOKENS - n : cut, &err);
+        again = full ? full < 0 ? -1 : 0 : fit_input_ended(f, file, &err);
+        die_if(again < 0);
+    }
+    float *W = malloc(sizeof(float)*32*D);
+    op->download(W, fit_sae(f)->W_dec, sizeof(float)*32*D);
+    fit_free(f);
+    return W;
+}
+
+static int fits(void)
+{
+    uint32_t state = 9;
+    Seen s = {0}, other = {0};
+    for (int j = 0; j < TOKENS*D; j++) {
+        state = state*1664525u + 1013904223u;
+        data[j] = (float)((int32_t)state >> 8)*0x1p-23f;
+    }
+    const FitOptions whole = {.epochs = 3, .buffer = 5000, .decay = 0.5, .rate = 0.01}, part = {.epochs = 3, .buffer = 1000, .decay = 0.5, .rate = 0.01};
+    float *a = fit(whole, 64, false, &s), *b = fit(whole, 1000, false, &other);
+    int failed = test_ok("fit/a pipe that fits is passed over as asked", s.tokens == 3*TOKENS && s.total == 3*TOKENS);
+    failed += test_same("fit/however the input is cut", a, b, sizeof(float)*32*D);
+    failed += test_ok("fit/the rate falls to nearly 0", s.first == 0.01 && s.last < 0.0002 && s.last > 0);
+    free(a); free(b);
+    a = fit(part, 64, true, &s);
+    b = fit(part, 333, true, &other);
+    failed += test_ok("fit/a file that does not fit is read again", s.tokens == 3*TOKENS && s.last < 0.0002);
+    failed += test_same("fit/however that is cut", a, b, sizeof(float)*32*D);
+    free(a); free(b);
+    free(fit(part, 64, false, &s));
+    failed += test_ok("fit/a pipe that does not fit is passed over once", s.tokens == TOKENS && s.last < 0.0011);
+    FitOptions some = part;
+    some.tokens = 2500;
+    free(fit(some, 64, true, &s));
+    failed += test_ok("fit/--tokens", s.tokens == 2500);
+    some.tokens = 9000;
+    some.buffer = 5000;
+    free(fit(some, 64, false, &s));
+    failed += test_ok("fit/--tokens from memory", s.tokens == 9000 && s.total == 9000);
+    s.stop_after = 7;
+    free(fit(part, 64, true, &s));
+    failed += test_ok("fit/stopped", s.tokens == 700);
+    return failed;
+}
+
+int main(void)
+{
+    die_if(backend_pick("cpu", 1, &err));
+    const int failed = passes() + fits();
+    return failed != 0;
+}
