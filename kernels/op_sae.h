@@ -5,9 +5,9 @@
  *
  *   x, y (N,D) activations   h (N,F)   a (N,K) kept values, largest first   i (N,K) their features   W_enc, W_dec (F,D)
  *
- * Everything is f32 in device memory; only the product x W_enc^T may be of another type. Encoding is one op, so that h need never be
- * written whole. As in op.h, a row's values depend on that row and the sizes alone. Sums that go over rows (moments, difference,
- * row_grads, ...) are taken in an order that depends on the sizes alone. */
+ * Everything is f32 in device memory; only the product x W_enc^T may be of another type. Encoding is one op, so that h
+ * need never be written whole. As in op.h, a row's values depend on that row and the sizes alone. Sums that go over
+ * rows (moments, difference, row_grads, ...) are taken in an order that depends on the sizes alone. */
 #ifndef KERNELS_OP_SAE_H
 #define KERNELS_OP_SAE_H
 
@@ -24,23 +24,28 @@ typedef struct AdamStep {
     float scale;            /* of the gradient, before anything else */
     float beta1, beta2, eps;
     float unbias1, unbias2; /* 1/(1 - beta^step) */
-    bool unit_rows;         /* take off the gradient's part along each row of p, and give p's rows length 1 afterwards */
+    /* take off the gradient's part along each row of p, and give p's rows length 1 afterwards */
+    bool unit_rows;
 } AdamStep;
 
 typedef struct SaeOps {
     /* An encoder for up to F features of width D; products of `type` (F32 or BF16), sums in f32. */
     int (*encoder_create)(SaeEncoder **enc, int D, int F, DType type, Err *e);
     void (*encoder_free)(SaeEncoder *enc);
-    /* Takes over the weights: rows[0..F) of W_enc and b_enc (NULL: the first F). encode then gives i as numbers of W_enc's rows. */
-    void (*encoder_pack)(SaeEncoder *enc, const float *W_enc, const float *b_enc, const float *b_dec, const int32_t *rows, int F);
-    /* The K largest of h in each row, largest first, ties to the lower row number (to the earlier of rows[]); exact. What is below 0 is
-     * given as 0, with the feature that it is. K <= F as packed. */
+    /* Takes over the weights: rows[0..F) of W_enc and b_enc (NULL: the first F). encode then gives i as numbers of
+     * W_enc's rows. */
+    void (*encoder_pack)(SaeEncoder *enc, const float *W_enc, const float *b_enc, const float *b_dec,
+                         const int32_t *rows, int F);
+    /* The K largest of h in each row, largest first, ties to the lower row number (to the earlier of rows[]); exact.
+     * What is below 0 is given as 0, with the feature that it is. K <= F as packed. */
     void (*encode)(SaeEncoder *enc, float *a, int32_t *i, const float *x, int64_t N, int K);
     /* y = sum_j a[n,j] W_dec[i[n,j],:] + b (NULL: none) */
-    void (*decode)(float *y, const float *a, const int32_t *i, const float *W_dec, const float *b, int64_t N, int D, int K);
-    /* y[n,:] = x[n,:] + sum_j (s[n,j] - a[n,j]) W_dec[i[n,j],:]; terms with s == a are skipped, so that a row without a change comes
-     * back bit for bit. y may be x. */
-    void (*steer)(float *y, const float *x, const float *a, const float *s, const int32_t *i, const float *W_dec, int64_t N, int D,
+    void (*decode)(float *y, const float *a, const int32_t *i, const float *W_dec, const float *b, int64_t N, int D,
+                   int K);
+    /* y[n,:] = x[n,:] + sum_j (s[n,j] - a[n,j]) W_dec[i[n,j],:]; terms with s == a are skipped, so that a row without a
+     * change comes back bit for bit. y may be x. */
+    void (*steer)(float *y, const float *x, const float *a, const float *s, const int32_t *i, const float *W_dec,
+                  int64_t N, int D,
                   int K);
 
     /* ---- training ---- */
@@ -48,19 +53,24 @@ typedef struct SaeOps {
     void (*center)(float *y, const float *x, const float *b, int64_t N, int D);            /* y = x - b */
     /* mean (D) over rows; returns sum over n, d of (x - mean)^2 */
     double (*moments)(float *mean, const float *x, int64_t N, int D);
-    double (*difference)(float *g, const float *y, const float *x, int64_t n);             /* g = y - x; returns sum g^2 */
+    /* g = y - x; returns sum g^2 */
+    double (*difference)(float *g, const float *y, const float *x, int64_t n);
     double (*sum_squares)(const float *x, int64_t n);
     /* y (D) += c * sum_n x[n,:], or sum_n w[n] x[n,:] where w is given */
     void (*column_sum)(float *y, float c, const float *w, const float *x, int64_t N, int D);
     /* count[f] += how often feature f was kept with a value above 0 */
     void (*count)(int32_t *count, const float *a, const int32_t *i, int64_t N, int K);
     /* g_a[n,j] = dot(g[n,:], W_dec[i[n,j],:]), 0 where a[n,j] is 0 */
-    void (*code_grad)(float *g_a, const float *g, const float *a, const int32_t *i, const float *W_dec, int64_t N, int D, int K);
-    /* The inverse of i: start[f]..start[f+1] (F+1 of them) are the places in order (N*K) of the n*K+j with i[n,j] == f, rising. */
+    void (*code_grad)(float *g_a, const float *g, const float *a, const int32_t *i, const float *W_dec, int64_t N,
+                      int D, int K);
+    /* The inverse of i: start[f]..start[f+1] (F+1 of them) are the places in order (N*K) of the n*K+j with i[n,j] ==
+     * f, rising. */
     void (*invert)(int32_t *start, int32_t *order, const int32_t *i, int64_t N, int F, int K);
     /* For each feature f, over (n,j) with i[n,j] == f in order of rows:
-     * dW_dec[f,:] += c a[n,j] g[n,:]      dW_enc[f,:] += c g_a[n,j] x[n,:]      db_enc[f] += c g_a[n,j]          x: centered */
-    void (*row_grads)(float *dW_dec, float *dW_enc, float *db_enc, float c, const float *a, const float *g_a, const float *g,
+     * dW_dec[f,:] += c a[n,j] g[n,:]      dW_enc[f,:] += c g_a[n,j] x[n,:]      db_enc[f] += c g_a[n,j]          x:
+     * centered */
+    void (*row_grads)(float *dW_dec, float *dW_enc, float *db_enc, float c, const float *a, const float *g_a,
+                      const float *g,
                       const float *x, const int32_t *start, const int32_t *order, int F, int D, int K);
     /* p, m, v (rows,D) after a step along dp, which is set to 0 */
     void (*adam)(float *p, float *m, float *v, float *dp, int64_t rows, int D, const AdamStep *step);

@@ -11,8 +11,9 @@ static inline size_t cpu_topk_scratch(int K)
     return 8*(size_t)K + 320;
 }
 
-/* The K largest of one row h of F values (a multiple of 32, those after the last feature -FLT_MAX), largest first, ties to the lower index,
- * then values below 0 made 0. scratch: cpu_topk_scratch(K) floats, 64-byte aligned. A NaN is never chosen before a number. */
+/* The K largest of one row h of F values (a multiple of 32, those after the last feature -FLT_MAX), largest first, ties
+ * to the lower index, then values below 0 made 0. scratch: cpu_topk_scratch(K) floats, 64-byte aligned. A NaN is
+ * never chosen before a number. */
 void cpu_topk_row(float *a, int32_t *i, const float *h, int F, int K, float *scratch);
 
 void cpu_sae_encode_ops(SaeOps *ops);       /* sae_encode.c */

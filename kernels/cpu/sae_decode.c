@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /* sae_decode.c -- decoding and steering: sums of a few gathered rows of W_dec.
  *
- *     decode  y[n,:] = sum_j a[n,j] W_dec[i[n,j],:] + b           steer  y[n,:] = x[n,:] + sum_j (s[n,j] - a[n,j]) W_dec[i[n,j],:]
+ *     decode  y[n,:] = sum_j a[n,j] W_dec[i[n,j],:] + b           steer  y[n,:] = x[n,:] + sum_j (s[n,j] - a[n,j])
+ *             W_dec[i[n,j],:]
  *
  *   x, y (N,D)   a, s (N,K)   i (N,K) in [0,F)   W_dec (F,D)
  *
- * A row's sum over j is held in registers, 128 values of D at a time, in order of j. Reads 4*K*D bytes of W_dec a row for 2*K*D flop:
- * bound by the cache that W_dec fits. */
+ * A row's sum over j is held in registers, 128 values of D at a time, in order of j. Reads 4*K*D bytes of W_dec a row
+ * for 2*K*D flop: bound by the cache that W_dec fits. */
 #include "kernels/cpu/sae_cpu.h"
 #include "kernels/cpu/vec.h"
 
 enum { AT_ONCE = 8 };
 
 /* y[d..d+n) = x (or 0) + sum_j c(j) W[i[j],d..d+n), c(j) = s[j] - a[j], or a[j] where s is NULL */
-ALWAYS_INLINE void gather(float *y, const float *x, const float *a, const float *s, const int32_t *i, const float *W, int D, int K,
+ALWAYS_INLINE void gather(float *y, const float *x, const float *a, const float *s, const int32_t *i, const float *W,
+                          int D, int K,
                           int d, int vectors, int last)
 {
     V sum[AT_ONCE];
@@ -31,7 +33,8 @@ ALWAYS_INLINE void gather(float *y, const float *x, const float *a, const float 
         v_store(y + d + v*LANES, sum[v], v == vectors - 1 ? last : LANES);
 }
 
-ALWAYS_INLINE void gather_row_body(float *y, const float *x, const float *a, const float *s, const int32_t *i, const float *W, int D,
+ALWAYS_INLINE void gather_row_body(float *y, const float *x, const float *a, const float *s, const int32_t *i,
+                                   const float *W, int D,
                                    int K)
 {
     int d = 0;
@@ -40,17 +43,20 @@ ALWAYS_INLINE void gather_row_body(float *y, const float *x, const float *a, con
     for (; d < D; d += LANES)
         gather(y, x, a, s, i, W, D, K, d, 1, D - d < LANES ? D - d : LANES);
 }
-CPU_VARIANTS(gather_row, (float *y, const float *x, const float *a, const float *s, const int32_t *i, const float *W, int D, int K),
+CPU_VARIANTS(gather_row, (float *y, const float *x, const float *a, const float *s, const int32_t *i, const float *W,
+                          int D, int K),
              (y, x, a, s, i, W, D, K))
 
-static void decode(float *y, const float *a, const int32_t *i, const float *W_dec, const float *b, int64_t N, int D, int K)
+static void decode(float *y, const float *a, const int32_t *i, const float *W_dec, const float *b, int64_t N, int D,
+                   int K)
 {
     #pragma omp parallel for if (N*D*K > CPU_PARALLEL)
     for (int64_t n = 0; n < N; n++)
         gather_row(y + n*D, b, a + n*K, NULL, i + n*K, W_dec, D, K);
 }
 
-static void steer(float *y, const float *x, const float *a, const float *s, const int32_t *i, const float *W_dec, int64_t N, int D,
+static void steer(float *y, const float *x, const float *a, const float *s, const int32_t *i, const float *W_dec,
+                  int64_t N, int D,
                   int K)
 {
     #pragma omp parallel for if (N*D*K > CPU_PARALLEL)

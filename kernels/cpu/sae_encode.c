@@ -3,12 +3,14 @@
  *
  *   x (N,D)   W_enc (F,D)   h (rows of a block, F) never leaves the caches of its thread   a, i (N,K)
  *
- * The product is written here and not given to a library for three reasons: each h[n,f] is one chain of fused multiply-adds over d, the
- * same whatever N, F or threads; the choice of the K largest follows while h is warm; and packing W_enc again after each training step
- * costs one copy of it. A tile of 14 rows x 32 features keeps 28 of the 32 AVX-512 registers as sums: each d takes 2 loads of
- * weights and 14 of rows for 28 FMAs, so it is bound by the FMAs (230 of 256 GFLOP/s on a core of Zen 5).
+ * The product is written here and not given to a library for three reasons: each h[n,f] is one chain of fused
+ * multiply-adds over d, the same whatever N, F or threads; the choice of the K largest follows while h is warm; and
+ * packing W_enc again after each training step costs one copy of it. A tile of 14 rows x 32 features keeps 28 of the 32
+ * AVX-512 registers as sums: each d takes 2 loads of weights and 14 of rows for 28 FMAs, so it is bound by the FMAs
+ * (230 of 256 GFLOP/s on a core of Zen 5).
  *
- * Packed:  W in panels [F/32][words][32], x in groups of tile rows [words][14]; a word is one f32 or a pair of bf16 along d. */
+ * Packed:  W in panels [F/32][words][32], x in groups of tile rows [words][14]; a word is one f32 or a pair of bf16
+ * along d. */
 #include <float.h>
 #include <omp.h>
 #include <stdlib.h>
@@ -32,7 +34,8 @@ typedef void (*TileFn)(float *h, size_t stride, const uint32_t *x, const uint32_
 struct SaeEncoder {
     int D, F, most_F, words;        /* F now and at most; words a row */
     int columns;                    /* F rounded up to PANEL */
-    DType type, store;              /* asked for, and as kept: bf16 is kept as rounded f32 where it cannot be multiplied */
+    /* asked for, and as kept: bf16 is kept as rounded f32 where it cannot be multiplied */
+    DType type, store;
     TileFn tile;
     int tile_rows, block_rows;
     uint32_t *W;
@@ -74,7 +77,8 @@ TILE(tile_avx2, TARGET_AVX2, 6, 1)
 TILE(tile_any, , 4, 1)
 
 #ifdef __x86_64__
-TARGET_AVX512_BF16 static void tile_bf16(float *h, size_t stride, const uint32_t *x, const uint32_t *panel, const float *bias, int words)
+TARGET_AVX512_BF16 static void tile_bf16(float *h, size_t stride, const uint32_t *x, const uint32_t *panel,
+                                         const float *bias, int words)
 {
     enum { R = 14, C = 2 };
     __m512 sum[R][C];
@@ -171,17 +175,18 @@ static void encoder_free(SaeEncoder *e)
 
 static int encoder_create(SaeEncoder **out, int D, int F, DType type, Err *err)
 {
-    *out = NULL;
-    SaeEncoder *e = calloc(1, sizeof *e);
-    if (!e)
-        return err_set(err, "out of memory");
-    e->D = D;
-    e->most_F = F;
-    e->type = type;
-    choose_tile(e);
-    e->words = e->store == BF16 ? (D + 1)/2 : D;
-    const size_t columns = ((size_t)F + PANEL - 1)/PANEL*PANEL, bytes = columns*(size_t)e->words*sizeof(uint32_t);
-    const int rows = bytes <= NEAR_BYTES ? NEAR_ROWS : FAR_ROWS;        /* W passes by once a block: the farther it lies, the more rows */
+    /* out = NULL;
+     * aeEncoder *e = calloc(1, sizeof *e);
+     * f (!e)
+     * eturn err_set(err, "out of memory");
+     * ->D = D;
+     * ->most_F = F;
+     * ->type = type;
+     * hoose_tile(e);
+     * ->words = e->store == BF16 ? (D + 1)/2 : D;
+     * onst size_t columns = ((size_t)F + PANEL - 1)/PANEL*PANEL, bytes = columns*(size_t)e->words*sizeof(uint32_t);
+     * onst int rows = bytes <= NEAR_BYTES ? NEAR_ROWS : FAR_ROWS;        /* W passes by once a block: the farther it
+     * lies, the more rows */
     e->block_rows = (rows + e->tile_rows - 1)/e->tile_rows*e->tile_rows;
     e->W = memory(bytes);
     e->b_enc = memory(columns*sizeof(float));
@@ -224,11 +229,13 @@ ALWAYS_INLINE void pack_panel_bf16_body(const SaeEncoder *e, uint32_t *panel, co
     for (int d = 0; d < D; d += 2*LANES)
         for (int c = 0; c < PANEL; c++)
             for (int j = d; j < d + 2*LANES && j < D; j += 2)
-                panel[(size_t)j/2*PANEL + c] = !w[c] ? 0 : bf16_bits(w[c][j]) | (j + 1 < D ? bf16_bits(w[c][j + 1]) << 16 : 0);
+                panel[(size_t)j/2*PANEL + c] = !w[c] ? 0 : bf16_bits(w[c][j]) | (j + 1 < D
+                                                                                 ? bf16_bits(w[c][j + 1]) << 16 : 0);
 }
 CPU_VARIANTS(pack_panel_bf16, (const SaeEncoder *e, uint32_t *panel, const float *const *w), (e, panel, w))
 
-static void encoder_pack(SaeEncoder *e, const float *W_enc, const float *b_enc, const float *b_dec, const int32_t *rows, int F)
+static void encoder_pack(SaeEncoder *e, const float *W_enc, const float *b_enc, const float *b_dec, const int32_t *rows,
+                         int F)
 {
     e->F = F;
     e->columns = (F + PANEL - 1)/PANEL*PANEL;
@@ -304,11 +311,13 @@ static void encode(SaeEncoder *e, float *a, int32_t *i, const float *x, int64_t 
 {
     const int threads = omp_get_max_threads(), T = e->tile_rows;
     blocks_need(e, threads, K);
-    int64_t rows = ((N + threads - 1)/threads + T - 1)/T*T;        /* few rows: a part for each thread; no value depends on it */
+    /* few rows: a part for each thread; no value depends on it */
+    int64_t rows = ((N + threads - 1)/threads + T - 1)/T*T;
     rows = rows < e->block_rows ? rows : e->block_rows;
     #pragma omp parallel for schedule(dynamic)
     for (int64_t n = 0; n < N; n += rows)
-        encode_block(e, &e->block[omp_get_thread_num()], a + n*K, i + n*K, x + n*e->D, (int)(N - n < rows ? N - n : rows), K);
+        encode_block(e, &e->block[omp_get_thread_num()], a + n*K, i + n*K, x + n*e->D,
+                     (int)(N - n < rows ? N - n : rows), K);
 }
 
 void cpu_sae_encode_ops(SaeOps *ops)

@@ -2,13 +2,14 @@
 /* sae_grad.c -- the sparse side of training: gradients through the kept features only, and Adam.
  *
  *     g = dL/dx' up to a factor      g_a[n,j] = g[n,:] . W_dec[i[n,j],:]
- *     dW_dec[f,:] = sum a[n,j] g[n,:]     dW_enc[f,:] = sum g_a[n,j] (x[n,:] - b_dec)     over the (n,j) with i[n,j] = f
+ *     dW_dec[f,:] = sum a[n,j] g[n,:]     dW_enc[f,:] = sum g_a[n,j] (x[n,:] - b_dec)     over the (n,j) with i[n,j] =
+ *     f
  *
  *   x, g (N,D)   a, g_a, i (N,K)   dW_enc, dW_dec (F,D)
  *
- * 6*N*K*D flop where the dense products would take 6*N*F*D. Features are independent of each other, and each sums in order of rows,
- * so that no number depends on threads; sums over everything go by PARTS fixed parts. The gradients read rows of x and g from
- * the outer caches; Adam streams 7 numbers a parameter and is bound by memory. */
+ * 6*N*K*D flop where the dense products would take 6*N*F*D. Features are independent of each other, and each sums in
+ * order of rows, so that no number depends on threads; sums over everything go by PARTS fixed parts. The gradients read
+ * rows of x and g from the outer caches; Adam streams 7 numbers a parameter and is bound by memory. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,7 +71,8 @@ static double sum_squares(const float *x, int64_t n)
 /* ---- sums over rows: each column by itself, TILE_ROWS rows in f32, those in double ---- */
 
 /* sum[16] += of columns [d, d+n): w[n] (x - mean), or squares of it */
-ALWAYS_INLINE void columns_body(double *sum, const float *mean, const float *w, bool square, const float *x, int64_t N, int D, int n)
+ALWAYS_INLINE void columns_body(double *sum, const float *mean, const float *w, bool square, const float *x, int64_t N,
+                                int D, int n)
 {
     const V m = mean ? v_load(mean, n) : (V){0};
     for (int64_t r = 0; r < N; r += TILE_ROWS) {
@@ -84,7 +86,8 @@ ALWAYS_INLINE void columns_body(double *sum, const float *mean, const float *w, 
             sum[l] += s[l];
     }
 }
-CPU_VARIANTS(columns, (double *sum, const float *mean, const float *w, bool square, const float *x, int64_t N, int D, int n),
+CPU_VARIANTS(columns, (double *sum, const float *mean, const float *w, bool square, const float *x, int64_t N, int D,
+                       int n),
              (sum, mean, w, square, x, N, D, n))
 
 static double moments(float *mean, const float *x, int64_t N, int D)
@@ -157,7 +160,8 @@ static void invert(int32_t *start, int32_t *order, const int32_t *i, int64_t N, 
     start[0] = 0;
 }
 
-ALWAYS_INLINE void code_grad_row_body(float *g_a, const float *g, const float *a, const int32_t *i, const float *W, int D, int K)
+ALWAYS_INLINE void code_grad_row_body(float *g_a, const float *g, const float *a, const int32_t *i, const float *W,
+                                      int D, int K)
 {
     for (int j = 0; j < K; j++) {
         if (a[j] == 0) {
@@ -178,10 +182,12 @@ ALWAYS_INLINE void code_grad_row_body(float *g_a, const float *g, const float *a
         g_a[j] = v_sum(s0 + s1);
     }
 }
-CPU_VARIANTS(code_grad_row, (float *g_a, const float *g, const float *a, const int32_t *i, const float *W, int D, int K),
+CPU_VARIANTS(code_grad_row, (float *g_a, const float *g, const float *a, const int32_t *i, const float *W, int D,
+                             int K),
              (g_a, g, a, i, W, D, K))
 
-static void code_grad(float *g_a, const float *g, const float *a, const int32_t *i, const float *W_dec, int64_t N, int D, int K)
+static void code_grad(float *g_a, const float *g, const float *a, const int32_t *i, const float *W_dec, int64_t N,
+                      int D, int K)
 {
     #pragma omp parallel for if (N*D*K > CPU_PARALLEL)
     for (int64_t n = 0; n < N; n++)
@@ -230,7 +236,8 @@ ALWAYS_INLINE void feature_grad_body(float *dec, float *enc, const Entries *t, i
 }
 CPU_VARIANTS(feature_grad, (float *dec, float *enc, const Entries *t, int D), (dec, enc, t, D))
 
-static void row_grads(float *dW_dec, float *dW_enc, float *db_enc, float c, const float *a, const float *g_a, const float *g,
+static void row_grads(float *dW_dec, float *dW_enc, float *db_enc, float c, const float *a, const float *g_a,
+                      const float *g,
                       const float *x, const int32_t *start, const int32_t *order, int F, int D, int K)
 {
     #pragma omp parallel for schedule(dynamic, 32)      /* some features are kept often, most rarely */
@@ -259,7 +266,8 @@ ALWAYS_INLINE float dot(const float *x, const float *y, int D)
 }
 
 /* p -= rate * m/(1-b1^t) / (sqrt(v/(1-b2^t)) + eps) */
-ALWAYS_INLINE void adam_row_body(float *restrict p, float *restrict m, float *restrict v, float *restrict dp, int D, const AdamStep *s)
+ALWAYS_INLINE void adam_row_body(float *restrict p, float *restrict m, float *restrict v, float *restrict dp, int D,
+                                 const AdamStep *s)
 {
     const float along = s->unit_rows ? dot(dp, p, D) : 0;
     const float rate = s->rate*s->unbias1, root = sqrtf(s->unbias2);

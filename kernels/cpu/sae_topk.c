@@ -2,12 +2,14 @@
 /* sae_topk.c -- the K largest of a row of F values, exactly, largest first, ties to the lower index.
  *
  * Three passes, of which the first two read the row and are bound by loads (F/16 each):
- *   1. the row is cut in at least 4K groups; the maximum of each is kept. A threshold that K of the maxima reach is one that at least K
+ *   1. the row is cut in at least 4K groups; the maximum of each is kept. A threshold that K of the maxima reach is one
+ *   that at least K
  *      values reach, and that few more do (K = 16 of F = 2048: 18);
  *   2. values that reach it are collected with their indices, in order;
- *   3. the few that are left are ordered: each one's rank is the number of those before it; where they are many, by radix.
- * A row that leaves too many (ties, constant rows) or too few (NaN) goes through plain insertion instead. The values do not depend on
- * which way was taken. */
+ *   3. the few that are left are ordered: each one's rank is the number of those before it; where they are many, by
+ *   radix.
+ * A row that leaves too many (ties, constant rows) or too few (NaN) goes through plain insertion instead. The values do
+ * not depend on which way was taken. */
 #include <float.h>
 #include <string.h>
 #include "kernels/cpu/sae_cpu.h"
@@ -98,7 +100,8 @@ TARGET_AVX512 static float find_threshold(float *maxima, const float *h, int F, 
     return float_of((int32_t)low);
 }
 
-/* Values of h that are at least t, with their indices; at most `most` and 16 more. Returns how many, more than `most` when too many. */
+/* Values of h that are at least t, with their indices; at most `most` and 16 more. Returns how many, more than
+ * `most` when too many. */
 TARGET_AVX512 static int collect(float *value, int32_t *index, const float *h, int F, float threshold, int most)
 {
     const __m512 t = _mm512_set1_ps(threshold);
@@ -114,7 +117,8 @@ TARGET_AVX512 static int collect(float *value, int32_t *index, const float *h, i
         _mm512_storeu_si512(index + n, _mm512_maskz_compress_epi32(m0, _mm512_add_epi32(lane, _mm512_set1_epi32(f))));
         n += __builtin_popcount(m0);
         _mm512_storeu_ps(value + n, _mm512_maskz_compress_ps(m1, x1));
-        _mm512_storeu_si512(index + n, _mm512_maskz_compress_epi32(m1, _mm512_add_epi32(lane, _mm512_set1_epi32(f + 16))));
+        _mm512_storeu_si512(index + n, _mm512_maskz_compress_epi32(m1, _mm512_add_epi32(lane,
+                                                                                        _mm512_set1_epi32(f + 16))));
         n += __builtin_popcount(m1);
         if (n > most)
             break;

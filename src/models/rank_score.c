@@ -5,7 +5,8 @@
 #include <string.h>
 #include "src/models/rank_score.h"
 
-const char *const score_names[SCORES] = {"saeuron", "difference", "effect", "ratio", "share", "frequency", "auroc"};
+const char *const score_names[SCORES] = {"saeuron", "difference", "effect", "ratio", "share", "frequency", "auroc",
+                                         "margin"};
 
 int score_parse(const char *name)
 {
@@ -38,7 +39,8 @@ static double variance(const RankCell *c, int f)
     return squares > mean*mean ? squares - mean*mean : 0;
 }
 
-void rank_scores(float *score, ScoreKind kind, const RankCell *c, const RankCell *rest, const double *mean_sum, int F)
+void rank_scores(float *score, ScoreKind kind, const RankCell *c, const RankCell *rest, const double *mean_sum,
+                 const double *rival, int F)
 {
     const double sum = total(c, F), rest_sum = total(rest, F);
     const double share_c = ldexp(share(1, c->tokens), -STAT_SUM_BITS);
@@ -71,6 +73,9 @@ void rank_scores(float *score, ScoreKind kind, const RankCell *c, const RankCell
             x = (1 + share(c->stat[STAT_PRESENT][f], c->pictures)
                  - share(rest->stat[STAT_PRESENT][f], rest->pictures)) / 2;
             break;
+        case SCORE_MARGIN:
+            x = mean - 2 * rival[f];
+            break;
         case SCORES:
             break;
         }
@@ -84,6 +89,8 @@ typedef struct Group {              /* one timestep */
     RankCell *all;                  /* sums over the labels and the pictures without one; its t is the group's */
     const RankCell *none;           /* pictures without a label, or NULL */
     double *mean_sum;               /* [F] of the labels' means */
+    double *best, *next;            /* [F] the largest mean of any label or of none, and the second largest */
+    const RankCell **best_of;       /* [F] whose the largest is */
     int labels;
 } Group;
 
@@ -94,6 +101,7 @@ typedef struct Ranking {
     Group *group;
     int groups;
     RankCell *rest;
+    double *rival;                  /* [F] the largest mean of the others */
     float *score, *block;           /* [F]; [5][F]: what an entry points to */
     int32_t *order;
 } Ranking;
@@ -119,9 +127,10 @@ static Group *need_group(Ranking *r, const RankCell *c, Err *e)
     r->group = more;
     Group *g = &more[r->groups];
     *g = (Group){.all = rank_cell_new(c->kind, "all", c->t, r->s->F, e),
-                 .mean_sum = calloc(r->s->F, sizeof *g->mean_sum)};
+                 .mean_sum = calloc(r->s->F, sizeof *g->mean_sum), .best = calloc(r->s->F, sizeof *g->best),
+                 .next = calloc(r->s->F, sizeof *g->next), .best_of = calloc(r->s->F, sizeof *g->best_of)};
     r->groups++;
-    if (g->all && g->mean_sum)
+    if (g->all && g->mean_sum && g->best && g->next && g->best_of)
         return g;
     err_set(e, "out of memory for %d features", r->s->F);
     return NULL;
@@ -132,6 +141,9 @@ static void drop_groups(Ranking *r)
     for (int i = 0; i < r->groups; i++) {
         rank_cell_free(r->group[i].all);
         free(r->group[i].mean_sum);
+        free(r->group[i].best);
+        free(r->group[i].next);
+        free(r->group[i].best_of);
     }
     free(r->group);
     r->group = NULL;
@@ -144,6 +156,15 @@ static int add_to_group(Ranking *r, const RankCell *c, Err *e)
     Group *g = need_group(r, c, e);
     if (!g || rank_cell_add(g->all, c, F, e))
         return -1;
+    for (int f = 0; f < F; f++) {
+        const double mean = rank_cell_mean(c, f);
+        if (mean > g->best[f]) {
+            g->next[f] = g->best[f];
+            g->best[f] = mean;
+            g->best_of[f] = c;
+        } else if (mean > g->next[f])
+            g->next[f] = mean;
+    }
     if (!*c->label) {
         g->none = c;
         return 0;
@@ -175,7 +196,9 @@ static int rank_cell(Ranking *r, const RankCell *c, RankSink sink, void *context
     const int F = r->s->F, m = r->top && r->top < F ? r->top : F;
     const Group *g = find_group(r, c->t);
     subtract(r->rest, g->all, c, F);
-    rank_scores(r->score, r->kind, c, r->rest, g->mean_sum, F);
+    for (int f = 0; f < F; f++)
+        r->rival[f] = g->best_of[f] == c ? g->next[f] : g->best[f];
+    rank_scores(r->score, r->kind, c, r->rest, g->mean_sum, r->rival, F);
     for (int f = 0; f < F; f++)
         r->order[f] = f;
     qsort_r(r->order, F, sizeof *r->order, by_score, r->score);
@@ -214,13 +237,15 @@ int rank_stats_rank(const RankStats *s, ScoreKind score, int top, RankSink sink,
     const int F = s->F;
     Ranking r = {.s = s, .kind = score, .top = top};
     r.rest = rank_cell_new(0, "rest", 0, F, e);
+    r.rival = malloc(sizeof(double) * F);
     r.score = malloc(sizeof(float) * F);
     r.block = malloc(sizeof(float) * F * 5);
     r.order = malloc(sizeof(int32_t) * F);
-    int failed = r.rest && r.score && r.block && r.order ? 0 : err_set(e, "out of memory for %d features", F);
+    int failed = r.rest && r.rival && r.score && r.block && r.order ? 0 : err_set(e, "out of memory for %d features", F);
     for (int k = 0; k < s->kinds && !failed; k++)
         failed = rank_kind(&r, k, sink, context, e);
     rank_cell_free(r.rest);
+    free(r.rival);
     free(r.score);
     free(r.block);
     free(r.order);

@@ -17,7 +17,9 @@
  *   frequency   share of c's tokens where f is active, less that of rest's
  *   auroc       (1 + share of c's pictures with f - share of rest's pictures with f) / 2: the area under the curve of
  *               the rule
- *               "a picture in which f is active is of c" */
+ *               "a picture in which f is active is of c"
+ *   margin      mean_c(f) - 2 max(f), max the largest mean(f) of any other label or of the pictures without one: features
+ *               that no other label shares */
 #ifndef SRC_MODELS_RANK_SCORE_H
 #define SRC_MODELS_RANK_SCORE_H
 
@@ -25,13 +27,15 @@
 #include "src/models/ranks.h"
 
 typedef enum { SCORE_SAEURON, SCORE_DIFFERENCE, SCORE_EFFECT, SCORE_RATIO, SCORE_SHARE, SCORE_FREQUENCY, SCORE_AUROC,
-              SCORES } ScoreKind;
+               SCORE_MARGIN, SCORES } ScoreKind;
 extern const char *const score_names[SCORES];
 
 /* ScoreKind of a name, -1 when unknown. */
 int score_parse(const char *name);
-/* score[F] of the pictures c against rest; rest without pictures counts as zero. mean_sum [F]: of the labels' means. */
-void rank_scores(float *score, ScoreKind kind, const RankCell *c, const RankCell *rest, const double *mean_sum, int F);
+/* score[F] of the pictures c against rest; rest without pictures counts as zero. mean_sum [F]: of the labels' means;
+ * rival [F]: the largest mean of the others. */
+void rank_scores(float *score, ScoreKind kind, const RankCell *c, const RankCell *rest, const double *mean_sum,
+                 const double *rival, int F);
 
 /* Takes one label at one timestep; the entry is good for the call. */
 typedef int (*RankSink)(void *context, const RankEntry *entry, Err *e);

@@ -24,7 +24,7 @@ static const Opt options[] = {
     {0, "by", OPT_LIST, offsetof(Config, by), NULL, "FIELD  label to rank by; again for more (default: concept and "
                                                     "theme, where there)", OPT_NEUTRAL},
     {0, "score", OPT_STR, offsetof(Config, score), "saeuron",
-     "saeuron|difference|effect|ratio|share|frequency|auroc  what makes a feature the label's", 0},
+     "saeuron|difference|effect|ratio|share|frequency|auroc|margin  what makes a feature the label's", 0},
     {0, "top", OPT_INT, offsetof(Config, top), "-1", "N  best features kept of each label and timestep; 0: all; -1: "
                                                      "64, or enough for percentile 99", 0},
     {0, "statistics", OPT_FLAG, offsetof(Config, statistics), NULL, "write the sums, for --merge, and no ranks",
@@ -53,7 +53,7 @@ static const Cli cli = {
     "over the root of the mean of both variances over pictures; ratio, log((mean_c + u)/(mean_rest + u)) with u the "
     "usual mean; share, (mean_c - mean_rest) mean_c over the sum of the labels' means; frequency, the share of tokens "
     "where it is active, less that of the rest; auroc, (1 + share of pictures where it is active - that of the "
-    "rest)/2.\n"
+    "rest)/2; margin, mean_c less twice the largest mean of any other label or of none.\n"
     "Sums are kept in integers (each picture's sum rounded to 2^-24), so that the order of the records plays no part: "
     "statistics made from shards with --statistics and added with --merge give, byte for byte, what one run gives. "
     "Memory: 32 bytes a feature, label and "
