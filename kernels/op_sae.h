@@ -45,8 +45,7 @@ typedef struct SaeOps {
     /* y[n,:] = x[n,:] + sum_j (s[n,j] - a[n,j]) W_dec[i[n,j],:]; terms with s == a are skipped, so that a row without a
      * change comes back bit for bit. y may be x. */
     void (*steer)(float *y, const float *x, const float *a, const float *s, const int32_t *i, const float *W_dec,
-                  int64_t N, int D,
-                  int K);
+                  int64_t N, int D, int K);
 
     /* ---- training ---- */
 
@@ -63,15 +62,14 @@ typedef struct SaeOps {
     /* g_a[n,j] = dot(g[n,:], W_dec[i[n,j],:]), 0 where a[n,j] is 0 */
     void (*code_grad)(float *g_a, const float *g, const float *a, const int32_t *i, const float *W_dec, int64_t N,
                       int D, int K);
-    /* The inverse of i: start[f]..start[f+1] (F+1 of them) are the places in order (N*K) of the n*K+j with i[n,j] ==
-     * f, rising. */
+    /* The inverse of i: start[f]..start[f+1] (F+1 of them) are the places in order (N*K) of the n*K+j with
+     * i[n,j] == f, rising. */
     void (*invert)(int32_t *start, int32_t *order, const int32_t *i, int64_t N, int F, int K);
     /* For each feature f, over (n,j) with i[n,j] == f in order of rows:
-     * dW_dec[f,:] += c a[n,j] g[n,:]      dW_enc[f,:] += c g_a[n,j] x[n,:]      db_enc[f] += c g_a[n,j]          x:
-     * centered */
+     * dW_dec[f,:] += c a[n,j] g[n,:]      dW_enc[f,:] += c g_a[n,j] x[n,:]      db_enc[f] += c g_a[n,j]
+     * x: centered */
     void (*row_grads)(float *dW_dec, float *dW_enc, float *db_enc, float c, const float *a, const float *g_a,
-                      const float *g,
-                      const float *x, const int32_t *start, const int32_t *order, int F, int D, int K);
+                      const float *g, const float *x, const int32_t *start, const int32_t *order, int F, int D, int K);
     /* p, m, v (rows,D) after a step along dp, which is set to 0 */
     void (*adam)(float *p, float *m, float *v, float *dp, int64_t rows, int D, const AdamStep *step);
 } SaeOps;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* sae_decode.c -- decoding and steering: sums of a few gathered rows of W_dec.
  *
- *     decode  y[n,:] = sum_j a[n,j] W_dec[i[n,j],:] + b           steer  y[n,:] = x[n,:] + sum_j (s[n,j] - a[n,j])
- *             W_dec[i[n,j],:]
+ *     decode  y[n,:] = sum_j a[n,j] W_dec[i[n,j],:] + b
+ *     steer   y[n,:] = x[n,:] + sum_j (s[n,j] - a[n,j]) W_dec[i[n,j],:]
  *
  *   x, y (N,D)   a, s (N,K)   i (N,K) in [0,F)   W_dec (F,D)
  *
@@ -15,8 +15,7 @@ enum { AT_ONCE = 8 };
 
 /* y[d..d+n) = x (or 0) + sum_j c(j) W[i[j],d..d+n), c(j) = s[j] - a[j], or a[j] where s is NULL */
 ALWAYS_INLINE void gather(float *y, const float *x, const float *a, const float *s, const int32_t *i, const float *W,
-                          int D, int K,
-                          int d, int vectors, int last)
+                          int D, int K, int d, int vectors, int last)
 {
     V sum[AT_ONCE];
     for (int v = 0; v < vectors; v++)
@@ -34,8 +33,7 @@ ALWAYS_INLINE void gather(float *y, const float *x, const float *a, const float 
 }
 
 ALWAYS_INLINE void gather_row_body(float *y, const float *x, const float *a, const float *s, const int32_t *i,
-                                   const float *W, int D,
-                                   int K)
+                                   const float *W, int D, int K)
 {
     int d = 0;
     for (; d + AT_ONCE*LANES <= D; d += AT_ONCE*LANES)
@@ -56,8 +54,7 @@ static void decode(float *y, const float *a, const int32_t *i, const float *W_de
 }
 
 static void steer(float *y, const float *x, const float *a, const float *s, const int32_t *i, const float *W_dec,
-                  int64_t N, int D,
-                  int K)
+                  int64_t N, int D, int K)
 {
     #pragma omp parallel for if (N*D*K > CPU_PARALLEL)
     for (int64_t n = 0; n < N; n++)

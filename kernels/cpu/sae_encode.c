@@ -49,7 +49,8 @@ struct SaeEncoder {
 /* ---- tiles: h[r,0..32) = bias + sum over words of x[r] * panel ---- */
 
 #define TILE(name, target, R, C)                                                                                       \
-    target static void name(float *h, size_t stride, const uint32_t *x, const uint32_t *panel, const float *bias, int words) \
+    target static void name(float *h, size_t stride, const uint32_t *x, const uint32_t *panel, const float *bias,      \
+                            int words)                                                                                 \
     {                                                                                                                  \
         for (int column = 0; column < PANEL; column += C*LANES) {                                                      \
             V sum[R][C];                                                                                               \
@@ -175,18 +176,18 @@ static void encoder_free(SaeEncoder *e)
 
 static int encoder_create(SaeEncoder **out, int D, int F, DType type, Err *err)
 {
-    /* out = NULL;
-     * aeEncoder *e = calloc(1, sizeof *e);
-     * f (!e)
-     * eturn err_set(err, "out of memory");
-     * ->D = D;
-     * ->most_F = F;
-     * ->type = type;
-     * hoose_tile(e);
-     * ->words = e->store == BF16 ? (D + 1)/2 : D;
-     * onst size_t columns = ((size_t)F + PANEL - 1)/PANEL*PANEL, bytes = columns*(size_t)e->words*sizeof(uint32_t);
-     * onst int rows = bytes <= NEAR_BYTES ? NEAR_ROWS : FAR_ROWS;        /* W passes by once a block: the farther it
-     * lies, the more rows */
+    *out = NULL;
+    SaeEncoder *e = calloc(1, sizeof *e);
+    if (!e)
+        return err_set(err, "out of memory");
+    e->D = D;
+    e->most_F = F;
+    e->type = type;
+    choose_tile(e);
+    e->words = e->store == BF16 ? (D + 1)/2 : D;
+    const size_t columns = ((size_t)F + PANEL - 1)/PANEL*PANEL, bytes = columns*(size_t)e->words*sizeof(uint32_t);
+    /* W passes by once a block: the farther it lies, the more rows */
+    const int rows = bytes <= NEAR_BYTES ? NEAR_ROWS : FAR_ROWS;
     e->block_rows = (rows + e->tile_rows - 1)/e->tile_rows*e->tile_rows;
     e->W = memory(bytes);
     e->b_enc = memory(columns*sizeof(float));
@@ -229,8 +230,8 @@ ALWAYS_INLINE void pack_panel_bf16_body(const SaeEncoder *e, uint32_t *panel, co
     for (int d = 0; d < D; d += 2*LANES)
         for (int c = 0; c < PANEL; c++)
             for (int j = d; j < d + 2*LANES && j < D; j += 2)
-                panel[(size_t)j/2*PANEL + c] = !w[c] ? 0 : bf16_bits(w[c][j]) | (j + 1 < D
-                                                                                 ? bf16_bits(w[c][j + 1]) << 16 : 0);
+                panel[(size_t)j/2*PANEL + c] = !w[c] ? 0 : bf16_bits(w[c][j])
+                                                           | (j + 1 < D ? bf16_bits(w[c][j + 1]) << 16 : 0);
 }
 CPU_VARIANTS(pack_panel_bf16, (const SaeEncoder *e, uint32_t *panel, const float *const *w), (e, panel, w))
 

@@ -2,8 +2,7 @@
 /* sae_grad.c -- the sparse side of training: gradients through the kept features only, and Adam.
  *
  *     g = dL/dx' up to a factor      g_a[n,j] = g[n,:] . W_dec[i[n,j],:]
- *     dW_dec[f,:] = sum a[n,j] g[n,:]     dW_enc[f,:] = sum g_a[n,j] (x[n,:] - b_dec)     over the (n,j) with i[n,j] =
- *     f
+ *     dW_dec[f,:] = sum a[n,j] g[n,:]     dW_enc[f,:] = sum g_a[n,j] (x[n,:] - b_dec)     over (n,j), i[n,j] = f
  *
  *   x, g (N,D)   a, g_a, i (N,K)   dW_enc, dW_dec (F,D)
  *
@@ -237,8 +236,7 @@ ALWAYS_INLINE void feature_grad_body(float *dec, float *enc, const Entries *t, i
 CPU_VARIANTS(feature_grad, (float *dec, float *enc, const Entries *t, int D), (dec, enc, t, D))
 
 static void row_grads(float *dW_dec, float *dW_enc, float *db_enc, float c, const float *a, const float *g_a,
-                      const float *g,
-                      const float *x, const int32_t *start, const int32_t *order, int F, int D, int K)
+                      const float *g, const float *x, const int32_t *start, const int32_t *order, int F, int D, int K)
 {
     #pragma omp parallel for schedule(dynamic, 32)      /* some features are kept often, most rarely */
     for (int f = 0; f < F; f++) {

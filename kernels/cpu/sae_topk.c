@@ -3,11 +3,9 @@
  *
  * Three passes, of which the first two read the row and are bound by loads (F/16 each):
  *   1. the row is cut in at least 4K groups; the maximum of each is kept. A threshold that K of the maxima reach is one
- *   that at least K
- *      values reach, and that few more do (K = 16 of F = 2048: 18);
+ *      that at least K values reach, and that few more do (K = 16 of F = 2048: 18);
  *   2. values that reach it are collected with their indices, in order;
- *   3. the few that are left are ordered: each one's rank is the number of those before it; where they are many, by
- *   radix.
+ *   3. the few that are left are ordered: each one's rank is the number of those before it; many are sorted by radix.
  * A row that leaves too many (ties, constant rows) or too few (NaN) goes through plain insertion instead. The values do
  * not depend on which way was taken. */
 #include <float.h>
@@ -114,11 +112,11 @@ TARGET_AVX512 static int collect(float *value, int32_t *index, const float *h, i
             continue;
         /* compressed in a register and stored whole: the compressing store is slow on AMD's */
         _mm512_storeu_ps(value + n, _mm512_maskz_compress_ps(m0, x0));
-        _mm512_storeu_si512(index + n, _mm512_maskz_compress_epi32(m0, _mm512_add_epi32(lane, _mm512_set1_epi32(f))));
+        const __m512i at = _mm512_add_epi32(lane, _mm512_set1_epi32(f));
+        _mm512_storeu_si512(index + n, _mm512_maskz_compress_epi32(m0, at));
         n += __builtin_popcount(m0);
         _mm512_storeu_ps(value + n, _mm512_maskz_compress_ps(m1, x1));
-        _mm512_storeu_si512(index + n, _mm512_maskz_compress_epi32(m1, _mm512_add_epi32(lane,
-                                                                                        _mm512_set1_epi32(f + 16))));
+        _mm512_storeu_si512(index + n, _mm512_maskz_compress_epi32(m1, _mm512_add_epi32(at, _mm512_set1_epi32(16))));
         n += __builtin_popcount(m1);
         if (n > most)
             break;

@@ -69,8 +69,10 @@ static int same_field(const Activations *a, const StreamIn *in, const char *name
 {
     const StreamIn *first = a->input[0].in;
     const char *here = record_text(stream_header(in), name, ""), *there = record_text(stream_header(first), name, "");
-    return strcmp(here, there) == 0 ? 0 : err_set(e, "%s: header: %s is '%s', in %s it is '%s'", stream_name(in), name, here,
-                                                  stream_name(first), there);
+    if (strcmp(here, there) == 0)
+        return 0;
+    return err_set(e, "%s: header: %s is '%s', in %s it is '%s'", stream_name(in), name, here, stream_name(first),
+                   there);
 }
 
 int activations_open(Activations **out, const char *const *paths, int count, const ActivationsOptions *options, Err *e)
@@ -131,7 +133,8 @@ bool activations_can_rewind(const Activations *a)
 {
     struct stat st;
     for (int i = 0; i < a->inputs; i++)
-        if (!a->input[i].path || strcmp(a->input[i].path, "-") == 0 || stat(a->input[i].path, &st) || !S_ISREG(st.st_mode))
+        if (!a->input[i].path || strcmp(a->input[i].path, "-") == 0 || stat(a->input[i].path, &st)
+            || !S_ISREG(st.st_mode))
             return false;
     return true;
 }
@@ -159,7 +162,8 @@ static int choose(Activations *a, const StreamIn *in, Act *act, Err *e)
     if (h < 0) {
         if (a->options.hook && *hook)
             return 0;
-        return err_set(e, "%s: record %ld: hook is '%s', which the header does not name", stream_name(in), rec->number, hook);
+        return err_set(e, "%s: record %ld: hook is '%s', which the header does not name", stream_name(in), rec->number,
+                       hook);
     }
     if (strcmp(a->options.half, "both") != 0 && strcmp(a->options.half, half) != 0)
         return 0;
@@ -170,12 +174,13 @@ static int choose(Activations *a, const StreamIn *in, Act *act, Err *e)
     const int64_t D = t->dim[t->ndim - 1], N = t->dim[0]*(t->ndim == 3 ? t->dim[1] : 1);
     char text[128];
     if (D < 1 || D > 1 << 17 || N < 1)
-        return err_set(e, "%s: record %ld: act is %s, expected tokens", stream_name(in), rec->number, tensor_shape_text(t, text));
+        return err_set(e, "%s: record %ld: act is %s, expected tokens", stream_name(in), rec->number,
+                       tensor_shape_text(t, text));
     if (a->width[h] == 0)
         a->width[h] = (int)D;
     if (D != a->width[h])
-        return err_set(e, "%s: record %ld: act is %s, those of %s before it have width %d", stream_name(in), rec->number,
-                       tensor_shape_text(t, text), a->hook[h], a->width[h]);
+        return err_set(e, "%s: record %ld: act is %s, those of %s before it have width %d", stream_name(in),
+                       rec->number, tensor_shape_text(t, text), a->hook[h], a->width[h]);
     *act = (Act){.in = in, .rec = rec, .tensor = t, .hook = h, .N = N, .D = (int)D};
     return 1;
 }
@@ -202,8 +207,8 @@ int activations_next(Activations *a, Act *act, Err *e)
         return chosen;
     }
     if (a->chosen == 0)
-        return err_set(e, "%s: no record of %s%s%s", stream_name(a->input[0].in), a->options.hook ? a->options.hook : "any hook",
-                       strcmp(a->options.half, "both") ? " and half " : "", strcmp(a->options.half, "both") ? a->options.half : "");
+        return err_set(e, "%s: no record of hook %s and half %s", stream_name(a->input[0].in),
+                       a->options.hook ? a->options.hook : "(any)", a->options.half);
     return 0;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* activations.h -- records of activation streams, read side by side: chosen by hook and half, with shapes checked.
  *
- * Several streams give their records in turn, one each, until each has ended; their headers must name the same model and take. A record's
- * tensor "act" is [H,W,C] or [N,C] of f32, f16 or bf16: tokens of width C. */
+ * Several streams give their records in turn, one each, until each has ended; their headers must name the same model
+ * and take. A record's tensor "act" is [H,W,C] or [N,C] of f32, f16 or bf16: tokens of width C. */
 #ifndef SRC_MODELS_ACTIVATIONS_H
 #define SRC_MODELS_ACTIVATIONS_H
 
@@ -14,7 +14,8 @@ typedef struct ActivationsOptions {
     const char *half;               /* "cond", "uncond", "both" */
 } ActivationsOptions;
 
-typedef struct Act {                /* one chosen record; everything points into its stream, and is good until the next call */
+/* one chosen record; everything points into its stream, and is good until the next call */
+typedef struct Act {
     const StreamIn *in;
     const Record *rec;
     const StreamTensor *tensor;
@@ -35,7 +36,8 @@ bool activations_can_rewind(const Activations *a);          /* all are files */
 int activations_rewind(Activations *a, Err *e);
 /* Returns 1 with a record, 0 after the last, -1. A stream in which no record was chosen is an error. */
 int activations_next(Activations *a, Act *act, Err *e);
-/* The tokens as f32 (N,D), in memory that is good until the next call. NULL when one is not a number: names file, record and step. */
+/* The tokens as f32 (N,D), in memory that is good until the next call. NULL when one is not a number: names file,
+ * record and step. */
 const float *activations_floats(Activations *a, const Act *act, Err *e);
 
 #endif

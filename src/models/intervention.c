@@ -7,15 +7,23 @@
 
 enum { KINDS = 4 };                 /* kinds of label steered at once: concept, theme, ... */
 
+typedef struct Plan {               /* a variant at one module */
+    Steering *steering[KINDS];      /* one a kind of label, in turn */
+    int steerings;
+} Plan;
+
 typedef struct Place {              /* one autoencoder at its module */
     Intervention *owner;
     Sae *sae;
     Ranks *ranks;
-    Steering *steering[KINDS];      /* one a kind of label, in turn */
+    Plan *plan;                     /* [variants] */
     uint64_t *shown[KINDS];         /* [batch] labels that each picture has shown so far: steering_gate */
-    int steerings, active;          /* active: of this step */
+    int active;                     /* whether something is steered at this step */
     float *diff, *steered;          /* device scratch, for autoencoders of output - input */
-    size_t size;
+    size_t diff_size;
+    float *a, *host_a;              /* codes of a batch, for scouting: device and host */
+    int32_t *i, *host_i;
+    size_t codes_size;
 } Place;
 
 struct Intervention {
@@ -23,8 +31,15 @@ struct Intervention {
     Sampler *sampler;
     Place *place;
     int places;
-    double gate;                    /* of the variant in use */
+    const Variants *variants;
+    int now;                        /* the variant at work; SCOUT: none, the gates of all are watched */
+    uint8_t *opened;                /* [variants][batch] whether a gate has opened, by scouting */
+    CondBatch part;                 /* pictures of a batch that a variant has to draw */
+    int *part_of;                   /* [batch] their places in the batch */
+    float *unsteered, *drawn;       /* (batch, C,H,W) latents */
 };
+
+enum { SCOUT = -1 };
 
 /* Steers the images of the halves asked for in x (B*HW, C), runs of images with the same labels at once. */
 static int steer_images(Place *p, float *x, const HookCall *call, Err *e)
@@ -34,18 +49,59 @@ static int steer_images(Place *p, float *x, const HookCall *call, Err *e)
     int first, count, cond, pictures;
     sampler_half(s, p->owner->options.half, &first, &count);
     sampler_half(s, HALF_COND, &cond, &pictures);
-    for (int k = 0; k < p->steerings; k++) {
+    const Plan *plan = &p->plan[p->owner->now];
+    for (int k = 0; k < plan->steerings; k++) {
         const uint64_t *shown = p->shown[k];
-        if (p->owner->gate > 0 && steering_gate(p->steering[k], x + size * cond, pictures, HW, p->shown[k], e))
+        if (steering_gated(plan->steering[k])
+            && steering_gate(plan->steering[k], x + size * cond, pictures, HW, p->shown[k], e))
             return -1;
         for (int i = first, run; i < first + count; i += run) {
             for (run = 1; i + run < first + count && shown[(i + run) % s->n] == shown[i % s->n]; run++)
                 ;
-            if (steering_apply_labels(p->steering[k], shown[i % s->n], x + size * i, HW * run, e))
+            if (steering_apply_labels(plan->steering[k], shown[i % s->n], x + size * i, HW * run, e))
                 return -1;
         }
     }
     return 0;
+}
+
+/* Codes of the conditional half, once, then the gates of every variant. */
+static int watch_gates(Place *p, const float *x, const HookCall *call, Err *e)
+{
+    const Intervention *v = p->owner;
+    const int64_t HW = call->H * call->W;
+    int cond, pictures;
+    sampler_half(v->sampler, HALF_COND, &cond, &pictures);
+    const size_t codes = (size_t)(pictures * HW) * p->sae->K;
+    if (codes > p->codes_size) {
+        if (p->a) op->free(p->a);
+        if (p->i) op->free(p->i);
+        free(p->host_a);
+        free(p->host_i);
+        p->a = op->alloc(codes * sizeof *p->a, e);
+        p->i = op->alloc(codes * sizeof *p->i, e);
+        p->host_a = malloc(codes * sizeof *p->host_a);
+        p->host_i = malloc(codes * sizeof *p->host_i);
+        p->codes_size = p->a && p->i && p->host_a && p->host_i ? codes : 0;
+        if (!p->codes_size)
+            return err_set(e, "out of memory for the codes of %d pictures", pictures);
+    }
+    sae_encode(p->sae, p->a, p->i, x + HW * cond * call->C, pictures * HW);
+    op->download(p->host_a, p->a, codes * sizeof *p->a);
+    op->download(p->host_i, p->i, codes * sizeof *p->i);
+    for (int n = 0; n < v->variants->count; n++)
+        for (int k = 0; k < p->plan[n].steerings; k++) {
+            memset(p->shown[k], 0, sizeof *p->shown[k] * pictures);
+            steering_gate_codes(p->plan[n].steering[k], p->host_a, p->host_i, pictures, HW, p->shown[k]);
+            for (int b = 0; b < pictures; b++)
+                v->opened[n * v->sampler->options.batch + b] |= p->shown[k][b] != 0;
+        }
+    return 0;
+}
+
+static int steer_rows(Place *p, float *x, const HookCall *call, Err *e)
+{
+    return p->owner->now == SCOUT ? watch_gates(p, x, call, e) : steer_images(p, x, call, e);
 }
 
 /* x += steered(d) - d, d = x - input: for an autoencoder of output - input. */
@@ -54,19 +110,21 @@ static int steer_difference(Place *p, const HookCall *call, Err *e)
     const size_t n = (size_t)(call->B * call->H * call->W) * call->C;
     if (!call->input)
         return err_set(e, "%s: the autoencoder was trained on output - input, and the module's shapes differ", call->path);
-    if (n > p->size) {
+    if (n > p->diff_size) {
         if (p->diff) op->free(p->diff);
         if (p->steered) op->free(p->steered);
         p->diff = op->alloc(n * sizeof(float), e);
         p->steered = p->diff ? op->alloc(n * sizeof(float), e) : NULL;
-        p->size = p->steered ? n : 0;
+        p->diff_size = p->steered ? n : 0;
         if (!p->steered)
             return -1;
     }
     op->subtract(p->diff, call->act, call->input, (int64_t)n);
     op->copy(p->steered, p->diff, n * sizeof(float));
-    if (steer_images(p, p->steered, call, e))
+    if (steer_rows(p, p->steered, call, e))
         return -1;
+    if (p->owner->now == SCOUT)
+        return 0;
     op->subtract(p->steered, p->steered, p->diff, (int64_t)n);
     op->add(call->act, p->steered, (int64_t)n);
     return 0;
@@ -79,7 +137,7 @@ static int on_hook(void *context, const HookCall *call, Err *e)
         return 0;
     if (call->C != p->sae->D)
         return err_set(e, "%s: the module computes %d values a token, the autoencoder takes %d", call->path, call->C, p->sae->D);
-    return strcmp(p->sae->take, "diff") == 0 ? steer_difference(p, call, e) : steer_images(p, call->act, call, e);
+    return strcmp(p->sae->take, "diff") == 0 ? steer_difference(p, call, e) : steer_rows(p, call->act, call, e);
 }
 
 static int open_place(Intervention *v, int i, Err *e)
@@ -125,28 +183,36 @@ int intervention_create(Intervention **out, Sampler *s, const InterventionOption
     return 0;
 }
 
-static void drop_steerings(Place *p)
+static void close_place(Place *p, int variants)
 {
-    for (int k = 0; k < p->steerings; k++)
-        steering_free(p->steering[k]);
-    p->steerings = 0;
+    for (int n = 0; p->plan && n < variants; n++)
+        for (int k = 0; k < p->plan[n].steerings; k++)
+            steering_free(p->plan[n].steering[k]);
+    free(p->plan);
+    for (int k = 0; k < KINDS; k++)
+        free(p->shown[k]);
+    void *const device[] = {p->diff, p->steered, p->a, p->i};
+    for (int k = 0; k < 4; k++)
+        if (device[k])
+            op->free(device[k]);
+    free(p->host_a);
+    free(p->host_i);
+    ranks_free(p->ranks);
+    sae_free(p->sae);
 }
 
 void intervention_free(Intervention *v)
 {
     if (!v)
         return;
-    for (int i = 0; i < v->places; i++) {
-        Place *p = &v->place[i];
-        drop_steerings(p);
-        for (int k = 0; k < KINDS; k++)
-            free(p->shown[k]);
-        ranks_free(p->ranks);
-        sae_free(p->sae);
-        if (p->diff) op->free(p->diff);
-        if (p->steered) op->free(p->steered);
-    }
+    for (int i = 0; i < v->places; i++)
+        close_place(&v->place[i], v->variants ? v->variants->count : 0);
     free(v->place);
+    free(v->opened);
+    free(v->part.item);
+    free(v->part_of);
+    free(v->unsteered);
+    free(v->drawn);
     free(v);
 }
 
@@ -155,7 +221,7 @@ const Ranks *intervention_ranks(const Intervention *v)
     return v->places ? v->place[0].ranks : NULL;
 }
 
-static int add_steering(Place *p, const Variant *variant, const char *kind, Err *e)
+static int add_steering(Place *p, Plan *plan, const Variant *variant, const char *kind, Err *e)
 {
     const InterventionOptions *o = &p->owner->options;
     const char *labels[VARIANT_TARGETS];
@@ -165,52 +231,131 @@ static int add_steering(Place *p, const Variant *variant, const char *kind, Err 
     for (int i = 0; kind && i < variant->targets; i++)
         if (strcmp(variant->target[i].kind, kind) == 0)
             labels[spec.label_count++] = variant->target[i].label;
-    if (!p->steerings) {
+    if (!plan->steerings) {
         spec.feature = o->feature;
         spec.value = o->value;
         spec.feature_count = o->feature_count;
     }
-    if (p->steerings == KINDS)
+    if (plan->steerings == KINDS)
         return err_set(e, "labels of more than %d kinds are steered at once", KINDS);
-    if (steering_create(&p->steering[p->steerings], &spec, p->sae, p->ranks, e))
+    if (steering_create(&plan->steering[plan->steerings], &spec, p->sae, p->ranks, e))
         return -1;
-    p->steerings++;
+    plan->steerings++;
     return 0;
 }
 
-int intervention_select(Intervention *v, const Variant *variant, Err *e)
+static int plan_variant(Place *p, Plan *plan, const Variant *variant, Err *e)
 {
-    v->gate = variant->gate;
+    if (variant->none)
+        return 0;
+    for (int k = 0; k < variant->targets; k++) {
+        int seen = 0;
+        for (int j = 0; j < k; j++)
+            seen |= strcmp(variant->target[j].kind, variant->target[k].kind) == 0;
+        if (!seen && add_steering(p, plan, variant, variant->target[k].kind, e))
+            return -1;
+    }
+    return !plan->steerings && p->owner->options.feature_count ? add_steering(p, plan, variant, NULL, e) : 0;
+}
+
+int intervention_plan(Intervention *v, const Variants *variants, Err *e)
+{
+    const Sampler *s = v->sampler;
+    const size_t batch = s->options.batch, latents = batch * s->C * s->H * s->W;
+    v->variants = variants;
+    v->opened = malloc(batch * variants->count);
+    v->part.item = malloc(batch * sizeof *v->part.item);
+    v->part_of = malloc(batch * sizeof *v->part_of);
+    v->unsteered = malloc(latents * sizeof(float));
+    v->drawn = malloc(latents * sizeof(float));
+    if (!v->opened || !v->part.item || !v->part_of || !v->unsteered || !v->drawn)
+        return err_set(e, "out of memory for %d variants", variants->count);
     for (int i = 0; i < v->places; i++) {
         Place *p = &v->place[i];
-        drop_steerings(p);
-        for (int k = 0; k < variant->targets && !variant->none; k++) {
-            int seen = 0;
-            for (int j = 0; j < k; j++)
-                seen |= strcmp(variant->target[j].kind, variant->target[k].kind) == 0;
-            if (!seen && add_steering(p, variant, variant->target[k].kind, e))
+        if (!(p->plan = calloc(variants->count, sizeof *p->plan)))
+            return err_set(e, "out of memory for %d variants", variants->count);
+        for (int n = 0; n < variants->count; n++)
+            if (plan_variant(p, &p->plan[n], &variants->item[n], e))
                 return -1;
-        }
-        if (!p->steerings && !variant->none && v->options.feature_count && add_steering(p, variant, NULL, e))
-            return -1;
     }
     return 0;
 }
 
-int intervention_before_step(void *context, Sampler *s, Err *e)
+/* StepFn: the step's features of the variant at work, or of all when scouting. */
+static int before_step(void *context, Sampler *s, Err *e)
 {
     Intervention *v = context;
+    const int first = v->now == SCOUT ? 0 : v->now, last = v->now == SCOUT ? v->variants->count - 1 : v->now;
     for (int i = 0; i < v->places; i++) {
         Place *p = &v->place[i];
         p->active = 0;
-        for (int k = 0; k < KINDS && s->step == 0; k++)        /* without a gate all is steered; with one, what shows */
-            memset(p->shown[k], v->gate > 0 ? 0 : 0xff, sizeof *p->shown[k] * s->options.batch);
-        for (int k = 0; k < p->steerings; k++) {
-            int got = steering_set_step(p->steering[k], s->scheduler->step[s->step].t, e);
-            if (got < 0)
-                return -1;
-            p->active |= got;
-        }
+        for (int n = first; n <= last; n++)
+            for (int k = 0; k < p->plan[n].steerings; k++) {
+                Steering *steering = p->plan[n].steering[k];
+                const int got = steering_set_step(steering, s->scheduler->step[s->step].t, e);
+                if (got < 0)
+                    return -1;
+                p->active |= got;
+                if (s->step == 0 && v->now != SCOUT)           /* without a gate all is steered; with one, what shows */
+                    memset(p->shown[k], steering_gated(steering) ? 0 : 0xff, sizeof *p->shown[k] * s->options.batch);
+            }
+    }
+    return 0;
+}
+
+/* Whether a picture of the batch can differ from the unsteered one under a variant. */
+static int must_draw(const Intervention *v, int n, int b)
+{
+    int gated = 1;
+    if (v->variants->item[n].none)
+        return 0;
+    for (int i = 0; i < v->places; i++)
+        for (int k = 0; k < v->place[i].plan[n].steerings; k++)
+            gated &= steering_gated(v->place[i].plan[n].steering[k]);
+    return !gated || v->opened[n * v->sampler->options.batch + b];
+}
+
+static int draw_variant(Intervention *v, int n, const CondBatch *batch, float *latents, Err *e)
+{
+    const Sampler *s = v->sampler;
+    const size_t picture = (size_t)s->C * s->H * s->W, bytes = picture * sizeof(float);
+    CondItem *item = v->part.item;
+    v->part = *batch;
+    v->part.item = item;
+    v->part.count = 0;
+    for (int b = 0; b < batch->count; b++) {
+        if (must_draw(v, n, b)) {
+            v->part_of[v->part.count] = b;
+            item[v->part.count++] = batch->item[b];
+        } else
+            memcpy(latents + picture*b, v->unsteered + picture*b, bytes);
+    }
+    if (v->part.count == 0)
+        return 0;
+    v->now = n;
+    if (sampler_run(v->sampler, &v->part, v->drawn, before_step, v, e))
+        return -1;
+    for (int i = 0; i < v->part.count; i++)
+        memcpy(latents + picture*v->part_of[i], v->drawn + picture*i, bytes);
+    return 0;
+}
+
+int intervention_draw(Intervention *v, const CondBatch *batch, float *latents, DrawnFn tick, void *context, Err *e)
+{
+    const Sampler *s = v->sampler;
+    const size_t all = (size_t)s->options.batch * s->C * s->H * s->W;
+    const int variants = v->variants->count;
+    int scout = 0;
+    memset(v->opened, 0, (size_t)s->options.batch * variants);
+    for (int n = 0; n < variants; n++)
+        scout |= !must_draw(v, n, 0);
+    v->now = SCOUT;
+    if (scout && sampler_run(v->sampler, batch, v->unsteered, before_step, v, e))
+        return -1;
+    for (int n = 0; n < variants; n++) {
+        if (draw_variant(v, n, batch, latents + all*n, e))
+            return -1;
+        tick(context, batch->count);
     }
     return 0;
 }

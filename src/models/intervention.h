@@ -28,10 +28,15 @@ typedef struct Intervention Intervention;
 int intervention_create(Intervention **v, Sampler *s, const InterventionOptions *options, Err *e);
 void intervention_free(Intervention *v);
 const Ranks *intervention_ranks(const Intervention *v);         /* of the first autoencoder, or NULL */
-/* The steering of the pictures that follow. */
-int intervention_select(Intervention *v, const Variant *variant, Err *e);
-/* StepFn for sampler_run, context the Intervention. */
-int intervention_before_step(void *context, Sampler *s, Err *e);
+/* Prepares every variant; variants stays the caller's, unchanged. */
+int intervention_plan(Intervention *v, const Variants *variants, Err *e);
+/* Draws a batch once for each variant: latents (variants, options.batch, C,H,W), of which batch->count are filled.
+ *
+ * Where variants have a gate, the unsteered pictures are drawn first, and with them it is seen which variant's gate opens in
+ * which picture. A picture in which it never opens is the unsteered one, bit for bit, and is not drawn again; so a sweep over many
+ * concepts costs about as much as the pictures that have them. tick is told of pictures done. */
+typedef void (*DrawnFn)(void *context, int pictures);
+int intervention_draw(Intervention *v, const CondBatch *batch, float *latents, DrawnFn tick, void *context, Err *e);
 /* Header field "sae": ids of the autoencoders. */
 void intervention_describe(const Intervention *v, Record *header);
 

@@ -13,6 +13,8 @@ struct Pictures {
     Vae *vae;
     json_t *header;                 /* fields for the text chunks */
     float *rows, *pixels;           /* latent as rows; decoded picture */
+    float *latent;                  /* that image was decoded from: variants of a sweep often draw the same */
+    size_t latent_size;             /* 0: nothing decoded yet */
     uint8_t *image;
     size_t capacity;                /* pixels held */
 };
@@ -49,11 +51,14 @@ static int reserve(Pictures *p, size_t latent, size_t pixels, Err *e)
     free(p->rows);
     free(p->pixels);
     free(p->image);
+    free(p->latent);
+    p->latent_size = 0;
+    p->latent = malloc(latent * sizeof(float));
     p->rows = malloc(latent * sizeof(float));
     p->pixels = malloc(pixels * 3 * sizeof(float));
     p->image = malloc(pixels * 3);
     p->capacity = pixels;
-    return p->rows && p->pixels && p->image ? 0 : err_set(e, "out of memory for a picture of %zu pixels", pixels);
+    return p->latent && p->rows && p->pixels && p->image ? 0 : err_set(e, "out of memory for a picture of %zu pixels", pixels);
 }
 
 /* Folders above a file, as mkdir -p makes them. */
@@ -105,18 +110,31 @@ static int write_png(Pictures *p, const Record *rec, const char *id, int H, int 
     return failed;
 }
 
-int pictures_write(Pictures *p, const Record *rec, const float *latent, int C, int h, int w, Err *e)
+/* p->image of a latent (C,h,w) */
+static int decode(Pictures *p, const float *latent, int C, int h, int w, Err *e)
 {
-    const int scale = vae_scale(p->vae), H = h * scale, W = w * scale;
-    const size_t cells = (size_t)h * w, pixels = (size_t)H * W;
+    const size_t cells = (size_t)h * w, bytes = cells * C * sizeof(float), pixels = cells * vae_scale(p->vae) * vae_scale(p->vae);
     if (reserve(p, cells * C, pixels, e))
         return -1;
+    if (p->latent_size == bytes && memcmp(p->latent, latent, bytes) == 0)
+        return 0;
     for (size_t i = 0; i < cells; i++)
         for (int c = 0; c < C; c++)
             p->rows[i*C + c] = latent[c*cells + i];
+    p->latent_size = 0;
     if (vae_decode(p->vae, p->rows, 1, h, w, p->pixels, e))
         return -1;
     vae_to_u8(p->image, p->pixels, (int64_t)pixels * 3);
+    memcpy(p->latent, latent, bytes);
+    p->latent_size = bytes;
+    return 0;
+}
+
+int pictures_write(Pictures *p, const Record *rec, const float *latent, int C, int h, int w, Err *e)
+{
+    const int H = h * vae_scale(p->vae), W = w * vae_scale(p->vae);
+    if (decode(p, latent, C, h, w, e))
+        return -1;
     if (p->folder)
         return write_png(p, rec, record_text(rec, "id", ""), H, W, e);
     Record image = *rec;
@@ -127,11 +145,7 @@ int pictures_write(Pictures *p, const Record *rec, const float *latent, int C, i
 
 int pictures_finish(Pictures *p, Err *e)
 {
-    StreamOut *stream = p->stream;
-    p->stream = NULL;
-    int failed = stream ? stream_finish(stream, e) : 0;
-    pictures_abandon(p);
-    return failed;
+    return p->stream ? stream_finish(p->stream, e) : 0;
 }
 
 void pictures_abandon(Pictures *p)
@@ -141,6 +155,7 @@ void pictures_abandon(Pictures *p)
     stream_abandon(p->stream);
     free(p->folder);
     json_decref(p->header);
+    free(p->latent);
     free(p->rows);
     free(p->pixels);
     free(p->image);

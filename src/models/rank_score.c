@@ -74,7 +74,7 @@ void rank_scores(float *score, ScoreKind kind, const RankCell *c, const RankCell
                  - share(rest->stat[STAT_PRESENT][f], rest->pictures)) / 2;
             break;
         case SCORE_MARGIN:
-            x = mean - 2 * rival[f];
+            x = mean - rival[f];
             break;
         case SCORES:
             break;

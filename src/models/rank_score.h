@@ -18,7 +18,7 @@
  *   auroc       (1 + share of c's pictures with f - share of rest's pictures with f) / 2: the area under the curve of
  *               the rule
  *               "a picture in which f is active is of c"
- *   margin      mean_c(f) - 2 max(f), max the largest mean(f) of any other label or of the pictures without one: features
+ *   margin      mean_c(f) - max(f), max the largest mean(f) of any other label or of the pictures without one: features
  *               that no other label shares */
 #ifndef SRC_MODELS_RANK_SCORE_H
 #define SRC_MODELS_RANK_SCORE_H

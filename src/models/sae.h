@@ -5,9 +5,9 @@
  *
  *   x, x' (N,D) activations   h (N,F)   a (N,K) with features i (N,K)   W_enc, W_dec (F,D), W_dec in unit rows
  *
- * Gao et al. 2024 (arXiv 2406.04093), section 2.3; folder as sparsify and SAeUron write it: cfg.json and sae.safetensors with
- * encoder.weight [F,D], encoder.bias [F], W_dec [F,D], b_dec [D]. What those lack goes in added keys of cfg.json: "hook", "take",
- * "half", "model", "training". */
+ * Gao et al. 2024 (arXiv 2406.04093), section 2.3; folder as sparsify and SAeUron write it: cfg.json and
+ * sae.safetensors with encoder.weight [F,D], encoder.bias [F], W_dec [F,D], b_dec [D]. What those lack goes in added
+ * keys of cfg.json: "hook", "take", "half", "model", "training". */
 #ifndef SRC_MODELS_SAE_H
 #define SRC_MODELS_SAE_H
 
@@ -30,8 +30,8 @@ typedef struct Sae {
 int sae_load(Sae **s, const char *dir, Err *e);
 /* An autoencoder of these sizes with zero weights, for a trainer to fill. */
 int sae_create(Sae **s, int D, int F, int K, Err *e);
-/* Writes DIR/cfg.json (s->cfg) and DIR/sae.safetensors: a new folder appears whole, with those above it made as needed; in one that
- * is there each file is replaced whole. */
+/* Writes DIR/cfg.json (s->cfg) and DIR/sae.safetensors: a new folder appears whole, with those above it made as needed;
+ * in one that is there each file is replaced whole. */
 int sae_save(const Sae *s, const char *dir, Err *e);
 void sae_free(Sae *s);
 /* Packs the encoder for products of `type`; memory is flat in N. After a change of weights, again. */

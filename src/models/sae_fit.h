@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* sae_fit.h -- fits an autoencoder to a stream of tokens that may be larger than memory.
  *
- * Tokens are pushed as they come. While they fit the buffer nothing happens; when it is full, a random half is trained on and makes
- * room (so tokens of many pictures and timesteps meet in a batch). At the end of the input, either all of it is in the buffer, and as many
- * passes as asked for are made from memory; or the caller reads it again, or what is left is trained on and that was it.
+ * Tokens are pushed as they come. While they fit the buffer nothing happens; when it is full, a random half is trained
+ * on and makes room (so tokens of many pictures and timesteps meet in a batch). At the end of the input, either all of
+ * it is in the buffer, and as many passes as asked for are made from memory; or the caller reads it again, or what is
+ * left is trained on and that was it.
  *
- * Learning rate: constant, then linearly to 0 over the last part of the tokens; where their number is not known before the input
- * ends (a pipe larger than the buffer, without `tokens`), over what is then left in the buffer. */
+ * Learning rate: constant, then linearly to 0 over the last part of the tokens; where their number is not known before
+ * the input ends (a pipe larger than the buffer, without `tokens`), over what is then left in the buffer. */
 #ifndef SRC_MODELS_SAE_FIT_H
 #define SRC_MODELS_SAE_FIT_H
 
@@ -45,7 +46,8 @@ int fit_input_ended(Fit *f, bool again, Err *e);
 /* After the end: a pipe that did not fit the buffer could not be passed over as often as asked for. */
 bool fit_cut_short(const Fit *f);
 bool fit_stopped(const Fit *f);     /* by report */
-const FitReport *fit_last(const Fit *f);    /* of the last step; its fvu is the mean over the last 2^16 tokens or more */
+/* of the last step; its fvu is the mean over the last 2^16 tokens or more */
+const FitReport *fit_last(const Fit *f);
 Sae *fit_sae(Fit *f);               /* NULL when no token came */
 
 #endif

@@ -2,8 +2,9 @@
 /* sae_folder.c -- an autoencoder's folder, as sparsify and SAeUron read and write it.
  *
  *   sae.safetensors   encoder.weight [F,D]  encoder.bias [F]  W_dec [F,D]  b_dec [D], any float type; f32 when written
- *   cfg.json          expansion_factor, normalize_decoder, num_latents (0: expansion_factor * d_in), k, d_in, and switches; what
- *                     changes the mathematics in a way that is not implemented is refused by the name of its key
+ *   cfg.json          expansion_factor, normalize_decoder, num_latents (0: expansion_factor * d_in), k, d_in, and
+ *                     switches; what changes the mathematics in a way that is not here is refused by the name of its
+ *                     key
  *
  * batch_topk, sample_topk and multi_topk change training only: SAeUron too encodes with the K largest of each token. */
 #include <dirent.h>
@@ -79,13 +80,15 @@ static int read_sizes(const char *file, const json_t *cfg, const Weight *W, int 
 {
     int64_t k, d_in, latents, expansion;
     if (json_need_int(file, cfg, "k", &k, e) || json_get_int(file, cfg, "d_in", W->dim[1], &d_in, e)
-        || json_get_int(file, cfg, "num_latents", 0, &latents, e) || json_get_int(file, cfg, "expansion_factor", 0, &expansion, e))
+        || json_get_int(file, cfg, "num_latents", 0, &latents, e)
+        || json_get_int(file, cfg, "expansion_factor", 0, &expansion, e))
         return -1;
     if (W->dim[0] < 1 || W->dim[0] > MAX_FEATURES || W->dim[1] < 1 || W->dim[1] > MAX_WIDTH)
-        return err_set(e, "%s: encoder.weight is [%lld, %lld]: sizes out of bounds", file, (long long)W->dim[0], (long long)W->dim[1]);
-    if (d_in != W->dim[1])
-        return err_set(e, "%s: d_in is %lld, encoder.weight is [%lld, %lld]", file, (long long)d_in, (long long)W->dim[0],
+        return err_set(e, "%s: encoder.weight is [%lld, %lld]: sizes out of bounds", file, (long long)W->dim[0],
                        (long long)W->dim[1]);
+    if (d_in != W->dim[1])
+        return err_set(e, "%s: d_in is %lld, encoder.weight is [%lld, %lld]", file, (long long)d_in,
+                       (long long)W->dim[0], (long long)W->dim[1]);
     if (latents == 0)
         latents = expansion > 0 && expansion <= MAX_FEATURES ? expansion*d_in : W->dim[0];
     if (latents != W->dim[0])
@@ -110,7 +113,8 @@ static uint64_t hash_words(uint64_t hash, const float *x, size_t n)
 }
 
 /* One tensor to the device, refusing what is not a number; *hash goes on over its values. */
-static int load_tensor(float *device, const Weights *w, const char *name, int ndim, const int64_t *dim, uint64_t *hash, Err *e)
+static int load_tensor(float *device, const Weights *w, const char *name, int ndim, const int64_t *dim, uint64_t *hash,
+                       Err *e)
 {
     float *x = weights_floats(w, name, ndim, dim, e);
     if (!x)
@@ -131,8 +135,10 @@ static int load_tensor(float *device, const Weights *w, const char *name, int nd
 static int load_weights(Sae *s, const Weights *w, uint64_t *hash, Err *e)
 {
     const int64_t FD[] = {s->F, s->D};
-    return load_tensor(s->W_enc, w, "encoder.weight", 2, FD, hash, e) || load_tensor(s->b_enc, w, "encoder.bias", 1, FD, hash, e)
-           || load_tensor(s->W_dec, w, "W_dec", 2, FD, hash, e) || load_tensor(s->b_dec, w, "b_dec", 1, FD + 1, hash, e);
+    return load_tensor(s->W_enc, w, "encoder.weight", 2, FD, hash, e)
+        || load_tensor(s->b_enc, w, "encoder.bias", 1, FD, hash, e)
+        || load_tensor(s->W_dec, w, "W_dec", 2, FD, hash, e)
+        || load_tensor(s->b_dec, w, "b_dec", 1, FD + 1, hash, e);
 }
 
 /* "up_blocks.1.attentions.1-1a2b3c4d5e6f" */
@@ -143,7 +149,8 @@ static void make_id(Sae *s, const char *folder, uint64_t hash)
     snprintf(s->id, sizeof s->id, "%.60s-%012" PRIx64, *name ? name : "sae", (hash ^ hash >> 48) & 0xffffffffffffu);
 }
 
-static int copy_text(char *to, size_t size, const char *file, const json_t *cfg, const char *key, const char *fallback, Err *e)
+static int copy_text(char *to, size_t size, const char *file, const json_t *cfg, const char *key, const char *fallback,
+                     Err *e)
 {
     const char *text;
     if (json_get_text(file, cfg, key, fallback, &text, e))

@@ -77,7 +77,8 @@ static void add(const Metrics *m, Group *g, const float *x, const float *y, cons
     g->tokens += N;
 }
 
-int metrics_add(Metrics *m, const char *name, const float *x, const float *y, const float *a, const int32_t *i, int64_t N, Err *e)
+int metrics_add(Metrics *m, const char *name, const float *x, const float *y, const float *a, const int32_t *i,
+                int64_t N, Err *e)
 {
     add(m, &m->group[0], x, y, a, i, N);
     if (!name)
@@ -131,9 +132,11 @@ int group_figures(const Metrics *m, const Group *g, Figures *f, Err *e)
             density[living++] = g->fired[j];
     qsort(density, (size_t)living, sizeof *density, rising);
     *f = (Figures){
-        .fvu = g->ee/x_spread, .ev = 1 - e_spread/x_spread, .mse = g->ee/(N*m->D), .cosine = g->cosine/N, .norm_ratio = g->ratio/N,
+        .fvu = g->ee/x_spread, .ev = 1 - e_spread/x_spread, .mse = g->ee/(N*m->D),
+        .cosine = g->cosine/N, .norm_ratio = g->ratio/N,
         .l0 = (double)g->kept/N, .dead = 1 - (double)living/m->F,
-        .density_median = living ? (double)density[living/2]/N : 0, .density_max = living ? (double)density[living - 1]/N : 0,
+        .density_median = living ? (double)density[living/2]/N : 0,
+        .density_max = living ? (double)density[living - 1]/N : 0,
     };
     free(density);
     return 0;

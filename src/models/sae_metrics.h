@@ -4,13 +4,13 @@
  *   x a token, x' its reconstruction, e = x - x', mean and var over the group's tokens, a its kept values
  *
  *     fvu         sum |e|^2 / sum |x - mean(x)|^2                       fraction of variance unexplained
- *     ev          1 - sum_d var(e_d) / sum_d var(x_d)                   explained variance (differs from 1 - fvu by the mean of e)
+ *     ev          1 - sum_d var(e_d) / sum_d var(x_d)                   explained variance (1 - fvu, but for e's mean)
  *     mse         mean of e_d^2
  *     cosine      mean over tokens of x.x' / (|x| |x'|)
  *     norm_ratio  mean over tokens of |x'| / |x|
  *     l0          mean over tokens of the number of kept values above 0
  *     dead        share of the features never kept above 0
- *     density     share of the tokens that a feature is kept above 0 in: median and maximum over the features that are not dead
+ *     density     share of the tokens that a feature is kept above 0 in: median and maximum over those not dead
  *
  * Sums are doubles, in the order of the stream. */
 #ifndef SRC_MODELS_SAE_METRICS_H
@@ -40,7 +40,8 @@ typedef struct Figures { double fvu, ev, mse, cosine, norm_ratio, l0, dead, dens
 int metrics_create(Metrics *m, int D, int F, int K, Err *e);
 void metrics_free(Metrics *m);
 /* N tokens, into "all" and, where name is given, into that group. At most 65536 groups. */
-int metrics_add(Metrics *m, const char *name, const float *x, const float *y, const float *a, const int32_t *i, int64_t N, Err *e);
+int metrics_add(Metrics *m, const char *name, const float *x, const float *y, const float *a, const int32_t *i,
+                int64_t N, Err *e);
 /* Groups after the first by name: numbers by value, falling (timesteps); then text. */
 void metrics_sort(Metrics *m);
 int group_figures(const Metrics *m, const Group *g, Figures *f, Err *e);

@@ -9,8 +9,10 @@ static int check_take(const SaeStream *s, Err *e)
 {
     const StreamIn *in = activations_stream(s->in);
     const char *take = record_text(stream_header(in), "take", s->sae->take);
-    return strcmp(take, s->sae->take) == 0 ? 0 : err_set(e, "%s: header: take is %s, the autoencoder %s was trained on %s", stream_name(in),
-                                                         take, s->sae->id, s->sae->take);
+    if (strcmp(take, s->sae->take) == 0)
+        return 0;
+    return err_set(e, "%s: header: take is %s, the autoencoder %s was trained on %s", stream_name(in), take, s->sae->id,
+                   s->sae->take);
 }
 
 int sae_stream_open(SaeStream *s, const SaeStreamOptions *options, Err *e)
@@ -80,8 +82,8 @@ int sae_stream_next(SaeStream *s, bool decode, Err *e)
     s->N = s->act.N;
     if (s->act.D != sae->D) {
         char text[128];
-        return err_set(e, "%s: record %ld: act is %s, the autoencoder %s takes width %d", stream_name(s->act.in), s->act.rec->number,
-                       tensor_shape_text(s->act.tensor, text), sae->id, sae->D);
+        return err_set(e, "%s: record %ld: act is %s, the autoencoder %s takes width %d", stream_name(s->act.in),
+                       s->act.rec->number, tensor_shape_text(s->act.tensor, text), sae->id, sae->D);
     }
     if (!(s->x = activations_floats(s->in, &s->act, e)) || need_memory(s, s->N, e))
         return -1;

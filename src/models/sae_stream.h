@@ -32,7 +32,8 @@ typedef struct SaeStream {
 /* Loads the autoencoder and opens the streams. Checks that take and the widths agree. */
 int sae_stream_open(SaeStream *s, const SaeStreamOptions *options, Err *e);
 void sae_stream_close(SaeStream *s);    /* zeroed memory is fine */
-/* Next record, encoded; with decode, decoded too. Returns 1, 0 after the last, -1. Memory is that of the largest record. */
+/* Next record, encoded; with decode, decoded too. Returns 1, 0 after the last, -1. Memory is that of the largest
+ * record. */
 int sae_stream_next(SaeStream *s, bool decode, Err *e);
 
 #endif

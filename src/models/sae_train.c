@@ -2,13 +2,14 @@
 /* sae_train.c -- one training step of a top-k autoencoder, in the backend's ops.
  *
  *     c = x - b_dec      a, i = encode(x)      x' = a W_dec + b_dec      g = x' - x      V = |x - mean|^2
- *     dW_dec[f] = sum a g      g_a = g . W_dec[i]      dW_enc[f] = sum g_a c      db_enc[f] = sum g_a      (sums over (n,j) with i = f)
+ *     dW_dec[f] = sum a g      g_a = g . W_dec[i]      dW_enc[f] = sum g_a c      db_enc[f] = sum g_a
+ *                                                                      (sums over n, j with i[n,j] = f)
  *     db_dec = sum_n g - db_enc W_enc                                             all times 2/V
  *
- *   x, c, g (B,D)   a, g_a, i (B,K); the same with (B,k_aux) for dead features, whose g is auxk*scale*(e_aux - e), e = -g
+ *   x, c, g (B,D)   a, g_a, i (B,K); the same with (B,k_aux) for dead features, whose g is e_aux - e, e = -g
  *
- * Gradients are kept without the factor 2/V, which joins the clipping in Adam's scale. Then W_dec's gradient loses its part along each
- * row, and the rows are made unit again (sparsify's order: clip, project, step, normalise). */
+ * Gradients are kept without the factor 2/V, which joins the clipping in Adam's scale. Then W_dec's gradient loses its
+ * part along each row, and the rows are made unit again (sparsify's order: clip, project, step, normalise). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +42,8 @@ typedef struct Place { void *field; size_t bytes; } Place;      /* field: addres
 
 static int take_memory(Trainer *t, Err *e)
 {
-    const size_t B = (size_t)t->options.batch, D = (size_t)t->options.D, F = (size_t)t->options.F, K = (size_t)t->options.K;
+    const size_t D = (size_t)t->options.D, F = (size_t)t->options.F;
+    const size_t B = (size_t)t->options.batch, K = (size_t)t->options.K;
     const size_t A = (size_t)t->K_aux, most = A > K ? A : K, f = sizeof(float);
     const Place place[] = {
         {&t->x, f*B*D}, {&t->c, f*B*D}, {&t->g, f*B*D}, {&t->y, f*B*D}, {&t->mean, f*D},
@@ -67,8 +69,11 @@ void trainer_free(Trainer *t)
 {
     if (!t)
         return;
-    void *device[] = {t->x, t->c, t->g, t->y, t->mean, t->a, t->g_a, t->aux, t->g_aux, t->i, t->i_aux, t->order, t->start, t->counts,
-                      t->dW_enc, t->dW_dec, t->db_enc, t->db_dec, t->m[0], t->m[1], t->m[2], t->m[3], t->v[0], t->v[1], t->v[2], t->v[3]};
+    void *device[] = {
+        t->x, t->c, t->g, t->y, t->mean, t->a, t->g_a, t->aux, t->g_aux, t->i, t->i_aux, t->order, t->start, t->counts,
+        t->dW_enc, t->dW_dec, t->db_enc, t->db_dec,
+        t->m[0], t->m[1], t->m[2], t->m[3], t->v[0], t->v[1], t->v[2], t->v[3],
+    };
     for (size_t p = 0; p < sizeof device/sizeof *device; p++)
         if (device[p])
             op->free(device[p]);
@@ -151,7 +156,8 @@ static int list_dead(Trainer *t)
 }
 
 /* Gradients of one set of kept features, added to those of the weights with factor c. */
-static void add_gradients(Trainer *t, float c, const float *a, float *g_a, const int32_t *i, const float *g, int64_t N, int K)
+static void add_gradients(Trainer *t, float c, const float *a, float *g_a, const int32_t *i, const float *g, int64_t N,
+                          int K)
 {
     const int D = t->options.D, F = t->options.F;
     op->sae.code_grad(g_a, g, a, i, t->sae->W_dec, N, D, K);
@@ -232,7 +238,8 @@ int trainer_gradients(Trainer *t, const float *x, int64_t N, Gradients *out, Tra
     const double norm = factor*sqrt(op->sae.sum_squares(t->dW_enc, FD) + op->sae.sum_squares(t->dW_dec, FD)
                                     + op->sae.sum_squares(t->db_enc, F) + op->sae.sum_squares(t->db_dec, D));
     if (!isfinite(square) || !isfinite(norm))
-        return err_set(e, "after %lld tokens the loss is not a number any more; try a lower --lr", (long long)t->tokens);
+        return err_set(e, "after %lld tokens the loss is not a number any more; try a lower --lr",
+                       (long long)t->tokens);
     *out = (Gradients){t->dW_enc, t->dW_dec, t->db_enc, t->db_dec, factor, norm};
     *step = (TrainStep){.fvu = square/spread, .aux = aux/spread, .gradient = norm, .dead = dead};
     return 0;

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* sae_train.h -- one top-k autoencoder in training: start, step, what it measured. Where the tokens come from is sae_fit.h's.
+/* sae_train.h -- one top-k autoencoder in training: start, step, what it measured. Where the tokens come from is
+ * sae_fit.h's.
  *
- *     loss = |x - x'|^2 / |x - mean|^2 + auxk * min(dead/k_aux, 1) * |e - e_aux|^2 / |x - mean|^2        e = x - x', held fixed
+ *     loss = |x - x'|^2 / |x - mean|^2 + auxk * min(dead/k_aux, 1) * |e - e_aux|^2 / |x - mean|^2
  *
- *   e_aux = sum over the k_aux largest of the dead features' h (at least 0) times their rows of W_dec, without b_dec. Sums over the batch.
+ *   e = x - x', held fixed      e_aux = sum over the k_aux largest of the dead features' h (at least 0) times their
+ *   rows of W_dec, without b_dec. Sums over the batch.
  *
- * Gao et al. 2024 (arXiv 2406.04093), section 2; as sparsify trains, with two faults of older versions mended: the dead features learn
- * e and not -e, and b_dec is not in e_aux. Everything is on the device; the same batches give the same weights whatever the threads. */
+ * Gao et al. 2024 (arXiv 2406.04093), section 2; as sparsify trains, with two faults of older versions mended: the dead
+ * features learn e and not -e, and b_dec is not in e_aux. Everything is on the device; the same batches give the
+ * same weights whatever the threads. */
 #ifndef SRC_MODELS_SAE_TRAIN_H
 #define SRC_MODELS_SAE_TRAIN_H
 
@@ -36,9 +39,11 @@ typedef struct Trainer Trainer;
 int trainer_create(Trainer **t, const TrainOptions *options, Err *e);
 void trainer_free(Trainer *t);
 Sae *trainer_sae(Trainer *t);   /* the trainer's own: weights, and cfg to be filled before it is saved */
-/* First weights: W_dec rows normal from the seed, made unit; W_enc = W_dec; b_enc = 0; b_dec = geometric median of x (N,D, host). */
+/* First weights: W_dec rows normal from the seed, made unit; W_enc = W_dec; b_enc = 0; b_dec = geometric median of x
+ * (N,D, host). */
 int trainer_start(Trainer *t, const float *x, int64_t N, Err *e);
-/* The loss's gradients at x (N,D), host, N <= batch: device memory, to be multiplied by factor, good until the next step. norm: with factor. */
+/* The loss's gradients at x (N,D), host, N <= batch: device memory, to be multiplied by factor, good until the next
+ * step. norm: with factor. */
 typedef struct Gradients {
     const float *W_enc, *W_dec, *b_enc, *b_dec;
     double factor, norm;

@@ -71,8 +71,10 @@ static void one_field(char *text, size_t size, const json_t *fields, const char 
         one_field(text, size, value, dot + 1, length - (size_t)(dot + 1 - path));
     else if (json_is_string(value) && json_string_length(value))
         snprintf(text, size, "%s", json_string_value(value));
-    else if (json_is_number(value))
-        snprintf(text, size, "%.10g", json_number_value(value));
+    else if (json_is_integer(value))
+        snprintf(text, size, "%lld", json_integer_value(value));
+    else if (json_is_real(value))
+        snprintf(text, size, "%.10g", json_real_value(value));
     else
         snprintf(text, size, strcmp(name, "steered") == 0 ? "un%s" : "no %s", name);
     json_decref(parsed);
@@ -170,7 +172,7 @@ static int find_place(Sheet *s, const json_t *fields, int *row, int *column, Err
 /* ---- pictures ---- */
 
 /* to (h,w,3): each pixel the mean of those it covers; a larger picture repeats pixels. */
-static void resize(uint8_t *to, int w, int h, const uint8_t *from, int W, int H, int channels)
+static void resize(uint8_t *to, int w, int h, const uint8_t *from, int W, int H)
 {
     for (int y = 0; y < h; y++)
         for (int x = 0; x < w; x++) {
@@ -182,13 +184,13 @@ static void resize(uint8_t *to, int w, int h, const uint8_t *from, int W, int H,
                 int64_t sum = 0;
                 for (int j = y0; j < last_y; j++)
                     for (int i = x0; i < last_x; i++)
-                        sum += from[((size_t)j*W + i)*channels + (channels == 3 ? c : 0)];
+                        sum += from[((size_t)j*W + i)*3 + c];
                 to[((size_t)y*w + x)*3 + c] = (uint8_t)((sum + count/2) / count);
             }
         }
 }
 
-int sheet_add(Sheet *s, const json_t *fields, const uint8_t *pixels, int W, int H, int channels, Err *e)
+int sheet_add(Sheet *s, const json_t *fields, const uint8_t *rgb, int W, int H, Err *e)
 {
     int row = 0, column = 0;
     char text[512] = "";
@@ -212,7 +214,7 @@ int sheet_add(Sheet *s, const json_t *fields, const uint8_t *pixels, int W, int 
     s->cells++;
     if (!c->caption || !c->pixels)
         return err_set(e, "out of memory for %zu pictures", s->cells);
-    resize(c->pixels, s->width, s->height, pixels, W, H, channels);
+    resize(c->pixels, s->width, s->height, rgb, W, H);
     return 0;
 }
 

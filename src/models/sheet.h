@@ -29,9 +29,9 @@ typedef struct Sheet Sheet;
 /* options are the caller's while the sheet lives */
 int sheet_create(Sheet **s, const SheetOptions *options, Err *e);
 void sheet_free(Sheet *s);
-/* Adds one picture (H,W,channels), channels 1 or 3, brought to the cell's size and copied. Returns 0 when it found a
- * place, 1 when its cell was taken, -1 on error. */
-int sheet_add(Sheet *s, const json_t *fields, const uint8_t *pixels, int W, int H, int channels, Err *e);
+/* Adds one picture (H,W,3), brought to the cell's size and copied. Returns 0 when it found a place, 1 when its cell was
+ * taken, -1 on error. */
+int sheet_add(Sheet *s, const json_t *fields, const uint8_t *rgb, int W, int H, Err *e);
 /* Draws the sheet; the caller frees canvas->pixels. Fails without pictures, and when a side would be over 16384
  * pixels. */
 int sheet_draw(const Sheet *s, Canvas *canvas, Err *e);

@@ -17,6 +17,7 @@ struct Steering {
     Choice choice;
     bool active;
     uint64_t now;                   /* labels of the rows in work */
+    double *sum;                    /* [F] of a picture's kept values, by place in choice */
     char **labels;                  /* copies that spec points to */
     int32_t *feature;
     float *value;
@@ -91,7 +92,9 @@ int steering_create(Steering **out, const SteerSpec *spec, Sae *sae, const Ranks
         return err_set(e, "out of memory");
     s->sae = sae;
     s->ranks = ranks;
-    if (copy_spec(s, spec, e) || check_spec(s, e) || choice_create(&s->choice, sae->F, e)) {
+    s->sum = malloc(sizeof *s->sum * sae->F);
+    if (!s->sum || copy_spec(s, spec, e) || check_spec(s, e) || choice_create(&s->choice, sae->F, e)) {
+        err_set(e, "out of memory");
         steering_free(s);
         return -1;
     }
@@ -124,6 +127,7 @@ void steering_free(Steering *s)
     free(s->labels);
     free(s->feature);
     free(s->value);
+    free(s->sum);
     free(s);
 }
 
@@ -259,8 +263,20 @@ int steering_apply(Steering *s, float *x, int64_t N, Err *e)
     return steering_apply_labels(s, ~(uint64_t)0, x, N, e);
 }
 
+bool steering_gated(const Steering *s)
+{
+    return s->spec.gate > 0 && s->spec.label_count > 0 && s->spec.feature_count == 0;
+}
+
+static void add_codes(Steering *s, const float *a, const int32_t *i, int64_t values)
+{
+    for (int64_t k = 0; k < values; k++)
+        if (s->choice.slot[i[k]] >= 0)
+            s->sum[s->choice.slot[i[k]]] += a[k];
+}
+
 /* shown |= labels whose features, summed over the kept values of a picture's tokens, pass the gate */
-static void open_gates(const Steering *s, const double *sum, int64_t tokens, uint64_t *shown)
+static void open_gates(const Steering *s, int64_t tokens, uint64_t *shown)
 {
     for (int l = 0; l < s->spec.label_count; l++) {
         double found = 0, wanted = 0;
@@ -268,11 +284,21 @@ static void open_gates(const Steering *s, const double *sum, int64_t tokens, uin
             const Chosen *x = &s->choice.item[j];
             if (x->label != l)
                 continue;
-            found += sum[j] / (double)tokens;
+            found += s->sum[j] / (double)tokens;
             wanted += x->mean_rest + s->spec.gate * (x->mean - x->mean_rest);
         }
         if (found > wanted)
             *shown |= (uint64_t)1 << l;
+    }
+}
+
+void steering_gate_codes(Steering *s, const float *a, const int32_t *i, int64_t pictures, int64_t tokens, uint64_t *shown)
+{
+    const int64_t values = tokens * s->sae->K;
+    for (int64_t p = 0; p < pictures && s->active; p++) {
+        memset(s->sum, 0, sizeof *s->sum * s->choice.count);
+        add_codes(s, a + p*values, i + p*values, values);
+        open_gates(s, tokens, &shown[p]);
     }
 }
 
@@ -282,23 +308,20 @@ int steering_gate(Steering *s, const float *x, int64_t pictures, int64_t tokens,
     const int64_t block = block_rows(s);
     if (!s->active)
         return 0;
-    double *sum = calloc(s->choice.count + 1, sizeof *sum);
-    int failed = sum ? need_buffers(s, block < tokens ? block : tokens, e) : err_set(e, "out of memory");
-    for (int64_t p = 0; p < pictures && !failed; p++) {
-        memset(sum, 0, sizeof *sum * s->choice.count);
+    if (need_buffers(s, block < tokens ? block : tokens, e))
+        return -1;
+    for (int64_t p = 0; p < pictures; p++) {
+        memset(s->sum, 0, sizeof *s->sum * s->choice.count);
         for (int64_t n = 0; n < tokens; n += block) {
             const int64_t rows = tokens - n < block ? tokens - n : block;
             sae_encode(s->sae, s->a, s->i, x + (p*tokens + n) * D, rows);
             op->download(s->host_a, s->a, sizeof(float) * rows * K);
             op->download(s->host_i, s->i, sizeof(int32_t) * rows * K);
-            for (int64_t k = 0; k < rows * K; k++)
-                if (s->choice.slot[s->host_i[k]] >= 0)
-                    sum[s->choice.slot[s->host_i[k]]] += s->host_a[k];
+            add_codes(s, s->host_a, s->host_i, rows * K);
         }
-        open_gates(s, sum, tokens, &shown[p]);
+        open_gates(s, tokens, &shown[p]);
     }
-    free(sum);
-    return failed;
+    return 0;
 }
 
 int steering_features(const Steering *s, int32_t *feature, int max)

@@ -73,8 +73,13 @@ int steering_set_step(Steering *s, int t, Err *e);
 int steering_apply(Steering *s, float *x, int64_t N, Err *e);
 /* The same for some of the labels: bit l stands for spec's label l. */
 int steering_apply_labels(Steering *s, uint64_t labels, float *x, int64_t N, Err *e);
+/* Whether a gate stands before the labels' steering: features given by hand are steered always. */
+bool steering_gated(const Steering *s);
 /* Sets bit l of shown[p] where picture p of x (pictures*tokens, D) shows label l at this step; sets no bit back. */
 int steering_gate(Steering *s, const float *x, int64_t pictures, int64_t tokens, uint64_t *shown, Err *e);
+/* The same from codes made by sae_encode: a, i (pictures*tokens, K) in host memory. */
+void steering_gate_codes(Steering *s, const float *a, const int32_t *i, int64_t pictures, int64_t tokens,
+                         uint64_t *shown);
 /* The features chosen at the current step in rising order, for records and reports: up to max, returns the count. */
 int steering_features(const Steering *s, int32_t *feature, int max);
 

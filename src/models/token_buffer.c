@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* token_buffer.c -- tokens in fixed slots, and an array of slot numbers that is shuffled in their stead (Fisher and Yates).
+/* token_buffer.c -- tokens in fixed slots, and an array of slot numbers that is shuffled in their stead (Fisher and
+ * Yates).
  *
  *   slot:   | held, to be given out ......... | taken since the shuffle | free ...... |
  *           0                              left                       held       capacity */
@@ -28,7 +29,8 @@ int token_buffer_create(TokenBuffer **out, int64_t capacity, int D, DType type, 
     b->data = malloc(b->size*(size_t)capacity);
     if (!b->slot || !b->data) {
         token_buffer_free(b);
-        return err_set(e, "out of memory for a buffer of %lld tokens of width %d; try a smaller --buffer", (long long)capacity, D);
+        return err_set(e, "out of memory for a buffer of %lld tokens of width %d; try a smaller --buffer",
+                       (long long)capacity, D);
     }
     for (int64_t j = 0; j < capacity; j++)
         b->slot[j] = (int32_t)j;

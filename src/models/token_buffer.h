@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* token_buffer.h -- a bounded store of tokens that gives them out in random order.
  *
- *     add, add, ... until room is 0     shuffle     take, take, ...     drop what was taken (or not: another shuffle is another pass)
+ *     add, add, ... until room is 0     shuffle     take, take, ...     drop what was taken (or not: another shuffle is
+ *     another pass)
  *
- * A token is D values, kept in the type it came in. The order depends on the seed and on what was added in which order. */
+ * A token is D values, kept in the type it came in. The order depends on the seed and on what was added in which
+ * order. */
 #ifndef SRC_MODELS_TOKEN_BUFFER_H
 #define SRC_MODELS_TOKEN_BUFFER_H
 

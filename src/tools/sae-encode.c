@@ -12,19 +12,23 @@ typedef struct Config {
 } Config;
 
 static const Opt options[] = {
-    {'s', "sae", OPT_STR, offsetof(Config, sae), NULL, "DIR  autoencoder, as sae-fit or SAeUron wrote it", OPT_REQUIRED},
-    {0, "hook", OPT_STR, offsetof(Config, hook), NULL, "NAME  module whose activations are encoded (default: the autoencoder's)", 0},
-    {0, "half", OPT_STR, offsetof(Config, half), "both", "cond|uncond|both  halves of classifier-free guidance to encode", 0},
-    {0, "dtype", OPT_STR, offsetof(Config, c.dtype), "f32", "auto|f32|bf16  type of the encoder's product; auto: bf16 where the processor has it", 0},
+    {'s', "sae", OPT_STR, offsetof(Config, sae), NULL, "DIR  autoencoder, as sae-fit or SAeUron wrote it",
+     OPT_REQUIRED},
+    {0, "hook", OPT_STR, offsetof(Config, hook), NULL,
+     "NAME  module whose activations are encoded (default: the autoencoder's)", 0},
+    {0, "half", OPT_STR, offsetof(Config, half), "both",
+     "cond|uncond|both  halves of classifier-free guidance to encode", 0},
+    {0, "dtype", OPT_STR, offsetof(Config, c.dtype), "f32",
+     "auto|f32|bf16  type of the encoder's product; auto: bf16 where the processor has it", 0},
     COMPUTE_OPTIONS, STREAM_OPTIONS, COMMON_OPTIONS,
     {0}
 };
 
 static const Cli cli = {
     "sae-encode", "Encode activations into sparse features.", options, "[FILE]",
-    "Reads a stream of activations and writes one of features: for each token its k largest features, largest first. Tensors: index "
-    "[H,W,k] i32, value [H,W,k] f32 (0 where fewer than k are above 0), or [N,k] where the activations are a subset of tokens. All "
-    "other fields stay.\n"
+    "Reads a stream of activations and writes one of features: for each token its k largest features, largest first. "
+    "Tensors: index [H,W,k] i32, value [H,W,k] f32 (0 where fewer than k are above 0), or [N,k] where the activations "
+    "are a subset of tokens. All other fields stay.\n"
     "Memory is that of one record and the autoencoder's weights.",
     "sd-assemble-prompts -n 1 | sd-encode-text | sd-sample-hooked | sae-encode --sae sae/ -o features.mpk.zst"
 };
@@ -86,7 +90,8 @@ int main(int argc, char **argv)
     Err e = {0};
 
     cli_parse(&cli, &cfg, argc, argv);
-    SaeStreamOptions o = {.sae = cfg.sae, .paths = cfg.c.inputs.items, .path_count = cfg.c.inputs.count, .hook = cfg.hook, .half = cfg.half};
+    SaeStreamOptions o = {.sae = cfg.sae, .paths = cfg.c.inputs.items, .path_count = cfg.c.inputs.count,
+                          .hook = cfg.hook, .half = cfg.half};
     compute_input(&cli, &cfg.c);                /* one at most: records keep their order */
 
     int failed = compute_backend(&cfg.c, &e)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* sae-eval.c -- how well an autoencoder stands for activations: a table, whole and by timestep, concept or any other field. */
+/* sae-eval.c -- how well an autoencoder stands for activations: a table, whole and by timestep, concept or any other
+ * field. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,24 +18,31 @@ typedef struct Config {
 } Config;
 
 static const Opt options[] = {
-    {'s', "sae", OPT_STR, offsetof(Config, sae), NULL, "DIR  autoencoder, as sae-fit or SAeUron wrote it", OPT_REQUIRED},
-    {0, "by", OPT_STR, offsetof(Config, by), NULL, "FIELD  a line for each value of this field too: t, step, half, concept, theme, ...", 0},
-    {0, "features", OPT_FLAG, offsetof(Config, features), NULL, "a line for each feature instead: feature, tokens, density, mean", 0},
+    {'s', "sae", OPT_STR, offsetof(Config, sae), NULL, "DIR  autoencoder, as sae-fit or SAeUron wrote it",
+     OPT_REQUIRED},
+    {0, "by", OPT_STR, offsetof(Config, by), NULL,
+     "FIELD  a line for each value of this field too: t, step, half, concept, theme, ...", 0},
+    {0, "features", OPT_FLAG, offsetof(Config, features), NULL,
+     "a line for each feature instead: feature, tokens, density, mean", 0},
     {0, "json", OPT_FLAG, offsetof(Config, json), NULL, "lines of JSON instead of a table", 0},
-    {0, "hook", OPT_STR, offsetof(Config, hook), NULL, "NAME  module whose activations are measured (default: the autoencoder's)", 0},
-    {0, "half", OPT_STR, offsetof(Config, half), "cond", "cond|uncond|both  halves of classifier-free guidance to measure", 0},
-    {0, "dtype", OPT_STR, offsetof(Config, c.dtype), "f32", "auto|f32|bf16  type of the encoder's product; auto: bf16 where the processor has it", 0},
+    {0, "hook", OPT_STR, offsetof(Config, hook), NULL,
+     "NAME  module whose activations are measured (default: the autoencoder's)", 0},
+    {0, "half", OPT_STR, offsetof(Config, half), "cond",
+     "cond|uncond|both  halves of classifier-free guidance to measure", 0},
+    {0, "dtype", OPT_STR, offsetof(Config, c.dtype), "f32",
+     "auto|f32|bf16  type of the encoder's product; auto: bf16 where the processor has it", 0},
     OUTPUT_OPTIONS, COMPUTE_OPTIONS, COMMON_OPTIONS,
     {0}
 };
 
 static const Cli cli = {
     "sae-eval", "Measure an autoencoder on activations.", options, "[FILE...]",
-    "Reads activation streams and writes a tab-separated table, first over all tokens, then for each value of --by. Columns, with x a token, "
-    "x' its reconstruction, e = x - x', mean and var over the line's tokens:\n"
-    "fvu = sum |e|^2 / sum |x - mean|^2, the fraction of variance unexplained. ev = 1 - sum_d var(e_d) / sum_d var(x_d). mse = mean of e_d^2. "
-    "cosine = mean of x.x' / (|x| |x'|). norm_ratio = mean of |x'| / |x|. l0 = mean number of kept values above 0. dead = share of the features "
-    "never kept. density_median, density_max = over the features that were kept, the share of tokens that they are kept in.\n"
+    "Reads activation streams and writes a tab-separated table, first over all tokens, then for each value of --by. "
+    "Columns, with x a token, x' its reconstruction, e = x - x', mean and var over the line's tokens:\n"
+    "fvu = sum |e|^2 / sum |x - mean|^2, the fraction of variance unexplained. ev = 1 - sum_d var(e_d) / sum_d "
+    "var(x_d). mse = mean of e_d^2. cosine = mean of x.x' / (|x| |x'|). norm_ratio = mean of |x'| / |x|. l0 = mean "
+    "number of kept values above 0. dead = share of the features never kept. density_median, density_max = over the "
+    "features that were kept, the share of tokens that they are kept in.\n"
     "With --features: tokens that it is kept in, their share, and the mean of its value in them.\n"
     "Memory: one record, and 16 bytes a feature for each line.",
     "sae-eval --sae sae/ --by t acts.mpk.zst\n"
@@ -64,7 +72,8 @@ static int measure(SaeStream *s, const char *by, Metrics *m, Progress *p, Err *e
     for (long long n = 0; (got = sae_stream_next(s, true, e)) == 1; progress_set(p, ++n)) {
         const char *name = by ? value_text(s->act.rec, by, text) : NULL;
         if (by && !name)
-            return err_set(e, "%s: record %ld: no field %s to group by", stream_name(s->act.in), s->act.rec->number, by);
+            return err_set(e, "%s: record %ld: no field %s to group by", stream_name(s->act.in), s->act.rec->number,
+                           by);
         if (metrics_add(m, name, s->x, s->y, s->a, s->i, s->N, e))
             return -1;
     }
@@ -73,26 +82,28 @@ static int measure(SaeStream *s, const char *by, Metrics *m, Progress *p, Err *e
 
 static int print_groups(FILE *f, const Metrics *m, const char *by, int json, Err *e)
 {
+    const char *group_by = by ? by : "group";
     if (!json)
-        fprintf(f, "%s\ttokens\tfvu\tev\tmse\tcosine\tnorm_ratio\tl0\tdead\tdensity_median\tdensity_max\n", by ? by : "group");
+        fprintf(f, "%s\ttokens\tfvu\tev\tmse\tcosine\tnorm_ratio\tl0\tdead\tdensity_median\tdensity_max\n", group_by);
     for (int g = 0; g < m->count; g++) {
         const Group *group = &m->group[g];
         Figures v;
         if (group_figures(m, group, &v, e))
             return -1;
         if (json) {
-            json_t *line = json_pack("{s:s, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", by ? by : "group", group->name,
-                                     "tokens", (json_int_t)group->tokens, "fvu", v.fvu, "ev", v.ev, "mse", v.mse, "cosine", v.cosine,
-                                     "norm_ratio", v.norm_ratio, "l0", v.l0, "dead", v.dead, "density_median", v.density_median,
-                                     "density_max", v.density_max);
+            json_t *line = json_pack("{s:s, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", group_by, group->name,
+                                     "tokens", (json_int_t)group->tokens, "fvu", v.fvu, "ev", v.ev, "mse", v.mse,
+                                     "cosine", v.cosine, "norm_ratio", v.norm_ratio, "l0", v.l0, "dead", v.dead,
+                                     "density_median", v.density_median, "density_max", v.density_max);
             if (!line)
                 return err_set(e, "%s: cannot be written as JSON", group->name);
             json_dumpf(line, f, JSON_COMPACT | JSON_REAL_PRECISION(9));
             fputc('\n', f);
             json_decref(line);
         } else
-            fprintf(f, "%s\t%lld\t%.6f\t%.6f\t%.6g\t%.6f\t%.6f\t%.4f\t%.6f\t%.6g\t%.6g\n", group->name, (long long)group->tokens, v.fvu,
-                    v.ev, v.mse, v.cosine, v.norm_ratio, v.l0, v.dead, v.density_median, v.density_max);
+            fprintf(f, "%s\t%lld\t%.6f\t%.6f\t%.6g\t%.6f\t%.6f\t%.4f\t%.6f\t%.6g\t%.6g\n", group->name,
+                    (long long)group->tokens, v.fvu, v.ev, v.mse, v.cosine, v.norm_ratio, v.l0, v.dead,
+                    v.density_median, v.density_max);
     }
     return 0;
 }
@@ -104,7 +115,8 @@ static void print_features(FILE *f, const Metrics *m, int json)
         fprintf(f, "feature\ttokens\tdensity\tmean\n");
     for (int j = 0; j < m->F; j++) {
         const double n = (double)all->fired[j];
-        fprintf(f, json ? "{\"feature\":%d,\"tokens\":%lld,\"density\":%.6g,\"mean\":%.6g}\n" : "%d\t%lld\t%.6g\t%.6g\n", j,
+        fprintf(f, json ? "{\"feature\":%d,\"tokens\":%lld,\"density\":%.6g,\"mean\":%.6g}\n"
+                        : "%d\t%lld\t%.6g\t%.6g\n", j,
                 (long long)all->fired[j], n/(double)all->tokens, n > 0 ? all->value[j]/n : 0);
     }
 }
@@ -137,7 +149,8 @@ int main(int argc, char **argv)
     Err e = {0};
 
     cli_parse(&cli, &cfg, argc, argv);
-    SaeStreamOptions o = {.sae = cfg.sae, .paths = cfg.c.inputs.items, .path_count = cfg.c.inputs.count, .hook = cfg.hook, .half = cfg.half};
+    SaeStreamOptions o = {.sae = cfg.sae, .paths = cfg.c.inputs.items, .path_count = cfg.c.inputs.count,
+                          .hook = cfg.hook, .half = cfg.half};
 
     int failed = compute_backend(&cfg.c, &e)
               || model_dtype(&o.type, cfg.c.dtype, &e)

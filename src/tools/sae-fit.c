@@ -19,26 +19,36 @@ typedef struct Config {
 } Config;
 
 static const Opt options[] = {
-    {'o', "output", OPT_STR, offsetof(Config, c.output), NULL, "DIR  folder of the autoencoder; with several hooks DIR/HOOK", OPT_NEUTRAL | OPT_REQUIRED},
+    {'o', "output", OPT_STR, offsetof(Config, c.output), NULL,
+     "DIR  folder of the autoencoder; with several hooks DIR/HOOK", OPT_NEUTRAL | OPT_REQUIRED},
     {'k', "topk", OPT_INT, offsetof(Config, k), "32", "N  features kept a token", 0},
-    {0, "expansion", OPT_INT, offsetof(Config, expansion), "16", "N  features as a multiple of the activation's width", 0},
+    {0, "expansion", OPT_INT, offsetof(Config, expansion), "16", "N  features as a multiple of the width", 0},
     {'n', "features", OPT_INT, offsetof(Config, features), "0", "N  features; 0: by --expansion", 0},
-    {0, "hook", OPT_STR, offsetof(Config, hook), NULL, "NAME  only this module's activations (default: an autoencoder for each in the stream)", 0},
-    {0, "half", OPT_STR, offsetof(Config, half), "cond", "cond|uncond|both  halves of classifier-free guidance to learn from", 0},
+    {0, "hook", OPT_STR, offsetof(Config, hook), NULL,
+     "NAME  only this module's activations (default: an autoencoder for each in the stream)", 0},
+    {0, "half", OPT_STR, offsetof(Config, half), "cond",
+     "cond|uncond|both  halves of classifier-free guidance to learn from", 0},
     {0, "batch", OPT_INT, offsetof(Config, batch), "0", "N  tokens a step; 0: 1024, from 8192 features on 4096", 0},
     {0, "lr", OPT_NUMBER, offsetof(Config, rate), "0", "R  learning rate; 0: 7e-4/sqrt(features/2^14)", 0},
     {0, "warmup", OPT_INT, offsetof(Config, warmup), "0", "N  tokens over which the rate rises from 0", 0},
-    {0, "decay", OPT_NUMBER, offsetof(Config, decay), "0.2", "R  last part of the tokens over which the rate falls to 0", 0},
-    {0, "epochs", OPT_INT, offsetof(Config, epochs), "1", "N  passes over the input, from the buffer where it fits, else from the files", 0},
-    {0, "tokens", OPT_INT, offsetof(Config, tokens), "0", "N  train on N tokens, in as many passes as that takes; 0: by --epochs", 0},
-    {0, "buffer", OPT_INT, offsetof(Config, buffer), "0", "N  tokens mixed in memory, for each hook; 0: 2^20 or 512 MB, the smaller", 0},
+    {0, "decay", OPT_NUMBER, offsetof(Config, decay), "0.2",
+     "R  last part of the tokens over which the rate falls to 0", 0},
+    {0, "epochs", OPT_INT, offsetof(Config, epochs), "1",
+     "N  passes over the input, from the buffer where it fits, else from the files", 0},
+    {0, "tokens", OPT_INT, offsetof(Config, tokens), "0",
+     "N  train on N tokens, in as many passes as that takes; 0: by --epochs", 0},
+    {0, "buffer", OPT_INT, offsetof(Config, buffer), "0",
+     "N  tokens mixed in memory, for each hook; 0: 2^20 or 512 MB, the smaller", 0},
     {0, "auxk", OPT_NUMBER, offsetof(Config, auxk), "0.03125", "R  weight of the dead features' loss; 0: none", 0},
-    {0, "auxk-features", OPT_INT, offsetof(Config, k_aux), "0", "N  dead features taken a token; 0: half the activation's width", 0},
+    {0, "auxk-features", OPT_INT, offsetof(Config, k_aux), "0",
+     "N  dead features taken a token; 0: half the activation's width", 0},
     {0, "dead", OPT_INT, offsetof(Config, dead), "200K", "N  tokens without firing after which a feature is dead", 0},
     {0, "clip", OPT_NUMBER, offsetof(Config, clip), "1", "R  largest norm of the gradient; 0: any", 0},
     {0, "seed", OPT_INT, offsetof(Config, c.seed), "0", "N  of the first weights and the order of tokens", 0},
-    {0, "dtype", OPT_STR, offsetof(Config, c.dtype), "f32", "auto|f32|bf16  type of the encoder's product; auto: bf16 where the processor has it", 0},
-    {0, "log", OPT_STR, offsetof(Config, log), NULL, "FILE  one JSON line a report: hook, tokens, fvu, l0, dead, lr, ...", OPT_NEUTRAL},
+    {0, "dtype", OPT_STR, offsetof(Config, c.dtype), "f32",
+     "auto|f32|bf16  type of the encoder's product; auto: bf16 where the processor has it", 0},
+    {0, "log", OPT_STR, offsetof(Config, log), NULL,
+     "FILE  one JSON line a report: hook, tokens, fvu, l0, dead, lr, ...", OPT_NEUTRAL},
     {0, "report", OPT_INT, offsetof(Config, report), "50", "N  steps between reports", OPT_NEUTRAL},
     COMPUTE_OPTIONS, COMMON_OPTIONS,
     {0}
@@ -46,16 +56,18 @@ static const Opt options[] = {
 
 static const Cli cli = {
     "sae-fit", "Fit a top-k sparse autoencoder to a stream of activations.", options, "[FILE...]",
-    "Reads activation streams (sd-sample-hooked) from standard input, or several files or FIFOs side by side, a record of each in turn, "
-    "and writes a folder with cfg.json and sae.safetensors, as sparsify and SAeUron read it. A stream of several hooks gives one "
-    "autoencoder for each, in folders named after them.\n"
-    "Loss: |x - x'|^2 / |x - mean|^2 summed over a batch (FVU), and for features that have not fired for --dead tokens the same of "
-    "what is left over (AuxK). Adam, unit decoder rows, gradient clipping, the rate falling linearly to 0 at the end.\n"
-    "Tokens of many pictures and timesteps are mixed in a buffer. An input that fits it is passed over --epochs times from memory, from a "
-    "pipe too. A larger one is trained on as it comes, a random half of the buffer at a time; further passes read the files again, "
-    "and a pipe ends with the first.\n"
-    "Memory is that of the buffer (--buffer), 16 times the weights, and a batch. The same input and options give the same bytes "
-    "whatever --threads is. SIGINT and SIGTERM end the training; what was learned is written, and cfg.json says so.",
+    "Reads activation streams (sd-sample-hooked) from standard input, or several files or FIFOs side by side, a record "
+    "of each in turn, and writes a folder with cfg.json and sae.safetensors, as sparsify and SAeUron read it. A stream "
+    "of several hooks gives one autoencoder for each, in folders named after them.\n"
+    "Loss: |x - x'|^2 / |x - mean|^2 summed over a batch (FVU), and for features that have not fired for --dead tokens "
+    "the same of what is left over (AuxK). Adam, unit decoder rows, gradient clipping, the rate falling linearly to 0 "
+    "at the end.\n"
+    "Tokens of many pictures and timesteps are mixed in a buffer. An input that fits it is passed over --epochs times "
+    "from memory, from a pipe too. A larger one is trained on as it comes, a random half of the buffer at a time; "
+    "further passes read the files again, and a pipe ends with the first.\n"
+    "Memory is that of the buffer (--buffer), 6 times the weights, and a batch. The same input and options give the "
+    "same bytes whatever --threads is. SIGINT and SIGTERM end the training; what was learned is written, and cfg.json "
+    "says so.",
     "# from prompts to an autoencoder, with nothing on disk between\n"
     "sd-assemble-prompts -n 2 | sd-encode-text | sd-sample-hooked --steps 25 | sae-fit -k 16 --epochs 4 -o sae/\n"
     "# two shards at once, with a log\n"
@@ -87,9 +99,10 @@ static double seconds_since(const struct timespec *t)
 
 static void write_log(const Run *run, const Job *job, const FitReport *r)
 {
-    json_t *line = json_pack("{s:s, s:I, s:f, s:f, s:i, s:f, s:f, s:f, s:f}", "hook", job->hook, "tokens", (json_int_t)r->tokens,
-                             "fvu", r->step.fvu, "l0", r->step.l0, "dead", r->step.dead, "aux", r->step.aux, "gradient", r->step.gradient,
-                             "lr", r->rate, "tokens_per_second", (double)r->tokens/seconds_since(&job->begun));
+    json_t *line = json_pack("{s:s, s:I, s:f, s:f, s:i, s:f, s:f, s:f, s:f}",
+                             "hook", job->hook, "tokens", (json_int_t)r->tokens, "fvu", r->step.fvu, "l0", r->step.l0,
+                             "dead", r->step.dead, "aux", r->step.aux, "gradient", r->step.gradient, "lr", r->rate,
+                             "tokens_per_second", (double)r->tokens/seconds_since(&job->begun));
     if (line && json_dumpf(line, run->log, JSON_COMPACT | JSON_REAL_PRECISION(7)) == 0)
         fputc('\n', run->log);
     fflush(run->log);
@@ -109,7 +122,8 @@ static int on_step(void *context, const FitReport *r)
     for (int j = 0; j < run->jobs; j++)
         done += fit_last(run->job[j].fit)->tokens;
     if (r->total > 0)
-        progress_note(run->progress, "of %lld, fvu %.4f, %d dead", (long long)r->total*run->jobs, r->step.fvu, r->step.dead);
+        progress_note(run->progress, "of %lld, fvu %.4f, %d dead", (long long)r->total*run->jobs, r->step.fvu,
+                      r->step.dead);
     else
         progress_note(run->progress, "fvu %.4f, %d dead", r->step.fvu, r->step.dead);
     progress_set(run->progress, done);
@@ -119,10 +133,12 @@ static int on_step(void *context, const FitReport *r)
 static int open_jobs(Run *run, Err *e)
 {
     const Config *cfg = run->cfg;
-    FitOptions o = {.expansion = cfg->expansion, .rate = cfg->rate, .decay = cfg->decay, .warmup = cfg->warmup, .tokens = cfg->tokens,
-                    .epochs = cfg->epochs, .buffer = cfg->buffer};
-    o.train = (TrainOptions){.F = (int)cfg->features, .K = (int)cfg->k, .batch = (int)cfg->batch, .auxk = cfg->auxk, .k_aux = (int)cfg->k_aux,
-                             .dead = cfg->dead, .clip = cfg->clip, .seed = (uint64_t)cfg->c.seed};
+    FitOptions o = {
+        .expansion = cfg->expansion, .rate = cfg->rate, .decay = cfg->decay, .warmup = cfg->warmup,
+        .tokens = cfg->tokens, .epochs = cfg->epochs, .buffer = cfg->buffer,
+        .train = {.F = (int)cfg->features, .K = (int)cfg->k, .batch = (int)cfg->batch, .auxk = cfg->auxk,
+                  .k_aux = (int)cfg->k_aux, .dead = cfg->dead, .clip = cfg->clip, .seed = (uint64_t)cfg->c.seed},
+    };
     if (model_dtype(&o.train.type, cfg->c.dtype, e))
         return -1;
     const int hooks = activations_hooks(run->in);
@@ -189,7 +205,8 @@ static json_t *training_record(const Run *run, const Job *job)
         steps = json_array();
     }
     json_array_append_new(steps, cli_provenance(&cli));
-    return json_pack("{s:I, s:I, s:I, s:f, s:f, s:i, s:b, s:o}", "seed", (json_int_t)run->cfg->c.seed, "tokens", (json_int_t)r->tokens,
+    return json_pack("{s:I, s:I, s:I, s:f, s:f, s:i, s:b, s:o}",
+                     "seed", (json_int_t)run->cfg->c.seed, "tokens", (json_int_t)r->tokens,
                      "steps", (json_int_t)r->steps, "fvu", r->step.fvu, "l0", r->step.l0, "dead", r->step.dead,
                      "stopped", (int)fit_stopped(job->fit), "provenance", steps);
 }
@@ -199,8 +216,9 @@ static int describe(const Run *run, Job *job, Err *e)
     static const char *const shared[] = {"model", "take", "steps", "sampler", "guidance"};
     Sae *s = fit_sae(job->fit);
     const json_t *header = stream_header(activations_stream(run->in))->fields;
-    json_t *cfg = json_pack("{s:i, s:b, s:i, s:i, s:b, s:b, s:b, s:b, s:s, s:i}", "expansion_factor", s->F/s->D, "normalize_decoder", 1,
-                            "num_latents", s->F, "k", s->K, "batch_topk", 0, "sample_topk", 0, "input_unit_norm", 0, "multi_topk", 0,
+    json_t *cfg = json_pack("{s:i, s:b, s:i, s:i, s:b, s:b, s:b, s:b, s:s, s:i}",
+                            "expansion_factor", s->F/s->D, "normalize_decoder", 1, "num_latents", s->F, "k", s->K,
+                            "batch_topk", 0, "sample_topk", 0, "input_unit_norm", 0, "multi_topk", 0,
                             "activation", "topk", "d_in", s->D);
     if (!cfg)
         return err_set(e, "out of memory");
@@ -220,15 +238,16 @@ static int save_all(Run *run, Err *e)
     for (int j = 0; j < run->jobs; j++) {
         Job *job = &run->job[j];
         char dir[4096];
-        snprintf(dir, sizeof dir, "%s%s%s", run->cfg->c.output, run->jobs > 1 ? "/" : "", run->jobs > 1 ? job->hook : "");
+        const bool several = run->jobs > 1;
+        snprintf(dir, sizeof dir, "%s%s%s", run->cfg->c.output, several ? "/" : "", several ? job->hook : "");
         if (!fit_sae(job->fit))
             return cli_stop ? err_set(e, "stopped before the first step on %s: nothing was learned", job->hook)
                             : err_set(e, "no token of %s came", job->hook);
         if (describe(run, job, e) || sae_save(fit_sae(job->fit), dir, e))
             return -1;
         if (fit_cut_short(job->fit))
-            cli_note(&cli, "%s: the input is not a file and larger than --buffer: it was passed over once, %lld tokens", job->hook,
-                     (long long)fit_last(job->fit)->tokens);
+            cli_note(&cli, "%s: the input is not a file and larger than --buffer: passed over once, %lld tokens",
+                     job->hook, (long long)fit_last(job->fit)->tokens);
         if (run->cfg->c.verbose)
             cli_note(&cli, "%s: %lld tokens, fvu %.4f, l0 %.2f, %d dead", dir, (long long)fit_last(job->fit)->tokens,
                      fit_last(job->fit)->step.fvu, fit_last(job->fit)->step.l0, fit_last(job->fit)->step.dead);
@@ -246,7 +265,8 @@ static void check(const Config *cfg)
         cli_misuse(&cli, "--expansion %lld: expected 1 to 65536", (long long)cfg->expansion);
     if (cfg->batch < 0 || cfg->batch > 1 << 20)
         cli_misuse(&cli, "--batch %lld: expected at most 1Mi", (long long)cfg->batch);
-    if (cfg->epochs < 1 || cfg->tokens < 0 || cfg->warmup < 0 || cfg->dead < 0 || cfg->k_aux < 0 || cfg->k_aux > 1 << 16 || cfg->report < 1)
+    if (cfg->epochs < 1 || cfg->tokens < 0 || cfg->warmup < 0 || cfg->dead < 0 || cfg->k_aux < 0 || cfg->k_aux > 1 << 16
+        || cfg->report < 1)
         cli_misuse(&cli, "a count is out of range");
     if (cfg->buffer < 0 || cfg->buffer > INT32_MAX)
         cli_misuse(&cli, "--buffer %lld: expected less than 2^31 tokens", (long long)cfg->buffer);

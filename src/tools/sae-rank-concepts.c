@@ -53,7 +53,7 @@ static const Cli cli = {
     "over the root of the mean of both variances over pictures; ratio, log((mean_c + u)/(mean_rest + u)) with u the "
     "usual mean; share, (mean_c - mean_rest) mean_c over the sum of the labels' means; frequency, the share of tokens "
     "where it is active, less that of the rest; auroc, (1 + share of pictures where it is active - that of the "
-    "rest)/2; margin, mean_c less twice the largest mean of any other label or of none.\n"
+    "rest)/2; margin, mean_c less the largest mean of any other label or of none.\n"
     "Sums are kept in integers (each picture's sum rounded to 2^-24), so that the order of the records plays no part: "
     "statistics made from shards with --statistics and added with --merge give, byte for byte, what one run gives. "
     "Memory: 32 bytes a feature, label and "

@@ -99,13 +99,6 @@ static int decode_all(Run *r, Err *e)
     return got;
 }
 
-static int finish(Run *r, Err *e)
-{
-    Pictures *p = r->pictures;
-    r->pictures = NULL;
-    return pictures_finish(p, e);
-}
-
 static void release(Run *r)
 {
     progress_end(r->progress);
@@ -129,7 +122,7 @@ int main(int argc, char **argv)
               || vae_load(&r.vae, r.compute.model, r.compute.type, &e)
               || open_pictures(&r, &e)
               || decode_all(&r, &e)
-              || finish(&r, &e);
+              || pictures_finish(r.pictures, &e);
 
     release(&r);
     return failed ? cli_report(&cli, &e) : 0;

@@ -226,12 +226,10 @@ static int encode_all(Run *r, Err *e)
 
 static int finish(Run *r, Err *e)
 {
-    StreamOut *out = r->out;
-    r->out = NULL;
     if (r->cut)
         cli_note(&cli, "%ld %s longer than %d tokens and cut; the first is that of %s", r->cut,
                  r->cut == 1 ? "text was" : "texts were", r->S - 2, r->first_cut);
-    return stream_finish(out, e);
+    return stream_finish(r->out, e);
 }
 
 static void release(Run *r)

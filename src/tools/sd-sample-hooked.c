@@ -144,18 +144,10 @@ static int draw_all(Run *r, Err *e)
     return got;
 }
 
-static int finish_stream(StreamOut **out, Err *e)
-{
-    StreamOut *s = *out;
-    *out = NULL;
-    return s ? stream_finish(s, e) : 0;
-}
-
 static int finish(Run *r, Err *e)
 {
-    Pictures *p = r->pictures;
-    r->pictures = NULL;
-    return finish_stream(&r->activations, e) || finish_stream(&r->latents, e) || (p ? pictures_finish(p, e) : 0);
+    return (r->activations && stream_finish(r->activations, e)) || (r->latents && stream_finish(r->latents, e))
+        || (r->pictures && pictures_finish(r->pictures, e));
 }
 
 static void release(Run *r)

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* sd-sheet.c -- pictures side by side on one labelled sheet. */
-#include <ftw.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 #include "formats/image.h"
-#include "formats/stream.h"
 #include "src/cli/cli.h"
+#include "src/models/picture_source.h"
 #include "src/models/sheet.h"
 
 typedef struct Config {
@@ -44,111 +41,30 @@ static const Cli cli = {
 
 typedef struct Run {
     const Config *cfg;
+    PictureSource *source;
     Sheet *sheet;
-    json_t *provenance;
     long left_out;
 } Run;
 
-static int add(Run *r, const json_t *fields, const uint8_t *pixels, int W, int H, int channels, Err *e)
+/* A picture's fields, and what its file says of the run: a row may be of --guidance. */
+static int add(Run *r, const Picture *p, Err *e)
 {
-    const int got = sheet_add(r->sheet, fields, pixels, W, H, channels, e);
+    json_t *fields = json_copy(p->record.fields);
+    json_object_update_missing(fields, p->run);
+    const int got = sheet_add(r->sheet, fields, p->rgb, p->W, p->H, e);
+    json_decref(fields);
     r->left_out += got > 0;
     return got < 0 ? -1 : 0;
 }
 
-static int add_stream(Run *r, const char *path, Err *e)
+static int add_all(Run *r, Err *e)
 {
-    StreamIn *in = NULL;
-    Record rec;
-    int got = stream_open_kind(&in, path, "images", e) ? -1 : 1;
-    if (got > 0 && !json_array_size(r->provenance))
-        json_array_extend(r->provenance, json_object_get(stream_header(in)->fields, "provenance"));
-    while (got > 0 && (got = stream_next(in, &rec, e)) > 0) {
-        const StreamTensor *x = stream_need(in, &rec, "image", U8, 3, (int64_t[]){-1, -1, 3}, e);
-        if (x && !tensor_count(x))
-            err_set(e, "%s: record %ld: a picture without pixels", stream_name(in), rec.number);
-        if (!x || e->set || add(r, rec.fields, x->data, (int)x->dim[1], (int)x->dim[0], 3, e))
-            got = -1;
-    }
-    stream_close(in);
+    Picture p;
+    int got;
+    while ((got = picture_source_next(r->source, &p, e)) > 0)
+        if (add(r, &p, e))
+            return -1;
     return got;
-}
-
-static int add_png(Run *r, const char *path, Err *e)
-{
-    Image image = {0};
-    json_t *fields = NULL;
-    if (image_read(&image, path, &fields, e))
-        return -1;
-    if (!json_object_get(fields, "id"))
-        json_object_set_new(fields, "id", json_string(path));
-    const int failed = add(r, fields, image.pixels, image.width, image.height, image.channels, e);
-    json_decref(fields);
-    image_free(&image);
-    return failed;
-}
-
-static int is_png(const char *path)
-{
-    const size_t n = strlen(path);
-    return n > 4 && strcmp(path + n - 4, ".png") == 0;
-}
-
-static struct { char **path; size_t count; } found;         /* nftw's callback has no argument of ours */
-
-static int find_png(const char *path, const struct stat *st, int type, struct FTW *at)
-{
-    (void)st;
-    (void)at;
-    if (type != FTW_F || !is_png(path))
-        return 0;
-    char **more = realloc(found.path, sizeof *more * (found.count + 1));
-    if (more)
-        found.path = more;
-    if (!more || !(more[found.count] = strdup(path)))
-        return -1;
-    found.count++;
-    return 0;
-}
-
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static int add_folder(Run *r, const char *path, Err *e)
-{
-    int failed = 0;
-    found.count = 0;
-    if (nftw(path, find_png, 16, 0) != 0)
-        failed = err_set(e, "%s: the folder cannot be read", path);
-    else if (!found.count)
-        failed = err_set(e, "%s: no PNG files in this folder", path);
-    if (found.count > 1)
-        qsort(found.path, found.count, sizeof *found.path, by_name);
-    for (size_t i = 0; i < found.count; i++) {
-        failed = failed || add_png(r, found.path[i], e);
-        free(found.path[i]);
-    }
-    free(found.path);
-    found.path = NULL;
-    return failed;
-}
-
-static int add_inputs(Run *r, Err *e)
-{
-    static const char *const standard_input[] = {"-"};
-    const List *inputs = &r->cfg->c.inputs;
-    int failed = 0;
-    for (int i = 0; i < (inputs->count ? inputs->count : 1) && !failed; i++) {
-        const char *path = inputs->count ? inputs->items[i] : standard_input[0];
-        struct stat st;
-        if (strcmp(path, "-") != 0 && stat(path, &st) == 0 && S_ISDIR(st.st_mode))
-            failed = add_folder(r, path, e);
-        else
-            failed = is_png(path) ? add_png(r, path, e) : add_stream(r, path, e);
-    }
-    return failed;
 }
 
 static int write_sheet(Run *r, Err *e)
@@ -159,8 +75,9 @@ static int write_sheet(Run *r, Err *e)
     json_t *text = json_object();
     if (r->cfg->title)
         json_object_set_new(text, "title", json_string(r->cfg->title));
-    json_array_append_new(r->provenance, cli_provenance(&cli));
-    json_object_set(text, "provenance", r->provenance);
+    json_t *provenance = picture_source_provenance(r->source);
+    json_array_append_new(provenance, cli_provenance(&cli));
+    json_object_set_new(text, "provenance", provenance);
     const int failed = image_write(r->cfg->c.output, canvas.width, canvas.height, 3, canvas.pixels, text, e);
     json_decref(text);
     free(canvas.pixels);
@@ -172,7 +89,7 @@ static int write_sheet(Run *r, Err *e)
 int main(int argc, char **argv)
 {
     Config cfg = {0};
-    Run r = {.cfg = &cfg, .provenance = json_array()};
+    Run r = {.cfg = &cfg};
     Err e = {0};
 
     cli_parse(&cli, &cfg, argc, argv);
@@ -182,10 +99,11 @@ int main(int argc, char **argv)
     const SheetOptions o = {.title = cfg.title, .rows = cfg.rows, .columns = cfg.columns, .caption = cfg.caption,
                             .cell = (int)cfg.cell, .across = (int)cfg.across, .text = (int)cfg.text};
     int failed = sheet_create(&r.sheet, &o, &e)
-              || add_inputs(&r, &e)
+              || picture_source_open(&r.source, cfg.c.inputs.items, cfg.c.inputs.count, &e)
+              || add_all(&r, &e)
               || write_sheet(&r, &e);
 
     sheet_free(r.sheet);
-    json_decref(r.provenance);
+    picture_source_close(r.source);
     return failed ? cli_report(&cli, &e) : 0;
 }

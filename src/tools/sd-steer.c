@@ -65,6 +65,7 @@ typedef struct Run {
     Vae *vae;
     Pictures *pictures;
     Progress *progress;
+    long long done;                 /* pictures */
     int32_t *feature;
     float *value;
     float *final;                   /* (variants, batch, C,H,W) */
@@ -132,9 +133,9 @@ static int plan_variants(Run *r, Err *e)
     }
     if (failed || variants_build(&r->variants, &base, cfg->sweeps.items, cfg->sweeps.count, ranks, e))
         return -1;
-    if (cfg->unsteered)
-        return variants_add_none(&r->variants, e);
-    return 0;
+    if (cfg->unsteered && variants_add_none(&r->variants, e))
+        return -1;
+    return intervention_plan(r->intervention, &r->variants, e);
 }
 
 static int open_outputs(Run *r, Err *e)
@@ -180,24 +181,26 @@ static int write_picture(Run *r, const CondItem *item, const Variant *v, const f
     return failed;
 }
 
+static void count_pictures(void *context, int pictures)
+{
+    Run *r = context;
+    progress_set(r->progress, r->done += pictures);
+}
+
 /* All variants of a batch are drawn before any is written: the order of the pictures is by record, then variant. */
 static int draw_all(Run *r, Err *e)
 {
-    const size_t picture = (size_t)r->s.sampler->C * r->s.sampler->H * r->s.sampler->W;
-    const int variants = r->variants.count, batch = r->s.sampler->options.batch;
-    long long done = 0;
+    const Sampler *s = r->s.sampler;
+    const CondBatch *batch = r->s.batch;
+    const size_t picture = (size_t)s->C * s->H * s->W;
     int got;
     r->progress = progress_start(&cli, "pictures", 0);
     while ((got = cond_batch_next(r->s.batch, e)) > 0) {
-        for (int v = 0; v < variants; v++) {
-            if (intervention_select(r->intervention, &r->variants.item[v], e)
-                || sampler_run(r->s.sampler, r->s.batch, r->final + picture*batch*v, intervention_before_step, r->intervention, e))
-                return -1;
-            progress_set(r->progress, done += r->s.batch->count);
-        }
-        for (int i = 0; i < r->s.batch->count; i++)
-            for (int v = 0; v < variants; v++)
-                if (write_picture(r, &r->s.batch->item[i], &r->variants.item[v], r->final + picture*(batch*v + i), e))
+        if (intervention_draw(r->intervention, batch, r->final, count_pictures, r, e))
+            return -1;
+        for (int i = 0; i < batch->count; i++)
+            for (int v = 0; v < r->variants.count; v++)
+                if (write_picture(r, &batch->item[i], &r->variants.item[v], r->final + picture*((size_t)s->options.batch*v + i), e))
                     return -1;
     }
     return got;
@@ -205,11 +208,7 @@ static int draw_all(Run *r, Err *e)
 
 static int finish(Run *r, Err *e)
 {
-    Pictures *p = r->pictures;
-    StreamOut *latents = r->latents;
-    r->pictures = NULL;
-    r->latents = NULL;
-    return pictures_finish(p, e) || (latents ? stream_finish(latents, e) : 0);
+    return pictures_finish(r->pictures, e) || (r->latents && stream_finish(r->latents, e));
 }
 
 static void release(Run *r)
@@ -217,8 +216,8 @@ static void release(Run *r)
     progress_end(r->progress);
     pictures_abandon(r->pictures);
     stream_abandon(r->latents);
-    variants_free(&r->variants);
     intervention_free(r->intervention);
+    variants_free(&r->variants);
     vae_free(r->vae);
     sampling_close(&r->s);
     free(r->final);

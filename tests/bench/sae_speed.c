@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* sae_speed.c -- tokens per second of encoding and of training, and the encoder's product as a share of what the machine multiplies.
+/* sae_speed.c -- tokens per second of encoding and of training, and the encoder's product as a share of what the
+ * machine multiplies.
  *
  *     build/bench/sae_speed [threads]      on one thread processor time is measured, else time on the wall */
 #include <math.h>
@@ -21,7 +22,8 @@ static void measure(const Shape *s, DType type, double peak)
 {
     Err e = {0};
     const size_t N = (size_t)s->batch, values = N*(size_t)s->D;
-    const TrainOptions o = {.D = s->D, .F = s->F, .K = s->K, .batch = s->batch, .type = type, .auxk = 1/32., .dead = 1 << 30, .clip = 1};
+    const TrainOptions o = {.D = s->D, .F = s->F, .K = s->K, .batch = s->batch, .type = type, .auxk = 1/32.,
+                            .dead = 1 << 30, .clip = 1};
     Trainer *t;
     TrainStep step;
     float *x = malloc(sizeof(float)*values), *on_device = op->alloc(sizeof(float)*values, &e);
@@ -34,7 +36,8 @@ static void measure(const Shape *s, DType type, double peak)
         x[j] = (float)((int32_t)state >> 8)*0x1p-23f;
     }
     op->upload(on_device, x, sizeof(float)*values);
-    die_if(trainer_create(&t, &o, &e) || trainer_start(t, x, 64, &e) || trainer_step(t, x, s->batch, 1e-3, &step, &e), &e);
+    die_if(trainer_create(&t, &o, &e) || trainer_start(t, x, 64, &e) || trainer_step(t, x, s->batch, 1e-3, &step, &e),
+           &e);
     double encode = 1e9, train = 1e9, pack = 1e9;
     for (int r = 0; r < s->times; r++) {
         double start = bench_seconds();
@@ -49,8 +52,9 @@ static void measure(const Shape *s, DType type, double peak)
         encode = fmin(encode, bench_seconds() - start);
     }
     const double flop = 2.0*s->D*s->F*(double)N;
-    printf("D %d\tF %d\tK %d\tbatch %d\t%s\tencode %.0f tokens/s, %.0f %% of the peak\ttrain %.0f tokens/s, %.0f %% of it\tpack %.2f ms\n", s->D,
-           s->F, s->K, s->batch, dtype_name(type), (double)N/encode, 100*flop/encode/peak, (double)N/train, 100*flop/train/peak, pack*1e3);
+    printf("D %d\tF %d\tK %d\tbatch %d\t%s\t", s->D, s->F, s->K, s->batch, dtype_name(type));
+    printf("encode %.0f tokens/s, %.0f %% of the peak\ttrain %.0f tokens/s, %.0f %% of it\tpack %.2f ms\n",
+           (double)N/encode, 100*flop/encode/peak, (double)N/train, 100*flop/train/peak, pack*1e3);
     fflush(stdout);
     trainer_free(t);
     free(x);

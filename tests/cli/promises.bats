@@ -129,7 +129,7 @@ PY
     fails_with "conditioning" sample -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$DIR/acts.mpk.zst"
     fails_with "activations" sae-fit -q -o "$BATS_TEST_TMPDIR/sae" "$DIR/cond.mpk.zst"
     sample --hook up_blocks.0.attentions.1 "$DIR/cond.mpk.zst" > "$BATS_TEST_TMPDIR/wide.mpk.zst"
-    fails_with 160 sae-encode -q --sae "$DIR/sae" -o "$BATS_TEST_TMPDIR/f.mpk.zst" "$BATS_TEST_TMPDIR/wide.mpk.zst"
+    fails_with "160" sae-encode -q --hook up_blocks.0.attentions.1 --sae "$DIR/sae" -o "$BATS_TEST_TMPDIR/f.mpk.zst" "$BATS_TEST_TMPDIR/wide.mpk.zst"
 }
 
 @test "a missing tensor" {

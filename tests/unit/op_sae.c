@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* op_sae.c -- the autoencoder's ops: a case by hand, plain loops in double, same bytes for any number of rows, threads and instruction set.
+/* op_sae.c -- the autoencoder's ops: a case by hand, plain loops in double, same bytes for any number of rows, threads
+ * and instruction set.
  *
  * Tolerance: sums of at most a few hundred products of order 1, in f32. */
 #include <float.h>
@@ -52,7 +53,8 @@ static int by_value(const void *a, const void *b)
     return sorted_row[i] != sorted_row[j] ? (sorted_row[i] < sorted_row[j] ? 1 : -1) : i - j;
 }
 
-/* With W the identity h is x, so any row can be given to topk. kind: 0 random, 1 of few values (ties), 2 all equal, 3 nearly all below 0, 4 rising */
+/* With W the identity h is x, so any row can be given to topk. kind: 0 random, 1 of few values (ties), 2 all equal,
+ * 3 nearly all below 0, 4 rising */
 static int topk(int F, int K, int kind)
 {
     enum { N = 17 };
@@ -64,7 +66,8 @@ static int topk(int F, int K, int kind)
     for (int f = 0; f < F; f++)
         W[(size_t)f*F + f] = 1;
     for (int j = 0; j < N*F; j++)
-        x[j] = kind == 0 ? x[j] : kind == 1 ? roundf(x[j]*4) : kind == 2 ? 0.5f : kind == 3 ? x[j] - 0.999f : (float)(j % F);
+        x[j] = kind == 0 ? x[j] : kind == 1 ? roundf(x[j]*4) : kind == 2 ? 0.5f : kind == 3 ? x[j] - 0.999f
+            : (float)(j % F);
     for (int n = 0; n < N; n++) {
         for (int f = 0; f < F; f++)
             place[f] = f;
@@ -84,7 +87,8 @@ static int topk(int F, int K, int kind)
     return failed;
 }
 
-static int odd_rows(void)       /* what is not a number is not chosen before one, and nothing is read or written out of bounds */
+/* what is not a number is not chosen before one, and nothing is read or written out of bounds */
+static int odd_rows(void)
 {
     enum { F = 40, K = 30 };
     float W[F] = {0}, b[F], zero = 0, x = 0, a[K];
@@ -106,7 +110,8 @@ static int encode_random(int D, int F, int K, DType type)
 {
     enum { N = 150 };
     char name[160];
-    float *x = op_values((size_t)N*D, 1), *W = op_values((size_t)F*D, 2), *b = op_values((size_t)F, 3), *b_dec = op_values((size_t)D, 4);
+    float *x = op_values((size_t)N*D, 1), *W = op_values((size_t)F*D, 2), *b = op_values((size_t)F, 3),
+        *b_dec = op_values((size_t)D, 4);
     float *a = op_space(sizeof(float)*N*K), *again = op_space(sizeof(float)*N*K), *want = op_space(sizeof(float)*N*K);
     int32_t *i = op_space(sizeof(int32_t)*N*K), *again_i = op_space(sizeof(int32_t)*N*K);
     SaeEncoder *enc = encoder(D, F, type, W, b, b_dec);
@@ -128,7 +133,8 @@ static int encode_random(int D, int F, int K, DType type)
             want[n*K + j] = fmaxf((float)h, 0);
             falling &= j == 0 || a[n*K + j] <= a[n*K + j - 1];
         }
-    int failed = test_close(op_name(name, "encode/%s D %d F %d K %d", dtype_name(type), D, F, K), a, want, (size_t)N*K, 2e-5f, 1e-5f);
+    int failed = test_close(op_name(name, "encode/%s D %d F %d K %d", dtype_name(type), D, F, K), a, want, (size_t)N*K,
+                            2e-5f, 1e-5f);
     failed += test_ok("encode/largest first", falling);
 
     const CpuLevel level = cpu_level;
@@ -159,11 +165,14 @@ static int encode_random(int D, int F, int K, DType type)
 
 static int gradients(int N, int D, int F, int K)
 {
-    float *x = op_values((size_t)N*D, 1), *g = op_values((size_t)N*D, 2), *W = op_values((size_t)F*D, 3), *a = op_values((size_t)N*K, 4);
+    float *x = op_values((size_t)N*D, 1), *g = op_values((size_t)N*D, 2), *W = op_values((size_t)F*D, 3),
+        *a = op_values((size_t)N*K, 4);
     float *g_a = op_space(sizeof(float)*N*K), *want_g = op_space(sizeof(float)*N*K);
     float *dec = op_values((size_t)F*D, 5), *enc = op_values((size_t)F*D, 6), *b = op_values((size_t)F, 7);
-    float *want_dec = op_space(sizeof(float)*F*D), *want_enc = op_space(sizeof(float)*F*D), *want_b = op_space(sizeof(float)*F);
-    int32_t *i = op_space(sizeof(int32_t)*N*K), *start = op_space(sizeof(int32_t)*(F + 1)), *order = op_space(sizeof(int32_t)*N*K);
+    float *want_dec = op_space(sizeof(float)*F*D), *want_enc = op_space(sizeof(float)*F*D),
+        *want_b = op_space(sizeof(float)*F);
+    int32_t *i = op_space(sizeof(int32_t)*N*K), *start = op_space(sizeof(int32_t)*(F + 1)),
+        *order = op_space(sizeof(int32_t)*N*K);
     int32_t *count = op_space(sizeof(int32_t)*F), *want_count = op_space(sizeof(int32_t)*F);
     memcpy(want_dec, dec, sizeof(float)*F*D);
     memcpy(want_enc, enc, sizeof(float)*F*D);
@@ -189,17 +198,21 @@ static int gradients(int N, int D, int F, int K)
     op->sae.invert(start, order, i, N, F, K);
     op->sae.row_grads(dec, enc, b, 0.5f, a, g_a, g, x, start, order, F, D, K);
     op->sae.count(count, a, i, N, K);
-    int failed = test_close("grad/codes", g_a, want_g, (size_t)N*K, 1e-5f, 1e-5f) + test_close("grad/W_dec", dec, want_dec, (size_t)F*D, 1e-4f, 1e-5f)
-                 + test_close("grad/W_enc", enc, want_enc, (size_t)F*D, 1e-4f, 1e-5f) + test_close("grad/b_enc", b, want_b, (size_t)F, 1e-4f, 1e-5f)
+    int failed = test_close("grad/codes", g_a, want_g, (size_t)N*K, 1e-5f, 1e-5f)
+                 + test_close("grad/W_dec", dec, want_dec, (size_t)F*D, 1e-4f, 1e-5f)
+                 + test_close("grad/W_enc", enc, want_enc, (size_t)F*D, 1e-4f, 1e-5f)
+                 + test_close("grad/b_enc", b, want_b, (size_t)F, 1e-4f, 1e-5f)
                  + test_same("grad/count", count, want_count, sizeof(int32_t)*F);
-    free(x); free(g); free(W); free(a); free(g_a); free(want_g); free(dec); free(enc); free(b); free(want_dec); free(want_enc); free(want_b);
+    free(x); free(g); free(W); free(a); free(g_a); free(want_g); free(dec);
+    free(enc); free(b); free(want_dec); free(want_enc); free(want_b);
     free(i); free(start); free(order); free(count); free(want_count);
     return failed;
 }
 
 static int sums(int64_t N, int D)
 {
-    float *x = op_values((size_t)(N*D), 1), *y = op_values((size_t)(N*D), 2), *g = op_space(sizeof(float)*N*D), *w = op_values((size_t)N, 3);
+    float *x = op_values((size_t)(N*D), 1), *y = op_values((size_t)(N*D), 2), *g = op_space(sizeof(float)*N*D),
+        *w = op_values((size_t)N, 3);
     float *mean = op_space(sizeof(float)*D), *column = op_space(sizeof(float)*D), *want = op_space(sizeof(float)*D);
     double spread = 0, square = 0;
     for (int d = 0; d < D; d++) {
@@ -218,11 +231,14 @@ static int sums(int64_t N, int D)
     float *got = op_space(sizeof(float)*D);
     const double s = op->sae.moments(got, x, N, D), q = op->sae.difference(g, y, x, N*D);
     op->sae.column_sum(column, -2, w, x, N, D);
-    int failed = test_close("sums/mean", got, mean, (size_t)D, 1e-6f, 1e-5f) + test_close("sums/weighted columns", column, want, (size_t)D, 1e-4f, 1e-5f)
-                 + test_ok("sums/spread", fabs(s - spread) <= 1e-5*spread) + test_ok("sums/difference", fabs(q - square) <= 1e-5*square);
+    int failed = test_close("sums/mean", got, mean, (size_t)D, 1e-6f, 1e-5f)
+                 + test_close("sums/weighted columns", column, want, (size_t)D, 1e-4f, 1e-5f)
+                 + test_ok("sums/spread", fabs(s - spread) <= 1e-5*spread)
+                 + test_ok("sums/difference", fabs(q - square) <= 1e-5*square);
     const int threads = omp_get_max_threads();
     omp_set_num_threads(1);
-    failed += test_ok("sums/one thread, same double", op->sae.moments(got, x, N, D) == s && op->sae.difference(g, y, x, N*D) == q);
+    failed += test_ok("sums/one thread, same double", op->sae.moments(got, x, N, D) == s
+                      && op->sae.difference(g, y, x, N*D) == q);
     omp_set_num_threads(threads);
     free(x); free(y); free(g); free(w); free(mean); free(column); free(want); free(got);
     return failed;
@@ -232,7 +248,8 @@ static int adam(void)
 {
     /* first step: m/unbias = g, v/unbias = g^2, so p moves by rate against the sign of g */
     float p[] = {1, 2, 3}, m[3] = {0}, v[3] = {0}, dp[] = {0.1f, -4, 0};
-    AdamStep s = {.rate = 0.5f, .scale = 2, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .unbias1 = 1/(1 - 0.9f), .unbias2 = 1/(1 - 0.999f)};
+    AdamStep s = {.rate = 0.5f, .scale = 2, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .unbias1 = 1/(1 - 0.9f),
+                  .unbias2 = 1/(1 - 0.999f)};
     op->sae.adam(p, m, v, dp, 1, 3, &s);
     int failed = test_close("adam/first step", p, (float[]){0.5f, 2.5f, 3}, 3, 1e-5f, 0);
     failed += test_same("adam/gradient is cleared", dp, (float[3]){0}, sizeof dp);
@@ -251,14 +268,17 @@ int main(void)
         printf("FAIL %s\n", e.text);
         return 1;
     }
-    int failed = by_hand() + odd_rows() + adam() + sums(1, 5) + sums(1000, 130) + gradients(50, 128, 40, 8) + gradients(33, 21, 24, 5);
-    static const int sizes[][2] = {{2048, 16}, {2048, 1}, {2048, 32}, {33, 7}, {64, 64}, {96, 5}, {700, 300}, {1000, 129}};
+    int failed = by_hand() + odd_rows() + adam() + sums(1, 5) + sums(1000, 130) + gradients(50, 128, 40, 8)
+        + gradients(33, 21, 24, 5);
+    static const int sizes[][2] = {{2048, 16}, {2048, 1}, {2048, 32}, {33, 7}, {64, 64}, {96, 5}, {700, 300},
+                                   {1000, 129}};
     for (int s = 0; s < 8; s++)
         for (int kind = 0; kind < 5; kind++)
             failed += topk(sizes[s][0], sizes[s][1], kind);
     for (int t = 0; t < 2; t++) {
         const DType type = t ? BF16 : F32;
-        failed += encode_random(128, 2048, 16, type) + encode_random(37, 75, 5, type) + encode_random(320, 640, 32, type);
+        failed += encode_random(128, 2048, 16, type) + encode_random(37, 75, 5, type)
+            + encode_random(320, 640, 32, type);
     }
     return failed != 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* sae_buffer.c -- the token buffer gives each token once a pass, mixes what came late with what came early, and keeps types' bits;
- * the fit over it counts passes and tokens, and does not depend on how the input was cut. */
+/* sae_buffer.c -- the token buffer gives each token once a pass, mixes what came late with what came early, and keeps
+ * types' bits; the fit over it counts passes and tokens, and does not depend on how the input was cut. */
 #include "kernels/op.h"
 #include "src/models/sae_fit.h"
 #include "src/models/token_buffer.h"
@@ -29,7 +29,8 @@ static int passes(void)
     }
     failed += test_ok("buffer/full", token_buffer_room(b) == 0 && token_buffer_held(b) == N);
     token_buffer_shuffle(b);
-    failed += test_ok("buffer/all are given", token_buffer_take(b, got, N + 5) == N && token_buffer_take(b, got, 1) == 0);
+    failed += test_ok("buffer/all are given", token_buffer_take(b, got, N + 5) == N
+                                          && token_buffer_take(b, got, 1) == 0);
     token_buffer_shuffle(b);
     token_buffer_take(b, got, N/2);
     token_buffer_drop(b);
@@ -109,7 +110,8 @@ static int fits(void)
         state = state*1664525u + 1013904223u;
         data[j] = (float)((int32_t)state >> 8)*0x1p-23f;
     }
-    const FitOptions whole = {.epochs = 3, .buffer = 5000, .decay = 0.5, .rate = 0.01}, part = {.epochs = 3, .buffer = 1000, .decay = 0.5, .rate = 0.01};
+    const FitOptions whole = {.epochs = 3, .buffer = 5000, .decay = 0.5, .rate = 0.01},
+        part = {.epochs = 3, .buffer = 1000, .decay = 0.5, .rate = 0.01};
     float *a = fit(whole, 64, false, &s), *b = fit(whole, 1000, false, &other);
     int failed = test_ok("fit/a pipe that fits is passed over as asked", s.tokens == 3*TOKENS && s.total == 3*TOKENS);
     failed += test_same("fit/however the input is cut", a, b, sizeof(float)*32*D);

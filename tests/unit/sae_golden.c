@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* sae_golden.c -- encoding against SAeUron's own code, on the autoencoder and activations of tests/golden (its README says how they were
- * made); saving and loading give the same bytes back. */
+/* sae_golden.c -- encoding against SAeUron's own code, on the autoencoder and activations of tests/golden (its README
+ * says how they were made); saving and loading give the same bytes back. */
 #include <unistd.h>
 #include "formats/weights.h"
 #include "kernels/op.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* sae_train.c -- training: gradients against finite differences of the loss in double, known features found again, the same weights
- * for any number of threads.
+/* sae_learn.c -- training: gradients against finite differences of the loss in double, known features found again,
+ * the same weights for any number of threads.
  *
  * Tolerance of the gradients: f32 against central differences of a quadratic, which are exact but for rounding. */
 #include <omp.h>
@@ -27,10 +27,12 @@ static double uniform(void)     /* [-1, 1) */
 
 /* ---- gradients ---- */
 
-enum { D = 6, F = 10, K = 2, K_AUX = 3, N = 7, W_ENC = 0, W_DEC = F*D, B_ENC = 2*F*D, B_DEC = 2*F*D + F, ALL = 2*F*D + F + D };
+enum { D = 6, F = 10, K = 2, K_AUX = 3, N = 7, W_ENC = 0, W_DEC = F*D, B_ENC = 2*F*D, B_DEC = 2*F*D + F,
+       ALL = 2*F*D + F + D };
 static const double AUXK = 0.4;
 
-typedef struct Chosen { int kept[N][K], dead[N][K_AUX]; double e[N][D]; } Chosen;      /* what a small change of weights leaves alone */
+/* what a small change of weights leaves alone */
+typedef struct Chosen { int kept[N][K], dead[N][K_AUX]; double e[N][D]; } Chosen;
 
 static double feature(const double *w, const double *x, int f)
 {
@@ -83,7 +85,8 @@ static double loss(const double *w, double x[N][D], const Chosen *c)
 
 static int gradients(void)
 {
-    const TrainOptions o = {.D = D, .F = F, .K = K, .batch = N, .auxk = AUXK, .k_aux = K_AUX, .dead = -1, .seed = 3};      /* -1: all are dead */
+    /* -1: all are dead */
+    const TrainOptions o = {.D = D, .F = F, .K = K, .batch = N, .auxk = AUXK, .k_aux = K_AUX, .dead = -1, .seed = 3};
     Trainer *t;
     float x[N*D], host[ALL], want[ALL];
     double wide[N][D], w[ALL];
@@ -153,7 +156,8 @@ static void draw(float *x, const double feature_of[TRUE_FEATURES][WIDTH], int co
 
 static Trainer *learn(const double feature_of[TRUE_FEATURES][WIDTH], TrainStep *last)
 {
-    const TrainOptions o = {.D = WIDTH, .F = LEARNED, .K = ACTIVE, .batch = BATCH, .auxk = 1/32., .dead = 5000, .clip = 1, .seed = 1};
+    const TrainOptions o = {.D = WIDTH, .F = LEARNED, .K = ACTIVE, .batch = BATCH, .auxk = 1/32., .dead = 5000,
+                            .clip = 1, .seed = 1};
     static float x[BATCH*WIDTH];
     Trainer *t;
     state = 17;

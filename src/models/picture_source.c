@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+/* picture_source.c -- pictures from streams, PNG files and folders, in order. */
+#include <errno.h>
+#include <fts.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "formats/image.h"
+#include "src/models/picture_source.h"
+
+struct PictureSource {
+    const char *const *operand;     /* those still to open */
+    int operands;
+    StreamIn *in;                   /* the open stream, or */
+    char **file;                    /* the PNG files of the open operand */
+    size_t files, next;
+    size_t folder;                  /* bytes of their paths that are no part of an id */
+    json_t *provenance;             /* of the first stream, NULL before */
+    Picture now;                    /* record and run are ours where they come of a PNG file */
+    Image image;
+    uint8_t *rgb;                   /* a grey picture as colours */
+    size_t rgb_size;
+};
+
+static int is_png(const char *path)
+{
+    const size_t n = strlen(path);
+    return n > 4 && strcmp(path + n - 4, ".png") == 0;
+}
+
+/* ---- operands ---- */
+
+static int add_file(PictureSource *s, const char *path, Err *e)
+{
+    char **more = realloc(s->file, (s->files + 1) * sizeof *more);
+    if (more)
+        s->file = more;
+    if (!more || !(more[s->files] = strdup(path)))
+        return err_set(e, "out of memory for %zu file names", s->files + 1);
+    s->files++;
+    return 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int open_folder(PictureSource *s, const char *path, Err *e)
+{
+    FTS *walk = fts_open((char *const[]){(char *)path, NULL}, FTS_LOGICAL | FTS_NOCHDIR, NULL);
+    FTSENT *at;
+    int failed = walk ? 0 : err_set(e, "%s: %s", path, strerror(errno));
+    while (!failed && (at = fts_read(walk))) {
+        if (at->fts_info == FTS_DNR || at->fts_info == FTS_ERR)
+            failed = err_set(e, "%s: the folder cannot be read: %s", at->fts_path, strerror(at->fts_errno));
+        else if (at->fts_info == FTS_F && is_png(at->fts_path))
+            failed = add_file(s, at->fts_path, e);
+    }
+    if (walk)
+        fts_close(walk);
+    if (!failed && !s->files)
+        failed = err_set(e, "%s: no PNG files in this folder", path);
+    if (s->files)
+        qsort(s->file, s->files, sizeof *s->file, by_name);
+    s->folder = strlen(path);
+    s->folder += s->folder > 0 && path[s->folder - 1] != '/';
+    return failed;
+}
+
+static int open_file(PictureSource *s, const char *path, Err *e)
+{
+    const char *slash = strrchr(path, '/');
+    s->folder = slash ? (size_t)(slash + 1 - path) : 0;
+    return add_file(s, path, e);
+}
+
+static int open_stream(PictureSource *s, const char *path, Err *e)
+{
+    if (stream_open_kind(&s->in, path, "images", e))
+        return -1;
+    if (!s->provenance)
+        s->provenance = json_incref(json_object_get(stream_header(s->in)->fields, "provenance"));
+    return 0;
+}
+
+static void close_operand(PictureSource *s)
+{
+    stream_close(s->in);
+    for (size_t i = 0; i < s->files; i++)
+        free(s->file[i]);
+    free(s->file);
+    s->in = NULL;
+    s->file = NULL;
+    s->files = s->next = 0;
+}
+
+static int open_operand(PictureSource *s, Err *e)
+{
+    const char *path = *s->operand++;
+    struct stat st;
+    close_operand(s);
+    s->operands--;
+    if (strcmp(path, "-") != 0 && stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        return open_folder(s, path, e);
+    return is_png(path) ? open_file(s, path, e) : open_stream(s, path, e);
+}
+
+int picture_source_open(PictureSource **out, const char *const *operands, int count, Err *e)
+{
+    static const char *const standard_input[] = {"-"};
+    PictureSource *s = calloc(1, sizeof *s);
+    *out = NULL;
+    if (!s)
+        return err_set(e, "out of memory");
+    s->operand = count ? operands : standard_input;
+    s->operands = count ? count : 1;
+    if (open_operand(s, e)) {
+        picture_source_close(s);
+        return -1;
+    }
+    *out = s;
+    return 0;
+}
+
+/* ---- pictures ---- */
+
+static void drop_picture(PictureSource *s)
+{
+    if (!s->in)                     /* a stream's record is the stream's */
+        record_clear(&s->now.record);
+    json_decref(s->now.run);
+    image_free(&s->image);
+    s->now = (Picture){0};
+}
+
+static int next_of_stream(PictureSource *s, Err *e)
+{
+    Record *rec = &s->now.record;
+    const int got = stream_next(s->in, rec, e);
+    if (got <= 0) {
+        *rec = (Record){0};
+        return got;
+    }
+    const StreamTensor *x = stream_need(s->in, rec, "image", U8, 3, (int64_t[]){-1, -1, 3}, e);
+    if (x && !tensor_count(x))
+        err_set(e, "%s: record %ld: the picture has no pixels", stream_name(s->in), rec->number);
+    if (!x || e->set)
+        return -1;
+    s->now.rgb = x->data;
+    s->now.H = (int)x->dim[0];
+    s->now.W = (int)x->dim[1];
+    rec->tensors = 0;
+    return 1;
+}
+
+static const uint8_t *as_rgb(PictureSource *s, Err *e)
+{
+    const size_t n = (size_t)s->image.width * s->image.height;
+    if (s->image.channels == 3)
+        return s->image.pixels;
+    if (3 * n > s->rgb_size) {
+        free(s->rgb);
+        s->rgb = malloc(3 * n);
+        s->rgb_size = s->rgb ? 3 * n : 0;
+    }
+    if (!s->rgb) {
+        err_set(e, "out of memory for a picture of %d x %d", s->image.width, s->image.height);
+        return NULL;
+    }
+    for (size_t i = 0; i < n; i++)
+        memset(s->rgb + 3 * i, s->image.pixels[i], 3);
+    return s->rgb;
+}
+
+static int is_among(const char *name, const char *const *names)
+{
+    while (*names && strcmp(*names, name) != 0)
+        names++;
+    return *names != NULL;
+}
+
+/* A text chunk as what it was before it became text. */
+static void take_chunk(Picture *p, const char *name, json_t *text)
+{
+    static const char *const of_run[] = {"model", "sampler", "steps", "guidance", "sae", "provenance", NULL};
+    static const char *const was_json[] = {"seed", "steering", NULL};
+    json_t *value = NULL;
+    if (is_among(name, of_run)) {
+        json_object_set(p->run, name, text);
+        return;
+    }
+    if (is_among(name, was_json))
+        value = json_loads(json_string_value(text), JSON_DECODE_ANY, NULL);
+    record_set_json(&p->record, name, value ? value : json_incref(text));
+}
+
+static int next_of_files(PictureSource *s, Err *e)
+{
+    Picture *p = &s->now;
+    json_t *chunks = NULL, *text;
+    const char *name;
+    if (s->next == s->files)
+        return 0;
+    const char *path = s->file[s->next++], *id = path + s->folder;
+    if (image_read(&s->image, path, &chunks, e))
+        return -1;
+    record_init(&p->record, NULL);
+    p->run = json_object();
+    record_set_json(&p->record, "id", json_stringn(id, strlen(id) - strlen(".png")));
+    json_object_foreach(chunks, name, text)
+        take_chunk(p, name, text);
+    json_decref(chunks);
+    p->rgb = as_rgb(s, e);
+    p->H = s->image.height;
+    p->W = s->image.width;
+    return p->rgb ? 1 : -1;
+}
+
+int picture_source_next(PictureSource *s, Picture *p, Err *e)
+{
+    for (;;) {
+        drop_picture(s);
+        const int got = s->in ? next_of_stream(s, e) : next_of_files(s, e);
+        if (got) {
+            *p = s->now;
+            return got;
+        }
+        if (!s->operands)
+            return 0;
+        if (open_operand(s, e))
+            return -1;
+    }
+}
+
+json_t *picture_source_provenance(const PictureSource *s)
+{
+    return json_is_array(s->provenance) ? json_copy(s->provenance) : json_array();
+}
+
+void picture_source_close(PictureSource *s)
+{
+    if (!s)
+        return;
+    drop_picture(s);
+    close_operand(s);
+    json_decref(s->provenance);
+    free(s->rgb);
+    free(s);
+}
