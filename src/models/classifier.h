@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* classifier.h -- names what a picture shows from its CLIP embedding: a probe trained on embeddings, or texts
- * (zero-shot).
+/* classifier.h -- names what a picture shows from its embedding, by a probe trained on embeddings or by texts.
  *
  *   probe      logits = g(x) W^T + b,  g(x) = x, or relu(x Wh^T + bh) where the file has a hidden layer
- *   zero-shot  logits = x/|x| . u/|u|, u the sum over a class's texts of t/|t|          Radford et al. 2021 (arXiv
- *              2103.00020), section 3.1.4
+ *   zero-shot  logits = x/|x| . u/|u|, u the sum over a class's texts of t/|t|
+ *              Radford et al. 2021 (arXiv 2103.00020), section 3.1.4
  *
  * Each domain (concept, theme) has its classes. The class named "" is "none": a picture without a theme. */
 #ifndef SRC_MODELS_CLASSIFIER_H
@@ -35,12 +34,12 @@ typedef struct Classifier {
 
 /* A safetensors file: concept.weight [n,P], concept.bias [n], theme.weight, theme.bias, optionally
  * concept.hidden.weight [h,P] and concept.hidden.bias [h] (then concept.weight is [n,h]); metadata "concept" and
- * "theme" are JSON lists of the classes' names, "normalize": "true" where it was trained on embeddings of length 1. A
- * domain that the metadata lacks is absent. */
+ * "theme", JSON lists of the classes' names, and "normalize", "true" where it was trained on embeddings of length 1.
+ * A domain that the metadata lacks is absent. */
 int classifier_load(Classifier **c, const char *path, Err *e);
-/* Texts, a line each as text records: {"prompt":"A fish.","concept":"Fishes"}, {"prompt":"In Rust
- * style.","theme":"Rust"}, or with "kind" and "label", so that the label may be "". Several texts of a class are
- * averaged. dir: model folder with clip/ and tokenizer/. */
+/* Texts, a line each as text records: {"prompt":"A fish.","concept":"Fishes"} and
+ * {"prompt":"In Rust style.","theme":"Rust"}, or with "kind" and "label", so that the label may be "". Several texts of
+ * a class are averaged. dir: model folder with clip/ and tokenizer/. */
 int classifier_zero_shot(Classifier **c, const char *path, const char *dir, DType type, Err *e);
 void classifier_free(Classifier *c);
 

@@ -230,8 +230,8 @@ static EvalRow target_row(const Evaluation *v, const Group *g)
     return row;
 }
 
-/* The mean of target rows first..last-1; a measure is averaged over the targets that have it. all: their pictures
- * together. */
+/* The mean of target rows first..last-1: a measure is averaged over the targets that have it. all has the pictures of
+ * them all. */
 static EvalRow overall_row(const Evaluation *v, const EvalRow *rows, int first, int last, const Group *all)
 {
     EvalRow row = {.type = ROW_OVERALL, .kind = rows[first].kind, .target = "", .steering = rows[first].steering,

@@ -5,8 +5,9 @@
 #include <string.h>
 #include "src/models/rank_score.h"
 
-const char *const score_names[SCORES] = {"saeuron", "difference", "effect", "ratio", "share", "frequency", "auroc",
-                                         "margin"};
+const char *const score_names[SCORES] = {
+    "saeuron", "difference", "effect", "ratio", "share", "frequency", "auroc", "margin"
+};
 
 int score_parse(const char *name)
 {
@@ -241,7 +242,8 @@ int rank_stats_rank(const RankStats *s, ScoreKind score, int top, RankSink sink,
     r.score = malloc(sizeof(float) * F);
     r.block = malloc(sizeof(float) * F * 5);
     r.order = malloc(sizeof(int32_t) * F);
-    int failed = r.rest && r.rival && r.score && r.block && r.order ? 0 : err_set(e, "out of memory for %d features", F);
+    int failed = r.rest && r.rival && r.score && r.block && r.order ? 0
+               : err_set(e, "out of memory for %d features", F);
     for (int k = 0; k < s->kinds && !failed; k++)
         failed = rank_kind(&r, k, sink, context, e);
     rank_cell_free(r.rest);

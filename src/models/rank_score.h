@@ -1,33 +1,33 @@
 /* SPDX-License-Identifier: MIT */
 /* rank_score.h -- from statistics to ranks: scores of features for each label and timestep, the best kept in order.
  *
- * c: the pictures of a label at a timestep; rest: those of all other labels of its kind there, pooled, and those
- * without a label. S(f) sum of activations, mean(f) = S(f) / tokens, var(f) variance over pictures of the picture's
- * mean; mean_all as in ranks.h.
+ * c: the pictures of a label at a timestep; rest: those of all other labels of its kind there and those without a
+ * label, pooled. S(f) sum of activations, mean(f) = S(f) / tokens, var(f) variance over pictures of the picture's mean.
  *
- *   saeuron     S_c(f) / sum_f S_c(f)  -  S_rest(f) / sum_f S_rest(f)          Cywinski, Deja 2025 (arXiv 2501.18052),
- *               section 4.2
+ *   saeuron     S_c(f) / sum_f S_c(f)  -  S_rest(f) / sum_f S_rest(f)
+ *               Cywinski, Deja 2025 (arXiv 2501.18052), section 4.2
  *   difference  mean_c(f) - mean_rest(f)
- *   effect      (mean_c(f) - mean_rest(f)) / sqrt((var_c(f) + var_rest(f)) / 2 + 1e-9)                          Cohen's
- *               d
- *   ratio       log((mean_c(f) + u) / (mean_rest(f) + u)), u the mean over f of mean_c and mean_rest: smooth where both
- *               are rare
- *   share       (mean_c(f) - mean_rest(f)) mean_c(f) / sum of mean(f) over the labels: much of it, and of no other
- *               label
+ *   effect      (mean_c(f) - mean_rest(f)) / sqrt((var_c(f) + var_rest(f)) / 2 + 1e-9)
+ *               Cohen's d
+ *   ratio       log((mean_c(f) + u) / (mean_rest(f) + u)), u the mean over f of mean_c and mean_rest
+ *               smooth where both are rare
+ *   share       (mean_c(f) - mean_rest(f)) mean_c(f) / sum of mean(f) over the labels
+ *               much of this label, and of no other
  *   frequency   share of c's tokens where f is active, less that of rest's
- *   auroc       (1 + share of c's pictures with f - share of rest's pictures with f) / 2: the area under the curve of
- *               the rule
- *               "a picture in which f is active is of c"
- *   margin      mean_c(f) - max(f), max the largest mean(f) of any other label or of the pictures without one: features
- *               that no other label shares */
+ *   auroc       (1 + share of c's pictures with f - share of rest's pictures with f) / 2
+ *               the area under the curve of the rule "a picture in which f is active is of c"
+ *   margin      mean_c(f) - max(f), max the largest mean(f) of any other label or of the pictures without one
+ *               features that no other label shares */
 #ifndef SRC_MODELS_RANK_SCORE_H
 #define SRC_MODELS_RANK_SCORE_H
 
 #include "src/models/rank_stats.h"
 #include "src/models/ranks.h"
 
-typedef enum { SCORE_SAEURON, SCORE_DIFFERENCE, SCORE_EFFECT, SCORE_RATIO, SCORE_SHARE, SCORE_FREQUENCY, SCORE_AUROC,
-               SCORE_MARGIN, SCORES } ScoreKind;
+typedef enum {
+    SCORE_SAEURON, SCORE_DIFFERENCE, SCORE_EFFECT, SCORE_RATIO, SCORE_SHARE, SCORE_FREQUENCY, SCORE_AUROC, SCORE_MARGIN,
+    SCORES
+} ScoreKind;
 extern const char *const score_names[SCORES];
 
 /* ScoreKind of a name, -1 when unknown. */

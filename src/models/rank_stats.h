@@ -40,9 +40,8 @@ typedef struct RankStats {
 /* Empty statistics of F features for kinds of label; memory grows by 32 F bytes a (label, timestep). */
 int rank_stats_create(RankStats **s, int F, const char *const *kinds, int count, Err *e);
 void rank_stats_free(RankStats *s);
-/* Adds one picture at timestep t: features index (tokens,K) with values (tokens,K), those not above 0 left out; labels
- * [kinds], "" where it has none. Indices must lie in [0, F). An error speaks of the sum alone: the caller knows the
- * record. */
+/* Adds one picture at timestep t: features index (tokens,K), in [0, F), with values (tokens,K), those not above 0 left
+ * out; labels [kinds], "" where it has none. An error speaks of the sum alone: the caller knows the record. */
 int rank_stats_add(RankStats *s, const char *const *labels, int t, const int32_t *index, const float *value,
                    int64_t tokens, int K, Err *e);
 /* The cell of a label, made when it is not there; NULL when memory is out. */
@@ -51,7 +50,7 @@ RankCell *rank_stats_cell(RankStats *s, int kind, const char *label, int t, Err 
 int rank_cell_add(RankCell *to, const RankCell *from, int F, Err *e);
 RankCell *rank_cell_new(int kind, const char *label, int t, int F, Err *e);
 void rank_cell_free(RankCell *c);
-/* mean over pictures and tokens of feature f; 0 without tokens */
+/* Mean over pictures and tokens of feature f; 0 without tokens. */
 double rank_cell_mean(const RankCell *c, int f);
 
 /* One record a cell, in the cells' order: kind, label, t, tokens, pictures, and the four tensors i64 [F]. */

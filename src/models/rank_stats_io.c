@@ -62,8 +62,9 @@ int rank_stats_read(RankStats *s, StreamIn *in, Err *e)
         if (t < 0 || t > INT32_MAX)
             return err_set(e, "%s: record %ld: timestep t is missing or not a number from 0 on", stream_name(in),
                            rec.number);
-        RankCell part = {.kind = k, .tokens = record_int(&rec, "tokens", 0),
-                         .pictures = record_int(&rec, "pictures", 0)};
+        RankCell part = {
+            .kind = k, .tokens = record_int(&rec, "tokens", 0), .pictures = record_int(&rec, "pictures", 0)
+        };
         for (int j = 0; j < STATS; j++) {
             const StreamTensor *x = stream_need(in, &rec, names[j], I64, 1, (int64_t[]){s->F}, e);
             if (!x)

@@ -5,8 +5,7 @@
 #include <string.h>
 #include "src/models/ranks.h"
 
-enum { ARRAYS = 5 };
-/* the first three are always there */
+enum { ARRAYS = 5, ALWAYS = 3 };    /* tensors of a record beside feature; the first are always there */
 static const char *const arrays[ARRAYS] = {"score", "mean", "mean_all", "mean_rest", "mean_none"};
 
 typedef struct Label { char *kind, *label; } Label;
@@ -55,8 +54,7 @@ static int check_entry(const StreamIn *in, const Record *rec, const Ranks *r, co
                            rec->number, x->feature[j], r->F - 1);
         if (j && x->score[j] > x->score[j-1])
             return err_set(e, "%s: record %ld: score %d is larger than the one before it; ranks go from the highest "
-                              "score down",
-                           stream_name(in), rec->number, j);
+                              "score down", stream_name(in), rec->number, j);
     }
     const RankEntry *other = ranks_find(r, x->kind, x->label, x->t);
     if (other && other->t == x->t && strcmp(other->label, x->label) == 0)
@@ -90,7 +88,7 @@ static int read_entry(Ranks *r, const StreamIn *in, const Record *rec, RankEntry
     x->feature = block;
     const float **to[ARRAYS] = {&x->score, &x->mean, &x->mean_all, &x->mean_rest, &x->mean_none};
     for (int i = 0; i < ARRAYS; i++) {
-        if (i >= 3 && !record_tensor(rec, arrays[i]))
+        if (i >= ALWAYS && !record_tensor(rec, arrays[i]))
             continue;
         const StreamTensor *a = stream_need(in, rec, arrays[i], F32, 1, (int64_t[]){m}, e);
         float *values = (float *)block + m*(i + 1);

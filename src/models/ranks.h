@@ -30,8 +30,7 @@ void ranks_free(Ranks *r);
 const char *ranks_path(const Ranks *r);         /* as it was opened, for messages */
 const char *ranks_sae(const Ranks *r);          /* SAE id of the header */
 int ranks_features(const Ranks *r);             /* F of the header */
-/* Whether two ids, NAME-HASH, are of one autoencoder: the hash of the weights decides, a folder may have been
- * renamed. */
+/* Whether two ids, NAME-HASH, are of one autoencoder: the hash of the weights decides, a folder may be renamed. */
 bool ranks_same_sae(const char *a, const char *b);
 /* The entry of a label at the timestep nearest to t (the smaller on a tie); NULL when the label is not there. A label
  * matches whatever its case. */

@@ -292,7 +292,8 @@ static void open_gates(const Steering *s, int64_t tokens, uint64_t *shown)
     }
 }
 
-void steering_gate_codes(Steering *s, const float *a, const int32_t *i, int64_t pictures, int64_t tokens, uint64_t *shown)
+void steering_gate_codes(Steering *s, const float *a, const int32_t *i, int64_t pictures, int64_t tokens,
+                         uint64_t *shown)
 {
     const int64_t values = tokens * s->sae->K;
     for (int64_t p = 0; p < pictures && s->active; p++) {

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* steer.h -- steering activations through an autoencoder: which features change at a timestep, and to what.
  *
- *   x' = x + sum_j (new_j - a_j) W_dec[i_j]     over the kept features of each token (or all chosen ones for add and
- *   set)
+ *   x' = x + sum_j (new_j - a_j) W_dec[i_j]
+ *
+ * over the kept features j of each token; for add and set over all chosen ones.
  *
  * Modes, for a chosen feature of value a whose means at the timestep are m (of the label), mean_all, mean_rest and
- * mean_none as ranks.h has them, M = multiplier:
- *   multiply    a > mean_all:   a -> M * m * a     (SAeUron's: M is negative to remove)      else a stays, here and
- *               below
+ * mean_none as ranks.h has them, M = multiplier; where the condition does not hold, a stays:
+ *   multiply    a > mean_all:   a -> M * m * a     (SAeUron's: M is negative to remove)
  *   replace     a > mean_all:   a -> M * m
  *   scale       a > 0:          a -> M * a
  *   ablate      a > 0:          a -> 0
@@ -17,17 +17,17 @@
  *   set         always:         a -> M * m         also where the token does not keep the feature (a = 0), as does
  *   add         always:         a -> a + M * m
  * A feature given by hand has M = its value, m = 1 and the other means 0. A feature that several labels choose is
- * steered once, by the means of the label with the highest score (on a tie the one named first); compat_saeuron: by the
- * one named last, as there.
+ * steered once, by the means of the label with the highest score (on a tie the one named first); with compat_saeuron by
+ * those of the one named last, as there.
  *
  * With a gate G, a picture is steered for a label only once its conditional half shows the label: once, at some step so
  * far, the mean over its tokens of the label's chosen features has summed to more than
  *     sum_f mean_rest(f) + G (mean(f) - mean_rest(f))
  * so that what single tokens of other pictures have in common with the label is left alone. 0: no gate.
  *
- * Only the change is added, so a steering that changes nothing gives x back bit for bit. compat_saeuron: SAeUron's
- * published hook instead, y = recon' + (recon - x): its error term has the wrong sign, so that doing nothing gives 2
- * recon - x. */
+ * Only the change is added, so a steering that changes nothing gives x back bit for bit. compat_saeuron is SAeUron's
+ * published hook instead, y = recon' + (recon - x), whose error term has the wrong sign: doing nothing gives
+ * 2 recon - x. */
 #ifndef SRC_MODELS_STEER_H
 #define SRC_MODELS_STEER_H
 
@@ -35,16 +35,16 @@
 #include "src/models/ranks.h"
 #include "src/models/sae.h"
 
-typedef enum { STEER_MULTIPLY, STEER_SCALE, STEER_ABLATE, STEER_CLAMP, STEER_SET, STEER_ADD, STEER_REPLACE,
-              STEER_OTHERS,
-               STEER_UNLABELLED, STEER_MODES } SteerMode;
+typedef enum {
+    STEER_MULTIPLY, STEER_SCALE, STEER_ABLATE, STEER_CLAMP, STEER_SET, STEER_ADD, STEER_REPLACE, STEER_OTHERS,
+    STEER_UNLABELLED, STEER_MODES
+} SteerMode;
 
 typedef struct SteerSpec {
     SteerMode mode;
     double multiplier;
     int top;                        /* features taken a label and timestep; 0: by percentile */
-    /* of the scores over all F features: score > quantile, as torch.quantile (linear) */
-    double percentile;
+    double percentile;              /* of all F scores: score > quantile is taken, as torch.quantile (linear) has it */
     const char *kind;               /* "concept", "theme" */
     const char *const *labels;      /* steered at once */
     int label_count;

@@ -76,16 +76,17 @@ static int taken(const SteerSpec *spec, const Ranks *ranks, const RankEntry *x, 
     if (spec->top > 0) {
         *count = spec->top < F ? spec->top : F;
         if (*count > x->count)
-            return err_set(e, "%s: %s '%s' at t %d keeps its %d best features, the %d best are asked for: rank again "
-                              "with --top %d",
-                           ranks_path(ranks), x->kind, x->label, x->t, x->count, *count, *count);
+            return err_set(e, "%s: %s '%s' at t %d keeps its %d best features, the %d best are asked for: "
+                              "rank again with --top %d", ranks_path(ranks), x->kind, x->label, x->t, x->count,
+                           *count, *count);
         return 0;
     }
-    if (ranks_quantile(x->score, x->count, F, spec->percentile, &quantile))
-        return err_set(e, "%s: %s '%s' at t %d keeps its %d best features, percentile %g of %d takes %d: rank again "
-                          "with --top %d",
-                       ranks_path(ranks), x->kind, x->label, x->t, x->count, spec->percentile, F,
-                       ranks_needed(F, spec->percentile), ranks_needed(F, spec->percentile));
+    if (ranks_quantile(x->score, x->count, F, spec->percentile, &quantile)) {
+        const int needed = ranks_needed(F, spec->percentile);
+        return err_set(e, "%s: %s '%s' at t %d keeps its %d best features, percentile %g of %d takes %d: "
+                          "rank again with --top %d", ranks_path(ranks), x->kind, x->label, x->t, x->count,
+                       spec->percentile, F, needed, needed);
+    }
     while (*count < x->count && x->score[*count] > quantile)
         (*count)++;
     return 0;
@@ -107,9 +108,9 @@ static int choose_label(Choice *c, const SteerSpec *spec, const Ranks *ranks, in
     if (taken(spec, ranks, x, &count, e))
         return -1;
     for (int j = 0; j < count; j++) {
-        const Chosen y = {.feature = x->feature[j], .label = l, .score = x->score[j], .multiplier = (float)spec->multiplier,
-                          .mean = x->mean[j],
-                          .mean_all = x->mean_all[j], .mean_rest = x->mean_rest ? x->mean_rest[j] : 0,
+        const Chosen y = {.feature = x->feature[j], .label = l, .score = x->score[j],
+                          .multiplier = (float)spec->multiplier, .mean = x->mean[j], .mean_all = x->mean_all[j],
+                          .mean_rest = x->mean_rest ? x->mean_rest[j] : 0,
                           .mean_none = x->mean_none ? x->mean_none[j] : 0};
         const int slot = c->slot[y.feature];
         if (slot < 0 || spec->compat_saeuron || y.score > c->item[slot].score)

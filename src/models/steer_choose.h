@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* steer_choose.h -- the features that a steering changes at one timestep, chosen by labels' ranks or by hand. Private
- * to steer*.c. */
+/* steer_choose.h -- the features that a steering changes at one timestep, chosen by labels' ranks or by hand.
+ * Private to steer*.c. */
 #ifndef SRC_MODELS_STEER_CHOOSE_H
 #define SRC_MODELS_STEER_CHOOSE_H
 

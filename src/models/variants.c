@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* variants.c -- the product of sd-steer's sweeps. */
+#include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,14 +12,17 @@ enum { VARIANT_MAX = 10000 };
 
 int variant_target(Variant *v, const char *kind, const char *label, const Ranks *ranks, Err *e)
 {
+    const RankEntry *known_as = ranks ? ranks_find(ranks, kind, label, 0) : NULL;
     if (v->targets == VARIANT_TARGETS)
         return err_set(e, "more than %d labels are steered at once", VARIANT_TARGETS);
-    if (ranks && !ranks_find(ranks, kind, label, 0)) {
+    if (ranks && !known_as) {
         char *known = ranks_labels(ranks, kind);
         err_set(e, "the ranks have no %s '%s'; they have: %s", kind, label, known && *known ? known : "none of that kind");
         free(known);
         return -1;
     }
+    if (known_as)
+        label = known_as->label;    /* spelt as there: who reads the pictures' fields compares letter by letter */
     char *to_kind = v->target[v->targets].kind, *to_label = v->target[v->targets].label;
     if (snprintf(to_kind, sizeof v->target->kind, "%s", kind) >= (int)sizeof v->target->kind
         || snprintf(to_label, sizeof v->target->label, "%s", label) >= (int)sizeof v->target->label)
@@ -26,26 +31,27 @@ int variant_target(Variant *v, const char *kind, const char *label, const Ranks 
     return 0;
 }
 
-static int whole_number(const char *text, double *value)
+static int is_number(const char *text, double *value)
 {
     char *end;
     *value = strtod(text, &end);
-    return *text && !*end;
+    return *text && !*end && isfinite(*value);
 }
 
 /* Sets what one sweep's value stands for. */
 static int apply(Variant *v, const char *name, const char *value, const Ranks *ranks, Err *e)
 {
     double x = 0;
-    const int is_number = whole_number(value, &x);
     if (strcmp(name, "mode") == 0)
         return steer_mode(&v->mode, value, e);
     if (strcmp(name, "when") == 0)
         return t_range_parse(value, &v->t_high, &v->t_low, e);
     if (strcmp(name, "multiplier") == 0 || strcmp(name, "top") == 0 || strcmp(name, "percentile") == 0
         || strcmp(name, "gate") == 0) {
-        if (!is_number)
+        if (!is_number(value, &x))
             return err_set(e, "--sweep %s: '%s' is not a number", name, value);
+        if (*name == 't' && !(x >= 1 && x <= INT_MAX && x == (int)x))
+            return err_set(e, "--sweep top: '%s' is not a whole number from 1 on", value);
         if (*name == 'm')
             v->multiplier = x;
         else if (*name == 'g')

@@ -10,8 +10,9 @@
  *   none    picture 4: f2 2, f2 2
  * Sums: Cats (2, 2, 0) of 4 tokens, Dogs (0, 4, 4) of 2, none (0, 0, 4) of 2. */
 typedef struct Picture { const char *label; int32_t index[2]; float value[2]; } Picture;
-static const Picture pictures[4] = {{"Cats", {0, 1}, {1, 2}}, {"Cats", {0, 0}, {1, 0}}, {"Dogs", {1, 2}, {4, 4}},
-                                    {"", {2, 2}, {2, 2}}};
+static const Picture pictures[4] = {
+    {"Cats", {0, 1}, {1, 2}}, {"Cats", {0, 0}, {1, 0}}, {"Dogs", {1, 2}, {4, 4}}, {"", {2, 2}, {2, 2}}
+};
 
 static RankStats *make(const int *order, int count, Err *e)
 {
@@ -26,8 +27,11 @@ static RankStats *make(const int *order, int count, Err *e)
     return s;
 }
 
-typedef struct Kept { float score[3], mean[3], mean_all[3], mean_rest[3],
-                     mean_none[3]; int32_t first; int entries; } Kept;
+typedef struct Kept {
+    float score[3], mean[3], mean_all[3], mean_rest[3], mean_none[3];
+    int32_t first;
+    int entries;
+} Kept;
 
 static int keep_cats(void *context, const RankEntry *x, Err *e)
 {
@@ -60,6 +64,7 @@ static int test_scores(void)
         {0.5f, -0.1f, 0},           /* means of the labels (1/2, 1/2, 0) and (0, 2, 2) */
         {0.5f, 0.0f, -0.75f},       /* tokens 2/4 - 0/4, 1/4 - 1/4, 0/4 - 3/4 */
         {1, 0.5f, 0},               /* pictures 2/2 and 0/2, 1/2 and 1/2, 0/2 and 2/2 */
+        {0.5f, -1.5f, -2},          /* the largest of Dogs (0, 2, 2) and none (0, 0, 2) */
     };
     Err e = {0};
     int failed = 0;

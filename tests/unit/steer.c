@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* steer.c -- steering by hand: every mode on an autoencoder of three features, no change, several labels, any batch. */
+/* steer.c -- steering by hand: every mode on a small autoencoder, no change, several labels, gates, any batch. */
 #include "kernels/op.h"
 #include "src/models/rank_score.h"
 #include "src/models/steer.h"
@@ -22,17 +22,17 @@ static int make_sae(Sae **s, Err *e)
     return sae_prepare(*s, F32, e);
 }
 
-/* Ranks of two labels at t 500: Cats feature 1 then 0, Dogs feature 1 (higher score) then 2. */
-static int make_ranks(Ranks **r, const char *path, int none, Err *e)
+/* Ranks of two labels at t 500: Cats feature 1 then 0, Dogs feature 1 (higher score) then 2. Without whole, they lack
+ * the means that they may lack. */
+static int make_ranks(Ranks **r, const char *path, int whole, Err *e)
 {
+    const float *rest = whole ? (float[]){0.5f, 0.25f} : NULL, *none = whole ? (float[]){0.125f, 0} : NULL;
     const RankEntry x[2] = {
         {.kind = "concept", .label = "Cats", .t = 500, .count = 2, .feature = (int32_t[]){1, 0},
-         .score = (float[]){3, 2},
-         .mean = (float[]){2, 4}, .mean_all = (float[]){1.5f, 1}, .mean_rest = (float[]){0.5f, 0.25f},
-         .mean_none = none ? (float[]){0.125f, 0} : NULL},
+         .score = (float[]){3, 2}, .mean = (float[]){2, 4}, .mean_all = (float[]){1.5f, 1}, .mean_rest = rest,
+         .mean_none = none},
         {.kind = "concept", .label = "Dogs", .t = 500, .count = 2, .feature = (int32_t[]){1, 2},
-         .score = (float[]){5, 1},
-         .mean = (float[]){7, 4}, .mean_all = (float[]){1.5f, 1}, .mean_rest = (float[]){0.5f, 0.25f}}};
+         .score = (float[]){5, 1}, .mean = (float[]){7, 4}, .mean_all = (float[]){1.5f, 1}, .mean_rest = rest}};
     StreamOut *out = NULL;
     Record header;
     record_init(&header, "ranks");
@@ -175,8 +175,93 @@ static int test_errors(Sae *sae, const Ranks *ranks, const Ranks *plain)
     failed += test_ok("no unlabelled pictures", steered(&spec, sae, plain, 500, x, y, 1, &e) == -1
                       && strstr(e.text, "unlabelled"));
     e = (Err){0};
+    spec = cats(STEER_OTHERS, -1, 1);
+    failed += test_ok("no means of the others", steered(&spec, sae, plain, 500, x, y, 1, &e) == -1
+                      && strstr(e.text, "--mode others"));
+    e = (Err){0};
+    spec = cats(STEER_SCALE, 0, 1);
+    spec.gate = 0.5;
+    failed += test_ok("nor for a gate", steered(&spec, sae, plain, 500, x, y, 1, &e) == -1
+                      && strstr(e.text, "--gate"));
+    e = (Err){0};
     SteerMode mode;
     failed += test_ok("an unknown mode", steer_mode(&mode, "zap", &e) == -1 && strstr(e.text, "multiply"));
+    return failed;
+}
+
+/* Cats and Dogs with their two best features each: 0 is of Cats, 1 (Dogs' score is higher) and 2 are of Dogs. */
+static SteerSpec cats_and_dogs(SteerMode mode, double gate)
+{
+    static const char *const labels[] = {"Cats", "Dogs"};
+    SteerSpec spec = cats(mode, 0.5, 2);
+    spec.labels = labels;
+    spec.label_count = 2;
+    spec.gate = gate;
+    return spec;
+}
+
+/* Gate 0.5 opens for Cats above 0.25 + 0.5 (4 - 0.25) = 2.125, for Dogs above that and 0.5 + 0.5 (7 - 0.5): 5.875. */
+static int test_gate(Sae *sae, const Ranks *ranks)
+{
+    enum { PICTURES = 5, TOKENS = 2 };
+    const float x[PICTURES * TOKENS * D] = {
+        4, 0, 0, 3, 0, 0,           /* feature 0: 3 and 2, mean 2.5 */
+        1, 9, 3, 1, 0, 0,           /* features 1 and 2: (9 + 3)/2 = 6 */
+        5.25f, 0, 0, 1, 0, 0,       /* feature 0: 4.25/2, just what is not enough */
+        6, 9, 3, 6, 0, 5,           /* 0: (5 + 5)/2; 1 and 2: (9 + 5)/2, the 3 is not kept */
+        1, 0, 0, 1, 0, 0,
+    };
+    const uint64_t want[PICTURES] = {1, 2, 0, 3, 4};        /* the last one's bit was there */
+    uint64_t shown[PICTURES] = {0, 0, 0, 0, 4}, by_codes[PICTURES] = {0, 0, 0, 0, 4};
+    const SteerSpec spec = cats_and_dogs(STEER_ABLATE, 0.5);
+    float a[PICTURES * TOKENS * K];
+    int32_t i[PICTURES * TOKENS * K];
+    Err e = {0};
+    Steering *s = NULL;
+    if (test_ok("a gate", !steering_create(&s, &spec, sae, ranks, &e) && steering_gated(s)))
+        return 1;
+    int failed = test_ok("before the first step no gate opens",
+                         !steering_gate(s, x, PICTURES, TOKENS, shown, &e) && shown[3] == 0);
+    failed += test_ok("a step", steering_set_step(s, 500, &e) == 1);
+    failed += test_ok("gates", !steering_gate(s, x, PICTURES, TOKENS, shown, &e));
+    failed += test_same("a gate opens above its sum", shown, want, sizeof want);
+    sae_encode(sae, a, i, x, PICTURES * TOKENS);
+    steering_gate_codes(s, a, i, PICTURES, TOKENS, by_codes);
+    failed += test_same("by codes", by_codes, want, sizeof want);
+    failed += test_ok("once open, open", !steering_gate(s, x + 4*TOKENS*D, 1, TOKENS, shown, &e) && shown[0] == 1);
+    steering_free(s);
+    return failed;
+}
+
+static int test_apply_labels(Sae *sae, const Ranks *ranks)
+{
+    static const struct { const char *name; uint64_t labels; float want[D]; } some[] = {
+        {"no label: bit for bit", 0, {4, 3, 1}}, {"Cats", 1, {1, 3, 1}}, {"Dogs", 2, {4, 0, 1}}, {"both", 3, {1, 0, 1}}};
+    SteerSpec spec = cats_and_dogs(STEER_ABLATE, 0);
+    Err e = {0};
+    Steering *s = NULL;
+    if (test_ok("two labels", !steering_create(&s, &spec, sae, ranks, &e) && !steering_gated(s)
+                              && steering_set_step(s, 500, &e) == 1))
+        return 1;
+    int failed = 0;
+    for (size_t k = 0; k < sizeof some / sizeof *some; k++) {
+        float y[D] = {4, 3, 1};
+        failed += test_ok(some[k].name, !steering_apply_labels(s, some[k].labels, y, 1, &e));
+        failed += test_same(some[k].name, y, some[k].want, sizeof y);
+    }
+    steering_free(s);
+
+    spec = cats_and_dogs(STEER_SCALE, 0.5);
+    spec.feature = (int32_t[]){2};
+    spec.value = (float[]){0.25f};
+    spec.feature_count = 1;
+    float y[D] = {1, 2, 4};
+    if (test_ok("a feature by hand beside", !steering_create(&s, &spec, sae, ranks, &e)
+                                            && steering_set_step(s, 500, &e) == 1))
+        return 1;
+    failed += test_ok("no label", !steering_apply_labels(s, 0, y, 1, &e));
+    failed += test_same("what is given by hand is steered behind no gate", y, (float[]){1, 2, 1}, sizeof y);
+    steering_free(s);
     return failed;
 }
 
@@ -216,7 +301,7 @@ int main(void)
         || make_ranks(&plain, path, 0, &e);
     if (!failed)
         failed = test_modes(sae, ranks) + test_labels(sae, ranks) + test_hand(sae) + test_errors(sae, ranks, plain)
-               + test_batch(sae, ranks);
+               + test_gate(sae, ranks) + test_apply_labels(sae, ranks) + test_batch(sae, ranks);
     if (e.set)
         printf("FAIL %s\n", e.text);
     unlink(path);

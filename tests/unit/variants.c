@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/* variants.c -- the steerings of a run: products of sweeps in their order, labels of the ranks, what is refused. */
+#include "src/models/rank_score.h"
+#include "src/models/variants.h"
+#include "tests/unit/test.h"
+
+/* Ranks of the concepts Bears and Birds and the theme Rust. */
+static int make_ranks(Ranks **r, const char *path, Err *e)
+{
+    static const char *const labels[][2] = {{"concept", "Bears"}, {"concept", "Birds"}, {"theme", "Rust"}};
+    const float one[1] = {1};
+    StreamOut *out = NULL;
+    Record header;
+    record_init(&header, "ranks");
+    record_set_int(&header, "features", 1);
+    int failed = stream_create(&out, path, &header, &(StreamOptions){0}, e);
+    for (int i = 0; i < 3 && !failed; i++) {
+        const RankEntry x = {.kind = labels[i][0], .label = labels[i][1], .t = 500, .count = 1,
+                             .feature = (int32_t[]){0}, .score = one, .mean = one, .mean_all = one};
+        Record rec;
+        rank_record(&rec, &x);
+        failed = stream_write(out, &rec, e);
+        record_clear(&rec);
+    }
+    record_clear(&header);
+    failed = failed || stream_finish(out, e);
+    stream_abandon(out);
+    return failed || ranks_load(r, path, e);
+}
+
+static const Variant base = {.mode = STEER_MULTIPLY, .multiplier = -1, .percentile = 99.5, .t_high = 1 << 30};
+
+static int test_product(const Ranks *ranks)
+{
+    static const struct { const char *name; double multiplier; const char *label; } want[] = {
+        {"multiplier=-1/concept=Bears", -1, "Bears"}, {"multiplier=-1/concept=Birds", -1, "Birds"},
+        {"multiplier=-5/concept=Bears", -5, "Bears"}, {"multiplier=-5/concept=Birds", -5, "Birds"}};
+    const char *const sweeps[] = {"multiplier=-1,-5", "concept=all"};
+    Variants v = {0};
+    Err e = {0};
+    if (test_ok("a product of two", !variants_build(&v, &base, sweeps, 2, ranks, &e) && v.count == 4))
+        return 1;
+    int failed = 0;
+    for (int i = 0; i < v.count; i++) {
+        const Variant *x = &v.item[i];
+        failed += test_text("the last sweep turns fastest", x->name, want[i].name);
+        failed += test_ok("its values", x->multiplier == want[i].multiplier && x->targets == 1 && !x->none
+                                        && strcmp(x->target[0].kind, "concept") == 0
+                                        && strcmp(x->target[0].label, want[i].label) == 0 && x->percentile == 99.5);
+    }
+    failed += test_ok("unsteered goes first", !variants_add_none(&v, &e) && v.count == 5 && v.item[0].none
+                                              && strcmp(v.item[0].name, "unsteered") == 0
+                                              && strcmp(v.item[1].name, want[0].name) == 0);
+    variants_free(&v);
+    failed += test_ok("freed", v.count == 0 && !v.item);
+    return failed;
+}
+
+static int test_values(const Ranks *ranks)
+{
+    const char *const sweeps[] = {"top=4", "mode=ablate", "gate=0.5", "when=400-900", "concept=none,birds", "theme=Rust"};
+    Variants v = {0};
+    Err e = {0};
+    if (test_ok("a sweep of each", !variants_build(&v, &base, sweeps, 6, ranks, &e) && v.count == 2))
+        return 1;
+    const Variant *x = &v.item[1];
+    int failed = test_ok("none steers nothing", v.item[0].none && !x->none);
+    failed += test_text("its name", x->name, "top=4/mode=ablate/gate=0.5/when=400-900/concept=birds/theme=Rust");
+    failed += test_ok("its values", x->top == 4 && x->mode == STEER_ABLATE && x->gate == 0.5 && x->t_high == 900
+                                    && x->t_low == 400 && x->targets == 2);
+    failed += test_text("a label is spelt as the ranks have it", x->target[0].label, "Birds");
+    failed += test_text("and the next is added", x->target[1].kind, "theme");
+    variants_free(&v);
+    const char *const percentile[] = {"top=4", "percentile=99"};
+    failed += test_ok("a percentile stands in for top", !variants_build(&v, &base, percentile, 2, ranks, &e)
+                                                        && v.item[0].top == 0 && v.item[0].percentile == 99);
+    variants_free(&v);
+    failed += test_ok("no sweep is one steering", !variants_build(&v, &base, NULL, 0, ranks, &e) && v.count == 1
+                                                  && !*v.item[0].name && v.item[0].multiplier == -1);
+    variants_free(&v);
+    failed += test_ok("without ranks any label", !variants_build(&v, &base, (const char *const[]){"city=Rome"}, 1, NULL, &e)
+                                                 && strcmp(v.item[0].target[0].label, "Rome") == 0);
+    variants_free(&v);
+    return failed;
+}
+
+static int test_describe(void)
+{
+    Variant v = base;
+    Record rec;
+    Err e = {0};
+    v.t_high = 900;
+    v.t_low = 400;
+    v.gate = 0.5;
+    int failed = test_ok("two labels", !variant_target(&v, "concept", "Bears", NULL, &e)
+                                       && !variant_target(&v, "concept", "Birds", NULL, &e));
+    record_init(&rec, NULL);
+    variant_describe(&v, &rec);
+    char *text = json_dumps(rec.fields, JSON_COMPACT);
+    failed += test_text("fields", text, "{\"steered\":\"Bears+Birds\",\"steered_kind\":\"concept\",\"steering\":"
+                        "{\"mode\":\"multiply\",\"multiplier\":-1.0,\"percentile\":99.5,\"gate\":0.5,\"when\":\"900-400\"}}");
+    free(text);
+    record_clear(&rec);
+    v.none = 1;
+    record_init(&rec, NULL);
+    variant_describe(&v, &rec);
+    text = json_dumps(rec.fields, JSON_COMPACT);
+    failed += test_text("fields of the unsteered", text, "{\"steered\":\"\",\"steered_kind\":\"\"}");
+    free(text);
+    record_clear(&rec);
+    return failed;
+}
+
+static int test_refused(const Ranks *ranks)
+{
+    static const struct { const char *sweep, *says; } bad[] = {
+        {"multiplier", "not NAME=VALUE"}, {"=3", "not NAME=VALUE"}, {"multiplier=", "not NAME=VALUE"},
+        {"multiplier=1x", "'1x' is not a number"}, {"multiplier=1,,2", "'' is not a number"},
+        {"gate=nan", "'nan' is not a number"}, {"percentile=inf", "'inf' is not a number"},
+        {"top=2.5", "'2.5' is not a whole number"}, {"top=-1", "'-1' is not a whole number"},
+        {"top=1e12", "'1e12' is not a whole number"}, {"mode=zap", "'zap'"}, {"when=late", "'late'"},
+        {"concept=Cats", "they have: Bears, Birds"}, {"concept=Bears,", "no concept ''"},
+        {"city=all", "no label of that kind"}, {"city=Rome", "none of that kind"}};
+    int failed = 0;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        Variants v = {0};
+        Err e = {0};
+        failed += test_ok(bad[i].sweep, variants_build(&v, &base, &bad[i].sweep, 1, ranks, &e) && strstr(e.text, bad[i].says));
+        variants_free(&v);
+    }
+    return failed;
+}
+
+static int test_limits(const Ranks *ranks)
+{
+    char many[1024] = "top=1", label[200];
+    const char *const twice[] = {many, many};
+    Variants v = {0};
+    Variant one = base;
+    Err e = {0};
+    for (int i = 2; i <= 101; i++)
+        snprintf(many + strlen(many), sizeof many - strlen(many), ",%d", i);
+    int failed = test_ok("101 x 101 steerings", variants_build(&v, &base, twice, 2, ranks, &e)
+                                                && strstr(e.text, "more than 10000"));
+    variants_free(&v);
+    e = (Err){0};
+    for (int i = 0; i < VARIANT_TARGETS; i++)
+        failed += variant_target(&one, "concept", "Bears", ranks, &e) != 0;
+    failed += test_ok("sixteen labels at once, no more", !failed && variant_target(&one, "concept", "Birds", ranks, &e)
+                                                         && strstr(e.text, "more than 16"));
+    e = (Err){0};
+    one.targets = 0;
+    memset(label, 'x', sizeof label);
+    label[sizeof label - 1] = 0;
+    failed += test_ok("a long label", variant_target(&one, "concept", label, NULL, &e) && strstr(e.text, "too long")
+                                      && one.targets == 0);
+    return failed;
+}
+
+int main(void)
+{
+    Err e = {0};
+    Ranks *ranks = NULL;
+    char path[] = "/tmp/variants-test.XXXXXX";
+    const int fd = mkstemp(path);
+    if (fd < 0)
+        return 1;
+    close(fd);
+    int failed = make_ranks(&ranks, path, &e) ? test_ok(e.text, 0)
+               : test_product(ranks) + test_values(ranks) + test_describe() + test_refused(ranks) + test_limits(ranks);
+    unlink(path);
+    ranks_free(ranks);
+    return failed != 0;
+}
