@@ -6,7 +6,7 @@
  *   picture (size,size,3) u8      embedding P = C*grid*grid + 2*C, row after row of the grid, C values each
  *
  * A safetensors file: conv.I.weight [out,in,k,k], conv.I.bias [out] (normalisations folded in), metadata "size", "grid" and "conv", a list
- * of "stride,pad" a layer ("4,1 2,1 1,1"). tests/reference/train_judge.py trains one. */
+ * of "stride,pad" a layer ("4,1 2,1 1,1"). data/minisd/recipe/train_judge.py trains one. */
 #ifndef SRC_MODELS_CONVNET_H
 #define SRC_MODELS_CONVNET_H
 
