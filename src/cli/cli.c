@@ -241,6 +241,8 @@ static _Noreturn void print_and_exit(const Cli *cli, void (*print)(const Cli *, 
 {
     print(cli, stdout);
     if (fflush(stdout) || ferror(stdout)) {
+        if (errno == EPIPE)
+            exit(0);                /* whoever read it has seen enough */
         fprintf(stderr, "%s: cannot write to standard output: %s\n", cli->name, strerror(errno));
         exit(1);
     }
