@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* sd-steer.c -- draws the pictures of a conditioning stream with features of sparse autoencoders turned down, up or off. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "src/cli/sampling.h"
@@ -17,23 +18,36 @@ typedef struct Config {
 
 static const Opt options[] = {
     MODEL_OPTIONS,
-    {0, "sae", OPT_LIST, offsetof(Config, saes), NULL, "DIR  autoencoder, as sae-fit wrote it; again for another module", OPT_REQUIRED},
-    {0, "ranks", OPT_LIST, offsetof(Config, ranks), NULL, "FILE  its ranks, as sae-rank-concepts wrote them; one after each --sae", OPT_NEUTRAL},
+    {0, "sae", OPT_LIST, offsetof(Config, saes), NULL,
+     "DIR  autoencoder, as sae-fit wrote it; again for another module", OPT_REQUIRED},
+    {0, "ranks", OPT_LIST, offsetof(Config, ranks), NULL,
+     "FILE  its ranks, as sae-rank-concepts wrote them; one after each --sae", OPT_NEUTRAL},
     {0, "concept", OPT_LIST, offsetof(Config, concepts), NULL, "NAME  concept to steer; again for more", 0},
     {0, "theme", OPT_LIST, offsetof(Config, themes), NULL, "NAME  theme (style) to steer; again for more", 0},
     {0, "label", OPT_LIST, offsetof(Config, labels), NULL, "KIND=NAME  label of another kind to steer", 0},
-    {0, "top", OPT_INT, offsetof(Config, top), "0", "N  features taken a label and timestep, by score; 0: by --percentile", 0},
-    {0, "percentile", OPT_NUMBER, offsetof(Config, percentile), "99.5", "P  features whose score lies above this percentile", 0},
-    {0, "multiplier", OPT_NUMBER, offsetof(Config, multiplier), "-1", "M  strength, as --mode reads it; negative removes", 0},
-    {0, "mode", OPT_STR, offsetof(Config, mode), "multiply", "multiply|replace|scale|ablate|clamp|others|unlabelled|set|add  what becomes of a chosen feature", 0},
-    {0, "gate", OPT_NUMBER, offsetof(Config, gate), "0", "G  steer only pictures in which the label shows: its features' sum lies G of the way from other labels' mean to its own; 0: all", 0},
+    {0, "top", OPT_INT, offsetof(Config, top), "0",
+     "N  features taken a label and timestep, by score; 0: by --percentile", 0},
+    {0, "percentile", OPT_NUMBER, offsetof(Config, percentile), "99.5",
+     "P  features whose score lies above this percentile", 0},
+    {0, "multiplier", OPT_NUMBER, offsetof(Config, multiplier), "-1",
+     "M  strength, as --mode reads it; negative removes", 0},
+    {0, "mode", OPT_STR, offsetof(Config, mode), "multiply",
+     "multiply|replace|scale|ablate|clamp|others|unlabelled|set|add  what becomes of a chosen feature", 0},
+    {0, "gate", OPT_NUMBER, offsetof(Config, gate), "0",
+     "G  steer only pictures in which the label shows: its features' sum lies G of the way from other labels' mean to its own; 0: all", 0},
     {0, "feature", OPT_LIST, offsetof(Config, features), NULL, "I=VALUE  steer feature I by hand, without ranks", 0},
-    {0, "when", OPT_STR, offsetof(Config, when), "", "HIGH-LOW  steer where the timestep lies in between (default: always)", 0},
-    {0, "half", OPT_STR, offsetof(Config, half), "both", "cond|uncond|both  halves of classifier-free guidance to steer", 0},
-    {0, "hook", OPT_STR, offsetof(Config, hook), NULL, "NAME  module of the autoencoder, where its folder does not say", 0},
-    {0, "sweep", OPT_LIST, offsetof(Config, sweeps), NULL, "NAME=V,V  draw once with each value of multiplier, top, percentile, mode, when, concept or theme (all: every one); again for the product", 0},
-    {0, "unsteered", OPT_FLAG, offsetof(Config, unsteered), NULL, "with --sweep: draw the unsteered pictures too, first", 0},
-    {0, "compat", OPT_STR, offsetof(Config, compat), "none", "none|saeuron  saeuron: its published hook, with the doubled reconstruction error", 0},
+    {0, "when", OPT_STR, offsetof(Config, when), "",
+     "HIGH-LOW  steer where the timestep lies in between (default: always)", 0},
+    {0, "half", OPT_STR, offsetof(Config, half), "both",
+     "cond|uncond|both  halves of classifier-free guidance to steer", 0},
+    {0, "hook", OPT_STR, offsetof(Config, hook), NULL,
+     "NAME  module of the autoencoder, where its folder does not say", 0},
+    {0, "sweep", OPT_LIST, offsetof(Config, sweeps), NULL,
+     "NAME=V,V  draw once with each value of multiplier, top, percentile, mode, when, concept or theme (all: every one); again for the product", 0},
+    {0, "unsteered", OPT_FLAG, offsetof(Config, unsteered), NULL,
+     "with --sweep: draw the unsteered pictures too, first", 0},
+    {0, "compat", OPT_STR, offsetof(Config, compat), "none",
+     "none|saeuron  saeuron: its published hook, with the doubled reconstruction error", 0},
     {0, "latents", OPT_STR, offsetof(Config, latents), NULL, "FILE  write the final latents too", OPT_NEUTRAL},
     SAMPLING_OPTIONS,
     COMPUTE_OPTIONS, STREAM_OPTIONS, COMMON_OPTIONS,
@@ -82,12 +96,13 @@ static int parse_features(Run *r, Err *e)
     for (int i = 0; i < list->count; i++) {
         char *end;
         const char *text = list->items[i];
-        r->feature[i] = (int32_t)strtol(text, &end, 10);
-        if (end == text || *end != '=' || r->feature[i] < 0)
+        const long feature = strtol(text, &end, 10);
+        if (end == text || *end != '=' || feature < 0 || feature > INT32_MAX)
             cli_misuse(&cli, "--feature '%s' is not I=VALUE", text);
         const char *number = end + 1;
+        r->feature[i] = (int32_t)feature;
         r->value[i] = strtof(number, &end);
-        if (end == number || *end)
+        if (end == number || *end || !isfinite(r->value[i]))
             cli_misuse(&cli, "--feature '%s' is not I=VALUE", text);
     }
     return 0;
@@ -159,6 +174,20 @@ static int open_outputs(Run *r, Err *e)
     return r->final ? 0 : err_set(e, "out of memory for the latents of %d variants", r->variants.count);
 }
 
+/* Adds the features given by hand to what a variant says of its steering. */
+static void describe_features(const Run *r, Record *rec)
+{
+    json_t *steering = json_object_get(rec->fields, "steering"), *features = json_object();
+    for (int i = 0; i < r->cfg->features.count; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "%d", r->feature[i]);
+        json_object_set_new(features, name, json_real((double)r->value[i]));
+    }
+    if (steering && json_object_size(features))
+        json_object_set(steering, "features", features);
+    json_decref(features);
+}
+
 static int write_picture(Run *r, const CondItem *item, const Variant *v, const float *latent, Err *e)
 {
     const Sampler *s = r->s.sampler;
@@ -172,6 +201,7 @@ static int write_picture(Run *r, const CondItem *item, const Variant *v, const f
         record_set_text(&rec, "id", id);
     }
     variant_describe(v, &rec);
+    describe_features(r, &rec);
     int failed = pictures_write(r->pictures, &rec, latent, s->C, s->H, s->W, e);
     if (!failed && r->latents) {
         record_add_tensor(&rec, "latent", F32, 3, (int64_t[]){s->C, s->H, s->W}, latent);
@@ -232,6 +262,8 @@ static void check_usage(const Config *cfg)
         cli_misuse(&cli, "says nothing to steer: give --concept, --theme, --label, --feature or --sweep");
     if (!cfg->ranks.count && (cfg->concepts.count || cfg->themes.count || cfg->labels.count))
         cli_misuse(&cli, "a concept or theme is steered by its ranks: give --ranks FILE");
+    if (cfg->top < 0 || cfg->top > INT32_MAX)
+        cli_misuse(&cli, "--top must be 0 or more");
     if (cfg->features.count && cfg->saes.count > 1)
         cli_misuse(&cli, "--feature steers one autoencoder, not %d", cfg->saes.count);
 }

@@ -1,0 +1,106 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# sd-sample-hooked.bats -- hooks, what is taken of them, which steps and tokens, pictures and latents.
+
+bats_require_minimum_version 1.5.0
+
+setup_file() {
+    export DIR="$BATS_FILE_TMPDIR"
+    printf '%s\n' '{"id":"a/fish","prompt":"A fish in Watercolor style.","concept":"Fishes","theme":"Watercolor","seed":188}' \
+        'a red tower' > "$DIR/prompts"
+    sd-encode-text -o "$DIR/cond.mpk.zst" "$DIR/prompts"
+    sample --act-type f32 -o "$DIR/acts.mpk.zst" "$DIR/cond.mpk.zst"
+}
+
+sample() { sd-sample-hooked -q --steps 4 "$@"; }
+export -f sample
+
+fields() { tstream view "$1" | jq -r "$2"; }
+
+@test "--list-hooks names every module, and each can be hooked" {
+    run -0 sd-sample-hooked --list-hooks
+    [[ "$output" == *up_blocks.1.attentions.1.transformer_blocks.0.attn2* ]]
+    sample --steps 1 --hook '**' -o "$BATS_TEST_TMPDIR/all.mpk.zst" <(head -1 "$DIR/prompts" | sd-encode-text)
+    [ "$(fields "$BATS_TEST_TMPDIR/all.mpk.zst" .hook | sort -u | wc -l)" -eq "$(echo "$output" | wc -l)" ]
+}
+
+@test "a glob hooks what it matches, in the order of the network" {
+    sample --hook 'up_blocks.1.attentions.[01]' -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$DIR/cond.mpk.zst"
+    [ "$(fields "$BATS_TEST_TMPDIR/o.mpk.zst" '"\(.id) \(.step) \(.hook) \(.half)"' | head -2 | tr '\n' ,)" = \
+        "a/fish 0 up_blocks.1.attentions.0 cond,a/fish 0 up_blocks.1.attentions.1 cond," ]
+}
+
+@test "an unknown hook is refused with names that are near" {
+    run -1 --separate-stderr sample --hook up_blocks.1.attention.1 -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$DIR/cond.mpk.zst"
+    [[ "$stderr" == *up_blocks.1.attentions.1* ]]
+    [ ! -e "$BATS_TEST_TMPDIR/o.mpk.zst" ]
+}
+
+@test "diff is output less input" {
+    for take in output input diff; do
+        sample --act-type f32 --take $take -o "$BATS_TEST_TMPDIR/$take.mpk.zst" "$DIR/cond.mpk.zst"
+        tstream view --tensors "$BATS_TEST_TMPDIR/$take.mpk.zst" > "$BATS_TEST_TMPDIR/$take"
+    done
+    python3 - "$BATS_TEST_TMPDIR" <<'PY'
+import json, sys
+def flat(x):
+    return [v for y in x for v in flat(y)] if isinstance(x, list) else [x]
+def values(name):
+    for line in open(f"{sys.argv[1]}/{name}"):
+        act = json.loads(line)["act"]
+        yield flat(act["values"] if isinstance(act, dict) else act)
+worst = max(abs(o - i - d) for a, b, c in zip(values("output"), values("input"), values("diff")) for o, i, d in zip(a, b, c))
+print(worst)
+sys.exit(worst > 1e-4)
+PY
+}
+
+@test "--every and --at keep the steps they name" {
+    sample --every 2 -o "$BATS_TEST_TMPDIR/every.mpk.zst" "$DIR/cond.mpk.zst"
+    [ "$(fields "$BATS_TEST_TMPDIR/every.mpk.zst" .step | sort -u | tr '\n' ,)" = 0,2, ]
+    sample --at 600-200 -o "$BATS_TEST_TMPDIR/at.mpk.zst" "$DIR/cond.mpk.zst"
+    [ "$(fields "$BATS_TEST_TMPDIR/at.mpk.zst" .t | sort -un | tr '\n' ,)" = 251,501, ]
+    run -1 sample --at 5-2 "$DIR/cond.mpk.zst"
+}
+
+@test "--half both writes uncond, then cond, and cond is what --half cond writes" {
+    sample --act-type f32 --half both -o "$BATS_TEST_TMPDIR/both.mpk.zst" "$DIR/cond.mpk.zst"
+    [ "$(fields "$BATS_TEST_TMPDIR/both.mpk.zst" .half | head -2 | tr '\n' ,)" = uncond,cond, ]
+    cmp <(tstream view --tensors "$BATS_TEST_TMPDIR/both.mpk.zst" | grep '"half":"cond"') <(tstream view --tensors "$DIR/acts.mpk.zst")
+}
+
+@test "--tokens keeps rows of the whole, the same in any batch" {
+    sample --act-type f32 --tokens 5 -o "$BATS_TEST_TMPDIR/some.mpk.zst" "$DIR/cond.mpk.zst"
+    sample --act-type f32 --tokens 5 --batch 1 "$DIR/cond.mpk.zst" | cmp - "$BATS_TEST_TMPDIR/some.mpk.zst"
+    [ "$(fields "$BATS_TEST_TMPDIR/some.mpk.zst" .id | wc -l)" -eq 8 ]
+}
+
+@test "guidance 1 has one half" {
+    sample --guidance 1 -o "$BATS_TEST_TMPDIR/one.mpk.zst" "$DIR/cond.mpk.zst"
+    [ "$(fields "$BATS_TEST_TMPDIR/one.mpk.zst" .half | sort -u)" = cond ]
+    run -1 --separate-stderr sample --guidance 1 --half uncond "$DIR/cond.mpk.zst"
+    [[ "$stderr" == *guidance* ]]
+}
+
+@test "pictures carry their prompt, seed and provenance; --latents, decoded, are the same pictures" {
+    sample --no-activations --images "$BATS_TEST_TMPDIR/out" --latents "$BATS_TEST_TMPDIR/lat.mpk.zst" "$DIR/cond.mpk.zst"
+    run -0 tstream text "$BATS_TEST_TMPDIR/out/a/fish.png"
+    [[ "$output" == *"A fish in Watercolor style."* && "$output" == *188* && "$output" == *sd-sample-hooked* ]]
+    sd-decode -q -o "$BATS_TEST_TMPDIR/dec" "$BATS_TEST_TMPDIR/lat.mpk.zst"
+    for f in a/fish 2; do
+        cmp <(python3 -c 'import sys,zlib; d=open(sys.argv[1],"rb").read(); i=d.index(b"IDAT"); sys.stdout.buffer.write(d[i:])' "$BATS_TEST_TMPDIR/out/$f.png") \
+            <(python3 -c 'import sys,zlib; d=open(sys.argv[1],"rb").read(); i=d.index(b"IDAT"); sys.stdout.buffer.write(d[i:])' "$BATS_TEST_TMPDIR/dec/$f.png")
+    done
+}
+
+@test "texts that another model encoded are refused" {
+    zstd -dcq "$DIR/cond.mpk.zst" | sed 's/minisd-/maxisd-/' > "$BATS_TEST_TMPDIR/other.mpk"
+    run -1 --separate-stderr sample -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$BATS_TEST_TMPDIR/other.mpk"
+    [[ "$stderr" == *maxisd-* ]]
+}
+
+@test "an id that would leave the folder is refused" {
+    echo '{"id":"../fish","prompt":"a fish"}' | sd-encode-text > "$BATS_TEST_TMPDIR/bad.mpk.zst"
+    run -1 --separate-stderr sample --no-activations --images "$BATS_TEST_TMPDIR/out" "$BATS_TEST_TMPDIR/bad.mpk.zst"
+    [[ "$stderr" == *"../fish"* ]]
+}
