@@ -1,0 +1,121 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# sd-encode-image.bats -- pictures to embeddings: streams, PNG files and folders alike, in order, with their fields; CLIP and
+# a judge's network; what is refused.
+
+bats_require_minimum_version 1.5.0
+
+setup_file() {
+    cd "$BATS_TEST_DIRNAME/../.." || return
+    export PATH="$PWD/bin:$PATH" DIR="$BATS_FILE_TMPDIR" JUDGE="$PWD/data/minisd/judge.safetensors"
+    cd "$DIR" || return
+    printf '%s\n' '{"id":"b/2","prompt":"A dog.","concept":"Dogs","seed":9007199254740993}' \
+        '{"id":"a","prompt":"A fish in Watercolor style.","concept":"Fishes","theme":"Watercolor","seed":188}' \
+        '{"id":"b/10","prompt":"a red tower","seed":3}' | sd-encode-text -o cond.mpk.zst
+    sd-sample-hooked -q --steps 2 --no-activations --images images.mpk.zst cond.mpk.zst
+    sd-sample-hooked -q --steps 2 --no-activations --images pictures cond.mpk.zst
+    sd-encode-image images.mpk.zst -o e.mpk.zst
+}
+
+setup() { cd "$BATS_TEST_TMPDIR" || return; }
+
+view() { tstream view --tensors "$@"; }
+
+refused() {     # exit status, what the message must hold, then the command
+    local status=$1 expected=$2
+    shift 2
+    run "-$status" --separate-stderr "$@"
+    [[ ${stderr_lines[0]} == *"$expected"* ]]
+    [ "${#stderr_lines[@]}" = "$status" ]       # misuse points to --help in a second line
+}
+
+@test "a stream: fields and embeddings in its order, provenance handed on" {
+    [ "$(tstream view --tsv id,prompt,concept,theme,seed "$DIR/e.mpk.zst")" = "$(printf '%s\t%s\t%s\t%s\t%s\n' \
+        b/2 'A dog.' Dogs '' 9007199254740993 a 'A fish in Watercolor style.' Fishes Watercolor 188 b/10 'a red tower' '' '' 3)" ]
+    [ "$(tstream view "$DIR/e.mpk.zst" | jq -c .embedding | sort -u)" = '{"type":"f32","shape":[128]}' ]
+    [ "$(tstream view -H "$DIR/e.mpk.zst" | head -1 | jq -r '.provenance | map(.program) | join(" ")')" \
+        = "sd-encode-text sd-sample-hooked sd-encode-image" ]
+    sd-encode-image < "$DIR/images.mpk.zst" | cmp - "$DIR/e.mpk.zst"
+    sd-encode-image -@ 1 - < "$DIR/images.mpk.zst" | cmp - "$DIR/e.mpk.zst"
+}
+
+@test "a folder of the same pictures: the same records, in the order of their names" {
+    sd-encode-image "$DIR/pictures" -o f.mpk.zst
+    [ "$(tstream view --tsv id f.mpk.zst | tr '\n' ' ')" = "a b/10 b/2 " ]
+    cmp <(view f.mpk.zst | sort) <(view "$DIR/e.mpk.zst" | sort)
+    sd-encode-image "$DIR/pictures/" | cmp - f.mpk.zst
+    [ "$(tstream view -H f.mpk.zst | head -1 | jq -r '.provenance | map(.program) | join(" ")')" = sd-encode-image ]
+}
+
+@test "operands of all sorts follow each other" {
+    sd-encode-image "$DIR/pictures/a.png" "$DIR/images.mpk.zst" "$DIR/pictures/b" -o all.mpk.zst
+    [ "$(tstream view --tsv id all.mpk.zst | tr '\n' ' ')" = "a b/2 a b/10 b/10 b/2 " ]
+    cmp <(view all.mpk.zst | head -1) <(view all.mpk.zst | sed -n 3p)
+}
+
+@test "a PNG file without text chunks is named by its path within the folder" {
+    mkdir -p plain/deep
+    python3 - <<'PY'
+import struct, zlib
+def chunk(name, data): return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+def png(path, kind, channels):
+    rows = b"".join(b"\0" + bytes((3*x + y) % 256 for x in range(20) for _ in range(channels)) for y in range(10))
+    open(path, "wb").write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 20, 10, 8, kind, 0, 0, 0))
+                           + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+png("plain/deep/grey.png", 0, 1)
+png("plain/colour.png", 2, 3)
+open("plain/deep/notes.txt", "w").write("not a picture")
+PY
+    sd-encode-image plain -o p.mpk.zst
+    [ "$(tstream view --tsv id p.mpk.zst | tr '\n' ' ')" = "colour deep/grey " ]
+    [ "$(view p.mpk.zst | jq -c .embedding | sort -u | wc -l)" = 1 ]     # grey is what equal colours are
+    [ "$(sd-encode-image plain/deep/grey.png | tstream view --tsv id -)" = grey ]
+}
+
+@test "a picture's embedding does not depend on the batch that it is in" {
+    # batches of 32: 33 pictures of which the first, the 32nd and the last are the same one
+    for i in $(seq 11); do cat "$DIR/images.mpk.zst"; done > many.mpk.zst
+    sd-encode-image many.mpk.zst | view | sort -u | cmp - <(view "$DIR/e.mpk.zst" | sort)
+}
+
+@test "--normalize gives length 1" {
+    sd-encode-image --normalize "$DIR/images.mpk.zst" | view > one
+    jq -e '.embedding | map(. * .) | add | . > 0.99999 and . < 1.00001' one > true
+    ! grep -q false true
+}
+
+@test "--net: features of a judge's network, of pictures of its size" {
+    sd-encode-image --net "$JUDGE" "$DIR/images.mpk.zst" -o n.mpk.zst
+    [ "$(tstream view -H n.mpk.zst | head -1 | jq -r .model)" = judge.safetensors ]
+    [ "$(tstream view n.mpk.zst | jq -c '.embedding.shape[0] > 128' | sort -u)" = true ]
+    cmp <(sd-encode-image --net "$JUDGE" "$DIR/pictures" | view | sort) <(view n.mpk.zst | sort)
+    sd-sample-hooked -q --steps 1 --height 64 --width 64 --no-activations --images small.mpk.zst "$DIR/cond.mpk.zst"
+    refused 1 "picture b/2 is 64 x 64, the network takes 128 x 128" sd-encode-image --net "$JUDGE" small.mpk.zst -o no.mpk.zst
+    refused 1 unet sd-encode-image --net "$BATS_TEST_DIRNAME/../../data/minisd/model/unet/diffusion_pytorch_model.safetensors" -o no.mpk.zst "$DIR/images.mpk.zst"
+    [ ! -e no.mpk.zst ]
+}
+
+@test "no pictures make a stream of none" {
+    tstream head -n 0 "$DIR/images.mpk.zst" > none.mpk.zst
+    sd-encode-image none.mpk.zst -o e.mpk.zst
+    tstream check e.mpk.zst
+    [ -z "$(tstream view e.mpk.zst)" ]
+}
+
+@test "what is refused names the file, exit 1, and leaves none" {
+    refused 1 cond.mpk.zst sd-encode-image -o no.mpk.zst "$DIR/cond.mpk.zst"
+    refused 1 nowhere sd-encode-image -o no.mpk.zst nowhere
+    refused 1 nowhere.png sd-encode-image -o no.mpk.zst nowhere.png
+    mkdir empty
+    refused 1 "empty: no PNG files" sd-encode-image -o no.mpk.zst empty
+    refused 1 "empty: no PNG files" sd-encode-image -o no.mpk.zst "$DIR/pictures" empty
+    mkdir cut
+    head -c 2000 "$DIR/pictures/a.png" > cut/a.png
+    refused 1 cut/a.png sd-encode-image -o no.mpk.zst cut
+    head -c 3000 "$DIR/images.mpk.zst" > cut.mpk.zst
+    refused 1 cut.mpk.zst sd-encode-image -o no.mpk.zst cut.mpk.zst
+    cp -R "$BATS_TEST_DIRNAME/../../data/minisd/model" bare
+    rm -r bare/clip
+    refused 1 bare/clip sd-encode-image -m bare -o no.mpk.zst "$DIR/images.mpk.zst"
+    [ ! -e no.mpk.zst ]
+}

@@ -1,0 +1,121 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# sd-encode-text.bats -- prompts to text states: what a record has, that it depends on itself alone, negatives, types, cut
+# prompts; what is refused.
+
+bats_require_minimum_version 1.5.0
+
+setup() {
+    cd "$BATS_TEST_DIRNAME/../.." || return
+    export PATH="$PWD/bin:$PATH"
+    cd "$BATS_TEST_TMPDIR" || return
+}
+
+states() { tstream view --tensors "$@" | jq -c .state; }
+
+refused() {     # exit status, what the message must hold, then the command
+    local status=$1 expected=$2
+    shift 2
+    run "-$status" --separate-stderr "$@"
+    [[ ${stderr_lines[0]} == *"$expected"* ]]
+    [ "${#stderr_lines[@]}" = "$status" ]       # misuse points to --help in a second line
+}
+
+@test "plain lines and JSON lines: fields ride along, ids and seeds are given where they lack" {
+    printf '%s\n' 'a red tower' '{"id":"x/1","prompt":"A fish.","concept":"Fishes","seed":188,"year":1907}' \
+        '{"prompt":"a red tower","theme":"Rust"}' | sd-encode-text -o c.mpk.zst
+    [ "$(tstream view --tsv id,prompt,concept,theme,year c.mpk.zst)" = "$(printf '%s\t%s\t%s\t%s\t%s\n' \
+        1 'a red tower' '' '' '' x/1 'A fish.' Fishes '' 1907 3 'a red tower' '' Rust '')" ]
+    [ "$(tstream view c.mpk.zst | jq -c 'select(.id == "x/1") | .seed, .tokens, .state')" = '188
+{"type":"i32","shape":[77]}
+{"type":"f32","shape":[77,128]}' ]
+    [ "$(tstream view c.mpk.zst | jq .seed | sort -u | wc -l)" = 3 ]        # of --seed and the id
+    [ "$(states c.mpk.zst | sort -u | wc -l)" = 2 ]                         # the same text, the same state
+    [[ $(tstream view -H c.mpk.zst | head -1 | jq -r '.model + " " + .provenance[0].program') == "minisd-"*" sd-encode-text" ]]
+}
+
+@test "--seed moves the seeds that it gives, and no state" {
+    printf '%s\n' 'a tower' '{"id":"x","prompt":"A fish.","seed":188}' > p
+    sd-encode-text --seed 7 p -o seven.mpk.zst
+    sd-encode-text p -o none.mpk.zst
+    cmp <(states seven.mpk.zst) <(states none.mpk.zst)
+    [ "$(tstream view seven.mpk.zst | jq 'select(.id == "x") | .seed')" = 188 ]
+    [ "$(tstream view seven.mpk.zst | jq 'select(.id == "1") | .seed')" != "$(tstream view none.mpk.zst | jq 'select(.id == "1") | .seed')" ]
+}
+
+@test "a record's state does not depend on its neighbours, threads or files" {
+    for i in $(seq 70); do echo "{\"id\":\"$i\",\"prompt\":\"picture $((i % 40)) of a fish\",\"seed\":$i}"; done > p
+    sd-encode-text p -o all.mpk.zst
+    sd-encode-text -@ 1 p | cmp - all.mpk.zst
+    sd-encode-text < p | cmp - all.mpk.zst
+    sd-encode-text <(head -33 p) <(tail -n +34 p) | cmp - all.mpk.zst
+    sed -n 37p p | sd-encode-text | tstream view --tensors > alone
+    tstream view --tensors all.mpk.zst | grep '"id":"37"' | cmp - alone
+    shuf --random-source=p p | sd-encode-text | tstream view --tensors | sort | cmp - <(tstream view --tensors all.mpk.zst | sort)
+}
+
+@test "negative prompts: the header's, and a record's own" {
+    printf '%s\n' '{"id":"a","prompt":"blurry","seed":1}' '{"id":"b","prompt":"A fish.","negative":"blurry","seed":2}' > p
+    sd-encode-text --negative blurry p -o told.mpk.zst
+    sd-encode-text p -o plain.mpk.zst
+    uncond() { tstream view --tensors -H "$1" | jq -c 'select(.stream) | .uncond'; }
+    [ "$(uncond told.mpk.zst)" = "$(states told.mpk.zst | head -1)" ]
+    [ "$(uncond told.mpk.zst)" != "$(uncond plain.mpk.zst)" ]
+    [ "$(tstream view --tensors plain.mpk.zst | jq -c 'select(.id == "b") | .uncond')" = "$(states plain.mpk.zst | head -1)" ]
+    [ "$(tstream view plain.mpk.zst | jq -c 'select(.id == "a") | .uncond')" = null ]
+    # the record's own counts where it is drawn, and the same one in the header gives the same picture
+    sd-sample-hooked -q --steps 2 --no-activations --latents a.mpk.zst plain.mpk.zst
+    sd-sample-hooked -q --steps 2 --no-activations --latents b.mpk.zst told.mpk.zst
+    latent() { tstream view --tensors "$1" | jq -c "select(.id == \"$2\") | .latent"; }
+    [ "$(latent a.mpk.zst b)" = "$(latent b.mpk.zst b)" ]
+    [ "$(latent a.mpk.zst a)" != "$(latent b.mpk.zst a)" ]
+}
+
+@test "--state-type rounds the states" {
+    echo 'a red tower' > p
+    for type in f32 f16 bf16; do
+        sd-encode-text --state-type $type p -o $type.mpk.zst
+        [ "$(tstream view $type.mpk.zst | jq -r .state.type)" = $type ]
+        tstream to-npy -t state -o $type.npy $type.mpk.zst
+    done
+    python3 - <<'PY'
+import array, struct
+def data(name):
+    raw = open(name + ".npy", "rb").read()
+    return raw[10 + struct.unpack("<H", raw[8:10])[0]:]
+exact = array.array("f", data("f32"))
+assert struct.pack(f"<{len(exact)}e", *exact) == data("f16")
+PY
+}
+
+@test "a long prompt is cut to the text encoder's length, with one note" {
+    yes word | head -100 | tr '\n' ' ' > long
+    yes word | head -75 | tr '\n' ' ' > fits
+    run -0 --separate-stderr sd-encode-text long long -o long.mpk.zst
+    [ "${#stderr_lines[@]}" = 1 ]
+    [[ $stderr == *"2 texts were longer than 75 tokens and cut; the first is that of 1"* ]]
+    run -0 --separate-stderr sd-encode-text fits -o fits.mpk.zst
+    [ -z "$stderr" ]
+    [ "$(states long.mpk.zst | sort -u)" = "$(states fits.mpk.zst)" ]
+    [ -z "$(sd-encode-text -q long 2>&1 > quiet.mpk.zst)" ]
+}
+
+@test "no prompts make a stream of none" {
+    sd-encode-text -o none.mpk.zst < /dev/null
+    tstream check none.mpk.zst
+    [ -z "$(tstream view none.mpk.zst)" ]
+}
+
+@test "what is refused names file and line" {
+    printf 'a\n{"prompt":\n' > bad
+    refused 1 "bad: line 2" sd-encode-text -o no.mpk.zst bad
+    printf '{"id":"x","prompt":"a"}\n{"id":"x","prompt":"b"}\n' > twice
+    refused 1 "twice: line 2" sd-encode-text -o no.mpk.zst twice
+    printf '{"id":"x"}\n' > without
+    refused 1 "without: line 1" sd-encode-text -o no.mpk.zst without
+    refused 1 nowhere sd-encode-text -o no.mpk.zst nowhere
+    refused 1 nowhere sd-encode-text -m nowhere -o no.mpk.zst twice
+    refused 2 "f32|f16|bf16" sd-encode-text --state-type f64 bad
+    refused 2 seed sd-encode-text --seed 1.5 bad
+    [ ! -e no.mpk.zst ]
+}
