@@ -17,7 +17,8 @@ int variant_target(Variant *v, const char *kind, const char *label, const Ranks 
         return err_set(e, "more than %d labels are steered at once", VARIANT_TARGETS);
     if (ranks && !known_as) {
         char *known = ranks_labels(ranks, kind);
-        err_set(e, "the ranks have no %s '%s'; they have: %s", kind, label, known && *known ? known : "none of that kind");
+        err_set(e, "the ranks have no %s '%s'; they have: %s", kind, label,
+                known && *known ? known : "none of that kind");
         free(known);
         return -1;
     }
@@ -84,7 +85,8 @@ static int extend(Variants *out, const Variant *from, const char *name, const ch
     Variant *v = &out->item[out->count++];
     *v = *from;
     const size_t used = strlen(v->name);
-    if (snprintf(v->name + used, sizeof v->name - used, "%s%s=%s", used ? "/" : "", name, value) >= (int)(sizeof v->name - used))
+    const size_t room = sizeof v->name - used;
+    if (snprintf(v->name + used, room, "%s%s=%s", used ? "/" : "", name, value) >= (int)room)
         return err_set(e, "--sweep %s: the value '%s' is too long", name, value);
     return apply(v, name, value, ranks, e);
 }
@@ -128,7 +130,8 @@ static int multiply(Variants *v, const char *sweep, const Ranks *ranks, Err *e)
     return failed;
 }
 
-int variants_build(Variants *v, const Variant *base, const char *const *sweeps, int sweep_count, const Ranks *ranks, Err *e)
+int variants_build(Variants *v, const Variant *base, const char *const *sweeps, int sweep_count, const Ranks *ranks,
+                   Err *e)
 {
     *v = (Variants){malloc(sizeof *v->item), 1};
     if (!v->item)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* variants.h -- the steerings one run of sd-steer draws: one, or the product of its sweeps.
  *
- *   --sweep multiplier=-1,-5 --sweep concept=all    ->    "multiplier=-1/concept=Bears", "multiplier=-1/concept=Birds", ... */
+ *   --sweep multiplier=-1,-5 --sweep concept=all
+ *     ->  "multiplier=-1/concept=Bears", "multiplier=-1/concept=Birds", ..., "multiplier=-5/concept=Bears", ... */
 #ifndef SRC_MODELS_VARIANTS_H
 #define SRC_MODELS_VARIANTS_H
 
@@ -21,10 +22,11 @@ typedef struct Variant {
 
 typedef struct Variants { Variant *item; int count; } Variants;
 
-/* The product of sweeps ("NAME=V,V,..."; NAME is multiplier, top, percentile, gate, mode, when, or a kind of label such as concept or
- * theme, whose value `all` stands for every label in ranks, and `none` for no steering) over base. Labels are checked against ranks (NULL:
- * unchecked). At most 10,000. */
-int variants_build(Variants *v, const Variant *base, const char *const *sweeps, int sweep_count, const Ranks *ranks, Err *e);
+/* The product of sweeps over base, at most 10,000. A sweep is "NAME=V,V,..."; NAME is multiplier, top, percentile, gate,
+ * mode, when, or a kind of label such as concept or theme, where the value `none` stands for no steering and `all`, alone,
+ * for every label in ranks. Labels are checked against ranks (NULL: unchecked). */
+int variants_build(Variants *v, const Variant *base, const char *const *sweeps, int sweep_count, const Ranks *ranks,
+                   Err *e);
 /* Puts the unsteered variant, named "unsteered", before all others. */
 int variants_add_none(Variants *v, Err *e);
 void variants_free(Variants *v);

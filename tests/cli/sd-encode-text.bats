@@ -89,8 +89,8 @@ PY
 }
 
 @test "a long prompt is cut to the text encoder's length, with one note" {
-    yes word | head -100 | tr '\n' ' ' > long
-    yes word | head -75 | tr '\n' ' ' > fits
+    yes fish | head -100 | tr '\n' ' ' > long
+    yes fish | head -75 | tr '\n' ' ' > fits
     run -0 --separate-stderr sd-encode-text long long -o long.mpk.zst
     [ "${#stderr_lines[@]}" = 1 ]
     [[ $stderr == *"2 texts were longer than 75 tokens and cut; the first is that of 1"* ]]

@@ -236,7 +236,8 @@ static int test_gate(Sae *sae, const Ranks *ranks)
 static int test_apply_labels(Sae *sae, const Ranks *ranks)
 {
     static const struct { const char *name; uint64_t labels; float want[D]; } some[] = {
-        {"no label: bit for bit", 0, {4, 3, 1}}, {"Cats", 1, {1, 3, 1}}, {"Dogs", 2, {4, 0, 1}}, {"both", 3, {1, 0, 1}}};
+        {"no label: bit for bit", 0, {4, 3, 1}}, {"Cats", 1, {1, 3, 1}}, {"Dogs", 2, {4, 0, 1}}, {"both", 3, {1, 0, 1}}
+    };
     SteerSpec spec = cats_and_dogs(STEER_ABLATE, 0);
     Err e = {0};
     Steering *s = NULL;

@@ -58,7 +58,8 @@ static int test_product(const Ranks *ranks)
 
 static int test_values(const Ranks *ranks)
 {
-    const char *const sweeps[] = {"top=4", "mode=ablate", "gate=0.5", "when=400-900", "concept=none,birds", "theme=Rust"};
+    const char *const sweeps[] = {"top=4", "mode=ablate", "gate=0.5", "when=400-900", "concept=none,birds",
+                                  "theme=Rust"};
     Variants v = {0};
     Err e = {0};
     if (test_ok("a sweep of each", !variants_build(&v, &base, sweeps, 6, ranks, &e) && v.count == 2))
@@ -78,7 +79,8 @@ static int test_values(const Ranks *ranks)
     failed += test_ok("no sweep is one steering", !variants_build(&v, &base, NULL, 0, ranks, &e) && v.count == 1
                                                   && !*v.item[0].name && v.item[0].multiplier == -1);
     variants_free(&v);
-    failed += test_ok("without ranks any label", !variants_build(&v, &base, (const char *const[]){"city=Rome"}, 1, NULL, &e)
+    const char *const city[] = {"city=Rome"};
+    failed += test_ok("without ranks any label", !variants_build(&v, &base, city, 1, NULL, &e)
                                                  && strcmp(v.item[0].target[0].label, "Rome") == 0);
     variants_free(&v);
     return failed;
@@ -98,7 +100,8 @@ static int test_describe(void)
     variant_describe(&v, &rec);
     char *text = json_dumps(rec.fields, JSON_COMPACT);
     failed += test_text("fields", text, "{\"steered\":\"Bears+Birds\",\"steered_kind\":\"concept\",\"steering\":"
-                        "{\"mode\":\"multiply\",\"multiplier\":-1.0,\"percentile\":99.5,\"gate\":0.5,\"when\":\"900-400\"}}");
+                        "{\"mode\":\"multiply\",\"multiplier\":-1.0,\"percentile\":99.5,\"gate\":0.5,"
+                        "\"when\":\"900-400\"}}");
     free(text);
     record_clear(&rec);
     v.none = 1;
@@ -125,7 +128,8 @@ static int test_refused(const Ranks *ranks)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         Variants v = {0};
         Err e = {0};
-        failed += test_ok(bad[i].sweep, variants_build(&v, &base, &bad[i].sweep, 1, ranks, &e) && strstr(e.text, bad[i].says));
+        failed += test_ok(bad[i].sweep, variants_build(&v, &base, &bad[i].sweep, 1, ranks, &e)
+                                        && strstr(e.text, bad[i].says));
         variants_free(&v);
     }
     return failed;
