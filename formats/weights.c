@@ -30,6 +30,8 @@ struct Weights {
     const Weight **by_name;     /* the same, sorted */
     void **copy;                /* of tensors that the file does not align */
     size_t copies;
+    void *owner;                /* of tensors that another reader laid out */
+    void (*release)(void *);
 };
 
 /* ---- the header ---- */
@@ -224,10 +226,43 @@ int weights_open(Weights **result, const char *path, Err *e)
     return 0;
 }
 
+int weights_adopt(Weights **result, const char *path, Weight *tensor, size_t count, void *owner,
+                  void (*release)(void *), Err *e)
+{
+    Weights *w = calloc(1, sizeof *w);
+    int failed = !w || !(w->path = strdup(path)) || !(w->by_name = calloc(count + 1, sizeof *w->by_name))
+               ? err_set(e, "out of memory") : 0;
+    *result = NULL;
+    if (!w) {
+        free(tensor);
+        release(owner);
+        return -1;
+    }
+    w->weight = tensor;
+    w->owner = owner;
+    w->release = release;
+    for (size_t i = 0; i < count && !failed; i++)
+        w->by_name[i] = &tensor[i];
+    if (!failed)
+        qsort(w->by_name, count, sizeof *w->by_name, name_order);
+    for (size_t i = 1; i < count && !failed; i++)
+        if (strcmp(w->by_name[i - 1]->name, w->by_name[i]->name) == 0)
+            failed = err_set(e, "%s: tensor %s comes twice", path, w->by_name[i]->name);
+    w->count = count;
+    if (failed) {
+        weights_close(w);
+        return -1;
+    }
+    *result = w;
+    return 0;
+}
+
 void weights_close(Weights *w)
 {
     if (!w)
         return;
+    if (w->release)
+        w->release(w->owner);
     for (size_t i = 0; i < w->copies; i++)
         free(w->copy[i]);
     if (w->map)

@@ -26,13 +26,19 @@ typedef struct Sae {
     struct SaePlan *plan;                       /* encoder product and scratch, made by sae_prepare */
 } Sae;
 
-/* Loads DIR; also one level down (DIR/HOOK/cfg.json) where DIR holds one such folder. */
+typedef enum { SAE_SAEURON, SAE_SPARSIFY, SAE_SAELENS } SaeFormat;
+
+/* Loads DIR; also one level down (DIR/HOOK/cfg.json) where DIR holds one such folder. Folders of SAELens 6, OpenAI's kind
+ * and dictionary_learning (see sae_layout.h) are read too where their autoencoder is one of this kind; s->cfg is then as
+ * SAeUron's, with the other config below "origin". */
 int sae_load(Sae **s, const char *dir, Err *e);
 /* An autoencoder of these sizes with zero weights, for a trainer to fill. */
 int sae_create(Sae **s, int D, int F, int K, Err *e);
 /* Writes DIR/cfg.json (s->cfg) and DIR/sae.safetensors: a new folder appears whole, with those above it made as needed;
  * in one that is there each file is replaced whole. */
 int sae_save(const Sae *s, const char *dir, Err *e);
+/* As sae_save, with a config that the loader of SAeUron, sparsify or SAELens 6 takes, and SAELens's files for that one. */
+int sae_save_as(const Sae *s, const char *dir, SaeFormat format, Err *e);
 void sae_free(Sae *s);
 /* Packs the encoder for products of `type`; memory is flat in N. After a change of weights, again. */
 int sae_prepare(Sae *s, DType type, Err *e);

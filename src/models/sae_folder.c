@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* sae_folder.c -- an autoencoder's folder, as sparsify and SAeUron read and write it.
+/* sae_folder.c -- loads an autoencoder's folder, in any of the layouts of sae_layout.h.
  *
- *   sae.safetensors   encoder.weight [F,D]  encoder.bias [F]  W_dec [F,D]  b_dec [D], any float type; f32 when written
- *   cfg.json          expansion_factor, normalize_decoder, num_latents (0: expansion_factor * d_in), k, d_in, and
- *                     switches; what changes the mathematics in a way that is not here is refused by the name of its
- *                     key
+ * Two things of SAELens are folded into the weights, exactly but for rounding:
  *
- * batch_topk, sample_topk and multi_topk change training only: SAeUron too encodes with the K largest of each token. */
+ *     b_dec not taken off the input     x W + b = (x - b_dec) W + (b + b_dec W)
+ *     h scaled by n = |W_dec[f]|        W_enc[f], b_enc[f] times n, W_dec[f] by n (n = 0: the feature never fires) */
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -15,28 +13,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include "formats/json_file.h"
-#include "formats/weights.h"
 #include "kernels/op.h"
 #include "src/models/sae.h"
+#include "src/models/sae_layout.h"
 
 enum { MAX_WIDTH = 1 << 17, MAX_FEATURES = 1 << 24 };
 
-static int exists(const char *dir, const char *name)
-{
-    char path[PATH_MAX];
-    struct stat st;
-    return snprintf(path, sizeof path, "%s/%s", dir, name) < (int)sizeof path && stat(path, &st) == 0;
-}
-
-/* The folder that holds cfg.json: dir, or the one folder in it that does. */
-static int find_folder(char folder[PATH_MAX], const char *dir, Err *e)
+/* The folder that holds an autoencoder: dir, or the one folder in it that does. */
+static int find_folder(char folder[PATH_MAX], const SaeLayout **layout, const char *dir, Err *e)
 {
     if (snprintf(folder, PATH_MAX, "%s", dir) >= PATH_MAX)
         return err_set(e, "%s: the path is too long", dir);
-    if (exists(dir, "cfg.json"))
+    if ((*layout = sae_layout_find(dir)))
         return 0;
     DIR *d = opendir(dir);
     if (!d)
@@ -44,10 +33,12 @@ static int find_folder(char folder[PATH_MAX], const char *dir, Err *e)
     int found = 0;
     for (struct dirent *entry; (entry = readdir(d));) {
         char below[PATH_MAX];
+        const SaeLayout *l;
         if (entry->d_name[0] == '.' || snprintf(below, sizeof below, "%s/%s", dir, entry->d_name) >= PATH_MAX
-            || !exists(below, "cfg.json"))
+            || !(l = sae_layout_find(below)))
             continue;
         strcpy(folder, below);
+        *layout = l;
         found++;
     }
     closedir(d);
@@ -57,54 +48,103 @@ static int find_folder(char folder[PATH_MAX], const char *dir, Err *e)
                  : err_set(e, "%s: no cfg.json there: not an autoencoder's folder", dir);
 }
 
-static int check_config(const char *file, const json_t *cfg, Err *e)
+/* Sizes from the weights, of which W is the encoder's; what the config says of them must agree. */
+static int check_sizes(const char *file, const SaeLayout *l, const Weight *W, SaeConfig *c, Err *e)
 {
-    static const char *const unsupported[] = {"input_unit_norm", "transcode", "skip_connection"};
-    for (int i = 0; i < 3; i++) {
-        bool on;
-        if (json_get_bool(file, cfg, unsupported[i], false, &on, e))
-            return -1;
-        if (on)
-            return err_set(e, "%s: %s is true: autoencoders of that kind are not supported", file, unsupported[i]);
+    const int64_t D = W->dim[l->enc_across ? 0 : 1], F = W->dim[l->enc_across ? 1 : 0];
+    const long long first = W->dim[0], second = W->dim[1];
+    if (F < 1 || F > MAX_FEATURES || D < 1 || D > MAX_WIDTH)
+        return err_set(e, "%s: %s is [%lld, %lld]: sizes out of bounds", file, W->name, first, second);
+    if (c->D && c->D != D)
+        return err_set(e, "%s: width %lld, %s is [%lld, %lld]", file, (long long)c->D, W->name, first, second);
+    if (c->F && c->F != F)
+        return err_set(e, "%s: %lld features, %s is [%lld, %lld]", file, (long long)c->F, W->name, first, second);
+    if (c->K < 1 || c->K > F)
+        return err_set(e, "%s: k is %lld, expected 1 to %lld", file, (long long)c->K, (long long)F);
+    c->D = D;
+    c->F = F;
+    return 0;
+}
+
+/* ---- weights, on the host until they are folded ---- */
+
+typedef struct Host { float *W_enc, *b_enc, *W_dec, *b_dec; } Host;
+
+static void host_free(Host *h)
+{
+    free(h->W_enc);
+    free(h->b_enc);
+    free(h->W_dec);
+    free(h->b_dec);
+}
+
+/* name as the file has it: OpenAI's are below "state_dict" or not. */
+static const char *full_name(char name[64], const Weights *w, const char *wanted)
+{
+    snprintf(name, 64, "state_dict.%s", wanted);
+    return weights_find(w, name) ? name : wanted;
+}
+
+/* Fresh floats [rows,columns], columns 0: [rows], of a tensor that may be stored across; NULL on error. */
+static float *read_tensor(const Weights *w, const char *wanted, int64_t rows, int64_t columns, bool across, Err *e)
+{
+    char name[64];
+    const int64_t dim[] = {across ? columns : rows, across ? rows : columns};
+    float *x = weights_floats(w, full_name(name, w, wanted), columns ? 2 : 1, dim, e);
+    const size_t n = (size_t)rows*(size_t)(columns ? columns : 1);
+    for (size_t i = 0; x && i < n; i++)
+        if (!isfinite(x[i])) {
+            err_set(e, "%s: %s: value %zu is %f", weights_path(w), wanted, i, (double)x[i]);
+            free(x);
+            return NULL;
+        }
+    if (!x || !across)
+        return x;
+    float *y = malloc(n*sizeof *y);
+    if (!y)
+        err_set(e, "%s: out of memory for tensor %s", weights_path(w), wanted);
+    for (int64_t r = 0; y && r < rows; r++)
+        for (int64_t c = 0; c < columns; c++)
+            y[r*columns + c] = x[c*rows + r];
+    free(x);
+    return y;
+}
+
+static int read_weights(Host *h, const Weights *w, const SaeLayout *l, const SaeConfig *c, Err *e)
+{
+    return (h->W_enc = read_tensor(w, l->W_enc, c->F, c->D, l->enc_across, e))
+        && (h->b_enc = read_tensor(w, l->b_enc, c->F, 0, false, e))
+        && (h->W_dec = read_tensor(w, l->W_dec, c->F, c->D, l->dec_across, e))
+        && (h->b_dec = read_tensor(w, l->b_dec, c->D, 0, false, e)) ? 0 : -1;
+}
+
+static void fold(Host *h, const SaeConfig *c)
+{
+    for (int64_t f = 0; f < c->F; f++) {
+        float *enc = h->W_enc + f*c->D, *dec = h->W_dec + f*c->D;
+        double product = 0, square = 0;
+        for (int64_t d = 0; d < c->D; d++) {
+            product += (double)enc[d]*h->b_dec[d];
+            square += (double)dec[d]*dec[d];
+        }
+        if (c->input_is_whole)
+            h->b_enc[f] = (float)(h->b_enc[f] + product);
+        const double n = sqrt(square);
+        if (!c->scaled)
+            continue;
+        h->b_enc[f] = (float)(h->b_enc[f]*n);
+        for (int64_t d = 0; d < c->D; d++) {
+            enc[d] = (float)(enc[d]*n);
+            dec[d] = n > 0 ? (float)(dec[d]/n) : 0;
+        }
     }
-    const char *activation;
-    if (json_get_text(file, cfg, "activation", "topk", &activation, e))
-        return -1;
-    if (strcmp(activation, "topk") != 0)
-        return err_set(e, "%s: activation is %s, expected topk", file, activation);
-    return 0;
 }
 
-/* Sizes from the weights; what the config says of them must agree. */
-static int read_sizes(const char *file, const json_t *cfg, const Weight *W, int *D, int *F, int *K, Err *e)
+/* To the device; the hash goes on over the values. */
+static uint64_t put(float *device, const float *x, int64_t n, uint64_t hash)
 {
-    int64_t k, d_in, latents, expansion;
-    if (json_need_int(file, cfg, "k", &k, e) || json_get_int(file, cfg, "d_in", W->dim[1], &d_in, e)
-        || json_get_int(file, cfg, "num_latents", 0, &latents, e)
-        || json_get_int(file, cfg, "expansion_factor", 0, &expansion, e))
-        return -1;
-    if (W->dim[0] < 1 || W->dim[0] > MAX_FEATURES || W->dim[1] < 1 || W->dim[1] > MAX_WIDTH)
-        return err_set(e, "%s: encoder.weight is [%lld, %lld]: sizes out of bounds", file, (long long)W->dim[0],
-                       (long long)W->dim[1]);
-    if (d_in != W->dim[1])
-        return err_set(e, "%s: d_in is %lld, encoder.weight is [%lld, %lld]", file, (long long)d_in,
-                       (long long)W->dim[0], (long long)W->dim[1]);
-    if (latents == 0)
-        latents = expansion > 0 && expansion <= MAX_FEATURES ? expansion*d_in : W->dim[0];
-    if (latents != W->dim[0])
-        return err_set(e, "%s: %lld features by num_latents or expansion_factor, encoder.weight is [%lld, %lld]", file,
-                       (long long)latents, (long long)W->dim[0], (long long)W->dim[1]);
-    if (k < 1 || k > latents)
-        return err_set(e, "%s: k is %lld, expected 1 to %lld", file, (long long)k, (long long)latents);
-    *D = (int)d_in;
-    *F = (int)latents;
-    *K = (int)k;
-    return 0;
-}
-
-static uint64_t hash_words(uint64_t hash, const float *x, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
+    op->upload(device, x, sizeof *x*(size_t)n);
+    for (int64_t i = 0; i < n; i++) {
         uint32_t word;
         memcpy(&word, &x[i], sizeof word);
         hash = (hash ^ word)*0x100000001b3u;
@@ -112,34 +152,7 @@ static uint64_t hash_words(uint64_t hash, const float *x, size_t n)
     return hash;
 }
 
-/* One tensor to the device, refusing what is not a number; *hash goes on over its values. */
-static int load_tensor(float *device, const Weights *w, const char *name, int ndim, const int64_t *dim, uint64_t *hash,
-                       Err *e)
-{
-    float *x = weights_floats(w, name, ndim, dim, e);
-    if (!x)
-        return -1;
-    const size_t n = (size_t)dim[0]*(ndim == 2 ? (size_t)dim[1] : 1);
-    int failed = 0;
-    for (size_t i = 0; i < n && !failed; i++)
-        if (!isfinite(x[i]))
-            failed = err_set(e, "%s: %s: value %zu is %f", weights_path(w), name, i, (double)x[i]);
-    if (!failed) {
-        op->upload(device, x, n*sizeof *x);
-        *hash = hash_words(*hash, x, n);
-    }
-    free(x);
-    return failed;
-}
-
-static int load_weights(Sae *s, const Weights *w, uint64_t *hash, Err *e)
-{
-    const int64_t FD[] = {s->F, s->D};
-    return load_tensor(s->W_enc, w, "encoder.weight", 2, FD, hash, e)
-        || load_tensor(s->b_enc, w, "encoder.bias", 1, FD, hash, e)
-        || load_tensor(s->W_dec, w, "W_dec", 2, FD, hash, e)
-        || load_tensor(s->b_dec, w, "b_dec", 1, FD + 1, hash, e);
-}
+/* ---- the whole ---- */
 
 /* "up_blocks.1.attentions.1-1a2b3c4d5e6f" */
 static void make_id(Sae *s, const char *folder, uint64_t hash)
@@ -149,119 +162,65 @@ static void make_id(Sae *s, const char *folder, uint64_t hash)
     snprintf(s->id, sizeof s->id, "%.60s-%012" PRIx64, *name ? name : "sae", (hash ^ hash >> 48) & 0xffffffffffffu);
 }
 
-static int copy_text(char *to, size_t size, const char *file, const json_t *cfg, const char *key, const char *fallback,
-                     Err *e)
+static int copy_text(char *to, size_t size, const char *file, const char *key, const char *text, Err *e)
 {
-    const char *text;
-    if (json_get_text(file, cfg, key, fallback, &text, e))
-        return -1;
     if (strlen(text) >= size)
         return err_set(e, "%s: %s is longer than %zu bytes", file, key, size - 1);
     strcpy(to, text);
     return 0;
 }
 
+static int fill(Sae *s, const char *file, const SaeLayout *l, json_t *cfg, const SaeConfig *c, Host *h, Err *e)
+{
+    if (copy_text(s->hook, sizeof s->hook, file, "hook", c->hook, e)
+        || copy_text(s->take, sizeof s->take, file, "take", c->take, e))
+        return -1;
+    json_t *ours = l->native ? json_incref(cfg) : sae_layout_config(l, cfg, c);
+    if (!ours)
+        return err_set(e, "out of memory");
+    json_decref(s->cfg);
+    s->cfg = ours;
+    if (c->input_is_whole || c->scaled)
+        fold(h, c);
+    return 0;
+}
+
 int sae_load(Sae **out, const char *dir, Err *e)
 {
-    char folder[PATH_MAX], file[PATH_MAX + 32], path[PATH_MAX + 32];
-    int D = 0, F = 0, K = 0;
-    uint64_t hash = 0xcbf29ce484222325u;
+    char folder[PATH_MAX], file[PATH_MAX + 32], path[PATH_MAX + 32], name[64];
+    const SaeLayout *l = NULL;
+    SaeConfig c = {0};
+    Host h = {0};
     Weights *w = NULL;
     Sae *s = NULL;
     *out = NULL;
-    if (find_folder(folder, dir, e))
+    if (find_folder(folder, &l, dir, e))
         return -1;
-    snprintf(file, sizeof file, "%s/cfg.json", folder);
-    snprintf(path, sizeof path, "%s/sae.safetensors", folder);
+    snprintf(file, sizeof file, "%s/%s", folder, l->config);
+    snprintf(path, sizeof path, "%s/%s", folder, l->weights);
     json_t *cfg = json_file_load(file, e);
     if (!cfg)
         return -1;
     const Weight *W;
-    int failed = check_config(file, cfg, e) || weights_open(&w, path, e)
-              || !(W = weights_need(w, "encoder.weight", 2, (int64_t[]){-1, -1}, e))
-              || read_sizes(file, cfg, W, &D, &F, &K, e)
-              || sae_create(&s, D, F, K, e)
-              || copy_text(s->hook, sizeof s->hook, file, cfg, "hook", "", e)
-              || copy_text(s->take, sizeof s->take, file, cfg, "take", "output", e)
-              || load_weights(s, w, &hash, e);
+    int failed = l->read_config(file, cfg, &c, e) || l->open(&w, path, e)
+              || !(W = weights_need(w, full_name(name, w, l->W_enc), 2, (int64_t[]){-1, -1}, e))
+              || check_sizes(file, l, W, &c, e)
+              || read_weights(&h, w, l, &c, e)
+              || sae_create(&s, (int)c.D, (int)c.F, (int)c.K, e)
+              || fill(s, file, l, cfg, &c, &h, e);
     weights_close(w);
+    json_decref(cfg);
+    if (!failed) {
+        uint64_t hash = put(s->W_enc, h.W_enc, c.F*c.D, 0xcbf29ce484222325u);
+        hash = put(s->b_enc, h.b_enc, c.F, hash);
+        hash = put(s->W_dec, h.W_dec, c.F*c.D, hash);
+        make_id(s, folder, put(s->b_dec, h.b_dec, c.D, hash));
+    }
+    host_free(&h);
     if (failed) {
-        json_decref(cfg);
         sae_free(s);
         return -1;
     }
-    json_decref(s->cfg);
-    s->cfg = cfg;
-    make_id(s, folder, hash);
     *out = s;
     return 0;
-}
-
-/* ---- saving ---- */
-
-static int make_folders(const char *path, Err *e)
-{
-    char part[PATH_MAX];
-    if (snprintf(part, sizeof part, "%s", path) >= (int)sizeof part)
-        return err_set(e, "%s: the path is too long", path);
-    for (char *slash = part + 1;; slash++) {
-        slash = strchrnul(slash, '/');
-        const char kept = *slash;
-        *slash = 0;
-        if (mkdir(part, 0777) && errno != EEXIST)
-            return err_set(e, "%s: %s", part, strerror(errno));
-        *slash = kept;
-        if (!kept)
-            return 0;
-    }
-}
-
-static int write_files(const Sae *s, const char *folder, Err *e)
-{
-    const size_t FD = (size_t)s->F*(size_t)s->D;
-    float *host = malloc(sizeof(float)*(2*FD + (size_t)s->F + (size_t)s->D));
-    if (!host)
-        return err_set(e, "out of memory");
-    float *W_enc = host, *W_dec = W_enc + FD, *b_enc = W_dec + FD, *b_dec = b_enc + s->F;
-    op->download(W_enc, s->W_enc, sizeof(float)*FD);
-    op->download(W_dec, s->W_dec, sizeof(float)*FD);
-    op->download(b_enc, s->b_enc, sizeof(float)*(size_t)s->F);
-    op->download(b_dec, s->b_dec, sizeof(float)*(size_t)s->D);
-    const Weight tensor[] = {
-        {"W_dec", F32, 2, {s->F, s->D}, W_dec},
-        {"b_dec", F32, 1, {s->D}, b_dec},
-        {"encoder.bias", F32, 1, {s->F}, b_enc},
-        {"encoder.weight", F32, 2, {s->F, s->D}, W_enc},
-    };
-    char path[PATH_MAX + 64];
-    snprintf(path, sizeof path, "%s/sae.safetensors", folder);
-    int failed = weights_write(path, tensor, 4, NULL, e);
-    snprintf(path, sizeof path, "%s/cfg.json", folder);
-    failed = failed || json_file_write(path, s->cfg, e);
-    free(host);
-    return failed ? -1 : 0;
-}
-
-int sae_save(const Sae *s, const char *dir, Err *e)
-{
-    char aside[PATH_MAX];
-    struct stat st;
-    if (stat(dir, &st) == 0)
-        return S_ISDIR(st.st_mode) ? write_files(s, dir, e) : err_set(e, "%s: is there, and is not a folder", dir);
-    if (snprintf(aside, sizeof aside, "%s", dir) >= (int)sizeof aside - 32)
-        return err_set(e, "%s: the path is too long", dir);
-    size_t n = strlen(aside);
-    while (n > 1 && aside[n - 1] == '/')
-        aside[--n] = 0;
-    snprintf(aside + n, sizeof aside - n, ".part-%ld", (long)getpid());
-    if (make_folders(aside, e))
-        return -1;
-    if (write_files(s, aside, e)) {
-        rmdir(aside);
-        return -1;
-    }
-    aside[n] = 0;
-    char part[PATH_MAX + 32];
-    snprintf(part, sizeof part, "%s.part-%ld", aside, (long)getpid());
-    return rename(part, aside) ? err_set(e, "%s: %s", aside, strerror(errno)) : 0;
 }

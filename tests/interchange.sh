@@ -1,0 +1,57 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# interchange.sh -- autoencoders from here in sae-lens and sparsify, and theirs here; skipped where PYTHON lacks them.
+#
+# An autoencoder is converted and loaded by each library, which encodes 256 activations; then each library's own file is
+# converted back and loaded here. The same features must be found, values equal to 1e-4 of their size: sums over 128
+# products in another order, in f32.
+set -eu
+export SPARSIFY_DISABLE_TRITON=1
+python=${PYTHON:-python3}
+"$python" -c 'import sae_lens, sparsify, safetensors, torch' >/dev/null 2>&1 || {
+    echo "skipped: $python has no sae_lens, sparsify, safetensors and torch"
+    exit 77
+}
+tests=$(cd "$(dirname "$0")" && pwd)
+PATH=$tests/../bin:$PATH
+folder=$(mktemp -d)
+trap 'rm -r "$folder"' EXIT
+cd "$folder"
+golden=$tests/golden/saeuron
+
+cp -r "$golden/sae" sae
+jq '.training = {"seed": 7}' "$golden/sae/cfg.json" >sae/cfg.json
+sae-convert sae --to sparsify -o to-sparsify
+sae-convert sae --to saelens -o to-saelens
+sae-convert sae --to saeuron -o same
+"$python" - "$golden/saeuron.safetensors" <<'END'
+import sys, torch
+from sae_lens import SAE
+from safetensors.torch import load_file
+from sparsify import SparseCoder
+
+golden = load_file(sys.argv[1])
+x = golden["act"].reshape(-1, 128).float()
+index, value = golden["encode.index"].reshape(len(x), -1).long(), golden["encode.value"].reshape(len(x), -1).float()
+want = torch.zeros(len(x), 2048).scatter(1, index, value)     # SAeUron's own code's, as in sae_golden.c
+
+def check(name, got):
+    other = int(((got != 0) != (want != 0)).sum())
+    print(f"{name}: features that differ: {other} of {int((want != 0).sum())},",
+          f"largest error {float((got - want).abs().max()):.2g}")
+    assert other == 0 and torch.allclose(got, want, rtol=1e-4, atol=2e-4)
+
+with torch.no_grad():
+    theirs = SAE.load_from_disk("to-saelens")
+    check("sae-lens", theirs.encode(x))
+    theirs.save_model("from-saelens")
+    coder = SparseCoder.load_from_disk("to-sparsify")
+    e = coder.encode(x)
+    check("sparsify", torch.zeros(len(x), 2048).scatter(1, e.top_indices, e.top_acts.float()))
+    coder.save_to_disk("from-sparsify")
+END
+for of in saelens sparsify; do
+    sae-convert from-$of --to saeuron -o back-$of
+    cmp back-$of/sae.safetensors same/sae.safetensors
+done
+[ "$(jq -c .training back-saelens/cfg.json)" = '{"seed":7}' ]         # what SAELens does not know passed through it
