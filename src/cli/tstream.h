@@ -50,6 +50,5 @@ bool list_next(const char **list, char *item, size_t size);
  * subfolders, empty and "." parts are dropped, ".." and control characters become '_'. A missing field is an error. */
 int record_path(char *path, size_t size, const char *folder, const char *name, const char *suffix, const StreamIn *in,
                 const Record *rec, Err *e);
-int folders_make(const char *path, Err *e);         /* the folders above a file, where missing */
 
 #endif

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "src/cli/tstream.h"
 
 int inputs_count(const Common *c)
@@ -135,18 +134,4 @@ int record_path(char *path, size_t size, const char *folder, const char *name, c
     if (failed || snprintf(path, size, "%s/%s%s", folder, inside, suffix) >= (int)size)
         return err_set(e, "%s: record %ld: the picture's path is too long", stream_name(in), rec->number);
     return *inside ? 0 : err_set(e, "%s: record %ld: its picture's name is empty", stream_name(in), rec->number);
-}
-
-int folders_make(const char *path, Err *e)
-{
-    char *above = strdup(path);
-    int failed = !above;
-    for (char *slash = above ? strchr(above + 1, '/') : NULL; slash && !failed; slash = strchr(slash + 1, '/')) {
-        *slash = 0;
-        if (mkdir(above, 0777) && errno != EEXIST)
-            failed = err_set(e, "%s: cannot be made: %s", above, strerror(errno));
-        *slash = '/';
-    }
-    free(above);
-    return failed;
 }

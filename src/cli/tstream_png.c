@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/folder.h"
 #include "formats/image.h"
 #include "src/cli/tstream.h"
 
@@ -110,7 +111,7 @@ static int on_record(void *context, StreamIn *in, const Record *rec, Err *e)
                        stream_name(in),
                        rec->number, path);
     json_object_set_new(cfg->written, path, json_true());
-    return folders_make(path, e) || write_picture(cfg, path, in, rec, e) ? -1 : 0;
+    return folder_make_above(path, e) || write_picture(cfg, path, in, rec, e) ? -1 : 0;
 }
 
 int tstream_to_png(int argc, char **argv)

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "kernels/op.h"
 #include "src/models/capture.h"
+#include "src/models/splitmix.h"
 
 typedef struct Site {               /* one hooked module */
     int64_t H, W;
@@ -185,12 +186,9 @@ void capture_describe(const Capture *c, Record *header)
     record_set_text(header, "half", c->sampler->halves == 1 ? "cond" : halves[c->options.half]);
 }
 
-static uint64_t mix(uint64_t x)     /* splitmix64 */
+static uint64_t token_key(uint64_t seed, long long step, int hook)
 {
-    x += 0x9e3779b97f4a7c15u;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
+    return splitmix(seed + SPLITMIX_STEP) ^ splitmix(((uint64_t)step << 16 | (unsigned)hook) + SPLITMIX_STEP);
 }
 
 /* The tokens kept of an activation: a choice fixed by seed, step and hook, in rising order (selection sampling, Knuth 3.4.2 S). */
@@ -198,7 +196,7 @@ static void choose_tokens(int32_t *token, int wanted, int total, uint64_t key)
 {
     int taken = 0;
     for (int i = 0; i < total && taken < wanted; i++) {
-        key = mix(key);
+        key = splitmix(key + SPLITMIX_STEP);
         if (key % (uint64_t)(total - i) < (uint64_t)(wanted - taken))
             token[taken++] = i;
     }
@@ -220,7 +218,7 @@ static int write_one(Capture *c, StreamOut *out, Record *rec, int index, const c
     c->token = malloc(sizeof *c->token * wanted);
     if (!c->subset || !c->token)
         return err_set(e, "out of memory for %d tokens", wanted);
-    choose_tokens(c->token, wanted, HW, mix(seed) ^ mix((uint64_t)record_int(rec, "step", 0) << 16 | (unsigned)index));
+    choose_tokens(c->token, wanted, HW, token_key(seed, record_int(rec, "step", 0), index));
     for (int i = 0; i < wanted; i++)
         memcpy(c->subset + row*i, data + row*c->token[i], row);
     record_add_tensor(rec, "token", I32, 1, (int64_t[]){wanted}, c->token);

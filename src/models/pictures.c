@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* pictures.c -- latents to PNG files in a folder, or to an images stream. */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include "formats/folder.h"
 #include "formats/image.h"
+#include "src/models/latent.h"
 #include "src/models/pictures.h"
 
 struct Pictures {
@@ -61,22 +61,6 @@ static int reserve(Pictures *p, size_t latent, size_t pixels, Err *e)
     return p->latent && p->rows && p->pixels && p->image ? 0 : err_set(e, "out of memory for a picture of %zu pixels", pixels);
 }
 
-/* Folders above a file, as mkdir -p makes them. */
-static int make_folders(char *path, Err *e)
-{
-    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = 0;
-        const int failed = mkdir(path, 0777) && errno != EEXIST;
-        const int reason = errno;
-        if (failed)
-            err_set(e, "%s: cannot make the folder: %s", path, strerror(reason));
-        *slash = '/';
-        if (failed)
-            return -1;
-    }
-    return 0;
-}
-
 /* An id names a file below the folder and nothing else. */
 static int check_id(const char *id, long number, Err *e)
 {
@@ -96,7 +80,7 @@ static int write_png(Pictures *p, const Record *rec, const char *id, int H, int 
         return -1;
     if (snprintf(path, sizeof path, "%s/%s.png", p->folder, id) >= (int)sizeof path)
         return err_set(e, "record %ld: the file name of id '%s' is too long", rec->number, id);
-    if (make_folders(path, e))
+    if (folder_make_above(path, e))
         return -1;
     json_t *text = json_copy(rec->fields);
     static const char *const shared[] = {"model", "sampler", "steps", "guidance", "sae", "provenance"};
@@ -118,9 +102,7 @@ static int decode(Pictures *p, const float *latent, int C, int h, int w, Err *e)
         return -1;
     if (p->latent_size == bytes && memcmp(p->latent, latent, bytes) == 0)
         return 0;
-    for (size_t i = 0; i < cells; i++)
-        for (int c = 0; c < C; c++)
-            p->rows[i*C + c] = latent[c*cells + i];
+    latent_to_rows(p->rows, latent, C, cells);
     p->latent_size = 0;
     if (vae_decode(p->vae, p->rows, 1, h, w, p->pixels, e))
         return -1;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "src/models/prompts.h"
+#include "src/models/splitmix.h"
 
 struct Prompts {
     FILE *file;
@@ -28,16 +29,9 @@ static uint64_t fnv1a(const char *text)
     return h;
 }
 
-static uint64_t mix(uint64_t z)
-{
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return z ^ z >> 31;
-}
-
 int64_t prompt_seed(uint64_t seed, const char *id)
 {
-    return (int64_t)(mix(mix(seed + 0x9e3779b97f4a7c15) ^ fnv1a(id)) >> 33);
+    return (int64_t)(splitmix(splitmix(seed + SPLITMIX_STEP) ^ fnv1a(id)) >> 33);
 }
 
 static void place(uint64_t *ids, size_t capacity, uint64_t h)
@@ -64,7 +58,7 @@ static int remember(Prompts *p, const char *id)
         p->ids = ids;
         p->capacity = capacity;
     }
-    uint64_t h = mix(fnv1a(id));
+    uint64_t h = splitmix(fnv1a(id));
     h += h == 0;
     for (size_t i = h & (p->capacity - 1); p->ids[i]; i = (i + 1) & (p->capacity - 1))
         if (p->ids[i] == h)

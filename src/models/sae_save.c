@@ -13,29 +13,13 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "formats/folder.h"
 #include "formats/json_file.h"
 #include "formats/weights.h"
 #include "kernels/op.h"
 #include "src/models/sae.h"
 
 typedef struct Written { json_t *cfg; bool saelens; } Written;
-
-static int make_folders(const char *path, Err *e)
-{
-    char part[PATH_MAX];
-    if (snprintf(part, sizeof part, "%s", path) >= (int)sizeof part)
-        return err_set(e, "%s: the path is too long", path);
-    for (char *slash = part + 1;; slash++) {
-        slash = strchrnul(slash, '/');
-        const char kept = *slash;
-        *slash = 0;
-        if (mkdir(part, 0777) && errno != EEXIST)
-            return err_set(e, "%s: %s", part, strerror(errno));
-        *slash = kept;
-        if (!kept)
-            return 0;
-    }
-}
 
 static void transpose(float *y, const float *x, int rows, int columns)
 {
@@ -95,7 +79,7 @@ static int save(const Sae *s, const char *dir, const Written *what, Err *e)
     while (n > 1 && aside[n - 1] == '/')
         aside[--n] = 0;
     snprintf(aside + n, sizeof aside - n, ".part-%ld", (long)getpid());
-    if (make_folders(aside, e))
+    if (folder_make(aside, e))
         return -1;
     if (write_files(s, aside, what, e)) {
         rmdir(aside);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "kernels/op.h"
+#include "src/models/latent.h"
 #include "src/models/noise.h"
 #include "src/models/sampler.h"
 
@@ -123,21 +124,6 @@ static int set_text(Sampler *s, const CondBatch *b, Err *e)
     return unet_set_text(s->unet, s->states, states, b->S, s->state_of, (int64_t)s->halves * b->count, e);
 }
 
-/* y (H*W,C) = x (C,H*W), and back */
-static void to_rows(float *y, const float *x, int C, int HW)
-{
-    for (int c = 0; c < C; c++)
-        for (int i = 0; i < HW; i++)
-            y[(size_t)i*C + c] = x[(size_t)c*HW + i];
-}
-
-static void to_planes(float *y, const float *x, int C, int HW)
-{
-    for (int c = 0; c < C; c++)
-        for (int i = 0; i < HW; i++)
-            y[(size_t)c*HW + i] = x[(size_t)i*C + c];
-}
-
 int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_step, void *context, Err *e)
 {
     const int HW = s->H * s->W;
@@ -148,7 +134,7 @@ int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_st
         return -1;
     for (int i = 0; i < s->n; i++) {
         noise_torch(latents + picture*i, picture, b->item[i].seed);
-        to_rows(s->host, latents + picture*i, s->C, HW);
+        latent_to_rows(s->host, latents + picture*i, s->C, HW);
         op->upload(s->x + picture*i, s->host, picture * sizeof(float));
     }
     for (s->step = 0; s->step < plan->steps; s->step++) {
@@ -164,7 +150,7 @@ int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_st
     }
     for (int i = 0; i < s->n; i++) {
         op->download(s->host, s->x + picture*i, picture * sizeof(float));
-        to_planes(latents + picture*i, s->host, s->C, HW);
+        latent_to_planes(latents + picture*i, s->host, s->C, HW);
     }
     return 0;
 }

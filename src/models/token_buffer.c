@@ -6,6 +6,7 @@
  *           0                              left                       held       capacity */
 #include <stdlib.h>
 #include <string.h>
+#include "src/models/splitmix.h"
 #include "src/models/token_buffer.h"
 
 struct TokenBuffer {
@@ -63,12 +64,9 @@ void token_buffer_add(TokenBuffer *b, const void *tokens, int64_t n)
         memcpy(b->data + (size_t)b->slot[b->held++]*b->size, (const char *)tokens + (size_t)j*b->size, b->size);
 }
 
-static uint64_t next_random(TokenBuffer *b)     /* splitmix64, Steele et al. 2014 */
+static uint64_t next_random(TokenBuffer *b)
 {
-    uint64_t z = b->random += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30)*0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27)*0x94d049bb133111ebu;
-    return z ^ z >> 31;
+    return splitmix(b->random += SPLITMIX_STEP);
 }
 
 void token_buffer_shuffle(TokenBuffer *b)

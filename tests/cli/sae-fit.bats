@@ -4,6 +4,8 @@
 
 bats_require_minimum_version 1.5.0
 
+load says
+
 setup_file() {
     export DATA=$BATS_FILE_TMPDIR HOOK=up_blocks.1.attentions.1
     cd "$DATA" || return 1
@@ -20,16 +22,6 @@ setup() {
 }
 
 fit() { sae-fit -k 8 --expansion 4 --batch 128 "$@"; }
-
-# The one line on stderr holds every word; nothing is on stdout.
-says() {
-    [ "$status" = "$1" ] || { echo "exit $status: $output"; return 1; }
-    shift
-    for word; do
-        [[ $output == *"$word"* ]] || { echo "no '$word' in: $output"; return 1; }
-    done
-    [ "${#lines[@]}" -le 2 ]
-}
 
 same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
 

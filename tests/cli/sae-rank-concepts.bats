@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 # sae-rank-concepts.bats -- ranks from activations: shards against the whole, tables, and what it says of bad input.
 
+load says
+
 setup_file() {
     export DATA=$BATS_FILE_TMPDIR SAE=$SDSTEER_TESTS/golden/saeuron/sae HOOK=up_blocks.1.attentions.1
     cd "$DATA" || return 1
@@ -19,16 +21,6 @@ END
 }
 
 setup() { cd "$DATA" || return 1; }
-
-# The one line on stderr holds every word; nothing is on stdout.
-says() {
-    [ "$status" = "$1" ] || { echo "exit $status: $output"; return 1; }
-    shift
-    for word; do
-        [[ $output == *"$word"* ]] || { echo "no '$word' in: $output"; return 1; }
-    done
-    [ "${#lines[@]}" -le 2 ]
-}
 
 @test "records in another order, another number of threads: the same bytes" {
     sae-rank-concepts --sae "$SAE" --hook $HOOK acts2.mpk.zst acts1.mpk.zst -@ 1 | cmp - whole.mpk.zst

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 # sd-evaluate.bats -- the table of UA, IRA and CRA, and what it says of bad input. Numbers are checked by tests/unit/evaluate.c.
 
+load says
+
 setup_file() {
     export DATA=$BATS_FILE_TMPDIR
     cd "$DATA" || return 1
@@ -24,15 +26,6 @@ END
 }
 
 setup() { cd "$DATA" || return 1; }
-
-says() {
-    [ "$status" = "$1" ] || { echo "exit $status: $output"; return 1; }
-    shift
-    for word; do
-        [[ $output == *"$word"* ]] || { echo "no '$word' in: $output"; return 1; }
-    done
-    [ "${#lines[@]}" -le 2 ]
-}
 
 @test "rows, targets and counts of a zero-shot evaluation" {
     sd-evaluate --texts texts.jsonl embeddings.mpk.zst >table

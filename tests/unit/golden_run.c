@@ -9,6 +9,7 @@
 #include <string.h>
 #include "kernels/op.h"
 #include "formats/weights.h"
+#include "src/models/latent.h"
 #include "src/models/sampler.h"
 #include "src/models/text_encoder.h"
 #include "src/models/tokenizer.h"
@@ -83,9 +84,7 @@ static int run(const char *name, const char *model, Err *e)
     uint8_t *u8 = malloc(pixels);
     if (sampler_run(sampler, &batch, latent, NULL, NULL, e))
         return -1;
-    for (size_t i = 0; i < picture / sampler->C; i++)
-        for (int c = 0; c < sampler->C; c++)
-            rows[i*sampler->C + c] = latent[c * (picture / sampler->C) + i];
+    latent_to_rows(rows, latent, sampler->C, picture / sampler->C);
     if (vae_decode(vae, rows, 1, sampler->H, sampler->W, drawn, e))
         return -1;
     vae_to_u8(u8, drawn, (int64_t)pixels);

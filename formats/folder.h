@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* folder.h -- makes folders where they are missing, as mkdir -p does. */
+#ifndef FORMATS_FOLDER_H
+#define FORMATS_FOLDER_H
+
+#include "formats/err.h"
+
+/* The folder path and those above it. */
+int folder_make(const char *path, Err *e);
+/* The folders above the file path. */
+int folder_make_above(const char *path, Err *e);
+
+#endif
