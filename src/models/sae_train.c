@@ -254,3 +254,47 @@ int trainer_step(Trainer *t, const float *x, int64_t N, double rate, TrainStep *
     step->l0 = (double)mark_fired(t, N)/(double)N;
     return 0;
 }
+
+/* ---- checkpoint ---- */
+
+enum { KEPT = 12 };
+
+typedef struct Kept { const char *name; float *values; size_t n; } Kept;
+
+static void list_kept(Kept kept[KEPT], const Trainer *t)
+{
+    static const char *const names[KEPT] = {"W_enc", "W_dec", "b_enc", "b_dec", "m.W_enc", "m.W_dec", "m.b_enc",
+                                            "m.b_dec", "v.W_enc", "v.W_dec", "v.b_enc", "v.b_dec"};
+    const size_t D = (size_t)t->options.D, F = (size_t)t->options.F, n[] = {F*D, F*D, F, D};
+    float *const weight[] = {t->sae->W_enc, t->sae->W_dec, t->sae->b_enc, t->sae->b_dec};
+    for (int p = 0; p < KEPT; p++)
+        kept[p] = (Kept){names[p], p < 4 ? weight[p] : p < 8 ? t->m[p - 4] : t->v[p - 8], n[p % 4]};
+}
+
+int trainer_store(const Trainer *t, Checkpoint *c, const char *part, Err *e)
+{
+    Kept kept[KEPT];
+    const int64_t counts[] = {t->tokens, t->steps};
+    list_kept(kept, t);
+    for (int p = 0; p < KEPT; p++)
+        if (checkpoint_put(c, part, kept[p].name, F32, kept[p].values, kept[p].n, true, e))
+            return -1;
+    return checkpoint_put(c, part, "fired", I64, t->fired, (size_t)t->options.F, false, e)
+        || checkpoint_put(c, part, "counts", I64, counts, 2, false, e);
+}
+
+int trainer_restore(Trainer *t, Checkpoint *c, const char *part, Err *e)
+{
+    Kept kept[KEPT];
+    int64_t counts[2];
+    list_kept(kept, t);
+    for (int p = 0; p < KEPT; p++)
+        if (checkpoint_get(c, part, kept[p].name, F32, kept[p].values, kept[p].n, true, e))
+            return -1;
+    if (checkpoint_get(c, part, "fired", I64, t->fired, (size_t)t->options.F, false, e)
+        || checkpoint_get(c, part, "counts", I64, counts, 2, false, e))
+        return -1;
+    t->tokens = counts[0];
+    t->steps = counts[1];
+    return 0;
+}

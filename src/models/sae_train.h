@@ -13,6 +13,7 @@
 #ifndef SRC_MODELS_SAE_TRAIN_H
 #define SRC_MODELS_SAE_TRAIN_H
 
+#include "src/models/checkpoint.h"
 #include "src/models/sae.h"
 
 typedef struct TrainOptions {
@@ -52,5 +53,8 @@ int trainer_gradients(Trainer *t, const float *x, int64_t N, Gradients *g, Train
 /* Gradients, and one update along them. Fails when the loss is no longer a number. */
 int trainer_step(Trainer *t, const float *x, int64_t N, double rate, TrainStep *step, Err *e);
 int64_t trainer_tokens(const Trainer *t);
+/* Weights, moments and counts, to and from a part of a checkpoint; the options must be the same. */
+int trainer_store(const Trainer *t, Checkpoint *c, const char *part, Err *e);
+int trainer_restore(Trainer *t, Checkpoint *c, const char *part, Err *e);
 
 #endif
