@@ -11,10 +11,12 @@
 #include "src/models/activations.h"
 #include "src/models/model.h"
 #include "src/models/sae_fit.h"
+#include "src/models/sae_metrics.h"
+#include "src/models/sae_stream.h"
 
 typedef struct Config {
     Common c;
-    const char *hook, *half, *log, *checkpoint;
+    const char *hook, *half, *log, *eval, *checkpoint;
     int64_t k, features, expansion, batch, epochs, tokens, buffer, k_aux, dead, warmup, report, every;
     double rate, decay, auxk, clip, minutes;
     int resume;
@@ -52,6 +54,8 @@ static const Opt options[] = {
     {0, "log", OPT_STR, offsetof(Config, log), NULL,
      "FILE  one JSON line a report: hook, tokens, fvu, l0, dead, lr, ...", OPT_NEUTRAL},
     {0, "report", OPT_INT, offsetof(Config, report), "50", "N  steps between reports", OPT_NEUTRAL},
+    {0, "eval", OPT_STR, offsetof(Config, eval), NULL,
+     "FILE  held-out stream, read at each report of --log and at the end: fvu, cosine, l0, dead, ... in cfg.json", 0},
     {0, "checkpoint", OPT_STR, offsetof(Config, checkpoint), NULL,
      "FILE  from which --resume goes on; removed when the fit is complete", OPT_NEUTRAL},
     {0, "every-minutes", OPT_NUMBER, offsetof(Config, minutes), "10",
@@ -78,9 +82,9 @@ static const Cli cli = {
     "same bytes whatever --threads is. SIGINT and SIGTERM end the training; what was learned is written, and cfg.json "
     "says so.\n"
     "With --checkpoint the state of the training (weights, moments, buffer, place in the input) is written to FILE "
-    "every few minutes, aside and renamed. After any end, even kill -9, the same command with --resume and the same input "
-    "goes on from it, and ends in the same bytes as an undisturbed run; the input is read again from its beginning, "
-    "and what was taken before is skipped. SIGINT and SIGTERM then write FILE, not the folder, and exit 0. While it is "
+    "every few minutes, aside and renamed. After any end, even kill -9, the same command with --resume and the same "
+    "input goes on from it, and ends in the same bytes as an undisturbed run; the input is read again from its "
+    "beginning, and what was taken before is skipped. SIGINT and SIGTERM then write FILE, not the folder, and exit 0. While it is "
     "written memory holds another copy of weights, moments and buffer. The log is appended to on --resume: the lines "
     "after the last checkpoint come again.",
     "# from prompts to an autoencoder, with nothing on disk between\n"
@@ -117,16 +121,45 @@ static double seconds_since(const struct timespec *t)
     return (double)(now.tv_sec - t->tv_sec) + 1e-9*(double)(now.tv_nsec - t->tv_nsec);
 }
 
-static void write_log(const Run *run, const Job *job, const FitReport *r)
+/* Figures of the autoencoder as it is now on the held-out stream. NULL on error. */
+static json_t *held_out(const Run *run, const Job *job, Err *e)
 {
+    SaeStreamOptions o = {.borrowed = fit_sae(job->fit), .paths = (const char *const *)&run->cfg->eval,
+                          .path_count = 1, .hook = job->hook, .half = run->cfg->half};
+    SaeStream s = {0};
+    Metrics m = {0};
+    Figures f;
+    json_t *figures = NULL;
+    int got = model_dtype(&o.type, run->cfg->c.dtype, e) || sae_stream_open(&s, &o, e)
+           || metrics_create(&m, s.sae->D, s.sae->F, s.sae->K, e) ? -1 : 1;
+    while (got > 0 && (got = sae_stream_next(&s, true, e)) == 1)
+        if (metrics_add(&m, NULL, s.x, s.y, s.a, s.i, s.N, e))
+            got = -1;
+    if (got == 0 && group_figures(&m, &m.group[0], &f, e) == 0)
+        figures = json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f}", "tokens", (json_int_t)m.group[0].tokens,
+                            "fvu", f.fvu, "ev", f.ev, "cosine", f.cosine, "norm_ratio", f.norm_ratio, "l0", f.l0,
+                            "dead", f.dead);
+    metrics_free(&m);
+    sae_stream_close(&s);
+    return figures;
+}
+
+static int write_log(const Run *run, const Job *job, const FitReport *r)
+{
+    json_t *eval = run->cfg->eval ? held_out(run, job, run->e) : NULL;
+    if (run->cfg->eval && !eval)
+        return -1;
     json_t *line = json_pack("{s:s, s:I, s:f, s:f, s:i, s:f, s:f, s:f, s:f}",
                              "hook", job->hook, "tokens", (json_int_t)r->tokens, "fvu", r->step.fvu, "l0", r->step.l0,
                              "dead", r->step.dead, "aux", r->step.aux, "gradient", r->step.gradient, "lr", r->rate,
                              "tokens_per_second", (double)r->tokens/seconds_since(&job->begun));
+    if (eval)
+        json_object_set_new(line, "eval", eval);
     if (line && json_dumpf(line, run->log, JSON_COMPACT | JSON_REAL_PRECISION(7)) == 0)
         fputc('\n', run->log);
     fflush(run->log);
     json_decref(line);
+    return 0;
 }
 
 /* ---- checkpoint ---- */
@@ -221,8 +254,9 @@ static int on_step(void *context, const FitReport *r)
     Run *run = job->run;
     if (r->steps == 1)
         clock_gettime(CLOCK_MONOTONIC, &job->begun);
-    if (run->log && (r->steps % run->cfg->report == 0 || r->tokens == r->total))
-        write_log(run, job, r);
+    if (run->log && (r->steps % run->cfg->report == 0 || r->tokens == r->total)
+        && write_log(run, job, r))
+        return -1;
     int64_t done = 0;
     for (int j = 0; j < run->jobs; j++)
         done += fit_last(run->job[j].fit)->tokens;
@@ -332,10 +366,13 @@ static int describe(const Run *run, Job *job, Err *e)
         if (json_object_get(header, shared[i]))
             json_object_set(cfg, shared[i], json_object_get(header, shared[i]));
     json_object_set_new(cfg, "half", json_string(run->cfg->half));
-    json_object_set_new(cfg, "training", training_record(run, job));
+    json_t *training = training_record(run, job), *eval = run->cfg->eval ? held_out(run, job, e) : NULL;
+    if (eval)
+        json_object_set_new(training, "eval", eval);
+    json_object_set_new(cfg, "training", training);
     json_decref(s->cfg);
     s->cfg = cfg;
-    return 0;
+    return run->cfg->eval && !eval ? -1 : 0;
 }
 
 static int save_all(Run *run, Err *e)
