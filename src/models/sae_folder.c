@@ -70,8 +70,8 @@ static int check_config(const char *file, const json_t *cfg, Err *e)
     const char *activation;
     if (json_get_text(file, cfg, "activation", "topk", &activation, e))
         return -1;
-    if (strcmp(activation, "topk") != 0)
-        return err_set(e, "%s: activation is %s, expected topk", file, activation);
+    if (strcmp(activation, "topk") != 0 && strcmp(activation, "batchtopk") != 0)
+        return err_set(e, "%s: activation is %s, expected topk or batchtopk", file, activation);
     return 0;
 }
 
@@ -99,6 +99,26 @@ static int read_sizes(const char *file, const json_t *cfg, const Weight *W, int 
     *D = (int)d_in;
     *F = (int)latents;
     *K = (int)k;
+    return 0;
+}
+
+/* The threshold of a batchtopk, and the most it may keep of a token. */
+static int read_threshold(Sae *s, const char *file, const json_t *cfg, Err *e)
+{
+    const char *activation;
+    double threshold;
+    int64_t most;
+    if (json_get_text(file, cfg, "activation", "topk", &activation, e))
+        return -1;
+    if (strcmp(activation, "batchtopk") != 0)
+        return 0;
+    if (json_need_number(file, cfg, "threshold", &threshold, e) || json_need_int(file, cfg, "most", &most, e))
+        return -1;
+    if (!(threshold > 0 && threshold < 1e30) || most < s->K || most > s->F)
+        return err_set(e, "%s: threshold is %g and most %lld, expected above 0, and k to %d", file, threshold,
+                       (long long)most, s->F);
+    s->threshold = (float)threshold;
+    s->K = (int)most;
     return 0;
 }
 
@@ -181,6 +201,7 @@ int sae_load(Sae **out, const char *dir, Err *e)
               || !(W = weights_need(w, "encoder.weight", 2, (int64_t[]){-1, -1}, e))
               || read_sizes(file, cfg, W, &D, &F, &K, e)
               || sae_create(&s, D, F, K, e)
+              || read_threshold(s, file, cfg, e)
               || copy_text(s->hook, sizeof s->hook, file, cfg, "hook", "", e)
               || copy_text(s->take, sizeof s->take, file, cfg, "take", "output", e)
               || load_weights(s, w, &hash, e);

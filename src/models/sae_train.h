@@ -7,6 +7,10 @@
  *   e = x - x', held fixed      e_aux = sum over the k_aux largest of the dead features' h (at least 0) times their
  *   rows of W_dec, without b_dec. Sums over the batch.
  *
+ * BatchTopK (Bussmann et al. 2024, arXiv 2412.06410): a batch keeps its N*K largest, however they fall on its tokens,
+ * at most 4K on one. The autoencoder's threshold is the mean of the least value kept, over some 100 steps (SAELens's
+ * rate, 0.01; begun without the bias to 0).
+ *
  * Gao et al. 2024 (arXiv 2406.04093), section 2; as sparsify trains, with two faults of older versions mended: the dead
  * features learn e and not -e, and b_dec is not in e_aux. Everything is on the device; the same batches give the
  * same weights whatever the threads. */
@@ -18,6 +22,7 @@
 
 typedef struct TrainOptions {
     int D, F, K;
+    bool batch_topk;            /* the N*K largest of a batch of N, in place of K a token */
     int batch;                  /* most tokens a step */
     DType type;                 /* of the encoder's product */
     double auxk;                /* weight of the second term; 0: none */

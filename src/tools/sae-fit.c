@@ -16,7 +16,7 @@
 
 typedef struct Config {
     Common c;
-    const char *hook, *half, *log, *eval, *checkpoint;
+    const char *hook, *half, *log, *eval, *checkpoint, *variant;
     int64_t k, features, expansion, batch, epochs, tokens, buffer, k_aux, dead, warmup, report, every;
     double rate, decay, auxk, clip, minutes;
     int resume;
@@ -26,6 +26,8 @@ static const Opt options[] = {
     {'o', "output", OPT_STR, offsetof(Config, c.output), NULL,
      "DIR  folder of the autoencoder; with several hooks DIR/HOOK", OPT_NEUTRAL | OPT_REQUIRED},
     {'k', "topk", OPT_INT, offsetof(Config, k), "32", "N  features kept a token", 0},
+    {0, "variant", OPT_STR, offsetof(Config, variant), "topk",
+     "topk|batchtopk  k of each token, or k a token on the mean of a batch, and above a threshold when encoding", 0},
     {0, "expansion", OPT_INT, offsetof(Config, expansion), "16", "N  features as a multiple of the width", 0},
     {'n', "features", OPT_INT, offsetof(Config, features), "0", "N  features; 0: by --expansion", 0},
     {0, "hook", OPT_STR, offsetof(Config, hook), NULL,
@@ -75,6 +77,9 @@ static const Cli cli = {
     "Loss: |x - x'|^2 / |x - mean|^2 summed over a batch (FVU), and for features that have not fired for --dead tokens "
     "the same of what is left over (AuxK). Adam, unit decoder rows, gradient clipping, the rate falling linearly to 0 "
     "at the end.\n"
+    "--variant batchtopk (Bussmann et al. 2024) keeps the k largest a token on the mean of a batch, at most 4k on one; "
+    "cfg.json then holds the threshold above which sae-encode and the others keep a feature: the mean of the least "
+    "value kept, over some 100 steps.\n"
     "Tokens of many pictures and timesteps are mixed in a buffer. An input that fits it is passed over --epochs times "
     "from memory, from a pipe too. A larger one is trained on as it comes, a random half of the buffer at a time; "
     "further passes read the files again, and a pipe ends with the first.\n"
@@ -84,9 +89,9 @@ static const Cli cli = {
     "With --checkpoint the state of the training (weights, moments, buffer, place in the input) is written to FILE "
     "every few minutes, aside and renamed. After any end, even kill -9, the same command with --resume and the same "
     "input goes on from it, and ends in the same bytes as an undisturbed run; the input is read again from its "
-    "beginning, and what was taken before is skipped. SIGINT and SIGTERM then write FILE, not the folder, and exit 0. While it is "
-    "written memory holds another copy of weights, moments and buffer. The log is appended to on --resume: the lines "
-    "after the last checkpoint come again.",
+    "beginning, and what was taken before is skipped. SIGINT and SIGTERM then write FILE, not the folder, and exit 0. "
+    "While it is written memory holds another copy of weights, moments and buffer. The log is appended to on "
+    "--resume: the lines after the last checkpoint come again.",
     "# from prompts to an autoencoder, with nothing on disk between\n"
     "sd-assemble-prompts -n 2 | sd-encode-text | sd-sample-hooked --steps 25 | sae-fit -k 16 --epochs 4 -o sae/\n"
     "# two shards at once, with a log\n"
@@ -275,7 +280,8 @@ static int open_jobs(Run *run, Err *e)
     FitOptions o = {
         .expansion = cfg->expansion, .rate = cfg->rate, .decay = cfg->decay, .warmup = cfg->warmup,
         .tokens = cfg->tokens, .epochs = cfg->epochs, .buffer = cfg->buffer,
-        .train = {.F = (int)cfg->features, .K = (int)cfg->k, .batch = (int)cfg->batch, .auxk = cfg->auxk,
+        .train = {.batch_topk = strcmp(cfg->variant, "batchtopk") == 0,
+                  .F = (int)cfg->features, .K = (int)cfg->k, .batch = (int)cfg->batch, .auxk = cfg->auxk,
                   .k_aux = (int)cfg->k_aux, .dead = cfg->dead, .clip = cfg->clip, .seed = (uint64_t)cfg->c.seed},
     };
     if (model_dtype(&o.train.type, cfg->c.dtype, e))
@@ -356,11 +362,16 @@ static int describe(const Run *run, Job *job, Err *e)
     Sae *s = fit_sae(job->fit);
     const json_t *header = stream_header(activations_stream(run->in))->fields;
     json_t *cfg = json_pack("{s:i, s:b, s:i, s:i, s:b, s:b, s:b, s:b, s:s, s:i}",
-                            "expansion_factor", s->F/s->D, "normalize_decoder", 1, "num_latents", s->F, "k", s->K,
+                            "expansion_factor", s->F/s->D, "normalize_decoder", 1, "num_latents", s->F,
+                            "k", (int)run->cfg->k,
                             "batch_topk", 0, "sample_topk", 0, "input_unit_norm", 0, "multi_topk", 0,
-                            "activation", "topk", "d_in", s->D);
+                            "activation", s->threshold > 0 ? "batchtopk" : "topk", "d_in", s->D);
     if (!cfg)
         return err_set(e, "out of memory");
+    if (s->threshold > 0) {
+        json_object_set_new(cfg, "threshold", json_real((double)s->threshold));
+        json_object_set_new(cfg, "most", json_integer(s->K));
+    }
     json_object_set_new(cfg, "hook", json_string(job->hook));
     for (int i = 0; i < 5; i++)
         if (json_object_get(header, shared[i]))

@@ -49,6 +49,8 @@ killed() {
 
 @test "killed: two hooks, a number of tokens, dead features" { killed --tokens 60000 --buffer 700 --dead 2000 two.mpk.zst; }
 
+@test "killed: batchtopk" { killed --variant batchtopk --epochs 60 one.mpk.zst; }
+
 @test "killed at its first checkpoint, which comes after 1 to 12 steps" {
     fit --epochs 2 --buffer 512 --seed 4 -o a one.mpk.zst
     for ((n = 0; n < 12; n++)); do
@@ -57,11 +59,11 @@ killed() {
         until [ -e ckpt ] || ! kill -0 $! 2>/dev/null; do :; done
         kill -9 $! 2>/dev/null || true
         wait $! 2>/dev/null || true
-        [ ! -e ckpt ] || cp ckpt ckpt.$n
-        rm -rf b b.part-* ckpt
+        [ ! -e ckpt ] || cp ckpt kept.$n
+        rm -rf b b.part-* ckpt ckpt.part-*
     done
-    compgen -G "ckpt.*" >/dev/null
-    for c in ckpt.*; do
+    compgen -G "kept.*" >/dev/null
+    for c in kept.*; do
         fit --epochs 2 --buffer 512 --seed 4 --checkpoint "$c" --resume -o b one.mpk.zst
         diff -r a b
         rm -rf b

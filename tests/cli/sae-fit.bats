@@ -115,6 +115,16 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
     says 1 cond.mpk.zst activations
 }
 
+@test "batchtopk: a threshold is saved, encodes about k a token, and as well as topk" {
+    fit --epochs 100 -o a one.mpk.zst
+    fit --epochs 100 --variant batchtopk -o b one.mpk.zst
+    jq -e '.activation == "batchtopk" and .threshold > 0 and .k == 8 and .most == 32' b/cfg.json
+    sae-eval --sae a --json one.mpk.zst >topk
+    sae-eval --sae b --json one.mpk.zst >batch
+    cat topk batch
+    jq -e --slurpfile t topk '.l0 > 6 and .l0 < 10 and .fvu < 1.1*$t[0].fvu' batch
+}
+
 @test "SIGTERM: what was learned is saved, and says so" {
     sae-fit -k 8 --expansion 4 --batch 128 --tokens 1G --log log -o out one.mpk.zst &
     until [ -s log ]; do sleep 0.1; done
