@@ -39,6 +39,8 @@ typedef struct SaeOps {
     /* The K largest of h in each row, largest first, ties to the lower row number (to the earlier of rows[]); exact.
      * What is below 0 is given as 0, with the feature that it is. K <= F as packed. */
     void (*encode)(SaeEncoder *enc, float *a, int32_t *i, const float *x, int64_t N, int K);
+    /* a = a where it is above t, else 0 */
+    void (*threshold)(float *a, float t, int64_t n);
     /* y = sum_j a[n,j] W_dec[i[n,j],:] + b (NULL: none) */
     void (*decode)(float *y, const float *a, const int32_t *i, const float *W_dec, const float *b, int64_t N, int D,
                    int K);

@@ -79,6 +79,8 @@ int sae_prepare(Sae *s, DType type, Err *e)
 void sae_encode(Sae *s, float *a, int32_t *i, const float *x, int64_t N)
 {
     op->sae.encode(s->plan->encoder, a, i, x, N, s->K);
+    if (s->threshold > 0)
+        op->sae.threshold(a, s->threshold, N*s->K);
 }
 
 void sae_decode(const Sae *s, float *y, const float *a, const int32_t *i, int64_t N)

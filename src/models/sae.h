@@ -5,6 +5,9 @@
  *
  *   x, x' (N,D) activations   h (N,F)   a (N,K) with features i (N,K)   W_enc, W_dec (F,D), W_dec in unit rows
  *
+ * With a threshold (BatchTopK, Bussmann et al. 2024, arXiv 2412.06410) what is not above it is 0: cfg.json then has
+ * "activation": "batchtopk", "threshold", and "most", the K of the formula; "k" is the mean that training kept.
+ *
  * Gao et al. 2024 (arXiv 2406.04093), section 2.3; folder as sparsify and SAeUron write it: cfg.json and
  * sae.safetensors with encoder.weight [F,D], encoder.bias [F], W_dec [F,D], b_dec [D]. What those lack goes in added
  * keys of cfg.json: "hook", "take", "half", "model", "training". */
@@ -17,7 +20,8 @@
 #include "formats/err.h"
 
 typedef struct Sae {
-    int D, F, K;
+    int D, F, K;                                /* K: kept a token, at most where there is a threshold */
+    float threshold;                            /* kept only above it; 0: the K largest */
     float *W_enc, *b_enc, *W_dec, *b_dec;       /* device memory (op->alloc), f32 */
     char hook[256];                             /* module path, "" when the folder does not say */
     char take[16];                              /* "output", "input", "diff" */

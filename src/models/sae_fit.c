@@ -2,6 +2,7 @@
 /* sae_fit.c -- buffer, passes, learning rate: from a stream of tokens to training steps. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include "src/models/sae_fit.h"
 #include "src/models/token_buffer.h"
 
@@ -16,6 +17,11 @@ struct Fit {
     DType type;                     /* of the tokens */
     float *x;                       /* one batch */
     int64_t seen, pass;             /* tokens pushed in this pass; passes ended */
+    int64_t skip;                   /* tokens of this pass that came before the checkpoint */
+    int64_t taken;                  /* tokens of the buffer's present round trained on; -1: none is under way */
+    int64_t memory_pass;            /* rounds ended, once all of the input is in the buffer */
+    bool again;                     /* asked for another reading, which has not begun */
+    bool last_round;                /* on what is left of an input that does not fit */
     bool overflowed;                /* the input does not fit the buffer */
     bool done, stopped, cut_short;
     int64_t total, decay_from;      /* tokens to be trained on, -1 until known; where the rate begins to fall */
@@ -31,7 +37,7 @@ int fit_create(Fit **out, const FitOptions *options, FitFn report, void *context
     f->options = *options;
     f->report = report;
     f->context = context;
-    f->total = -1;
+    f->total = f->taken = -1;
     return 0;
 }
 
@@ -131,11 +137,13 @@ static int step(Fit *f, int64_t n, Err *e)
     return 0;
 }
 
-/* Shuffles, and trains on up to `most` tokens in whole batches; a buffer smaller than a batch is one. */
+/* Shuffles, and trains on up to `most` tokens in whole batches; a buffer smaller than a batch is one. After a
+ * checkpoint: goes on with the round that was under way. */
 static int train(Fit *f, int64_t most, Err *e)
 {
     int64_t batch = f->options.train.batch;
-    token_buffer_shuffle(f->buffer);
+    if (f->taken < 0)
+        token_buffer_shuffle(f->buffer);
     if (!f->trainer) {
         const int64_t n = token_buffer_take(f->buffer, f->x, START_TOKENS);
         if (trainer_create(&f->trainer, &f->options.train, e) || trainer_start(f->trainer, f->x, n, e))
@@ -144,9 +152,14 @@ static int train(Fit *f, int64_t most, Err *e)
     }
     if (batch > most)
         batch = most;
-    for (int64_t taken = 0; taken + batch <= most && batch > 0 && !f->done; taken += batch)
+    if (f->taken < 0)
+        f->taken = 0;
+    while (f->taken + batch <= most && batch > 0 && !f->done) {
+        f->taken += batch;
         if (step(f, token_buffer_take(f->buffer, f->x, batch), e))
             return -1;
+    }
+    f->taken = -1;
     return 0;
 }
 
@@ -158,6 +171,13 @@ int fit_push(Fit *f, const void *tokens, DType type, int D, int64_t n, Err *e)
         return -1;
     if (type != f->type)
         return err_set(e, "activations change from %s to %s", dtype_name(f->type), dtype_name(type));
+    f->again = false;
+    if (f->skip > 0) {
+        const int64_t known = n < f->skip ? n : f->skip;
+        tokens = (const char *)tokens + (size_t)known*(size_t)D*dtype_size(type);
+        n -= known;
+        f->skip -= known;
+    }
     while (n > 0 && !f->done) {
         if (token_buffer_room(f->buffer) == 0) {
             f->overflowed = true;
@@ -182,7 +202,7 @@ static int passes_from_memory(Fit *f, Err *e)
     const int64_t held = token_buffer_held(f->buffer), batch = f->options.train.batch;
     const int64_t pass = held < batch ? held : held/batch*batch;
     know_total(f, f->options.tokens > 0 ? f->options.tokens : f->options.epochs*pass, 0);
-    for (int64_t p = 0; !f->done && (f->options.tokens > 0 || p < f->options.epochs); p++)
+    for (; !f->done && (f->options.tokens > 0 || f->memory_pass < f->options.epochs); f->memory_pass++)
         if (train(f, held, e))
             return -1;
     f->done = true;
@@ -193,18 +213,91 @@ int fit_input_ended(Fit *f, bool again, Err *e)
 {
     if (f->done || !f->buffer)
         return 0;
+    if (f->skip > 0)
+        return err_set(e, "the input ends %lld tokens before the place of the checkpoint: is it the same input?",
+                       (long long)f->skip);
     if (!f->overflowed)
         return passes_from_memory(f, e);
-    const bool wanted = f->options.tokens > 0 || ++f->pass < f->options.epochs;
+    if (f->again)
+        return 1;
+    const bool wanted = !f->last_round && (f->options.tokens > 0 || ++f->pass < f->options.epochs);
     if (wanted && again) {
+        f->again = true;
         if (f->options.tokens == 0)
             know_total(f, f->seen*f->options.epochs, trainer_tokens(f->trainer));
         f->seen = 0;
         return 1;
     }
-    f->cut_short = wanted;
+    f->cut_short |= wanted;
+    f->last_round = true;
     know_total(f, trainer_tokens(f->trainer) + token_buffer_held(f->buffer), trainer_tokens(f->trainer));
     const int failed = train(f, token_buffer_held(f->buffer), e);
     f->done = true;
     return failed;
+}
+
+/* ---- checkpoint ---- */
+
+int fit_store(const Fit *f, Checkpoint *c, const char *part, Err *e)
+{
+    const FitReport *r = &f->last;
+    if (!f->buffer)
+        return json_object_set_new(checkpoint_fields(c), part, json_object());
+    json_t *fields = json_pack("{s:s, s:i, s:b}", "type", dtype_name(f->type), "width", f->options.train.D, "trainer",
+                               f->trainer != NULL);
+    const int64_t place[] = {
+        f->seen, f->pass, f->taken, f->memory_pass, f->again, f->last_round, f->overflowed,
+        f->done && !f->stopped, f->cut_short, f->total, f->decay_from, r->tokens, r->total, r->steps, r->step.dead,
+    };
+    const double figures[] = {r->step.fvu, r->step.aux, r->step.l0, r->step.gradient, r->rate, f->recent_error,
+                              f->recent};
+    if (!fields || json_object_set_new(checkpoint_fields(c), part, fields))
+        return err_set(e, "out of memory");
+    return checkpoint_put(c, part, "place", I64, place, sizeof place/sizeof *place, false, e)
+        || checkpoint_put(c, part, "figures", F64, figures, sizeof figures/sizeof *figures, false, e)
+        || token_buffer_store(f->buffer, c, part, e)
+        || (f->trainer && trainer_store(f->trainer, c, part, e));
+}
+
+int fit_restore(Fit *f, Checkpoint *c, const char *part, Err *e)
+{
+    const json_t *fields = json_object_get(checkpoint_fields(c), part);
+    const char *name = json_string_value(json_object_get(fields, "type"));
+    const json_int_t D = json_integer_value(json_object_get(fields, "width"));
+    FitReport *r = &f->last;
+    int64_t place[15];
+    double figures[7];
+    if (!json_is_object(fields))
+        return err_set(e, "the checkpoint holds no %s", part);
+    if (!name)                  /* no token had come */
+        return 0;
+    const DType type = strcmp(name, dtype_name(F16)) == 0 ? F16 : strcmp(name, dtype_name(BF16)) == 0 ? BF16 : F32;
+    if (D < 1 || D > 1 << 17)
+        return err_set(e, "checkpoint: %s: a width of %lld cannot be", part, (long long)D);
+    if (begin(f, type, (int)D, e)
+        || checkpoint_get(c, part, "place", I64, place, sizeof place/sizeof *place, false, e)
+        || checkpoint_get(c, part, "figures", F64, figures, sizeof figures/sizeof *figures, false, e)
+        || token_buffer_restore(f->buffer, c, part, e))
+        return -1;
+    if (json_is_true(json_object_get(fields, "trainer"))
+        && (trainer_create(&f->trainer, &f->options.train, e) || trainer_restore(f->trainer, c, part, e)))
+        return -1;
+    f->seen = f->skip = place[0];
+    f->pass = place[1];
+    f->taken = place[2];
+    f->memory_pass = place[3];
+    f->again = place[4];
+    f->last_round = place[5];
+    f->overflowed = place[6];
+    f->cut_short = place[8];
+    f->total = place[9];
+    f->decay_from = place[10];
+    *r = (FitReport){.tokens = place[11], .total = place[12], .steps = place[13]};
+    f->done = place[7] || (f->options.tokens > 0 && r->tokens >= f->options.tokens);
+    r->step = (TrainStep){.fvu = figures[0], .aux = figures[1], .l0 = figures[2], .gradient = figures[3],
+                          .dead = (int)place[14]};
+    r->rate = figures[4];
+    f->recent_error = figures[5];
+    f->recent = figures[6];
+    return 0;
 }

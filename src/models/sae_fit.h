@@ -32,7 +32,7 @@ typedef struct FitReport {
     int64_t steps;
 } FitReport;
 
-/* After every step. Nonzero: stop here, keeping what was learned. */
+/* After every step: fit_store may be called. Nonzero: stop here, keeping what was learned. */
 typedef int (*FitFn)(void *context, const FitReport *report);
 
 typedef struct Fit Fit;
@@ -49,5 +49,11 @@ bool fit_stopped(const Fit *f);     /* by report */
 /* of the last step; its fvu is the mean over the last 2^16 tokens or more */
 const FitReport *fit_last(const Fit *f);
 Sae *fit_sae(Fit *f);               /* NULL when no token came */
+
+/* All of a fit's state, to a part of a checkpoint: between calls, or from within FitFn. After a stop it is too late. */
+int fit_store(const Fit *f, Checkpoint *c, const char *part, Err *e);
+/* Into a fit just made with the same options. Then the same input is pushed again from the beginning of the pass: what
+ * had been taken is skipped, and training goes on in the middle of where it was. */
+int fit_restore(Fit *f, Checkpoint *c, const char *part, Err *e);
 
 #endif

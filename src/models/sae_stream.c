@@ -19,7 +19,13 @@ int sae_stream_open(SaeStream *s, const SaeStreamOptions *options, Err *e)
 {
     *s = (SaeStream){0};
     ActivationsOptions o = {.hook = options->hook, .half = options->half};
-    if (sae_load(&s->sae, options->sae, e) || sae_prepare(s->sae, options->type, e))
+    if (options->sae ? sae_load(&s->sae, options->sae, e) : 0)
+        return -1;
+    if (!options->sae) {
+        s->sae = options->borrowed;
+        s->borrowed = true;
+    }
+    if (sae_prepare(s->sae, options->type, e))
         return -1;
     if (!o.hook && s->sae->hook[0])
         o.hook = s->sae->hook;
@@ -50,7 +56,8 @@ void sae_stream_close(SaeStream *s)
     if (s->sae)
         drop_memory(s);
     activations_close(s->in);
-    sae_free(s->sae);
+    if (!s->borrowed)
+        sae_free(s->sae);
     *s = (SaeStream){0};
 }
 

@@ -7,7 +7,8 @@
 #include "src/models/sae.h"
 
 typedef struct SaeStreamOptions {
-    const char *sae;                    /* folder */
+    const char *sae;                    /* folder; NULL: borrowed */
+    Sae *borrowed;                      /* one in memory, which stays the caller's */
     const char *const *paths;           /* none: standard input */
     int path_count;
     const char *hook;                   /* NULL: the autoencoder's, or the stream's only one */
@@ -17,6 +18,7 @@ typedef struct SaeStreamOptions {
 
 typedef struct SaeStream {
     Sae *sae;
+    bool borrowed;                      /* sae is not freed */
     Activations *in;
     Act act;                            /* the record */
     int64_t N;                          /* its tokens */

@@ -25,6 +25,9 @@ struct Trainer {
     Sae *sae;
     SaeEncoder *encoder, *dead_encoder;
     int64_t tokens, steps;
+    int K_most;                         /* candidates a token: K, or 4K of which the batch keeps the largest */
+    double least, least_weight;         /* running mean of the least value kept, and what it is to be divided by */
+    float *host;                        /* (B,K_most), for choosing */
     int K_aux;                          /* most dead features taken a token */
     int64_t *fired;                     /* [F] tokens seen when the feature last fired */
     int32_t *count, *dead;              /* [F] host: firings in this batch; dead features */
@@ -43,7 +46,7 @@ typedef struct Place { void *field; size_t bytes; } Place;      /* field: addres
 static int take_memory(Trainer *t, Err *e)
 {
     const size_t D = (size_t)t->options.D, F = (size_t)t->options.F;
-    const size_t B = (size_t)t->options.batch, K = (size_t)t->options.K;
+    const size_t B = (size_t)t->options.batch, K = (size_t)t->K_most;
     const size_t A = (size_t)t->K_aux, most = A > K ? A : K, f = sizeof(float);
     const Place place[] = {
         {&t->x, f*B*D}, {&t->c, f*B*D}, {&t->g, f*B*D}, {&t->y, f*B*D}, {&t->mean, f*D},
@@ -59,10 +62,11 @@ static int take_memory(Trainer *t, Err *e)
             return -1;
         memcpy(place[p].field, &memory, sizeof memory);
     }
+    t->host = t->options.batch_topk ? malloc(f*B*K) : calloc(1, 1);
     t->fired = calloc(F, sizeof *t->fired);
     t->count = calloc(F, sizeof *t->count);
     t->dead = calloc(F, sizeof *t->dead);
-    return t->fired && t->count && t->dead ? 0 : err_set(e, "out of memory for training %zu features", F);
+    return t->host && t->fired && t->count && t->dead ? 0 : err_set(e, "out of memory for training %zu features", F);
 }
 
 void trainer_free(Trainer *t)
@@ -80,6 +84,7 @@ void trainer_free(Trainer *t)
     op->sae.encoder_free(t->encoder);
     op->sae.encoder_free(t->dead_encoder);
     sae_free(t->sae);
+    free(t->host);
     free(t->fired);
     free(t->count);
     free(t->dead);
@@ -96,7 +101,8 @@ int trainer_create(Trainer **out, const TrainOptions *options, Err *e)
     t->K_aux = options->k_aux ? options->k_aux : (options->D + 1)/2;
     if (t->K_aux > options->F)
         t->K_aux = options->F;
-    if ((int64_t)options->batch*(options->K > t->K_aux ? options->K : t->K_aux) > INT32_MAX) {
+    t->K_most = !options->batch_topk ? options->K : options->K > options->F/4 ? options->F : 4*options->K;
+    if ((int64_t)options->batch*(t->K_most > t->K_aux ? t->K_most : t->K_aux) > INT32_MAX) {
         free(t);
         return err_set(e, "a batch of %d tokens is too large", options->batch);
     }
@@ -145,6 +151,59 @@ int trainer_start(Trainer *t, const float *x, int64_t N, Err *e)
 }
 
 /* ---- one step ---- */
+
+static uint32_t bits_of(float v)
+{
+    uint32_t u;
+    memcpy(&u, &v, sizeof u);
+    return u;
+}
+
+/* The `wanted`-th largest of n values, none negative: their bits are of the same order; 16 at a time. */
+static uint32_t find_least(const float *a, int64_t n, int64_t wanted)
+{
+    static int64_t bin[1 << 16];
+    uint32_t high = 0;
+    for (int part = 0; part < 2; part++) {
+        memset(bin, 0, sizeof bin);
+        for (int64_t j = 0; j < n; j++) {
+            const uint32_t u = bits_of(a[j]);
+            if (part == 0 || u >> 16 == high)
+                bin[part == 0 ? u >> 16 : u & 0xffff]++;
+        }
+        uint32_t b = 0xffff;
+        for (; b > 0 && bin[b] < wanted; b--)
+            wanted -= bin[b];
+        high = part == 0 ? b : high << 16 | b;
+    }
+    return high;
+}
+
+/* BatchTopK: of the candidates (N,K_most) the N*K largest stay, ties in order; the others become 0. */
+static void keep_largest(Trainer *t, int64_t N)
+{
+    const int64_t n = N*t->K_most, wanted = N*t->options.K;
+    int64_t above = 0;
+    float least = 0;
+    op->download(t->host, t->a, sizeof(float)*(size_t)n);
+    const uint32_t bound = find_least(t->host, n, wanted);
+    for (int64_t j = 0; j < n; j++)
+        above += bits_of(t->host[j]) > bound;
+    for (int64_t j = 0; j < n; j++) {
+        const uint32_t u = bits_of(t->host[j]);
+        if (u < bound || (u == bound && above++ >= wanted))
+            t->host[j] = 0;
+        else if (t->host[j] > 0 && (least == 0 || t->host[j] < least))
+            least = t->host[j];
+    }
+    op->upload(t->a, t->host, sizeof(float)*(size_t)n);
+    if (least == 0)
+        return;
+    t->least += 0.01*((double)least - t->least);
+    t->least_weight += 0.01*(1 - t->least_weight);
+    t->sae->threshold = (float)(t->least/t->least_weight);
+    t->sae->K = t->K_most;
+}
 
 static int list_dead(Trainer *t)
 {
@@ -202,7 +261,7 @@ static int64_t mark_fired(Trainer *t, int64_t N)
     int64_t total = 0;
     memset(t->count, 0, sizeof *t->count*F);
     op->upload(t->counts, t->count, sizeof *t->count*F);
-    op->sae.count(t->counts, t->a, t->i, N, t->options.K);
+    op->sae.count(t->counts, t->a, t->i, N, t->K_most);
     op->download(t->count, t->counts, sizeof *t->count*F);
     t->tokens += N;
     for (size_t f = 0; f < F; f++) {
@@ -215,13 +274,15 @@ static int64_t mark_fired(Trainer *t, int64_t N)
 
 int trainer_gradients(Trainer *t, const float *x, int64_t N, Gradients *out, TrainStep *step, Err *e)
 {
-    const int D = t->options.D, F = t->options.F, K = t->options.K;
+    const int D = t->options.D, F = t->options.F, K = t->K_most;
     const int64_t FD = (int64_t)F*D;
     const Sae *s = t->sae;
     double aux = 0;
     op->upload(t->x, x, sizeof(float)*(size_t)N*(size_t)D);
     op->sae.encoder_pack(t->encoder, s->W_enc, s->b_enc, s->b_dec, NULL, F);
     op->sae.encode(t->encoder, t->a, t->i, t->x, N, K);
+    if (t->options.batch_topk)
+        keep_largest(t, N);
     op->sae.decode(t->y, t->a, t->i, s->W_dec, s->b_dec, N, D, K);
     op->sae.center(t->c, t->x, s->b_dec, N, D);
     const double spread = fmax(op->sae.moments(t->mean, t->x, N, D), 1e-30);
@@ -252,5 +313,59 @@ int trainer_step(Trainer *t, const float *x, int64_t N, double rate, TrainStep *
         return -1;
     update(t, rate, g.factor, g.norm);
     step->l0 = (double)mark_fired(t, N)/(double)N;
+    return 0;
+}
+
+/* ---- checkpoint ---- */
+
+enum { KEPT = 12 };
+
+typedef struct Kept { const char *name; float *values; size_t n; } Kept;
+
+static void list_kept(Kept kept[KEPT], const Trainer *t)
+{
+    static const char *const names[KEPT] = {"W_enc", "W_dec", "b_enc", "b_dec", "m.W_enc", "m.W_dec", "m.b_enc",
+                                            "m.b_dec", "v.W_enc", "v.W_dec", "v.b_enc", "v.b_dec"};
+    const size_t D = (size_t)t->options.D, F = (size_t)t->options.F, n[] = {F*D, F*D, F, D};
+    float *const weight[] = {t->sae->W_enc, t->sae->W_dec, t->sae->b_enc, t->sae->b_dec};
+    for (int p = 0; p < KEPT; p++)
+        kept[p] = (Kept){names[p], p < 4 ? weight[p] : p < 8 ? t->m[p - 4] : t->v[p - 8], n[p % 4]};
+}
+
+int trainer_store(const Trainer *t, Checkpoint *c, const char *part, Err *e)
+{
+    Kept kept[KEPT];
+    const int64_t counts[] = {t->tokens, t->steps};
+    const double least[] = {t->least, t->least_weight};
+    list_kept(kept, t);
+    for (int p = 0; p < KEPT; p++)
+        if (checkpoint_put(c, part, kept[p].name, F32, kept[p].values, kept[p].n, true, e))
+            return -1;
+    return checkpoint_put(c, part, "fired", I64, t->fired, (size_t)t->options.F, false, e)
+        || checkpoint_put(c, part, "least", F64, least, 2, false, e)
+        || checkpoint_put(c, part, "counts", I64, counts, 2, false, e);
+}
+
+int trainer_restore(Trainer *t, Checkpoint *c, const char *part, Err *e)
+{
+    Kept kept[KEPT];
+    int64_t counts[2];
+    double least[2];
+    list_kept(kept, t);
+    for (int p = 0; p < KEPT; p++)
+        if (checkpoint_get(c, part, kept[p].name, F32, kept[p].values, kept[p].n, true, e))
+            return -1;
+    if (checkpoint_get(c, part, "fired", I64, t->fired, (size_t)t->options.F, false, e)
+        || checkpoint_get(c, part, "least", F64, least, 2, false, e)
+        || checkpoint_get(c, part, "counts", I64, counts, 2, false, e))
+        return -1;
+    t->tokens = counts[0];
+    t->steps = counts[1];
+    t->least = least[0];
+    t->least_weight = least[1];
+    if (t->least_weight > 0) {
+        t->sae->threshold = (float)(t->least/t->least_weight);
+        t->sae->K = t->K_most;
+    }
     return 0;
 }

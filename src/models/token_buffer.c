@@ -11,6 +11,7 @@
 
 struct TokenBuffer {
     int64_t capacity, held, left;
+    int64_t peak;                   /* most ever held: slots from here on were never written */
     size_t size;                    /* bytes of a token */
     int D;
     DType type;
@@ -60,6 +61,8 @@ int64_t token_buffer_room(const TokenBuffer *b)
 
 void token_buffer_add(TokenBuffer *b, const void *tokens, int64_t n)
 {
+    if (b->held + n > b->peak)
+        b->peak = b->held + n;
     for (int64_t j = 0; j < n; j++)
         memcpy(b->data + (size_t)b->slot[b->held++]*b->size, (const char *)tokens + (size_t)j*b->size, b->size);
 }
@@ -91,4 +94,35 @@ int64_t token_buffer_take(TokenBuffer *b, float *x, int64_t n)
 void token_buffer_drop(TokenBuffer *b)
 {
     b->held = b->left;
+}
+
+int token_buffer_store(const TokenBuffer *b, Checkpoint *c, const char *part, Err *e)
+{
+    const int64_t place[] = {b->held, b->left, b->peak, (int64_t)b->random};
+    return checkpoint_put(c, part, "buffer.place", I64, place, 4, false, e)
+        || checkpoint_put(c, part, "buffer.slot", I32, b->slot, (size_t)b->peak, false, e)
+        || checkpoint_put(c, part, "buffer.data", U8, b->data, (size_t)b->peak*b->size, false, e);
+}
+
+int token_buffer_restore(TokenBuffer *b, Checkpoint *c, const char *part, Err *e)
+{
+    int64_t place[4];
+    if (checkpoint_get(c, part, "buffer.place", I64, place, 4, false, e))
+        return -1;
+    const int64_t held = place[0], left = place[1], peak = place[2];
+    if (left < 0 || held < left || peak < held || peak > b->capacity)
+        return err_set(e, "checkpoint: %s: a buffer of %lld tokens cannot hold %lld, %lld, %lld", part,
+                       (long long)b->capacity, (long long)left, (long long)held, (long long)peak);
+    if (checkpoint_get(c, part, "buffer.slot", I32, b->slot, (size_t)peak, false, e)
+        || checkpoint_get(c, part, "buffer.data", U8, b->data, (size_t)peak*b->size, false, e))
+        return -1;
+    for (int64_t j = 0; j < peak; j++)
+        if (b->slot[j] < 0 || b->slot[j] >= peak)
+            return err_set(e, "checkpoint: %s: buffer.slot: value %lld is %d, expected 0 to %lld", part, (long long)j,
+                           b->slot[j], (long long)peak - 1);
+    b->held = held;
+    b->left = left;
+    b->peak = peak;
+    b->random = (uint64_t)place[3];
+    return 0;
 }

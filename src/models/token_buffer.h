@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include "formats/dtype.h"
 #include "formats/err.h"
+#include "src/models/checkpoint.h"
 
 typedef struct TokenBuffer TokenBuffer;
 
@@ -28,5 +29,8 @@ void token_buffer_shuffle(TokenBuffer *b);
 int64_t token_buffer_take(TokenBuffer *b, float *x, int64_t n);
 /* What was taken since the last shuffle is held no longer. */
 void token_buffer_drop(TokenBuffer *b);
+/* Everything it holds and its place in the order, to and from a part of a checkpoint; the sizes must be the same. */
+int token_buffer_store(const TokenBuffer *b, Checkpoint *c, const char *part, Err *e);
+int token_buffer_restore(TokenBuffer *b, Checkpoint *c, const char *part, Err *e);
 
 #endif

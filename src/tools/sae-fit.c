@@ -5,23 +5,29 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include "src/cli/cli.h"
 #include "src/cli/compute.h"
 #include "src/models/activations.h"
 #include "src/models/model.h"
 #include "src/models/sae_fit.h"
+#include "src/models/sae_metrics.h"
+#include "src/models/sae_stream.h"
 
 typedef struct Config {
     Common c;
-    const char *hook, *half, *log;
-    int64_t k, features, expansion, batch, epochs, tokens, buffer, k_aux, dead, warmup, report;
-    double rate, decay, auxk, clip;
+    const char *hook, *half, *log, *eval, *checkpoint, *variant;
+    int64_t k, features, expansion, batch, epochs, tokens, buffer, k_aux, dead, warmup, report, every;
+    double rate, decay, auxk, clip, minutes;
+    int resume;
 } Config;
 
 static const Opt options[] = {
     {'o', "output", OPT_STR, offsetof(Config, c.output), NULL,
      "DIR  folder of the autoencoder; with several hooks DIR/HOOK", OPT_NEUTRAL | OPT_REQUIRED},
     {'k', "topk", OPT_INT, offsetof(Config, k), "32", "N  features kept a token", 0},
+    {0, "variant", OPT_STR, offsetof(Config, variant), "topk",
+     "topk|batchtopk  k of each token, or k a token on the mean of a batch, and above a threshold when encoding", 0},
     {0, "expansion", OPT_INT, offsetof(Config, expansion), "16", "N  features as a multiple of the width", 0},
     {'n', "features", OPT_INT, offsetof(Config, features), "0", "N  features; 0: by --expansion", 0},
     {0, "hook", OPT_STR, offsetof(Config, hook), NULL,
@@ -50,6 +56,15 @@ static const Opt options[] = {
     {0, "log", OPT_STR, offsetof(Config, log), NULL,
      "FILE  one JSON line a report: hook, tokens, fvu, l0, dead, lr, ...", OPT_NEUTRAL},
     {0, "report", OPT_INT, offsetof(Config, report), "50", "N  steps between reports", OPT_NEUTRAL},
+    {0, "eval", OPT_STR, offsetof(Config, eval), NULL,
+     "FILE  held-out stream, read at each report of --log and at the end: fvu, cosine, l0, dead, ... in cfg.json", 0},
+    {0, "checkpoint", OPT_STR, offsetof(Config, checkpoint), NULL,
+     "FILE  from which --resume goes on; removed when the fit is complete", OPT_NEUTRAL},
+    {0, "every-minutes", OPT_NUMBER, offsetof(Config, minutes), "10",
+     "R  minutes between checkpoints; 0: by --every alone", OPT_NEUTRAL},
+    {0, "every", OPT_INT, offsetof(Config, every), "0", "N  steps between checkpoints; 0: by time alone", OPT_NEUTRAL},
+    {0, "resume", OPT_FLAG, offsetof(Config, resume), NULL,
+     "go on from --checkpoint, or begin where there is none yet", OPT_NEUTRAL},
     COMPUTE_OPTIONS, COMMON_OPTIONS,
     {0}
 };
@@ -62,20 +77,31 @@ static const Cli cli = {
     "Loss: |x - x'|^2 / |x - mean|^2 summed over a batch (FVU), and for features that have not fired for --dead tokens "
     "the same of what is left over (AuxK). Adam, unit decoder rows, gradient clipping, the rate falling linearly to 0 "
     "at the end.\n"
+    "--variant batchtopk (Bussmann et al. 2024) keeps the k largest a token on the mean of a batch, at most 4k on one; "
+    "cfg.json then holds the threshold above which sae-encode and the others keep a feature: the mean of the least "
+    "value kept, over some 100 steps.\n"
     "Tokens of many pictures and timesteps are mixed in a buffer. An input that fits it is passed over --epochs times "
     "from memory, from a pipe too. A larger one is trained on as it comes, a random half of the buffer at a time; "
     "further passes read the files again, and a pipe ends with the first.\n"
     "Memory is that of the buffer (--buffer), 6 times the weights, and a batch. The same input and options give the "
     "same bytes whatever --threads is. SIGINT and SIGTERM end the training; what was learned is written, and cfg.json "
-    "says so.",
+    "says so.\n"
+    "With --checkpoint the state of the training (weights, moments, buffer, place in the input) is written to FILE "
+    "every few minutes, aside and renamed. After any end, even kill -9, the same command with --resume and the same "
+    "input goes on from it, and ends in the same bytes as an undisturbed run; the input is read again from its "
+    "beginning, and what was taken before is skipped. SIGINT and SIGTERM then write FILE, not the folder, and exit 0. "
+    "While it is written memory holds another copy of weights, moments and buffer. The log is appended to on "
+    "--resume: the lines after the last checkpoint come again.",
     "# from prompts to an autoencoder, with nothing on disk between\n"
     "sd-assemble-prompts -n 2 | sd-encode-text | sd-sample-hooked --steps 25 | sae-fit -k 16 --epochs 4 -o sae/\n"
     "# two shards at once, with a log\n"
-    "sae-fit -k 16 --log fit.jsonl -o sae/ a.mpk.zst b.mpk.zst"
+    "sae-fit -k 16 --log fit.jsonl -o sae/ a.mpk.zst b.mpk.zst\n"
+    "# a long one that survives whatever ends it: the same line again goes on\n"
+    "sae-fit -k 32 --epochs 20 --checkpoint fit.ckpt --resume -o sae/ acts.mpk.zst"
 };
 
 typedef struct Job {                /* the autoencoder of one hook */
-    const struct Run *run;
+    struct Run *run;
     const char *hook;
     Fit *fit;
     struct timespec begun;          /* first step */
@@ -88,6 +114,9 @@ typedef struct Run {
     int jobs;
     FILE *log;
     Progress *progress;
+    struct timespec written;        /* last checkpoint, or the start */
+    bool stopped;                   /* the checkpoint of the stop is written: what comes after is not kept */
+    Err *e;                         /* of a checkpoint that could not be written */
 } Run;
 
 static double seconds_since(const struct timespec *t)
@@ -97,27 +126,142 @@ static double seconds_since(const struct timespec *t)
     return (double)(now.tv_sec - t->tv_sec) + 1e-9*(double)(now.tv_nsec - t->tv_nsec);
 }
 
-static void write_log(const Run *run, const Job *job, const FitReport *r)
+/* Figures of the autoencoder as it is now on the held-out stream. NULL on error. */
+static json_t *held_out(const Run *run, const Job *job, Err *e)
 {
+    SaeStreamOptions o = {.borrowed = fit_sae(job->fit), .paths = (const char *const *)&run->cfg->eval,
+                          .path_count = 1, .hook = job->hook, .half = run->cfg->half};
+    SaeStream s = {0};
+    Metrics m = {0};
+    Figures f;
+    json_t *figures = NULL;
+    int got = model_dtype(&o.type, run->cfg->c.dtype, e) || sae_stream_open(&s, &o, e)
+           || metrics_create(&m, s.sae->D, s.sae->F, s.sae->K, e) ? -1 : 1;
+    while (got > 0 && (got = sae_stream_next(&s, true, e)) == 1)
+        if (metrics_add(&m, NULL, s.x, s.y, s.a, s.i, s.N, e))
+            got = -1;
+    if (got == 0 && group_figures(&m, &m.group[0], &f, e) == 0)
+        figures = json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f}", "tokens", (json_int_t)m.group[0].tokens,
+                            "fvu", f.fvu, "ev", f.ev, "cosine", f.cosine, "norm_ratio", f.norm_ratio, "l0", f.l0,
+                            "dead", f.dead);
+    metrics_free(&m);
+    sae_stream_close(&s);
+    return figures;
+}
+
+static int write_log(const Run *run, const Job *job, const FitReport *r)
+{
+    json_t *eval = run->cfg->eval ? held_out(run, job, run->e) : NULL;
+    if (run->cfg->eval && !eval)
+        return -1;
     json_t *line = json_pack("{s:s, s:I, s:f, s:f, s:i, s:f, s:f, s:f, s:f}",
                              "hook", job->hook, "tokens", (json_int_t)r->tokens, "fvu", r->step.fvu, "l0", r->step.l0,
                              "dead", r->step.dead, "aux", r->step.aux, "gradient", r->step.gradient, "lr", r->rate,
                              "tokens_per_second", (double)r->tokens/seconds_since(&job->begun));
+    if (eval)
+        json_object_set_new(line, "eval", eval);
     if (line && json_dumpf(line, run->log, JSON_COMPACT | JSON_REAL_PRECISION(7)) == 0)
         fputc('\n', run->log);
     fflush(run->log);
     json_decref(line);
+    return 0;
+}
+
+/* ---- checkpoint ---- */
+
+/* What must be the same for a fit to go on from a checkpoint. */
+static json_t *about_run(const Run *run)
+{
+    json_t *hooks = json_array(), *step = cli_provenance(&cli);
+    for (int j = 0; j < run->jobs; j++)
+        json_array_append_new(hooks, json_string(run->job[j].hook));
+    json_t *about = json_pack("{s:O, s:o, s:O}", "arguments", json_object_get(step, "arguments"), "hooks", hooks,
+                              "input", stream_header(activations_stream(run->in))->fields);
+    json_decref(step);
+    return about;
+}
+
+static int write_checkpoint(Run *run, Err *e)
+{
+    Checkpoint *c;
+    if (checkpoint_create(&c, e))
+        return -1;
+    int failed = json_object_set_new(checkpoint_fields(c), "about", about_run(run)) ? err_set(e, "out of memory") : 0;
+    for (int j = 0; j < run->jobs && !failed; j++) {
+        char part[300];
+        snprintf(part, sizeof part, "fit/%s", run->job[j].hook);
+        failed = fit_store(run->job[j].fit, c, part, e);
+    }
+    failed = failed || checkpoint_write(c, run->cfg->checkpoint, e);
+    checkpoint_free(c);
+    clock_gettime(CLOCK_MONOTONIC, &run->written);
+    return failed ? -1 : 0;
+}
+
+/* The first thing in which the checkpoint's run was another. */
+static int check_about(const Run *run, const json_t *was, Err *e)
+{
+    json_t *now = about_run(run);
+    int failed = 0;
+    static const char *const what[] = {"hooks", "input"};
+    const json_t *then = json_object_get(was, "arguments"), *here = json_object_get(now, "arguments");
+    size_t i;
+    json_t *argument;
+    json_array_foreach(here, i, argument)
+        if (!failed && !json_equal(argument, json_array_get(then, i)))
+            failed = err_set(e, "%s: was made with %s, this is %s", run->cfg->checkpoint,
+                             json_array_get(then, i) ? json_string_value(json_array_get(then, i)) : "fewer options",
+                             json_string_value(argument));
+    for (int w = 0; w < 2 && !failed; w++)
+        if (!json_equal(json_object_get(now, what[w]), json_object_get(was, what[w])))
+            failed = err_set(e, "%s: was made of another input: its header differs in %s", run->cfg->checkpoint,
+                             w ? "fields or provenance" : what[w]);
+    json_decref(now);
+    return failed;
+}
+
+static int resume(Run *run, Err *e)
+{
+    Checkpoint *c;
+    clock_gettime(CLOCK_MONOTONIC, &run->written);
+    if (!run->cfg->resume || access(run->cfg->checkpoint, F_OK))
+        return 0;
+    if (checkpoint_open(&c, run->cfg->checkpoint, e))
+        return -1;
+    int failed = check_about(run, json_object_get(checkpoint_fields(c), "about"), e);
+    for (int j = 0; j < run->jobs && !failed; j++) {
+        char part[300];
+        snprintf(part, sizeof part, "fit/%s", run->job[j].hook);
+        failed = fit_restore(run->job[j].fit, c, part, e);
+        clock_gettime(CLOCK_MONOTONIC, &run->job[j].begun);
+    }
+    checkpoint_free(c);
+    return failed;
+}
+
+/* After a step: writes when it is time to, or when told to stop. */
+static int keep_checkpoint(Run *run, int64_t steps)
+{
+    const Config *cfg = run->cfg;
+    if (!cfg->checkpoint || run->stopped)
+        return 0;
+    if (!cli_stop && !(cfg->every && steps % cfg->every == 0)
+        && !(cfg->minutes > 0 && seconds_since(&run->written) >= 60*cfg->minutes))
+        return 0;
+    run->stopped = cli_stop != 0;
+    return write_checkpoint(run, run->e);
 }
 
 /* FitFn: after every step. */
 static int on_step(void *context, const FitReport *r)
 {
     Job *job = context;
-    const Run *run = job->run;
+    Run *run = job->run;
     if (r->steps == 1)
         clock_gettime(CLOCK_MONOTONIC, &job->begun);
-    if (run->log && (r->steps % run->cfg->report == 0 || r->tokens == r->total))
-        write_log(run, job, r);
+    if (run->log && (r->steps % run->cfg->report == 0 || r->tokens == r->total)
+        && write_log(run, job, r))
+        return -1;
     int64_t done = 0;
     for (int j = 0; j < run->jobs; j++)
         done += fit_last(run->job[j].fit)->tokens;
@@ -127,7 +271,7 @@ static int on_step(void *context, const FitReport *r)
     else
         progress_note(run->progress, "fvu %.4f, %d dead", r->step.fvu, r->step.dead);
     progress_set(run->progress, done);
-    return cli_stop != 0;
+    return keep_checkpoint(run, r->steps) || cli_stop != 0;
 }
 
 static int open_jobs(Run *run, Err *e)
@@ -136,7 +280,8 @@ static int open_jobs(Run *run, Err *e)
     FitOptions o = {
         .expansion = cfg->expansion, .rate = cfg->rate, .decay = cfg->decay, .warmup = cfg->warmup,
         .tokens = cfg->tokens, .epochs = cfg->epochs, .buffer = cfg->buffer,
-        .train = {.F = (int)cfg->features, .K = (int)cfg->k, .batch = (int)cfg->batch, .auxk = cfg->auxk,
+        .train = {.batch_topk = strcmp(cfg->variant, "batchtopk") == 0,
+                  .F = (int)cfg->features, .K = (int)cfg->k, .batch = (int)cfg->batch, .auxk = cfg->auxk,
                   .k_aux = (int)cfg->k_aux, .dead = cfg->dead, .clip = cfg->clip, .seed = (uint64_t)cfg->c.seed},
     };
     if (model_dtype(&o.train.type, cfg->c.dtype, e))
@@ -150,7 +295,7 @@ static int open_jobs(Run *run, Err *e)
         if (fit_create(&job->fit, &o, on_step, job, e))
             return -1;
     }
-    if (cfg->log && !(run->log = strcmp(cfg->log, "-") ? fopen(cfg->log, "w") : stdout))
+    if (cfg->log && !(run->log = strcmp(cfg->log, "-") ? fopen(cfg->log, cfg->resume ? "a" : "w") : stdout))
         return err_set(e, "%s: %s", cfg->log, strerror(errno));
     return 0;
 }
@@ -217,20 +362,28 @@ static int describe(const Run *run, Job *job, Err *e)
     Sae *s = fit_sae(job->fit);
     const json_t *header = stream_header(activations_stream(run->in))->fields;
     json_t *cfg = json_pack("{s:i, s:b, s:i, s:i, s:b, s:b, s:b, s:b, s:s, s:i}",
-                            "expansion_factor", s->F/s->D, "normalize_decoder", 1, "num_latents", s->F, "k", s->K,
+                            "expansion_factor", s->F/s->D, "normalize_decoder", 1, "num_latents", s->F,
+                            "k", (int)run->cfg->k,
                             "batch_topk", 0, "sample_topk", 0, "input_unit_norm", 0, "multi_topk", 0,
-                            "activation", "topk", "d_in", s->D);
+                            "activation", s->threshold > 0 ? "batchtopk" : "topk", "d_in", s->D);
     if (!cfg)
         return err_set(e, "out of memory");
+    if (s->threshold > 0) {
+        json_object_set_new(cfg, "threshold", json_real((double)s->threshold));
+        json_object_set_new(cfg, "most", json_integer(s->K));
+    }
     json_object_set_new(cfg, "hook", json_string(job->hook));
     for (int i = 0; i < 5; i++)
         if (json_object_get(header, shared[i]))
             json_object_set(cfg, shared[i], json_object_get(header, shared[i]));
     json_object_set_new(cfg, "half", json_string(run->cfg->half));
-    json_object_set_new(cfg, "training", training_record(run, job));
+    json_t *training = training_record(run, job), *eval = run->cfg->eval ? held_out(run, job, e) : NULL;
+    if (eval)
+        json_object_set_new(training, "eval", eval);
+    json_object_set_new(cfg, "training", training);
     json_decref(s->cfg);
     s->cfg = cfg;
-    return 0;
+    return run->cfg->eval && !eval ? -1 : 0;
 }
 
 static int save_all(Run *run, Err *e)
@@ -272,13 +425,17 @@ static void check(const Config *cfg)
         cli_misuse(&cli, "--buffer %lld: expected less than 2^31 tokens", (long long)cfg->buffer);
     if (!(cfg->rate >= 0 && cfg->decay >= 0 && cfg->decay <= 1 && cfg->auxk >= 0 && cfg->clip >= 0))
         cli_misuse(&cli, "--lr, --auxk and --clip are 0 or more, --decay is 0 to 1");
+    if (cfg->every < 0 || !(cfg->minutes >= 0))
+        cli_misuse(&cli, "--every and --every-minutes are 0 or more");
+    if (cfg->resume && !cfg->checkpoint)
+        cli_misuse(&cli, "--resume goes on from --checkpoint, which is not given");
 }
 
 int main(int argc, char **argv)
 {
     Config cfg = {0};
-    Run run = {.cfg = &cfg};
     Err e = {0};
+    Run run = {.cfg = &cfg, .e = &e};
 
     cli_parse(&cli, &cfg, argc, argv);
     check(&cfg);
@@ -287,14 +444,25 @@ int main(int argc, char **argv)
     const ActivationsOptions o = {.hook = cfg.hook, .half = cfg.half};
     int failed = compute_backend(&cfg.c, &e)
               || activations_open(&run.in, cfg.c.inputs.items, cfg.c.inputs.count, &o, &e)
-              || open_jobs(&run, &e);
+              || open_jobs(&run, &e)
+              || resume(&run, &e);
     if (!failed) {
         run.progress = progress_start(&cli, "tokens", cfg.tokens*run.jobs);
-        failed = fit_all(&run, &e) && !cli_stop;
+        failed = (fit_all(&run, &e) && !cli_stop) || (e.text[0] && !cli_stop);
         progress_end(run.progress);
-        if (!failed) {
+        if (!failed && cfg.checkpoint && cli_stop) {
+            if (!run.stopped) {
+                e = (Err){0};
+                failed = write_checkpoint(&run, &e);
+            } else
+                failed = e.text[0] != 0;
+            if (!failed)
+                cli_note(&cli, "stopped; %s is written, and --resume goes on from it", cfg.checkpoint);
+        } else if (!failed) {
             e = (Err){0};           /* an input that broke off because we were told to stop */
             failed = save_all(&run, &e);
+            if (!failed && cfg.checkpoint)
+                unlink(cfg.checkpoint);
         }
     }
     for (int j = 0; j < run.jobs; j++)

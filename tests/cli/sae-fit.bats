@@ -91,6 +91,32 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
     [ "$(tail -1 log | jq .tokens)" = 6144 ]
 }
 
+@test "a held-out stream: figures in the log and in cfg.json, as sae-eval measures them; training is not touched" {
+    fit --epochs 2 -o a one.mpk.zst
+    fit --epochs 2 --eval both.mpk.zst --log log --report 8 -o b one.mpk.zst
+    same a b
+    [ "$(jq -s 'length' log)" = 3 ]
+    jq -e --slurpfile c b/cfg.json -s '.[-1].eval.fvu - $c[0].training.eval.fvu | fabs < 1e-6' log
+    sae-eval --sae b --json both.mpk.zst >figures
+    jq -e --slurpfile f figures '.training.eval | (.fvu - $f[0].fvu | fabs) < 1e-6 and .tokens == $f[0].tokens
+        and (.l0 - $f[0].l0 | fabs) < 1e-6' b/cfg.json
+    run fit --eval missing.mpk.zst -o out one.mpk.zst
+    says 1 missing.mpk.zst
+    [ ! -e out ]
+    run fit --eval cond.mpk.zst --log log -o out one.mpk.zst
+    says 1 cond.mpk.zst activations
+}
+
+@test "batchtopk: a threshold is saved, encodes about k a token, and as well as topk" {
+    fit --epochs 100 -o a one.mpk.zst
+    fit --epochs 100 --variant batchtopk -o b one.mpk.zst
+    jq -e '.activation == "batchtopk" and .threshold > 0 and .k == 8 and .most == 32' b/cfg.json
+    sae-eval --sae a --json one.mpk.zst >topk
+    sae-eval --sae b --json one.mpk.zst >batch
+    cat topk batch
+    jq -e --slurpfile t topk '.l0 > 6 and .l0 < 10 and .fvu < 1.1*$t[0].fvu' batch
+}
+
 @test "SIGTERM: what was learned is saved, and says so" {
     sae-fit -k 8 --expansion 4 --batch 128 --tokens 1G --log log -o out one.mpk.zst &
     until [ -s log ]; do sleep 0.1; done

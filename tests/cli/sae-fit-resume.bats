@@ -1,0 +1,98 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# sae-fit-resume.bats -- killed at random moments and resumed, a fit ends in the bytes of an undisturbed one; 20 kills a
+# case with SLOW=1, else 4.
+
+bats_require_minimum_version 1.5.0
+
+setup_file() {
+    export DATA=$BATS_FILE_TMPDIR HOOK=up_blocks.1.attentions.1 OMP_NUM_THREADS=1
+    cd "$DATA" || return 1
+    sd-assemble-prompts -n 1 | head -6 >prompts.jsonl
+    sd-encode-text prompts.jsonl -o cond.mpk.zst
+    sd-sample-hooked --steps 4 --hook $HOOK --hook up_blocks.0 cond.mpk.zst -o two.mpk.zst
+    sd-sample-hooked --steps 4 --hook $HOOK cond.mpk.zst -o one.mpk.zst
+}
+
+setup() {
+    cd "$DATA" || return 1
+    rm -rf out a b log ckpt*
+}
+
+fit() { sae-fit -k 8 --expansion 4 --batch 128 "$@"; }
+
+# Kills the fit given until it ends by itself or KILLS are spent, then lets it end; compares with the undisturbed one.
+killed() {
+    local kills=4 done=0 begun took
+    [ -z "${SLOW-}" ] || kills=20
+    begun=${EPOCHREALTIME/./}
+    fit "$@" -o a
+    took=$(( (${EPOCHREALTIME/./} - begun)/1000 ))      # ms
+    for ((n = 0; n < kills; n++)); do
+        sae-fit -k 8 --expansion 4 --batch 128 "$@" --checkpoint ckpt --every 3 --resume -o b &
+        sleep "$(awk -v r=$RANDOM -v t=$took 'BEGIN {print r/32768*t/1000}')"
+        kill -9 $! 2>/dev/null || true
+        wait $! 2>/dev/null || true
+        [ ! -e ckpt ] || done=$((done + 1))
+        rm -rf b b.part-*
+    done
+    echo "$done of $kills kills left a checkpoint, after a run of $took ms"
+    [ "$done" -gt 0 ]
+    fit "$@" --checkpoint ckpt --every 3 --resume -o b
+    diff -r a b
+    [ ! -e ckpt ]
+}
+
+@test "killed: many passes from memory" { killed --epochs 60 one.mpk.zst; }
+
+@test "killed: a buffer smaller than the input, several readings" { killed --epochs 40 --buffer 512 one.mpk.zst; }
+
+@test "killed: two hooks, a number of tokens, dead features" { killed --tokens 60000 --buffer 700 --dead 2000 two.mpk.zst; }
+
+@test "killed: batchtopk" { killed --variant batchtopk --epochs 60 one.mpk.zst; }
+
+@test "killed at its first checkpoint, which comes after 1 to 12 steps" {
+    fit --epochs 2 --buffer 512 --seed 4 -o a one.mpk.zst
+    for ((n = 0; n < 12; n++)); do
+        sae-fit -k 8 --expansion 4 --batch 128 --epochs 2 --buffer 512 --seed 4 --checkpoint ckpt --every $((n + 1)) \
+            -o b one.mpk.zst &
+        until [ -e ckpt ] || ! kill -0 $! 2>/dev/null; do :; done
+        kill -9 $! 2>/dev/null || true
+        wait $! 2>/dev/null || true
+        [ ! -e ckpt ] || cp ckpt kept.$n
+        rm -rf b b.part-* ckpt ckpt.part-*
+    done
+    compgen -G "kept.*" >/dev/null
+    for c in kept.*; do
+        fit --epochs 2 --buffer 512 --seed 4 --checkpoint "$c" --resume -o b one.mpk.zst
+        diff -r a b
+        rm -rf b
+    done
+}
+
+@test "SIGTERM writes the checkpoint, no folder, and exits 0; --resume goes on to the same bytes" {
+    fit --epochs 200 -o a one.mpk.zst
+    sae-fit -k 8 --expansion 4 --batch 128 --epochs 200 --report 1 --log log --checkpoint ckpt -o b one.mpk.zst &
+    until [ -s log ]; do sleep 0.02; done
+    kill -TERM $!
+    wait $!
+    [ -s ckpt ] && [ ! -e b ]
+    fit --epochs 200 --checkpoint ckpt --resume -o b one.mpk.zst
+    diff -r a b
+}
+
+@test "other options, another input, a cut checkpoint: one message each, exit 1; --resume alone is misuse" {
+    sae-fit -k 8 --expansion 4 --batch 128 --tokens 1G --log log --report 1 --checkpoint ckpt -o b one.mpk.zst &
+    until [ -s log ]; do sleep 0.02; done
+    kill -TERM $!
+    wait $!
+    run fit --tokens 1G --seed 9 --checkpoint ckpt --resume -o b one.mpk.zst
+    [ "$status" = 1 ] && [[ $output == *ckpt*seed=0*seed=9* ]]
+    run fit --tokens 1G --checkpoint ckpt --resume -o b two.mpk.zst
+    [ "$status" = 1 ] && [[ $output == *"another input"* ]]
+    head -c 5000 ckpt >ckpt.cut
+    run fit --tokens 1G --checkpoint ckpt.cut --resume -o b one.mpk.zst
+    [ "$status" = 1 ] && [[ $output == *ckpt.cut* ]]
+    run fit --resume -o b one.mpk.zst
+    [ "$status" = 2 ] && [[ $output == *checkpoint* ]]
+}
