@@ -139,26 +139,6 @@ static void center(float *y, const float *x, const float *b, int64_t N, int D)
 
 /* ---- kept features ---- */
 
-static void count(int32_t *counts, const float *a, const int32_t *i, int64_t N, int K)
-{
-    for (int64_t j = 0; j < N*K; j++)
-        counts[i[j]] += a[j] > 0;
-}
-
-static void invert(int32_t *start, int32_t *order, const int32_t *i, int64_t N, int F, int K)
-{
-    memset(start, 0, sizeof *start*((size_t)F + 1));
-    for (int64_t e = 0; e < N*K; e++)
-        start[i[e] + 1]++;
-    for (int f = 0; f < F; f++)
-        start[f + 1] += start[f];
-    for (int64_t e = 0; e < N*K; e++)       /* start[f] runs to where f ends ... */
-        order[start[i[e]]++] = (int32_t)e;
-    for (int f = F; f > 0; f--)             /* ... which is where f + 1 starts */
-        start[f] = start[f - 1];
-    start[0] = 0;
-}
-
 ALWAYS_INLINE void code_grad_row_body(float *g_a, const float *g, const float *a, const int32_t *i, const float *W,
                                       int D, int K)
 {
@@ -299,9 +279,7 @@ void cpu_sae_grad_ops(SaeOps *ops)
     ops->difference = difference;
     ops->sum_squares = sum_squares;
     ops->column_sum = column_sum;
-    ops->count = count;
     ops->code_grad = code_grad;
-    ops->invert = invert;
     ops->row_grads = row_grads;
     ops->adam = adam;
 }
