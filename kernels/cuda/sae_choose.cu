@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+/* sae_choose.cu -- the K largest of each row: of its tiles' candidates with a proof, or of the whole row.
+ *
+ *   value, column (N,tiles,keep) candidates   h (N,tiles*TILE)   a, i (N,K) largest first, ties to the lower place
+ *
+ * A value and its place make one key of 64 bits: the greater key is the greater value, or an equal one that comes earlier.
+ * Keys differ, so "the K greatest keys" is exact and says how ties go.
+ *
+ * Candidates: a tile whose first candidate is not among the K greatest firsts holds none of the K greatest. So the firsts
+ * are sorted, then all candidates of the first K tiles, and K of them are the answer: two sorts of a few hundred keys in
+ * shared memory. Where the last candidate of a tile comes before the K-th chosen one, the tile may hide others: the row is
+ * listed to be done again. With F features the share of such rows is near tiles*C(K,keep)/tiles^keep where large values
+ * are spread evenly (0.9 % at F = 20480, K = 32, keep 4).
+ *
+ * Rows: radix select, 8 bits of the key a pass, until the K greatest are apart from the others: 4 passes or fewer but for
+ * ties. Reads the row once a pass, the later ones from the caches. Bound by latency, both. */
+#include "kernels/cuda/sae_cuda.h"
+
+typedef unsigned long long Key;
+
+enum { CHOOSE_THREADS = 128, ROW_THREADS = 256, ROWS_AT_ONCE = 1024 };
+
+__device__ __forceinline__ Key key_of(float v, uint32_t place)
+{
+    const uint32_t u = __float_as_uint(v + 0.0f);                          /* -0 is 0 */
+    return (Key)(u & 0x80000000u ? ~u : u | 0x80000000u) << 32 | (uint32_t)~place;
+}
+
+__device__ __forceinline__ float value_of(Key key)
+{
+    const uint32_t u = (uint32_t)(key >> 32);
+    return __uint_as_float(u & 0x80000000u ? u & 0x7fffffffu : ~u);
+}
+
+__device__ __forceinline__ int32_t place_of(Key key)
+{
+    return (int32_t)~(uint32_t)key;
+}
+
+/* Greatest first; n keys in shared or global memory, whole block, which has met after they were written. Bitonic with the
+ * first step of each merge mirrored: all exchanges go one way, so that n may be any number. Ends at a barrier. */
+__device__ __forceinline__ void block_sort(Key *list, int n)
+{
+    int pairs = 1;
+    while (2*pairs < n)
+        pairs *= 2;
+    for (int size = 2; size/2 < n; size *= 2)
+        for (int step = size/2; step; step /= 2) {
+            for (int p = threadIdx.x; p < pairs; p += blockDim.x) {
+                const int in = p & (step - 1), low = 2*(p - in) + in;
+                const int high = step == size/2 ? 2*(p - in) + size - 1 - in : low + step;
+                if (high < n && list[low] < list[high]) {
+                    const Key k = list[low];
+                    list[low] = list[high];
+                    list[high] = k;
+                }
+            }
+            __syncthreads();
+        }
+}
+
+/* What is below 0 is given as 0. */
+__device__ __forceinline__ void give(const SaeChoice &c, int64_t row, const Key *list)
+{
+    for (int j = threadIdx.x; j < c.K; j += blockDim.x) {
+        const float v = value_of(list[j]);
+        const int32_t place = place_of(list[j]);
+        c.a[row*c.K + j] = v > 0 ? v : 0;
+        c.i[row*c.K + j] = c.names ? c.names[place] : place;
+    }
+}
+
+/* One block a row. */
+template <int keep> static __global__ void choose_candidates(SaeChoice c)
+{
+    __shared__ Key list[MOST_LISTED];
+    __shared__ int tile[MOST_CHOSEN];
+    const int64_t n = blockIdx.x;
+    const float *value = c.value + n*c.tiles*keep;
+    const uint8_t *column = c.column + n*c.tiles*keep;
+
+    for (int t = threadIdx.x; t < c.tiles; t += blockDim.x)
+        list[t] = key_of(value[t*keep], (uint32_t)t);      /* equal firsts: the earlier tile has the lower place */
+    __syncthreads();
+    block_sort(list, c.tiles);
+    for (int j = threadIdx.x; j < c.K; j += blockDim.x)
+        tile[j] = place_of(list[j]);
+    __syncthreads();
+    for (int j = threadIdx.x; j < c.K*keep; j += blockDim.x) {
+        const int t = tile[j/keep], at = t*keep + j%keep;
+        list[j] = key_of(value[at], (uint32_t)(t*TILE + column[at]));
+    }
+    __syncthreads();
+    block_sort(list, c.K*keep);
+
+    int hidden = 0;
+    for (int j = threadIdx.x; j < c.K; j += blockDim.x) {
+        const int at = tile[j]*keep + keep - 1;
+        hidden |= key_of(value[at], (uint32_t)(tile[j]*TILE + column[at])) > list[c.K - 1];
+    }
+    hidden = __syncthreads_or(hidden);
+    if (hidden && threadIdx.x == 0)
+        c.rows[atomicAdd(c.count, 1)] = (int32_t)n;        /* in any order: what a row becomes does not depend on it */
+    if (!hidden)
+        give(c, n, list);
+}
+
+/* One block a row, then the next that none has. long_list: room for K keys of each block, where K > MOST_LISTED. */
+static __global__ void choose_rows(SaeChoice c, Key *long_list)
+{
+    __shared__ Key short_list[MOST_LISTED];
+    __shared__ int bin[ROW_THREADS], digit, need, left, listed;
+    Key *list = c.K > MOST_LISTED ? long_list + (int64_t)blockIdx.x*c.K : short_list;
+    const int64_t N = c.rows ? *c.count : c.N;
+    for (int64_t n = blockIdx.x; n < N; n += gridDim.x) {
+        const float *h = c.h + n*c.tiles*TILE;
+        Key prefix = 0;
+        int shift = 64;
+        if (threadIdx.x == 0)
+            need = c.K;
+        do {                            /* of the keys that begin as prefix does, `need` are among the K greatest */
+            shift -= 8;
+            bin[threadIdx.x] = 0;
+            if (threadIdx.x == 0)
+                listed = 0;
+            __syncthreads();
+            for (int f = threadIdx.x; f < c.F; f += blockDim.x) {
+                const Key key = key_of(h[f], (uint32_t)f);
+                if (shift == 56 || key >> (shift + 8) == prefix)
+                    atomicAdd(&bin[key >> shift & 255], 1);
+            }
+            __syncthreads();
+            int above = 0;
+            for (int b = ROW_THREADS - 1; b > (int)threadIdx.x; b--)
+                above += bin[b];
+            const int still = need;
+            __syncthreads();
+            if (above < still && above + bin[threadIdx.x] >= still) {
+                digit = threadIdx.x;
+                left = bin[threadIdx.x];
+                need = still - above;
+            }
+            __syncthreads();
+            prefix = prefix << 8 | (Key)digit;
+        } while (left != need);
+        for (int f = threadIdx.x; f < c.F; f += blockDim.x) {
+            const Key key = key_of(h[f], (uint32_t)f);
+            if (key >> shift >= prefix)
+                list[atomicAdd(&listed, 1)] = key;         /* in any order: sorted next */
+        }
+        __syncthreads();
+        block_sort(list, c.K);
+        give(c, c.rows ? c.rows[n] : n, list);
+        __syncthreads();
+    }
+}
+
+int sae_candidates(int tiles, int K)
+{
+    if (tiles <= MOST_LISTED && K <= tiles/4)
+        return 4;
+    if (tiles <= MOST_LISTED && K <= tiles && 8*K <= MOST_LISTED)
+        return 8;
+    return 0;
+}
+
+void sae_choose_candidates(const SaeChoice *c, int keep)
+{
+    if (keep == 4)
+        LAUNCH(choose_candidates<4>, (unsigned)c->N, CHOOSE_THREADS, 0, *c);
+    else
+        LAUNCH(choose_candidates<8>, (unsigned)c->N, CHOOSE_THREADS, 0, *c);
+}
+
+void sae_choose_rows(const SaeChoice *c)
+{
+    const unsigned blocks = c->N < ROWS_AT_ONCE ? (unsigned)c->N : ROWS_AT_ONCE;
+    Key *list = NULL;
+    if (c->K > MOST_LISTED)
+        list = (Key *)gpu_scratch(SCRATCH_SAE2, sizeof(Key)*blocks*(size_t)c->K);
+    LAUNCH(choose_rows, blocks, ROW_THREADS, 0, *c, list);
+}

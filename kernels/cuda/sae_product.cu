@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: MIT */
+/* sae_product.cu -- the encoder's product, h = x W^T + bias, with the choice of each tile's largest behind it.
+ *
+ *   x (N,D_p) centered   W (tiles*TILE,D_p)   h (N,tiles*TILE)   candidates (N,tiles,keep)
+ *
+ * One block a tile of 128 rows x 128 features, of 256 threads; blocks that run together share their tile of W, and x
+ * stays in the second-level cache. A value of h is one chain of sums over d, whatever the row's place and company, and
+ * the same when the row is done again. At D = 1280 an output takes 2560 flop: bound by the arithmetic.
+ *   bf16: mma.sync 16x8x16. 8 warps of 64 x 32, four stages of 32 columns copied ahead. 64 KB of shared memory and 64
+ *     sums a thread let two blocks share a multiprocessor, so that one's choosing runs beside the other's products.
+ *     An H100 gives mma.sync about 0.6 of what its wgmma reaches.
+ *   f32: 8 x 8 sums a thread, one FMA each; no TF32.
+ * h passes through shared memory once: 2 threads a row read 64 columns each and insert into a short sorted list. */
+#include <float.h>
+#include "kernels/cuda/mma.h"
+#include "kernels/cuda/sae_cuda.h"
+
+enum { THREADS = 256, STAGES = 4, LINE = TILE + 1 };
+enum { STAGE_BYTES = TILE*DEPTH*2, TILE_BYTES = TILE*LINE*4 };         /* of one operand in bf16; of a tile of h */
+static_assert(TILE_BYTES >= 2*STAGES*STAGE_BYTES, "the tile of h lies where the operands were");
+
+/* ---- the tile's end ---- */
+
+/* NaN and -inf become the least number: never chosen before another. */
+__device__ __forceinline__ float number(float v)
+{
+    return v >= -FLT_MAX ? v : -FLT_MAX;
+}
+
+template <int keep> struct Largest {
+    float value[keep];
+    int column[keep];
+
+    __device__ __forceinline__ void begin(void)
+    {
+        for (int j = 0; j < keep; j++) {
+            value[j] = -INFINITY;
+            column[j] = 0;
+        }
+    }
+
+    /* Columns come rising: an equal value stays behind those that are there. */
+    __device__ __forceinline__ void insert(float v, int c)
+    {
+        if (!(v > value[keep - 1]))
+            return;
+        value[keep - 1] = v;
+        column[keep - 1] = c;
+        #pragma unroll
+        for (int j = keep - 1; j > 0; j--)
+            if (value[j] > value[j - 1]) {
+                const float other = value[j];
+                const int place = column[j];
+                value[j] = value[j - 1];
+                column[j] = column[j - 1];
+                value[j - 1] = other;
+                column[j - 1] = place;
+            }
+    }
+};
+
+/* tile[row*LINE + column] is written; N rows of it count. Threads 0..127 take the left halves of rows, 128..255 the right
+ * ones, whose lists come back through their places in the tile. */
+template <int keep> __device__ __forceinline__ void finish_tile(const SaeProduct &p, float *tile, int64_t first, int64_t N)
+{
+    const int row = threadIdx.x%TILE, half = threadIdx.x/TILE;
+    __syncthreads();
+    if constexpr (keep == 0) {
+        const int64_t width = (int64_t)p.tiles*TILE;
+        for (int r = half; r < TILE && first + r < N; r += 2)
+            p.h[(first + r)*width + (int64_t)blockIdx.y*TILE + row] = tile[r*LINE + row];
+    } else {
+        Largest<keep> list;
+        float *line = tile + row*LINE, *lent = line + TILE/2;
+        list.begin();
+        for (int c = half*TILE/2; c < (half + 1)*TILE/2; c++)
+            list.insert(line[c], c);
+        if (half)
+            for (int j = 0; j < keep; j++) {
+                lent[j] = list.value[j];
+                lent[keep + j] = (float)list.column[j];
+            }
+        __syncthreads();
+        if (half || first + row >= N)
+            return;
+        for (int j = 0; j < keep; j++)
+            list.insert(lent[j], (int)lent[keep + j]);
+        const int64_t at = ((first + row)*p.tiles + blockIdx.y)*keep;
+        for (int j = 0; j < keep; j += 4) {
+            *(float4 *)(p.value + at + j) = make_float4(list.value[j], list.value[j + 1], list.value[j + 2],
+                                                        list.value[j + 3]);
+            *(uint32_t *)(p.column + at + j) = (uint32_t)list.column[j] | (uint32_t)list.column[j + 1] << 8
+                                               | (uint32_t)list.column[j + 2] << 16 | (uint32_t)list.column[j + 3] << 24;
+        }
+    }
+}
+
+/* ---- bf16 ---- */
+
+/* 16 bytes `part` (0..3) of a row of 32 values. Turned by row, so that the 8 rows which ldmatrix reads at once, and the 8
+ * that a quarter of a warp writes, lie in different banks. */
+__device__ __forceinline__ unsigned char *stage_at(unsigned char *stage, int row, int part)
+{
+    return stage + (row*4 + (part ^ (row/2%4)))*16;
+}
+
+template <int keep> static __global__ void __launch_bounds__(THREADS, 2) product_bf16(SaeProduct p)
+{
+    unsigned char *shared = shared_memory();
+    const int64_t N = p.count ? *p.count : p.N, first = (int64_t)blockIdx.x*TILE;
+    if (first >= N)
+        return;
+    const int lane = threadIdx.x%WARP, warp = threadIdx.x/WARP;
+    const int warp_row = warp/4*64, warp_column = warp%4*32, steps = p.D_p/DEPTH;
+
+    /* what this thread copies of each stage: of x and of W a row's 16 bytes, and those of the row 64 below */
+    const int copy_row = threadIdx.x/4, part = threadIdx.x%4;
+    const bf16 *from[4];
+    bool there[4];
+    for (int i = 0; i < 2; i++) {
+        const int64_t row = first + copy_row + 64*i;
+        there[i] = row < N;
+        from[i] = (const bf16 *)p.x + (!there[i] ? 0 : p.rows ? p.rows[row] : row)*(int64_t)p.D_p + part*8;
+        there[2 + i] = true;
+        from[2 + i] = (const bf16 *)p.W + ((int64_t)blockIdx.y*TILE + copy_row + 64*i)*p.D_p + part*8;
+    }
+    auto copy_stage = [&](int step) {
+        unsigned char *to = shared + step%STAGES*2*STAGE_BYTES;
+        if (step < steps)
+            for (int i = 0; i < 4; i++)
+                copy_async(stage_at(to + i/2*STAGE_BYTES, copy_row + i%2*64, part), from[i] + (int64_t)step*DEPTH,
+                           there[i]);
+        copy_commit();
+    };
+
+    float sum[4][4][4] = {};            /* 16 rows, 8 columns, fragment */
+    for (int s = 0; s < STAGES - 1; s++)
+        copy_stage(s);
+    for (int s = 0; s < steps; s++) {
+        copy_wait<STAGES - 2>();
+        __syncthreads();                /* stage s is there for all, and all have left stage s - 1 */
+        copy_stage(s + STAGES - 1);
+        unsigned char *x = shared + s%STAGES*2*STAGE_BYTES, *W = x + STAGE_BYTES;
+        #pragma unroll
+        for (int k = 0; k < DEPTH/16; k++) {
+            uint32_t rows[4][4], columns[2][4];
+            #pragma unroll
+            for (int m = 0; m < 4; m++)
+                load_matrices(rows[m], stage_at(x, warp_row + m*16 + lane%16, k*2 + lane/16));
+            #pragma unroll
+            for (int n = 0; n < 2; n++)
+                load_matrices(columns[n], stage_at(W, warp_column + n*16 + lane/16*8 + lane%8, k*2 + lane/8%2));
+            #pragma unroll
+            for (int m = 0; m < 4; m++)
+                #pragma unroll
+                for (int n = 0; n < 4; n++)
+                    mma_bf16(sum[m][n], rows[m], &columns[n/2][n%2*2]);
+        }
+    }
+    copy_wait<0>();
+    __syncthreads();                    /* the stages are read: the tile goes over them */
+
+    float *tile = (float *)shared;
+    #pragma unroll
+    for (int n = 0; n < 4; n++)
+        for (int i = 0; i < 4; i++) {
+            const int column = warp_column + n*8 + lane%4*2 + i%2;
+            const float bias = p.bias[blockIdx.y*TILE + column];
+            #pragma unroll
+            for (int m = 0; m < 4; m++)
+                tile[(warp_row + m*16 + lane/4 + i/2*8)*LINE + column] = number(sum[m][n][i] + bias);
+        }
+    finish_tile<keep>(p, tile, first, N);
+}
+
+/* ---- f32 ---- */
+
+enum { STEP = 16, PITCH = TILE + 4 };   /* columns of a step; a column of a turned operand in shared memory */
+
+/* A thread has rows and columns 4t..4t+3 and 64 further on: what a quarter of a warp reads is one run. */
+__device__ __forceinline__ int f32_place(int t, int i)
+{
+    return t*4 + i%4 + i/4*64;
+}
+
+template <int keep> static __global__ void __launch_bounds__(THREADS, 2) product_f32(SaeProduct p)
+{
+    float *shared = (float *)shared_memory();
+    const int64_t N = p.count ? *p.count : p.N, first = (int64_t)blockIdx.x*TILE;
+    if (first >= N)
+        return;
+    const int down = threadIdx.x/16, across = threadIdx.x%16, steps = p.D_p/STEP;
+
+    /* copied: four neighbours of a row of x and of W, and of the rows 64 below */
+    const int copy_row = threadIdx.x/4, part = threadIdx.x%4;
+    const float *from[4];
+    bool there[4];
+    for (int i = 0; i < 2; i++) {
+        const int64_t row = first + copy_row + 64*i;
+        there[i] = row < N;
+        from[i] = (const float *)p.x + (!there[i] ? 0 : p.rows ? p.rows[row] : row)*(int64_t)p.D_p + part*4;
+        there[2 + i] = true;
+        from[2 + i] = (const float *)p.W + ((int64_t)blockIdx.y*TILE + copy_row + 64*i)*p.D_p + part*4;
+    }
+    float4 ahead[4];
+    auto fetch = [&](int step) {
+        #pragma unroll
+        for (int i = 0; i < 4; i++)
+            ahead[i] = there[i] ? *(const float4 *)(from[i] + step*STEP) : make_float4(0, 0, 0, 0);
+    };
+    auto put = [&](int step) {          /* turned: [column][row] of x, then of W */
+        #pragma unroll
+        for (int i = 0; i < 4; i++) {
+            float *to = shared + (step%2*2 + i/2)*STEP*PITCH + part*4*PITCH + copy_row + i%2*64;
+            to[0] = ahead[i].x;
+            to[PITCH] = ahead[i].y;
+            to[2*PITCH] = ahead[i].z;
+            to[3*PITCH] = ahead[i].w;
+        }
+    };
+
+    float sum[8][8] = {};
+    fetch(0);
+    put(0);
+    for (int s = 0; s < steps; s++) {
+        __syncthreads();
+        if (s + 1 < steps)
+            fetch(s + 1);
+        const float *x = shared + s%2*2*STEP*PITCH, *W = x + STEP*PITCH;
+        #pragma unroll
+        for (int k = 0; k < STEP; k++) {
+            float r[2][4], c[2][4];
+            for (int i = 0; i < 2; i++) {
+                load_run(r[i], x + k*PITCH + f32_place(down, i*4));
+                load_run(c[i], W + k*PITCH + f32_place(across, i*4));
+            }
+            #pragma unroll
+            for (int i = 0; i < 8; i++)
+                #pragma unroll
+                for (int j = 0; j < 8; j++)
+                    sum[i][j] += r[i/4][i%4]*c[j/4][j%4];
+        }
+        if (s + 1 < steps)
+            put(s + 1);
+    }
+    __syncthreads();
+    #pragma unroll
+    for (int j = 0; j < 8; j++) {
+        const int column = f32_place(across, j);
+        const float bias = p.bias[blockIdx.y*TILE + column];
+        #pragma unroll
+        for (int i = 0; i < 8; i++)
+            shared[f32_place(down, i)*LINE + column] = number(sum[i][j] + bias);
+    }
+    finish_tile<keep>(p, shared, first, N);
+}
+
+template <int keep> static void launch(const SaeProduct *p, DType type)
+{
+    const dim3 grid(gpu_blocks(p->N, TILE), (unsigned)p->tiles);
+    if (type == BF16)
+        LAUNCH(product_bf16<keep>, grid, THREADS, TILE_BYTES, *p);
+    else
+        LAUNCH(product_f32<keep>, grid, THREADS, TILE_BYTES, *p);
+}
+
+void sae_product(const SaeProduct *p, DType type, int keep)
+{
+    if (keep == 4)
+        launch<4>(p, type);
+    else if (keep == 8)
+        launch<8>(p, type);
+    else
+        launch<0>(p, type);
+}

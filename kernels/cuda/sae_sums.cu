@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/* sae_sums.cu -- sums over rows and over everything, in an order that depends on the sizes alone.
+ *
+ *     center    y = x - b                                    difference    g = y - x, sum of g^2
+ *     moments   mean[d] = sum_n x[n,d]/N, sum of (x - mean)^2   column_sum   y[d] += c sum_n w[n] x[n,d]
+ *
+ *   x, y (N,D)   mean, b (D)   w (N)
+ *
+ * Parts of a fixed size are summed by one block each, in f32, and then the parts, in double, by one block: no float is ever
+ * added to memory by two blocks. Bound by memory: x is read once a pass, and there are as many parts as fill a device at
+ * the sizes that take time (4096 x 1280: 640 of values, 64 x 5 of columns). */
+#include "kernels/cuda/sae_cuda.h"
+
+enum { PART = 8192, EACH = 256, JOIN_THREADS = 1024 };
+
+static __global__ void subtract_row(float *y, const float *x, const float *b, int D)
+{
+    const int64_t n = blockIdx.x;
+    for (int d = threadIdx.x; d < D; d += blockDim.x)
+        y[n*D + d] = x[n*D + d] - b[d];
+}
+
+static void center(float *y, const float *x, const float *b, int64_t N, int D)
+{
+    LAUNCH(subtract_row, (unsigned)N, sae_threads(D, EACH), 0, y, x, b, D);
+}
+
+/* ---- over everything ---- */
+
+/* One block a part: g = y - x (y NULL: x; g NULL: not written), and the sum of its squares. */
+static __global__ void square_part(double *part, float *g, const float *y, const float *x, int64_t n)
+{
+    __shared__ double room[WARP];
+    const int64_t from = (int64_t)blockIdx.x*PART, to = min(from + PART, n);
+    float sum = 0;
+    for (int64_t j = from + threadIdx.x; j < to; j += blockDim.x) {
+        const float d = y ? y[j] - x[j] : x[j];
+        if (g)
+            g[j] = d;
+        sum += d*d;
+    }
+    const double square = block_sum((double)sum, room);
+    if (threadIdx.x == 0)
+        part[blockIdx.x] = square;
+}
+
+/* One block: *total = sum of n parts */
+static __global__ void join_parts(double *total, const double *part, int64_t n)
+{
+    __shared__ double room[WARP];
+    double sum = 0;
+    for (int64_t j = threadIdx.x; j < n; j += blockDim.x)
+        sum += part[j];
+    sum = block_sum(sum, room);
+    if (threadIdx.x == 0)
+        *total = sum;
+}
+
+static double difference(float *g, const float *y, const float *x, int64_t n)
+{
+    if (n == 0)
+        return 0;
+    const unsigned parts = gpu_blocks(n, PART);
+    double *part = (double *)gpu_scratch(SCRATCH_SAE2, sizeof *part*((size_t)parts + 1));
+    LAUNCH(square_part, parts, EACH, 0, part + 1, g, y, x, n);
+    LAUNCH(join_parts, 1, JOIN_THREADS, 0, part, part + 1, (int64_t)parts);
+    return gpu_read_double(part);
+}
+
+static double sum_squares(const float *x, int64_t n)
+{
+    return difference(NULL, NULL, x, n);
+}
+
+/* ---- over rows ---- */
+
+/* Block (run of rows, strip of columns); a thread goes down a column: parts[run,d] = sum of w[n] x[n,d], or of
+ * (x[n,d] - mean[d])^2. */
+static __global__ void sum_runs(float *parts, const float *mean, const float *w, const float *x, int64_t N, int D)
+{
+    const int d = blockIdx.y*STRIP + threadIdx.x;
+    const int64_t from = (int64_t)blockIdx.x*RUN, to = min(from + RUN, N);
+    if (d >= D)
+        return;
+    const float m = mean ? mean[d] : 0;
+    float sum = 0;
+    #pragma unroll 8
+    for (int64_t n = from; n < to; n++) {
+        const float v = x[n*D + d] - m;
+        sum += mean ? v*v : w ? w[n]*v : v;
+    }
+    parts[(int64_t)blockIdx.x*D + d] = sum;
+}
+
+/* A thread a column; the sum goes to what is given: y += c sum, mean = sum/N, whole[d] = sum. */
+static __global__ void join_runs(float *y, float c, float *mean, double *whole, const float *parts, int64_t runs, int64_t N,
+                                 int D)
+{
+    const int d = (int)thread_number();
+    if (d >= D)
+        return;
+    double sum = 0;
+    #pragma unroll 8
+    for (int64_t r = 0; r < runs; r++)
+        sum += (double)parts[r*D + d];
+    if (y)
+        y[d] += c*(float)sum;
+    if (mean)
+        mean[d] = (float)(sum/(double)N);
+    if (whole)
+        whole[d] = sum;
+}
+
+enum { COLUMN_THREADS = 64 };
+
+void sae_add_runs(float *y, float c, const float *parts, int64_t runs, int D)
+{
+    LAUNCH(join_runs, gpu_blocks(D, COLUMN_THREADS), COLUMN_THREADS, 0, y, c, (float *)NULL, (double *)NULL, parts, runs,
+           (int64_t)1, D);
+}
+
+static double moments(float *mean, const float *x, int64_t N, int D)
+{
+    const dim3 grid = sae_runs(N, D);
+    double *whole = (double *)gpu_scratch(SCRATCH_SAE2, sizeof *whole*((size_t)D + 1) + sizeof(float)*(size_t)grid.x*(size_t)D);
+    float *parts = (float *)(whole + D + 1);
+    LAUNCH(sum_runs, grid, STRIP, 0, parts, (const float *)NULL, (const float *)NULL, x, N, D);
+    LAUNCH(join_runs, gpu_blocks(D, COLUMN_THREADS), COLUMN_THREADS, 0, (float *)NULL, 0.0f, mean, (double *)NULL, parts,
+           (int64_t)grid.x, N, D);
+    LAUNCH(sum_runs, grid, STRIP, 0, parts, mean, (const float *)NULL, x, N, D);
+    LAUNCH(join_runs, gpu_blocks(D, COLUMN_THREADS), COLUMN_THREADS, 0, (float *)NULL, 0.0f, (float *)NULL, whole + 1, parts,
+           (int64_t)grid.x, N, D);
+    LAUNCH(join_parts, 1, JOIN_THREADS, 0, whole, whole + 1, (int64_t)D);
+    return gpu_read_double(whole);
+}
+
+static void column_sum(float *y, float c, const float *w, const float *x, int64_t N, int D)
+{
+    const dim3 grid = sae_runs(N, D);
+    float *parts = (float *)gpu_scratch(SCRATCH_SAE2, sizeof *parts*(size_t)grid.x*(size_t)D);
+    LAUNCH(sum_runs, grid, STRIP, 0, parts, (const float *)NULL, w, x, N, D);
+    sae_add_runs(y, c, parts, grid.x, D);
+}
+
+void cuda_sae_sum_ops(SaeOps *ops)
+{
+    ops->center = center;
+    ops->moments = moments;
+    ops->difference = difference;
+    ops->sum_squares = sum_squares;
+    ops->column_sum = column_sum;
+}
