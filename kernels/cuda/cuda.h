@@ -83,6 +83,12 @@ extern __shared__ __align__(128) unsigned char gpu_shared[];
 #define shared_memory() gpu_shared
 #endif
 
+/* Number of this thread in a grid of one dimension. */
+__device__ __forceinline__ int64_t thread_number(void)
+{
+    return (int64_t)blockIdx.x*blockDim.x + threadIdx.x;
+}
+
 enum { WARP = 32 };
 #define ALL_LANES 0xffffffffu
 

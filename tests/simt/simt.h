@@ -24,13 +24,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define __global__ static
+#define __global__
 #define __device__
 #define __host__
 #define __forceinline__ inline
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
-#define __align__(n) alignas(n)
+#define __align__(n) __attribute__((aligned(n)))
 #define __shared__ static               /* blocks run one after another */
 #define __constant__ static
 
