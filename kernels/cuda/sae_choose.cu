@@ -174,7 +174,7 @@ void sae_choose_candidates(const SaeChoice *c, int keep)
 
 void sae_choose_rows(const SaeChoice *c)
 {
-    const unsigned blocks = c->N < ROWS_AT_ONCE ? (unsigned)c->N : ROWS_AT_ONCE;
+    const unsigned blocks = c->N < ROWS_AT_ONCE ? (unsigned)c->N : (unsigned)ROWS_AT_ONCE;
     Key *list = NULL;
     if (c->K > MOST_LISTED)
         list = (Key *)gpu_scratch(SCRATCH_SAE2, sizeof(Key)*blocks*(size_t)c->K);

@@ -8,10 +8,10 @@
  * A run is short enough that all its rows of h fit in WHOLE_BYTES, since any number of them may have to be done again. The
  * blocks that do so read on the device how many there are, and end at once where there are none: the host never waits. */
 #include <float.h>
-#include <new>
 #include "kernels/cuda/sae_cuda.h"
 
-enum { MOST_ROWS = 8192, WHOLE_BYTES = 512 << 20, PACK_THREADS = 128 };
+enum { PACK_THREADS = 128 };
+static const int64_t MOST_ROWS = 8192, WHOLE_BYTES = 512 << 20;
 
 struct SaeEncoder {
     int D, D_p, F, tiles;       /* F now, and its tiles */
@@ -35,7 +35,7 @@ static void encoder_free(SaeEncoder *e)
     gpu_check(cudaFree(e->b_enc));
     gpu_check(cudaFree(e->b_dec));
     gpu_check(cudaFree(e->rows));
-    delete e;
+    free(e);
 }
 
 static int encoder_create(SaeEncoder **out, int D, int F, DType type, Err *err)
@@ -43,7 +43,7 @@ static int encoder_create(SaeEncoder **out, int D, int F, DType type, Err *err)
     *out = NULL;
     if (type != F32 && type != BF16)
         return err_set(err, "an encoder multiplies f32 or bf16, not %s", dtype_name(type));
-    SaeEncoder *e = new (std::nothrow) SaeEncoder();
+    SaeEncoder *e = (SaeEncoder *)calloc(1, sizeof *e);
     if (!e)
         return err_set(err, "out of memory");
     e->D = D;
@@ -146,7 +146,7 @@ static void encode(SaeEncoder *e, float *a, int32_t *i, const float *x, int64_t 
 {
     const int keep = sae_candidates(e->tiles, K);
     int64_t most = WHOLE_BYTES/((int64_t)e->tiles*TILE*(int64_t)sizeof(float))/TILE*TILE;
-    most = most < TILE ? TILE : most > MOST_ROWS ? MOST_ROWS : most;
+    most = most < TILE ? (int64_t)TILE : min(most, MOST_ROWS);
     const int64_t room = N < most ? (N + TILE - 1)/TILE*TILE : most;
     for (int64_t n = 0; n < N; n += most)
         encode_run(e, a + n*K, i + n*K, x + n*e->D, N - n < most ? N - n : most, K, room, keep);

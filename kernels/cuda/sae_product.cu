@@ -9,15 +9,15 @@
  *   bf16: mma.sync 16x8x16. 8 warps of 64 x 32, four stages of 32 columns copied ahead. 64 KB of shared memory and 64
  *     sums a thread let two blocks share a multiprocessor, so that one's choosing runs beside the other's products.
  *     An H100 gives mma.sync about 0.6 of what its wgmma reaches.
- *   f32: 8 x 8 sums a thread, one FMA each; no TF32.
+ *   f32: sae_tile.h.
  * h passes through shared memory once: 2 threads a row read 64 columns each and insert into a short sorted list. */
 #include <float.h>
 #include "kernels/cuda/mma.h"
-#include "kernels/cuda/sae_cuda.h"
+#include "kernels/cuda/sae_tile.h"
 
-enum { THREADS = 256, STAGES = 4, LINE = TILE + 1 };
-enum { STAGE_BYTES = TILE*DEPTH*2, TILE_BYTES = TILE*LINE*4 };         /* of one operand in bf16; of a tile of h */
-static_assert(TILE_BYTES >= 2*STAGES*STAGE_BYTES, "the tile of h lies where the operands were");
+/* bytes: of one operand's stage in bf16; of a tile of h, which lies where the operands were */
+enum { STAGES = 4, LINE = TILE + 1, STAGE_BYTES = TILE*DEPTH*2, TILE_BYTES = TILE*LINE*4 };
+static_assert(TILE_BYTES >= (int)(2*STAGES*STAGE_BYTES) && TILE_BYTES >= (int)TILE_SHARED, "the operands fit");
 
 /* ---- the tile's end ---- */
 
@@ -104,7 +104,7 @@ __device__ __forceinline__ unsigned char *stage_at(unsigned char *stage, int row
     return stage + (row*4 + (part ^ (row/2%4)))*16;
 }
 
-template <int keep> static __global__ void __launch_bounds__(THREADS, 2) product_bf16(SaeProduct p)
+template <int keep> static __global__ void __launch_bounds__(TILE_THREADS, 2) product_bf16(SaeProduct p)
 {
     unsigned char *shared = shared_memory();
     const int64_t N = p.count ? *p.count : p.N, first = (int64_t)blockIdx.x*TILE;
@@ -163,6 +163,7 @@ template <int keep> static __global__ void __launch_bounds__(THREADS, 2) product
     float *tile = (float *)shared;
     #pragma unroll
     for (int n = 0; n < 4; n++)
+        #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int column = warp_column + n*8 + lane%4*2 + i%2;
             const float bias = p.bias[blockIdx.y*TILE + column];
@@ -175,82 +176,30 @@ template <int keep> static __global__ void __launch_bounds__(THREADS, 2) product
 
 /* ---- f32 ---- */
 
-enum { STEP = 16, PITCH = TILE + 4 };   /* columns of a step; a column of a turned operand in shared memory */
-
-/* A thread has rows and columns 4t..4t+3 and 64 further on: what a quarter of a warp reads is one run. */
-__device__ __forceinline__ int f32_place(int t, int i)
-{
-    return t*4 + i%4 + i/4*64;
-}
-
-template <int keep> static __global__ void __launch_bounds__(THREADS, 2) product_f32(SaeProduct p)
+template <int keep> static __global__ void __launch_bounds__(TILE_THREADS, 2) product_f32(SaeProduct p)
 {
     float *shared = (float *)shared_memory();
     const int64_t N = p.count ? *p.count : p.N, first = (int64_t)blockIdx.x*TILE;
     if (first >= N)
         return;
-    const int down = threadIdx.x/16, across = threadIdx.x%16, steps = p.D_p/STEP;
-
-    /* copied: four neighbours of a row of x and of W, and of the rows 64 below */
-    const int copy_row = threadIdx.x/4, part = threadIdx.x%4;
-    const float *from[4];
-    bool there[4];
-    for (int i = 0; i < 2; i++) {
-        const int64_t row = first + copy_row + 64*i;
-        there[i] = row < N;
-        from[i] = (const float *)p.x + (!there[i] ? 0 : p.rows ? p.rows[row] : row)*(int64_t)p.D_p + part*4;
-        there[2 + i] = true;
-        from[2 + i] = (const float *)p.W + ((int64_t)blockIdx.y*TILE + copy_row + 64*i)*p.D_p + part*4;
-    }
-    float4 ahead[4];
-    auto fetch = [&](int step) {
-        #pragma unroll
-        for (int i = 0; i < 4; i++)
-            ahead[i] = there[i] ? *(const float4 *)(from[i] + step*STEP) : make_float4(0, 0, 0, 0);
-    };
-    auto put = [&](int step) {          /* turned: [column][row] of x, then of W */
-        #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            float *to = shared + (step%2*2 + i/2)*STEP*PITCH + part*4*PITCH + copy_row + i%2*64;
-            to[0] = ahead[i].x;
-            to[PITCH] = ahead[i].y;
-            to[2*PITCH] = ahead[i].z;
-            to[3*PITCH] = ahead[i].w;
-        }
-    };
-
+    const int d = fetched_k<true>(0);
     float sum[8][8] = {};
-    fetch(0);
-    put(0);
-    for (int s = 0; s < steps; s++) {
-        __syncthreads();
-        if (s + 1 < steps)
-            fetch(s + 1);
-        const float *x = shared + s%2*2*STEP*PITCH, *W = x + STEP*PITCH;
-        #pragma unroll
-        for (int k = 0; k < STEP; k++) {
-            float r[2][4], c[2][4];
-            for (int i = 0; i < 2; i++) {
-                load_run(r[i], x + k*PITCH + f32_place(down, i*4));
-                load_run(c[i], W + k*PITCH + f32_place(across, i*4));
-            }
-            #pragma unroll
-            for (int i = 0; i < 8; i++)
-                #pragma unroll
-                for (int j = 0; j < 8; j++)
-                    sum[i][j] += r[i/4][i%4]*c[j/4][j%4];
-        }
-        if (s + 1 < steps)
-            put(s + 1);
-    }
-    __syncthreads();
+    tile_f32<true, true>(sum, shared, p.D_p/TILE_STEP,
+        [&](int i, int step) {
+            const int64_t row = first + fetched_row<true>(i);
+            return row < N ? ((const float *)p.x)[(p.rows ? p.rows[row] : row)*(int64_t)p.D_p + step*TILE_STEP + d] : 0;
+        },
+        [&](int i, int step) {
+            const int64_t f = (int64_t)blockIdx.y*TILE + fetched_row<true>(i);
+            return ((const float *)p.W)[f*p.D_p + step*TILE_STEP + d];
+        });
     #pragma unroll
     for (int j = 0; j < 8; j++) {
-        const int column = f32_place(across, j);
+        const int column = tile_across(j);
         const float bias = p.bias[blockIdx.y*TILE + column];
         #pragma unroll
         for (int i = 0; i < 8; i++)
-            shared[f32_place(down, i)*LINE + column] = number(sum[i][j] + bias);
+            shared[tile_down(i)*LINE + column] = number(sum[i][j] + bias);
     }
     finish_tile<keep>(p, shared, first, N);
 }
@@ -259,9 +208,9 @@ template <int keep> static void launch(const SaeProduct *p, DType type)
 {
     const dim3 grid(gpu_blocks(p->N, TILE), (unsigned)p->tiles);
     if (type == BF16)
-        LAUNCH(product_bf16<keep>, grid, THREADS, TILE_BYTES, *p);
+        LAUNCH(product_bf16<keep>, grid, TILE_THREADS, TILE_BYTES, *p);
     else
-        LAUNCH(product_f32<keep>, grid, THREADS, TILE_BYTES, *p);
+        LAUNCH(product_f32<keep>, grid, TILE_THREADS, TILE_BYTES, *p);
 }
 
 void sae_product(const SaeProduct *p, DType type, int keep)

@@ -9,52 +9,7 @@
 #ifndef TESTS_UNIT_OP_DEVICE_H
 #define TESTS_UNIT_OP_DEVICE_H
 
-#include "tests/unit/op_test.h"
-
-static const Ops *cpu, *gpu;
-
-static void *device_space(size_t bytes)
-{
-    Err e = {0};
-    void *p = gpu->alloc(bytes, &e);
-    if (!p) {
-        printf("FAIL %s\n", e.text);
-        exit(1);
-    }
-    return p;
-}
-
-/* A copy on the device; NULL of NULL. */
-static void *to_device(const void *host, size_t bytes)
-{
-    if (!host)
-        return NULL;
-    void *p = device_space(bytes);
-    gpu->upload(p, host, bytes);
-    return p;
-}
-
-/* n values of `type` from the device, as floats, and the device's memory freed. The caller frees. */
-static float *from_device(void *p, DType type, size_t n)
-{
-    void *raw = op_space(n*dtype_size(type));
-    gpu->download(raw, p, n*dtype_size(type));
-    gpu->free(p);
-    float *x = op_floats(raw, type, n);
-    free(raw);
-    return x;
-}
-
-static int same_on_device(const char *name, const void *a, const void *b, size_t bytes)
-{
-    void *x = op_space(bytes), *y = op_space(bytes);
-    gpu->download(x, a, bytes);
-    gpu->download(y, b, bytes);
-    const int failed = test_same(name, x, y, bytes);
-    free(x);
-    free(y);
-    return failed;
-}
+#include "tests/unit/device.h"
 
 /* ---- values to values ---- */
 

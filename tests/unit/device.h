@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* device.h -- what tests of a device's ops share: the two tables, and copies to the device and back. */
+#ifndef TESTS_UNIT_DEVICE_H
+#define TESTS_UNIT_DEVICE_H
+
+#include "tests/unit/op_test.h"
+
+static const Ops *cpu, *gpu;
+
+__attribute__((unused)) static void *device_space(size_t bytes)
+{
+    Err e = {0};
+    void *p = gpu->alloc(bytes, &e);
+    if (!p) {
+        printf("FAIL %s\n", e.text);
+        exit(1);
+    }
+    return p;
+}
+
+/* A copy on the device; NULL of NULL. */
+__attribute__((unused)) static void *to_device(const void *host, size_t bytes)
+{
+    if (!host)
+        return NULL;
+    void *p = device_space(bytes);
+    gpu->upload(p, host, bytes);
+    return p;
+}
+
+/* n values of `type` from the device, as floats, and the device's memory freed. The caller frees. */
+__attribute__((unused)) static float *from_device(void *p, DType type, size_t n)
+{
+    void *raw = op_space(n*dtype_size(type));
+    gpu->download(raw, p, n*dtype_size(type));
+    gpu->free(p);
+    float *x = op_floats(raw, type, n);
+    free(raw);
+    return x;
+}
+
+__attribute__((unused)) static int same_on_device(const char *name, const void *a, const void *b, size_t bytes)
+{
+    void *x = op_space(bytes), *y = op_space(bytes);
+    gpu->download(x, a, bytes);
+    gpu->download(y, b, bytes);
+    const int failed = test_same(name, x, y, bytes);
+    free(x);
+    free(y);
+    return failed;
+}
+
+#endif

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* sae_cuda.c -- the CUDA backend's autoencoder ops on a GPU, against the CPU's (sae_device.h). Skipped where there is none. */
+#include "tests/unit/sae_device.h"
+
+int main(void)
+{
+    Err e = {0};
+    if (backend_pick("cuda", 0, &e)) {
+        printf("skipped: %s\n", e.text);
+        return TEST_SKIPPED;
+    }
+    return sae_against_cpu(op, true) != 0;
+}
