@@ -48,10 +48,11 @@ MANUALS := $(TOOLS:%=$(B)/man/man1/%.1)
 
 all: $(TOOLS:%=$(BIN)/%)
 units: $(UNITS)
+benches: $(BENCHES)
 man: $(MANUALS)
 completion: $(B)/completion/sdsteer
 
-.PHONY: all units man completion deps test-deps test demo bench cuda install uninstall clean FORCE
+.PHONY: all units benches man completion deps test-deps test demo bench cuda install uninstall clean FORCE
 .SECONDARY: $(OBJECTS)
 .DELETE_ON_ERROR:
 FORCE:
@@ -136,7 +137,7 @@ test: all units man completion | test-deps
 	@MAKEFLAGS='$(if $(MAKEOVERRIDES),-- $(MAKEOVERRIDES))' tests/run $(T)
 demo: all | test-deps
 	@pipelines/demo
-bench: all $(BENCHES) | test-deps
+bench: all benches | test-deps
 	@tests/bench/run
 
 # ---- manual pages and completion, from the programs' own option tables ----
