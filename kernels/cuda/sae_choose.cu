@@ -3,17 +3,17 @@
  *
  *   value, column (N,tiles,keep) candidates   h (N,tiles*TILE)   a, i (N,K) largest first, ties to the lower place
  *
- * A value and its place make one key of 64 bits: the greater key is the greater value, or an equal one that comes earlier.
- * Keys differ, so "the K greatest keys" is exact and says how ties go.
+ * A value and its place make one key of 64 bits: the greater key is the greater value, or an equal one that comes
+ * earlier. Keys differ, so "the K greatest keys" is exact and says how ties go.
  *
- * Candidates: a tile whose first candidate is not among the K greatest firsts holds none of the K greatest. So the firsts
- * are sorted, then all candidates of the first K tiles, and K of them are the answer: two sorts of a few hundred keys in
- * shared memory. Where the last candidate of a tile comes before the K-th chosen one, the tile may hide others: the row is
- * listed to be done again. With F features the share of such rows is near tiles*C(K,keep)/tiles^keep where large values
- * are spread evenly (0.9 % at F = 20480, K = 32, keep 4).
+ * Candidates: a tile whose first candidate is not among the K greatest firsts holds none of the K greatest. So the
+ * firsts are sorted, then all candidates of the first K tiles, and K of them are the answer: two sorts of a few hundred
+ * keys in shared memory. Where the last candidate of a tile comes before the K-th chosen one, the tile may hide others:
+ * the row is listed to be done again. With F features the share of such rows is near tiles*C(K,keep)/tiles^keep where
+ * large values are spread evenly (0.9 % at F = 20480, K = 32, keep 4).
  *
- * Rows: radix select, 8 bits of the key a pass, until the K greatest are apart from the others: 4 passes or fewer but for
- * ties. Reads the row once a pass, the later ones from the caches. Bound by latency, both. */
+ * Rows: radix select, 8 bits of the key a pass, until the K greatest are apart from the others: 4 passes or fewer but
+ * for ties. Reads the row once a pass, the later ones from the caches. Bound by latency, both. */
 #include "kernels/cuda/sae_cuda.h"
 
 typedef unsigned long long Key;
@@ -37,8 +37,8 @@ __device__ __forceinline__ int32_t place_of(Key key)
     return (int32_t)~(uint32_t)key;
 }
 
-/* Greatest first; n keys in shared or global memory, whole block, which has met after they were written. Bitonic with the
- * first step of each merge mirrored: all exchanges go one way, so that n may be any number. Ends at a barrier. */
+/* Greatest first; n keys in shared or global memory, whole block, which has met after they were written. Bitonic with
+ * the first step of each merge mirrored: all exchanges go one way, so that n may be any number. Ends at a barrier. */
 __device__ __forceinline__ void block_sort(Key *list, int n)
 {
     int pairs = 1;

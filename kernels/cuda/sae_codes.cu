@@ -3,8 +3,8 @@
  *
  *   a (N,K) values, none negative   i (N,K) their features
  *
- * All of them read and write a few numbers an entry: bound by memory, or at a few hundred thousand entries by the launch.
- * What is counted is counted in integers, whose sum has no order. */
+ * All of them read and write a few numbers an entry: bound by memory, or at a few hundred thousand entries by the
+ * launch. What is counted is counted in integers, whose sum has no order. */
 #include "kernels/cuda/sae_cuda.h"
 
 typedef unsigned long long Key;
@@ -250,8 +250,8 @@ static __global__ void scatter_entries(int32_t *order, int32_t *next, const int3
         order[atomicAdd(&next[i[j]], 1)] = (int32_t)j;
 }
 
-/* One block a feature: its entries, rising, in shared memory where they fit. Bitonic, the first step of a merge mirrored,
- * so that n may be any number. */
+/* One block a feature: its entries, rising, in shared memory where they fit. Bitonic, the first step of a merge
+ * mirrored, so that n may be any number. */
 static __global__ void sort_entries(int32_t *order, const int32_t *start)
 {
     __shared__ int32_t near[NEAR];

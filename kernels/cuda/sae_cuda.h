@@ -5,9 +5,9 @@
  *
  *   x (N,D)   W_enc (F,D)   h (N,F)   a, i (N,K)      D padded with zeros to D_p, F to `tiles` tiles of TILE features
  *
- * h is computed by blocks of TILE rows x TILE features. Most rows need only the KEEP largest of each tile, the candidates:
- * the K largest of those are the K largest of h unless some tile's last candidate was chosen, since that tile may hide
- * more. Such rows are listed, and h is computed again for them, whole. */
+ * h is computed by blocks of TILE rows x TILE features. Most rows need only the KEEP largest of each tile, the
+ * candidates: the K largest of those are the K largest of h unless some tile's last candidate was chosen, since that
+ * tile may hide more. Such rows are listed, and h is computed again for them, whole. */
 #ifndef KERNELS_CUDA_SAE_CUDA_H
 #define KERNELS_CUDA_SAE_CUDA_H
 

@@ -11,12 +11,12 @@
 
 enum { AT_ONCE = 4 };                   /* rows of W_dec under way in a thread */
 
-/* One block a row n, threads stride over D, four neighbours each where they lie so: rows of W are read coalesced. The sum
- * goes in order of j, terms of 0 skipped, which is the same branch for a whole block. Reads 4*N*D*K bytes of W for
+/* One block a row n, threads stride over D, four neighbours each where they lie so: rows of W are read coalesced. The
+ * sum goes in order of j, terms of 0 skipped, which is the same branch for a whole block. Reads 4*N*D*K bytes of W for
  * 2*N*D*K flop: bound by memory, and W at F = 20480, D = 1280 (105 MB) is twice the second-level cache of an H100. */
 template <int each>
-static __global__ void gather(float *y, const float *x, const float *b, const float *a, const float *s, const int32_t *i,
-                              const float *W, int D, int K)
+static __global__ void gather(float *y, const float *x, const float *b, const float *a, const float *s,
+                              const int32_t *i, const float *W, int D, int K)
 {
     const int64_t n = blockIdx.x;
     a += n*K;
@@ -55,13 +55,14 @@ static void launch_gather(float *y, const float *x, const float *b, const float 
         LAUNCH(gather<1>, (unsigned)N, sae_threads(D, 256), 0, y, x, b, a, s, i, W, D, K);
 }
 
-static void decode(float *y, const float *a, const int32_t *i, const float *W_dec, const float *b, int64_t N, int D, int K)
+static void decode(float *y, const float *a, const int32_t *i, const float *W_dec, const float *b, int64_t N, int D,
+                   int K)
 {
     launch_gather(y, NULL, b, a, NULL, i, W_dec, N, D, K);
 }
 
-static void steer(float *y, const float *x, const float *a, const float *s, const int32_t *i, const float *W_dec, int64_t N,
-                  int D, int K)
+static void steer(float *y, const float *x, const float *a, const float *s, const int32_t *i, const float *W_dec,
+                  int64_t N, int D, int K)
 {
     launch_gather(y, x, NULL, a, s, i, W_dec, N, D, K);
 }

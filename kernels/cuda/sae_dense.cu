@@ -4,16 +4,16 @@
  *
  *   h, z, g, p (N,F)   thresholds and biases (F)
  *
- * JumpReLU: Rajamanoharan et al. 2024 (arXiv 2407.14435). Gated: Rajamanoharan et al. 2024 (arXiv 2404.16014).
- * All but the product are one kernel shape: a block has a run of RUN rows and a strip of STRIP columns, a thread goes down
- * a column with its bias in a register. Neighbours read neighbours; bound by memory. Sums over rows are left in
+ * JumpReLU: Rajamanoharan et al. 2024 (arXiv 2407.14435). Gated: Rajamanoharan et al. 2024 (arXiv 2404.16014). All but
+ * the product are one kernel shape: a block has a run of RUN rows and a strip of STRIP columns, a thread goes down a
+ * column with its bias in a register. Neighbours read neighbours; bound by memory. Sums over rows are left in
  * parts[run,f] and added in order of runs. */
 #include "kernels/cuda/sae_tile.h"
 
 /* ---- C (M,N) = AB, or C += AB ---- */
 
-/* An operand, its rows from `first` on, as one thread fetches it: (rows,K), or turned (K,rows). What is fetched in a step
- * lies `apart` numbers apart. */
+/* An operand, its rows from `first` on, as one thread fetches it: (rows,K), or turned (K,rows). What is fetched in a
+ * step lies `apart` numbers apart. */
 template <bool turned> struct Operand {
     const float *at;
     int64_t apart, next;        /* next: from step to step */
@@ -154,8 +154,8 @@ static __global__ void gated_columns(float *z, float *p, const float *h, const f
     }
 }
 
-static void gated(float *z, float *p, const float *h, const float *b_gate, const float *r_mag, const float *b_mag, int64_t N,
-                  int F)
+static void gated(float *z, float *p, const float *h, const float *b_gate, const float *r_mag, const float *b_mag,
+                  int64_t N, int F)
 {
     LAUNCH(gated_columns, sae_runs(N, F), STRIP, 0, z, p, h, b_gate, r_mag, b_mag, N, F);
 }

@@ -5,8 +5,9 @@
  *
  *   x (N,D)   W_enc (F,D) packed as (tiles*TILE,D_p), zeros beyond F and D   a, i (N,K)
  *
- * A run is short enough that all its rows of h fit in WHOLE_BYTES, since any number of them may have to be done again. The
- * blocks that do so read on the device how many there are, and end at once where there are none: the host never waits. */
+ * A run is short enough that all its rows of h fit in WHOLE_BYTES, since any number of them may have to be done again.
+ * The blocks that do so read on the device how many there are, and end at once where there are none: the host never
+ * waits. */
 #include <float.h>
 #include "kernels/cuda/sae_cuda.h"
 
@@ -87,7 +88,8 @@ static void encoder_pack(SaeEncoder *e, const float *W_enc, const float *b_enc, 
     const int32_t *places = rows ? e->rows : NULL;
     const unsigned blocks = (unsigned)(e->tiles*TILE);
     if (e->type == BF16)
-        LAUNCH(pack_weights<bf16>, blocks, PACK_THREADS, 0, (bf16 *)e->W, e->b_enc, W_enc, b_enc, places, F, e->D, e->D_p);
+        LAUNCH(pack_weights<bf16>, blocks, PACK_THREADS, 0, (bf16 *)e->W, e->b_enc, W_enc, b_enc, places, F, e->D,
+               e->D_p);
     else
         LAUNCH(pack_weights<float>, blocks, PACK_THREADS, 0, (float *)e->W, e->b_enc, W_enc, b_enc, places, F, e->D,
                e->D_p);
@@ -111,7 +113,8 @@ static void *take(char **at, size_t bytes)
 }
 
 /* At most `room` rows of a run, whose buffers lie in the scratch memory as `room` of them need. */
-static void encode_run(const SaeEncoder *e, float *a, int32_t *i, const float *x, int64_t N, int K, int64_t room, int keep)
+static void encode_run(const SaeEncoder *e, float *a, int32_t *i, const float *x, int64_t N, int K, int64_t room,
+                       int keep)
 {
     const size_t rows = (size_t)room, places = (size_t)e->tiles*TILE, kept = rows*(size_t)(e->tiles*keep);
     const size_t x_bytes = rows*(size_t)e->D_p*dtype_size(e->type), h_bytes = rows*places*sizeof(float);

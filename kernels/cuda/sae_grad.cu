@@ -6,17 +6,19 @@
  *
  *   x, g (N,D)   a, g_a, i (N,K)   dW_enc, dW_dec (F,D)
  *
- * 6*N*K*D flop where the dense products would take 6*N*F*D. Each feature sums in order of rows, and belongs to one warp a
- * strip of columns: no atomics, and no number depends on what runs when. */
+ * 6*N*K*D flop where the dense products would take 6*N*F*D. Each feature sums in order of rows, and belongs to one warp
+ * a strip of columns: no atomics, and no number depends on what runs when. */
 #include "kernels/cuda/sae_cuda.h"
 
 enum { WARPS = 8, AT_ONCE = 4 };
 
 /* ---- g_a: one block a row n, a warp a kept feature ---- */
 
-/* Reads 4*N*K*D bytes of W_dec for 2*N*K*D flop: bound by memory, as decoding is. g[n,:] stays in the first-level cache. */
+/* Reads 4*N*K*D bytes of W_dec for 2*N*K*D flop: bound by memory, as decoding is. g[n,:] stays in the first-level
+ * cache. */
 template <int each>
-static __global__ void dot_codes(float *g_a, const float *g, const float *a, const int32_t *i, const float *W, int D, int K)
+static __global__ void dot_codes(float *g_a, const float *g, const float *a, const int32_t *i, const float *W, int D,
+                                 int K)
 {
     const int64_t n = blockIdx.x;
     const int lane = threadIdx.x%WARP;
@@ -41,8 +43,8 @@ static __global__ void dot_codes(float *g_a, const float *g, const float *a, con
     }
 }
 
-static void code_grad(float *g_a, const float *g, const float *a, const int32_t *i, const float *W_dec, int64_t N, int D,
-                      int K)
+static void code_grad(float *g_a, const float *g, const float *a, const int32_t *i, const float *W_dec, int64_t N,
+                      int D, int K)
 {
     if (sae_by_four(D, g, W_dec))
         LAUNCH(dot_codes<4>, (unsigned)N, WARPS*WARP, 0, g_a, g, a, i, W_dec, D, K);
@@ -61,7 +63,8 @@ typedef struct RowGrads {
 } RowGrads;
 
 /* Block (WARPS features, strip): strips, so that a feature that most rows keep does not hold up the rest. Reads 8*N*K*D
- * bytes of g and x, which fit the second-level cache (N = 4096, D = 1280: 42 MB), for 4*N*K*D flop: bound by that cache. */
+ * bytes of g and x, which fit the second-level cache (N = 4096, D = 1280: 42 MB), for 4*N*K*D flop: bound by that
+ * cache. */
 template <int each> static __global__ void sum_rows(RowGrads r)
 {
     const int f = blockIdx.x*WARPS + threadIdx.x/WARP, d = (blockIdx.y*WARP + threadIdx.x%WARP)*each;
@@ -124,7 +127,8 @@ static void row_grads(float *dW_dec, float *dW_enc, float *db_enc, float c, cons
 
 /* ---- Adam: p -= rate m/(1-b1^t) / (sqrt(v/(1-b2^t)) + eps) ---- */
 
-__device__ __forceinline__ float adam_value(float p, float *m, float *v, float g, const AdamStep &s, float rate, float root)
+__device__ __forceinline__ float adam_value(float p, float *m, float *v, float g, const AdamStep &s, float rate,
+                                            float root)
 {
     *m = s.beta1*(*m) + (1 - s.beta1)*g;
     *v = s.beta2*(*v) + (1 - s.beta2)*g*g;

@@ -4,20 +4,20 @@
  *   x (N,D_p) centered   W (tiles*TILE,D_p)   h (N,tiles*TILE)   candidates (N,tiles,keep)
  *
  * One block a tile of 128 rows x 128 features; blocks that run together share their tile of W, and x stays in the
- * second-level cache. A value of h is one chain of sums over d, whatever the row's place and company, and the same when the
- * row is done again. At D = 1280 an output takes 2560 flop: bound by the arithmetic.
- *   bf16: mma.sync 16x8x16, 4 warps of 64 x 64, four stages of 32 columns copied ahead. For 128 mma of a step of 16 columns
- *     shared memory is busy 192 cycles (32 ldmatrix, 8 KB written); an H100 takes about 128/0.6 for them, since mma.sync
- *     reaches 0.6 of its wgmma. Warps of 64 x 32 would keep it busy 256. 67 KB and 128 sums a thread let two blocks share a
- *     multiprocessor, so that one's choosing runs beside the other's products.
+ * second-level cache. A value of h is one chain of sums over d, whatever the row's place and company, and the same when
+ * the row is done again. At D = 1280 an output takes 2560 flop: bound by the arithmetic.
+ *   bf16: mma.sync 16x8x16, 4 warps of 64 x 64, four stages of 32 columns copied ahead. For 128 mma of a step of 16
+ *     columns shared memory is busy 192 cycles (32 ldmatrix, 8 KB written); an H100 takes about 128/0.6 for them, since
+ *     mma.sync reaches 0.6 of its wgmma. Warps of 64 x 32 would keep it busy 256. 67 KB and 128 sums a thread let two
+ *     blocks share a multiprocessor, so that one's choosing runs beside the other's products.
  *   f32: sae_tile.h.
  * h passes through shared memory once: a thread reads a row (or half of one) and inserts into a short sorted list. */
 #include <float.h>
 #include "kernels/cuda/mma.h"
 #include "kernels/cuda/sae_tile.h"
 
-/* bytes: of one operand's stage in bf16; of a tile of h, which lies where the operands were. LINE: four threads' worth of
- * 16 bytes read from neighbouring rows lie in different banks */
+/* bytes: of one operand's stage in bf16; of a tile of h, which lies where the operands were. LINE: four threads' worth
+ * of 16 bytes read from neighbouring rows lie in different banks */
 enum { MMA_THREADS = 128, STAGES = 4, LINE = TILE + 4, STAGE_BYTES = TILE*DEPTH*2, TILE_BYTES = TILE*LINE*4 };
 static_assert(TILE_BYTES >= (int)(2*STAGES*STAGE_BYTES) && TILE_BYTES >= (int)TILE_SHARED, "the operands fit");
 
@@ -61,8 +61,8 @@ template <int keep> struct Largest {
     }
 };
 
-/* tile[row*LINE + column] is written; N rows of it count. Each row is shared by threads/TILE threads; the lists of all but
- * the first come back through their places in the tile. */
+/* tile[row*LINE + column] is written; N rows of it count. Each row is shared by threads/TILE threads; the lists of all
+ * but the first come back through their places in the tile. */
 template <int keep, int threads>
 __device__ __forceinline__ void finish_tile(const SaeProduct &p, float *tile, int64_t first, int64_t N)
 {
@@ -98,18 +98,18 @@ __device__ __forceinline__ void finish_tile(const SaeProduct &p, float *tile, in
             return;
         const int64_t at = ((first + row)*p.tiles + blockIdx.y)*keep;
         for (int j = 0; j < keep; j += 4) {
-            *(float4 *)(p.value + at + j) = make_float4(list.value[j], list.value[j + 1], list.value[j + 2],
-                                                        list.value[j + 3]);
-            *(uint32_t *)(p.column + at + j) = (uint32_t)list.column[j] | (uint32_t)list.column[j + 1] << 8
-                                               | (uint32_t)list.column[j + 2] << 16 | (uint32_t)list.column[j + 3] << 24;
+            const float *v = &list.value[j];
+            const int *c = &list.column[j];
+            *(float4 *)(p.value + at + j) = make_float4(v[0], v[1], v[2], v[3]);
+            *(uint32_t *)(p.column + at + j) = (uint32_t)(c[0] | c[1] << 8 | c[2] << 16 | c[3] << 24);
         }
     }
 }
 
 /* ---- bf16 ---- */
 
-/* 16 bytes `part` (0..3) of a row of 32 values. Turned by row, so that the 8 rows which ldmatrix reads at once, and the 8
- * that a quarter of a warp writes, lie in different banks. */
+/* 16 bytes `part` (0..3) of a row of 32 values. Turned by row, so that the 8 rows which ldmatrix reads at once, and the
+ * 8 that a quarter of a warp writes, lie in different banks. */
 __device__ __forceinline__ unsigned char *stage_at(unsigned char *stage, int row, int part)
 {
     return stage + (row*4 + (part ^ (row/2%4)))*16;
@@ -136,10 +136,10 @@ template <int keep> static __global__ void __launch_bounds__(MMA_THREADS, 2) pro
         if (step < steps)
             #pragma unroll
             for (int i = 0; i < 4; i++) {
+                const int row = copy_row + 32*i;
                 const bool there = from_x[i] != NULL;
-                copy_async(stage_at(to, copy_row + 32*i, part), there ? from_x[i] + step*DEPTH : (const bf16 *)p.x, there);
-                copy_async(stage_at(to + STAGE_BYTES, copy_row + 32*i, part),
-                           from_W + (int64_t)32*i*p.D_p + step*DEPTH, true);
+                copy_async(stage_at(to, row, part), there ? from_x[i] + step*DEPTH : (const bf16 *)p.x, there);
+                copy_async(stage_at(to + STAGE_BYTES, row, part), from_W + (int64_t)32*i*p.D_p + step*DEPTH, true);
             }
         copy_commit();
     };

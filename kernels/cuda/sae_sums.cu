@@ -6,12 +6,12 @@
  *
  *   x, y (N,D)   mean, b (D)   w (N)
  *
- * Parts of a fixed size are summed by one block each, in f32, and then the parts, in double, by one block: no float is ever
- * added to memory by two blocks. Bound by memory: x is read once a pass, and there are as many parts as fill a device at
- * the sizes that take time (4096 x 1280: 640 of values, 64 x 5 of columns). */
+ * Parts of a fixed size are summed by one block each, in f32, and then the parts, in double, by one block: no float is
+ * ever added to memory by two blocks. Bound by memory: x is read once a pass, and there are as many parts as fill a
+ * device at the sizes that take time (4096 x 1280: 640 of values, 64 x 5 of columns). */
 #include "kernels/cuda/sae_cuda.h"
 
-enum { PART = 8192, EACH = 256, JOIN_THREADS = 1024 };
+enum { PART = 8192, EACH = 256, JOIN_THREADS = 1024, COLUMN_THREADS = 64 };
 
 static __global__ void subtract_row(float *y, const float *x, const float *b, int D)
 {
@@ -93,8 +93,8 @@ static __global__ void sum_runs(float *parts, const float *mean, const float *w,
 }
 
 /* A thread a column; the sum goes to what is given: y += c sum, mean = sum/N, whole[d] = sum. */
-static __global__ void join_runs(float *y, float c, float *mean, double *whole, const float *parts, int64_t runs, int64_t N,
-                                 int D)
+static __global__ void join_runs(float *y, float c, float *mean, double *whole, const float *parts, int64_t runs,
+                                 int64_t N, int D)
 {
     const int d = (int)thread_number();
     if (d >= D)
@@ -111,25 +111,27 @@ static __global__ void join_runs(float *y, float c, float *mean, double *whole, 
         whole[d] = sum;
 }
 
-enum { COLUMN_THREADS = 64 };
+static void join(float *y, float c, float *mean, double *whole, const float *parts, int64_t runs, int64_t N, int D)
+{
+    LAUNCH(join_runs, gpu_blocks(D, COLUMN_THREADS), COLUMN_THREADS, 0, y, c, mean, whole, parts, runs, N, D);
+}
 
 void sae_add_runs(float *y, float c, const float *parts, int64_t runs, int D)
 {
-    LAUNCH(join_runs, gpu_blocks(D, COLUMN_THREADS), COLUMN_THREADS, 0, y, c, (float *)NULL, (double *)NULL, parts, runs,
-           (int64_t)1, D);
+    join(y, c, NULL, NULL, parts, runs, 1, D);
 }
 
 static double moments(float *mean, const float *x, int64_t N, int D)
 {
     const dim3 grid = sae_runs(N, D);
-    double *whole = (double *)gpu_scratch(SCRATCH_SAE2, sizeof *whole*((size_t)D + 1) + sizeof(float)*(size_t)grid.x*(size_t)D);
-    float *parts = (float *)(whole + D + 1);
-    LAUNCH(sum_runs, grid, STRIP, 0, parts, (const float *)NULL, (const float *)NULL, x, N, D);
-    LAUNCH(join_runs, gpu_blocks(D, COLUMN_THREADS), COLUMN_THREADS, 0, (float *)NULL, 0.0f, mean, (double *)NULL, parts,
-           (int64_t)grid.x, N, D);
-    LAUNCH(sum_runs, grid, STRIP, 0, parts, mean, (const float *)NULL, x, N, D);
-    LAUNCH(join_runs, gpu_blocks(D, COLUMN_THREADS), COLUMN_THREADS, 0, (float *)NULL, 0.0f, (float *)NULL, whole + 1, parts,
-           (int64_t)grid.x, N, D);
+    const size_t width = (size_t)D;
+    double *whole = (double *)gpu_scratch(SCRATCH_SAE2, sizeof *whole*(width + 1) + sizeof(float)*grid.x*width);
+    float *parts = (float *)(whole + width + 1);
+    const float *none = NULL;
+    LAUNCH(sum_runs, grid, STRIP, 0, parts, none, none, x, N, D);
+    join(NULL, 0, mean, NULL, parts, grid.x, N, D);
+    LAUNCH(sum_runs, grid, STRIP, 0, parts, mean, none, x, N, D);
+    join(NULL, 0, NULL, whole + 1, parts, grid.x, N, D);
     LAUNCH(join_parts, 1, JOIN_THREADS, 0, whole, whole + 1, (int64_t)D);
     return gpu_read_double(whole);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* sae_tile.h -- a tile of a product in f32: sum (128,128) = A (128,K) B (128,K)^T by a block of 256 threads.
  *
- * A thread has 8 x 8 sums, each one chain of FMAs over k; no TF32. 16 of k are in shared memory, turned ([k][row]), while
- * the next 16 come into registers: 1024 FMAs a thread for 16 numbers read, so their addresses may be any. Bound by the
- * arithmetic. */
+ * A thread has 8 x 8 sums, each one chain of FMAs over k; no TF32. 16 of k are in shared memory, turned ([k][row]),
+ * while the next 16 come into registers: 1024 FMAs a thread for 16 numbers read, so their addresses may be any. Bound
+ * by the arithmetic. */
 #ifndef KERNELS_CUDA_SAE_TILE_H
 #define KERNELS_CUDA_SAE_TILE_H
 
@@ -12,8 +12,8 @@
 enum { TILE_THREADS = 256, TILE_STEP = 16, TILE_PITCH = TILE + 4, TILE_FETCHED = TILE*TILE_STEP/TILE_THREADS };
 enum { TILE_SHARED = 4*TILE_STEP*TILE_PITCH*4 };       /* bytes: two steps of two operands */
 
-/* Rows (columns) of the tile that thread t of 16 has: 4t..4t+3 and 64 further on, so that what a quarter of a warp reads
- * is one run. */
+/* Rows (columns) of the tile that thread t of 16 has: 4t..4t+3 and 64 further on, so that what a quarter of a warp
+ * reads is one run. */
 __device__ __forceinline__ int tile_place(int t, int i)
 {
     return t*4 + i%4 + i/4*64;
@@ -29,7 +29,8 @@ __device__ __forceinline__ int tile_across(int j)       /* and columns */
     return tile_place(threadIdx.x%16, j);
 }
 
-/* The i-th number that this thread fetches of an operand's step: neighbours in memory are those in k, or those in the row. */
+/* The i-th number that this thread fetches of an operand's step: neighbours in memory are those in k, or those in the
+ * row. */
 template <bool by_k> __device__ __forceinline__ int fetched_row(int i)
 {
     return by_k ? threadIdx.x/TILE_STEP + i*(TILE_THREADS/TILE_STEP) : threadIdx.x%TILE;

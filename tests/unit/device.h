@@ -50,4 +50,24 @@ __attribute__((unused)) static int same_on_device(const char *name, const void *
     return failed;
 }
 
+__attribute__((unused)) static int same_bytes(const char *name, const void *device, const void *want, size_t bytes)
+{
+    void *got = op_space(bytes);
+    gpu->download(got, device, bytes);
+    const int failed = test_same(name, got, want, bytes);
+    free(got);
+    return failed;
+}
+
+/* n f32 on the device within tolerance + 1e-5 |want| */
+__attribute__((unused)) static int close_floats(const char *name, const void *device, const float *want, size_t n,
+                                                float tolerance)
+{
+    float *got = op_space(sizeof *got*n);
+    gpu->download(got, device, sizeof *got*n);
+    const int failed = test_close(name, got, want, n, tolerance, 1e-5f);
+    free(got);
+    return failed;
+}
+
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* sae_cuda.c -- the CUDA backend's autoencoder ops on a GPU, against the CPU's (sae_device.h). Skipped where there is none. */
-#include "tests/unit/sae_device.h"
+/* op_sae_cuda.c -- the CUDA backend's autoencoder ops on a GPU, against the CPU's (op_sae_device.h). Skipped where
+ * there is none. */
+#include "tests/unit/op_sae_device.h"
 
 int main(void)
 {

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* op_sae_encode_simt.c -- the CUDA backend's encoder, built for the host and played there (tests/simt), against the
+ * CPU's (op_sae_encode_device.h): a wrong index, a missing barrier or a write out of bounds is found on a machine
+ * without a GPU. */
+#include "tests/unit/op_sae_encode_device.h"
+
+const Ops *sdsteer_backend(int device, Err *e);
+
+int main(void)
+{
+    Err e = {0};
+    const Ops *played = sdsteer_backend(0, &e);
+    if (!played)
+        return test_ok(e.text, 0);
+    return encoder_against_cpu(played, false) != 0;
+}
