@@ -338,6 +338,8 @@ static int sae_against_cpu(const Ops *device, bool large)
     failed += lists(50, 70, 6) + lists(900, 1500, 4) + lists(3600, 5, 1);
     failed += largest(1, 1, false) + largest(5000, 700, false) + largest(5000, 1200, true) + largest(5000, 4000, true)
         + largest(3000, 0, false) + largest(300, 9999, true);
+    for (int64_t keep = 1; keep < 64; keep++)
+        failed += largest(64, keep, true);
     failed += gradients(50, 128, 40, 8) + gradients(33, 21, 24, 5) + gradients(40, 300, 12, 3);
     failed += adam(5, 300, true) + adam(3, 7, true) + adam(4, 130, false) + adam(1, 1, true);
     failed += sums(1, 5) + sums(1000, 130) + sums(65, 300) + sums(64, 1);

@@ -135,26 +135,51 @@ static int encode_nearly(int64_t N, int D, int F, int K, DType type)
     return failed;
 }
 
-/* What is no number comes after all that are, and a feature is always one. */
-static int encode_odd(DType type)
+/* One row x of equal numbers against W whose rows are equal numbers w[f], or 0. */
+static int encode_row(const char *name, float x, const float *w, const float *b, int F, DType type, const float *want_a,
+                      const int32_t *want_i, int K)
 {
-    enum { F = 700, K = 5 };
-    float W[F], b[F], zero = 0, x = 1, a[K];
-    int32_t i[K];
-    for (int f = 0; f < F; f++) {
-        W[f] = 0;
-        b[f] = f == 300 ? 3 : f == 301 ? INFINITY : f%2 ? NAN : -INFINITY;
+    enum { D = 32 };
+    char text[160];
+    float row[D], zero[D] = {0}, *W = op_space(sizeof(float)*D*(size_t)F);
+    for (int d = 0; d < D; d++) {
+        row[d] = x;
+        for (int f = 0; f < F; f++)
+            W[f*D + d] = w ? w[f] : 0;
     }
-    SaeEncoder *enc = encoder_of(gpu, 1, F, type);
-    void *dx = to_device(&x, 4), *dW = to_device(W, sizeof W), *db = to_device(b, sizeof b), *dzero = to_device(&zero,
-                                                                                                                4);
-    void *da = device_space(sizeof a), *di = device_space(sizeof i);
+    SaeEncoder *enc = encoder_of(gpu, D, F, type);
+    void *dx = to_device(row, sizeof row), *dW = to_device(W, sizeof(float)*D*(size_t)F),
+        *db = to_device(b, sizeof(float)*(size_t)F), *dzero = to_device(zero, sizeof zero);
+    void *da = device_space(sizeof(float)*(size_t)K), *di = device_space(sizeof(int32_t)*(size_t)K);
     gpu->sae.encoder_pack(enc, dW, db, dzero, NULL, F);
     gpu->sae.encode(enc, da, di, dx, 1, K);
+    const size_t bytes = 4*(size_t)K;
+    int failed = same_bytes(op_name(text, "%s, %s: values", name, dtype_name(type)), da, want_a, bytes);
+    failed += same_bytes(op_name(text, "%s, %s: features", name, dtype_name(type)), di, want_i, bytes);
     gpu->sae.encoder_free(enc);
-    int failed = same_bytes("encode/no numbers: values", da, (float[]){INFINITY, 3, 0, 0, 0}, sizeof a)
-                 + same_bytes("encode/no numbers: features", di, (int32_t[]){301, 300, 0, 1, 2}, sizeof i);
     gpu->free(dx); gpu->free(dW); gpu->free(db); gpu->free(dzero); gpu->free(da); gpu->free(di);
+    free(W);
+    return failed;
+}
+
+static int encode_odd(DType type)
+{
+    enum { F = 2048 };
+    float w[F] = {0}, b[F];
+    for (int f = 0; f < F; f++)
+        b[f] = f == 300 ? 3 : f == 301 ? INFINITY : f%2 ? NAN : -INFINITY;
+    int failed = encode_row("encode/what is no number comes last", 1, NULL, b, 700, type,
+                            (float[]){INFINITY, 3, 0, 0, 0}, (int32_t[]){301, 300, 0, 1, 2}, 5);
+    /* the last of a tile's four candidates is the K-th: of two equal values the earlier has to have stayed */
+    for (int f = 0; f < F; f++)
+        b[f] = f < 5 ? (float[]){5, 2, 2, 5, 5}[f] : -1;
+    failed += encode_row("encode/a tie at a tile's end", 0, NULL, b, F, type, (float[]){5, 5, 5, 2},
+                         (int32_t[]){0, 3, 4, 1}, 4);
+    /* a product too small for f32 leaves -0, which is not less than 0 */
+    for (int f = 0; f < F; f++)
+        b[f] = -0.0f;
+    w[1] = -1e-30f;
+    failed += encode_row("encode/-0 is 0", 1e-30f, w, b, F, type, (float[]){0, 0, 0}, (int32_t[]){0, 1, 2}, 3);
     return failed;
 }
 
