@@ -4,6 +4,7 @@
 #include "tests/unit/op_device.h"
 
 const Ops *sdsteer_backend(int device, Err *e);
+extern int simt_blas_calls;
 
 int main(void)
 {
@@ -11,5 +12,7 @@ int main(void)
     const Ops *played = sdsteer_backend(0, &e);
     if (!played)
         return test_ok(e.text, 0);
-    return ops_against_cpu(played, false) != 0;
+    int failed = ops_against_cpu(played, false);
+    failed += test_ok("cuBLASLt was asked", simt_blas_calls > 0);
+    return failed != 0;
 }
