@@ -16,6 +16,7 @@ struct Conv {
     void *weight;               /* (out, kernel, kernel, in) of x_type */
     float *bias;                /* NULL: none */
     BlasPlan *blas;             /* who multiplies in place of product.h; NULL: no one */
+    DnnLayer *dnn;
 };
 
 static bool is_linear(const ConvSpec *s)
@@ -104,6 +105,8 @@ static void choose_library(Conv *c)
         return;
     if (is_linear(s))
         c->blas = blas_plan(K, s->out, s->x_type, s->y_type, c->bias != NULL);
+    else if (s->x_type == BF16)
+        c->dnn = dnn_layer(s, c->bias != NULL);
 }
 
 int cuda_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias, int parts,
@@ -137,6 +140,7 @@ void cuda_conv_free(Conv *c)
     if (!c)
         return;
     blas_plan_free(c->blas);
+    dnn_layer_free(c->dnn);
     gpu_check(cudaFree(c->weight));
     gpu_check(cudaFree(c->bias));
     free(c);
@@ -162,6 +166,22 @@ static const void *filled_up(const Conv *c, const void *x, int64_t points)
     else
         LAUNCH(fill_up<bf16>, gpu_blocks(n, 256), 256, 0, (bf16 *)y, (const bf16 *)x, n, c->spec.in, c->in);
     return y;
+}
+
+/* (sum + bias) is rounded before y is added, as product.h does it. false: the layer is product.h's. */
+static bool library_run(const Conv *c, const Product *p, int64_t B)
+{
+    const int64_t n = p->M*p->out;
+    if (!c->blas && !c->dnn)
+        return false;
+    void *made = p->add ? gpu_scratch(SCRATCH_PRODUCT, (size_t)n*sizeof(float)) : p->y;
+    if (c->blas)
+        blas_run(c->blas, p, made);
+    else if (!dnn_run(c->dnn, p, B, made))
+        return false;
+    if (p->add)
+        cuda_add((float *)p->y, (const float *)made, n);
+    return true;
 }
 
 void cuda_conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_t W, bool add)
@@ -192,15 +212,10 @@ void cuda_conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_
     if (p.M == 0)
         return;
     p.x = filled_up(c, x, B*H*W);
-    if (c->blas) {              /* (sum + bias) is rounded before y is added, as product.h does it */
-        const int64_t n = p.M*s->out;
-        float *made = add ? (float *)gpu_scratch(SCRATCH_PRODUCT, (size_t)n*sizeof *made) : (float *)y;
-        blas_run(c->blas, &p, made);
-        if (add)
-            cuda_add((float *)y, made, n);
-    } else if (s->x_type == F32) {
+    if (library_run(c, &p, B))
+        return;
+    if (s->x_type == F32)
         product_f32(&p);
-    } else {
+    else
         product_bf16(&p, s->y_type);
-    }
 }

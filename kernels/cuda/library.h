@@ -30,4 +30,12 @@ void blas_plan_free(BlasPlan *plan);                            /* NULL: nothing
 /* y gets sum + bias of p; p->y, act and add are not looked at. */
 void blas_run(BlasPlan *plan, const Product *p, void *y);
 
+typedef struct DnnLayer DnnLayer;
+
+/* A convolution, bf16 in. NULL without cuDNN. */
+DnnLayer *dnn_layer(const ConvSpec *spec, bool bias);
+void dnn_layer_free(DnnLayer *layer);                           /* NULL: nothing */
+/* y gets sum + bias of p, of B images. false: nothing was done, cuDNN does not take the size; the same answer each time. */
+bool dnn_run(DnnLayer *layer, const Product *p, int64_t B, void *y);
+
 #endif
