@@ -118,12 +118,12 @@ $(B)/simt/%.o: tests/simt/%.cc Makefile
 	@mkdir -p $(@D)
 	$(CXX) $(SIMT_FLAGS) -MMD -MP -c -o $@ $<
 
-SIMT_FLAGS = -std=c++17 -DSIMT -I. -O2 -g -fno-exceptions -fno-rtti -fno-threadsafe-statics -Wall -Wextra -Wno-unknown-pragmas \
+SIMT_FLAGS = -std=c++17 -DSIMT -I. -Itests/simt -O2 -g -fno-exceptions -fno-rtti -fno-threadsafe-statics -Wall -Wextra -Wno-unknown-pragmas \
              $(if $(WERROR),-Werror)
 
 $(SIMT_TESTS): $(B)/tests/%: $(B)/tests/unit/%.o $(SIMT) $(B)/libsdsteer.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -rdynamic -o $@ $^ $(LIBS)
 
 # ---- packages, tests, demo ----
 

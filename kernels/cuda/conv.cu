@@ -8,14 +8,21 @@
  *
  * A linear layer is a 1x1 convolution over one line of N = B*H*W points. Copies to shared memory are of 16 bytes, so a
  * layer whose channels are no multiple of 8 (the pictures' 3, the latents' 4) runs on a copy of x with zeros between. */
-#include "kernels/cuda/product.h"
+#include "kernels/cuda/library.h"
 
 struct Conv {
     ConvSpec spec;
     int in;                     /* channels, filled up to a multiple of 8 */
     void *weight;               /* (out, kernel, kernel, in) of x_type */
     float *bias;                /* NULL: none */
+    BlasPlan *blas;             /* who multiplies in place of product.h; NULL: no one */
+    DnnLayer *dnn;
 };
+
+static bool is_linear(const ConvSpec *s)
+{
+    return s->kernel == 1 && s->stride == 1 && s->pad_before == 0 && s->pad_after == 0;
+}
 
 static size_t values_of(const Weight *t)
 {
@@ -89,6 +96,19 @@ static void *pack(const Conv *c, const float *w, Err *e)
     return device;
 }
 
+/* Decided by the layer alone, so that all its runs give the same bytes, whether added or not. */
+static void choose_library(Conv *c)
+{
+    const ConvSpec *s = &c->spec;
+    const int K = s->kernel*s->kernel*s->in;
+    if (!library_wanted() || s->act != ACT_NONE || s->in%8 || s->out%8 || (K < LIBRARY_LEAST_K && s->y_type == F32))
+        return;
+    if (is_linear(s))
+        c->blas = blas_plan(K, s->out, s->x_type, s->y_type, c->bias != NULL);
+    else if (s->x_type == BF16)
+        c->dnn = dnn_layer(s, c->bias != NULL);
+}
+
 int cuda_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias, int parts,
                      Err *e)
 {
@@ -110,6 +130,7 @@ int cuda_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *wei
         cuda_conv_free(c);
         return -1;
     }
+    choose_library(c);
     *conv = c;
     return 0;
 }
@@ -118,6 +139,8 @@ void cuda_conv_free(Conv *c)
 {
     if (!c)
         return;
+    blas_plan_free(c->blas);
+    dnn_layer_free(c->dnn);
     gpu_check(cudaFree(c->weight));
     gpu_check(cudaFree(c->bias));
     free(c);
@@ -145,11 +168,27 @@ static const void *filled_up(const Conv *c, const void *x, int64_t points)
     return y;
 }
 
+/* (sum + bias) is rounded before y is added, as product.h does it. false: the layer is product.h's. */
+static bool library_run(const Conv *c, const Product *p, int64_t B)
+{
+    const int64_t n = p->M*p->out;
+    if (!c->blas && !c->dnn)
+        return false;
+    void *made = p->add ? gpu_scratch(SCRATCH_PRODUCT, (size_t)n*sizeof(float)) : p->y;
+    if (c->blas)
+        blas_run(c->blas, p, made);
+    else if (!dnn_run(c->dnn, p, B, made))
+        return false;
+    if (p->add)
+        cuda_add((float *)p->y, (const float *)made, n);
+    return true;
+}
+
 void cuda_conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_t W, bool add)
 {
     const ConvSpec *s = &c->spec;
     const int pads = s->pad_before + s->pad_after;
-    if (s->kernel == 1 && s->stride == 1 && pads == 0) {
+    if (is_linear(s)) {
         W *= B*H;
         B = H = 1;
     }
@@ -173,6 +212,8 @@ void cuda_conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_
     if (p.M == 0)
         return;
     p.x = filled_up(c, x, B*H*W);
+    if (library_run(c, &p, B))
+        return;
     if (s->x_type == F32)
         product_f32(&p);
     else

@@ -40,7 +40,7 @@ extern int gpu_processors;              /* multiprocessors of the device */
 /* Device memory for what an op needs while it runs: at least bytes, 256-byte aligned, not cleared, good until the next
  * call with the same slot. It only grows, so that an op at a known shape allocates nothing. Work that is queued on an
  * older, smaller buffer is waited for before that goes. An op that calls another must not hold the slot it uses. */
-enum { SCRATCH_OP, SCRATCH_PRODUCT, SCRATCH_SAE, SCRATCH_SAE2, SCRATCH_SLOTS };
+enum { SCRATCH_OP, SCRATCH_PRODUCT, SCRATCH_LIBRARY, SCRATCH_SAE, SCRATCH_SAE2, SCRATCH_SLOTS };
 void *gpu_scratch(int slot, size_t bytes);
 
 /* A host number's worth of device memory, read back by what returns a number: waits for the stream. */

@@ -4,6 +4,7 @@
 #include "tests/unit/op_device.h"
 
 const Ops *sdsteer_backend(int device, Err *e);
+extern int simt_blas_calls, simt_dnn_calls, simt_dnn_alive;
 
 int main(void)
 {
@@ -11,5 +12,9 @@ int main(void)
     const Ops *played = sdsteer_backend(0, &e);
     if (!played)
         return test_ok(e.text, 0);
-    return ops_against_cpu(played, false) != 0;
+    int failed = ops_against_cpu(played, false);
+    failed += test_ok("cuBLASLt was asked", simt_blas_calls > 0);
+    failed += test_ok("cuDNN was asked", simt_dnn_calls > 0);
+    failed += test_ok("cuDNN's descriptors are given back", simt_dnn_alive == 0);
+    return failed != 0;
 }
