@@ -37,6 +37,21 @@ int sae_variant_find(SaeVariant *v, const char *name)
     return -1;
 }
 
+int train_options_settle(TrainOptions *o, Err *e)
+{
+    if (o->variant != VARIANT_MATRYOSHKA)
+        return 0;
+    if (o->levels == 0)
+        for (int part = 16; part > 1; part /= 2)
+            if (o->F/part > 0)
+                o->level[o->levels++] = o->F/part;
+    if (o->levels && o->level[o->levels - 1] > o->F)
+        return err_set(e, "a level of %d features of %d cannot be", o->level[o->levels - 1], o->F);
+    if (!o->levels || o->level[o->levels - 1] < o->F)
+        o->level[o->levels++] = o->F;
+    return 0;
+}
+
 /* ---- memory ---- */
 
 void *trainer_memory(Trainer *t, size_t bytes, Err *e)
@@ -147,7 +162,8 @@ int trainer_create(Trainer **out, const TrainOptions *options, Err *e)
         t->K_aux = options->F;
     if (t->variant->no_dead_term)
         t->options.auxk = 0;
-    if (sae_create(&t->sae, options->D, options->F, options->K, e) || take_memory(t, e) || t->variant->create(t, e)) {
+    if (train_options_settle(&t->options, e)
+        || sae_create(&t->sae, options->D, options->F, options->K, e) || take_memory(t, e) || t->variant->create(t, e)) {
         trainer_free(t);
         return -1;
     }
@@ -246,8 +262,8 @@ int trainer_gradients(Trainer *t, const float *x, int64_t N, Gradients *out, Tra
     if (t->variant->pass(t, N, e))
         return -1;
     const double square = op->sae.sum_squares(t->g, N*D);
-    const int dead = t->options.auxk > 0 ? trainer_list_dead(t) : 0;
-    if (dead && trainer_add_dead(t, N, dead, &aux, e))
+    const int dead = trainer_list_dead(t);
+    if (dead && t->options.auxk > 0 && trainer_add_dead(t, N, dead, &aux, e))
         return -1;
     op->sae.column_sum(t->param[B_DEC].gradient, -1, t->through_h, t->sae->W_enc, F, D);
 
@@ -286,6 +302,5 @@ int trainer_step(Trainer *t, const float *x, int64_t N, double rate, TrainStep *
         return -1;
     update(t, rate, &g);
     step->l0 = (double)trainer_mark_fired(t, N)/(double)N;
-    const int64_t every = t->options.resample;
-    return every && t->tokens/every != (t->tokens - N)/every ? trainer_resample(t, N, e) : 0;
+    return 0;
 }

@@ -53,10 +53,6 @@ static int create(Trainer *t, Err *e)
     TopK *own = t->own = calloc(1, sizeof *own);
     if (!own)
         return err_set(e, "out of memory");
-    if (o->variant == VARIANT_MATRYOSHKA && o->levels == 0)
-        for (int part = 16; part > 0; part /= 2)
-            if (o->F/part > 0)
-                o->level[o->levels++] = o->F/part;
     for (int l = 0; l < o->levels; l++)
         if (!(own->level[l] = trainer_memory(t, sizeof(float)*(size_t)o->batch*(size_t)o->D, e)))
             return -1;

@@ -86,7 +86,5 @@ int trainer_list_dead(Trainer *t);
 int trainer_add_dead(Trainer *t, int64_t N, int dead, double *square, Err *e);
 /* From t->counts. Returns all firings. */
 int64_t trainer_mark_fired(Trainer *t, int64_t N);
-/* Dead features are put on the batch's tokens that are reconstructed worst. After the update; x is t->x. */
-int trainer_resample(Trainer *t, int64_t N, Err *e);
 
 #endif
