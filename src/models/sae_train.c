@@ -241,15 +241,22 @@ static void take_batch(Trainer *t, const float *x, int64_t N)
     t->spread = fmax(op->sae.moments(t->mean, t->x, N, t->options.D), 1e-30);
 }
 
-/* What made the loss no number: the first weight that holds none, else the batch. */
-static int not_a_number(Trainer *t, Err *e)
+/* Names what is no number: a weight, else the reconstruction, else a gradient. */
+static int not_a_number(const Trainer *t, int64_t N, Err *e)
 {
-    const char *what = "the loss";
-    for (int p = t->params - 1; p >= 0; p--)
+    const char *what = NULL, *of = "";
+    for (int p = 0; p < t->params && !what; p++)
         if (!isfinite(op->sae.sum_squares(t->param[p].value, t->param[p].rows*t->param[p].D)))
             what = t->param[p].name;
-    return err_set(e, "step %lld, after %lld tokens: %s is not a number any more; try a lower --lr",
-                   (long long)t->steps + 1, (long long)t->tokens, what);
+    if (!what && !isfinite(op->sae.sum_squares(t->g, N*t->options.D)))
+        what = "the reconstruction";
+    for (int p = 0; p < t->params && !what; p++)
+        if (!isfinite(op->sae.sum_squares(t->param[p].gradient, t->param[p].rows*t->param[p].D))) {
+            what = t->param[p].name;
+            of = "the gradient of ";
+        }
+    return err_set(e, "step %lld, after %lld tokens: %s%s is not a number any more; try a lower --lr",
+                   (long long)t->steps + 1, (long long)t->tokens, of, what ? what : "the gradient's norm");
 }
 
 int trainer_gradients(Trainer *t, const float *x, int64_t N, Gradients *out, TrainStep *step, Err *e)
@@ -272,7 +279,7 @@ int trainer_gradients(Trainer *t, const float *x, int64_t N, Gradients *out, Tra
         squares += op->sae.sum_squares(t->param[p].gradient, t->param[p].rows*t->param[p].D);
     const double norm = factor*sqrt(squares);
     if (!isfinite(square) || !isfinite(norm))
-        return not_a_number(t, e);
+        return not_a_number(t, N, e);
     *out = (Gradients){t->param[W_ENC].gradient, t->param[W_DEC].gradient, t->param[B_ENC].gradient,
                        t->param[B_DEC].gradient, {t->param[MORE].gradient, t->param[MORE + 1].gradient}, factor, norm};
     *step = (TrainStep){.fvu = square/t->spread, .aux = aux/t->spread, .gradient = norm, .sparsity = t->sparsity,

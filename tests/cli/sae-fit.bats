@@ -209,6 +209,12 @@ END
     says 1 nan.mpk record nan $HOOK step
 }
 
+@test "a loss that is no number any more stops the fit at once, naming step and tensor" {
+    run fit --lr 1e9 -o out one.mpk.zst
+    says 1 "step 2" "128 tokens" reconstruction --lr
+    [ ! -e out ]
+}
+
 @test "misuse exits 2" {
     for wrong in "-k 0" "-k 12x" "--half left" "--features 4 -k 8" "--epochs 0" "--decay 2"; do
         run sae-fit $wrong -o out one.mpk.zst
