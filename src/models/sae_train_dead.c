@@ -34,7 +34,8 @@ int trainer_add_dead(Trainer *t, int64_t N, int dead, double *square, Err *e)
     op->add(t->y, t->g, N*D);
     *square = op->sae.sum_squares(t->y, N*D);
     const double share = dead < t->K_aux ? (double)dead/t->K_aux : 1;
-    trainer_add_codes(t, (float)(t->options.auxk*share), t->aux.a, t->aux.g_a, t->aux.i, t->y, N, K);
+    const Codes codes = {K, t->aux.a, t->aux.g_a, t->aux.i, t->aux.order, t->aux.start};
+    trainer_add_part(t, (float)(t->options.auxk*share), &codes, t->y, N);
     return 0;
 }
 
