@@ -28,6 +28,18 @@ typedef struct AdamStep {
     bool unit_rows;
 } AdamStep;
 
+/* Kept features of a batch through which gradients go: those with from <= feature < to. */
+typedef struct CodePart {
+    const float *a, *g_a;   /* (N,K) values, and dL/da */
+    const float *g;         /* (N,D) dL/dx' */
+    const int32_t *start, *order;   /* as invert gives them, of all F features */
+    float c;                /* factor of all that the part adds */
+    int K, from, to;
+} CodePart;
+
+/* A weight with Adam's moments, (F,D). */
+typedef struct AdamState { float *p, *m, *v; } AdamState;
+
 typedef struct SaeOps {
     /* An encoder for up to F features of width D; products of `type` (F32 or BF16), sums in f32. */
     int (*encoder_create)(SaeEncoder **enc, int D, int F, DType type, Err *e);
@@ -78,11 +90,18 @@ typedef struct SaeOps {
     void (*head)(float *b, const float *a, int64_t N, int K, int keep);
     /* b = a where from <= i < to, else 0; n values */
     void (*select)(float *b, const float *a, const int32_t *i, int from, int to, int64_t n);
-    /* For each feature f, over (n,j) with i[n,j] == f in order of rows:
-     * dW_dec[f,:] += c a[n,j] g[n,:]      dW_enc[f,:] += c g_a[n,j] x[n,:]      db_enc[f] += c g_a[n,j]
-     * x: centered */
-    void (*row_grads)(float *dW_dec, float *dW_enc, float *db_enc, float c, const float *a, const float *g_a,
-                      const float *g, const float *x, const int32_t *start, const int32_t *order, int F, int D, int K);
+    void (*row_lengths)(float *y, const float *x, int64_t N, int D);    /* y[n] = |x[n,:]| */
+    /* For each feature f of a part, over its (n,j): db_enc[f] += c g_a[n,j]; and of the row gradients below a bound:
+     *     dec[f] += |c a[n,j]| g_length[n]      enc[f] += |c g_a[n,j]| x_length[n] */
+    void (*code_sums)(float *db_enc, float *dec, float *enc, const CodePart *part, const float *g_length,
+                      const float *x_length);
+    /* For each feature f of a part, over its (n,j) in order of rows, x (N,D) centered:
+     *     dW_dec[f,:] += c a[n,j] g[n,:]      dW_enc[f,:] += c g_a[n,j] x[n,:] */
+    void (*row_grads)(float *dW_dec, float *dW_enc, const CodePart *part, const float *x, int D);
+    /* row_grads of all parts, one after another, and adam along them, feature by feature: the same values as by the two
+     * ops, without gradients in memory. W_dec's rows are unit rows. Returns the gradients' sum of squares. */
+    double (*row_update)(const AdamState *W_dec, const AdamState *W_enc, const CodePart *part, int parts, const float *x,
+                         int F, int D, const AdamStep *step);
     /* p, m, v (rows,D) after a step along dp, which is set to 0 */
     void (*adam)(float *p, float *m, float *v, float *dp, int64_t rows, int D, const AdamStep *step);
 

@@ -77,8 +77,9 @@ static int base_learner(LearnerOptions *o, const Cli *cli, const FitConfig *cfg,
 {
     *o = (LearnerOptions){
         .expansion = cfg->expansion, .rate = cfg->rate, .decay = cfg->decay, .warmup = cfg->warmup,
+        .resample = cfg->resample,
         .train = {.F = (int)cfg->features, .K = (int)cfg->k, .multi = cfg->multi, .batch = (int)cfg->batch,
-                  .auxk = cfg->auxk, .k_aux = (int)cfg->k_aux, .dead = cfg->dead, .resample = cfg->resample,
+                  .auxk = cfg->auxk, .k_aux = (int)cfg->k_aux, .dead = cfg->dead,
                   .clip = cfg->clip, .sparsity = cfg->sparsity, .width = cfg->width, .seed = (uint64_t)cfg->c.seed},
     };
     if (sae_variant_find(&o->train.variant, cfg->variant))

@@ -20,6 +20,8 @@ int learner_settle(Learner *l, int D, int unit, Err *e)
         o->train.batch = o->train.F < 8192 ? 1024 : 4096;
     o->train.batch = o->train.batch < unit ? unit : o->train.batch/unit*unit;
     o->train.sample = unit;
+    if (train_options_settle(&o->train, e))
+        return -1;
     if (o->rate == 0)
         o->rate = 7e-4/sqrt(o->train.F/16384.0);
     l->total = -1;
@@ -63,11 +65,19 @@ static double rate_at(const Learner *l, int64_t tokens)
     return rate;
 }
 
+/* At half of the tokens it ends: what is begun late would not be learned (Bricken et al. resample up to there). */
+static int resample(Learner *l, int64_t n, Err *e)
+{
+    const int64_t tokens = trainer_tokens(l->trainer), every = l->options.resample;
+    const bool due = every > 0 && tokens/every != (tokens - n)/every && (l->total < 0 || tokens <= l->total/2);
+    return due ? trainer_resample(l->trainer, n, e) : 0;
+}
+
 int learner_step(Learner *l, const float *x, int64_t n, Err *e)
 {
     FitReport *r = &l->last;
     const double rate = rate_at(l, trainer_tokens(l->trainer));
-    if (trainer_step(l->trainer, x, n, rate, &r->step, e))
+    if (trainer_step(l->trainer, x, n, rate, &r->step, e) || resample(l, n, e))
         return -1;
     const double keep = fmax(0, 1 - (double)n/RECENT_TOKENS);
     l->recent_error = keep*l->recent_error + (double)n*r->step.fvu;

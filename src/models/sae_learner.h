@@ -15,6 +15,7 @@ typedef struct LearnerOptions {
     double decay;                   /* part of the tokens over which the rate falls to 0 */
     int64_t warmup;                 /* tokens over which it rises from 0 */
     int64_t tokens;                 /* to train on; 0: passes decide */
+    int64_t resample;               /* tokens after which dead features are begun anew, in the first half; 0: never */
 } LearnerOptions;
 
 typedef struct FitReport {

@@ -37,6 +37,21 @@ int sae_variant_find(SaeVariant *v, const char *name)
     return -1;
 }
 
+int train_options_settle(TrainOptions *o, Err *e)
+{
+    if (o->variant != VARIANT_MATRYOSHKA)
+        return 0;
+    if (o->levels == 0)
+        for (int part = 16; part > 1; part /= 2)
+            if (o->F/part > 0)
+                o->level[o->levels++] = o->F/part;
+    if (o->levels && o->level[o->levels - 1] > o->F)
+        return err_set(e, "a level of %d features of %d cannot be", o->level[o->levels - 1], o->F);
+    if (!o->levels || o->level[o->levels - 1] < o->F)
+        o->level[o->levels++] = o->F;
+    return 0;
+}
+
 /* ---- memory ---- */
 
 void *trainer_memory(Trainer *t, size_t bytes, Err *e)
@@ -58,14 +73,9 @@ int trainer_need_codes(Trainer *t, Codes *codes, int K, Err *e)
         return err_set(e, "a batch of %d tokens with up to %d features each is too large", t->options.batch, K);
     const size_t bytes = sizeof(float)*(size_t)n;
     codes->K = K;
-    codes->a = trainer_memory(t, bytes, e);
-    codes->g_a = codes->a ? trainer_memory(t, bytes, e) : NULL;
-    codes->i = codes->g_a ? trainer_memory(t, bytes, e) : NULL;
-    if (codes->i && n > t->order_room) {
-        t->order = trainer_memory(t, bytes, e);
-        t->order_room = n;
-    }
-    return codes->i && t->order ? 0 : -1;
+    return (codes->a = trainer_memory(t, bytes, e)) && (codes->g_a = trainer_memory(t, bytes, e))
+        && (codes->i = trainer_memory(t, bytes, e)) && (codes->order = trainer_memory(t, bytes, e))
+        && (codes->start = trainer_memory(t, sizeof(int32_t)*((size_t)t->options.F + 1), e)) ? 0 : -1;
 }
 
 static int need_moments(Trainer *t, Param *p, Err *e)
@@ -86,7 +96,7 @@ int trainer_need_param(Trainer *t, const char *name, int64_t rows, Err *e)
 static int take_memory(Trainer *t, Err *e)
 {
     const int D = t->options.D, F = t->options.F;
-    const size_t BD = sizeof(float)*(size_t)t->options.batch*(size_t)D;
+    const size_t B = sizeof(float)*(size_t)t->options.batch, BD = B*(size_t)D;
     const Param four[] = {
         {.name = "W_enc", .value = t->sae->W_enc, .rows = F, .D = D},
         {.name = "W_dec", .value = t->sae->W_dec, .rows = F, .D = D, .unit_rows = true},
@@ -101,7 +111,9 @@ static int take_memory(Trainer *t, Err *e)
     t->through_h = t->param[B_ENC].gradient;
     if (!(t->x = trainer_memory(t, BD, e)) || !(t->c = trainer_memory(t, BD, e)) || !(t->g = trainer_memory(t, BD, e))
         || !(t->y = trainer_memory(t, BD, e)) || !(t->mean = trainer_memory(t, sizeof(float)*(size_t)D, e))
-        || !(t->start = trainer_memory(t, sizeof(int32_t)*((size_t)F + 1), e))
+        || !(t->g_length = trainer_memory(t, B, e)) || !(t->x_length = trainer_memory(t, B, e))
+        || !(t->bound[0] = trainer_memory(t, sizeof(float)*(size_t)F, e))
+        || !(t->bound[1] = trainer_memory(t, sizeof(float)*(size_t)F, e))
         || !(t->counts = trainer_memory(t, sizeof(int32_t)*(size_t)F, e)))
         return -1;
     t->fired = calloc((size_t)F, sizeof *t->fired);
@@ -147,7 +159,8 @@ int trainer_create(Trainer **out, const TrainOptions *options, Err *e)
         t->K_aux = options->F;
     if (t->variant->no_dead_term)
         t->options.auxk = 0;
-    if (sae_create(&t->sae, options->D, options->F, options->K, e) || take_memory(t, e) || t->variant->create(t, e)) {
+    if (train_options_settle(&t->options, e)
+        || sae_create(&t->sae, options->D, options->F, options->K, e) || take_memory(t, e) || t->variant->create(t, e)) {
         trainer_free(t);
         return -1;
     }
@@ -204,14 +217,11 @@ int trainer_start(Trainer *t, const float *x, int64_t N, Err *e)
 
 /* ---- one step ---- */
 
-void trainer_add_codes(Trainer *t, float c, const float *a, float *g_a, const int32_t *i, const float *g, int64_t N,
-                       int K)
+void trainer_add_part(Trainer *t, float c, const Codes *codes, const float *g, int64_t N)
 {
-    const int D = t->options.D, F = t->options.F;
-    op->sae.code_grad(g_a, g, a, i, t->sae->W_dec, N, D, K);
-    op->sae.invert(t->start, t->order, i, N, F, K);
-    op->sae.row_grads(t->param[W_DEC].gradient, t->param[W_ENC].gradient, t->through_h, c, a, g_a, g, t->c, t->start,
-                      t->order, F, D, K);
+    op->sae.code_grad(codes->g_a, g, codes->a, codes->i, t->sae->W_dec, N, t->options.D, codes->K);
+    op->sae.invert(codes->start, codes->order, codes->i, N, t->options.F, codes->K);
+    t->part[t->parts++] = (CodePart){codes->a, codes->g_a, g, codes->start, codes->order, c, codes->K, 0, t->options.F};
 }
 
 static void take_batch(Trainer *t, const float *x, int64_t N)
@@ -225,67 +235,131 @@ static void take_batch(Trainer *t, const float *x, int64_t N)
     t->spread = fmax(op->sae.moments(t->mean, t->x, N, t->options.D), 1e-30);
 }
 
-/* What made the loss no number: the first weight that holds none, else the batch. */
-static int not_a_number(Trainer *t, Err *e)
+/* Names what is no number: a weight, else the reconstruction, else a gradient. */
+static int not_a_number(const Trainer *t, int64_t N, Err *e)
 {
-    const char *what = "the loss";
-    for (int p = t->params - 1; p >= 0; p--)
+    const char *what = NULL, *of = "";
+    for (int p = 0; p < t->params && !what; p++)
         if (!isfinite(op->sae.sum_squares(t->param[p].value, t->param[p].rows*t->param[p].D)))
             what = t->param[p].name;
-    return err_set(e, "step %lld, after %lld tokens: %s is not a number any more; try a lower --lr",
-                   (long long)t->steps + 1, (long long)t->tokens, what);
+    if (!what && !isfinite(op->sae.sum_squares(t->g, N*t->options.D)))
+        what = "the reconstruction";
+    for (int p = 0; p < t->params && !what; p++)
+        if (!isfinite(op->sae.sum_squares(t->param[p].gradient, t->param[p].rows*t->param[p].D))) {
+            what = t->param[p].name;
+            of = "the gradient of ";
+        }
+    return err_set(e, "step %lld, after %lld tokens: %s%s is not a number any more; try a lower --lr",
+                   (long long)t->steps + 1, (long long)t->tokens, of, what ? what : "the gradient's norm");
 }
 
-int trainer_gradients(Trainer *t, const float *x, int64_t N, Gradients *out, TrainStep *step, Err *e)
+/* Up to where only the parts of W_enc's and W_dec's gradients are left to be added; squares: of the other gradients. */
+static int forward(Trainer *t, const float *x, int64_t N, TrainStep *step, double *squares, Err *e)
 {
     const int D = t->options.D, F = t->options.F;
-    double aux = 0, squares = 0;
+    double aux = 0;
     memset(t->count, 0, sizeof *t->count*(size_t)F);
     op->upload(t->counts, t->count, sizeof *t->count*(size_t)F);
+    t->parts = 0;
     take_batch(t, x, N);
     if (t->variant->pass(t, N, e))
         return -1;
     const double square = op->sae.sum_squares(t->g, N*D);
-    const int dead = t->options.auxk > 0 ? trainer_list_dead(t) : 0;
-    if (dead && trainer_add_dead(t, N, dead, &aux, e))
+    const int dead = trainer_list_dead(t);
+    if (dead && t->options.auxk > 0 && trainer_add_dead(t, N, dead, &aux, e))
         return -1;
+    for (int b = 0; b < 2; b++)                 /* zeros: count's are */
+        op->upload(t->bound[b], t->count, sizeof(float)*(size_t)F);
+    op->sae.row_lengths(t->x_length, t->c, N, D);
+    for (int p = 0; p < t->parts; p++) {
+        op->sae.row_lengths(t->g_length, t->part[p].g, N, D);
+        op->sae.code_sums(t->through_h, t->bound[0], t->bound[1], &t->part[p], t->g_length, t->x_length);
+    }
     op->sae.column_sum(t->param[B_DEC].gradient, -1, t->through_h, t->sae->W_enc, F, D);
-
-    const double factor = 2/t->spread;
-    for (int p = 0; p < t->params; p++)
-        squares += op->sae.sum_squares(t->param[p].gradient, t->param[p].rows*t->param[p].D);
-    const double norm = factor*sqrt(squares);
-    if (!isfinite(square) || !isfinite(norm))
-        return not_a_number(t, e);
-    *out = (Gradients){t->param[W_ENC].gradient, t->param[W_DEC].gradient, t->param[B_ENC].gradient,
-                       t->param[B_DEC].gradient, {t->param[MORE].gradient, t->param[MORE + 1].gradient}, factor, norm};
-    *step = (TrainStep){.fvu = square/t->spread, .aux = aux/t->spread, .gradient = norm, .sparsity = t->sparsity,
-                        .dead = dead};
-    return 0;
+    *squares = 0;
+    for (int p = B_ENC; p < t->params; p++)
+        *squares += op->sae.sum_squares(t->param[p].gradient, t->param[p].rows*t->param[p].D);
+    *step = (TrainStep){.fvu = square/t->spread, .aux = aux/t->spread, .sparsity = t->sparsity, .dead = dead};
+    return isfinite(square) ? 0 : not_a_number(t, N, e);
 }
 
-/* Adam on all weights; factor: of the gradients as kept. */
-static void update(Trainer *t, double rate, const Gradients *g)
+/* Adds the parts to W_enc's and W_dec's gradients. */
+static int backward(Trainer *t, int64_t N, double squares, Gradients *out, TrainStep *step, Err *e)
 {
-    const TrainOptions *o = &t->options;
-    const double clip = o->clip > 0 && g->norm > o->clip ? o->clip/g->norm : 1;
-    const double n = (double)++t->steps;
-    AdamStep s = {.rate = (float)rate, .scale = (float)(g->factor*clip), .beta1 = BETA1, .beta2 = BETA2, .eps = EPS,
-                  .unbias1 = (float)(1/(1 - pow((double)BETA1, n))), .unbias2 = (float)(1/(1 - pow((double)BETA2, n)))};
-    for (int p = 0; p < t->params; p++) {
+    for (int p = 0; p < t->parts; p++)
+        op->sae.row_grads(t->param[W_DEC].gradient, t->param[W_ENC].gradient, &t->part[p], t->c, t->options.D);
+    for (int p = 0; p < B_ENC; p++)
+        squares += op->sae.sum_squares(t->param[p].gradient, t->param[p].rows*t->param[p].D);
+    *out = (Gradients){t->param[W_ENC].gradient, t->param[W_DEC].gradient, t->param[B_ENC].gradient,
+                       t->param[B_DEC].gradient, {t->param[MORE].gradient, t->param[MORE + 1].gradient},
+                       2/t->spread, 2/t->spread*sqrt(squares)};
+    step->gradient = out->norm;
+    return isfinite(out->norm) ? 0 : not_a_number(t, N, e);
+}
+
+int trainer_gradients(Trainer *t, const float *x, int64_t N, Gradients *out, TrainStep *step, Err *e)
+{
+    double squares;
+    return forward(t, x, N, step, &squares, e) || backward(t, N, squares, out, step, e) ? -1 : 0;
+}
+
+/* Adam on the weights from the first on; scale: of the gradients as kept. */
+static AdamStep adam_step(const Trainer *t, double rate, double scale)
+{
+    const double n = (double)t->steps;
+    return (AdamStep){.rate = (float)rate, .scale = (float)scale, .beta1 = BETA1, .beta2 = BETA2, .eps = EPS,
+                      .unbias1 = (float)(1/(1 - pow((double)BETA1, n))),
+                      .unbias2 = (float)(1/(1 - pow((double)BETA2, n)))};
+}
+
+static void adam(Trainer *t, int first, AdamStep s)
+{
+    for (int p = first; p < t->params; p++) {
         s.unit_rows = t->param[p].unit_rows;
         op->sae.adam(t->param[p].value, t->param[p].m, t->param[p].v, t->param[p].gradient, t->param[p].rows,
                      t->param[p].D, &s);
     }
 }
 
+/* No row's gradient is longer than its bound, so nothing will be clipped. False too when a bound is no number. */
+static bool needs_no_clipping(const Trainer *t, double squares)
+{
+    if (t->options.clip == 0)
+        return true;
+    for (int b = 0; b < 2; b++)
+        squares += op->sae.sum_squares(t->bound[b], t->options.F);
+    return 2/t->spread*sqrt(squares) <= t->options.clip;
+}
+
+/* W_enc and W_dec along gradients that are never in memory: those of the parts, all there are where features are kept as
+ * lists. */
+static void update_rows(Trainer *t, double rate, double squares, TrainStep *step)
+{
+    const double factor = 2/t->spread;
+    const Param *dec = &t->param[W_DEC], *enc = &t->param[W_ENC];
+    const AdamState W_dec = {dec->value, dec->m, dec->v}, W_enc = {enc->value, enc->m, enc->v};
+    t->steps++;
+    const AdamStep s = adam_step(t, rate, factor);
+    squares += op->sae.row_update(&W_dec, &W_enc, t->part, t->parts, t->c, t->options.F, t->options.D, &s);
+    adam(t, B_ENC, s);
+    step->gradient = factor*sqrt(squares);
+}
+
 int trainer_step(Trainer *t, const float *x, int64_t N, double rate, TrainStep *step, Err *e)
 {
-    Gradients g;
-    if (trainer_gradients(t, x, N, &g, step, e))
+    double squares;
+    if (forward(t, x, N, step, &squares, e))
         return -1;
-    update(t, rate, &g);
+    if (t->variant->lists && needs_no_clipping(t, squares))
+        update_rows(t, rate, squares, step);
+    else {
+        Gradients g;
+        if (backward(t, N, squares, &g, step, e))
+            return -1;
+        const double clip = t->options.clip > 0 && g.norm > t->options.clip ? t->options.clip/g.norm : 1;
+        t->steps++;
+        adam(t, 0, adam_step(t, rate, g.factor*clip));
+    }
     step->l0 = (double)trainer_mark_fired(t, N)/(double)N;
-    const int64_t every = t->options.resample;
-    return every && t->tokens/every != (t->tokens - N)/every ? trainer_resample(t, N, e) : 0;
+    return 0;
 }

@@ -44,19 +44,21 @@ typedef struct TrainOptions {
     SaeVariant variant;
     int D, F, K;
     bool multi;                 /* topk only */
-    int levels, level[MAX_LEVELS];  /* matryoshka: features of each, rising to F; 0: F/16, F/8, F/4, F/2, F */
+    int levels, level[MAX_LEVELS];  /* matryoshka: features of each, rising, F added; 0: F/16, F/8, ... */
     int sample;                 /* sampletopk: tokens of a picture; batches hold whole ones, one after another */
     int batch;                  /* most tokens a step */
     DType type;                 /* of the encoder's product, where only the largest are kept */
     double auxk;                /* weight of the dead features' term; 0: none. gated has none */
     int k_aux;                  /* 0: D/2 */
     int64_t dead;               /* tokens without firing after which a feature is dead */
-    int64_t resample;           /* tokens after which dead features are put on what is worst reconstructed; 0: never */
     double clip;                /* of the gradient's norm over all weights; 0: none */
     double sparsity;            /* jumprelu, gated, relu; 0: found */
     double width;               /* jumprelu: of the window in which a threshold learns; 0: 0.05 */
     uint64_t seed;              /* of W_dec's rows */
 } TrainOptions;
+
+/* Settles what follows from the rest: matryoshka's levels up to F. trainer_create does it by itself. */
+int train_options_settle(TrainOptions *o, Err *e);
 
 typedef struct TrainStep {      /* of one batch, before its update */
     double fvu;                 /* |x - x'|^2 / |x - mean|^2 */
@@ -89,6 +91,8 @@ int trainer_gradients(Trainer *t, const float *x, int64_t N, Gradients *g, Train
 /* Gradients, and one update along them. Fails when the loss is no longer a number, naming the tensor that is not. */
 int trainer_step(Trainer *t, const float *x, int64_t N, double rate, TrainStep *step, Err *e);
 int64_t trainer_tokens(const Trainer *t);
+/* After a step of N tokens: dead features are begun anew on those of its tokens that are reconstructed worst. */
+int trainer_resample(Trainer *t, int64_t N, Err *e);
 
 /* All that the next step depends on; restore: into a trainer made with the same options. */
 int trainer_store(const Trainer *t, Checkpoint *c, const char *part, Err *e);

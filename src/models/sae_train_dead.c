@@ -2,8 +2,10 @@
 /* sae_train_dead.c -- features that do not fire: told apart, given a term of their own (AuxK), or begun anew.
  *
  * AuxK: Gao et al. 2024 (arXiv 2406.04093), section A.2. Resampling: Bricken et al. 2023 (Towards Monosemanticity,
- * "neuron resampling"): a dead feature gets the direction of a token drawn with probability ~ |e|^4, its encoder's row at
- * 0.2 of the living rows' mean length, a bias of 0, and no moments. */
+ * "neuron resampling"): a dead feature gets the direction e of a token drawn with probability ~ |e|^4, its encoder's row at
+ * 0.2 of the living rows' mean length, a bias of 0, and no moments. Where only the largest are kept it would never be
+ * among them at 0.2: it gets half of the mean length. A token is drawn once, and
+ * no more features are begun anew at a time than an eighth of the batch: many of one direction would fire together. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +34,8 @@ int trainer_add_dead(Trainer *t, int64_t N, int dead, double *square, Err *e)
     op->add(t->y, t->g, N*D);
     *square = op->sae.sum_squares(t->y, N*D);
     const double share = dead < t->K_aux ? (double)dead/t->K_aux : 1;
-    trainer_add_codes(t, (float)(t->options.auxk*share), t->aux.a, t->aux.g_a, t->aux.i, t->y, N, K);
+    const Codes codes = {K, t->aux.a, t->aux.g_a, t->aux.i, t->aux.order, t->aux.start};
+    trainer_add_part(t, (float)(t->options.auxk*share), &codes, t->y, N);
     return 0;
 }
 
@@ -73,33 +76,33 @@ static void set_value(const Param *p, int f, float value)
     op->upload(p->v + f, &zero, sizeof zero);
 }
 
-/* sum[n] = |e|^4 of the tokens up to n */
-static void sum_losses(double *sum, const float *g, int64_t N, int D)
+static double square_length(const float *x, int D)
 {
-    double all = 0;
-    for (int64_t n = 0; n < N; n++) {
-        double square = 0;
-        for (int d = 0; d < D; d++)
-            square += (double)g[n*D + d]*(double)g[n*D + d];
-        sum[n] = all += square*square;
-    }
+    double square = 0;
+    for (int d = 0; d < D; d++)
+        square += (double)x[d]*(double)x[d];
+    return square;
 }
 
-static int64_t draw(const double *sum, int64_t N, uint64_t *random)
+/* A token drawn by its loss, which is then 0; -1 when none has one. */
+static int64_t draw(double *loss, int64_t N, uint64_t *random)
 {
-    const double at = (double)(splitmix(*random += SPLITMIX_STEP) >> 11)*0x1p-53*sum[N - 1];
-    int64_t low = 0, high = N - 1;
-    while (low < high) {
-        const int64_t middle = (low + high)/2;
-        if (sum[middle] > at)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low;
+    double all = 0, at = 0;
+    int64_t last = -1;
+    for (int64_t n = 0; n < N; n++)
+        all += loss[n];
+    at = (double)(splitmix(*random += SPLITMIX_STEP) >> 11)*0x1p-53*all;
+    for (int64_t n = 0; n < N && (last < 0 || at >= 0); n++)
+        if (loss[n] > 0) {
+            last = n;
+            at -= loss[n];
+        }
+    if (last >= 0)
+        loss[last] = 0;
+    return last;
 }
 
-/* 0.2 of the mean length of W_enc's living rows */
+/* Of the mean length of W_enc's living rows. */
 static double new_length(const Trainer *t, const float *W_enc, int dead)
 {
     const int D = t->options.D, F = t->options.F;
@@ -109,12 +112,9 @@ static double new_length(const Trainer *t, const float *W_enc, int dead)
             next++;
             continue;
         }
-        double square = 0;
-        for (int d = 0; d < D; d++)
-            square += (double)W_enc[(size_t)f*(size_t)D + (size_t)d]*(double)W_enc[(size_t)f*(size_t)D + (size_t)d];
-        sum += sqrt(square);
+        sum += sqrt(square_length(W_enc + (size_t)f*(size_t)D, D));
     }
-    return F > dead ? 0.2*sum/(F - dead) : 0.2;
+    return (t->variant->scales ? 0.2 : 0.5)*(F > dead ? sum/(F - dead) : 1);
 }
 
 int trainer_resample(Trainer *t, int64_t N, Err *e)
@@ -124,26 +124,28 @@ int trainer_resample(Trainer *t, int64_t N, Err *e)
         return 0;
     const size_t ND = (size_t)N*(size_t)D, FD = (size_t)t->options.F*(size_t)D;
     float *g = malloc(sizeof *g*ND), *W_enc = malloc(sizeof *W_enc*FD), *row = malloc(sizeof *row*(size_t)D);
-    double *sum = malloc(sizeof *sum*(size_t)N);
-    if (!g || !W_enc || !row || !sum) {
+    double *loss = malloc(sizeof *loss*(size_t)N);
+    if (!g || !W_enc || !row || !loss) {
         free(g);
         free(W_enc);
         free(row);
-        free(sum);
+        free(loss);
         return err_set(e, "out of memory");
     }
     op->download(g, t->g, sizeof *g*ND);
     op->download(W_enc, t->sae->W_enc, sizeof *W_enc*FD);
-    sum_losses(sum, g, N, D);
+    for (int64_t n = 0; n < N; n++)
+        loss[n] = pow(square_length(g + n*D, D), 2);
     const double length = new_length(t, W_enc, dead);
     uint64_t random = splitmix(t->options.seed ^ (uint64_t)t->tokens);
-    for (int j = 0; j < dead && sum[N - 1] > 0; j++) {
-        const float *token = g + draw(sum, N, &random)*D;
-        double square = 0;
+    const int64_t most = (N + 7)/8;
+    for (int j = 0; j < dead && j < most; j++) {
+        const int64_t n = draw(loss, N, &random);
+        if (n < 0)
+            break;
+        const double e_length = sqrt(square_length(g + n*D, D));
         for (int d = 0; d < D; d++)
-            square += (double)token[d]*(double)token[d];
-        for (int d = 0; d < D; d++)
-            row[d] = (float)(-token[d]/sqrt(square));           /* g = -e */
+            row[d] = (float)(-g[n*D + d]/e_length);             /* g = -e */
         set_row(&t->param[W_DEC], t->dead[j], row);
         for (int d = 0; d < D; d++)
             row[d] = (float)(row[d]*length);
@@ -154,6 +156,6 @@ int trainer_resample(Trainer *t, int64_t N, Err *e)
     free(g);
     free(W_enc);
     free(row);
-    free(sum);
+    free(loss);
     return 0;
 }

@@ -20,9 +20,8 @@ static const double FORGET = 0.01;              /* SAELens's topk_threshold_lr *
 
 typedef struct TopK {
     Codes codes;
-    float *kept;                                /* (B,K) part of codes.a */
-    float *level[MAX_LEVELS];                   /* (B,D) */
-    float *zero;                                /* (B,K) */
+    float *kept, *g_kept;                       /* (B,K) part of codes.a, and its dL/da */
+    float *level[MAX_LEVELS];                   /* (B,D); with multi the first is dL/dx' of all 4K */
     double state[STATES];
 } TopK;
 
@@ -37,9 +36,10 @@ static int need_room(Trainer *t, int K, Err *e)
     own->state[ROOM] = K;
     if (trainer_need_codes(t, &own->codes, K, e))
         return -1;
-    if (t->options.levels || t->options.multi)
-        own->kept = trainer_memory(t, sizeof(float)*(size_t)t->options.batch*(size_t)K, e);
-    return (t->options.levels || t->options.multi) && !own->kept ? -1 : 0;
+    if (t->options.levels == 0 && !t->options.multi)
+        return 0;
+    const size_t bytes = sizeof(float)*(size_t)t->options.batch*(size_t)K;
+    return (own->kept = trainer_memory(t, bytes, e)) && (own->g_kept = trainer_memory(t, bytes, e)) ? 0 : -1;
 }
 
 static int four_times(const TrainOptions *o)
@@ -53,11 +53,7 @@ static int create(Trainer *t, Err *e)
     TopK *own = t->own = calloc(1, sizeof *own);
     if (!own)
         return err_set(e, "out of memory");
-    if (o->variant == VARIANT_MATRYOSHKA && o->levels == 0)
-        for (int part = 16; part > 0; part /= 2)
-            if (o->F/part > 0)
-                o->level[o->levels++] = o->F/part;
-    for (int l = 0; l < o->levels; l++)
+    for (int l = 0; l < (o->multi ? 1 : o->levels); l++)
         if (!(own->level[l] = trainer_memory(t, sizeof(float)*(size_t)o->batch*(size_t)o->D, e)))
             return -1;
     return need_room(t, o->variant != VARIANT_TOPK || o->multi ? four_times(o) : o->K, e);
@@ -105,26 +101,37 @@ static int choose_over_batch(Trainer *t, int64_t N, Err *e)
     }
 }
 
-/* One level: all features, or with multi the first K, and a term of all 4K at an eighth. */
+/* One level: all features. */
 static void add_whole(Trainer *t, int64_t N)
 {
+    Codes *c = &((TopK *)t->own)->codes;
+    const int D = t->options.D;
+    op->sae.decode(t->y, c->a, c->i, t->sae->W_dec, t->sae->b_dec, N, D, c->K);
+    op->sae.difference(t->g, t->y, t->x, N*D);
+    trainer_add_part(t, 1, c, t->g, N);
+    op->sae.column_sum(t->param[B_DEC].gradient, 1, NULL, t->g, N, D);
+    op->sae.count(t->counts, c->a, c->i, N, c->K);
+}
+
+/* The first K, and a term of all 4K at an eighth. */
+static void add_multi(Trainer *t, int64_t N)
+{
     TopK *own = t->own;
-    Codes *c = &own->codes;
+    Codes *c = &own->codes, first = *c;
     const int D = t->options.D;
     const Sae *s = t->sae;
-    if (t->options.multi) {
-        op->sae.decode(t->y, c->a, c->i, s->W_dec, s->b_dec, N, D, c->K);
-        op->sae.difference(t->g, t->y, t->x, N*D);
-        trainer_add_codes(t, 1/8.f, c->a, c->g_a, c->i, t->g, N, c->K);
-        op->sae.column_sum(t->param[B_DEC].gradient, 1/8.f, NULL, t->g, N, D);
-        op->sae.head(own->kept, c->a, N, c->K, t->options.K);
-    }
-    const float *a = t->options.multi ? own->kept : c->a;
-    op->sae.decode(t->y, a, c->i, s->W_dec, s->b_dec, N, D, c->K);
+    first.a = own->kept;
+    first.g_a = own->g_kept;
+    op->sae.head(first.a, c->a, N, c->K, t->options.K);
+    op->sae.decode(t->y, first.a, c->i, s->W_dec, s->b_dec, N, D, c->K);
     op->sae.difference(t->g, t->y, t->x, N*D);
-    trainer_add_codes(t, 1, a, c->g_a, c->i, t->g, N, c->K);
+    trainer_add_part(t, 1, &first, t->g, N);
+    op->sae.decode(t->y, c->a, c->i, s->W_dec, s->b_dec, N, D, c->K);
+    op->sae.difference(own->level[0], t->y, t->x, N*D);
+    trainer_add_part(t, 1/8.f, c, own->level[0], N);
     op->sae.column_sum(t->param[B_DEC].gradient, 1, NULL, t->g, N, D);
-    op->sae.count(t->counts, a, c->i, N, c->K);
+    op->sae.column_sum(t->param[B_DEC].gradient, 1/8.f, NULL, own->level[0], N, D);
+    op->sae.count(t->counts, first.a, c->i, N, c->K);
 }
 
 static void add_levels(Trainer *t, int64_t N)
@@ -143,11 +150,19 @@ static void add_levels(Trainer *t, int64_t N)
     for (int l = 0; l < o->levels; l++)
         op->sae.difference(own->level[l], own->level[l], t->x, N*D);
     op->copy(t->g, own->level[o->levels - 1], sizeof(float)*(size_t)N*(size_t)D);
+    op->sae.invert(c->start, c->order, c->i, N, o->F, c->K);
     for (int l = o->levels - 1; l >= 0; l--) {
+        const int from = l ? o->level[l - 1] : 0;
         if (l < o->levels - 1)
             op->add(own->level[l], own->level[l + 1], N*D);
-        op->sae.select(own->kept, c->a, c->i, l ? o->level[l - 1] : 0, o->level[l], N*c->K);
-        trainer_add_codes(t, 1, own->kept, c->g_a, c->i, own->level[l], N, c->K);
+        op->sae.select(own->kept, c->a, c->i, from, o->level[l], N*c->K);
+        if (l == o->levels - 1)
+            op->sae.code_grad(c->g_a, own->level[l], own->kept, c->i, s->W_dec, N, D, c->K);
+        else {
+            op->sae.code_grad(own->g_kept, own->level[l], own->kept, c->i, s->W_dec, N, D, c->K);
+            op->add(c->g_a, own->g_kept, N*c->K);
+        }
+        t->part[t->parts++] = (CodePart){c->a, c->g_a, own->level[l], c->start, c->order, 1, c->K, from, o->level[l]};
     }
     op->sae.column_sum(t->param[B_DEC].gradient, 1, NULL, own->level[0], N, D);
     op->sae.count(t->counts, c->a, c->i, N, c->K);
@@ -162,10 +177,7 @@ static int pass(Trainer *t, int64_t N, Err *e)
         op->sae.encode(t->encoder, own->codes.a, own->codes.i, t->x, N, own->codes.K);
     else if (choose_over_batch(t, N, e))
         return -1;
-    if (t->options.levels)
-        add_levels(t, N);
-    else
-        add_whole(t, N);
+    (t->options.levels ? add_levels : t->options.multi ? add_multi : add_whole)(t, N);
     return 0;
 }
 
@@ -188,8 +200,8 @@ static int gate(Trainer *t, Sae *s, Err *e)
 }
 
 const SaeVariantOps topk_family[VARIANTS] = {
-    [VARIANT_TOPK] = {"topk", false, false, create, release, NULL, pass, NULL, STATES, state},
-    [VARIANT_BATCHTOPK] = {"batchtopk", false, false, create, release, NULL, pass, gate, STATES, state},
-    [VARIANT_SAMPLETOPK] = {"sampletopk", false, false, create, release, NULL, pass, gate, STATES, state},
-    [VARIANT_MATRYOSHKA] = {"matryoshka", false, false, create, release, NULL, pass, gate, STATES, state},
+    [VARIANT_TOPK] = {"topk", false, false, true, create, release, NULL, pass, NULL, STATES, state},
+    [VARIANT_BATCHTOPK] = {"batchtopk", false, false, true, create, release, NULL, pass, gate, STATES, state},
+    [VARIANT_SAMPLETOPK] = {"sampletopk", false, false, true, create, release, NULL, pass, gate, STATES, state},
+    [VARIANT_MATRYOSHKA] = {"matryoshka", false, false, true, create, release, NULL, pass, gate, STATES, state},
 };

@@ -18,23 +18,26 @@ typedef struct Param {                  /* one of the weights, (rows,D) */
 
 enum { W_ENC, W_DEC, B_ENC, B_DEC, MORE, PARAMS = MORE + 2 };
 
-typedef struct Codes {                  /* kept features of a batch */
+typedef struct Codes {                  /* kept features of a batch, and where each feature is among them */
     int K;
     float *a, *g_a;
-    int32_t *i;
+    int32_t *i, *order, *start;
 } Codes;
+
+enum { MAX_PARTS = MAX_LEVELS + 1 };    /* of the variant, and the dead features' */
 
 typedef struct SaeVariantOps {
     const char *name;
     bool scales;                        /* the input, to a mean square length of D */
     bool no_dead_term;
+    bool lists;                         /* all gradients of W_enc and W_dec are parts */
     /* Memory of its own, options that are open, parameters beyond the four. */
     int (*create)(Trainer *t, Err *e);
     void (*free)(Trainer *t);
     /* After the first weights are there; NULL: nothing. */
     int (*start)(Trainer *t, Err *e);
-    /* From t->x and t->c (N rows): t->g = x' - x, the parameters' gradients but for b_dec's part through h, t->counts +=
-     * firings. */
+    /* From t->x and t->c (N rows): t->g = x' - x; gradients, in memory or as parts, but for b_dec's part through h;
+     * t->counts += firings. What the parts point to stays until the update. */
     int (*pass)(Trainer *t, int64_t N, Err *e);
     /* Into a copy of the weights: the gate, in the scale of training, and K. NULL: nothing */
     int (*gate)(Trainer *t, Sae *s, Err *e);
@@ -63,10 +66,13 @@ struct Trainer {
     float *x, *c, *g, *y;               /* device (B,D): batch, centered, gradient, reconstruction */
     float *mean;                        /* (D) */
     float *through_h;                   /* [F] sum over rows of dL/dh, by which b_dec enters h; b_enc's gradient or own */
+    CodePart part[MAX_PARTS];           /* gradients of W_enc and W_dec that are not in memory yet */
+    int parts;
+    float *g_length, *x_length;         /* (B) */
+    float *bound[2];                    /* [F] of W_dec's and W_enc's row gradients */
     double spread;                      /* V */
     double sparsity;
-    int32_t *order, *start, *counts;    /* (B,K), (F+1), (F) */
-    int64_t order_room;
+    int32_t *counts;                    /* (F) */
     void **memory;                      /* all that trainer_memory gave */
     int memories;
 };
@@ -76,9 +82,8 @@ void *trainer_memory(Trainer *t, size_t bytes, Err *e);
 int trainer_need_codes(Trainer *t, Codes *codes, int K, Err *e);
 /* One more parameter, in t->param. */
 int trainer_need_param(Trainer *t, const char *name, int64_t rows, Err *e);
-/* Gradients through kept features whose reconstruction has dL/dx' = g, added to those of the weights with factor c. */
-void trainer_add_codes(Trainer *t, float c, const float *a, float *g_a, const int32_t *i, const float *g, int64_t N,
-                       int K);
+/* Gradients through kept features whose reconstruction has dL/dx' = g, with factor c: a part. */
+void trainer_add_part(Trainer *t, float c, const Codes *codes, const float *g, int64_t N);
 
 /* sae_train_dead.c */
 int trainer_list_dead(Trainer *t);
@@ -86,7 +91,5 @@ int trainer_list_dead(Trainer *t);
 int trainer_add_dead(Trainer *t, int64_t N, int dead, double *square, Err *e);
 /* From t->counts. Returns all firings. */
 int64_t trainer_mark_fired(Trainer *t, int64_t N);
-/* Dead features are put on the batch's tokens that are reconstructed worst. After the update; x is t->x. */
-int trainer_resample(Trainer *t, int64_t N, Err *e);
 
 #endif

@@ -36,7 +36,7 @@ static const Opt options[] = {
     {0, "auxk-features", OPT_INT, offsetof(FitConfig, k_aux), "0",
      "N  dead features taken a token; 0: half the activation's width", 0},
     {0, "resample", OPT_INT, offsetof(FitConfig, resample), "0",
-     "N  tokens after which dead features are begun anew on what is reconstructed worst; 0: never", 0},
+     "N  every N tokens of the first half, begin dead features anew on what is reconstructed worst; 0: never", 0},
     {0, "dead", OPT_INT, offsetof(FitConfig, dead), "200K", "N  tokens without firing after which a feature is dead", 0},
     {0, "clip", OPT_NUMBER, offsetof(FitConfig, clip), "1", "R  largest norm of the gradient; 0: any", 0},
     {0, "seed", OPT_INT, offsetof(FitConfig, c.seed), "0", "N  of the first weights, and of the order of tokens", 0},
@@ -76,7 +76,11 @@ static const Cli cli = {
     "Tokens of many pictures and timesteps are mixed in a buffer. An input that fits it is passed over --epochs times "
     "from memory, from a pipe too. A larger one is trained on as it comes, a random half of the buffer at a time; "
     "further passes read the files again, and a pipe ends with the first.\n"
-    "Memory is that of the buffer (--buffer), 6 times the weights, and a batch. The same input and options give the "
+    "--mix pictures keeps the tokens of a record together: a batch then holds a few whole pictures, as SAeUron trains; "
+    "it learns worse, and is there to show that, and for --variant sampletopk.\n"
+    "--grid trains several autoencoders on one reading of the stream, from one buffer. Each ends in the bytes of the run "
+    "by itself with that option (of a grid over seeds: with --order at the grid's --seed).\n"
+    "Memory is that of the buffer (--buffer), and for each autoencoder 6 times its weights and a batch. The same input and options give the "
     "same bytes whatever --threads is. SIGINT and SIGTERM end the training; what was learned is written, and cfg.json "
     "says so.\n"
     "With --checkpoint the state of the training (weights, moments, buffer, place in the input) is written to FILE "
