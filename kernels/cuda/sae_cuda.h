@@ -19,6 +19,7 @@ void cuda_sae_encode_ops(SaeOps *ops);      /* sae_encode.cu */
 void cuda_sae_code_ops(SaeOps *ops);        /* sae_codes.cu */
 void cuda_sae_sum_ops(SaeOps *ops);         /* sae_sums.cu */
 void cuda_sae_grad_ops(SaeOps *ops);        /* sae_grad.cu */
+void cuda_sae_update_ops(SaeOps *ops);      /* sae_update.cu */
 void cuda_sae_dense_ops(SaeOps *ops);       /* sae_dense.cu */
 
 /* ---- encoding ---- */
@@ -72,6 +73,9 @@ static inline dim3 sae_runs(int64_t N, int D)
 
 /* y[d] += c * sum of parts[r,d] over `runs` rows r, in order, in double */
 void sae_add_runs(float *y, float c, const float *parts, int64_t runs, int D);
+
+/* *total = sum of n parts, in order of places modulo a block, read back; all in device memory */
+double sae_read_sum(double *total, const double *part, int64_t n);
 
 /* ---- four neighbours at once where every row and pointer is aligned to 16 bytes ---- */
 

@@ -75,5 +75,6 @@ void cuda_sae_ops(SaeOps *ops)
     cuda_sae_code_ops(ops);
     cuda_sae_sum_ops(ops);
     cuda_sae_grad_ops(ops);
+    cuda_sae_update_ops(ops);
     cuda_sae_dense_ops(ops);
 }

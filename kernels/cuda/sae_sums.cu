@@ -56,6 +56,12 @@ static __global__ void join_parts(double *total, const double *part, int64_t n)
         *total = sum;
 }
 
+double sae_read_sum(double *total, const double *part, int64_t n)
+{
+    LAUNCH(join_parts, 1, JOIN_THREADS, 0, total, part, n);
+    return gpu_read_double(total);
+}
+
 static double difference(float *g, const float *y, const float *x, int64_t n)
 {
     if (n == 0)
@@ -63,8 +69,7 @@ static double difference(float *g, const float *y, const float *x, int64_t n)
     const unsigned parts = gpu_blocks(n, PART);
     double *part = (double *)gpu_scratch(SCRATCH_SAE2, sizeof *part*((size_t)parts + 1));
     LAUNCH(square_part, parts, EACH, 0, part + 1, g, y, x, n);
-    LAUNCH(join_parts, 1, JOIN_THREADS, 0, part, part + 1, (int64_t)parts);
-    return gpu_read_double(part);
+    return sae_read_sum(part, part + 1, parts);
 }
 
 static double sum_squares(const float *x, int64_t n)
@@ -132,8 +137,7 @@ static double moments(float *mean, const float *x, int64_t N, int D)
     join(NULL, 0, mean, NULL, parts, grid.x, N, D);
     LAUNCH(sum_runs, grid, STRIP, 0, parts, mean, none, x, N, D);
     join(NULL, 0, NULL, whole + 1, parts, grid.x, N, D);
-    LAUNCH(join_parts, 1, JOIN_THREADS, 0, whole, whole + 1, (int64_t)D);
-    return gpu_read_double(whole);
+    return sae_read_sum(whole, whole + 1, D);
 }
 
 static void column_sum(float *y, float c, const float *w, const float *x, int64_t N, int D)

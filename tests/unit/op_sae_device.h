@@ -118,29 +118,101 @@ static int largest(int64_t n, int64_t keep, bool coarse)
 static int gradients(int64_t N, int D, int F, int K)
 {
     char name[160];
-    const size_t ND = (size_t)N*(size_t)D, FD = (size_t)F*(size_t)D, NK = (size_t)N*(size_t)K;
+    const size_t ND = (size_t)N*(size_t)D, FD = (size_t)F*(size_t)D, NK = (size_t)N*(size_t)K, row = 4*(size_t)F;
     float *x = op_values(ND, 1), *g = op_values(ND, 2), *W = op_values(FD, 3), *a = op_space(4*NK),
-        *g_a = op_space(4*NK);
-    float *dec = op_values(FD, 5), *enc = op_values(FD, 6), *b = op_values((size_t)F, 7);
-    int32_t *i = op_space(4*NK), *start = op_space(4*((size_t)F + 1)), *order = op_space(4*NK);
+        *g_a = op_space(4*NK), *x_length = op_space(4*(size_t)N), *g_length = op_space(4*(size_t)N);
+    float *dec = op_values(FD, 5), *enc = op_values(FD, 6), *b = op_values((size_t)F, 7), *bound[2];
+    int32_t *i = op_space(4*NK), *start = op_space(row + 4), *order = op_space(4*NK);
     make_codes(a, i, (int64_t)NK, F);
     cpu->sae.invert(start, order, i, N, F, K);
     void *dx = to_device(x, 4*ND), *dg = to_device(g, 4*ND), *dW = to_device(W, 4*FD), *da = to_device(a, 4*NK),
-        *dg_a = device_space(4*NK), *ddec = to_device(dec, 4*FD), *denc = to_device(enc, 4*FD),
-        *db = to_device(b, 4*(size_t)F), *di = to_device(i, 4*NK),
-        *dstart = to_device(start, 4*((size_t)F + 1)), *dorder = to_device(order, 4*NK);
+        *dg_a = device_space(4*NK), *ddec = to_device(dec, 4*FD), *denc = to_device(enc, 4*FD), *db = to_device(b, row),
+        *di = to_device(i, 4*NK), *dstart = to_device(start, row + 4), *dorder = to_device(order, 4*NK), *dbound[2],
+        *dx_length = device_space(4*(size_t)N), *dg_length = device_space(4*(size_t)N);
+    for (int k = 0; k < 2; k++) {
+        bound[k] = op_values((size_t)F, 8);
+        dbound[k] = to_device(bound[k], row);
+    }
+    const CodePart part = {a, g_a, g, start, order, -0.5f, K, F/5, F},
+        on_device = {da, dg_a, dg, dstart, dorder, -0.5f, K, F/5, F};
     cpu->sae.code_grad(g_a, g, a, i, W, N, D, K);
-    cpu->sae.row_grads(dec, enc, b, 0.5f, a, g_a, g, x, start, order, F, D, K);
+    cpu->sae.row_lengths(x_length, x, N, D);
+    cpu->sae.row_lengths(g_length, g, N, D);
+    cpu->sae.code_sums(b, bound[0], bound[1], &part, g_length, x_length);
+    cpu->sae.row_grads(dec, enc, &part, x, D);
     gpu->sae.code_grad(dg_a, dg, da, di, dW, N, D, K);
-    gpu->sae.row_grads(ddec, denc, db, 0.5f, da, dg_a, dg, dx, dstart, dorder, F, D, K);
-    const float rows = 4e-6f*sqrtf((float)(N*K)), width = 4e-6f*sqrtf((float)D);
+    gpu->sae.row_lengths(dx_length, dx, N, D);
+    gpu->sae.row_lengths(dg_length, dg, N, D);
+    gpu->sae.code_sums(db, dbound[0], dbound[1], &on_device, dg_length, dx_length);
+    gpu->sae.row_grads(ddec, denc, &on_device, dx, D);
+    const float width = 4e-6f*sqrtf((float)D), rows = 4e-6f*sqrtf((float)(N*K)), both = rows*sqrtf((float)D);
     int failed = close_floats(op_name(name, "grad/codes %ldx%d", (long)N, D), dg_a, g_a, NK, width)
-                 + close_floats("grad/W_dec", ddec, dec, FD, rows) + close_floats("grad/W_enc", denc, enc, FD,
-                                                                                  rows*sqrtf((float)D))
-                 + close_floats("grad/b_enc", db, b, (size_t)F, rows*sqrtf((float)D));
+                 + close_floats("grad/lengths", dx_length, x_length, (size_t)N, width)
+                 + close_floats("grad/W_dec", ddec, dec, FD, rows) + close_floats("grad/W_enc", denc, enc, FD, both)
+                 + close_floats("grad/b_enc", db, b, (size_t)F, both)
+                 + close_floats("grad/bound of W_dec", dbound[0], bound[0], (size_t)F, both)
+                 + close_floats("grad/bound of W_enc", dbound[1], bound[1], (size_t)F, both);
+    for (int k = 0; k < 2; k++) {
+        gpu->free(dbound[k]);
+        free(bound[k]);
+    }
     gpu->free(dx); gpu->free(dg); gpu->free(dW); gpu->free(da); gpu->free(dg_a); gpu->free(ddec); gpu->free(denc);
-    gpu->free(db); gpu->free(di); gpu->free(dstart); gpu->free(dorder);
+    gpu->free(db); gpu->free(di); gpu->free(dstart); gpu->free(dorder); gpu->free(dx_length); gpu->free(dg_length);
     free(x); free(g); free(W); free(a); free(g_a); free(dec); free(enc); free(b); free(i); free(start); free(order);
+    free(x_length); free(g_length);
+    return failed;
+}
+
+/* Two halves of the features and all of them again: in one go the bytes of row_grads and adam, and near the CPU's. */
+static int updates(int64_t N, int D, int F, int K)
+{
+    enum { P, M, V, GRADIENT };
+    static const char *const names[] = {"W_dec", "m of W_dec", "v of W_dec", "dW_dec",
+                                        "W_enc", "m of W_enc", "v of W_enc", "dW_enc"};
+    char name[160];
+    const size_t ND = (size_t)N*(size_t)D, FD = (size_t)F*(size_t)D, NK = (size_t)N*(size_t)K, row = 4*(size_t)F;
+    float *x = op_values(ND, 1), *g = op_values(ND, 2), *g2 = op_values(ND, 8), *a = op_space(4*NK),
+        *g_a = op_values(NK, 5), *host[8];
+    int32_t *i = op_space(4*NK), *start = op_space(row + 4), *order = op_space(4*NK);
+    make_codes(a, i, (int64_t)NK, F - F/5);             /* a fifth is never kept */
+    cpu->sae.invert(start, order, i, N, F, K);
+    void *dx = to_device(x, 4*ND), *dg = to_device(g, 4*ND), *dg2 = to_device(g2, 4*ND), *da = to_device(a, 4*NK),
+        *dg_a = to_device(g_a, 4*NK), *dstart = to_device(start, row + 4), *dorder = to_device(order, 4*NK), *two[8],
+        *one[8];
+    for (int p = 0; p < 8; p++) {
+        host[p] = p%4 == GRADIENT ? op_space(4*FD) : op_values(FD, (uint32_t)p + 20);
+        for (size_t j = 0; p%4 == V && j < FD; j++)
+            host[p][j] = host[p][j]*host[p][j] + 0.1f;
+        two[p] = to_device(host[p], 4*FD);
+        one[p] = to_device(host[p], 4*FD);
+    }
+    const CodePart part[] = {{a, g_a, g, start, order, 1, K, 0, F/2}, {a, g_a, g2, start, order, 0.25f, K, F/2, F},
+                             {a, g_a, g2, start, order, -0.5f, K, 0, F}},
+        on_device[] = {{da, dg_a, dg, dstart, dorder, 1, K, 0, F/2}, {da, dg_a, dg2, dstart, dorder, 0.25f, K, F/2, F},
+                       {da, dg_a, dg2, dstart, dorder, -0.5f, K, 0, F}};
+    AdamStep step = {.rate = 1e-3f, .scale = 0.3f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .unbias1 = 1.1f,
+                     .unbias2 = 1.2f}, unit = step;
+    unit.unit_rows = true;
+    for (int p = 0; p < 3; p++)
+        gpu->sae.row_grads(two[GRADIENT], two[4 + GRADIENT], &on_device[p], dx, D);
+    gpu->sae.adam(two[P], two[M], two[V], two[GRADIENT], F, D, &unit);
+    gpu->sae.adam(two[4], two[5], two[6], two[7], F, D, &step);
+    const AdamState dec = {host[0], host[1], host[2]}, enc = {host[4], host[5], host[6]},
+        ddec = {one[0], one[1], one[2]}, denc = {one[4], one[5], one[6]};
+    const double want = cpu->sae.row_update(&dec, &enc, part, 3, x, F, D, &step),
+        got = gpu->sae.row_update(&ddec, &denc, on_device, 3, dx, F, D, &step);
+    int failed = test_ok(op_name(name, "update/squares %ldx%d F %d", (long)N, D, F), fabs(got - want) <= 1e-5*want);
+    for (int p = 0; p < 8; p++) {
+        if (p%4 != GRADIENT) {
+            failed += same_on_device(op_name(name, "update/%s as by two ops", names[p]), one[p], two[p], 4*FD);
+            failed += close_floats(op_name(name, "update/%s as the CPU", names[p]), one[p], host[p], FD, 1e-5f);
+        }
+        gpu->free(one[p]);
+        gpu->free(two[p]);
+        free(host[p]);
+    }
+    gpu->free(dx); gpu->free(dg); gpu->free(dg2); gpu->free(da); gpu->free(dg_a); gpu->free(dstart); gpu->free(dorder);
+    free(x); free(g); free(g2); free(a); free(g_a); free(i); free(start); free(order);
     return failed;
 }
 
@@ -340,13 +412,15 @@ static int sae_against_cpu(const Ops *device, bool large)
         + largest(3000, 0, false) + largest(300, 9999, true);
     for (int64_t keep = 1; keep < 64; keep++)
         failed += largest(64, keep, true);
-    failed += gradients(50, 128, 40, 8) + gradients(33, 21, 24, 5) + gradients(40, 300, 12, 3);
+    failed += gradients(50, 128, 40, 8) + gradients(33, 21, 24, 5) + gradients(800, 36, 12, 3);
+    failed += updates(70, 40, 60, 5) + updates(33, 129, 200, 8) + updates(900, 132, 24, 2);
     failed += adam(5, 300, true) + adam(3, 7, true) + adam(4, 130, false) + adam(1, 1, true);
     failed += sums(1, 5) + sums(1000, 130) + sums(65, 300) + sums(64, 1);
     failed += product(5, 7, 3) + product(130, 140, 33) + product(1, 200, 16);
     failed += jumps(130, 300, true) + jumps(64, 5, false) + jumps(1, 1, true) + gates(130, 300) + gates(3, 2);
     if (large) {
-        failed += decode_and_steer(4096, 1280, 20480, 32) + gradients(4096, 1280, 20480, 32) + adam(20480, 1280, true)
+        failed += decode_and_steer(4096, 1280, 20480, 32) + gradients(4096, 1280, 20480, 32)
+            + updates(4096, 1280, 20480, 32) + adam(20480, 1280, true)
             + sums(4096, 1280) + lists(4096, 20480, 32) + largest(4096*128, 4096*32, false) + product(500, 1280, 2048);
     }
     return failed;
