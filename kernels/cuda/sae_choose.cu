@@ -18,7 +18,7 @@
 
 typedef unsigned long long Key;
 
-enum { CHOOSE_THREADS = 128, ROW_THREADS = 256, ROWS_AT_ONCE = 1024 };
+enum { CHOOSE_THREADS = 128, ROW_THREADS = 512, ROWS_AT_ONCE = 1024, BINS = 256, WARPS_OF_BINS = BINS/WARP };
 
 __device__ __forceinline__ Key key_of(float v, uint32_t place)
 {
@@ -105,11 +105,41 @@ template <int keep> static __global__ void choose_candidates(SaeChoice c)
         give(c, n, list);
 }
 
+/* f(key) for each of a row's F values; h is aligned to 16 bytes and goes on to a multiple of 4. */
+template <typename Function> __device__ __forceinline__ void each_key(const float *h, int F, Function f)
+{
+    for (int first = threadIdx.x*4; first < F; first += blockDim.x*4) {
+        float v[4];
+        load_run(v, h + first);
+        for (int k = 0; k < 4; k++)
+            if (first + k < F)
+                f(key_of(v[k], (uint32_t)(first + k)));
+    }
+}
+
+/* Sum of the bins after the b-th, for thread b. Whole block; warps: WARPS_OF_BINS ints in shared memory. */
+__device__ __forceinline__ int keys_above(const int *bin, int *warps)
+{
+    const int b = threadIdx.x, lane = b%WARP, mine = b < BINS ? bin[b] : 0;
+    int sum = mine;
+    for (int step = 1; step < WARP; step *= 2) {
+        const int more = __shfl_down_sync(ALL_LANES, sum, step);
+        sum += lane + step < WARP ? more : 0;
+    }
+    if (lane == 0 && b < BINS)
+        warps[b/WARP] = sum;
+    __syncthreads();
+    sum -= mine;
+    for (int w = b/WARP + 1; w < WARPS_OF_BINS; w++)
+        sum += warps[w];
+    return sum;
+}
+
 /* One block a row, then the next that none has. long_list: room for K keys of each block, where K > MOST_LISTED. */
 static __global__ void choose_rows(SaeChoice c, Key *long_list)
 {
     __shared__ Key short_list[MOST_LISTED];
-    __shared__ int bin[ROW_THREADS], digit, need, left, listed;
+    __shared__ int bin[BINS], warps[WARPS_OF_BINS], digit, need, left, listed;
     Key *list = c.K > MOST_LISTED ? long_list + (int64_t)blockIdx.x*c.K : short_list;
     const int64_t N = c.rows ? *c.count : c.N;
     for (int64_t n = blockIdx.x; n < N; n += gridDim.x) {
@@ -120,22 +150,19 @@ static __global__ void choose_rows(SaeChoice c, Key *long_list)
             need = c.K;
         do {                            /* of the keys that begin as prefix does, `need` are among the K greatest */
             shift -= 8;
-            bin[threadIdx.x] = 0;
+            if (threadIdx.x < BINS)
+                bin[threadIdx.x] = 0;
             if (threadIdx.x == 0)
                 listed = 0;
             __syncthreads();
-            for (int f = threadIdx.x; f < c.F; f += blockDim.x) {
-                const Key key = key_of(h[f], (uint32_t)f);
+            each_key(h, c.F, [&](Key key) {
                 if (shift == 56 || key >> (shift + 8) == prefix)
                     atomicAdd(&bin[key >> shift & 255], 1);
-            }
+            });
             __syncthreads();
-            int above = 0;
-            for (int b = ROW_THREADS - 1; b > (int)threadIdx.x; b--)
-                above += bin[b];
-            const int still = need;
+            const int above = keys_above(bin, warps), still = need;
             __syncthreads();
-            if (above < still && above + bin[threadIdx.x] >= still) {
+            if (threadIdx.x < BINS && above < still && above + bin[threadIdx.x] >= still) {
                 digit = threadIdx.x;
                 left = bin[threadIdx.x];
                 need = still - above;
@@ -143,11 +170,10 @@ static __global__ void choose_rows(SaeChoice c, Key *long_list)
             __syncthreads();
             prefix = prefix << 8 | (Key)digit;
         } while (left != need);
-        for (int f = threadIdx.x; f < c.F; f += blockDim.x) {
-            const Key key = key_of(h[f], (uint32_t)f);
+        each_key(h, c.F, [&](Key key) {
             if (key >> shift >= prefix)
                 list[atomicAdd(&listed, 1)] = key;         /* in any order: sorted next */
-        }
+        });
         __syncthreads();
         block_sort(list, c.K);
         give(c, c.rows ? c.rows[n] : n, list);

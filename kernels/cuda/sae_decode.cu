@@ -9,7 +9,7 @@
  * The decoder is linear, so what the autoencoder failed to reconstruct passes untouched; s = a gives x back. */
 #include "kernels/cuda/sae_cuda.h"
 
-enum { AT_ONCE = 4 };                   /* rows of W_dec under way in a thread */
+enum { MOST_THREADS = 512, AT_ONCE = 4 };       /* rows of W_dec under way in a thread */
 
 /* One block a row n, threads stride over D, four neighbours each where they lie so: rows of W are read coalesced. The
  * sum goes in order of j, terms of 0 skipped, which is the same branch for a whole block. Reads 4*N*D*K bytes of W for
@@ -50,9 +50,9 @@ static void launch_gather(float *y, const float *x, const float *b, const float 
                           const float *W, int64_t N, int D, int K)
 {
     if (sae_by_four(D, y, x, b, W))
-        LAUNCH(gather<4>, (unsigned)N, sae_threads(D/4, 256), 0, y, x, b, a, s, i, W, D, K);
+        LAUNCH(gather<4>, (unsigned)N, sae_threads(D/4, MOST_THREADS), 0, y, x, b, a, s, i, W, D, K);
     else
-        LAUNCH(gather<1>, (unsigned)N, sae_threads(D, 256), 0, y, x, b, a, s, i, W, D, K);
+        LAUNCH(gather<1>, (unsigned)N, sae_threads(D, MOST_THREADS), 0, y, x, b, a, s, i, W, D, K);
 }
 
 static void decode(float *y, const float *a, const int32_t *i, const float *W_dec, const float *b, int64_t N, int D,

@@ -15,7 +15,7 @@
  * v, 24 bytes a parameter. Together they are bound by memory: row_update's gradients never go there. */
 #include "kernels/cuda/sae_cuda.h"
 
-enum { WARPS = 8, AT_ONCE = 4, CHUNK = 64, LONG = 128, MOST_LONG = 2048, MOST_PARTS = 16 };
+enum { WARPS = 8, AT_ONCE = 4, CHUNK = 64, LONG = 128, MOST_LONG = 2048, MOST_PARTS = 16, ROW_THREADS = 512 };
 
 typedef struct Parts {
     CodePart part[MOST_PARTS];
@@ -274,7 +274,7 @@ static __global__ void adam_rows(float *p, float *m, float *v, float *dp, int D,
 
 static unsigned row_threads(int D, int each)
 {
-    return sae_threads((D + each - 1)/each, 512);
+    return sae_threads((D + each - 1)/each, ROW_THREADS);
 }
 
 static void adam(float *p, float *m, float *v, float *dp, int64_t rows, int D, const AdamStep *step)
@@ -292,8 +292,9 @@ static void adam(float *p, float *m, float *v, float *dp, int64_t rows, int D, c
 /* ---- both at once: one block a feature, its two rows of the gradient in shared memory ---- */
 
 template <int each>
-static __global__ void update_rows(double *square, AdamState W_dec, AdamState W_enc, const float *long_dec,
-                                   const float *long_enc, LongList list, Parts q, AdamStep s)
+static __global__ void __launch_bounds__(ROW_THREADS)
+update_rows(double *square, AdamState W_dec, AdamState W_enc, const float *long_dec, const float *long_enc,
+            LongList list, Parts q, AdamStep s)
 {
     __shared__ float room[WARP];
     __shared__ double room_squares[WARP];
