@@ -28,6 +28,18 @@ typedef struct AdamStep {
     bool unit_rows;
 } AdamStep;
 
+/* Kept features of a batch through which gradients go: those with from <= feature < to. */
+typedef struct CodePart {
+    const float *a, *g_a;   /* (N,K) values, and dL/da */
+    const float *g;         /* (N,D) dL/dx' */
+    const int32_t *start, *order;   /* as invert gives them, of all F features */
+    float c;                /* factor of all that the part adds */
+    int K, from, to;
+} CodePart;
+
+/* A weight with Adam's moments, (F,D). */
+typedef struct AdamState { float *p, *m, *v; } AdamState;
+
 typedef struct SaeOps {
     /* An encoder for up to F features of width D; products of `type` (F32 or BF16), sums in f32. */
     int (*encoder_create)(SaeEncoder **enc, int D, int F, DType type, Err *e);
@@ -39,8 +51,10 @@ typedef struct SaeOps {
     /* The K largest of h in each row, largest first, ties to the lower row number (to the earlier of rows[]); exact.
      * What is below 0 is given as 0, with the feature that it is. K <= F as packed. */
     void (*encode)(SaeEncoder *enc, float *a, int32_t *i, const float *x, int64_t N, int K);
-    /* a = a where it is above t, else 0 */
-    void (*threshold)(float *a, float t, int64_t n);
+    /* After an encode whose b_enc was less by threshold: a = scale[i] (a + threshold[i]) + offset[i], at least 0, where
+     * a > 0; 0 elsewhere. NULL stands for threshold 0, scale 1, offset 0. n values. */
+    void (*gate)(float *a, const int32_t *i, const float *threshold, const float *scale, const float *offset,
+                 int64_t n);
     /* y = sum_j a[n,j] W_dec[i[n,j],:] + b (NULL: none) */
     void (*decode)(float *y, const float *a, const int32_t *i, const float *W_dec, const float *b, int64_t N, int D,
                    int K);
@@ -67,13 +81,56 @@ typedef struct SaeOps {
     /* The inverse of i: start[f]..start[f+1] (F+1 of them) are the places in order (N*K) of the n*K+j with
      * i[n,j] == f, rising. */
     void (*invert)(int32_t *start, int32_t *order, const int32_t *i, int64_t N, int F, int K);
-    /* For each feature f, over (n,j) with i[n,j] == f in order of rows:
-     * dW_dec[f,:] += c a[n,j] g[n,:]      dW_enc[f,:] += c g_a[n,j] x[n,:]      db_enc[f] += c g_a[n,j]
-     * x: centered */
-    void (*row_grads)(float *dW_dec, float *dW_enc, float *db_enc, float c, const float *a, const float *g_a,
-                      const float *g, const float *x, const int32_t *start, const int32_t *order, int F, int D, int K);
+    /* Of n values, none negative, the `keep` largest stay, ties to the first; the others become 0. Returns the least
+     * above 0 that stayed, 0 where there is none. */
+    float (*keep_largest)(float *a, int64_t n, int64_t keep);
+    /* How many of N rows have a last value above 0: a row that may have more than K of them. */
+    int64_t (*full_rows)(const float *a, int64_t N, int K);
+    /* b (N,K) = a in the first `keep` of each row, else 0 */
+    void (*head)(float *b, const float *a, int64_t N, int K, int keep);
+    /* b = a where from <= i < to, else 0; n values */
+    void (*select)(float *b, const float *a, const int32_t *i, int from, int to, int64_t n);
+    void (*row_lengths)(float *y, const float *x, int64_t N, int D);    /* y[n] = |x[n,:]| */
+    /* For each feature f of a part, over its (n,j): db_enc[f] += c g_a[n,j]; and of the row gradients below a bound:
+     *     dec[f] += |c a[n,j]| g_length[n]      enc[f] += |c g_a[n,j]| x_length[n] */
+    void (*code_sums)(float *db_enc, float *dec, float *enc, const CodePart *part, const float *g_length,
+                      const float *x_length);
+    /* For each feature f of a part, over its (n,j) in order of rows, x (N,D) centered:
+     *     dW_dec[f,:] += c a[n,j] g[n,:]      dW_enc[f,:] += c g_a[n,j] x[n,:] */
+    void (*row_grads)(float *dW_dec, float *dW_enc, const CodePart *part, const float *x, int D);
+    /* row_grads of all parts, one after another, and adam along them, feature by feature: the same values as by the two
+     * ops, without gradients in memory. W_dec's rows are unit rows. Returns the gradients' sum of squares. */
+    double (*row_update)(const AdamState *W_dec, const AdamState *W_enc, const CodePart *part, int parts, const float *x,
+                         int F, int D, const AdamStep *step);
     /* p, m, v (rows,D) after a step along dp, which is set to 0 */
     void (*adam)(float *p, float *m, float *v, float *dp, int64_t rows, int D, const AdamStep *step);
+
+    /* ---- training with all of h in memory: variants that bound no token's number of features ---- */
+
+    /* C (M,N) = AB, or C += AB with add. A is (M,K), with A_turned it lies as (K,M); B is (K,N), with B_turned (N,K). */
+    void (*gemm)(float *C, bool add, const float *A, bool A_turned, const float *B, bool B_turned, int64_t M, int64_t N,
+                 int64_t K);
+    /* JumpReLU (Rajamanoharan et al. 2024, arXiv 2407.14435), ReLU with threshold NULL:
+     * h (N,F) += b_enc; z = h where h > threshold[f], else 0. */
+    void (*jump)(float *z, float *h, const float *b_enc, const float *threshold, int64_t N, int F);
+    /* g (N,F) holds dL/dz and becomes dL/dh. With threshold, by the paper's straight-through estimator of a window of
+     * `width` (eq. 11 and 12):
+     *     d_threshold[f] -= sum_n (threshold[f] g + sparsity)/width where |h - threshold[f]| < width/2
+     *     g = g where h > threshold[f], else 0
+     * without: g = g + sparsity where h > 0, else 0. */
+    void (*jump_grad)(float *g, float *d_threshold, const float *h, const float *threshold, float sparsity, float width,
+                      int64_t N, int F);
+    /* Gated (Rajamanoharan et al. 2024, arXiv 2404.16014): gate = h + b_gate, m = exp(r_mag) h + b_mag;
+     * p = gate where gate > 0, else 0; z = m where gate > 0 and m > 0, else 0. */
+    void (*gated)(float *z, float *p, const float *h, const float *b_gate, const float *r_mag, const float *b_mag,
+                  int64_t N, int F);
+    /* g holds dL/dz and becomes dL/dh, g_p holds dL/dp. dm = g where z > 0, else 0; dgate = g_p + sparsity where
+     * gate > 0, else 0: g = exp(r_mag) dm + dgate; sums over rows: d_b_gate += dgate, d_b_mag += dm,
+     * d_r_mag += dm exp(r_mag) h */
+    void (*gated_grad)(float *g, const float *g_p, float *d_b_gate, float *d_r_mag, float *d_b_mag, const float *h,
+                       const float *b_gate, const float *r_mag, const float *b_mag, float sparsity, int64_t N, int F);
+    /* count[f] += rows of z (N,F) in which it is above 0 */
+    void (*count_dense)(int32_t *count, const float *z, int64_t N, int F);
 } SaeOps;
 
 #endif

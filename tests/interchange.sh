@@ -4,7 +4,7 @@
 #
 # An autoencoder is converted and loaded by each library, which encodes 256 activations; then each library's own file is
 # converted back and loaded here. The same features must be found, values equal to 1e-4 of their size: sums over 128
-# products in another order, in f32.
+# products in another order, in f32. Then SAELens's kinds with a gate, through our layout and back to theirs.
 set -eu
 export SPARSIFY_DISABLE_TRITON=1
 python=${PYTHON:-python3}
@@ -55,3 +55,21 @@ for of in saelens sparsify; do
     cmp back-$of/sae.safetensors same/sae.safetensors
 done
 [ "$(jq -c .training back-saelens/cfg.json)" = '{"seed":7}' ]         # what SAELens does not know passed through it
+
+layouts=$tests/golden-more/sae_layouts
+for kind in standard jumprelu gated; do
+    sae-convert "$layouts/saelens-$kind" --to ours -o "ours-$kind"
+    sae-convert "ours-$kind" --to saelens -o "again-$kind"
+done
+"$python" - "$layouts" <<'END'
+import sys, torch
+from sae_lens import SAE
+from safetensors.torch import load_file
+expected = load_file(f"{sys.argv[1]}/expected.safetensors")
+for kind in "standard", "jumprelu", "gated":
+    with torch.no_grad():
+        got = SAE.load_from_disk(f"again-{kind}").encode(expected["x"])
+    want = expected[f"saelens-{kind}"]
+    print(f"sae-lens {kind}: largest error {float((got - want).abs().max()):.2g}")
+    assert torch.allclose(got, want, rtol=1e-5, atol=1e-5)
+END

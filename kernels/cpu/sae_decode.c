@@ -61,17 +61,11 @@ static void steer(float *y, const float *x, const float *a, const float *s, cons
         gather_row(y + n*D, x + n*D, a + n*K, s + n*K, i + n*K, W_dec, D, K);
 }
 
-static void threshold(float *a, float t, int64_t n)
-{
-    for (int64_t j = 0; j < n; j++)
-        a[j] = a[j] > t ? a[j] : 0;
-}
-
 void cpu_sae_ops(SaeOps *ops)
 {
-    ops->threshold = threshold;
     ops->decode = decode;
     ops->steer = steer;
     cpu_sae_encode_ops(ops);
+    cpu_sae_code_ops(ops);
     cpu_sae_grad_ops(ops);
 }

@@ -8,7 +8,8 @@
  *
  * 6*N*K*D flop where the dense products would take 6*N*F*D. Features are independent of each other, and each sums in
  * order of rows, so that no number depends on threads; sums over everything go by PARTS fixed parts. The gradients read
- * rows of x and g from the outer caches; Adam streams 7 numbers a parameter and is bound by memory. */
+ * rows of x and g from the outer caches; Adam streams 7 numbers a parameter and is bound by memory: row_update gives it
+ * each row's gradient while that is in the cache, which leaves 6 of the 14 numbers that gradients in memory take. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,26 +140,6 @@ static void center(float *y, const float *x, const float *b, int64_t N, int D)
 
 /* ---- kept features ---- */
 
-static void count(int32_t *counts, const float *a, const int32_t *i, int64_t N, int K)
-{
-    for (int64_t j = 0; j < N*K; j++)
-        counts[i[j]] += a[j] > 0;
-}
-
-static void invert(int32_t *start, int32_t *order, const int32_t *i, int64_t N, int F, int K)
-{
-    memset(start, 0, sizeof *start*((size_t)F + 1));
-    for (int64_t e = 0; e < N*K; e++)
-        start[i[e] + 1]++;
-    for (int f = 0; f < F; f++)
-        start[f + 1] += start[f];
-    for (int64_t e = 0; e < N*K; e++)       /* start[f] runs to where f ends ... */
-        order[start[i[e]]++] = (int32_t)e;
-    for (int f = F; f > 0; f--)             /* ... which is where f + 1 starts */
-        start[f] = start[f - 1];
-    start[0] = 0;
-}
-
 ALWAYS_INLINE void code_grad_row_body(float *g_a, const float *g, const float *a, const int32_t *i, const float *W,
                                       int D, int K)
 {
@@ -235,19 +216,37 @@ ALWAYS_INLINE void feature_grad_body(float *dec, float *enc, const Entries *t, i
 }
 CPU_VARIANTS(feature_grad, (float *dec, float *enc, const Entries *t, int D), (dec, enc, t, D))
 
-static void row_grads(float *dW_dec, float *dW_enc, float *db_enc, float c, const float *a, const float *g_a,
-                      const float *g, const float *x, const int32_t *start, const int32_t *order, int F, int D, int K)
+static Entries entries_of(const CodePart *p, const float *x, int f)
+{
+    const int count = f < p->from || f >= p->to ? 0 : p->start[f + 1] - p->start[f];
+    return (Entries){p->order + p->start[f], count, p->K, p->a, p->g_a, p->g, x, p->c};
+}
+
+static void row_grads(float *dW_dec, float *dW_enc, const CodePart *part, const float *x, int D)
 {
     #pragma omp parallel for schedule(dynamic, 32)      /* some features are kept often, most rarely */
-    for (int f = 0; f < F; f++) {
-        if (start[f] == start[f + 1])
-            continue;
-        const Entries t = {order + start[f], start[f + 1] - start[f], K, a, g_a, g, x, c};
-        feature_grad(dW_dec + (size_t)f*(size_t)D, dW_enc + (size_t)f*(size_t)D, &t, D);
-        float sum = 0;
-        for (int e = 0; e < t.count; e++)
-            sum += g_a[t.order[e]];
-        db_enc[f] += c*sum;
+    for (int f = part->from; f < part->to; f++) {
+        const Entries t = entries_of(part, x, f);
+        if (t.count)
+            feature_grad(dW_dec + (size_t)f*(size_t)D, dW_enc + (size_t)f*(size_t)D, &t, D);
+    }
+}
+
+static void code_sums(float *db_enc, float *dec, float *enc, const CodePart *p, const float *g_length,
+                      const float *x_length)
+{
+    #pragma omp parallel for schedule(dynamic, 256)
+    for (int f = p->from; f < p->to; f++) {
+        float sum = 0, to_dec = 0, to_enc = 0;
+        for (int e = p->start[f]; e < p->start[f + 1]; e++) {
+            const uint32_t place = (uint32_t)p->order[e], n = place/(uint32_t)p->K;
+            sum += p->g_a[place];
+            to_dec += fabsf(p->a[place])*g_length[n];
+            to_enc += fabsf(p->g_a[place])*x_length[n];
+        }
+        db_enc[f] += p->c*sum;
+        dec[f] += fabsf(p->c)*to_dec;
+        enc[f] += fabsf(p->c)*to_enc;
     }
 }
 
@@ -262,6 +261,12 @@ ALWAYS_INLINE float dot(const float *x, const float *y, int D)
     }
     return v_sum(sum);
 }
+
+ALWAYS_INLINE void row_square_body(double *square, const float *x, int D)
+{
+    *square += (double)dot(x, x, D);
+}
+CPU_VARIANTS(row_square, (double *square, const float *x, int D), (square, x, D))
 
 /* p -= rate * m/(1-b1^t) / (sqrt(v/(1-b2^t)) + eps) */
 ALWAYS_INLINE void adam_row_body(float *restrict p, float *restrict m, float *restrict v, float *restrict dp, int D,
@@ -292,6 +297,55 @@ static void adam(float *p, float *m, float *v, float *dp, int64_t rows, int D, c
         adam_row(p + r*D, m + r*D, v + r*D, dp + r*D, D, step);
 }
 
+/* ---- both at once ---- */
+
+static double row_update(const AdamState *W_dec, const AdamState *W_enc, const CodePart *part, int parts, const float *x,
+                         int F, int D, const AdamStep *step)
+{
+    AdamStep unit = *step, free_rows = *step;
+    unit.unit_rows = true;
+    free_rows.unit_rows = false;
+    double *square = cpu_scratch(sizeof(double)*(size_t)F), sum = 0;
+    #pragma omp parallel
+    {
+        float *row = calloc(2*(size_t)D, sizeof *row);
+        if (!row)
+            abort();
+        #pragma omp for schedule(dynamic, 32)
+        for (int f = 0; f < F; f++) {
+            const size_t at = (size_t)f*(size_t)D;
+            int count = 0;
+            for (int p = 0; p < parts; p++) {
+                const Entries t = entries_of(&part[p], x, f);
+                if (t.count)
+                    feature_grad(row, row + D, &t, D);
+                count += t.count;
+            }
+            square[f] = 0;
+            if (count) {
+                row_square(&square[f], row, D);
+                row_square(&square[f], row + D, D);
+            }
+            adam_row(W_dec->p + at, W_dec->m + at, W_dec->v + at, row, D, &unit);           /* sets row to 0 again */
+            adam_row(W_enc->p + at, W_enc->m + at, W_enc->v + at, row + D, D, &free_rows);
+        }
+        free(row);
+    }
+    for (int f = 0; f < F; f++)
+        sum += square[f];
+    return sum;
+}
+
+static void row_lengths(float *y, const float *x, int64_t N, int D)
+{
+    #pragma omp parallel for if (N*D > CPU_PARALLEL)
+    for (int64_t n = 0; n < N; n++) {
+        double square = 0;
+        row_square(&square, x + n*D, D);
+        y[n] = (float)sqrt(square);
+    }
+}
+
 void cpu_sae_grad_ops(SaeOps *ops)
 {
     ops->center = center;
@@ -299,9 +353,10 @@ void cpu_sae_grad_ops(SaeOps *ops)
     ops->difference = difference;
     ops->sum_squares = sum_squares;
     ops->column_sum = column_sum;
-    ops->count = count;
     ops->code_grad = code_grad;
-    ops->invert = invert;
+    ops->row_lengths = row_lengths;
+    ops->code_sums = code_sums;
     ops->row_grads = row_grads;
+    ops->row_update = row_update;
     ops->adam = adam;
 }

@@ -6,6 +6,9 @@
  *
  *   x, x' (N,D)   h (N,F)   a (N,K) with features i (N,K)   W_enc, W_dec (F,D)
  *
+ * A threshold goes into the encoder's bias, so that the K largest are those furthest above theirs, and comes back in the
+ * gate.
+ *
  * Gao et al. 2024 (arXiv 2406.04093), section 2.3. b_dec is taken off before W_enc, not after. */
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +18,7 @@
 struct SaePlan {
     SaeEncoder *encoder;
     DType type;
+    float *bias;                /* b_enc - threshold; NULL without one */
 };
 
 int sae_create(Sae **out, int D, int F, int K, Err *e)
@@ -43,28 +47,39 @@ int sae_create(Sae **out, int D, int F, int K, Err *e)
     return 0;
 }
 
+int sae_need_gate(Sae *s, float **part, Err *e)
+{
+    return *part || (*part = op->alloc(sizeof(float)*(size_t)s->F, e)) ? 0 : -1;
+}
+
+static void drop_plan(Sae *s)
+{
+    if (!s->plan)
+        return;
+    op->sae.encoder_free(s->plan->encoder);
+    if (s->plan->bias)
+        op->free(s->plan->bias);
+    free(s->plan);
+    s->plan = NULL;
+}
+
 void sae_free(Sae *s)
 {
     if (!s)
         return;
-    float *device[] = {s->W_enc, s->W_dec, s->b_enc, s->b_dec};
-    for (int p = 0; p < 4; p++)
+    float *device[] = {s->W_enc, s->W_dec, s->b_enc, s->b_dec, s->threshold, s->scale, s->offset};
+    for (size_t p = 0; p < sizeof device/sizeof *device; p++)
         if (device[p])
             op->free(device[p]);
-    if (s->plan)
-        op->sae.encoder_free(s->plan->encoder);
-    free(s->plan);
+    drop_plan(s);
     json_decref(s->cfg);
     free(s);
 }
 
 int sae_prepare(Sae *s, DType type, Err *e)
 {
-    if (s->plan && s->plan->type != type) {
-        op->sae.encoder_free(s->plan->encoder);
-        free(s->plan);
-        s->plan = NULL;
-    }
+    if (s->plan && s->plan->type != type)
+        drop_plan(s);
     if (!s->plan) {
         if (!(s->plan = calloc(1, sizeof *s->plan)))
             return err_set(e, "out of memory");
@@ -72,15 +87,19 @@ int sae_prepare(Sae *s, DType type, Err *e)
         if (op->sae.encoder_create(&s->plan->encoder, s->D, s->F, type, e))
             return -1;
     }
-    op->sae.encoder_pack(s->plan->encoder, s->W_enc, s->b_enc, s->b_dec, NULL, s->F);
+    if (s->threshold && !s->plan->bias && !(s->plan->bias = op->alloc(sizeof(float)*(size_t)s->F, e)))
+        return -1;
+    if (s->threshold)
+        op->subtract(s->plan->bias, s->b_enc, s->threshold, s->F);
+    op->sae.encoder_pack(s->plan->encoder, s->W_enc, s->threshold ? s->plan->bias : s->b_enc, s->b_dec, NULL, s->F);
     return 0;
 }
 
 void sae_encode(Sae *s, float *a, int32_t *i, const float *x, int64_t N)
 {
     op->sae.encode(s->plan->encoder, a, i, x, N, s->K);
-    if (s->threshold > 0)
-        op->sae.threshold(a, s->threshold, N*s->K);
+    if (s->threshold || s->scale || s->offset)
+        op->sae.gate(a, i, s->threshold, s->scale, s->offset, N*s->K);
 }
 
 void sae_decode(const Sae *s, float *y, const float *a, const int32_t *i, int64_t N)

@@ -5,12 +5,14 @@
  *
  *   x, x' (N,D) activations   h (N,F)   a (N,K) with features i (N,K)   W_enc, W_dec (F,D), W_dec in unit rows
  *
- * With a threshold (BatchTopK, Bussmann et al. 2024, arXiv 2412.06410) what is not above it is 0: cfg.json then has
- * "activation": "batchtopk", "threshold", and "most", the K of the formula; "k" is the mean that training kept.
+ * Autoencoders that keep no fixed number of features have a gate behind that: of the K largest only those with
+ * h[f] > threshold[f] are kept, as a[f] = scale[f] h[f] + offset[f], at least 0. BatchTopK and JumpReLU have a threshold,
+ * ReLU one of 0, Gated scale and offset. K is then only the most that a token may keep, "most" in cfg.json, whose "k" is
+ * the mean that training aimed at.
  *
  * Gao et al. 2024 (arXiv 2406.04093), section 2.3; folder as sparsify and SAeUron write it: cfg.json and
  * sae.safetensors with encoder.weight [F,D], encoder.bias [F], W_dec [F,D], b_dec [D]. What those lack goes in added
- * keys of cfg.json: "hook", "take", "half", "model", "training". */
+ * keys of cfg.json ("hook", "take", "half", "model", "training") and in tensors "threshold", "scale", "offset" [F]. */
 #ifndef SRC_MODELS_SAE_H
 #define SRC_MODELS_SAE_H
 
@@ -20,9 +22,9 @@
 #include "formats/err.h"
 
 typedef struct Sae {
-    int D, F, K;                                /* K: kept a token, at most where there is a threshold */
-    float threshold;                            /* kept only above it; 0: the K largest */
+    int D, F, K;
     float *W_enc, *b_enc, *W_dec, *b_dec;       /* device memory (op->alloc), f32 */
+    float *threshold, *scale, *offset;          /* [F] device memory, or NULL: 0, 1, 0 */
     char hook[256];                             /* module path, "" when the folder does not say */
     char take[16];                              /* "output", "input", "diff" */
     char id[80];                                /* folder name and a hash of the weights, for headers */
@@ -38,6 +40,8 @@ typedef enum { SAE_SAEURON, SAE_SPARSIFY, SAE_SAELENS } SaeFormat;
 int sae_load(Sae **s, const char *dir, Err *e);
 /* An autoencoder of these sizes with zero weights, for a trainer to fill. */
 int sae_create(Sae **s, int D, int F, int K, Err *e);
+/* Makes room for a gate's part, &s->threshold or another, zeroed; nothing where it is there. */
+int sae_need_gate(Sae *s, float **part, Err *e);
 /* Writes DIR/cfg.json (s->cfg) and DIR/sae.safetensors: a new folder appears whole, with those above it made as needed;
  * in one that is there each file is replaced whole. */
 int sae_save(const Sae *s, const char *dir, Err *e);

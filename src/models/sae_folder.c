@@ -4,7 +4,9 @@
  * Two things of SAELens are folded into the weights, exactly but for rounding:
  *
  *     b_dec not taken off the input     x W + b = (x - b_dec) W + (b + b_dec W)
- *     h scaled by n = |W_dec[f]|        W_enc[f], b_enc[f] times n, W_dec[f] by n (n = 0: the feature never fires) */
+ *     h scaled by n = |W_dec[f]|        W_enc[f], b_enc[f] times n, W_dec[f] by n (n = 0: the feature never fires)
+ *
+ * Of a gated one, gate = h and m = exp(r_mag) (h - b_enc) + b_mag: scale = exp(r_mag), offset = b_mag - scale b_enc. */
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -18,7 +20,7 @@
 #include "src/models/sae.h"
 #include "src/models/sae_layout.h"
 
-enum { MAX_WIDTH = 1 << 17, MAX_FEATURES = 1 << 24 };
+enum { MAX_WIDTH = 1 << 17, MAX_FEATURES = 1 << 24, MOST = 512 };    /* MOST: kept a token where nothing says how many */
 
 /* The folder that holds an autoencoder: dir, or the one folder in it that does. */
 static int find_folder(char folder[PATH_MAX], const SaeLayout **layout, const char *dir, Err *e)
@@ -49,9 +51,10 @@ static int find_folder(char folder[PATH_MAX], const SaeLayout **layout, const ch
 }
 
 /* Sizes from the weights, of which W is the encoder's; what the config says of them must agree. */
-static int check_sizes(const char *file, const SaeLayout *l, const Weight *W, SaeConfig *c, Err *e)
+static int check_sizes(const char *file, const Weight *W, SaeConfig *c, Err *e)
 {
-    const int64_t D = W->dim[l->enc_across ? 0 : 1], F = W->dim[l->enc_across ? 1 : 0];
+    const bool across = c->tensors->enc_across;
+    const int64_t D = W->dim[across ? 0 : 1], F = W->dim[across ? 1 : 0];
     const long long first = W->dim[0], second = W->dim[1];
     if (F < 1 || F > MAX_FEATURES || D < 1 || D > MAX_WIDTH)
         return err_set(e, "%s: %s is [%lld, %lld]: sizes out of bounds", file, W->name, first, second);
@@ -59,6 +62,8 @@ static int check_sizes(const char *file, const SaeLayout *l, const Weight *W, Sa
         return err_set(e, "%s: width %lld, %s is [%lld, %lld]", file, (long long)c->D, W->name, first, second);
     if (c->F && c->F != F)
         return err_set(e, "%s: %lld features, %s is [%lld, %lld]", file, (long long)c->F, W->name, first, second);
+    if (c->K == 0 && strcmp(c->activation, "topk") != 0)
+        c->K = F < MOST ? F : MOST;
     if (c->K < 1 || c->K > F)
         return err_set(e, "%s: k is %lld, expected 1 to %lld", file, (long long)c->K, (long long)F);
     c->D = D;
@@ -68,7 +73,7 @@ static int check_sizes(const char *file, const SaeLayout *l, const Weight *W, Sa
 
 /* ---- weights, on the host until they are folded ---- */
 
-typedef struct Host { float *W_enc, *b_enc, *W_dec, *b_dec; } Host;
+typedef struct Host { float *W_enc, *b_enc, *W_dec, *b_dec, *threshold, *scale, *offset; } Host;
 
 static void host_free(Host *h)
 {
@@ -76,6 +81,9 @@ static void host_free(Host *h)
     free(h->b_enc);
     free(h->W_dec);
     free(h->b_dec);
+    free(h->threshold);
+    free(h->scale);
+    free(h->offset);
 }
 
 /* name as the file has it: OpenAI's are below "state_dict" or not. */
@@ -110,12 +118,49 @@ static float *read_tensor(const Weights *w, const char *wanted, int64_t rows, in
     return y;
 }
 
-static int read_weights(Host *h, const Weights *w, const SaeLayout *l, const SaeConfig *c, Err *e)
+/* A gate's part where it is wanted and there; required: it must be. One value stands for all F, and a threshold below 0
+ * for 0, as nothing below 0 is kept. */
+static int read_gate(float **part, const Weights *w, const char *name, bool required, int64_t F, Err *e)
 {
-    return (h->W_enc = read_tensor(w, l->W_enc, c->F, c->D, l->enc_across, e))
-        && (h->b_enc = read_tensor(w, l->b_enc, c->F, 0, false, e))
-        && (h->W_dec = read_tensor(w, l->W_dec, c->F, c->D, l->dec_across, e))
-        && (h->b_dec = read_tensor(w, l->b_dec, c->D, 0, false, e)) ? 0 : -1;
+    char full[64];
+    const Weight *t = name ? weights_find(w, full_name(full, w, name)) : NULL;
+    if (!name || (!t && !required))
+        return 0;
+    if (!t || weight_count(t) != 1)
+        return (*part = read_tensor(w, name, F, 0, false, e)) ? 0 : -1;
+    float *one = weights_floats(w, t->name, t->ndim, t->dim, e);
+    if (!one || !(*part = malloc(sizeof(float)*(size_t)F))) {
+        free(one);
+        return err_set(e, "out of memory");
+    }
+    for (int64_t f = 0; f < F; f++)
+        (*part)[f] = *one;
+    const bool number = isfinite(*one);
+    free(one);
+    return number ? 0 : err_set(e, "%s: %s is not a number", weights_path(w), name);
+}
+
+static int read_weights(Host *h, const Weights *w, const SaeConfig *c, Err *e)
+{
+    const SaeTensors *t = c->tensors;
+    const bool ours = t->scale;
+    if (!(h->W_enc = read_tensor(w, t->W_enc, c->F, c->D, t->enc_across, e))
+        || !(h->b_enc = read_tensor(w, t->b_enc, c->F, 0, false, e))
+        || !(h->W_dec = read_tensor(w, t->W_dec, c->F, c->D, t->dec_across, e))
+        || !(h->b_dec = read_tensor(w, t->b_dec, c->D, 0, false, e)))
+        return -1;
+    if (read_gate(&h->threshold, w, t->threshold, !ours, c->F, e)
+        || read_gate(&h->scale, w, ours ? t->scale : t->r_mag, !ours, c->F, e)
+        || read_gate(&h->offset, w, ours ? t->offset : t->b_mag, !ours, c->F, e))
+        return -1;
+    for (int64_t f = 0; f < c->F && h->threshold; f++)
+        h->threshold[f] = h->threshold[f] > 0 ? h->threshold[f] : 0;
+    for (int64_t f = 0; f < c->F && t->r_mag; f++) {
+        const double scale = exp((double)h->scale[f]);
+        h->scale[f] = (float)scale;
+        h->offset[f] = (float)(h->offset[f] - scale*h->b_enc[f]);
+    }
+    return 0;
 }
 
 static void fold(Host *h, const SaeConfig *c)
@@ -170,6 +215,20 @@ static int copy_text(char *to, size_t size, const char *file, const char *key, c
     return 0;
 }
 
+/* The gate to the device, and into the hash. */
+static int put_gate(Sae *s, const Host *h, uint64_t *hash, Err *e)
+{
+    float **to[] = {&s->threshold, &s->scale, &s->offset};
+    const float *from[] = {h->threshold, h->scale, h->offset};
+    for (int p = 0; p < 3; p++) {
+        if (from[p] && sae_need_gate(s, to[p], e))
+            return -1;
+        if (from[p])
+            *hash = put(*to[p], from[p], s->F, *hash);
+    }
+    return 0;
+}
+
 static int fill(Sae *s, const char *file, const SaeLayout *l, json_t *cfg, const SaeConfig *c, Host *h, Err *e)
 {
     if (copy_text(s->hook, sizeof s->hook, file, "hook", c->hook, e)
@@ -203,9 +262,9 @@ int sae_load(Sae **out, const char *dir, Err *e)
         return -1;
     const Weight *W;
     int failed = l->read_config(file, cfg, &c, e) || l->open(&w, path, e)
-              || !(W = weights_need(w, full_name(name, w, l->W_enc), 2, (int64_t[]){-1, -1}, e))
-              || check_sizes(file, l, W, &c, e)
-              || read_weights(&h, w, l, &c, e)
+              || !(W = weights_need(w, full_name(name, w, c.tensors->W_enc), 2, (int64_t[]){-1, -1}, e))
+              || check_sizes(file, W, &c, e)
+              || read_weights(&h, w, &c, e)
               || sae_create(&s, (int)c.D, (int)c.F, (int)c.K, e)
               || fill(s, file, l, cfg, &c, &h, e);
     weights_close(w);
@@ -214,7 +273,9 @@ int sae_load(Sae **out, const char *dir, Err *e)
         uint64_t hash = put(s->W_enc, h.W_enc, c.F*c.D, 0xcbf29ce484222325u);
         hash = put(s->b_enc, h.b_enc, c.F, hash);
         hash = put(s->W_dec, h.W_dec, c.F*c.D, hash);
-        make_id(s, folder, put(s->b_dec, h.b_dec, c.D, hash));
+        hash = put(s->b_dec, h.b_dec, c.D, hash);
+        failed = put_gate(s, &h, &hash, e);
+        make_id(s, folder, hash);
     }
     host_free(&h);
     if (failed) {

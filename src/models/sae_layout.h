@@ -2,14 +2,16 @@
 /* sae_layout.h -- how the folders of autoencoders differ: files, names of tensors, what their configs mean. Shared by
  * sae_folder.c and sae_layout.c.
  *
- *     SAeUron, sparsify    cfg.json     sae.safetensors          encoder.weight [F,D] encoder.bias W_dec [F,D] b_dec
- *     SAELens 6            cfg.json     sae_weights.safetensors  W_enc [D,F] b_enc W_dec [F,D] b_dec
- *     OpenAI               config.json  state_dict.pth           encoder.weight [F,D] latent_bias decoder.weight [D,F]
- *                                                                pre_bias; below "state_dict" or not
- *     dictionary_learning  config.json  ae.pt                    encoder.weight [F,D] encoder.bias
- *                                                                decoder.weight [D,F] b_dec
+ *     ours             cfg.json     sae.safetensors          encoder.weight [F,D] encoder.bias W_dec [F,D] b_dec;
+ *                                                            threshold, scale, offset [F] where there is such a gate
+ *     SAeUron, sparsify             the same, without a gate
+ *     SAELens 6        cfg.json     sae_weights.safetensors  W_enc [D,F] b_enc W_dec [F,D] b_dec; jumprelu: threshold;
+ *                                                            gated: b_gate in b_enc's place, r_mag, b_mag
+ *     OpenAI           config.json  state_dict.pth           encoder.weight [F,D] latent_bias decoder.weight [D,F]
+ *                                                            pre_bias; below "state_dict" or not
+ *     dictionary_learning  config.json  ae.pt                by the class: see sae_layout.c
  *
- * All but SAELens take b_dec off the input always, and keep the K largest of relu(h). */
+ * A gate is threshold alone, or r_mag and b_mag of arXiv 2404.16014. */
 #ifndef SRC_MODELS_SAE_LAYOUT_H
 #define SRC_MODELS_SAE_LAYOUT_H
 
@@ -17,21 +19,31 @@
 #include <stdbool.h>
 #include "formats/weights.h"
 
+typedef struct SaeTensors {
+    const char *W_enc, *b_enc, *W_dec, *b_dec;
+    bool enc_across, dec_across;        /* stored [D,F] */
+    const char *threshold;              /* [F], or one for all; NULL: none */
+    const char *r_mag, *b_mag;          /* NULL: none */
+    const char *scale, *offset;         /* ours; threshold too is then there or not */
+} SaeTensors;
+
 /* What a config says; D or F is 0 where it does not. */
 typedef struct SaeConfig {
-    int64_t D, F, K;
-    bool input_is_whole;            /* b_dec is not taken off the input */
-    bool scaled;                    /* h is multiplied by the length of the feature's row of W_dec */
-    const char *hook, *take;        /* live in the config */
+    int64_t D, F;
+    int64_t K;                          /* most features kept a token; 0: not said, which is for those with a gate */
+    int64_t k;                          /* kept on the mean; 0: not said */
+    const char *activation;             /* "topk", "batchtopk", "jumprelu", ... */
+    const SaeTensors *tensors;
+    bool input_is_whole;                /* b_dec is not taken off the input */
+    bool scaled;                        /* h is multiplied by the length of the feature's row of W_dec */
+    const char *hook, *take;            /* live in the config */
 } SaeConfig;
 
 typedef struct SaeLayout {
     const char *name, *config, *weights;
     int (*open)(Weights **w, const char *path, Err *e);
     int (*read_config)(const char *file, const json_t *cfg, SaeConfig *c, Err *e);
-    const char *W_enc, *b_enc, *W_dec, *b_dec;
-    bool enc_across, dec_across;    /* stored [D,F] */
-    bool native;                    /* its config is kept as it is */
+    bool native;                        /* its config is kept as it is */
 } SaeLayout;
 
 /* The layout whose files are in folder; a cfg.json alone is taken for SAeUron's. NULL when there is none. */

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* sae_save.c -- writes an autoencoder's folder, in the layout of SAeUron and sparsify or in that of SAELens.
  *
- *   sae.safetensors           encoder.weight [F,D]  encoder.bias [F]  W_dec [F,D]  b_dec [D], f32
- *   sae_weights.safetensors   W_enc [D,F]           b_enc [F]         W_dec [F,D]  b_dec [D], f32
+ *   sae.safetensors           encoder.weight [F,D]  encoder.bias [F]  W_dec [F,D]  b_dec [D], f32; and of a gate what
+ *                             there is of threshold, scale, offset [F]
+ *   sae_weights.safetensors   W_enc [D,F]           b_enc [F]         W_dec [F,D]  b_dec [D], f32; jumprelu: threshold
+ *                             [F]; gated: b_gate for b_enc, r_mag = log(scale), b_mag = offset + scale b_gate
  *
  * SAELens keeps what it does not know in "metadata" only: there the rest of our cfg.json goes, as "sdsteer". */
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,41 +31,73 @@ static void transpose(float *y, const float *x, int rows, int columns)
             y[(size_t)c*(size_t)rows + (size_t)r] = x[(size_t)r*(size_t)columns + (size_t)c];
 }
 
+/* All weights on the host, in one piece of memory. */
+typedef struct Host { float *memory, *W_enc, *W_dec, *across, *b_enc, *b_dec, *threshold, *scale, *offset; } Host;
+
+static int fetch(Host *h, const Sae *s, Err *e)
+{
+    const size_t F = (size_t)s->F, D = (size_t)s->D, FD = F*D;
+    float *at = h->memory = malloc(sizeof(float)*(3*FD + 4*F + D));
+    if (!at)
+        return err_set(e, "out of memory");
+    h->W_enc = at;
+    h->W_dec = h->W_enc + FD;
+    h->across = h->W_dec + FD;
+    h->b_enc = h->across + FD;
+    h->threshold = h->b_enc + F;
+    h->scale = h->threshold + F;
+    h->offset = h->scale + F;
+    h->b_dec = h->offset + F;
+    op->download(h->W_enc, s->W_enc, sizeof(float)*FD);
+    op->download(h->W_dec, s->W_dec, sizeof(float)*FD);
+    op->download(h->b_enc, s->b_enc, sizeof(float)*F);
+    op->download(h->b_dec, s->b_dec, sizeof(float)*D);
+    const float *gate[] = {s->threshold, s->scale, s->offset};
+    float *const to[] = {h->threshold, h->scale, h->offset};
+    for (int p = 0; p < 3; p++)
+        if (gate[p])
+            op->download(to[p], gate[p], sizeof(float)*F);
+    transpose(h->across, h->W_enc, s->F, s->D);
+    return 0;
+}
+
+/* SAELens's r_mag and b_mag, in the place of scale and offset. */
+static void as_magnitude(Host *h, const Sae *s)
+{
+    for (int f = 0; f < s->F; f++) {
+        h->offset[f] = (float)(h->offset[f] + (double)h->scale[f]*h->b_enc[f]);
+        h->scale[f] = (float)log((double)h->scale[f]);
+    }
+}
+
 static int write_files(const Sae *s, const char *folder, const Written *what, Err *e)
 {
-    const size_t FD = (size_t)s->F*(size_t)s->D;
-    float *host = malloc(sizeof(float)*(2*FD + (size_t)s->F + (size_t)s->D));
-    float *across = what->saelens ? malloc(sizeof(float)*FD) : NULL;
-    if (!host || (what->saelens && !across)) {
-        free(host);
-        free(across);
-        return err_set(e, "out of memory");
-    }
-    float *W_enc = host, *W_dec = W_enc + FD, *b_enc = W_dec + FD, *b_dec = b_enc + s->F;
-    op->download(W_enc, s->W_enc, sizeof(float)*FD);
-    op->download(W_dec, s->W_dec, sizeof(float)*FD);
-    op->download(b_enc, s->b_enc, sizeof(float)*(size_t)s->F);
-    op->download(b_dec, s->b_dec, sizeof(float)*(size_t)s->D);
-    if (across)
-        transpose(across, W_enc, s->F, s->D);
-    const Weight sparsify[] = {
-        {"W_dec", F32, 2, {s->F, s->D}, W_dec},
-        {"b_dec", F32, 1, {s->D}, b_dec},
-        {"encoder.bias", F32, 1, {s->F}, b_enc},
-        {"encoder.weight", F32, 2, {s->F, s->D}, W_enc},
-    }, saelens[] = {
-        {"W_dec", F32, 2, {s->F, s->D}, W_dec},
-        {"W_enc", F32, 2, {s->D, s->F}, across},
-        {"b_dec", F32, 1, {s->D}, b_dec},
-        {"b_enc", F32, 1, {s->F}, b_enc},
+    Host h = {0};
+    if (fetch(&h, s, e))
+        return -1;
+    const bool gated = s->scale && s->offset;
+    if (what->saelens && gated)
+        as_magnitude(&h, s);
+    Weight all[8] = {
+        {"W_dec", F32, 2, {s->F, s->D}, h.W_dec},
+        {"b_dec", F32, 1, {s->D}, h.b_dec},
+        {what->saelens ? gated ? "b_gate" : "b_enc" : "encoder.bias", F32, 1, {s->F}, h.b_enc},
+        {what->saelens ? "W_enc" : "encoder.weight", F32, 2, {what->saelens ? s->D : s->F, what->saelens ? s->F : s->D},
+         what->saelens ? h.across : h.W_enc},
     };
+    size_t n = 4;
+    if (s->threshold)
+        all[n++] = (Weight){"threshold", F32, 1, {s->F}, h.threshold};
+    if (s->scale)
+        all[n++] = (Weight){what->saelens ? "r_mag" : "scale", F32, 1, {s->F}, h.scale};
+    if (s->offset)
+        all[n++] = (Weight){what->saelens ? "b_mag" : "offset", F32, 1, {s->F}, h.offset};
     char path[PATH_MAX + 64];
     snprintf(path, sizeof path, "%s/%s", folder, what->saelens ? "sae_weights.safetensors" : "sae.safetensors");
-    int failed = weights_write(path, what->saelens ? saelens : sparsify, 4, NULL, e);
+    int failed = weights_write(path, all, n, NULL, e);
     snprintf(path, sizeof path, "%s/cfg.json", folder);
     failed = failed || json_file_write(path, what->cfg, e);
-    free(host);
-    free(across);
+    free(h.memory);
     return failed ? -1 : 0;
 }
 
@@ -122,19 +157,35 @@ static json_t *plain_config(const Sae *s, SaeFormat format)
     return cfg;
 }
 
+static const char *activation_of(const Sae *s)
+{
+    const char *activation = json_string_value(json_object_get(s->cfg, "activation"));
+    return activation ? activation : "topk";
+}
+
 /* Without a version of 6 or later SAELens takes the config for an older one, and drops the metadata. */
 static json_t *saelens_config(const Sae *s)
 {
-    return json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:b, s:s, s:s, s:b, s:{s:s, s:s, s:O}}", "architecture", "topk",
-                     "d_in", s->D, "d_sae", s->F, "k", s->K, "dtype", "float32", "device", "cpu",
-                     "apply_b_dec_to_input", 1, "normalize_activations", "none", "reshape_activations", "none",
-                     "rescale_acts_by_decoder_norm", 0, "metadata",
-                     "sae_lens_version", "6.0.0", "hook_name", s->hook, "sdsteer", s->cfg);
+    const char *architecture = s->threshold ? "jumprelu" : s->scale ? "gated"
+                             : strcmp(activation_of(s), "topk") == 0 ? "topk" : "standard";
+    json_t *cfg = json_pack("{s:s, s:i, s:i, s:s, s:s, s:b, s:s, s:s, s:{s:s, s:s, s:O}}", "architecture", architecture,
+                            "d_in", s->D, "d_sae", s->F, "dtype", "float32", "device", "cpu",
+                            "apply_b_dec_to_input", 1, "normalize_activations", "none", "reshape_activations", "none",
+                            "metadata", "sae_lens_version", "6.0.0", "hook_name", s->hook, "sdsteer", s->cfg);
+    if (cfg && strcmp(architecture, "topk") == 0) {
+        json_object_set_new(cfg, "k", json_integer(s->K));
+        json_object_set_new(cfg, "rescale_acts_by_decoder_norm", json_false());
+    }
+    return cfg;
 }
 
 int sae_save_as(const Sae *s, const char *dir, SaeFormat format, Err *e)
 {
-    const Written what = {format == SAE_SAELENS ? saelens_config(s) : plain_config(s, format), format == SAE_SAELENS};
+    const bool saelens = format == SAE_SAELENS;
+    if (!saelens && strcmp(activation_of(s), "topk") != 0)
+        return err_set(e, "%s: SAeUron and sparsify keep the k largest of each token, this autoencoder is %s; SAELens "
+                       "can hold it", s->id, activation_of(s));
+    const Written what = {saelens ? saelens_config(s) : plain_config(s, format), saelens};
     const int failed = what.cfg ? save(s, dir, &what, e) : err_set(e, "out of memory");
     json_decref(what.cfg);
     return failed;

@@ -1,40 +1,41 @@
 /* SPDX-License-Identifier: MIT */
-/* token_buffer.c -- tokens in fixed slots, and an array of slot numbers that is shuffled in their stead (Fisher and
- * Yates).
+/* token_buffer.c -- units of tokens in fixed slots, and an array of slot numbers that is shuffled in their stead (Fisher
+ * and Yates). The order is read from the end of what is held, so that dropping its front frees slots there.
  *
- *   slot:   | held, to be given out ......... | taken since the shuffle | free ...... |
- *           0                              left                       held       capacity */
+ *   slot:   | held: the order's last ... its first | free ...... |
+ *           0                                      held          slots */
 #include <stdlib.h>
 #include <string.h>
 #include "src/models/splitmix.h"
 #include "src/models/token_buffer.h"
 
 struct TokenBuffer {
-    int64_t capacity, held, left;
-    int64_t peak;                   /* most ever held: slots from here on were never written */
-    size_t size;                    /* bytes of a token */
-    int D;
-    DType type;
+    BufferOptions options;
+    int64_t slots, held, peak;      /* units; peak: most that were ever held */
+    size_t size;                    /* bytes of a unit */
     uint64_t random;
-    int32_t *slot;
+    int32_t *slot, *tag;            /* tag: by slot */
     char *data;
 };
 
-int token_buffer_create(TokenBuffer **out, int64_t capacity, int D, DType type, uint64_t seed, Err *e)
+int token_buffer_create(TokenBuffer **out, const BufferOptions *options, Err *e)
 {
     *out = NULL;
     TokenBuffer *b = calloc(1, sizeof *b);
     if (!b)
         return err_set(e, "out of memory");
-    *b = (TokenBuffer){.capacity = capacity, .D = D, .type = type, .size = (size_t)D*dtype_size(type), .random = seed};
-    b->slot = malloc(sizeof *b->slot*(size_t)capacity);
-    b->data = malloc(b->size*(size_t)capacity);
-    if (!b->slot || !b->data) {
+    const int64_t slots = options->capacity < options->unit ? 1 : options->capacity/options->unit;
+    *b = (TokenBuffer){.options = *options, .slots = slots, .random = options->seed,
+                       .size = (size_t)options->unit*(size_t)options->D*dtype_size(options->type)};
+    b->slot = malloc(sizeof *b->slot*(size_t)slots);
+    b->tag = malloc(sizeof *b->tag*(size_t)slots);
+    b->data = malloc(b->size*(size_t)slots);
+    if (!b->slot || !b->tag || !b->data) {
         token_buffer_free(b);
         return err_set(e, "out of memory for a buffer of %lld tokens of width %d; try a smaller --buffer",
-                       (long long)capacity, D);
+                       (long long)options->capacity, options->D);
     }
-    for (int64_t j = 0; j < capacity; j++)
+    for (int64_t j = 0; j < slots; j++)
         b->slot[j] = (int32_t)j;
     *out = b;
     return 0;
@@ -45,26 +46,30 @@ void token_buffer_free(TokenBuffer *b)
     if (!b)
         return;
     free(b->slot);
+    free(b->tag);
     free(b->data);
     free(b);
 }
 
 int64_t token_buffer_held(const TokenBuffer *b)
 {
-    return b->held;
+    return b->held*b->options.unit;
 }
 
 int64_t token_buffer_room(const TokenBuffer *b)
 {
-    return b->capacity - b->held;
+    return (b->slots - b->held)*b->options.unit;
 }
 
-void token_buffer_add(TokenBuffer *b, const void *tokens, int64_t n)
+void token_buffer_add(TokenBuffer *b, const void *tokens, int32_t tag, int64_t n)
 {
-    if (b->held + n > b->peak)
-        b->peak = b->held + n;
-    for (int64_t j = 0; j < n; j++)
-        memcpy(b->data + (size_t)b->slot[b->held++]*b->size, (const char *)tokens + (size_t)j*b->size, b->size);
+    const int64_t units = n/b->options.unit;
+    for (int64_t j = 0; j < units; j++) {
+        const int32_t s = b->slot[b->held++];
+        memcpy(b->data + (size_t)s*b->size, (const char *)tokens + (size_t)j*b->size, b->size);
+        b->tag[s] = tag;
+    }
+    b->peak = b->held > b->peak ? b->held : b->peak;
 }
 
 static uint64_t next_random(TokenBuffer *b)
@@ -80,40 +85,48 @@ void token_buffer_shuffle(TokenBuffer *b)
         b->slot[j] = b->slot[other];
         b->slot[other] = s;
     }
-    b->left = b->held;
 }
 
-int64_t token_buffer_take(TokenBuffer *b, float *x, int64_t n)
+int64_t token_buffer_read(const TokenBuffer *b, int64_t from, float *x, int32_t *tag, int64_t n)
 {
-    n = n < b->left ? n : b->left;
-    for (int64_t j = 0; j < n; j++)
-        dtype_to_f32(x + j*b->D, b->data + (size_t)b->slot[--b->left]*b->size, b->type, (size_t)b->D);
-    return n;
+    const int64_t first = from/b->options.unit, left = b->held - first, unit = b->options.unit;
+    const int64_t wanted = n/unit, units = wanted < left ? wanted : left > 0 ? left : 0;
+    for (int64_t j = 0; j < units; j++) {
+        const int32_t s = b->slot[b->held - 1 - first - j];
+        dtype_to_f32(x + j*unit*b->options.D, b->data + (size_t)s*b->size, b->options.type,
+                     (size_t)(unit*b->options.D));
+        for (int64_t k = 0; tag && k < unit; k++)
+            tag[j*unit + k] = b->tag[s];
+    }
+    return units*unit;
 }
 
-void token_buffer_drop(TokenBuffer *b)
+void token_buffer_drop(TokenBuffer *b, int64_t n)
 {
-    b->held = b->left;
+    const int64_t units = n/b->options.unit;
+    b->held -= units < b->held ? units : b->held;
 }
 
 int token_buffer_store(const TokenBuffer *b, Checkpoint *c, const char *part, Err *e)
 {
-    const int64_t place[] = {b->held, b->left, b->peak, (int64_t)b->random};
-    return checkpoint_put(c, part, "buffer.place", I64, place, 4, false, e)
+    const int64_t place[] = {b->held, b->peak, (int64_t)b->random};
+    return checkpoint_put(c, part, "buffer.place", I64, place, 3, false, e)
         || checkpoint_put(c, part, "buffer.slot", I32, b->slot, (size_t)b->peak, false, e)
+        || checkpoint_put(c, part, "buffer.tag", I32, b->tag, (size_t)b->peak, false, e)
         || checkpoint_put(c, part, "buffer.data", U8, b->data, (size_t)b->peak*b->size, false, e);
 }
 
 int token_buffer_restore(TokenBuffer *b, Checkpoint *c, const char *part, Err *e)
 {
-    int64_t place[4];
-    if (checkpoint_get(c, part, "buffer.place", I64, place, 4, false, e))
+    int64_t place[3];
+    if (checkpoint_get(c, part, "buffer.place", I64, place, 3, false, e))
         return -1;
-    const int64_t held = place[0], left = place[1], peak = place[2];
-    if (left < 0 || held < left || peak < held || peak > b->capacity)
-        return err_set(e, "checkpoint: %s: a buffer of %lld tokens cannot hold %lld, %lld, %lld", part,
-                       (long long)b->capacity, (long long)left, (long long)held, (long long)peak);
+    const int64_t held = place[0], peak = place[1];
+    if (held < 0 || peak < held || peak > b->slots)
+        return err_set(e, "checkpoint: %s: a buffer of %lld units cannot hold %lld of %lld", part,
+                       (long long)b->slots, (long long)held, (long long)peak);
     if (checkpoint_get(c, part, "buffer.slot", I32, b->slot, (size_t)peak, false, e)
+        || checkpoint_get(c, part, "buffer.tag", I32, b->tag, (size_t)peak, false, e)
         || checkpoint_get(c, part, "buffer.data", U8, b->data, (size_t)peak*b->size, false, e))
         return -1;
     for (int64_t j = 0; j < peak; j++)
@@ -121,8 +134,7 @@ int token_buffer_restore(TokenBuffer *b, Checkpoint *c, const char *part, Err *e
             return err_set(e, "checkpoint: %s: buffer.slot: value %lld is %d, expected 0 to %lld", part, (long long)j,
                            b->slot[j], (long long)peak - 1);
     b->held = held;
-    b->left = left;
     b->peak = peak;
-    b->random = (uint64_t)place[3];
+    b->random = (uint64_t)place[2];
     return 0;
 }

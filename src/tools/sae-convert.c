@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* sae-convert.c -- an autoencoder's folder in the layout of another program. */
+#include <stdbool.h>
 #include <string.h>
 #include "kernels/op.h"
 #include "src/cli/cli.h"
@@ -12,7 +13,7 @@ typedef struct Config {
 
 static const Opt options[] = {
     {'o', "output", OPT_STR, offsetof(Config, c.output), NULL, "DIR  folder to write", OPT_NEUTRAL | OPT_REQUIRED},
-    {0, "to", OPT_STR, offsetof(Config, to), NULL, "saeuron|sparsify|saelens  whose layout it gets", OPT_REQUIRED},
+    {0, "to", OPT_STR, offsetof(Config, to), NULL, "ours|saeuron|sparsify|saelens  whose layout it gets", OPT_REQUIRED},
     COMMON_OPTIONS,
     {0}
 };
@@ -22,10 +23,13 @@ static const Cli cli = {
     "Reads folders of sae-fit, SAeUron and sparsify (cfg.json, sae.safetensors), SAELens 6 (cfg.json, "
     "sae_weights.safetensors), OpenAI's kind (config.json, state_dict.pth) and dictionary_learning (config.json, "
     "ae.pt), as all programs here do. Files of torch are read as data: nothing in them is executed.\n"
-    "An autoencoder must keep the k largest features of each token; one with a gate, a threshold or a normalisation of "
-    "its input is refused. Where SAELens does not take b_dec off the input, or scales features by their rows, that is "
-    "folded into the weights. Weights are written as f32.\n"
-    "Memory is twice that of the weights.",
+    "Kinds: the k largest features of each token (topk), those above a threshold (batchtopk, matryoshka, jumprelu), "
+    "above 0 (relu, SAELens's standard), gated. SAeUron and sparsify hold only the first; SAELens all, thresholds as "
+    "jumprelu. One that normalises its input is refused. Where SAELens does not take b_dec off the input, or scales "
+    "features by their rows, that is folded into the weights. Weights are written as f32.\n"
+    "A kind without a fixed k keeps all features above its threshold, but at most cfg.json's \"most\" of a token: 512 "
+    "where a folder does not say.\n"
+    "Memory is three times that of the weights.",
     "sae-convert sae/ --to saelens -o sae-lens/"
 };
 
@@ -38,12 +42,13 @@ int main(int argc, char **argv)
     cli_parse(&cli, &cfg, argc, argv);
     if (cfg.c.inputs.count != 1)
         cli_misuse(&cli, "%d folders are named, expected 1", cfg.c.inputs.count);
+    const bool ours = strcmp(cfg.to, "ours") == 0;
     const SaeFormat to = strcmp(cfg.to, "saelens") == 0 ? SAE_SAELENS
                        : strcmp(cfg.to, "sparsify") == 0 ? SAE_SPARSIFY : SAE_SAEURON;
 
     const int failed = backend_pick("cpu", 1, &e)
                     || sae_load(&s, cfg.c.inputs.items[0], &e)
-                    || sae_save_as(s, cfg.c.output, to, &e);
+                    || (ours ? sae_save(s, cfg.c.output, &e) : sae_save_as(s, cfg.c.output, to, &e));
 
     sae_free(s);
     return failed ? cli_report(&cli, &e) : 0;

@@ -110,11 +110,61 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
 @test "batchtopk: a threshold is saved, encodes about k a token, and as well as topk" {
     fit --epochs 100 -o a one.mpk.zst
     fit --epochs 100 --variant batchtopk -o b one.mpk.zst
-    jq -e '.activation == "batchtopk" and .threshold > 0 and .k == 8 and .most == 32' b/cfg.json
+    jq -e '.activation == "batchtopk" and .k == 8 and .most >= 32' b/cfg.json
     sae-eval --sae a --json one.mpk.zst >topk
     sae-eval --sae b --json one.mpk.zst >batch
     cat topk batch
     jq -e --slurpfile t topk '.l0 > 6 and .l0 < 10 and .fvu < 1.1*$t[0].fvu' batch
+}
+
+@test "a grid: an autoencoder for each cell, in the bytes of the run by itself" {
+    fit --grid k=4,8 --grid batch=128,96 --epochs 2 --buffer 600 --log log --report 5 -o out one.mpk.zst
+    [ "$(cd out && echo *)" = "k=4,batch=128 k=4,batch=96 k=8,batch=128 k=8,batch=96" ]
+    fit --batch 96 -k 4 --epochs 2 --buffer 600 -o a one.mpk.zst
+    same a out/k=4,batch=96
+    jq -e '.k == 4 and .training.cell == "k=4,batch=96"' out/k=4,batch=96/cfg.json
+    [ "$(jq -r .cell log | sort -u | wc -l)" = 4 ]
+    fit --grid seed=3,4 --grid variant=topk,batchtopk two.mpk.zst -o b
+    for cell in {up_blocks.0,$HOOK}/seed={3,4},variant={topk,batchtopk}; do
+        [ -s "b/$cell/sae.safetensors" ]
+    done
+    fit --seed 4 --order 0 --variant batchtopk --hook $HOOK two.mpk.zst -o a
+    same a "b/$HOOK/seed=4,variant=batchtopk"
+    run fit --grid lr=1e-3,fast -o out one.mpk.zst
+    says 2 fast
+    run fit --grid colour=1 -o out one.mpk.zst
+    says 2 colour features
+}
+
+@test "whole pictures in a batch; sampletopk keeps k a token of each" {
+    fit --mix pictures --buffer 512 --epochs 2 -o a one.mpk.zst
+    fit --mix pictures --buffer 512 --epochs 2 -@ 1 -o b one.mpk.zst
+    same a b
+    fit --variant sampletopk --mix pictures --epochs 20 -o out one.mpk.zst
+    jq -e '.activation == "sampletopk" and .sample_topk' out/cfg.json
+    sae-eval --sae out --json one.mpk.zst | jq -e '.l0 > 6 and .l0 < 10'
+    run fit --variant sampletopk -o out one.mpk.zst
+    says 2 pictures
+}
+
+@test "matryoshka and multi: levels in cfg.json, an autoencoder that reconstructs" {
+    fit --variant matryoshka --levels 32,128 --epochs 40 -o a one.mpk.zst
+    jq -e '.levels == [32,128,512] and .activation == "matryoshka"' a/cfg.json
+    sae-eval --sae a --json one.mpk.zst | jq -e '.l0 > 6 and .l0 < 10 and .fvu < 0.5'
+    fit --multi --epochs 10 -o b one.mpk.zst
+    jq -e '.multi_topk and .activation == "topk" and .k == 8' b/cfg.json
+    sae-eval --sae b --json one.mpk.zst | jq -e '.l0 > 7 and .l0 <= 8 and .fvu < 0.5'
+    run fit --variant matryoshka --levels 128,32 -o out one.mpk.zst
+    says 2 rising
+}
+
+@test "resampling: some dead features come to life again, and it reconstructs no worse" {
+    fit --auxk 0 --features 2048 --dead 3000 --epochs 40 -o a one.mpk.zst
+    fit --auxk 0 --features 2048 --dead 3000 --epochs 40 --resample 6000 -o b one.mpk.zst
+    sae-eval --sae a --json one.mpk.zst >never
+    sae-eval --sae b --json one.mpk.zst >resampled
+    cat never resampled
+    jq -e --slurpfile n never '.dead < $n[0].dead and .fvu < $n[0].fvu' resampled
 }
 
 @test "SIGTERM: what was learned is saved, and says so" {
@@ -157,6 +207,12 @@ open("nan.mpk", "wb").write(data)
 END
     run fit -o out nan.mpk
     says 1 nan.mpk record nan $HOOK step
+}
+
+@test "a loss that is no number any more stops the fit at once, naming step and tensor" {
+    run fit --lr 1e9 -o out one.mpk.zst
+    says 1 "step 2" "128 tokens" reconstruction --lr
+    [ ! -e out ]
 }
 
 @test "misuse exits 2" {

@@ -163,6 +163,97 @@ static int encode_random(int D, int F, int K, DType type)
     return failed;
 }
 
+/* What was added to a row is no longer than its bound, and for some row nearly as long. */
+static int within_bound(const float *after, const float *before, const float *bound, int F, int D)
+{
+    double nearest = 0;
+    for (int f = 0; f < F; f++) {
+        double square = 0;
+        for (int d = 0; d < D; d++)
+            square += pow((double)after[f*D + d] - before[f*D + d], 2);
+        if (sqrt(square) > bound[f]*1.00001 + 1e-6)
+            return 0;
+        nearest = fmax(nearest, bound[f] > 0 ? sqrt(square)/bound[f] : 0);
+    }
+    return nearest > 0.1;
+}
+
+/* Two parts of the same codes over halves of the features, with gradients of their own: in one go as by row_grads and
+ * adam, bit for bit, whatever the threads. */
+static int updates(int N, int D, int F, int K)
+{
+    const size_t FD = (size_t)F*(size_t)D, bytes = sizeof(float)*FD;
+    float *x = op_values((size_t)N*D, 1), *g = op_values((size_t)N*D, 2), *g2 = op_values((size_t)N*D, 8),
+        *a = op_values((size_t)N*K, 4), *g_a = op_values((size_t)N*K, 5);
+    int32_t *i = op_space(sizeof(int32_t)*N*K), *start = op_space(sizeof(int32_t)*(F + 1)),
+        *order = op_space(sizeof(int32_t)*N*K);
+    float *all[2][8];               /* p, m, v, dp of W_dec and W_enc, twice */
+    double squares = 0;
+    int failed = 0;
+    for (int e = 0; e < N*K; e++) {
+        i[e] = (int32_t)((uint32_t)e*2654435761u % (uint32_t)(F - F/5));       /* a fifth is never kept */
+        a[e] = a[e] > 0 ? a[e] : 0;
+    }
+    op->sae.invert(start, order, i, N, F, K);
+    const CodePart part[] = {{a, g_a, g, start, order, 1, K, 0, F/2}, {a, g_a, g2, start, order, 0.25f, K, F/2, F},
+                             {a, g_a, g2, start, order, -0.5f, K, 0, F}};
+    const AdamStep step = {.rate = 1e-3f, .scale = 0.3f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .unbias1 = 1.1f,
+                           .unbias2 = 1.2f};
+    for (int w = 0; w < 2; w++)
+        for (int p = 0; p < 8; p++) {
+            all[w][p] = p % 4 == 3 ? op_space(bytes) : op_values(FD, (uint32_t)p + 20);
+            for (size_t j = 0; p % 4 == 2 && j < FD; j++)
+                all[w][p][j] *= all[w][p][j];
+        }
+    float **one = all[0], **two = all[1];
+    for (int p = 0; p < 3; p++)
+        op->sae.row_grads(one[3], one[7], &part[p], x, D);
+    squares = op->sae.sum_squares(one[3], (int64_t)FD) + op->sae.sum_squares(one[7], (int64_t)FD);
+    AdamStep unit = step;
+    unit.unit_rows = true;
+    op->sae.adam(one[0], one[1], one[2], one[3], F, D, &unit);
+    op->sae.adam(one[4], one[5], one[6], one[7], F, D, &step);
+    const AdamState dec = {two[0], two[1], two[2]}, enc = {two[4], two[5], two[6]};
+    const double got = op->sae.row_update(&dec, &enc, part, 3, x, F, D, &step);
+    static const char *const names[] = {"W_dec", "m of W_dec", "v of W_dec", "", "W_enc", "m of W_enc", "v of W_enc"};
+    for (int p = 0; p < 7; p++) {
+        char title[60];
+        snprintf(title, sizeof title, "update/%s as by two ops", names[p]);
+        failed += p == 3 ? 0 : test_same(title, two[p], one[p], bytes);
+    }
+    failed += test_ok("update/squares", fabs(got - squares) <= 1e-5*squares);
+    for (int w = 0; w < 2; w++)
+        for (int p = 0; p < 8; p++)
+            free(all[w][p]);
+    free(x); free(g); free(g2); free(a); free(g_a); free(i); free(start); free(order);
+    return failed;
+}
+
+static int lists(void)
+{
+    float a[] = {5, 3, 1, 2, 3, 0}, b[6];               /* two rows of three */
+    const int32_t i[] = {0, 1, 2, 1, 2, 0};
+    op->sae.head(b, a, 2, 3, 1);
+    int failed = test_same("lists/head", b, (float[]){5, 0, 0, 2, 0, 0}, sizeof b);
+    op->sae.select(b, a, i, 1, 2, 6);
+    failed += test_same("lists/select", b, (float[]){0, 3, 0, 2, 0, 0}, sizeof b);
+    failed += test_ok("lists/full rows", op->sae.full_rows(a, 2, 3) == 1);
+    memcpy(b, a, sizeof b);
+    failed += test_ok("lists/largest, ties to the first", op->sae.keep_largest(b, 6, 2) == 3);
+    failed += test_same("lists/largest", b, (float[]){5, 3, 0, 0, 0, 0}, sizeof b);
+    memcpy(b, a, sizeof b);
+    failed += test_ok("lists/more than there are", op->sae.keep_largest(b, 6, 9) == 1);
+    failed += test_same("lists/all stay", b, a, sizeof b);
+    const float threshold[] = {1, 2, 3}, scale[] = {2, 1, 0.5f}, offset[] = {0, -9, 1};
+    memcpy(b, a, sizeof b);
+    op->sae.gate(b, i, threshold, NULL, NULL, 6);
+    failed += test_same("lists/threshold comes back, 0 stays", b, (float[]){6, 5, 4, 4, 6, 0}, sizeof b);
+    memcpy(b, a, sizeof b);
+    op->sae.gate(b, i, NULL, scale, offset, 6);
+    failed += test_same("lists/magnitude, at least 0", b, (float[]){10, 0, 1.5f, 0, 2.5f, 0}, sizeof b);
+    return failed;
+}
+
 static int gradients(int N, int D, int F, int K)
 {
     float *x = op_values((size_t)N*D, 1), *g = op_values((size_t)N*D, 2), *W = op_values((size_t)F*D, 3),
@@ -196,13 +287,22 @@ static int gradients(int N, int D, int F, int K)
         }
     op->sae.code_grad(g_a, g, a, i, W, N, D, K);
     op->sae.invert(start, order, i, N, F, K);
-    op->sae.row_grads(dec, enc, b, 0.5f, a, g_a, g, x, start, order, F, D, K);
+    const CodePart part = {a, g_a, g, start, order, 0.5f, K, 0, F};
+    float *x_length = op_space(sizeof(float)*N), *g_length = op_space(sizeof(float)*N);
+    float *bound = op_space(sizeof(float)*F), *bound_enc = op_space(sizeof(float)*F), *before = op_space(sizeof(float)*F*D);
+    memcpy(before, dec, sizeof(float)*F*D);
+    op->sae.row_lengths(x_length, x, N, D);
+    op->sae.row_lengths(g_length, g, N, D);
+    op->sae.code_sums(b, bound, bound_enc, &part, g_length, x_length);
+    op->sae.row_grads(dec, enc, &part, x, D);
     op->sae.count(count, a, i, N, K);
     int failed = test_close("grad/codes", g_a, want_g, (size_t)N*K, 1e-5f, 1e-5f)
                  + test_close("grad/W_dec", dec, want_dec, (size_t)F*D, 1e-4f, 1e-5f)
                  + test_close("grad/W_enc", enc, want_enc, (size_t)F*D, 1e-4f, 1e-5f)
                  + test_close("grad/b_enc", b, want_b, (size_t)F, 1e-4f, 1e-5f)
-                 + test_same("grad/count", count, want_count, sizeof(int32_t)*F);
+                 + test_same("grad/count", count, want_count, sizeof(int32_t)*F)
+                 + test_ok("grad/bound", within_bound(dec, before, bound, F, D));
+    free(x_length); free(g_length); free(bound); free(bound_enc); free(before);
     free(x); free(g); free(W); free(a); free(g_a); free(want_g); free(dec);
     free(enc); free(b); free(want_dec); free(want_enc); free(want_b);
     free(i); free(start); free(order); free(count); free(want_count);
@@ -269,7 +369,7 @@ int main(void)
         return 1;
     }
     int failed = by_hand() + odd_rows() + adam() + sums(1, 5) + sums(1000, 130) + gradients(50, 128, 40, 8)
-        + gradients(33, 21, 24, 5);
+        + gradients(33, 21, 24, 5) + lists() + updates(70, 40, 60, 5) + updates(33, 129, 200, 8);
     static const int sizes[][2] = {{2048, 16}, {2048, 1}, {2048, 32}, {33, 7}, {64, 64}, {96, 5}, {700, 300},
                                    {1000, 129}};
     for (int s = 0; s < 8; s++)

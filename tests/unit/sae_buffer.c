@@ -21,54 +21,81 @@ static int passes(void)
     enum { N = 1000 };
     TokenBuffer *b;
     float token, got[N];
+    int32_t tag[N];
     int seen[2*N] = {0}, same = 1, failed = 0;
-    die_if(token_buffer_create(&b, N, 1, F32, 5, &err));
+    die_if(token_buffer_create(&b, &(BufferOptions){.capacity = N, .D = 1, .unit = 1, .type = F32, .seed = 5}, &err));
     for (int j = 0; j < N; j++) {
         token = (float)j;
-        token_buffer_add(b, &token, 1);
+        token_buffer_add(b, &token, j, 1);
     }
     failed += test_ok("buffer/full", token_buffer_room(b) == 0 && token_buffer_held(b) == N);
     token_buffer_shuffle(b);
-    failed += test_ok("buffer/all are given", token_buffer_take(b, got, N + 5) == N
-                                          && token_buffer_take(b, got, 1) == 0);
+    failed += test_ok("buffer/all are given", token_buffer_read(b, 0, got, tag, N + 5) == N
+                                          && token_buffer_read(b, N, got, NULL, 1) == 0);
+    for (int j = 0; j < N; j++)
+        same &= tag[j] == (int)got[j];
     token_buffer_shuffle(b);
-    token_buffer_take(b, got, N/2);
-    token_buffer_drop(b);
+    token_buffer_read(b, 0, got, NULL, N/2);
+    token_buffer_drop(b, N/2);
     for (int j = 0; j < N/2; j++)
         seen[(int)got[j]]++;
     for (int j = N; j < N + N/2; j++) {
         token = (float)j;
-        token_buffer_add(b, &token, 1);
+        token_buffer_add(b, &token, j, 1);
     }
     token_buffer_shuffle(b);
-    token_buffer_take(b, got, N);
+    token_buffer_read(b, 0, got, tag, N);
     int late = 0;
     for (int j = 0; j < N; j++) {
         seen[(int)got[j]]++;
+        same &= tag[j] == (int)got[j];
         late += j < N/2 && got[j] >= N;
     }
     for (int j = 0; j < N + N/2; j++)
         same &= seen[j] == 1;
-    failed += test_ok("buffer/each once", same);
+    failed += test_ok("buffer/each once, with its tag", same);
     failed += test_ok("buffer/late and early are mixed", late > N/2*0.4 && late < N/2*0.6);
     token_buffer_free(b);
 
     const uint16_t half[] = {0x3c01, 0x8001, 0x7bff};       /* 1 + 2^-10, the smallest negative, the largest */
     float wide[3];
-    die_if(token_buffer_create(&b, 1, 3, F16, 0, &err));
-    token_buffer_add(b, half, 1);
+    die_if(token_buffer_create(&b, &(BufferOptions){.capacity = 1, .D = 3, .unit = 1, .type = F16}, &err));
+    token_buffer_add(b, half, 0, 1);
     token_buffer_shuffle(b);
-    token_buffer_take(b, wide, 1);
+    token_buffer_read(b, 0, wide, NULL, 1);
     failed += test_same("buffer/f16", wide, (float[]){1 + 0x1p-10f, -0x1p-24f, 65504}, sizeof wide);
+    token_buffer_free(b);
+    return failed;
+}
+
+/* Units of 4 stay whole and in order, whatever is read at a time. */
+static int units(void)
+{
+    enum { N = 40, UNIT = 4 };
+    TokenBuffer *b;
+    float token[N], got[N];
+    int together = 1;
+    die_if(token_buffer_create(&b, &(BufferOptions){.capacity = N, .D = 1, .unit = UNIT, .type = F32, .seed = 1},
+                               &err));
+    for (int j = 0; j < N; j++)
+        token[j] = (float)j;
+    token_buffer_add(b, token, 0, N);
+    token_buffer_shuffle(b);
+    int failed = test_ok("buffer/units are all given", token_buffer_read(b, 0, got, NULL, 12) == 12
+                                                    && token_buffer_read(b, 12, got + 12, NULL, N) == N - 12);
+    for (int j = 0; j < N; j++)
+        together &= (int)got[j] % UNIT == j % UNIT && (int)got[j]/UNIT == (int)got[j/UNIT*UNIT]/UNIT;
+    failed += test_ok("buffer/units stay together", together);
+    failed += test_ok("buffer/units are shuffled", memcmp(got, token, sizeof got) != 0);
     token_buffer_free(b);
     return failed;
 }
 
 typedef struct Seen { int64_t steps, tokens, total; double first, last; int stop_after; } Seen;
 
-static int on_step(void *context, const FitReport *r)
+static int on_step(void *context, int learner, const FitReport *r)
 {
-    Seen *s = context;
+    Seen *s = (Seen *)context + learner;
     s->first = s->steps++ ? s->first : r->rate;
     s->tokens = r->tokens;
     s->total = r->total;
@@ -79,27 +106,51 @@ static int on_step(void *context, const FitReport *r)
 enum { D = 8, TOKENS = 4000 };
 static float data[TOKENS*D];
 
-/* Pushes TOKENS tokens `cut` at a time, over again while asked to; W_dec to the caller, who frees it. */
-static float *fit(FitOptions o, int cut, bool file, Seen *s)
+typedef struct Case { LearnerOptions learner[2]; int learners; FitOptions fit; } Case;
+
+static const TrainOptions small = {.K = 2, .F = 32, .batch = 100, .clip = 1};
+
+/* Pushes TOKENS tokens `cut` at a time, over again while asked to; W_dec of the last learner to the caller, who frees
+ * it. s: one for each learner. */
+static float *fit(Case c, int cut, bool file, Seen *s)
 {
     Fit *f;
-    o.train.K = 2;
-    o.train.F = 32;
-    o.train.batch = 100;
-    o.train.clip = 1;
-    *s = (Seen){.stop_after = s->stop_after};
-    die_if(fit_create(&f, &o, on_step, s, &err));
+    Sae *sae;
+    c.fit.learner = c.learner;
+    c.fit.learners = c.learners ? c.learners : 1;
+    for (int l = 0; l < c.fit.learners; l++)
+        s[l] = (Seen){.stop_after = s[l].stop_after};
+    die_if(fit_create(&f, &c.fit, on_step, s, &err));
     for (int again = 1; again == 1;) {
         int full = 0;
         for (int n = 0; n < TOKENS && !full; n += cut)
-            full = fit_push(f, data + n*D, F32, D, TOKENS - n < cut ? TOKENS - n : cut, &err);
+            full = fit_push(f, data + n*D, F32, D, 0, TOKENS - n < cut ? TOKENS - n : cut, &err);
         again = full ? full < 0 ? -1 : 0 : fit_input_ended(f, file, &err);
         die_if(again < 0);
     }
     float *W = malloc(sizeof(float)*32*D);
-    op->download(W, fit_sae(f)->W_dec, sizeof(float)*32*D);
+    die_if(fit_export(f, c.fit.learners - 1, &sae, &err));
+    op->download(W, sae->W_dec, sizeof(float)*32*D);
+    sae_free(sae);
     fit_free(f);
     return W;
+}
+
+/* A learner beside one with larger batches learns what it would alone. */
+static int beside(Case one)
+{
+    Seen s[2] = {0};
+    Case two = one;
+    two.learners = 2;
+    two.learner[1] = one.learner[0];
+    two.learner[0].train.batch = 250;
+    two.learner[0].train.K = 5;
+    float *a = fit(one, 100, true, s), *b = fit(two, 100, true, s);
+    const int failed = test_same("fit/beside another as alone", a, b, sizeof(float)*32*D)
+                     + test_ok("fit/both have all tokens", s[0].tokens == s[1].tokens);
+    free(a);
+    free(b);
+    return failed;
 }
 
 static int fits(void)
@@ -110,8 +161,9 @@ static int fits(void)
         state = state*1664525u + 1013904223u;
         data[j] = (float)((int32_t)state >> 8)*0x1p-23f;
     }
-    const FitOptions whole = {.epochs = 3, .buffer = 5000, .decay = 0.5, .rate = 0.01},
-        part = {.epochs = 3, .buffer = 1000, .decay = 0.5, .rate = 0.01};
+    const LearnerOptions learner = {.train = small, .decay = 0.5, .rate = 0.01};
+    const Case whole = {.learner = {learner}, .fit = {.epochs = 3, .buffer = 5000}},
+        part = {.learner = {learner}, .fit = {.epochs = 3, .buffer = 1000}};
     float *a = fit(whole, 64, false, &s), *b = fit(whole, 1000, false, &other);
     int failed = test_ok("fit/a pipe that fits is passed over as asked", s.tokens == 3*TOKENS && s.total == 3*TOKENS);
     failed += test_same("fit/however the input is cut", a, b, sizeof(float)*32*D);
@@ -124,23 +176,23 @@ static int fits(void)
     free(a); free(b);
     free(fit(part, 64, false, &s));
     failed += test_ok("fit/a pipe that does not fit is passed over once", s.tokens == TOKENS && s.last < 0.0011);
-    FitOptions some = part;
-    some.tokens = 2500;
+    Case some = part;
+    some.fit.tokens = 2500;
     free(fit(some, 64, true, &s));
     failed += test_ok("fit/--tokens", s.tokens == 2500);
-    some.tokens = 9000;
-    some.buffer = 5000;
+    some.fit.tokens = 9000;
+    some.fit.buffer = 5000;
     free(fit(some, 64, false, &s));
     failed += test_ok("fit/--tokens from memory", s.tokens == 9000 && s.total == 9000);
     s.stop_after = 7;
     free(fit(part, 64, true, &s));
     failed += test_ok("fit/stopped", s.tokens == 700);
-    return failed;
+    return failed + beside(whole) + beside(part);
 }
 
 int main(void)
 {
     die_if(backend_pick("cpu", 1, &err));
-    const int failed = passes() + fits();
+    const int failed = passes() + units() + fits();
     return failed != 0;
 }

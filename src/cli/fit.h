@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/* fit.h -- sae-fit in parts: what is asked for, the run over a stream's hooks, its log, its checkpoints, its folders. */
+#ifndef SRC_CLI_FIT_H
+#define SRC_CLI_FIT_H
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <time.h>
+#include "src/cli/cli.h"
+#include "src/models/activations.h"
+#include "src/models/sae_fit.h"
+
+typedef struct FitConfig {
+    Common c;
+    const char *variant, *levels, *mix, *hook, *half, *log, *eval, *checkpoint;
+    List grid;
+    int64_t k, features, expansion, batch, epochs, tokens, buffer, k_aux, dead, resample, warmup, report, every, order;
+    double rate, decay, auxk, clip, sparsity, width, minutes;
+    int multi, resume;
+} FitConfig;
+
+/* ---- fit_grid.c: one learner, or the product of the grid's axes ---- */
+
+typedef struct FitCell { char name[256]; LearnerOptions learner; } FitCell;     /* "" without a grid, "k=8,lr=1e-3" */
+typedef struct FitGrid { FitCell *cell; int count; } FitGrid;
+
+/* Every option that a learner has, checked, from the command line and --grid; what cannot be is misuse. */
+int fit_grid_build(FitGrid *g, const Cli *cli, const FitConfig *cfg, Err *e);
+void fit_grid_free(FitGrid *g);
+
+/* ---- fit_run.c ---- */
+
+typedef struct FitJob {             /* the autoencoders of one hook */
+    struct FitRun *run;
+    const char *hook;
+    Fit *fit;
+    struct timespec begun;          /* first step */
+    int64_t before;                 /* tokens of the steps before a checkpoint */
+} FitJob;
+
+typedef struct FitRun {
+    const Cli *cli;
+    const FitConfig *cfg;
+    Activations *in;
+    FitGrid grid;
+    FitJob *job;
+    int jobs;
+    FILE *log;
+    Progress *progress;
+    struct timespec written;        /* last checkpoint, or the start */
+    bool stopped;                   /* the checkpoint of the stop is written: what comes after is not kept */
+    Err *e;                         /* of what failed within a step's report */
+} FitRun;
+
+/* Trains on all of the input, from the beginning or from a checkpoint, and writes the folders, or where it is stopped
+ * with --checkpoint that file. */
+int fit_run(FitRun *run, const Cli *cli, const FitConfig *cfg, Err *e);
+void fit_run_close(FitRun *run);
+double seconds_since(const struct timespec *t);
+
+/* ---- fit_log.c ---- */
+
+/* Figures of a learner's autoencoder as it is now on --eval. NULL on error. */
+json_t *fit_held_out(const FitRun *run, const FitJob *job, int learner, Err *e);
+int fit_write_log(const FitRun *run, const FitJob *job, int learner, const FitReport *r);
+
+/* ---- fit_checkpoint.c ---- */
+
+int fit_write_checkpoint(FitRun *run, Err *e);
+/* Goes on from --checkpoint with --resume; nothing where there is no file yet. */
+int fit_resume(FitRun *run, Err *e);
+
+/* ---- fit_save.c ---- */
+
+int fit_save_all(FitRun *run, Err *e);
+
+#endif

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* fit_checkpoint.c -- a fit's checkpoint: what it must agree with, writing it, going on from it. */
+#include <string.h>
+#include <unistd.h>
+#include "src/cli/fit.h"
+
+/* What must be the same for a fit to go on from a checkpoint. */
+static json_t *about_run(const FitRun *run)
+{
+    json_t *hooks = json_array(), *step = cli_provenance(run->cli);
+    for (int j = 0; j < run->jobs; j++)
+        json_array_append_new(hooks, json_string(run->job[j].hook));
+    json_t *about = json_pack("{s:O, s:o, s:O}", "arguments", json_object_get(step, "arguments"), "hooks", hooks,
+                              "input", stream_header(activations_stream(run->in))->fields);
+    json_decref(step);
+    return about;
+}
+
+static const char *part_of(char part[300], const FitJob *job)
+{
+    snprintf(part, 300, "fit/%s", job->hook);
+    return part;
+}
+
+int fit_write_checkpoint(FitRun *run, Err *e)
+{
+    Checkpoint *c;
+    char part[300];
+    if (checkpoint_create(&c, e))
+        return -1;
+    int failed = json_object_set_new(checkpoint_fields(c), "about", about_run(run)) ? err_set(e, "out of memory") : 0;
+    for (int j = 0; j < run->jobs && !failed; j++)
+        failed = fit_store(run->job[j].fit, c, part_of(part, &run->job[j]), e);
+    failed = failed || checkpoint_write(c, run->cfg->checkpoint, e);
+    checkpoint_free(c);
+    clock_gettime(CLOCK_MONOTONIC, &run->written);
+    return failed ? -1 : 0;
+}
+
+/* The first thing in which the checkpoint's run was another. */
+static int check_about(const FitRun *run, const json_t *was, Err *e)
+{
+    json_t *now = about_run(run);
+    int failed = 0;
+    static const char *const what[] = {"hooks", "input"};
+    const json_t *then = json_object_get(was, "arguments"), *here = json_object_get(now, "arguments");
+    size_t i;
+    json_t *argument;
+    json_array_foreach(here, i, argument)
+        if (!failed && !json_equal(argument, json_array_get(then, i)))
+            failed = err_set(e, "%s: was made with %s, this is %s", run->cfg->checkpoint,
+                             json_array_get(then, i) ? json_string_value(json_array_get(then, i)) : "fewer options",
+                             json_string_value(argument));
+    for (int w = 0; w < 2 && !failed; w++)
+        if (!json_equal(json_object_get(now, what[w]), json_object_get(was, what[w])))
+            failed = err_set(e, "%s: was made of another input: its header differs in %s", run->cfg->checkpoint,
+                             w ? "fields or provenance" : what[w]);
+    json_decref(now);
+    return failed;
+}
+
+int fit_resume(FitRun *run, Err *e)
+{
+    Checkpoint *c;
+    char part[300];
+    clock_gettime(CLOCK_MONOTONIC, &run->written);
+    if (!run->cfg->resume || access(run->cfg->checkpoint, F_OK))
+        return 0;
+    if (checkpoint_open(&c, run->cfg->checkpoint, e))
+        return -1;
+    int failed = check_about(run, json_object_get(checkpoint_fields(c), "about"), e);
+    for (int j = 0; j < run->jobs && !failed; j++) {
+        FitJob *job = &run->job[j];
+        failed = fit_restore(job->fit, c, part_of(part, job), e);
+        clock_gettime(CLOCK_MONOTONIC, &job->begun);
+        job->before = fit_last(job->fit, 0)->tokens;
+    }
+    checkpoint_free(c);
+    return failed ? -1 : 0;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/* fit_log.c -- a fit's log: one JSON line a report, with the figures of a held-out stream where there is one. */
+#include <math.h>
+#include "src/cli/fit.h"
+#include "src/models/model.h"
+#include "src/models/sae_metrics.h"
+#include "src/models/sae_stream.h"
+
+json_t *fit_held_out(const FitRun *run, const FitJob *job, int learner, Err *e)
+{
+    Sae *sae;
+    SaeStreamOptions o = {.paths = (const char *const *)&run->cfg->eval, .path_count = 1, .hook = job->hook,
+                          .half = run->cfg->half};
+    SaeStream s = {0};
+    Metrics m = {0};
+    Figures f;
+    json_t *figures = NULL;
+    if (fit_export(job->fit, learner, &sae, e))
+        return NULL;
+    o.borrowed = sae;
+    int got = model_dtype(&o.type, run->cfg->c.dtype, e) || sae_stream_open(&s, &o, e)
+           || metrics_create(&m, s.sae->D, s.sae->F, s.sae->K, e) ? -1 : 1;
+    while (got > 0 && (got = sae_stream_next(&s, true, e)) == 1)
+        if (metrics_add(&m, NULL, s.x, s.y, s.a, s.i, s.N, e))
+            got = -1;
+    if (got == 0 && group_figures(&m, &m.group[0], &f, e) == 0)
+        figures = json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f}", "tokens", (json_int_t)m.group[0].tokens,
+                            "fvu", f.fvu, "ev", f.ev, "cosine", f.cosine, "norm_ratio", f.norm_ratio, "l0", f.l0,
+                            "dead", f.dead);
+    metrics_free(&m);
+    sae_stream_close(&s);
+    sae_free(sae);
+    return figures;
+}
+
+int fit_write_log(const FitRun *run, const FitJob *job, int learner, const FitReport *r)
+{
+    json_t *eval = run->cfg->eval ? fit_held_out(run, job, learner, run->e) : NULL;
+    if (run->cfg->eval && !eval)
+        return -1;
+    const double rate = (double)(r->tokens - job->before)/seconds_since(&job->begun);
+    json_t *line = json_pack("{s:s, s:I, s:f, s:f, s:i, s:f, s:f, s:f}",
+                             "hook", job->hook, "tokens", (json_int_t)r->tokens, "fvu", r->step.fvu, "l0", r->step.l0,
+                             "dead", r->step.dead, "aux", r->step.aux, "gradient", r->step.gradient, "lr", r->rate);
+    if (run->grid.cell[learner].name[0])
+        json_object_set_new(line, "cell", json_string(run->grid.cell[learner].name));
+    if (r->step.sparsity > 0)
+        json_object_set_new(line, "sparsity", json_real(r->step.sparsity));
+    if (run->grid.count == 1 && isfinite(rate))
+        json_object_set_new(line, "tokens_per_second", json_real(rate));
+    if (eval)
+        json_object_set_new(line, "eval", eval);
+    if (line && json_dumpf(line, run->log, JSON_COMPACT | JSON_REAL_PRECISION(7)) == 0)
+        fputc('\n', run->log);
+    fflush(run->log);
+    json_decref(line);
+    return 0;
+}

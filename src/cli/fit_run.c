@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/* fit_run.c -- from activation streams to autoencoders: readings of the input, reports, the end. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "src/cli/fit.h"
+
+double seconds_since(const struct timespec *t)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)(now.tv_sec - t->tv_sec) + 1e-9*(double)(now.tv_nsec - t->tv_nsec);
+}
+
+/* After a step: a checkpoint when it is time for one, or when told to stop. */
+static int keep_checkpoint(FitRun *run, int64_t steps)
+{
+    const FitConfig *cfg = run->cfg;
+    if (!cfg->checkpoint || run->stopped)
+        return 0;
+    if (!cli_stop && !(cfg->every && steps % cfg->every == 0)
+        && !(cfg->minutes > 0 && seconds_since(&run->written) >= 60*cfg->minutes))
+        return 0;
+    run->stopped = cli_stop != 0;
+    return fit_write_checkpoint(run, run->e);
+}
+
+/* FitFn: after every step. */
+static int on_step(void *context, int learner, const FitReport *r)
+{
+    FitJob *job = context;
+    FitRun *run = job->run;
+    if (r->steps == 1 && learner == 0)
+        clock_gettime(CLOCK_MONOTONIC, &job->begun);
+    if (run->log && (r->steps % run->cfg->report == 0 || r->tokens == r->total)
+        && fit_write_log(run, job, learner, r))
+        return -1;
+    int64_t done = 0;
+    for (int j = 0; j < run->jobs; j++)
+        for (int l = 0; l < run->grid.count; l++)
+            done += fit_last(run->job[j].fit, l)->tokens;
+    if (r->total > 0)
+        progress_note(run->progress, "of %lld, fvu %.4f, %d dead", (long long)r->total*run->jobs*run->grid.count,
+                      r->step.fvu, r->step.dead);
+    else
+        progress_note(run->progress, "fvu %.4f, %d dead", r->step.fvu, r->step.dead);
+    progress_set(run->progress, done);
+    return keep_checkpoint(run, r->steps) || cli_stop != 0;
+}
+
+static int open_jobs(FitRun *run, Err *e)
+{
+    const FitConfig *cfg = run->cfg;
+    const int hooks = activations_hooks(run->in);
+    LearnerOptions *learner = malloc(sizeof *learner*(size_t)run->grid.count);
+    run->job = calloc((size_t)hooks, sizeof *run->job);
+    int failed = !learner || !run->job ? err_set(e, "out of memory") : 0;
+    for (int c = 0; c < run->grid.count && !failed; c++)
+        learner[c] = run->grid.cell[c].learner;
+    const FitOptions o = {.learner = learner, .learners = run->grid.count, .tokens = cfg->tokens,
+                          .epochs = cfg->epochs, .buffer = cfg->buffer, .pictures = strcmp(cfg->mix, "pictures") == 0,
+                          .seed = (uint64_t)(cfg->order < 0 ? cfg->c.seed : cfg->order)};
+    for (; run->jobs < hooks && !failed; run->jobs++) {
+        FitJob *job = &run->job[run->jobs];
+        *job = (FitJob){.run = run, .hook = activations_hook(run->in, run->jobs)};
+        failed = fit_create(&job->fit, &o, on_step, job, e);
+    }
+    free(learner);
+    if (!failed && cfg->log && !(run->log = strcmp(cfg->log, "-") ? fopen(cfg->log, cfg->resume ? "a" : "w") : stdout))
+        return err_set(e, "%s: %s", cfg->log, strerror(errno));
+    return failed;
+}
+
+/* One reading of the input. Returns 1 when every autoencoder has all it wants, 0 at the end, -1. */
+static int read_all(FitRun *run, Err *e)
+{
+    Act act;
+    int got, wanting = run->jobs;
+    for (int j = 0; j < run->jobs; j++)
+        wanting -= fit_push(run->job[j].fit, NULL, F32, 0, 0, 0, e) == 1;
+    while (wanting > 0 && !cli_stop && (got = activations_next(run->in, &act, e)) != 0) {
+        if (got < 0 || !activations_floats(run->in, &act, e))
+            return -1;
+        Fit *fit = run->job[act.hook].fit;
+        const int before = fit_push(fit, NULL, act.tensor->type, act.D, 0, 0, e);
+        const int full = before ? before : fit_push(fit, act.tensor->data, act.tensor->type, act.D, 0, act.N, e);
+        if (full < 0)
+            return -1;
+        wanting -= full && !before;
+    }
+    return wanting == 0 || cli_stop;
+}
+
+static int fit_all(FitRun *run, Err *e)
+{
+    for (int again = 1; again;) {
+        const int got = read_all(run, e);
+        if (got < 0)
+            return -1;
+        again = 0;
+        for (int j = 0; j < run->jobs && got == 0; j++) {
+            const int more = fit_input_ended(run->job[j].fit, activations_can_rewind(run->in), e);
+            if (more < 0)
+                return -1;
+            again |= more;
+        }
+        if (again && activations_rewind(run->in, e))
+            return -1;
+    }
+    return e->text[0] ? -1 : 0;     /* a report that failed stopped its fit */
+}
+
+/* Told to stop with --checkpoint: that file stands for the folder. */
+static int leave_checkpoint(FitRun *run, Err *e)
+{
+    if (!run->stopped) {            /* between two steps: an input that broke off because we were told to stop */
+        *e = (Err){0};
+        if (fit_write_checkpoint(run, e))
+            return -1;
+    }
+    if (e->text[0])
+        return -1;
+    cli_note(run->cli, "stopped; %s is written, and --resume goes on from it", run->cfg->checkpoint);
+    return 0;
+}
+
+int fit_run(FitRun *run, const Cli *cli, const FitConfig *cfg, Err *e)
+{
+    const ActivationsOptions o = {.hook = cfg->hook, .half = cfg->half};
+    *run = (FitRun){.cli = cli, .cfg = cfg, .e = e};
+    if (fit_grid_build(&run->grid, cli, cfg, e)
+        || activations_open(&run->in, cfg->c.inputs.items, cfg->c.inputs.count, &o, e)
+        || open_jobs(run, e) || fit_resume(run, e))
+        return -1;
+    run->progress = progress_start(cli, "tokens", cfg->tokens*run->jobs*run->grid.count);
+    const int failed = fit_all(run, e) && !cli_stop;
+    progress_end(run->progress);
+    if (failed)
+        return -1;
+    if (cfg->checkpoint && cli_stop)
+        return leave_checkpoint(run, e);
+    *e = (Err){0};
+    if (fit_save_all(run, e))
+        return -1;
+    if (cfg->checkpoint)
+        unlink(cfg->checkpoint);
+    return 0;
+}
+
+void fit_run_close(FitRun *run)
+{
+    for (int j = 0; j < run->jobs; j++)
+        fit_free(run->job[j].fit);
+    free(run->job);
+    if (run->log && run->log != stdout)
+        fclose(run->log);
+    fit_grid_free(&run->grid);
+    activations_close(run->in);
+}

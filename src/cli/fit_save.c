@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/* fit_save.c -- what a fit leaves: a folder for each autoencoder, and what its cfg.json says. */
+#include "src/cli/fit.h"
+
+static json_t *training_record(const FitRun *run, const FitJob *job, int learner)
+{
+    const FitReport *r = fit_last(job->fit, learner);
+    json_t *steps = json_deep_copy(json_object_get(stream_header(activations_stream(run->in))->fields, "provenance"));
+    if (!json_is_array(steps)) {
+        json_decref(steps);
+        steps = json_array();
+    }
+    json_array_append_new(steps, cli_provenance(run->cli));
+    json_t *record = json_pack("{s:I, s:I, s:I, s:f, s:f, s:i, s:b, s:o}",
+                               "seed", (json_int_t)fit_options(job->fit, learner)->train.seed,
+                               "tokens", (json_int_t)r->tokens, "steps", (json_int_t)r->steps, "fvu", r->step.fvu,
+                               "l0", r->step.l0, "dead", r->step.dead, "stopped", (int)fit_stopped(job->fit),
+                               "provenance", steps);
+    if (r->step.sparsity > 0)
+        json_object_set_new(record, "sparsity", json_real(r->step.sparsity));
+    if (run->grid.cell[learner].name[0])
+        json_object_set_new(record, "cell", json_string(run->grid.cell[learner].name));
+    return record;
+}
+
+static int describe(const FitRun *run, const FitJob *job, int learner, Sae *s, Err *e)
+{
+    static const char *const shared[] = {"model", "take", "steps", "sampler", "guidance"};
+    const json_t *header = stream_header(activations_stream(run->in))->fields;
+    const TrainOptions *t = &fit_options(job->fit, learner)->train;
+    json_t *cfg = json_pack("{s:i, s:b, s:i, s:i, s:b, s:b, s:b, s:b, s:s, s:i}",
+                            "expansion_factor", s->F/s->D, "normalize_decoder", 1, "num_latents", s->F, "k", t->K,
+                            "batch_topk", t->variant == VARIANT_BATCHTOPK || t->variant == VARIANT_MATRYOSHKA,
+                            "sample_topk", t->variant == VARIANT_SAMPLETOPK, "input_unit_norm", 0,
+                            "multi_topk", (int)t->multi, "activation", sae_variant_name(t->variant), "d_in", s->D);
+    if (!cfg)
+        return err_set(e, "out of memory");
+    if (s->K != t->K)
+        json_object_set_new(cfg, "most", json_integer(s->K));
+    if (t->levels) {
+        json_t *levels = json_array();
+        for (int l = 0; l < t->levels; l++)
+            json_array_append_new(levels, json_integer(t->level[l]));
+        json_object_set_new(cfg, "levels", levels);
+    }
+    json_object_set_new(cfg, "hook", json_string(job->hook));
+    for (int i = 0; i < 5; i++)
+        if (json_object_get(header, shared[i]))
+            json_object_set(cfg, shared[i], json_object_get(header, shared[i]));
+    json_object_set_new(cfg, "half", json_string(run->cfg->half));
+    json_t *training = training_record(run, job, learner);
+    json_t *eval = run->cfg->eval ? fit_held_out(run, job, learner, e) : NULL;
+    if (eval)
+        json_object_set_new(training, "eval", eval);
+    json_object_set_new(cfg, "training", training);
+    json_decref(s->cfg);
+    s->cfg = cfg;
+    return run->cfg->eval && !eval ? -1 : 0;
+}
+
+static int save(const FitRun *run, const FitJob *job, int learner, Err *e)
+{
+    const FitReport *r = fit_last(job->fit, learner);
+    const bool hooks = run->jobs > 1, cells = run->grid.cell[learner].name[0];
+    char dir[4096];
+    Sae *s;
+    snprintf(dir, sizeof dir, "%s%s%s%s%s", run->cfg->c.output, hooks ? "/" : "", hooks ? job->hook : "",
+             cells ? "/" : "", run->grid.cell[learner].name);
+    if (fit_export(job->fit, learner, &s, e))
+        return -1;
+    if (!s)
+        return cli_stop ? err_set(e, "stopped before the first step on %s: nothing was learned", job->hook)
+                        : err_set(e, "no token of %s came", job->hook);
+    const int failed = describe(run, job, learner, s, e) || sae_save(s, dir, e);
+    sae_free(s);
+    if (!failed && run->cfg->c.verbose)
+        cli_note(run->cli, "%s: %lld tokens, fvu %.4f, l0 %.2f, %d dead", dir, (long long)r->tokens, r->step.fvu,
+                 r->step.l0, r->step.dead);
+    return failed ? -1 : 0;
+}
+
+int fit_save_all(FitRun *run, Err *e)
+{
+    for (int j = 0; j < run->jobs; j++) {
+        const FitJob *job = &run->job[j];
+        for (int l = 0; l < run->grid.count; l++)
+            if (save(run, job, l, e))
+                return -1;
+        if (fit_cut_short(job->fit))
+            cli_note(run->cli, "%s: the input is not a file and larger than --buffer: passed over once, %lld tokens",
+                     job->hook, (long long)fit_last(job->fit, 0)->tokens);
+    }
+    return 0;
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+/* sae_train_topk.c -- variants that keep the largest features: topk, batchtopk, sampletopk, matryoshka.
+ *
+ *     a, i = the largest of h      x' = a W_dec + b_dec      g = x' - x
+ *     dW_dec[f] = sum a g      g_a = g . W_dec[i]      dW_enc[f] = sum g_a c      db_enc[f] = sum g_a
+ *                                                                      (sums over n, j with i[n,j] = f)
+ *   x, c, g (B,D)   a, g_a, i (B,K)
+ *
+ * The largest of a batch are chosen among each token's K largest, with K above the mean that is kept. That is exact when
+ * no token keeps all of its K; where one does, K is doubled and the batch encoded again.
+ *
+ * Matryoshka: level l has the features below level[l], and its own x'_l; with G_l = sum over m >= l of (x'_m - x), a
+ * feature that enters at level l has g = G_l. */
+#include <stdlib.h>
+#include <string.h>
+#include "src/models/sae_trainer.h"
+
+enum { LEAST, WEIGHT, ROOM, STATES };           /* of the threshold's mean; K */
+static const double FORGET = 0.01;              /* SAELens's topk_threshold_lr */
+
+typedef struct TopK {
+    Codes codes;
+    float *kept, *g_kept;                       /* (B,K) part of codes.a, and its dL/da */
+    float *level[MAX_LEVELS];                   /* (B,D); with multi the first is dL/dx' of all 4K */
+    double state[STATES];
+} TopK;
+
+static double *state(Trainer *t)
+{
+    return ((TopK *)t->own)->state;
+}
+
+static int need_room(Trainer *t, int K, Err *e)
+{
+    TopK *own = t->own;
+    own->state[ROOM] = K;
+    if (trainer_need_codes(t, &own->codes, K, e))
+        return -1;
+    if (t->options.levels == 0 && !t->options.multi)
+        return 0;
+    const size_t bytes = sizeof(float)*(size_t)t->options.batch*(size_t)K;
+    return (own->kept = trainer_memory(t, bytes, e)) && (own->g_kept = trainer_memory(t, bytes, e)) ? 0 : -1;
+}
+
+static int four_times(const TrainOptions *o)
+{
+    return o->K > o->F/4 ? o->F : 4*o->K;
+}
+
+static int create(Trainer *t, Err *e)
+{
+    TrainOptions *o = &t->options;
+    TopK *own = t->own = calloc(1, sizeof *own);
+    if (!own)
+        return err_set(e, "out of memory");
+    for (int l = 0; l < (o->multi ? 1 : o->levels); l++)
+        if (!(own->level[l] = trainer_memory(t, sizeof(float)*(size_t)o->batch*(size_t)o->D, e)))
+            return -1;
+    return need_room(t, o->variant != VARIANT_TOPK || o->multi ? four_times(o) : o->K, e);
+}
+
+static void release(Trainer *t)
+{
+    free(t->own);
+}
+
+/* Of the N tokens' features the largest N*K stay, in groups of `group` tokens. Returns the least that stayed. */
+static float keep_largest(Trainer *t, int64_t N, int64_t group)
+{
+    TopK *own = t->own;
+    float least = 0;
+    for (int64_t n = 0; n < N; n += group) {
+        const int64_t rows = N - n < group ? N - n : group;
+        const float of_group = op->sae.keep_largest(own->codes.a + n*own->codes.K, rows*own->codes.K,
+                                                    rows*t->options.K);
+        if (least == 0 || (of_group > 0 && of_group < least))
+            least = of_group;
+    }
+    return least;
+}
+
+static int choose_over_batch(Trainer *t, int64_t N, Err *e)
+{
+    TopK *own = t->own;
+    const int64_t group = t->options.variant == VARIANT_SAMPLETOPK && t->options.sample ? t->options.sample : N;
+    if ((int)own->state[ROOM] > own->codes.K && need_room(t, (int)own->state[ROOM], e))     /* after a checkpoint */
+        return -1;
+    for (;;) {
+        op->sae.encode(t->encoder, own->codes.a, own->codes.i, t->x, N, own->codes.K);
+        const float least = keep_largest(t, N, group);
+        if (own->codes.K < t->options.F && op->sae.full_rows(own->codes.a, N, own->codes.K) > 0) {
+            if (need_room(t, own->codes.K > t->options.F/2 ? t->options.F : 2*own->codes.K, e))
+                return -1;
+            continue;
+        }
+        if (least > 0) {
+            own->state[LEAST] += FORGET*((double)least - own->state[LEAST]);
+            own->state[WEIGHT] += FORGET*(1 - own->state[WEIGHT]);
+        }
+        return 0;
+    }
+}
+
+/* One level: all features. */
+static void add_whole(Trainer *t, int64_t N)
+{
+    Codes *c = &((TopK *)t->own)->codes;
+    const int D = t->options.D;
+    op->sae.decode(t->y, c->a, c->i, t->sae->W_dec, t->sae->b_dec, N, D, c->K);
+    op->sae.difference(t->g, t->y, t->x, N*D);
+    trainer_add_part(t, 1, c, t->g, N);
+    op->sae.column_sum(t->param[B_DEC].gradient, 1, NULL, t->g, N, D);
+    op->sae.count(t->counts, c->a, c->i, N, c->K);
+}
+
+/* The first K, and a term of all 4K at an eighth. */
+static void add_multi(Trainer *t, int64_t N)
+{
+    TopK *own = t->own;
+    Codes *c = &own->codes, first = *c;
+    const int D = t->options.D;
+    const Sae *s = t->sae;
+    first.a = own->kept;
+    first.g_a = own->g_kept;
+    op->sae.head(first.a, c->a, N, c->K, t->options.K);
+    op->sae.decode(t->y, first.a, c->i, s->W_dec, s->b_dec, N, D, c->K);
+    op->sae.difference(t->g, t->y, t->x, N*D);
+    trainer_add_part(t, 1, &first, t->g, N);
+    op->sae.decode(t->y, c->a, c->i, s->W_dec, s->b_dec, N, D, c->K);
+    op->sae.difference(own->level[0], t->y, t->x, N*D);
+    trainer_add_part(t, 1/8.f, c, own->level[0], N);
+    op->sae.column_sum(t->param[B_DEC].gradient, 1, NULL, t->g, N, D);
+    op->sae.column_sum(t->param[B_DEC].gradient, 1/8.f, NULL, own->level[0], N, D);
+    op->sae.count(t->counts, first.a, c->i, N, c->K);
+}
+
+static void add_levels(Trainer *t, int64_t N)
+{
+    TopK *own = t->own;
+    Codes *c = &own->codes;
+    const TrainOptions *o = &t->options;
+    const int D = o->D;
+    const Sae *s = t->sae;
+    for (int l = 0; l < o->levels; l++) {
+        op->sae.select(own->kept, c->a, c->i, l ? o->level[l - 1] : 0, o->level[l], N*c->K);
+        op->sae.decode(own->level[l], own->kept, c->i, s->W_dec, l ? NULL : s->b_dec, N, D, c->K);
+        if (l)
+            op->add(own->level[l], own->level[l - 1], N*D);
+    }
+    for (int l = 0; l < o->levels; l++)
+        op->sae.difference(own->level[l], own->level[l], t->x, N*D);
+    op->copy(t->g, own->level[o->levels - 1], sizeof(float)*(size_t)N*(size_t)D);
+    op->sae.invert(c->start, c->order, c->i, N, o->F, c->K);
+    for (int l = o->levels - 1; l >= 0; l--) {
+        const int from = l ? o->level[l - 1] : 0;
+        if (l < o->levels - 1)
+            op->add(own->level[l], own->level[l + 1], N*D);
+        op->sae.select(own->kept, c->a, c->i, from, o->level[l], N*c->K);
+        if (l == o->levels - 1)
+            op->sae.code_grad(c->g_a, own->level[l], own->kept, c->i, s->W_dec, N, D, c->K);
+        else {
+            op->sae.code_grad(own->g_kept, own->level[l], own->kept, c->i, s->W_dec, N, D, c->K);
+            op->add(c->g_a, own->g_kept, N*c->K);
+        }
+        t->part[t->parts++] = (CodePart){c->a, c->g_a, own->level[l], c->start, c->order, 1, c->K, from, o->level[l]};
+    }
+    op->sae.column_sum(t->param[B_DEC].gradient, 1, NULL, own->level[0], N, D);
+    op->sae.count(t->counts, c->a, c->i, N, c->K);
+}
+
+static int pass(Trainer *t, int64_t N, Err *e)
+{
+    TopK *own = t->own;
+    const Sae *s = t->sae;
+    op->sae.encoder_pack(t->encoder, s->W_enc, s->b_enc, s->b_dec, NULL, t->options.F);
+    if (t->options.variant == VARIANT_TOPK)
+        op->sae.encode(t->encoder, own->codes.a, own->codes.i, t->x, N, own->codes.K);
+    else if (choose_over_batch(t, N, e))
+        return -1;
+    (t->options.levels ? add_levels : t->options.multi ? add_multi : add_whole)(t, N);
+    return 0;
+}
+
+/* The threshold: the mean of each batch's least value kept, the last 100 counting most. */
+static int gate(Trainer *t, Sae *s, Err *e)
+{
+    const TopK *own = t->own;
+    const double threshold = own->state[WEIGHT] > 0 ? own->state[LEAST]/own->state[WEIGHT] : 0;
+    float *host = malloc(sizeof *host*(size_t)s->F);
+    if (!host || sae_need_gate(s, &s->threshold, e)) {
+        free(host);
+        return err_set(e, "out of memory");
+    }
+    for (int f = 0; f < s->F; f++)
+        host[f] = (float)threshold;
+    op->upload(s->threshold, host, sizeof *host*(size_t)s->F);
+    free(host);
+    s->K = own->codes.K;
+    return 0;
+}
+
+const SaeVariantOps topk_family[VARIANTS] = {
+    [VARIANT_TOPK] = {"topk", false, false, true, create, release, NULL, pass, NULL, STATES, state},
+    [VARIANT_BATCHTOPK] = {"batchtopk", false, false, true, create, release, NULL, pass, gate, STATES, state},
+    [VARIANT_SAMPLETOPK] = {"sampletopk", false, false, true, create, release, NULL, pass, gate, STATES, state},
+    [VARIANT_MATRYOSHKA] = {"matryoshka", false, false, true, create, release, NULL, pass, gate, STATES, state},
+};

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/* sae_trainer.h -- a trainer's inside, shared by the files sae_train*.c.
+ *
+ *   x, c, g, y (B,D)     a, g_a, i (B,K), with K the most that the variant keeps a token     h (B,F) */
+#ifndef SRC_MODELS_SAE_TRAINER_H
+#define SRC_MODELS_SAE_TRAINER_H
+
+#include "kernels/op.h"
+#include "src/models/sae_train.h"
+
+typedef struct Param {                  /* one of the weights, (rows,D) */
+    const char *name;
+    float *value, *gradient, *m, *v;    /* gradient: without the factor 2/V; Adam's moments */
+    int64_t rows;
+    int D;
+    bool unit_rows;
+} Param;
+
+enum { W_ENC, W_DEC, B_ENC, B_DEC, MORE, PARAMS = MORE + 2 };
+
+typedef struct Codes {                  /* kept features of a batch, and where each feature is among them */
+    int K;
+    float *a, *g_a;
+    int32_t *i, *order, *start;
+} Codes;
+
+enum { MAX_PARTS = MAX_LEVELS + 1 };    /* of the variant, and the dead features' */
+
+typedef struct SaeVariantOps {
+    const char *name;
+    bool scales;                        /* the input, to a mean square length of D */
+    bool no_dead_term;
+    bool lists;                         /* all gradients of W_enc and W_dec are parts */
+    /* Memory of its own, options that are open, parameters beyond the four. */
+    int (*create)(Trainer *t, Err *e);
+    void (*free)(Trainer *t);
+    /* After the first weights are there; NULL: nothing. */
+    int (*start)(Trainer *t, Err *e);
+    /* From t->x and t->c (N rows): t->g = x' - x; gradients, in memory or as parts, but for b_dec's part through h;
+     * t->counts += firings. What the parts point to stays until the update. */
+    int (*pass)(Trainer *t, int64_t N, Err *e);
+    /* Into a copy of the weights: the gate, in the scale of training, and K. NULL: nothing */
+    int (*gate)(Trainer *t, Sae *s, Err *e);
+    /* Scalars that go on from step to step. */
+    int states;
+    double *(*state)(Trainer *t);
+} SaeVariantOps;
+
+extern const SaeVariantOps topk_family[VARIANTS];          /* sae_train_topk.c */
+
+struct Trainer {
+    TrainOptions options;
+    const SaeVariantOps *variant;
+    void *own;                          /* the variant's */
+    Sae *sae;
+    double scale;                       /* of the input */
+    int64_t tokens, steps;
+    Param param[PARAMS];
+    int params;
+    SaeEncoder *encoder, *dead_encoder;
+    int K_aux;                          /* most dead features taken a token */
+    Codes aux;
+    int64_t *fired;                     /* [F] tokens seen when the feature last fired */
+    int32_t *count, *dead;              /* [F] host: firings in this batch; dead features */
+    float *scaled;                      /* (B,D) host, where the input is scaled */
+    float *x, *c, *g, *y;               /* device (B,D): batch, centered, gradient, reconstruction */
+    float *mean;                        /* (D) */
+    float *through_h;                   /* [F] sum over rows of dL/dh, by which b_dec enters h; b_enc's gradient or own */
+    CodePart part[MAX_PARTS];           /* gradients of W_enc and W_dec that are not in memory yet */
+    int parts;
+    float *g_length, *x_length;         /* (B) */
+    float *bound[2];                    /* [F] of W_dec's and W_enc's row gradients */
+    double spread;                      /* V */
+    double sparsity;
+    int32_t *counts;                    /* (F) */
+    void **memory;                      /* all that trainer_memory gave */
+    int memories;
+};
+
+/* Zeroed device memory that is freed with the trainer. */
+void *trainer_memory(Trainer *t, size_t bytes, Err *e);
+int trainer_need_codes(Trainer *t, Codes *codes, int K, Err *e);
+/* One more parameter, in t->param. */
+int trainer_need_param(Trainer *t, const char *name, int64_t rows, Err *e);
+/* Gradients through kept features whose reconstruction has dL/dx' = g, with factor c: a part. */
+void trainer_add_part(Trainer *t, float c, const Codes *codes, const float *g, int64_t N);
+
+/* sae_train_dead.c */
+int trainer_list_dead(Trainer *t);
+/* The dead features' term; square: |e_aux - e|^2. */
+int trainer_add_dead(Trainer *t, int64_t N, int dead, double *square, Err *e);
+/* From t->counts. Returns all firings. */
+int64_t trainer_mark_fired(Trainer *t, int64_t N);
+
+#endif
