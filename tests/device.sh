@@ -80,8 +80,16 @@ fi
 export SDSTEER_TESTS=$tests SDSTEER_TEST_BACKEND=cuda LD_LIBRARY_PATH="$programs:${LD_LIBRARY_PATH-}" PATH=$programs:$PATH
 export LC_ALL=C.UTF-8 SDSTEER_DATA=$root/data
 
-say "== ops against the CPU's"
+# cuDNN and cuBLASLt may lie where a Python package put them.
+for folder in /usr/lib/python3*/site-packages/nvidia /usr/local/lib/python3*/*-packages/nvidia /opt/*/lib/python3*/site-packages/nvidia; do
+    for lib in "$folder"/*/lib; do
+        if [ -d "$lib" ]; then LD_LIBRARY_PATH=$LD_LIBRARY_PATH:$lib; fi
+    done
+done
+
+say "== ops against the CPU's: own kernels alone, then with NVIDIA's libraries where they are found"
 for test in "$there"/tests/op_*cuda; do
+    check "$(basename "$test"), own kernels" env SDSTEER_CUDA_LIBRARIES=none "$test"
     check "$(basename "$test")" "$test"
 done
 
@@ -99,10 +107,10 @@ check "sae-fit" sae-fit --backend cuda --quiet --topk 16 --features 2048 -o "$wo
 check "sae-encode" sae-encode --backend cuda -q --sae "$work/sae" -o "$work/features.mpk.zst" "$work/acts.mpk.zst"
 
 say "== speeds"
-for program in "device_speed cuda 16" "unet_speed"; do
-    # shellcheck disable=SC2086
-    set -- $program
-    "$there/bench/$1" "${@:2}" 2>&1 | tee -a "$report"
+for libraries in none all; do
+    say "-- SDSTEER_CUDA_LIBRARIES=$libraries"
+    SDSTEER_CUDA_LIBRARIES=$libraries "$there/bench/device_speed" cuda 16 2>&1 | tee -a "$report"
+    SDSTEER_CUDA_LIBRARIES=$libraries SDSTEER_BACKEND=cuda "$there/bench/unet_speed" "$root/data/minisd/model" 2>&1 | tee -a "$report"
 done
 say "== clocks after: $(nvidia-smi --query-gpu=clocks.sm,temperature.gpu,power.draw --format=csv,noheader | head -n 1)"
 exit $failed

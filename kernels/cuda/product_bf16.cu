@@ -6,6 +6,7 @@
  * is a copy of zeros. Rows of 128 bytes are stored with their 16-byte pieces exchanged (piece ^ row%8), so that the
  * eight rows that ldmatrix reads at once lie in different banks. Each warp holds WM by WN sums in registers.
  *
+ * Two blocks of the largest tile share a multiprocessor of an H100, by registers and by shared memory.
  * Bound by arithmetic from a few hundred channels on: a block reads (BM + BN)*128 bytes from the second-level cache for
  * BM*BN*128 flop, 64 flop a byte at 128 by 128. */
 #include "kernels/cuda/mma.h"
@@ -44,7 +45,7 @@ template <typename T> __device__ __forceinline__ void store_pair(const Product &
 }
 
 template <typename T, int BM, int BN, int WM, int WN>
-static __global__ void __launch_bounds__((BM/WM)*(BN/WN)*WARP) multiply(const Product p)
+static __global__ void __launch_bounds__((BM/WM)*(BN/WN)*WARP, 2) multiply(const Product p)
 {
     constexpr int threads = (BM/WM)*(BN/WN)*WARP, x_rows = Share<BM, threads>::count, w_rows = Share<BN, threads>::count;
     constexpr int row_step = threads/PIECES, stage = (BM + BN)*STEP;
