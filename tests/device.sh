@@ -26,7 +26,7 @@ if [ "${1-}" = pack ]; then
     for program in $pipeline sdsteer-cuda.so; do cp "$root/bin/$program" "$packed/bin"; done
     for test in $models; do cp "$root/build/tests/$test" "$packed/tests"; done
     cp "$root"/build/tests/op_*cuda "$packed/tests"
-    cp "$root/build/bench/device_speed" "$root/build/bench/unet_speed" "$packed/bench"
+    cp "$root/build/bench/device_speed" "$root/build/bench/sae_device_speed" "$root/build/bench/unet_speed" "$packed/bench"
     for program in "$packed"/tests/* "$packed/bin/sae-fit"; do ldd "$program"; done |
         awk '$3 ~ /^\// && $1 !~ /^(libc|libm|libdl|libpthread|librt|libgcc_s)\./ {print $3}' | sort -u | xargs cp -L -t "$packed/lib"
     strip --strip-debug "$packed"/bin/* "$packed"/tests/* "$packed"/bench/*
@@ -112,5 +112,7 @@ for libraries in none all; do
     SDSTEER_CUDA_LIBRARIES=$libraries "$there/bench/device_speed" cuda 16 2>&1 | tee -a "$report"
     SDSTEER_CUDA_LIBRARIES=$libraries SDSTEER_BACKEND=cuda "$there/bench/unet_speed" "$root/data/minisd/model" 2>&1 | tee -a "$report"
 done
+"$there/bench/sae_device_speed" cuda 2>&1 | tee -a "$report"
+"$there/bench/sae_device_speed" cuda 8192 1280 40960 2>&1 | tee -a "$report"
 say "== clocks after: $(nvidia-smi --query-gpu=clocks.sm,temperature.gpu,power.draw --format=csv,noheader | head -n 1)"
 exit $failed
