@@ -2,15 +2,15 @@
 /* dnn.cu -- convolutions by cuDNN 9: y (B,Ho,Wo,out) = conv(x (B,H,W,in)) + bias, bf16 in, f32 sums, f32 or bf16 out.
  *
  * A graph of a convolution, an addition and a copy, in cuDNN's backend interface: descriptors that are filled by
- * attributes and finalized. Dimensions are in the order (B, C, H, W) whatever lies where in memory; strides say channels
- * last. What is between the operations is a virtual tensor of f32, so that the bias is added before anything is rounded.
- * The copy at the end is there because cuDNN 9.19 takes a convolution of bf16 that ends in f32, with or without a bias,
- * for a pattern of its own that knows no such types; with it, its fused engines take the graph.
+ * attributes and finalized. Dimensions are in the order (B, C, H, W) whatever lies where in memory; strides say
+ * channels last. What is between the operations is a virtual tensor of f32, so that the bias is added before anything
+ * is rounded. The copy at the end is there because cuDNN 9.19 takes a convolution of bf16 that ends in f32, with or
+ * without a bias, for a pattern of its own that knows no such types; with it, its fused engines take the graph.
  *
- * For a size of picture the library is asked once, for IMAGES images, which of its engines it prefers; the first that is
- * deterministic, keeps f32 sums and can be planned is then used, with its knobs, for any number of images. A size that
- * none takes is left to product.h, for any number of images. (An engine that refuses some other number leaves that one
- * to product.h too, whose bytes differ: none is known to.)
+ * For a size of picture the library is asked once, for IMAGES images, which of its engines it prefers; the first that
+ * is deterministic, keeps f32 sums and can be planned is then used, with its knobs, for any number of images. A size
+ * that none takes is left to product.h, for any number of images. (An engine that refuses some other number leaves
+ * that one to product.h too, whose bytes differ: none is known to.)
  * cuDNN Backend API reference, 9.x. Built without cudnn.h there is no cuDNN. */
 #include "kernels/cuda/library.h"
 
@@ -92,8 +92,8 @@ static Descriptor make(Build *b, cudnnBackendDescriptorType_t type)
     return b->good ? d : NULL;
 }
 
-static void set(Build *b, Descriptor d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, int64_t count,
-                const void *values)
+static void set(Build *b, Descriptor d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
+                int64_t count, const void *values)
 {
     b->good = b->good && dnn.cudnnBackendSetAttribute(d, name, type, count, values) == CUDNN_STATUS_SUCCESS;
 }
@@ -103,8 +103,8 @@ static void set_descriptor(Build *b, Descriptor d, cudnnBackendAttributeName_t n
     set(b, d, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &value);
 }
 
-static int64_t get(Build *b, Descriptor d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, int64_t most,
-                   void *values)
+static int64_t get(Build *b, Descriptor d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
+                   int64_t most, void *values)
 {
     int64_t count = 0;
     b->good = b->good && dnn.cudnnBackendGetAttribute(d, name, type, most, &count, values) == CUDNN_STATUS_SUCCESS;
@@ -126,7 +126,8 @@ static void drop(Build *b, int kept)
 
 /* ---- the graph ---- */
 
-static Descriptor tensor(Build *b, int64_t uid, cudnnDataType_t type, int64_t n, int64_t c, int64_t h, int64_t w, bool is_virtual)
+static Descriptor tensor(Build *b, int64_t uid, cudnnDataType_t type, int64_t n, int64_t c, int64_t h, int64_t w,
+                         bool is_virtual)
 {
     const int64_t dim[] = {n, c, h, w}, stride[] = {h*w*c, 1, w*c, c}, alignment = 16;
     Descriptor d = make(b, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
@@ -250,7 +251,8 @@ static bool read_proposal(Build *b, Descriptor config, Choice *c)
                               CUDNN_NUMERICAL_NOTE_TYPE_COUNT, note);
     bool exact = true;
     for (int64_t i = 0; i < notes; i++)
-        exact = exact && (note[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE || note[i] == CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP);
+        exact = exact
+            && (note[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE || note[i] == CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP);
     c->knobs = get(b, config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, MOST_KNOBS, knob);
     for (int64_t i = 0; i < c->knobs; i++) {
         get(b, knob[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, 1, &c->knob[i]);
@@ -271,7 +273,8 @@ static void choose(const DnnLayer *layer, Choice *c)
     for (int i = 0; i < MOST_ENGINES; i++)
         config[i] = make(&proposals, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
     b.good = b.good && proposals.good;
-    const int64_t count = get(&b, heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, MOST_ENGINES, config);
+    const int64_t count = get(&b, heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                              MOST_ENGINES, config);
     const int kept = b.count;
     c->none = true;
     for (int64_t i = 0; b.good && c->none && i < count; i++) {
