@@ -53,7 +53,10 @@ check() {
     status=$?
     case $status in
         0) say "ok    $name, $((SECONDS - start)) s" ;;
-        77) say "skip  $name: $(tail -n 1 "$log")" ;;
+        77)             # a GPU is here, so what it skips for is wrong
+            failed=1
+            say "SKIP  $name: $(tail -n 1 "$log")"
+            ;;
         *)
             failed=1
             say "FAIL  $name, exit $status"
