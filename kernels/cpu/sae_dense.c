@@ -7,8 +7,8 @@
  *
  * Products are oneDNN's, a fixed block of C at a time: a call within a parallel region computes with one thread, in an
  * order that depends on sizes, so the bytes do not depend on threads. Blocks of 256 x 512 reach 80 to 95 % of one call
- * for the whole C. Everything else is bound by memory: sums over rows go by columns of STRIP features, each by one thread,
- * TILE_ROWS rows in f32 and those in double. A NaN in h stays one in z, so that the loss shows it. */
+ * for the whole C. Everything else is bound by memory: sums over rows go by columns of STRIP features, each by one
+ * thread, TILE_ROWS rows in f32 and those in double. A NaN in h stays one in z, so that the loss shows it. */
 #include <math.h>
 #include <oneapi/dnnl/dnnl.h>
 #include <stdio.h>
@@ -61,8 +61,8 @@ static void jump(float *z, float *h, const float *b_enc, const float *threshold,
 }
 
 /* One vector of features of rows [0,rows): the n first of it. Returns what a threshold's gradient loses. */
-ALWAYS_INLINE V jump_grad_vector(float *g, const float *h, const float *threshold, float sparsity, float width, int rows,
-                                 int F, int n)
+ALWAYS_INLINE V jump_grad_vector(float *g, const float *h, const float *threshold, float sparsity, float width,
+                                 int rows, int F, int n)
 {
     const V t = threshold ? v_load(threshold, n) : (V){0};
     V lost = {0};
@@ -171,7 +171,8 @@ ALWAYS_INLINE void gated_grad_strip_body(float *g, const float *g_p, float *d_b_
             const int n = columns - f < LANES ? columns - f : LANES;
             GatedVector v = {.b_gate = v_load(b_gate + f, n), .scale = v_exp(v_load(r_mag + f, n)),
                              .b_mag = v_load(b_mag + f, n)};
-            gated_grad_vector(&v, g + r*F + f, g_p + r*F + f, h + r*F + f, sparsity, (int)least(N - r, TILE_ROWS), F, n);
+            gated_grad_vector(&v, g + r*F + f, g_p + r*F + f, h + r*F + f, sparsity, (int)least(N - r, TILE_ROWS), F,
+                              n);
             for (int l = 0; l < LANES; l++) {
                 sum[0][f + l] += v.to_gate[l];
                 sum[1][f + l] += v.to_r[l];
@@ -194,8 +195,8 @@ static void gated_grad(float *g, const float *g_p, float *d_b_gate, float *d_r_m
 {
     #pragma omp parallel for if (N*F > CPU_PARALLEL)
     for (int f = 0; f < F; f += STRIP)
-        gated_grad_strip(g + f, g_p + f, d_b_gate + f, d_r_mag + f, d_b_mag + f, h + f, b_gate + f, r_mag + f, b_mag + f,
-                         sparsity, N, F, (int)least(F - f, STRIP));
+        gated_grad_strip(g + f, g_p + f, d_b_gate + f, d_r_mag + f, d_b_mag + f, h + f, b_gate + f, r_mag + f,
+                         b_mag + f, sparsity, N, F, (int)least(F - f, STRIP));
 }
 
 /* ---- counts ---- */

@@ -72,7 +72,8 @@ static int products(int M, int N, int K)
         omp_set_num_threads(threads == 1 ? 3 : 1);
         op->sae.gemm(again, add, A, A_turned, B, B_turned, M, N, K);
         omp_set_num_threads(threads);
-        op_name(name, "gemm/%dx%dx%d%s%s%s", M, N, K, add ? " add" : "", A_turned ? " A^T" : "", B_turned ? " B^T" : "");
+        op_name(name, "gemm/%dx%dx%d%s%s%s", M, N, K, add ? " add" : "", A_turned ? " A^T" : "",
+                B_turned ? " B^T" : "");
         failed += test_close(name, got, want, (size_t)M*N, 1e-4f, 1e-5f)
                 + test_same("gemm/other threads", again, got, sizeof(float)*M*N);
     }
@@ -89,8 +90,8 @@ typedef struct Case {               /* values (N,F) and (F), and room for what t
 static Case make_case(int N, int F)
 {
     const size_t n = (size_t)N*F;
-    Case c = {N, F, op_values(n, 1), op_values(n, 2), op_values(n, 3), op_values(F, 4), op_values(F, 5), op_values(F, 6),
-              op_values(F, 7), op_space(sizeof(float)*n), op_space(sizeof(float)*n),
+    Case c = {N, F, op_values(n, 1), op_values(n, 2), op_values(n, 3), op_values(F, 4), op_values(F, 5),
+              op_values(F, 6), op_values(F, 7), op_space(sizeof(float)*n), op_space(sizeof(float)*n),
               {op_values(F, 8), op_values(F, 9), op_values(F, 10)}};
     for (int f = 0; f < F; f++)
         c.threshold[f] = fabsf(c.threshold[f])/2;

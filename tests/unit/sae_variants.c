@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* sae_variants.c -- losses and gradients of every variant against SAELens's and sparsify's own code.
  *
- * tests/golden-more/sae_variants/make.py made the weights, the batch, and what they find there; it says where ours differs.
+ * tests/golden-more/sae_variants/make.py made the weights, the batch, and what they find there, and says where ours
+ * differs.
  * Ours are those of |x - x'|^2/V and the rest; theirs of the mean over tokens: V/N times as much. W_dec's gradients are
  * compared without what lies along its rows.
  *
@@ -85,7 +86,8 @@ static int check(const Weights *w, const char *name, TrainOptions o)
 int main(void)
 {
     Weights *w;
-    die_if(backend_pick("cpu", 1, &err) || weights_open(&w, test_path("golden-more/sae_variants/expected.safetensors"), &err));
+    die_if(backend_pick("cpu", 1, &err)
+           || weights_open(&w, test_path("golden-more/sae_variants/expected.safetensors"), &err));
     const int failed = check(w, "topk", (TrainOptions){.variant = VARIANT_TOPK})
         + check(w, "topk-dead", (TrainOptions){.variant = VARIANT_TOPK, .auxk = AUXK, .dead = 500})
         + check(w, "multi", (TrainOptions){.variant = VARIANT_TOPK, .multi = true})
