@@ -6,7 +6,7 @@
  *   h, z, p, g (N,F)   b_enc, threshold, b_gate, r_mag, b_mag (F)
  *
  * Products are oneDNN's, a fixed block of C at a time: a call within a parallel region computes with one thread, in an
- * order that depends on sizes, so the bytes do not depend on threads. Blocks of 256 x 512 reach 80 to 95 % of one call
+ * order that depends on sizes, so the bytes do not depend on threads. Blocks of 256 x 512 reach 76 to 95 % of one call
  * for the whole C. Everything else is bound by memory: sums over rows go by columns of STRIP features, each by one
  * thread, TILE_ROWS rows in f32 and those in double. A NaN in h stays one in z, so that the loss shows it. */
 #include <math.h>
