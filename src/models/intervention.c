@@ -4,6 +4,7 @@
 #include <string.h>
 #include "kernels/op.h"
 #include "src/models/intervention.h"
+#include "src/models/sae_hook.h"
 
 enum { KINDS = 4 };                 /* kinds of label steered at once: concept, theme, ... */
 
@@ -108,8 +109,6 @@ static int steer_rows(Place *p, float *x, const HookCall *call, Err *e)
 static int steer_difference(Place *p, const HookCall *call, Err *e)
 {
     const size_t n = (size_t)(call->B * call->H * call->W) * call->C;
-    if (!call->input)
-        return err_set(e, "%s: the autoencoder was trained on output - input, and the module's shapes differ", call->path);
     if (n > p->diff_size) {
         if (p->diff) op->free(p->diff);
         if (p->steered) op->free(p->steered);
@@ -135,9 +134,9 @@ static int on_hook(void *context, const HookCall *call, Err *e)
     Place *p = context;
     if (!p->active)
         return 0;
-    if (call->C != p->sae->D)
-        return err_set(e, "%s: the module computes %d values a token, the autoencoder takes %d", call->path, call->C, p->sae->D);
-    return strcmp(p->sae->take, "diff") == 0 ? steer_difference(p, call, e) : steer_rows(p, call->act, call, e);
+    if (sae_hook_check(p->sae, call, e))
+        return -1;
+    return sae_of_difference(p->sae) ? steer_difference(p, call, e) : steer_rows(p, call->act, call, e);
 }
 
 static int open_place(Intervention *v, int i, Err *e)
@@ -148,17 +147,9 @@ static int open_place(Intervention *v, int i, Err *e)
     for (int k = 0; k < KINDS; k++)
         if (!(p->shown[k] = malloc(sizeof *p->shown[k] * v->sampler->options.batch)))
             return err_set(e, "out of memory");
-    if (sae_load(&p->sae, o->saes[i], e) || sae_prepare(p->sae, o->type, e))
+    if (sae_hook(&p->sae, o->saes[i], o->hook, o->type, v->sampler->unet, on_hook, p, e))
         return -1;
-    if (i < o->ranks_count && ranks_load(&p->ranks, o->ranks[i], e))
-        return -1;
-    const char *hook = o->hook ? o->hook : p->sae->hook;
-    if (!*hook)
-        return err_set(e, "%s: cfg.json does not say which module it belongs to; give --hook", o->saes[i]);
-    int got = unet_hook(v->sampler->unet, hook, strcmp(p->sae->take, "diff") == 0, on_hook, p, e);
-    if (got > 1)
-        return err_set(e, "hook '%s' matches %d modules; an autoencoder belongs to one", hook, got);
-    return got < 0 ? -1 : 0;
+    return i < o->ranks_count ? ranks_load(&p->ranks, o->ranks[i], e) : 0;
 }
 
 int intervention_create(Intervention **out, Sampler *s, const InterventionOptions *options, Err *e)

@@ -73,7 +73,7 @@ static int check_id(const char *id, long number, Err *e)
     }
 }
 
-static int write_png(Pictures *p, const Record *rec, const char *id, int H, int W, Err *e)
+static int write_png(Pictures *p, const Record *rec, const char *id, const uint8_t *rgb, int H, int W, Err *e)
 {
     char path[4096];
     if (check_id(id, rec->number, e))
@@ -89,7 +89,7 @@ static int write_png(Pictures *p, const Record *rec, const char *id, int H, int 
         if (value && !json_object_get(text, shared[i]))
             json_object_set(text, shared[i], value);
     }
-    int failed = image_write(path, W, H, 3, p->image, text, e);
+    int failed = image_write(path, W, H, 3, rgb, text, e);
     json_decref(text);
     return failed;
 }
@@ -114,14 +114,17 @@ static int decode(Pictures *p, const float *latent, int C, int h, int w, Err *e)
 
 int pictures_write(Pictures *p, const Record *rec, const float *latent, int C, int h, int w, Err *e)
 {
-    const int H = h * vae_scale(p->vae), W = w * vae_scale(p->vae);
-    if (decode(p, latent, C, h, w, e))
-        return -1;
+    return decode(p, latent, C, h, w, e)
+        || pictures_write_rgb(p, rec, p->image, h * vae_scale(p->vae), w * vae_scale(p->vae), e);
+}
+
+int pictures_write_rgb(Pictures *p, const Record *rec, const uint8_t *rgb, int H, int W, Err *e)
+{
     if (p->folder)
-        return write_png(p, rec, record_text(rec, "id", ""), H, W, e);
+        return write_png(p, rec, record_text(rec, "id", ""), rgb, H, W, e);
     Record image = *rec;
     image.tensors = 0;
-    record_add_tensor(&image, "image", U8, 3, (int64_t[]){H, W, 3}, p->image);
+    record_add_tensor(&image, "image", U8, 3, (int64_t[]){H, W, 3}, rgb);
     return stream_write(p->stream, &image, e);
 }
 

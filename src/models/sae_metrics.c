@@ -6,6 +6,7 @@
 #include "src/models/sae_metrics.h"
 
 enum { MAX_GROUPS = 65536 };
+const int64_t dead_mark[DEAD_MARKS] = {10000, 1000000, 10000000};
 
 static void group_free(Group *g)
 {
@@ -70,11 +71,14 @@ static void add(const Metrics *m, Group *g, const float *x, const float *y, cons
         for (int k = 0; k < K; k++)
             if (a[k] > 0) {
                 g->kept++;
-                g->fired[i[k]]++;
+                g->living += g->fired[i[k]]++ == 0;
                 g->value[i[k]] += (double)a[k];
             }
+        g->tokens++;
+        for (int t = 0; t < DEAD_MARKS; t++)
+            if (g->tokens == dead_mark[t])
+                g->living_at[t] = g->living;
     }
-    g->tokens += N;
 }
 
 int metrics_add(Metrics *m, const char *name, const float *x, const float *y, const float *a, const int32_t *i,
@@ -115,6 +119,12 @@ static int rising(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static int density_bin(double density)
+{
+    const int b = (int)floor(2*(log10(density) - DENSITY_LOWEST));
+    return b < 0 ? 0 : b < DENSITY_BINS ? b : DENSITY_BINS - 1;
+}
+
 int group_figures(const Metrics *m, const Group *g, Figures *f, Err *e)
 {
     const double N = (double)g->tokens;
@@ -138,6 +148,10 @@ int group_figures(const Metrics *m, const Group *g, Figures *f, Err *e)
         .density_median = living ? (double)density[living/2]/N : 0,
         .density_max = living ? (double)density[living - 1]/N : 0,
     };
+    for (int t = 0; t < DEAD_MARKS; t++)
+        f->dead_at[t] = g->tokens >= dead_mark[t] ? 1 - (double)g->living_at[t]/m->F : NAN;
+    for (int j = 0; j < living; j++)
+        f->density[density_bin((double)density[j]/N)]++;
     free(density);
     return 0;
 }

@@ -10,7 +10,15 @@
  *     norm_ratio  mean over tokens of |x'| / |x|
  *     l0          mean over tokens of the number of kept values above 0
  *     dead        share of the features never kept above 0
+ *     dead_T      share of the features not kept above 0 in any of the group's first T = 1e4, 1e6, 1e7 tokens, in the
+ *                 order of the stream; NaN where the group has fewer tokens than T
  *     density     share of the tokens that a feature is kept above 0 in: median and maximum over those not dead
+ *
+ * A dead share falls as tokens come, so two of them compare at the same T only, and dead, which is at the stream's own
+ * length, with none. What is published as "dead after 10M tokens" counts features that did not fire in the last 1e7
+ * tokens of training, mixed from many pictures (Gao et al. 2024, arXiv 2406.04093, section 2.4): dead_1e7 compares with
+ * it where the stream is as mixed. A sampler's stream is not: it has picture after picture, so its first 1e4 tokens are
+ * of a few pictures, and dead_1e4 then tells how few features those needed, an upper bound of what mixed tokens give.
  *
  * Sums are doubles, in the order of the stream. */
 #ifndef SRC_MODELS_SAE_METRICS_H
@@ -20,12 +28,17 @@
 #include <stdint.h>
 #include "formats/err.h"
 
+enum { DEAD_MARKS = 3, DENSITY_BINS = 16, DENSITY_LOWEST = -8 };
+extern const int64_t dead_mark[DEAD_MARKS];         /* 1e4, 1e6, 1e7 tokens */
+
 typedef struct Group {              /* sums over one group's tokens */
     char *name;
     int64_t tokens, kept;
     double xx, ee, cosine, ratio;   /* sums of |x|^2, |e|^2, ... */
     double *x, *e;                  /* [D] sums */
     int64_t *fired;                 /* [F] */
+    int living;                     /* features with fired > 0, now and */
+    int living_at[DEAD_MARKS];      /* when tokens reached each mark; valid from then on */
     double *value;                  /* [F] sums of kept values */
 } Group;
 
@@ -35,7 +48,12 @@ typedef struct Metrics {
     int count;
 } Metrics;
 
-typedef struct Figures { double fvu, ev, mse, cosine, norm_ratio, l0, dead, density_median, density_max; } Figures;
+typedef struct Figures {
+    double fvu, ev, mse, cosine, norm_ratio, l0, dead, density_median, density_max, dead_at[DEAD_MARKS];
+    /* features that are not dead by log10 of their density: bin b begins at DENSITY_LOWEST + b/2 and is half a decade
+     * wide; the first has those below it too, the last those of density 1 */
+    int density[DENSITY_BINS];
+} Figures;
 
 int metrics_create(Metrics *m, int D, int F, int K, Err *e);
 void metrics_free(Metrics *m);

@@ -2,6 +2,7 @@
 /* sae-eval.c -- how well an autoencoder stands for activations: a table, whole and by timestep, concept or any other
  * field. */
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,7 @@
 typedef struct Config {
     Common c;
     const char *sae, *hook, *half, *by;
-    int json, features;
+    int json, features, density;
 } Config;
 
 static const Opt options[] = {
@@ -24,6 +25,8 @@ static const Opt options[] = {
      "FIELD  a line for each value of this field too: t, step, half, concept, theme, ...", 0},
     {0, "features", OPT_FLAG, offsetof(Config, features), NULL,
      "a line for each feature instead: feature, tokens, density, mean", 0},
+    {0, "density", OPT_FLAG, offsetof(Config, density), NULL,
+     "a histogram instead: features by log10 of their density", 0},
     {0, "json", OPT_FLAG, offsetof(Config, json), NULL, "lines of JSON instead of a table", 0},
     {0, "hook", OPT_STR, offsetof(Config, hook), NULL,
      "NAME  module whose activations are measured (default: the autoencoder's)", 0},
@@ -42,12 +45,19 @@ static const Cli cli = {
     "fvu = sum |e|^2 / sum |x - mean|^2, the fraction of variance unexplained. ev = 1 - sum_d var(e_d) / sum_d "
     "var(x_d). mse = mean of e_d^2. cosine = mean of x.x' / (|x| |x'|). norm_ratio = mean of |x'| / |x|. l0 = mean "
     "number of kept values above 0. dead = share of the features never kept. density_median, density_max = over the "
-    "features that were kept, the share of tokens that they are kept in.\n"
+    "features that were kept, the share of tokens that they are kept in. dead_1e4, dead_1e6, dead_1e7 = share of the "
+    "features not kept in any of the line's first 10,000, 1 M and 10 M tokens; - (in JSON null) where it has fewer.\n"
+    "A dead share falls as tokens come: compare it at the same number of tokens, mixed from as many pictures. A "
+    "stream of sd-sample-hooked has its tokens picture by picture, and the first 10,000 are of few pictures.\n"
     "With --features: tokens that it is kept in, their share, and the mean of its value in them.\n"
+    "With --density: log10_density, the lower end of a bin half a decade wide, or -inf for the features never kept; "
+    "the features in it; a bar. JSON lines have the same as density_log10, with all bins from -8 to 0.\n"
     "Memory: one record, and 16 bytes a feature for each line.",
     "sae-eval --sae sae/ --by t acts.mpk.zst\n"
     "# the ten features kept most often\n"
-    "sae-eval --sae sae/ --features acts.mpk.zst | sort -k2,2nr | head"
+    "sae-eval --sae sae/ --features acts.mpk.zst | sort -k2,2nr | head\n"
+    "# how often features are kept, at a glance\n"
+    "sae-eval --sae sae/ --density acts.mpk.zst"
 };
 
 /* A field's value as text; NULL where the record has none. */
@@ -80,30 +90,97 @@ static int measure(SaeStream *s, const char *by, Metrics *m, Progress *p, Err *e
     return got;
 }
 
-static int print_groups(FILE *f, const Metrics *m, const char *by, int json, Err *e)
+/* The table's columns after name and tokens, which are the JSON lines' keys too; NaN is - or null. */
+static const struct { const char *name, *format; size_t at; } columns[] = {
+    {"fvu", "\t%.6f", offsetof(Figures, fvu)},
+    {"ev", "\t%.6f", offsetof(Figures, ev)},
+    {"mse", "\t%.6g", offsetof(Figures, mse)},
+    {"cosine", "\t%.6f", offsetof(Figures, cosine)},
+    {"norm_ratio", "\t%.6f", offsetof(Figures, norm_ratio)},
+    {"l0", "\t%.4f", offsetof(Figures, l0)},
+    {"dead", "\t%.6f", offsetof(Figures, dead)},
+    {"density_median", "\t%.6g", offsetof(Figures, density_median)},
+    {"density_max", "\t%.6g", offsetof(Figures, density_max)},
+    {"dead_1e4", "\t%.6f", offsetof(Figures, dead_at[0])},
+    {"dead_1e6", "\t%.6f", offsetof(Figures, dead_at[1])},
+    {"dead_1e7", "\t%.6f", offsetof(Figures, dead_at[2])},
+};
+enum { COLUMNS = sizeof columns/sizeof *columns };
+
+static double column(const Figures *v, int c) { return *(const double *)((const char *)v + columns[c].at); }
+
+static int print_json(FILE *f, const Group *group, const Figures *v, const char *by, Err *e)
 {
-    const char *group_by = by ? by : "group";
-    if (!json)
-        fprintf(f, "%s\ttokens\tfvu\tev\tmse\tcosine\tnorm_ratio\tl0\tdead\tdensity_median\tdensity_max\n", group_by);
+    json_t *line = json_pack("{s:s, s:I}", by, group->name, "tokens", (json_int_t)group->tokens);
+    json_t *bins = json_array();
+    if (!line || !bins) {
+        json_decref(line);
+        json_decref(bins);
+        return err_set(e, "%s: cannot be written as JSON", group->name);
+    }
+    for (int c = 0; c < COLUMNS; c++)
+        json_object_set_new(line, columns[c].name, isnan(column(v, c)) ? json_null() : json_real(column(v, c)));
+    for (int b = 0; b < DENSITY_BINS; b++)
+        json_array_append_new(bins, json_integer(v->density[b]));
+    json_object_set_new(line, "density_log10",
+                        json_pack("{s:i, s:f, s:o}", "from", DENSITY_LOWEST, "width", 0.5, "features", bins));
+    json_dumpf(line, f, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    fputc('\n', f);
+    json_decref(line);
+    return 0;
+}
+
+static void print_row(FILE *f, const Group *group, const Figures *v)
+{
+    fprintf(f, "%s\t%lld", group->name, (long long)group->tokens);
+    for (int c = 0; c < COLUMNS; c++)
+        if (isnan(column(v, c)))
+            fputs("\t-", f);
+        else
+            fprintf(f, columns[c].format, column(v, c));
+    fputc('\n', f);
+}
+
+/* The bins from the lowest that has features to the highest, after those of density 0; the longest bar has 50 marks. */
+static void print_density(FILE *f, const Group *group, const Figures *v, int F)
+{
+    static const char marks[] = "##################################################";
+    int dead = F, first = DENSITY_BINS, last = -1;
+    for (int b = 0; b < DENSITY_BINS; b++)
+        if (v->density[b]) {
+            dead -= v->density[b];
+            first = first < b ? first : b;
+            last = b;
+        }
+    int most = dead;
+    for (int b = first; b <= last; b++)
+        most = most > v->density[b] ? most : v->density[b];
+    fprintf(f, "%s\t-inf\t%d\t%.*s\n", group->name, dead, (int)(50LL*dead/most), marks);
+    for (int b = first; b <= last; b++)
+        fprintf(f, "%s\t%.1f\t%d\t%.*s\n", group->name, DENSITY_LOWEST + b/2.0, v->density[b],
+                (int)(50LL*v->density[b]/most), marks);
+}
+
+static int print_groups(FILE *f, const Metrics *m, const Config *cfg, Err *e)
+{
+    const char *group_by = cfg->by ? cfg->by : "group";
+    if (cfg->density && !cfg->json)
+        fprintf(f, "%s\tlog10_density\tfeatures\tbar\n", group_by);
+    else if (!cfg->json) {
+        fprintf(f, "%s\ttokens", group_by);
+        for (int c = 0; c < COLUMNS; c++)
+            fprintf(f, "\t%s", columns[c].name);
+        fputc('\n', f);
+    }
     for (int g = 0; g < m->count; g++) {
         const Group *group = &m->group[g];
         Figures v;
-        if (group_figures(m, group, &v, e))
+        if (group_figures(m, group, &v, e) || (cfg->json && print_json(f, group, &v, group_by, e)))
             return -1;
-        if (json) {
-            json_t *line = json_pack("{s:s, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", group_by, group->name,
-                                     "tokens", (json_int_t)group->tokens, "fvu", v.fvu, "ev", v.ev, "mse", v.mse,
-                                     "cosine", v.cosine, "norm_ratio", v.norm_ratio, "l0", v.l0, "dead", v.dead,
-                                     "density_median", v.density_median, "density_max", v.density_max);
-            if (!line)
-                return err_set(e, "%s: cannot be written as JSON", group->name);
-            json_dumpf(line, f, JSON_COMPACT | JSON_REAL_PRECISION(9));
-            fputc('\n', f);
-            json_decref(line);
-        } else
-            fprintf(f, "%s\t%lld\t%.6f\t%.6f\t%.6g\t%.6f\t%.6f\t%.4f\t%.6f\t%.6g\t%.6g\n", group->name,
-                    (long long)group->tokens, v.fvu, v.ev, v.mse, v.cosine, v.norm_ratio, v.l0, v.dead,
-                    v.density_median, v.density_max);
+        if (cfg->density && !cfg->json)
+            print_density(f, group, &v, m->F);
+        else if (!cfg->json)
+            print_row(f, group, &v);
     }
     return 0;
 }
@@ -131,7 +208,7 @@ static int print(const Config *cfg, const Metrics *m, Err *e)
     if (cfg->features)
         print_features(f, m, cfg->json);
     else
-        failed = print_groups(f, m, cfg->by, cfg->json, e);
+        failed = print_groups(f, m, cfg, e);
     if (fflush(f) && !failed) {
         e->closed = errno == EPIPE;
         failed = err_set(e, "%s: %s", to_stdout ? "standard output" : cfg->c.output, strerror(errno));
@@ -149,6 +226,8 @@ int main(int argc, char **argv)
     Err e = {0};
 
     cli_parse(&cli, &cfg, argc, argv);
+    if (cfg.features && cfg.density)
+        cli_misuse(&cli, "--features and --density are two tables: give one of them");
     SaeStreamOptions o = {.sae = cfg.sae, .paths = cfg.c.inputs.items, .path_count = cfg.c.inputs.count,
                           .hook = cfg.hook, .half = cfg.half};
 

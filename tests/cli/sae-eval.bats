@@ -13,7 +13,7 @@ setup() { cd "$DATA" || return 1; }
 
 @test "one line for all, figures in bounds" {
     [ "$(wc -l <all)" = 2 ]
-    head -1 all | cmp - <(printf 'group\ttokens\tfvu\tev\tmse\tcosine\tnorm_ratio\tl0\tdead\tdensity_median\tdensity_max\n')
+    head -1 all | cmp - <(printf 'group\ttokens\tfvu\tev\tmse\tcosine\tnorm_ratio\tl0\tdead\tdensity_median\tdensity_max\tdead_1e4\tdead_1e6\tdead_1e7\n')
     awk -F '\t' 'NR == 2 && $2 == 1280 && $3 > 0.05 && $3 < 0.3 && $4 > 0.7 && $4 >= 1 - $3 && $6 > 0.8 && $6 < 1 && $8 == 16 {ok = 1} END {exit !ok}' all
 }
 
@@ -38,4 +38,20 @@ setup() { cd "$DATA" || return 1; }
     sae-eval --sae "$SAE" --features acts.mpk.zst >f
     [ "$(wc -l <f)" = 2049 ]
     [ "$(awk -F '\t' 'NR > 1 {sum += $2} END {print sum}' f)" = $((1280*16)) ]
+}
+
+@test "the histogram has every feature once, the dead ones first; JSON has the same" {
+    sae-eval --sae "$SAE" --density acts.mpk.zst >d
+    head -1 d | cmp - <(printf 'group\tlog10_density\tfeatures\tbar\n')
+    awk -F '\t' 'NR == 2 && $2 != "-inf" {exit 1} NR > 1 {sum += $3} NR > 3 && $2 != last + 0.5 {exit 1} {last = $2} END {exit sum != 2048}' d
+    [ "$(sed 1,2d d | awk -F '\t' '{sum += $3} END {print sum}')" = "$(sae-eval --sae "$SAE" --json acts.mpk.zst | jq '.density_log10.features | add')" ]
+    run sae-eval --sae "$SAE" --density --features acts.mpk.zst
+    [ "$status" = 2 ]
+}
+
+@test "dead shares at token counts that the stream does not reach are left out, not made up" {
+    awk -F '\t' 'NR == 2 && $12 == "-" && $13 == "-" && $14 == "-" {ok = 1} END {exit !ok}' all
+    [ "$(sae-eval --sae "$SAE" --json acts.mpk.zst | jq -c '[.dead_1e4, .dead_1e6, .dead_1e7]')" = "[null,null,null]" ]
+    cat acts.mpk.zst acts.mpk.zst acts.mpk.zst acts.mpk.zst acts.mpk.zst acts.mpk.zst acts.mpk.zst acts.mpk.zst >more
+    sae-eval --sae "$SAE" more | awk -F '\t' 'NR == 2 && $2 == 10240 && $12 == $9 && $13 == "-" {ok = 1} END {exit !ok}'
 }
