@@ -131,6 +131,8 @@ typedef struct SaeOps {
                        const float *b_gate, const float *r_mag, const float *b_mag, float sparsity, int64_t N, int F);
     /* count[f] += rows of z (N,F) in which it is above 0 */
     void (*count_dense)(int32_t *count, const float *z, int64_t N, int F);
+    /* the largest number of values above 0 in a row */
+    int (*row_most)(const float *z, int64_t N, int F);
 } SaeOps;
 
 #endif

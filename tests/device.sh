@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# device.sh -- the CUDA backend on an NVIDIA GPU: its ops and the models' recorded values against the CPU's, then speeds;
-# leaves one report.
+# device.sh -- the CUDA backend on an NVIDIA GPU: its ops against the CPU's, the models' recorded values, then speeds; leaves
+# one report.
 #
 #     tests/device.sh            builds where it can, runs, and writes build/device.txt ($REPORT names another place)
 #     tests/device.sh pack       where there is no GPU: builds, and fills build/device with what a machine needs that has
@@ -53,7 +53,10 @@ check() {
     status=$?
     case $status in
         0) say "ok    $name, $((SECONDS - start)) s" ;;
-        77) say "skip  $name: $(tail -n 1 "$log")" ;;
+        77)             # a GPU is here, so what it skips for is wrong
+            failed=1
+            say "SKIP  $name: $(tail -n 1 "$log")"
+            ;;
         *)
             failed=1
             say "FAIL  $name, exit $status"
@@ -81,7 +84,7 @@ export SDSTEER_TESTS=$tests SDSTEER_TEST_BACKEND=cuda LD_LIBRARY_PATH="$programs
 export LC_ALL=C.UTF-8 SDSTEER_DATA=$root/data
 
 # cuDNN and cuBLASLt may lie where a Python package put them.
-for folder in /usr/lib/python3*/site-packages/nvidia /usr/local/lib/python3*/*-packages/nvidia /opt/*/lib/python3*/site-packages/nvidia; do
+for folder in {/usr,/usr/local,/opt/*}/lib/python3*/*-packages/nvidia; do
     for lib in "$folder"/*/lib; do
         if [ -d "$lib" ]; then LD_LIBRARY_PATH=$LD_LIBRARY_PATH:$lib; fi
     done
@@ -101,7 +104,8 @@ done
 say "== the pipeline, as programs"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-check "sd-encode-text" bash -c "printf '%s\n' 'a red tower' 'a blue fish' | sd-encode-text --backend cuda -o '$work/cond.mpk.zst'"
+printf '%s\n' 'a red tower' 'a blue fish' >"$work/prompts.txt"
+check "sd-encode-text" sd-encode-text --backend cuda -o "$work/cond.mpk.zst" "$work/prompts.txt"
 check "sd-sample-hooked" sd-sample-hooked --backend cuda --steps 10 -o "$work/acts.mpk.zst" "$work/cond.mpk.zst"
 check "sae-fit" sae-fit --backend cuda --quiet --topk 16 --features 2048 -o "$work/sae" "$work/acts.mpk.zst"
 check "sae-encode" sae-encode --backend cuda -q --sae "$work/sae" -o "$work/features.mpk.zst" "$work/acts.mpk.zst"

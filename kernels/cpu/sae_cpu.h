@@ -19,5 +19,6 @@ void cpu_topk_row(float *a, int32_t *i, const float *h, int F, int K, float *scr
 void cpu_sae_encode_ops(SaeOps *ops);       /* sae_encode.c */
 void cpu_sae_code_ops(SaeOps *ops);         /* sae_codes.c */
 void cpu_sae_grad_ops(SaeOps *ops);         /* sae_grad.c */
+void cpu_sae_dense_ops(SaeOps *ops);        /* sae_dense.c */
 
 #endif

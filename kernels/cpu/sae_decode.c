@@ -68,4 +68,5 @@ void cpu_sae_ops(SaeOps *ops)
     cpu_sae_encode_ops(ops);
     cpu_sae_code_ops(ops);
     cpu_sae_grad_ops(ops);
+    cpu_sae_dense_ops(ops);
 }

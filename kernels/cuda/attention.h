@@ -28,8 +28,8 @@ typedef struct Attention {
     }
 } Attention;
 
-void attention_bf16(const Attention *a, int64_t B);                     /* attention_bf16.cu; d at most ATTENTION_WIDEST */
-void attention_plain(const Attention *a, DType type, int64_t B);        /* attention.cu */
+void attention_bf16(const Attention *a, int64_t B);                 /* attention_bf16.cu; d up to ATTENTION_WIDEST */
+void attention_plain(const Attention *a, DType type, int64_t B);    /* attention.cu */
 
 enum { ATTENTION_WIDEST = 512 };
 

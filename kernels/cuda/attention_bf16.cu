@@ -18,8 +18,8 @@ enum { WARPS = 4, KEYS = 64, PIECE = 8 };
 
 /* Rows [0, count) and columns [0, columns) of a matrix to a tile of `height` rows, `width` columns and PIECE more;
  * zeros elsewhere. */
-__device__ __forceinline__ void load_rows(bf16 *tile, const bf16 *rows, int64_t stride, int count, int columns, int height,
-                                          int width, bool pieces)
+__device__ __forceinline__ void load_rows(bf16 *tile, const bf16 *rows, int64_t stride, int count, int columns,
+                                          int height, int width, bool pieces)
 {
     const int across = width/PIECE;
     for (int i = threadIdx.x; i < height*across; i += WARPS*WARP) {
@@ -53,11 +53,12 @@ template <int WIDE, int TILES> static __global__ void __launch_bounds__(WARPS*WA
     const float scale = a.scale*1.44269504f;        /* exp(x) = 2^(x log2 e) */
 
     auto load_keys = [&](int64_t j) {
-        load_rows(k_tile, k + j*a.k_stride, a.k_stride, a.Sk - j < KEYS ? (int)(a.Sk - j) : KEYS, a.d, KEYS, depth, a.pieces);
+        load_rows(k_tile, k + j*a.k_stride, a.k_stride, a.Sk - j < KEYS ? (int)(a.Sk - j) : KEYS, a.d, KEYS, depth,
+                  a.pieces);
     };
     auto load_values = [&](int64_t j) {
-        load_rows(v_tile, v + j*a.v_stride, a.v_stride, a.Sk - j < KEYS ? (int)(a.Sk - j) : KEYS, columns, KEYS, COLUMNS,
-                  a.pieces);
+        load_rows(v_tile, v + j*a.v_stride, a.v_stride, a.Sk - j < KEYS ? (int)(a.Sk - j) : KEYS, columns, KEYS,
+                  COLUMNS, a.pieces);
     };
     load_rows(q_tile, q, a.q_stride, queries, a.d, QUERIES, depth, a.pieces);
     load_keys(0);

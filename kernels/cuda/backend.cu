@@ -3,6 +3,7 @@
  *
  * A device of compute capability 8.0 or later: bf16 in tensor cores, asynchronous copies to shared memory. */
 #include "kernels/cuda/cuda.h"
+/* The autoencoder's part of the table (sae_*.cu); weak, so that the rest builds and is tested without it. */
 __attribute__((weak)) void cuda_sae_ops(SaeOps *ops);
 
 cudaStream_t gpu_stream;

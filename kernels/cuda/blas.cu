@@ -87,14 +87,17 @@ static bool describe(BlasPlan *plan, int K, int out, DType x_type, DType y_type,
     const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
     const cudaDataType_t bias_type = CUDA_R_32F;
     bool good = blas.cublasLtMatmulDescCreate(&plan->product, CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS
-        && blas.cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed)
+        && blas.cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
+                                               sizeof transposed)
             == CUBLAS_STATUS_SUCCESS
         && blas.cublasLtMatrixLayoutCreate(&plan->w, data_type(x_type), (uint64_t)K, (uint64_t)out, K)
             == CUBLAS_STATUS_SUCCESS
         && blas.cublasLtMatrixLayoutCreate(&plan->x, data_type(x_type), (uint64_t)K, ROWS, K) == CUBLAS_STATUS_SUCCESS
-        && blas.cublasLtMatrixLayoutCreate(&plan->y, data_type(y_type), (uint64_t)out, ROWS, out) == CUBLAS_STATUS_SUCCESS;
+        && blas.cublasLtMatrixLayoutCreate(&plan->y, data_type(y_type), (uint64_t)out, ROWS, out)
+            == CUBLAS_STATUS_SUCCESS;
     if (good && bias)
-        good = blas.cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue)
+        good = blas.cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
+                                                   sizeof epilogue)
                 == CUBLAS_STATUS_SUCCESS
             && blas.cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias_type,
                                                    sizeof bias_type) == CUBLAS_STATUS_SUCCESS
@@ -122,8 +125,8 @@ static bool choose(BlasPlan *plan)
     for (size_t i = 0; i < sizeof aligned/sizeof *aligned; i++)
         good = good && blas.cublasLtMatmulPreferenceSetAttribute(wish, aligned[i], &alignment, sizeof alignment)
             == CUBLAS_STATUS_SUCCESS;
-    good = good && blas.cublasLtMatmulAlgoGetHeuristic(blas.handle, plan->product, plan->w, plan->x, plan->y, plan->y, wish,
-                                                       1, &found, &count) == CUBLAS_STATUS_SUCCESS
+    good = good && blas.cublasLtMatmulAlgoGetHeuristic(blas.handle, plan->product, plan->w, plan->x, plan->y, plan->y,
+                                                       wish, 1, &found, &count) == CUBLAS_STATUS_SUCCESS
         && count == 1 && found.state == CUBLAS_STATUS_SUCCESS;
     plan->algorithm = found.algo;
     plan->workspace = found.workspaceSize;

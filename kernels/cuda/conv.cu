@@ -7,7 +7,7 @@
  *   x (B,H,W,in) f32 or bf16, channels last   W packed (out, kernel, kernel, in)   y (B,Ho,Wo,out); sums in f32
  *
  * A linear layer is a 1x1 convolution over one line of N = B*H*W points. Copies to shared memory are of 16 bytes, so a
- * layer whose channels are no multiple of 8 (the pictures' 3, the latents' 4) runs on a copy of x with zeros between. */
+ * layer whose channels are no multiple of 8 (the pictures' 3, the latents' 4) runs on a copy of x filled with zeros. */
 #include "kernels/cuda/library.h"
 
 struct Conv {
@@ -32,7 +32,8 @@ static size_t values_of(const Weight *t)
     return n;
 }
 
-/* The parts stacked along out, as f32 on the host. NULL with e set when there is no memory, or they are of another size. */
+/* The parts stacked along out, as f32 on the host. NULL with e set when there is no memory, or they are of another
+ * size. */
 static float *stack(const Weight *const *part, int parts, size_t count, Err *e)
 {
     float *all = (float *)malloc(count*sizeof *all);
@@ -109,8 +110,8 @@ static void choose_library(Conv *c)
         c->dnn = dnn_layer(s, c->bias != NULL);
 }
 
-int cuda_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias, int parts,
-                     Err *e)
+int cuda_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias,
+                     int parts, Err *e)
 {
     *conv = NULL;
     Conv *c = (Conv *)calloc(1, sizeof *c);

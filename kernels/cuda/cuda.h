@@ -3,10 +3,11 @@
  * warp and a block. Private to kernels/cuda.
  *
  * The same sources are built twice: by nvcc for the device, and by a C++ compiler with -DSIMT for tests/simt, where
- * tests/simt/simt.h plays blocks, threads, barriers and the calls of the runtime. So a kernel is started with LAUNCH and
- * takes its dynamic shared memory from shared_memory(); nothing else differs.
+ * tests/simt/simt.h plays blocks, threads, barriers and the calls of the runtime. So a kernel is started with LAUNCH
+ * and takes its dynamic shared memory from shared_memory(); nothing else differs.
  *
- * Everything runs on gpu_stream, in the order it was asked for; nothing waits but a download and what returns a number. */
+ * Everything runs on gpu_stream, in the order it was asked for; nothing waits but a download and what returns a
+ * number. */
 #ifndef KERNELS_CUDA_CUDA_H
 #define KERNELS_CUDA_CUDA_H
 
@@ -184,8 +185,8 @@ __device__ __forceinline__ float activate_value(float x, Activation act)
 
 /* ---- the ops; each is described in op.h and in its file ---- */
 
-int cuda_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias, int parts,
-                     Err *e);
+int cuda_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias,
+                     int parts, Err *e);
 void cuda_conv_free(Conv *c);
 void cuda_conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_t W, bool add);
 void cuda_group_norm(void *y, DType y_type, const float *x, const float *shift, const float *gamma, const float *beta,
@@ -201,7 +202,8 @@ void cuda_convert(void *y, DType y_type, const void *x, DType x_type, int64_t n)
 void cuda_add(float *y, const float *x, int64_t n);
 void cuda_subtract(float *y, const float *a, const float *b, int64_t n);
 void cuda_concat(float *y, const float *a, int Ca, const float *b, int Cb, int64_t N);
-void cuda_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho, int64_t Wo);
+void cuda_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho,
+                   int64_t Wo);
 void cuda_embed(float *y, const float *table, const float *position, const int32_t *ids, int64_t N, int64_t S, int D);
 void cuda_ddim_step(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
                     float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n);

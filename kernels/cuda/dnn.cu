@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* dnn.cu -- convolutions by cuDNN 9: y (B,Ho,Wo,out) = conv(x (B,H,W,in)) + bias, bf16 in, f32 sums, f32 or bf16 out.
  *
- * A graph of one convolution and one addition, in cuDNN's backend interface: descriptors that are filled by attributes
- * and finalized. Dimensions are in the order (B, C, H, W) whatever lies where in memory; strides say channels last. The
- * sum between the two is a virtual tensor of f32, so that the bias is added before anything is rounded.
+ * A graph of a convolution, an addition and a copy, in cuDNN's backend interface: descriptors that are filled by
+ * attributes and finalized. Dimensions are in the order (B, C, H, W) whatever lies where in memory; strides say
+ * channels last. What is between the operations is a virtual tensor of f32, so that the bias is added before anything
+ * is rounded. The copy at the end is there because cuDNN 9.19 takes a convolution of bf16 that ends in f32, with or
+ * without a bias, for a pattern of its own that knows no such types; with it, its fused engines take the graph.
  *
- * For a size of picture the library is asked once, for IMAGES images, which of its engines it prefers; the first that is
- * deterministic, keeps f32 sums and can be planned is then used, with its knobs, for any number of images. A size that
- * none takes is left to product.h, for any number of images. (An engine that refuses some other number leaves that one
- * to product.h too, whose bytes differ: none is known to.)
+ * For a size of picture the library is asked once, for IMAGES images, which of its engines it prefers; the first that
+ * is deterministic, keeps f32 sums and can be planned is then used, with its knobs, for any number of images. A size
+ * that none takes is left to product.h, for any number of images. (An engine that refuses some other number leaves
+ * that one to product.h too, whose bytes differ: none is known to.)
  * cuDNN Backend API reference, 9.x. Built without cudnn.h there is no cuDNN. */
 #include "kernels/cuda/library.h"
 
@@ -16,7 +18,7 @@
 #include <cudnn.h>
 
 enum { IMAGES = 8, MOST_SHAPES = 32, MOST_SIZES = 32, MOST_ENGINES = 16, MOST_KNOBS = 24, MOST_OWNED = 64 };
-enum { UID_X = 1, UID_W, UID_BIAS, UID_Y, UID_SUM };
+enum { UID_X = 1, UID_W, UID_BIAS, UID_Y, UID_SUM, UID_BIASED };
 
 #define EACH_FUNCTION(f)                                                                                               \
     f(cudnnCreate) f(cudnnSetStream) f(cudnnBackendCreateDescriptor) f(cudnnBackendDestroyDescriptor)                  \
@@ -90,8 +92,8 @@ static Descriptor make(Build *b, cudnnBackendDescriptorType_t type)
     return b->good ? d : NULL;
 }
 
-static void set(Build *b, Descriptor d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, int64_t count,
-                const void *values)
+static void set(Build *b, Descriptor d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
+                int64_t count, const void *values)
 {
     b->good = b->good && dnn.cudnnBackendSetAttribute(d, name, type, count, values) == CUDNN_STATUS_SUCCESS;
 }
@@ -101,8 +103,8 @@ static void set_descriptor(Build *b, Descriptor d, cudnnBackendAttributeName_t n
     set(b, d, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &value);
 }
 
-static int64_t get(Build *b, Descriptor d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, int64_t most,
-                   void *values)
+static int64_t get(Build *b, Descriptor d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
+                   int64_t most, void *values)
 {
     int64_t count = 0;
     b->good = b->good && dnn.cudnnBackendGetAttribute(d, name, type, most, &count, values) == CUDNN_STATUS_SUCCESS;
@@ -124,7 +126,8 @@ static void drop(Build *b, int kept)
 
 /* ---- the graph ---- */
 
-static Descriptor tensor(Build *b, int64_t uid, cudnnDataType_t type, int64_t n, int64_t c, int64_t h, int64_t w, bool is_virtual)
+static Descriptor tensor(Build *b, int64_t uid, cudnnDataType_t type, int64_t n, int64_t c, int64_t h, int64_t w,
+                         bool is_virtual)
 {
     const int64_t dim[] = {n, c, h, w}, stride[] = {h*w*c, 1, w*c, c}, alignment = 16;
     Descriptor d = make(b, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
@@ -154,20 +157,38 @@ static Descriptor convolution(Build *b, const ConvSpec *s)
     return finish(b, d);
 }
 
+/* y = x + with, or x where with is NULL */
+static Descriptor pointwise(Build *b, Descriptor x, Descriptor with, Descriptor y)
+{
+    const cudnnDataType_t compute = CUDNN_DATA_FLOAT;
+    const cudnnPointwiseMode_t mode = with ? CUDNN_POINTWISE_ADD : CUDNN_POINTWISE_IDENTITY;
+    Descriptor how = make(b, CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
+    set(b, how, CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
+    set(b, how, CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1, &compute);
+    finish(b, how);
+    Descriptor d = make(b, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
+    set_descriptor(b, d, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, how);
+    set_descriptor(b, d, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x);
+    if (with)
+        set_descriptor(b, d, CUDNN_ATTR_OPERATION_POINTWISE_BDESC, with);
+    set_descriptor(b, d, CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y);
+    return finish(b, d);
+}
+
 static Descriptor graph(Build *b, const DnnLayer *layer, int64_t B, int64_t H, int64_t W)
 {
     const ConvSpec *s = &layer->spec;
     const int64_t pads = s->pad_before + s->pad_after;
     const int64_t Ho = (H + pads - s->kernel)/s->stride + 1, Wo = (W + pads - s->kernel)/s->stride + 1;
-    const cudnnDataType_t y_type = s->y_type == BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT, compute = CUDNN_DATA_FLOAT;
-    const cudnnPointwiseMode_t addition = CUDNN_POINTWISE_ADD;
+    const cudnnDataType_t y_type = s->y_type == BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
     const float one = 1, zero = 0;
     Descriptor x = tensor(b, UID_X, CUDNN_DATA_BFLOAT16, B, s->in, H, W, false);
     Descriptor w = tensor(b, UID_W, CUDNN_DATA_BFLOAT16, s->out, s->in, s->kernel, s->kernel, false);
     Descriptor y = tensor(b, UID_Y, y_type, B, s->out, Ho, Wo, false);
-    Descriptor sum = layer->bias ? tensor(b, UID_SUM, CUDNN_DATA_FLOAT, B, s->out, Ho, Wo, true) : y;
+    Descriptor sum = tensor(b, UID_SUM, CUDNN_DATA_FLOAT, B, s->out, Ho, Wo, true);
 
-    Descriptor operation[2] = {make(b, CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR), NULL};
+    Descriptor operation[3] = {make(b, CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR)};
+    int64_t count = 1;
     set_descriptor(b, operation[0], CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, convolution(b, s));
     set_descriptor(b, operation[0], CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, x);
     set_descriptor(b, operation[0], CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, w);
@@ -177,20 +198,14 @@ static Descriptor graph(Build *b, const DnnLayer *layer, int64_t B, int64_t H, i
     finish(b, operation[0]);
     if (layer->bias) {
         Descriptor bias = tensor(b, UID_BIAS, CUDNN_DATA_FLOAT, 1, s->out, 1, 1, false);
-        Descriptor add = make(b, CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
-        set(b, add, CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &addition);
-        set(b, add, CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1, &compute);
-        finish(b, add);
-        operation[1] = make(b, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
-        set_descriptor(b, operation[1], CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, add);
-        set_descriptor(b, operation[1], CUDNN_ATTR_OPERATION_POINTWISE_XDESC, sum);
-        set_descriptor(b, operation[1], CUDNN_ATTR_OPERATION_POINTWISE_BDESC, bias);
-        set_descriptor(b, operation[1], CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y);
-        finish(b, operation[1]);
+        Descriptor biased = tensor(b, UID_BIASED, CUDNN_DATA_FLOAT, B, s->out, Ho, Wo, true);
+        operation[count++] = pointwise(b, sum, bias, biased);
+        sum = biased;
     }
+    operation[count++] = pointwise(b, sum, NULL, y);
     Descriptor g = make(b, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
     set(b, g, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &dnn.handle);
-    set(b, g, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, layer->bias ? 2 : 1, operation);
+    set(b, g, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, count, operation);
     return finish(b, g);
 }
 
@@ -236,7 +251,8 @@ static bool read_proposal(Build *b, Descriptor config, Choice *c)
                               CUDNN_NUMERICAL_NOTE_TYPE_COUNT, note);
     bool exact = true;
     for (int64_t i = 0; i < notes; i++)
-        exact = exact && (note[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE || note[i] == CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP);
+        exact = exact
+            && (note[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE || note[i] == CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP);
     c->knobs = get(b, config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, MOST_KNOBS, knob);
     for (int64_t i = 0; i < c->knobs; i++) {
         get(b, knob[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, 1, &c->knob[i]);
@@ -257,7 +273,8 @@ static void choose(const DnnLayer *layer, Choice *c)
     for (int i = 0; i < MOST_ENGINES; i++)
         config[i] = make(&proposals, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
     b.good = b.good && proposals.good;
-    const int64_t count = get(&b, heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, MOST_ENGINES, config);
+    const int64_t count = get(&b, heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                              MOST_ENGINES, config);
     const int kept = b.count;
     c->none = true;
     for (int64_t i = 0; b.good && c->none && i < count; i++) {

@@ -21,7 +21,8 @@ template <typename T> static __global__ void activate_four(T *y, const float *x,
     if (i >= fours)
         return;
     float4 v = ((const float4 *)x)[i];
-    v = make_float4(activate_value(v.x, act), activate_value(v.y, act), activate_value(v.z, act), activate_value(v.w, act));
+    v = make_float4(activate_value(v.x, act), activate_value(v.y, act), activate_value(v.z, act),
+                    activate_value(v.w, act));
     store4(y, 4*i, v);
 }
 

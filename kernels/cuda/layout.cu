@@ -27,8 +27,8 @@ void cuda_concat(float *y, const float *a, int Ca, const float *b, int Cb, int64
 {
     if (Ca%4 == 0 && Cb%4 == 0 && aligned16(y, a, b)) {
         const int64_t n = N*(Ca + Cb)/4;
-        LAUNCH(concat<float4>, gpu_blocks(n, THREADS), THREADS, 0, (float4 *)y, (const float4 *)a, Ca/4, (const float4 *)b,
-               Cb/4, n);
+        LAUNCH(concat<float4>, gpu_blocks(n, THREADS), THREADS, 0, (float4 *)y, (const float4 *)a, Ca/4,
+               (const float4 *)b, Cb/4, n);
     } else {
         LAUNCH(concat<float>, gpu_blocks(N*(Ca + Cb), THREADS), THREADS, 0, y, a, Ca, b, Cb, N*(Ca + Cb));
     }
@@ -61,7 +61,8 @@ template <typename T> static void upsample_as(T *y, const float *x, int64_t B, S
         LAUNCH((upsample<T, 1>), gpu_blocks(n, THREADS), THREADS, 0, y, x, s, C, n);
 }
 
-void cuda_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho, int64_t Wo)
+void cuda_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho,
+                   int64_t Wo)
 {
     const Sides s = {H, W, Ho, Wo};
     if (y_type == F32)

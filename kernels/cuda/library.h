@@ -3,13 +3,14 @@
  * kernels/cuda.
  *
  * cuBLASLt multiplies linear layers (blas.cu), cuDNN convolutions (dnn.cu). Both are opened when the first layer that
- * they could take is made; without them, and with SDSTEER_CUDA_LIBRARIES=none, product.h does everything. They are given
- * what they do well: sums long enough that their result may take another pass over memory when it is added to y, no
- * activation (their gelu is an approximation), channels in multiples of 8.
+ * they could take is made; without them, and with SDSTEER_CUDA_LIBRARIES=none, product.h does everything. They are
+ * given what they do well: sums long enough that their result may take another pass over memory when it is added to y,
+ * no activation (their gelu is an approximation), channels in multiples of 8.
  *
  * Same bytes: a layer's algorithm is chosen when it is made, or first met at a size of picture, for a number of rows or
  * images that is always the same, and is then used for any number; no sum is split over blocks. That such an algorithm
- * gives a row the same bytes wherever it lies is observed and not documented by NVIDIA; tests/unit/op_device.h looks. */
+ * gives a row the same bytes wherever it lies is observed and not documented by NVIDIA; tests/unit/op_device.h
+ * looks. */
 #ifndef KERNELS_CUDA_LIBRARY_H
 #define KERNELS_CUDA_LIBRARY_H
 
@@ -35,7 +36,8 @@ typedef struct DnnLayer DnnLayer;
 /* A convolution, bf16 in. NULL without cuDNN. */
 DnnLayer *dnn_layer(const ConvSpec *spec, bool bias);
 void dnn_layer_free(DnnLayer *layer);                           /* NULL: nothing */
-/* y gets sum + bias of p, of B images. false: nothing was done, cuDNN does not take the size; the same answer each time. */
+/* y gets sum + bias of p, of B images. false: nothing was done, cuDNN does not take the size; the same answer each
+ * time. */
 bool dnn_run(DnnLayer *layer, const Product *p, int64_t B, void *y);
 
 #endif

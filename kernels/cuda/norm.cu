@@ -137,7 +137,8 @@ enum { ROWS = 8 };      /* of a block */
 /* One warp a row, which it reads three times: from memory, then from the first-level cache. Each value is read and
  * written by one lane, and all are read for the sums before any is written, so y may be x. */
 template <typename T>
-static __global__ void layer_norm(T *y, const float *x, const float *gamma, const float *beta, int64_t N, int D, float eps)
+static __global__ void layer_norm(T *y, const float *x, const float *gamma, const float *beta, int64_t N, int D,
+                                  float eps)
 {
     const int64_t n = (int64_t)blockIdx.x*ROWS + threadIdx.x/WARP;
     const int lane = threadIdx.x%WARP;

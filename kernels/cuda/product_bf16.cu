@@ -47,7 +47,8 @@ template <typename T> __device__ __forceinline__ void store_pair(const Product &
 template <typename T, int BM, int BN, int WM, int WN>
 static __global__ void __launch_bounds__((BM/WM)*(BN/WN)*WARP, 2) multiply(const Product p)
 {
-    constexpr int threads = (BM/WM)*(BN/WN)*WARP, x_rows = Share<BM, threads>::count, w_rows = Share<BN, threads>::count;
+    constexpr int threads = (BM/WM)*(BN/WN)*WARP, x_rows = Share<BM, threads>::count;
+    constexpr int w_rows = Share<BN, threads>::count;
     constexpr int row_step = threads/PIECES, stage = (BM + BN)*STEP;
     bf16 *tiles = (bf16 *)shared_memory();
     const int columns = (p.out + BN - 1)/BN;        /* neighbouring blocks share rows of x */
@@ -80,7 +81,8 @@ static __global__ void __launch_bounds__((BM/WM)*(BN/WN)*WARP, 2) multiply(const
         for (int i = 0; i < w_rows; i++) {
             const int o = o0 + row + i*row_step;
             const bool there = o < p.out && tap.k < p.K;
-            copy_async(piece_of(w_tile, row + i*row_step, piece), there ? weight + (int64_t)o*p.K + tap.k : weight, there);
+            copy_async(piece_of(w_tile, row + i*row_step, piece), there ? weight + (int64_t)o*p.K + tap.k : weight,
+                       there);
         }
         tap.advance(p, STEP);
     };
@@ -129,7 +131,8 @@ static __global__ void __launch_bounds__((BM/WM)*(BN/WN)*WARP, 2) multiply(const
 template <typename T, int BM, int BN, int WM, int WN> static void multiply_by(const Product *p)
 {
     const int64_t blocks = (p->M + BM - 1)/BM*((p->out + BN - 1)/BN);
-    LAUNCH((multiply<T, BM, BN, WM, WN>), (unsigned)blocks, (BM/WM)*(BN/WN)*WARP, STAGES*(BM + BN)*STEP*sizeof(bf16), *p);
+    LAUNCH((multiply<T, BM, BN, WM, WN>), (unsigned)blocks, (BM/WM)*(BN/WN)*WARP, STAGES*(BM + BN)*STEP*sizeof(bf16),
+           *p);
 }
 
 static int64_t tiles(const Product *p, int BM, int BN)

@@ -151,6 +151,10 @@ static void check_cell(const Cli *cli, const FitConfig *cfg, const LearnerOption
         cli_misuse(cli, "--multi is of --variant topk");
     if (t->levels && t->variant != VARIANT_MATRYOSHKA)
         cli_misuse(cli, "--levels is of --variant matryoshka");
+    if (t->sparsity > 0 && t->variant != VARIANT_JUMPRELU && t->variant != VARIANT_GATED && t->variant != VARIANT_RELU)
+        cli_misuse(cli, "--sparsity is of --variant jumprelu, gated and relu");
+    if (t->width > 0 && t->variant != VARIANT_JUMPRELU)
+        cli_misuse(cli, "--width is of --variant jumprelu");
     if (t->variant == VARIANT_SAMPLETOPK && strcmp(cfg->mix, "pictures") != 0)
         cli_misuse(cli, "--variant sampletopk keeps features by picture: give --mix pictures");
 }

@@ -19,7 +19,7 @@ static const float BETA1 = 0.9f, BETA2 = 0.999f, EPS = 1e-8f;
 
 static const SaeVariantOps *variant_ops(SaeVariant v)
 {
-    return &topk_family[v];
+    return topk_family[v].name ? &topk_family[v] : &dense_family[v];
 }
 
 const char *sae_variant_name(SaeVariant v)
@@ -85,12 +85,21 @@ static int need_moments(Trainer *t, Param *p, Err *e)
         && (p->v = trainer_memory(t, bytes, e)) ? 0 : -1;
 }
 
-int trainer_need_param(Trainer *t, const char *name, int64_t rows, Err *e)
+int trainer_need_param(Trainer *t, const char *name, int n, float first, Err *e)
 {
+    const size_t bytes = sizeof(float)*(size_t)n;
     Param *p = &t->param[t->params++];
-    *p = (Param){.name = name, .rows = 1, .D = (int)rows};
-    p->value = trainer_memory(t, sizeof(float)*(size_t)rows, e);
-    return p->value ? need_moments(t, p, e) : -1;
+    *p = (Param){.name = name, .rows = 1, .D = n, .first = first};
+    float *host = malloc(bytes);
+    for (int f = 0; host && f < n; f++)
+        host[f] = first;
+    if (!host || !(p->value = trainer_memory(t, bytes, e))) {
+        free(host);
+        return err_set(e, "out of memory");
+    }
+    op->upload(p->value, host, bytes);
+    free(host);
+    return need_moments(t, p, e);
 }
 
 static int take_memory(Trainer *t, Err *e)

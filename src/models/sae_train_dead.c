@@ -151,6 +151,8 @@ int trainer_resample(Trainer *t, int64_t N, Err *e)
             row[d] = (float)(row[d]*length);
         set_row(&t->param[W_ENC], t->dead[j], row);
         set_value(&t->param[B_ENC], t->dead[j], 0);
+        for (int p = MORE; p < t->params; p++)
+            set_value(&t->param[p], t->dead[j], t->param[p].first);
         t->fired[t->dead[j]] = t->tokens;
     }
     free(g);

@@ -14,6 +14,7 @@ typedef struct Param {                  /* one of the weights, (rows,D) */
     int64_t rows;
     int D;
     bool unit_rows;
+    float first;                        /* of a feature that begins; parameters beyond the four */
 } Param;
 
 enum { W_ENC, W_DEC, B_ENC, B_DEC, MORE, PARAMS = MORE + 2 };
@@ -47,6 +48,7 @@ typedef struct SaeVariantOps {
 } SaeVariantOps;
 
 extern const SaeVariantOps topk_family[VARIANTS];          /* sae_train_topk.c */
+extern const SaeVariantOps dense_family[VARIANTS];         /* sae_train_dense.c */
 
 struct Trainer {
     TrainOptions options;
@@ -80,8 +82,8 @@ struct Trainer {
 /* Zeroed device memory that is freed with the trainer. */
 void *trainer_memory(Trainer *t, size_t bytes, Err *e);
 int trainer_need_codes(Trainer *t, Codes *codes, int K, Err *e);
-/* One more parameter, in t->param. */
-int trainer_need_param(Trainer *t, const char *name, int64_t rows, Err *e);
+/* One more parameter, in t->param: `first` for each of n features. */
+int trainer_need_param(Trainer *t, const char *name, int n, float first, Err *e);
 /* Gradients through kept features whose reconstruction has dL/dx' = g, with factor c: a part. */
 void trainer_add_part(Trainer *t, float c, const Codes *codes, const float *g, int64_t N);
 

@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: MIT */
-/* sae-fit.c -- fits top-k sparse autoencoders to activation streams: one for each hook, in one reading. */
+/* sae-fit.c -- fits sparse autoencoders to activation streams: one for each hook, in one reading. */
 #include "src/cli/compute.h"
 #include "src/cli/fit.h"
 
 static const Opt options[] = {
     {'o', "output", OPT_STR, offsetof(FitConfig, c.output), NULL,
      "DIR  folder of the autoencoder; with several hooks DIR/HOOK", OPT_NEUTRAL | OPT_REQUIRED},
-    {'k', "topk", OPT_INT, offsetof(FitConfig, k), "32", "N  features kept a token", 0},
+    {'k', "topk", OPT_INT, offsetof(FitConfig, k), "32", "N  features kept a token, or on the mean", 0},
     {0, "variant", OPT_STR, offsetof(FitConfig, variant), "topk",
-     "topk|batchtopk|sampletopk|matryoshka  which features are kept; see below", 0},
+     "topk|batchtopk|sampletopk|matryoshka|jumprelu|gated|relu  which features are kept; see below", 0},
     {0, "multi", OPT_FLAG, offsetof(FitConfig, multi), NULL,
      "topk: learn with the 4k largest too, at an eighth (MultiTopK)", 0},
     {0, "levels", OPT_STR, offsetof(FitConfig, levels), NULL,
      "N,N,...  matryoshka: features of its inner levels (default: 1/16, 1/8, 1/4 and 1/2 of all)", 0},
+    {0, "sparsity", OPT_NUMBER, offsetof(FitConfig, sparsity), "0",
+     "R  jumprelu, gated, relu: weight of the sparsity term; 0: found so that k features are kept on the mean", 0},
+    {0, "width", OPT_NUMBER, offsetof(FitConfig, width), "0",
+     "R  jumprelu: of the window around a threshold in which it learns; 0: 0.05", 0},
     {0, "expansion", OPT_INT, offsetof(FitConfig, expansion), "16", "N  features as a multiple of the width", 0},
     {'n', "features", OPT_INT, offsetof(FitConfig, features), "0", "N  features; 0: by --expansion", 0},
     {0, "hook", OPT_STR, offsetof(FitConfig, hook), NULL,
@@ -63,26 +67,40 @@ static const Opt options[] = {
 };
 
 static const Cli cli = {
-    "sae-fit", "Fit a top-k sparse autoencoder to a stream of activations.", options, "[FILE...]",
+    "sae-fit", "Fit sparse autoencoders to a stream of activations.", options, "[FILE...]",
     "Reads activation streams (sd-sample-hooked) from standard input, or several files or FIFOs side by side, a record "
     "of each in turn, and writes a folder with cfg.json and sae.safetensors, as sparsify and SAeUron read it. A stream "
     "of several hooks gives one autoencoder for each, in folders named after them.\n"
     "Loss: |x - x'|^2 / |x - mean|^2 summed over a batch (FVU), and for features that have not fired for --dead tokens "
     "the same of what is left over (AuxK). Adam, unit decoder rows, gradient clipping, the rate falling linearly to 0 "
     "at the end.\n"
-    "--variant batchtopk (Bussmann et al. 2024) keeps the k largest a token on the mean of a batch, at most 4k on one; "
-    "cfg.json then holds the threshold above which sae-encode and the others keep a feature: the mean of the least "
-    "value kept, over some 100 steps.\n"
+    "--variant says which features are kept, and what is added to the loss:\n"
+    "topk: the k largest of each token (Gao et al. 2024, arXiv 2406.04093); --multi: learn with the 4k largest too.\n"
+    "batchtopk: the k largest a token on the mean of a batch (Bussmann et al. 2024, arXiv 2412.06410).\n"
+    "sampletopk: the same over each picture (SAeUron, arXiv 2501.18052); takes --mix pictures.\n"
+    "matryoshka: batchtopk, where the first features of each of --levels have to reconstruct alone (Bussmann et al. "
+    "2025, arXiv 2503.17547).\n"
+    "jumprelu: what exceeds a threshold that each feature learns; a penalty holds the mean at k, or --sparsity times "
+    "the number kept is added (Rajamanoharan et al. 2024, arXiv 2407.14435; Gemma Scope 2).\n"
+    "gated: a gate says which, a magnitude how much; --sparsity times the gate's sum (Rajamanoharan et al. 2024, "
+    "arXiv 2404.16014). It has no term for dead features.\n"
+    "relu: all above 0; --sparsity times their sum, which shrinks them too (Bricken et al. 2023, Towards "
+    "Monosemanticity).\n"
+    "All but topk keep k on the mean and not of each token: cfg.json then holds \"most\", what a token may keep, and "
+    "the weights hold what sae-encode and the others need, a threshold (of batchtopk the mean of the least value "
+    "kept, over some 100 steps) or scale and offset. The weight of the sparsity term is found while training, or is "
+    "--sparsity in SAELens's measure: of mean |x - x'|^2, x scaled to a mean square length of its width. jumprelu, "
+    "gated and relu hold all features of two or three batches in memory, and take some 3 times as long.\n"
     "Tokens of many pictures and timesteps are mixed in a buffer. An input that fits it is passed over --epochs times "
     "from memory, from a pipe too. A larger one is trained on as it comes, a random half of the buffer at a time; "
     "further passes read the files again, and a pipe ends with the first.\n"
     "--mix pictures keeps the tokens of a record together: a batch then holds a few whole pictures, as SAeUron trains; "
     "it learns worse, and is there to show that, and for --variant sampletopk.\n"
-    "--grid trains several autoencoders on one reading of the stream, from one buffer. Each ends in the bytes of the run "
-    "by itself with that option (of a grid over seeds: with --order at the grid's --seed).\n"
-    "Memory is that of the buffer (--buffer), and for each autoencoder 6 times its weights and a batch. The same input and options give the "
-    "same bytes whatever --threads is. SIGINT and SIGTERM end the training; what was learned is written, and cfg.json "
-    "says so.\n"
+    "--grid trains several autoencoders on one reading of the stream, from one buffer. Each ends in the bytes of the "
+    "run by itself with that option (of a grid over seeds: with --order at the grid's --seed).\n"
+    "Memory is that of the buffer (--buffer), and for each autoencoder 6 times its weights and a batch. The same "
+    "input and options give the same bytes whatever --threads is. SIGINT and SIGTERM end the training; what was "
+    "learned is written, and cfg.json says so.\n"
     "With --checkpoint the state of the training (weights, moments, buffer, place in the input) is written to FILE "
     "every few minutes, aside and renamed. After any end, even kill -9, the same command with --resume and the same "
     "input goes on from it, and ends in the same bytes as an undisturbed run; the input is read again from its "

@@ -67,8 +67,10 @@ static void prepare(const Work *w, Memory *m)
         float *weight = calloc((size_t)w->out*(size_t)(w->in*w->kernel*w->kernel), sizeof *weight);
         for (int64_t i = 0; i < (int64_t)w->out*w->in*w->kernel*w->kernel; i++)
             weight[i] = (float)(i%17 - 8)*0.01f;
-        const Weight t = {.name = "w", .type = F32, .ndim = 4, .dim = {w->out, w->in, w->kernel, w->kernel}, .data = weight};
-        const ConvSpec spec = {w->in, w->out, w->kernel, 1, w->kernel/2, w->kernel/2, w->type, w->add ? F32 : w->type, ACT_NONE};
+        const Weight t = {.name = "w", .type = F32, .ndim = 4, .dim = {w->out, w->in, w->kernel, w->kernel},
+                          .data = weight};
+        const ConvSpec spec = {w->in, w->out, w->kernel, 1, w->kernel/2, w->kernel/2, w->type, w->add ? F32 : w->type,
+                               ACT_NONE};
         if (op->conv_create(&m->conv, &spec, (const Weight *[]){&t}, NULL, 1, &e)) {
             fprintf(stderr, "device_speed: %s\n", e.text);
             exit(1);
@@ -93,8 +95,8 @@ static void run(const Work *w, const Memory *m)
     const int width = w->in*w->out;
     switch (w->kind) {
     case CONV:       op->conv_run(m->conv, m->y, m->x, B, w->side, w->side, w->add); break;
-    case ATTENTION:  op->attention(m->y, width, m->x, width, m->k, width, m->v, width, w->type, B, w->in, w->out, HW, w->Sk,
-                                   NULL, 0.15f, false); break;
+    case ATTENTION:  op->attention(m->y, width, m->x, width, m->k, width, m->v, width, w->type, B, w->in, w->out, HW,
+                                   w->Sk, NULL, 0.15f, false); break;
     case GROUP_NORM: op->group_norm(m->y, w->type, m->x, NULL, m->a, m->b, B, HW, w->out, 32, 1e-5f, ACT_SILU); break;
     case LAYER_NORM: op->layer_norm(m->y, w->type, m->x, m->a, m->b, B*HW, w->out, 1e-5f); break;
     case GEGLU:      op->geglu(m->y, m->x, w->type, B*HW, w->out); break;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# backend.bats -- --backend: what is unknown, a machine without a GPU, and that auto goes on there in silence. A machine that
-# has a GPU is tests/device.sh's.
+# backend.bats -- --backend: what is unknown, a machine without a GPU, and that auto goes on there in silence. A machine
+# that has a GPU is tests/device.sh's.
 
 bats_require_minimum_version 1.5.0
 

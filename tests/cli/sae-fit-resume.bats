@@ -51,6 +51,8 @@ killed() {
 
 @test "killed: batchtopk" { killed --variant batchtopk --epochs 60 one.mpk.zst; }
 
+@test "killed: jumprelu, its thresholds" { killed --variant jumprelu --epochs 30 one.mpk.zst; }
+
 @test "killed: a grid, several readings" { killed --grid k=4,8 --grid batch=128,96 --epochs 15 --buffer 700 one.mpk.zst; }
 
 @test "killed at its first checkpoint, which comes after 1 to 12 steps" {

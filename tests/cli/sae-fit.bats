@@ -158,6 +158,43 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
     says 2 rising
 }
 
+# A fit of the variant named, with its folder's fields, an l0 near k, and no more error than given.
+settles_at_k() {
+    local variant=$1 parts=$2 fvu=$3
+    fit --epochs 100 --variant "$variant" --log log -o a one.mpk.zst
+    jq -c '[.activation, .k, .most, .training.sparsity, .training.l0]' a/cfg.json
+    jq -e --arg v "$variant" '.activation == $v and .k == 8 and .most >= 8 and .most % 8 == 0' a/cfg.json
+    [ "$(sae_tensors a | grep -cxE 'threshold|scale|offset')" = "$parts" ]
+    sae-eval --sae a --json one.mpk.zst >figures
+    cat figures
+    jq -e --argjson most "$fvu" '(.l0 - 8 | fabs) < 0.15*8 and .fvu < $most' figures
+    fit --epochs 3 --variant "$variant" -@ 1 -o a one.mpk.zst
+    fit --epochs 3 --variant "$variant" -@ 2 -o b one.mpk.zst
+    same a b
+}
+
+sae_tensors() {
+    python3 -c 'import json, sys
+f = open(sys.argv[1], "rb")
+print("\n".join(json.loads(f.read(int.from_bytes(f.read(8), "little")))))' "$1/sae.safetensors"
+}
+
+@test "jumprelu: thresholds, k on the mean, one autoencoder whatever the threads" { settles_at_k jumprelu 1 0.3; }
+
+@test "gated: scale and offset, k on the mean, one autoencoder whatever the threads" { settles_at_k gated 2 0.3; }
+
+@test "relu: no gate, k on the mean, one autoencoder whatever the threads" { settles_at_k relu 0 0.9; }
+
+@test "--sparsity: more of it keeps fewer; of other variants it is misuse, as is --width" {
+    fit --epochs 10 --variant jumprelu --sparsity 0.1 -o a one.mpk.zst
+    fit --epochs 10 --variant jumprelu --sparsity 10 --width 0.1 -o b one.mpk.zst
+    jq -e --slurpfile a a/cfg.json '.training.l0 < $a[0].training.l0 and .training.sparsity == 10' b/cfg.json
+    run fit --sparsity 1 -o out one.mpk.zst
+    says 2 --sparsity jumprelu
+    run fit --variant relu --width 1 -o out one.mpk.zst
+    says 2 --width jumprelu
+}
+
 @test "resampling: some dead features come to life again, and it reconstructs no worse" {
     fit --auxk 0 --features 2048 --dead 3000 --epochs 40 -o a one.mpk.zst
     fit --auxk 0 --features 2048 --dead 3000 --epochs 40 --resample 6000 -o b one.mpk.zst

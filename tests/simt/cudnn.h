@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* cudnn.h -- what kernels/cuda/dnn.cu uses of cuDNN's backend interface, for the host (fake_dnn.cc). Names are NVIDIA's;
- * values are ours. */
+/* cudnn.h -- what kernels/cuda/dnn.cu uses of cuDNN's backend interface, for the host (fake_dnn.cc). Names are
+ * NVIDIA's; values are ours. */
 #ifndef TESTS_SIMT_CUDNN_H
 #define TESTS_SIMT_CUDNN_H
 
@@ -9,7 +9,7 @@
 enum cudnnStatus_t { CUDNN_STATUS_SUCCESS, CUDNN_STATUS_BAD_PARAM = 2000, CUDNN_STATUS_NOT_SUPPORTED = 3000 };
 enum cudnnDataType_t { CUDNN_DATA_FLOAT, CUDNN_DATA_BFLOAT16 = 9 };
 enum cudnnConvolutionMode_t { CUDNN_CONVOLUTION, CUDNN_CROSS_CORRELATION };
-enum cudnnPointwiseMode_t { CUDNN_POINTWISE_ADD, CUDNN_POINTWISE_MUL };
+enum cudnnPointwiseMode_t { CUDNN_POINTWISE_ADD, CUDNN_POINTWISE_IDENTITY = 21 };
 enum cudnnBackendHeurMode_t { CUDNN_HEUR_MODE_A = 3 };
 typedef int cudnnBackendKnobType_t;
 enum cudnnBackendNumericalNote_t { CUDNN_NUMERICAL_NOTE_TENSOR_CORE, CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC,
@@ -21,7 +21,8 @@ enum cudnnBackendDescriptorType_t {
     CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR,
     CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, CUDNN_BACKEND_TENSOR_DESCRIPTOR };
 enum cudnnBackendAttributeType_t {
-    CUDNN_TYPE_HANDLE, CUDNN_TYPE_DATA_TYPE, CUDNN_TYPE_BOOLEAN, CUDNN_TYPE_INT64, CUDNN_TYPE_FLOAT, CUDNN_TYPE_VOID_PTR,
+    CUDNN_TYPE_HANDLE, CUDNN_TYPE_DATA_TYPE, CUDNN_TYPE_BOOLEAN, CUDNN_TYPE_INT64, CUDNN_TYPE_FLOAT,
+        CUDNN_TYPE_VOID_PTR,
     CUDNN_TYPE_CONVOLUTION_MODE, CUDNN_TYPE_HEUR_MODE, CUDNN_TYPE_KNOB_TYPE, CUDNN_TYPE_NUMERICAL_NOTE,
     CUDNN_TYPE_POINTWISE_MODE, CUDNN_TYPE_BACKEND_DESCRIPTOR };
 enum cudnnBackendAttributeName_t {

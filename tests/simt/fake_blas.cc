@@ -38,8 +38,8 @@ static cublasStatus_t take(void *to, size_t size, const void *value, size_t byte
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t what, const void *value,
-                                              size_t bytes)
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t what,
+                                              const void *value, size_t bytes)
 {
     switch (what) {
     case CUBLASLT_MATMUL_DESC_TRANSA:         return take(&d->transposed, sizeof d->transposed, value, bytes);
@@ -50,8 +50,8 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMa
     return CUBLAS_STATUS_INVALID_VALUE;
 }
 
-cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *l, cudaDataType_t type, uint64_t rows, uint64_t columns,
-                                          int64_t stride)
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *l, cudaDataType_t type, uint64_t rows,
+                                          uint64_t columns, int64_t stride)
 {
     *l = (cublasLtMatrixLayout_t)calloc(1, sizeof **l);
     **l = {type, rows, columns, stride};
@@ -64,8 +64,8 @@ cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t l)
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t l, cublasLtMatrixLayoutAttribute_t, const void *value,
-                                                size_t bytes)
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t l, cublasLtMatrixLayoutAttribute_t,
+                                                const void *value, size_t bytes)
 {
     return take(&l->columns, sizeof l->columns, value, bytes);
 }
@@ -88,8 +88,10 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t w
                                                     size_t bytes)
 {
     switch (what) {
-    case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:   return take(&wish->workspace, sizeof wish->workspace, value, bytes);
-    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK: return take(&wish->reductions, sizeof wish->reductions, value, bytes);
+    case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:   return take(&wish->workspace, sizeof wish->workspace, value,
+                                                                 bytes);
+    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK: return take(&wish->reductions, sizeof wish->reductions, value,
+                                                                 bytes);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES: return take(&wish->alignment[0], sizeof(uint32_t), value, bytes);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES: return take(&wish->alignment[1], sizeof(uint32_t), value, bytes);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES: return take(&wish->alignment[2], sizeof(uint32_t), value, bytes);
@@ -100,7 +102,8 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t w
 
 static bool fits(cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t A, cublasLtMatrixLayout_t B, cublasLtMatrixLayout_t D)
 {
-    const uint64_t m = d->transposed == CUBLAS_OP_T ? A->columns : A->rows, k = d->transposed == CUBLAS_OP_T ? A->rows : A->columns;
+    const bool turned = d->transposed == CUBLAS_OP_T;
+    const uint64_t m = turned ? A->columns : A->rows, k = turned ? A->rows : A->columns;
     return A->type == B->type && m == D->rows && k == B->rows && B->columns == D->columns
         && (A->type == CUDA_R_16BF || D->type == CUDA_R_32F)
         && (d->epilogue != CUBLASLT_EPILOGUE_BIAS || (d->bias && d->bias_type == CUDA_R_32F));
@@ -115,8 +118,10 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t d,
 }
 
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t A,
-                                              cublasLtMatrixLayout_t B, cublasLtMatrixLayout_t C, cublasLtMatrixLayout_t D,
-                                              cublasLtMatmulPreference_t wish, int, cublasLtMatmulHeuristicResult_t *found,
+                                              cublasLtMatrixLayout_t B, cublasLtMatrixLayout_t C,
+                                              cublasLtMatrixLayout_t D,
+                                              cublasLtMatmulPreference_t wish, int,
+                                              cublasLtMatmulHeuristicResult_t *found,
                                               int *count)
 {
     const cublasLtMatmulAlgo_t algo = {{MARK}};

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* fake_dnn.cc -- cuDNN's backend interface as its manual describes it, for kernels/cuda/dnn.cu on the host: descriptors
- * keep what is set, a plan's graph of a convolution and an addition is made by plain loops over dimensions and strides.
+ * keep what is set, a plan's graph of a convolution, an addition and copies is made by plain loops over dimensions and
+ * strides.
  *
- * It refuses attributes set after finalizing or read before it, and proposes three engines: one that is not deterministic,
- * one that cannot be planned, and engine 7 with one knob, of type 3 and value 2, which alone runs. */
+ * It refuses attributes set after finalizing or read before it, and proposes three engines: one that is not
+ * deterministic, one that cannot be planned, and engine 7 with one knob, of type 3 and value 2, which alone runs. */
 #include "tests/simt/cudnn.h"
 
 enum { MOST = 24, GOOD_ENGINE = 7, KNOB_TYPE = 3, KNOB_VALUE = 2 };
@@ -27,7 +28,8 @@ typedef cudnnBackendDescriptor_t Descriptor;
 static size_t size_of(cudnnBackendAttributeType_t type)
 {
     switch (type) {
-    case CUDNN_TYPE_HANDLE: case CUDNN_TYPE_INT64: case CUDNN_TYPE_VOID_PTR: case CUDNN_TYPE_BACKEND_DESCRIPTOR: return 8;
+    case CUDNN_TYPE_HANDLE: case CUDNN_TYPE_INT64: case CUDNN_TYPE_VOID_PTR:
+    case CUDNN_TYPE_BACKEND_DESCRIPTOR: return 8;
     case CUDNN_TYPE_BOOLEAN: return sizeof(bool);
     default: return 4;
     }
@@ -69,8 +71,8 @@ static Attribute *find(Descriptor d, cudnnBackendAttributeName_t name)
     return NULL;
 }
 
-static cudnnStatus_t keep(Descriptor d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, int64_t count,
-                          const void *values)
+static cudnnStatus_t keep(Descriptor d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
+                          int64_t count, const void *values)
 {
     if (count < 1 || count > MOST || d->attributes == MOST || find(d, name))
         return CUDNN_STATUS_BAD_PARAM;
@@ -171,6 +173,15 @@ cudnnStatus_t cudnnBackendFinalize(Descriptor d)
         if (*values<int>(knob, CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE) != KNOB_TYPE
             || *values<int64_t>(knob, CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE) != KNOB_VALUE)
             return CUDNN_STATUS_NOT_SUPPORTED;
+        /* cuDNN 9.19 takes a convolution of bf16 for a pattern that cannot end in f32, unless a copy follows */
+        const Attribute *operations = find(one(one(config, CUDNN_ATTR_ENGINECFG_ENGINE),
+                                               CUDNN_ATTR_ENGINE_OPERATION_GRAPH),
+                                           CUDNN_ATTR_OPERATIONGRAPH_OPS);
+        Descriptor last = ((const Descriptor *)operations->bytes)[operations->count - 1];
+        if (last->type != CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR
+            || *values<int>(one(last, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR), CUDNN_ATTR_POINTWISE_MODE)
+                != CUDNN_POINTWISE_IDENTITY)
+            return CUDNN_STATUS_NOT_SUPPORTED;
     }
     return CUDNN_STATUS_SUCCESS;
 }
@@ -221,19 +232,24 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t, Descriptor plan, Descriptor pac
     Descriptor graph = one(engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH);
     const Attribute *operations = find(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS);
     Descriptor conv = ((const Descriptor *)operations->bytes)[0];
-    Descriptor add = operations->count > 1 ? ((const Descriptor *)operations->bytes)[1] : NULL;
     Descriptor how = one(conv, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC);
-    Descriptor made = one(conv, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y);
-    if (add && (one(add, CUDNN_ATTR_OPERATION_POINTWISE_XDESC) != made
-                || *values<int>(one(add, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR), CUDNN_ATTR_POINTWISE_MODE)
-                    != CUDNN_POINTWISE_ADD))
-        simt_fail("cuDNN: the second operation does not add to the first one's result");
+    Descriptor made = one(conv, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y), end = made, with = NULL;
+    for (int64_t i = 1; i < operations->count; i++) {           /* at most one addition, and copies */
+        Descriptor step = ((const Descriptor *)operations->bytes)[i];
+        const int mode = *values<int>(one(step, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR),
+                                      CUDNN_ATTR_POINTWISE_MODE);
+        if (one(step, CUDNN_ATTR_OPERATION_POINTWISE_XDESC) != end
+            || (mode == CUDNN_POINTWISE_ADD ? with != NULL : mode != CUDNN_POINTWISE_IDENTITY))
+            simt_fail("cuDNN: operation %ld does not go on from the one before it", (long)i);
+        if (mode == CUDNN_POINTWISE_ADD)
+            with = one(step, CUDNN_ATTR_OPERATION_POINTWISE_BDESC);
+        end = one(step, CUDNN_ATTR_OPERATION_POINTWISE_YDESC);
+    }
     if (*values<int>(how, CUDNN_ATTR_CONVOLUTION_CONV_MODE) != CUDNN_CROSS_CORRELATION)
         simt_fail("cuDNN: the kernel would be turned round");
     const Tensor x(one(conv, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X), pack),
         w(one(conv, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W), pack);
-    const Tensor sum(made, pack), y(add ? one(add, CUDNN_ATTR_OPERATION_POINTWISE_YDESC) : made, pack);
-    const Tensor bias(add ? one(add, CUDNN_ATTR_OPERATION_POINTWISE_BDESC) : made, pack);
+    const Tensor sum(made, pack), y(end, pack), bias(with ? with : end, pack);
     const int64_t *stride = values<int64_t>(how, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES);
     const int64_t *before = values<int64_t>(how, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS);
     const int64_t *after = values<int64_t>(how, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS);
@@ -256,7 +272,7 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t, Descriptor plan, Descriptor pac
                                 for (int64_t c = 0; c < w.dim[1]; c++)
                                     total += x.value(x.at(n, c, h, v))*w.value(w.at(o, c, r, s));
                         }
-                    y.store(y.at(n, o, i, j), add ? total + bias.value(bias.at(0, o, 0, 0)) : total);
+                    y.store(y.at(n, o, i, j), with ? total + bias.value(bias.at(0, o, 0, 0)) : total);
                 }
     return CUDNN_STATUS_SUCCESS;
 }

@@ -120,8 +120,8 @@ static bool run_warp(SimtThread *warp)
         for (int i = 0; i < SIMT_LANES; i++)
             if (warp[i].state != SIMT_AT_WARP || warp[i].at != warp[0].at) {
                 simt.self = &warp[i];
-                simt_fail("lanes part: this one is %s %s, lane 0 at %s", warp[i].state == SIMT_DONE ? "done, last at" : "at",
-                          warp[i].at, warp[0].at);
+                simt_fail("lanes part: this one is %s %s, lane 0 at %s",
+                          warp[i].state == SIMT_DONE ? "done, last at" : "at", warp[i].at, warp[0].at);
             }
         for (int i = 0; i < SIMT_LANES; i++)
             warp[i].state = SIMT_READY;
@@ -164,7 +164,8 @@ void simt_start(const char *file, int line, const char *name, dim3 grid, unsigne
     simt.name = name;
     if (threads == 0 || threads%SIMT_LANES || threads > SIMT_THREADS || shared > SIMT_SHARED || grid.x > 0x7fffffff
         || grid.y > 65535 || grid.z > 65535)
-        simt_fail("cannot launch (%u,%u,%u) blocks of %u threads with %zu bytes", grid.x, grid.y, grid.z, threads, shared);
+        simt_fail("cannot launch (%u,%u,%u) blocks of %u threads with %zu bytes", grid.x, grid.y, grid.z, threads,
+                  shared);
     simt.grid_dim = grid;
     simt.block_dim = dim3(threads);
     simt.dynamic_bytes = shared;

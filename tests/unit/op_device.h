@@ -58,8 +58,8 @@ static int elementwise(size_t n)
             cpu->convert(to_cpu, types[to], as, types[from], (int64_t)n);
             gpu->convert(dy, types[to], das, types[from], (int64_t)n);
             gpu->download(to_gpu, dy, n*dtype_size(types[to]));
-            failed += test_same(op_name(name, "convert %s to %s", dtype_name(types[from]), dtype_name(types[to])), to_gpu,
-                                to_cpu, n*dtype_size(types[to]));
+            failed += test_same(op_name(name, "convert %s to %s", dtype_name(types[from]), dtype_name(types[to])),
+                                to_gpu, to_cpu, n*dtype_size(types[to]));
             gpu->free(das); gpu->free(dy); free(as); free(to_cpu); free(to_gpu);
         }
     gpu->free(dx); gpu->free(db); gpu->free(dc);
@@ -74,7 +74,8 @@ static int geglu(int64_t N, int D, DType type)
     float *h = op_values(2*n, 1), *want = op_values(n, 2);
     for (size_t i = 0; i < 2*n; i++)
         h[i] *= 4;
-    void *h_t = op_typed(h, type, 2*n), *dh = to_device(h_t, 2*n*dtype_size(type)), *dy = device_space(n*dtype_size(type));
+    void *h_t = op_typed(h, type, 2*n), *dh = to_device(h_t, 2*n*dtype_size(type)),
+        *dy = device_space(n*dtype_size(type));
     gpu->geglu(dy, dh, type, N, D);
     cpu->geglu(want, h, F32, N, D);
     float *got = from_device(dy, type, n);
@@ -152,8 +153,8 @@ static int group_norm(int64_t B, int64_t HW, int C, int groups, DType type, Acti
         void *raw = op_space(n*size);
         gpu->download(raw, dy, n*size);
         float *got = op_floats(raw, type, n);
-        failed += test_close(op_name(name, "group_norm %ldx%ldx%d/%d %s act %d%s offset %g", (long)B, (long)HW, C, groups,
-                                     dtype_name(type), act, shifted ? " shift" : "", (double)offset),
+        failed += test_close(op_name(name, "group_norm %ldx%ldx%d/%d %s act %d%s offset %g", (long)B, (long)HW, C,
+                                     groups, dtype_name(type), act, shifted ? " shift" : "", (double)offset),
                              got, want, n, 4e-6f*(1 + fabsf(offset)), type == BF16 ? 0.004f : 2e-6f);
         free(raw); free(got);
     }
@@ -166,7 +167,8 @@ static int layer_norm(int64_t N, int D, DType type)
 {
     const size_t n = (size_t)N*(size_t)D, row = (size_t)D*dtype_size(type);
     char name[160];
-    float *x = op_values(n, 1), *gamma = op_values((size_t)D, 3), *beta = op_values((size_t)D, 4), *want = op_values(n, 5);
+    float *x = op_values(n, 1), *gamma = op_values((size_t)D, 3), *beta = op_values((size_t)D, 4),
+        *want = op_values(n, 5);
     float *dx = to_device(x, 4*n);
     void *dg = to_device(gamma, 4*(size_t)D), *db = to_device(beta, 4*(size_t)D), *one = device_space(row);
     char *dy = device_space((size_t)N*row);
@@ -227,7 +229,8 @@ static int conv(const ConvCase *c, DType type, DType y_type, Activation act, boo
 {
     const int pads = c->before + c->after;
     const int64_t Ho = (c->H + pads - c->kernel)/c->stride + 1, Wo = (c->W + pads - c->kernel)/c->stride + 1;
-    const size_t image = (size_t)(c->H*c->W*c->in), nx = (size_t)c->B*image, nw = (size_t)c->out*(size_t)(c->in*c->kernel*c->kernel);
+    const size_t image = (size_t)(c->H*c->W*c->in), nx = (size_t)c->B*image,
+        nw = (size_t)c->out*(size_t)(c->in*c->kernel*c->kernel);
     const size_t y_image = (size_t)(Ho*Wo*c->out), ny = (size_t)c->B*y_image;
     char name[160];
     float *x = op_values(nx, 1), *w = op_values(nw, 2), *b = with_bias ? op_values((size_t)c->out, 3) : NULL;
@@ -287,13 +290,14 @@ static int attention(const AttentionCase *c, DType type)
     const size_t last = c->shared ? 0 : 2*(size_t)(c->Sk*stride)*size;
     gpu->attention(dy, width, dq, stride, dk, stride, dv, stride, type, B, c->heads, c->d, c->Sq, c->Sk,
                    c->shared ? dkv : NULL, scale, c->causal);
-    gpu->attention(one, width, dq + 2*(size_t)(c->Sq*stride)*size, stride, dk + last, stride, dv + last, stride, type, 1,
-                   c->heads, c->d, c->Sq, c->Sk, c->shared ? dkv + 2 : NULL, scale, c->causal);
+    gpu->attention(one, width, dq + 2*(size_t)(c->Sq*stride)*size, stride, dk + last, stride, dv + last, stride, type,
+                   1, c->heads, c->d, c->Sq, c->Sk, c->shared ? dkv + 2 : NULL, scale, c->causal);
     cpu->attention(want, width, q, stride, k, stride, v, stride, F32, B, c->heads, c->d, c->Sq, c->Sk,
                    c->shared ? kv : NULL, scale, c->causal);
     int failed = same_on_device("attention/alone", one, dy + 2*image, image);
     float *got = from_device(dy, type, ny);
-    failed += test_close(op_name(name, "attention %dx%d+%d %ld-%ld %s gain %g%s%s", c->heads, c->d, c->more, (long)c->Sq,
+    failed += test_close(op_name(name, "attention %dx%d+%d %ld-%ld %s gain %g%s%s", c->heads, c->d, c->more,
+                                 (long)c->Sq,
                                  (long)c->Sk, dtype_name(type), (double)c->gain, c->causal ? " causal" : "",
                                  c->shared ? " shared" : ""),
                          got, want, ny, type == BF16 ? 0.008f : 3e-6f*(1 + c->gain), 0);
@@ -316,8 +320,10 @@ static int ops_against_cpu(const Ops *device, bool large)
     failed += layer_norm(13, 1, F32) + layer_norm(9, 40, BF16) + layer_norm(8, 320, F32) + layer_norm(3, 1283, F32);
 
     static const ConvCase convs[] = {
-        {4, 64, 3, 1, 1, 1, 2, 8, 8}, {64, 4, 3, 1, 1, 1, 2, 8, 8}, {64, 64, 3, 2, 1, 1, 3, 8, 8}, {16, 16, 3, 2, 0, 1, 2, 8, 8},
-        {5, 7, 3, 1, 1, 1, 2, 7, 5}, {3, 32, 8, 8, 0, 0, 2, 16, 16}, {32, 72, 1, 1, 0, 0, 1, 10, 10}, {8, 8, 1, 2, 0, 0, 2, 5, 7},
+        {4, 64, 3, 1, 1, 1, 2, 8, 8}, {64, 4, 3, 1, 1, 1, 2, 8, 8}, {64, 64, 3, 2, 1, 1, 3, 8, 8},
+        {16, 16, 3, 2, 0, 1, 2, 8, 8},
+        {5, 7, 3, 1, 1, 1, 2, 7, 5}, {3, 32, 8, 8, 0, 0, 2, 16, 16}, {32, 72, 1, 1, 0, 0, 1, 10, 10},
+        {8, 8, 1, 2, 0, 0, 2, 5, 7},
         {64, 128, 1, 1, 0, 0, 3, 77, 1}, {7, 5, 1, 1, 0, 0, 4, 1, 1}, {160, 320, 1, 1, 0, 0, 2, 130, 1},
         {64, 128, 1, 1, 0, 0, 1, 600, 1}, {24, 1, 3, 1, 1, 1, 1, 6, 6},
         {2048, 16, 1, 1, 0, 0, 3, 5, 1}, {256, 16, 3, 1, 1, 1, 2, 4, 3}, {232, 24, 3, 2, 0, 1, 2, 4, 4},
@@ -337,7 +343,8 @@ static int ops_against_cpu(const Ops *device, bool large)
         {1, 80, 0, 65, 10, false, true, 1}, {3, 5, 3, 7, 9, false, false, 1}, {1, 1, 0, 1, 1, false, false, 1},
         {1, 160, 0, 20, 70, true, false, 1}, {1, 128, 0, 20, 20, false, false, 1}, {1, 200, 8, 17, 66, false, true, 1},
         {1, 513, 3, 9, 67, true, false, 1}, {1, 37, 2, 66, 130, true, true, 40},
-        {8, 40, 0, 4096, 4096, false, false, 1}, {8, 80, 0, 1024, 77, false, true, 1}, {8, 160, 0, 256, 256, false, false, 1},
+        {8, 40, 0, 4096, 4096, false, false, 1}, {8, 80, 0, 1024, 77, false, true, 1},
+        {8, 160, 0, 256, 256, false, false, 1},
         {1, 512, 0, 4096, 4096, false, false, 1}, {12, 64, 0, 77, 77, true, false, 1},
     };
     for (size_t i = 0; i < (large ? 16 : 11); i++)
