@@ -213,6 +213,35 @@ static void count_dense(int32_t *count, const float *z, int64_t N, int F)
     LAUNCH(count_columns, sae_runs(N, F), STRIP, 0, count, z, N, F);
 }
 
+/* One block a row. */
+static __global__ void count_row(int32_t *most, const float *z, int F)
+{
+    __shared__ int32_t room[WARP];
+    const int64_t at = (int64_t)blockIdx.x*F;
+    int32_t sum = 0;
+    for (int f = threadIdx.x; f < F; f += blockDim.x)
+        sum += z[at + f] > 0;
+    sum = block_sum(sum, room);
+    if (threadIdx.x == 0)
+        atomicMax(most, sum);
+}
+
+static __global__ void give_number(double *number, const int32_t *most)
+{
+    if (threadIdx.x == 0)
+        *number = (double)*most;
+}
+
+static int row_most(const float *z, int64_t N, int F)
+{
+    double *number = (double *)gpu_scratch(SCRATCH_SAE2, sizeof *number + sizeof(int32_t));
+    int32_t *most = (int32_t *)(number + 1);
+    gpu_check(cudaMemsetAsync(most, 0, sizeof *most, gpu_stream));
+    LAUNCH(count_row, (unsigned)N, sae_threads(F, 256), 0, most, z, F);
+    LAUNCH(give_number, 1, WARP, 0, number, most);
+    return (int)gpu_read_double(number);
+}
+
 void cuda_sae_dense_ops(SaeOps *ops)
 {
     ops->gemm = gemm;
@@ -221,4 +250,5 @@ void cuda_sae_dense_ops(SaeOps *ops)
     ops->gated = gated;
     ops->gated_grad = gated_grad;
     ops->count_dense = count_dense;
+    ops->row_most = row_most;
 }

@@ -344,7 +344,8 @@ static int jumps(int64_t N, int F, bool with_threshold)
     op_name(name, "jump %ldx%d%s: h", (long)N, F, with_threshold ? "" : ", ReLU");
     int failed = same_bytes(name, dev_h, h, bytes) + same_bytes("jump/z", dev_z, z, bytes)
                  + same_bytes("jump/gradient", dev_g, g, bytes)
-                 + same_bytes("jump/count", dev_count, count, row);
+                 + same_bytes("jump/count", dev_count, count, row)
+                 + test_ok("jump/most of a row", gpu->sae.row_most(dev_z, N, F) == cpu->sae.row_most(z, N, F));
     failed += close_floats("jump/threshold's gradient", dev_dt, dt, (size_t)F, 8e-6f*sqrtf((float)N));
     gpu->free(dev_h); gpu->free(dev_b); gpu->free(dev_t); gpu->free(dev_g); gpu->free(dev_dt); gpu->free(dev_z);
     gpu->free(dev_count);
