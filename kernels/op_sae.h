@@ -45,7 +45,7 @@ typedef struct SaeOps {
     int (*encoder_create)(SaeEncoder **enc, int D, int F, DType type, Err *e);
     void (*encoder_free)(SaeEncoder *enc);
     /* Takes over the weights: rows[0..F) of W_enc and b_enc (NULL: the first F). encode then gives i as numbers of
-     * W_enc's rows. */
+     * W_enc's rows. rows is host memory, read before this returns. */
     void (*encoder_pack)(SaeEncoder *enc, const float *W_enc, const float *b_enc, const float *b_dec,
                          const int32_t *rows, int F);
     /* The K largest of h in each row, largest first, ties to the lower row number (to the earlier of rows[]); exact.
