@@ -105,15 +105,15 @@ template <int keep> static __global__ void choose_candidates(SaeChoice c)
         give(c, n, list);
 }
 
-/* f(key) for each of a row's F values; h is aligned to 16 bytes and goes on to a multiple of 4. */
+/* f(key) for each of a row's F values, and for up to 3 after them: h goes on with the least number, which any of the F
+ * comes before. */
 template <typename Function> __device__ __forceinline__ void each_key(const float *h, int F, Function f)
 {
     for (int first = threadIdx.x*4; first < F; first += blockDim.x*4) {
         float v[4];
         load_run(v, h + first);
         for (int k = 0; k < 4; k++)
-            if (first + k < F)
-                f(key_of(v[k], (uint32_t)(first + k)));
+            f(key_of(v[k], (uint32_t)(first + k)));
     }
 }
 
