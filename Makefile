@@ -16,7 +16,9 @@ CC       = gcc
 CFLAGS   = -O2 -g
 WERROR   =
 NVCC    ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
-CUDA_ARCH = all-major
+CXX      = g++
+# Code for A100 and H100, and PTX of the latter for what came after it.
+CUDA_ARCH = -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 -gencode arch=compute_90,code=compute_90
 
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-format-truncation \
            -Werror=implicit-function-declaration -Werror=incompatible-pointer-types -Werror=int-conversion \
@@ -33,16 +35,24 @@ LIBRARY := $(patsubst %.c,$(B)/%.o,$(wildcard src/models/*.c src/cli/*.c kernels
 UNITS   := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/*.c))
 BENCHES := $(patsubst tests/bench/%.c,$(B)/bench/%,$(wildcard tests/bench/*.c))
 CUDA    := $(wildcard kernels/cuda/*.cu)
+CUDA_OBJECTS := $(CUDA:kernels/cuda/%.cu=$(B)/cuda/%.o) $(B)/cuda/err.o $(B)/cuda/dtype.o
+# The same kernels built for the host, for the tests that play them there (NAME_simt): where there is a C++ compiler.
+SIMT    := $(patsubst kernels/cuda/%.cu,$(B)/simt/%.o,$(CUDA)) $(patsubst tests/simt/%.cc,$(B)/simt/%.o,$(wildcard tests/simt/*.cc))
+SIMT_TESTS := $(filter %_simt,$(UNITS))
+ifeq ($(shell command -v $(CXX)),)
+UNITS   := $(filter-out $(SIMT_TESTS),$(UNITS))
+endif
 OBJECTS := $(LIBRARY) $(TOOLS:%=$(B)/src/tools/%.o) $(UNITS:$(B)/tests/%=$(B)/tests/unit/%.o) \
            $(BENCHES:$(B)/bench/%=$(B)/tests/bench/%.o)
 MANUALS := $(TOOLS:%=$(B)/man/man1/%.1)
 
 all: $(TOOLS:%=$(BIN)/%)
 units: $(UNITS)
+benches: $(BENCHES)
 man: $(MANUALS)
 completion: $(B)/completion/sdsteer
 
-.PHONY: all units man completion deps test-deps test demo bench cuda install uninstall clean FORCE
+.PHONY: all units benches man completion deps test-deps test demo bench cuda install uninstall clean FORCE
 .SECONDARY: $(OBJECTS)
 .DELETE_ON_ERROR:
 FORCE:
@@ -79,16 +89,41 @@ $(B)/flags $(B)/members: FORCE
 
 # ---- the GPU backend: a shared object of its own, opened only when asked for ----
 
-ifneq ($(and $(CUDA),$(NVCC)),)
+ifneq ($(NVCC),)
 cuda: $(BIN)/sdsteer-cuda.so
 else
 cuda:
-	@echo 'make cuda: $(if $(CUDA),nvcc is not installed (NVCC=PATH names it),there are no CUDA sources in kernels/cuda)'
+	@echo 'make cuda: nvcc is not installed (NVCC=PATH names it): the GPU backend is not built'
 endif
-$(BIN)/sdsteer-cuda.so: $(CUDA) $(wildcard kernels/*.h kernels/cuda/*.h kernels/cuda/*.cuh formats/*.h)
+NVCC_FLAGS = -std=c++17 -O3 -lineinfo $(CUDA_ARCH) -I. -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
+             $(if $(WERROR),-Werror all-warnings -Xcompiler -Werror)
+
+$(B)/cuda/%.o: kernels/cuda/%.cu Makefile
 	@mkdir -p $(@D)
-	$(NVCC) -std=c++17 -O3 -lineinfo -arch=$(CUDA_ARCH) -I. -Xcompiler -fPIC,-fvisibility=hidden -shared \
-	    -o $@ $(CUDA) -lcublas
+	$(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+
+$(B)/cuda/%.o: formats/%.c $(B)/flags Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -fPIC -fvisibility=hidden -MMD -MP -c -o $@ $<
+
+$(BIN)/sdsteer-cuda.so: $(CUDA_OBJECTS)
+	@mkdir -p $(@D)
+	$(NVCC) $(CUDA_ARCH) -shared -o $@ $(CUDA_OBJECTS)
+
+$(B)/simt/%.o: kernels/cuda/%.cu Makefile
+	@mkdir -p $(@D)
+	$(CXX) -x c++ $(SIMT_FLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/simt/%.o: tests/simt/%.cc Makefile
+	@mkdir -p $(@D)
+	$(CXX) $(SIMT_FLAGS) -MMD -MP -c -o $@ $<
+
+SIMT_FLAGS = -std=c++17 -DSIMT -I. -Itests/simt -O2 -g -fno-exceptions -fno-rtti -fno-threadsafe-statics -Wall -Wextra -Wno-unknown-pragmas \
+             $(if $(WERROR),-Werror)
+
+$(SIMT_TESTS): $(B)/tests/%: $(B)/tests/unit/%.o $(SIMT) $(B)/libsdsteer.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -rdynamic -o $@ $^ $(LIBS)
 
 # ---- packages, tests, demo ----
 
@@ -102,7 +137,7 @@ test: all units man completion | test-deps
 	@MAKEFLAGS='$(if $(MAKEOVERRIDES),-- $(MAKEOVERRIDES))' tests/run $(T)
 demo: all | test-deps
 	@pipelines/demo
-bench: all $(BENCHES) | test-deps
+bench: all benches | test-deps
 	@tests/bench/run
 
 # ---- manual pages and completion, from the programs' own option tables ----
@@ -134,4 +169,4 @@ uninstall:
 clean:
 	rm -rf $(B) $(TOOLS:%=$(BIN)/%) $(BIN)/sdsteer-cuda.so
 
--include $(OBJECTS:.o=.d)
+-include $(OBJECTS:.o=.d) $(CUDA_OBJECTS:.o=.d) $(SIMT:.o=.d)

@@ -3,7 +3,8 @@
  *
  * The CUDA backend is a shared object, sdsteer-cuda.so, opened only when it is asked for (or for "auto"): beside the
  * program, in ../lib/sdsteer from there, or where the loader looks. It gives `const Ops *sdsteer_backend(int device,
- * Err *e)`, which returns NULL with e set when there is no such device. */
+ * Err *e)`, which returns NULL with e set when there is no such device. A machine without NVIDIA's driver is told by
+ * that, before the library is opened. */
 #include <dlfcn.h>
 #include <omp.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 #include "kernels/op.h"
 
 #define CUDA_LIBRARY "sdsteer-cuda.so"
+#define CUDA_DRIVER "libcuda.so.1"
 
 const Ops *op;
 
@@ -39,6 +41,10 @@ static void *open_library(void)
 /* The library stays open: its table is in use until the program ends. */
 static const Ops *cuda_ops(int device, Err *e)
 {
+    if (!dlopen(CUDA_DRIVER, RTLD_LAZY | RTLD_LOCAL)) {
+        err_set(e, "backend cuda: no NVIDIA driver here (%s); there is: cpu", dlerror());
+        return NULL;
+    }
     void *library = open_library();
     if (!library) {
         err_set(e, "backend cuda: %s; there is: cpu", dlerror());

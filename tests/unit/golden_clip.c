@@ -95,7 +95,7 @@ int main(void)
     const char *model = test_path("../data/minisd/model");
     Weights *w = NULL, *texts = NULL;
     Err e = {0};
-    if (backend_pick("cpu", 0, &e) || weights_open(&w, test_path("golden/model.safetensors"), &e)
+    if (backend_pick(test_backend(), 0, &e) || weights_open(&w, test_path("golden/model.safetensors"), &e)
         || weights_open(&texts, test_path("golden/text.safetensors"), &e))
         return fail(&e);
     const int failed = check_images(model, w) + check_texts(model, w, texts) + check_prepare();

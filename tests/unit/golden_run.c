@@ -122,7 +122,7 @@ int main(void)
     int failed = 0;
     char model[4096];
     snprintf(model, sizeof model, "%s/../../data/minisd/model", test_golden());
-    if (backend_pick("cpu", 0, &e) == 0)
+    if (backend_pick(test_backend(), 0, &e) == 0)
         for (int i = 0; i < 2 && !e.set; i++)
             failed += run(i ? "run1" : "run0", model, &e);
     if (e.set)

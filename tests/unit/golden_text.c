@@ -67,7 +67,7 @@ static int check_encoder(const char *folder, const char *golden, const char *lab
 int main(void)
 {
     Err e = {0};
-    if (backend_pick("cpu", 0, &e))
+    if (backend_pick(test_backend(), 0, &e))
         return fail(&e);
     const char *tiny = test_path("golden-more/text_names/expected.safetensors");
     int failed = check_encoder(test_path("../data/minisd/model"), test_path("golden/text.safetensors"), "minisd");

@@ -222,7 +222,7 @@ int main(void)
 {
     int failed = 0;
     model = strdup(test_path("../data/minisd/model"));
-    die_if(backend_pick("cpu", 0, &err));
+    die_if(backend_pick(test_backend(), 0, &err));
     for (int bf16 = 0; bf16 < 1 + (op->best == BF16); bf16++) {
         const DType type = bf16 ? BF16 : F32;
         failed += test_values(type, bf16 ? 0.01 : 1e-4);

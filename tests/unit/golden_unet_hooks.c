@@ -121,7 +121,7 @@ static int test_variant(const char *name)
 
 int main(void)
 {
-    die_if(backend_pick("cpu", 0, &err));
+    die_if(backend_pick(test_backend(), 0, &err));
     int failed = test_modules();
     failed += test_variant("linear") + test_variant("padding") + test_variant("one");
     return failed != 0;

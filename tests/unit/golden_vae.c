@@ -106,7 +106,7 @@ int main(void)
     uint8_t u8[6];
     vae_to_u8(u8, (float[]){-2, -1, 0, 1.0f/255, 1, NAN}, 6);           /* 127.5 goes to the even 128, 128 stays */
     failed += test_same("to u8", u8, (uint8_t[]){0, 0, 128, 128, 255, 0}, 6);
-    die_if(backend_pick("cpu", 0, &err));
+    die_if(backend_pick(test_backend(), 0, &err));
     failed += test_names();
     failed += test_model(F32, 1e-3);
     if (op->best == BF16)

@@ -52,7 +52,7 @@ int main(void)
     char dir[4096], copy[4200];
     const char *tests = getenv("SDSTEER_TESTS"), *tmp = getenv("TMPDIR");
     snprintf(dir, sizeof dir, "%s/golden/saeuron/sae", tests ? tests : "tests");
-    if (backend_pick("cpu", 2, &e) || sae_load(&s, dir, &e) || sae_prepare(s, F32, &e))
+    if (backend_pick(test_backend(), 2, &e) || sae_load(&s, dir, &e) || sae_prepare(s, F32, &e))
         return test_ok(e.text, 0);
     strcpy(strrchr(dir, '/'), "/saeuron.safetensors");
     if (weights_open(&w, dir, &e))

@@ -84,6 +84,13 @@ __attribute__((unused, format(printf, 1, 2))) static void test_note(const char *
     fflush(stdout);
 }
 
+/* The backend that the tests of models run on: $SDSTEER_TEST_BACKEND, as tests/device.sh sets it, else the CPU. */
+__attribute__((unused)) static const char *test_backend(void)
+{
+    const char *name = getenv("SDSTEER_TEST_BACKEND");
+    return name ? name : "cpu";
+}
+
 /* Path of a file under tests/ ("golden/text.safetensors"): in $SDSTEER_TESTS, else beside the program (build/tests/NAME).
  * Good until the eighth next call. */
 __attribute__((unused)) static const char *test_path(const char *name)

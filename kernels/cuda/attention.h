@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/* attention.h -- what the two attention kernels share: their arguments, and where a row of a head lies. Private to
+ * kernels/cuda. */
+#ifndef KERNELS_CUDA_ATTENTION_H
+#define KERNELS_CUDA_ATTENTION_H
+
+#include "kernels/cuda/cuda.h"
+
+typedef struct Attention {
+    void *y;
+    const void *q, *k, *v;
+    int64_t y_stride, q_stride, k_stride, v_stride, Sq, Sk;
+    const int32_t *kv_index;
+    int heads, d;
+    float scale;
+    bool causal;
+    bool pieces;                /* rows of q, k and v are whole 16-byte pieces */
+
+    __device__ __forceinline__ int64_t keys_image(int64_t b) const
+    {
+        return kv_index ? kv_index[b] : b;
+    }
+
+    /* Keys that query s sees are [0, visible). */
+    __device__ __forceinline__ int64_t visible(int64_t s) const
+    {
+        return causal && s + 1 < Sk ? s + 1 : Sk;
+    }
+} Attention;
+
+void attention_bf16(const Attention *a, int64_t B);                 /* attention_bf16.cu; d up to ATTENTION_WIDEST */
+void attention_plain(const Attention *a, DType type, int64_t B);    /* attention.cu */
+
+enum { ATTENTION_WIDEST = 512 };
+
+#endif

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/* backend.cu -- the CUDA backend's table, its device, its memory and its one stream.
+ *
+ * A device of compute capability 8.0 or later: bf16 in tensor cores, asynchronous copies to shared memory. */
+#include "kernels/cuda/cuda.h"
+/* The autoencoder's part of the table (sae_*.cu); weak, so that the rest builds and is tested without it. */
+__attribute__((weak)) void cuda_sae_ops(SaeOps *ops);
+
+cudaStream_t gpu_stream;
+int gpu_processors;
+
+void gpu_fail(const char *file, int line, const char *what, const char *why)
+{
+    fflush(stdout);
+    fprintf(stderr, "%s:%d: %s: %s\n", file, line, what, why);
+    exit(1);
+}
+
+static void *cuda_alloc(size_t bytes, Err *e)
+{
+    void *p = NULL;
+    const cudaError_t status = cudaMalloc(&p, bytes ? bytes : 64);
+    if (status != cudaSuccess) {
+        cudaGetLastError();             /* a failed allocation is no broken device: forget it */
+        err_set(e, "cannot allocate %zu bytes on the device: %s", bytes, cudaGetErrorString(status));
+        return NULL;
+    }
+    gpu_check(cudaMemsetAsync(p, 0, bytes ? bytes : 64, gpu_stream));
+    return p;
+}
+
+/* Waits for what is queued, since that may still use p. */
+static void cuda_free(void *p)
+{
+    gpu_check(cudaFree(p));
+}
+
+/* From pageable memory: the runtime has read `host` when this returns. */
+static void cuda_upload(void *device, const void *host, size_t bytes)
+{
+    gpu_check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, gpu_stream));
+}
+
+static void cuda_download(void *host, const void *device, size_t bytes)
+{
+    gpu_check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, gpu_stream));
+    gpu_check(cudaStreamSynchronize(gpu_stream));
+}
+
+static void cuda_copy(void *to, const void *from, size_t bytes)
+{
+    gpu_check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, gpu_stream));
+}
+
+double gpu_read_double(const double *device)
+{
+    double value;
+    cuda_download(&value, device, sizeof value);
+    return value;
+}
+
+void *gpu_scratch(int slot, size_t bytes)
+{
+    static void *buffer[SCRATCH_SLOTS];
+    static size_t size[SCRATCH_SLOTS];
+    if (bytes > size[slot]) {
+        gpu_check(cudaFree(buffer[slot]));
+        size[slot] = (bytes + bytes/8 + 255)/256*256;
+        gpu_check(cudaMalloc(&buffer[slot], size[slot]));
+    }
+    return buffer[slot];
+}
+
+static int attribute(cudaDeviceAttr what, int device)
+{
+    int value = 0;
+    gpu_check(cudaDeviceGetAttribute(&value, what, device));
+    return value;
+}
+
+static const Ops *refuse(Err *e, int device, const char *why)
+{
+    err_set(e, "backend cuda:%d: %s; there is: cpu", device, why);
+    return NULL;
+}
+
+extern "C" __attribute__((visibility("default"))) const Ops *sdsteer_backend(int device, Err *e)
+{
+    static Ops ops;
+    static char name[16];
+    char why[128];
+    int devices = 0;
+    const cudaError_t status = cudaGetDeviceCount(&devices);
+    if (status != cudaSuccess || devices == 0)
+        return refuse(e, device, status == cudaSuccess ? "no device" : cudaGetErrorString(status));
+    if (device < 0 || device >= devices) {
+        snprintf(why, sizeof why, "no such device among %d", devices);
+        return refuse(e, device, why);
+    }
+    const int major = attribute(cudaDevAttrComputeCapabilityMajor, device);
+    if (major < 8) {
+        snprintf(why, sizeof why, "compute capability %d.%d, 8.0 is needed", major,
+                 attribute(cudaDevAttrComputeCapabilityMinor, device));
+        return refuse(e, device, why);
+    }
+    gpu_check(cudaSetDevice(device));
+    gpu_check(cudaStreamCreateWithFlags(&gpu_stream, cudaStreamNonBlocking));
+    gpu_processors = attribute(cudaDevAttrMultiProcessorCount, device);
+
+    snprintf(name, sizeof name, "cuda:%d", device);
+    ops.name = name;
+    ops.best = BF16;
+    ops.alloc = cuda_alloc;
+    ops.free = cuda_free;
+    ops.upload = cuda_upload;
+    ops.download = cuda_download;
+    ops.copy = cuda_copy;
+    ops.conv_create = cuda_conv_create;
+    ops.conv_free = cuda_conv_free;
+    ops.conv_run = cuda_conv_run;
+    ops.group_norm = cuda_group_norm;
+    ops.layer_norm = cuda_layer_norm;
+    ops.attention = cuda_attention;
+    ops.geglu = cuda_geglu;
+    ops.activate = cuda_activate;
+    ops.convert = cuda_convert;
+    ops.add = cuda_add;
+    ops.subtract = cuda_subtract;
+    ops.concat = cuda_concat;
+    ops.upsample = cuda_upsample;
+    ops.embed = cuda_embed;
+    ops.ddim_step = cuda_ddim_step;
+    if (cuda_sae_ops)
+        cuda_sae_ops(&ops.sae);
+    return &ops;
+}

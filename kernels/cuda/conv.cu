@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+/* conv.cu -- convolution and linear layers: weights packed for the device, input channels filled up to eight, and the
+ * choice of who multiplies.
+ *
+ *     y[b,i,j,o] = act(sum_{r,s,c} x[b, i*stride + r - pad, j*stride + s - pad, c] W[o,c,r,s] + bias[o])  or  y += ...
+ *
+ *   x (B,H,W,in) f32 or bf16, channels last   W packed (out, kernel, kernel, in)   y (B,Ho,Wo,out); sums in f32
+ *
+ * A linear layer is a 1x1 convolution over one line of N = B*H*W points. Copies to shared memory are of 16 bytes, so a
+ * layer whose channels are no multiple of 8 (the pictures' 3, the latents' 4) runs on a copy of x filled with zeros. */
+#include "kernels/cuda/library.h"
+
+struct Conv {
+    ConvSpec spec;
+    int in;                     /* channels, filled up to a multiple of 8 */
+    void *weight;               /* (out, kernel, kernel, in) of x_type */
+    float *bias;                /* NULL: none */
+    BlasPlan *blas;             /* who multiplies in place of product.h; NULL: no one */
+    DnnLayer *dnn;
+};
+
+static bool is_linear(const ConvSpec *s)
+{
+    return s->kernel == 1 && s->stride == 1 && s->pad_before == 0 && s->pad_after == 0;
+}
+
+static size_t values_of(const Weight *t)
+{
+    size_t n = 1;
+    for (int i = 0; i < t->ndim; i++)
+        n *= (size_t)t->dim[i];
+    return n;
+}
+
+/* The parts stacked along out, as f32 on the host. NULL with e set when there is no memory, or they are of another
+ * size. */
+static float *stack(const Weight *const *part, int parts, size_t count, Err *e)
+{
+    float *all = (float *)malloc(count*sizeof *all);
+    if (!all) {
+        err_set(e, "%s: cannot allocate %zu bytes", part[0]->name, count*sizeof *all);
+        return NULL;
+    }
+    size_t at = 0;
+    for (int p = 0; p < parts; p++) {
+        const size_t n = values_of(part[p]);
+        if (n > count - at) {
+            err_set(e, "%s: %zu values, expected at most %zu", part[p]->name, n, count - at);
+            free(all);
+            return NULL;
+        }
+        dtype_to_f32(all + at, part[p]->data, part[p]->type, n);
+        at += n;
+    }
+    if (at != count) {
+        err_set(e, "%s: %zu values, expected %zu", part[0]->name, at, count);
+        free(all);
+        return NULL;
+    }
+    return all;
+}
+
+static void *to_device(const void *host, size_t bytes, Err *e)
+{
+    void *p = NULL;
+    if (cudaMalloc(&p, bytes) != cudaSuccess) {
+        cudaGetLastError();
+        err_set(e, "cannot allocate %zu bytes on the device", bytes);
+        return NULL;
+    }
+    gpu_check(cudaMemcpyAsync(p, host, bytes, cudaMemcpyHostToDevice, gpu_stream));
+    return p;
+}
+
+/* w (out, in, taps) as (out, taps, c->in) of the product's type, on the device. */
+static void *pack(const Conv *c, const float *w, Err *e)
+{
+    const size_t out = (size_t)c->spec.out, in = (size_t)c->spec.in, taps = (size_t)(c->spec.kernel*c->spec.kernel);
+    const size_t K = taps*(size_t)c->in, size = dtype_size(c->spec.x_type);
+    char *packed = (char *)malloc(out*K*size);
+    float *row = (float *)malloc(K*sizeof *row);
+    void *device = NULL;
+    if (packed && row) {
+        for (size_t o = 0; o < out; o++) {
+            memset(row, 0, K*sizeof *row);
+            for (size_t i = 0; i < in; i++)
+                for (size_t t = 0; t < taps; t++)
+                    row[t*(size_t)c->in + i] = w[(o*in + i)*taps + t];
+            dtype_from_f32(packed + o*K*size, c->spec.x_type, row, K);
+        }
+        device = to_device(packed, out*K*size, e);
+    } else {
+        err_set(e, "cannot allocate %zu bytes", out*K*size);
+    }
+    free(packed);
+    free(row);
+    return device;
+}
+
+/* Decided by the layer alone, so that all its runs give the same bytes, whether added or not. */
+static void choose_library(Conv *c)
+{
+    const ConvSpec *s = &c->spec;
+    const int K = s->kernel*s->kernel*s->in;
+    if (!library_wanted() || s->act != ACT_NONE || s->in%8 || s->out%8 || (K < LIBRARY_LEAST_K && s->y_type == F32))
+        return;
+    if (is_linear(s))
+        c->blas = blas_plan(K, s->out, s->x_type, s->y_type, c->bias != NULL);
+    else if (s->x_type == BF16)
+        c->dnn = dnn_layer(s, c->bias != NULL);
+}
+
+int cuda_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias,
+                     int parts, Err *e)
+{
+    *conv = NULL;
+    Conv *c = (Conv *)calloc(1, sizeof *c);
+    if (!c)
+        return err_set(e, "cannot allocate %zu bytes", sizeof *c);
+    c->spec = *spec;
+    c->in = (spec->in + 7)/8*8;
+
+    float *w = stack(weight, parts, (size_t)spec->out*(size_t)spec->in*(size_t)(spec->kernel*spec->kernel), e);
+    float *b = w && bias ? stack(bias, parts, (size_t)spec->out, e) : NULL;
+    int failed = !w || (bias && !b);
+    failed = failed || !(c->weight = pack(c, w, e));
+    failed = failed || (b && !(c->bias = (float *)to_device(b, (size_t)spec->out*sizeof *b, e)));
+    free(w);
+    free(b);
+    if (failed) {
+        cuda_conv_free(c);
+        return -1;
+    }
+    choose_library(c);
+    *conv = c;
+    return 0;
+}
+
+void cuda_conv_free(Conv *c)
+{
+    if (!c)
+        return;
+    blas_plan_free(c->blas);
+    dnn_layer_free(c->dnn);
+    gpu_check(cudaFree(c->weight));
+    gpu_check(cudaFree(c->bias));
+    free(c);
+}
+
+/* y (points, width) = x (points, in) and zeros: one thread a value of y */
+template <typename T> static __global__ void fill_up(T *y, const T *x, int64_t n, int in, int width)
+{
+    const int64_t i = thread_number(), point = i/width;
+    const int c = (int)(i - point*width);
+    if (i < n)
+        y[i] = c < in ? x[point*in + c] : from_float<T>(0);
+}
+
+static const void *filled_up(const Conv *c, const void *x, int64_t points)
+{
+    if (c->in == c->spec.in)
+        return x;
+    const int64_t n = points*c->in;
+    void *y = gpu_scratch(SCRATCH_PRODUCT, (size_t)n*dtype_size(c->spec.x_type));
+    if (c->spec.x_type == F32)
+        LAUNCH(fill_up<float>, gpu_blocks(n, 256), 256, 0, (float *)y, (const float *)x, n, c->spec.in, c->in);
+    else
+        LAUNCH(fill_up<bf16>, gpu_blocks(n, 256), 256, 0, (bf16 *)y, (const bf16 *)x, n, c->spec.in, c->in);
+    return y;
+}
+
+/* (sum + bias) is rounded before y is added, as product.h does it. false: the layer is product.h's. */
+static bool library_run(const Conv *c, const Product *p, int64_t B)
+{
+    const int64_t n = p->M*p->out;
+    if (!c->blas && !c->dnn)
+        return false;
+    void *made = p->add ? gpu_scratch(SCRATCH_PRODUCT, (size_t)n*sizeof(float)) : p->y;
+    if (c->blas)
+        blas_run(c->blas, p, made);
+    else if (!dnn_run(c->dnn, p, B, made))
+        return false;
+    if (p->add)
+        cuda_add((float *)p->y, (const float *)made, n);
+    return true;
+}
+
+void cuda_conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_t W, bool add)
+{
+    const ConvSpec *s = &c->spec;
+    const int pads = s->pad_before + s->pad_after;
+    if (is_linear(s)) {
+        W *= B*H;
+        B = H = 1;
+    }
+    Product p = {};
+    p.y = y;
+    p.w = c->weight;
+    p.bias = c->bias;
+    p.in = c->in;
+    p.out = s->out;
+    p.K = s->kernel*s->kernel*c->in;
+    p.H = (int)H;
+    p.W = (int)W;
+    p.Ho = (int)((H + pads - s->kernel)/s->stride + 1);
+    p.Wo = (int)((W + pads - s->kernel)/s->stride + 1);
+    p.kernel = s->kernel;
+    p.stride = s->stride;
+    p.pad = s->pad_before;
+    p.act = s->act;
+    p.add = add;
+    p.M = B*p.Ho*p.Wo;
+    if (p.M == 0)
+        return;
+    p.x = filled_up(c, x, B*H*W);
+    if (library_run(c, &p, B))
+        return;
+    if (s->x_type == F32)
+        product_f32(&p);
+    else
+        product_bf16(&p, s->y_type);
+}

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+/* cuda.h -- what the CUDA backend's files share: one stream, checked calls, launches, scratch memory, bf16, sums over a
+ * warp and a block. Private to kernels/cuda.
+ *
+ * The same sources are built twice: by nvcc for the device, and by a C++ compiler with -DSIMT for tests/simt, where
+ * tests/simt/simt.h plays blocks, threads, barriers and the calls of the runtime. So a kernel is started with LAUNCH
+ * and takes its dynamic shared memory from shared_memory(); nothing else differs.
+ *
+ * Everything runs on gpu_stream, in the order it was asked for; nothing waits but a download and what returns a
+ * number. */
+#ifndef KERNELS_CUDA_CUDA_H
+#define KERNELS_CUDA_CUDA_H
+
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <jansson.h>
+#ifdef SIMT
+#include "tests/simt/simt.h"
+#else
+#include <cuda_runtime.h>
+#endif
+extern "C" {
+#include "kernels/op.h"
+}
+
+extern cudaStream_t gpu_stream;
+extern int gpu_processors;              /* multiprocessors of the device */
+
+/* A broken device cannot go on: file, line, reason, exit 1. */
+[[noreturn]] void gpu_fail(const char *file, int line, const char *what, const char *why);
+#define gpu_check(call)                                                                                                \
+    do {                                                                                                               \
+        const cudaError_t status_ = (call);                                                                            \
+        if (status_ != cudaSuccess)                                                                                    \
+            gpu_fail(__FILE__, __LINE__, #call, cudaGetErrorString(status_));                                          \
+    } while (0)
+
+/* Device memory for what an op needs while it runs: at least bytes, 256-byte aligned, not cleared, good until the next
+ * call with the same slot. It only grows, so that an op at a known shape allocates nothing. Work that is queued on an
+ * older, smaller buffer is waited for before that goes. An op that calls another must not hold the slot it uses. */
+enum { SCRATCH_OP, SCRATCH_PRODUCT, SCRATCH_LIBRARY, SCRATCH_SAE, SCRATCH_SAE2, SCRATCH_SLOTS };
+void *gpu_scratch(int slot, size_t bytes);
+
+/* A host number's worth of device memory, read back by what returns a number: waits for the stream. */
+double gpu_read_double(const double *device);
+
+/* LAUNCH(kernel<...>, grid, threads, shared, arguments...): grid is a dim3 or a number of blocks, threads a number (of
+ * whole warps), shared the bytes of dynamic shared memory. An empty grid starts nothing. */
+#define LAUNCH(kernel, grid, threads, shared, ...)                                                                     \
+    gpu_launch(__FILE__, __LINE__, #kernel, kernel, dim3(grid), (unsigned)(threads), (size_t)(shared), __VA_ARGS__)
+
+template <typename... P, typename... A>
+void gpu_launch(const char *file, int line, const char *name, void (*kernel)(P...), dim3 grid, unsigned threads,
+                size_t shared, A... arguments)
+{
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0)
+        return;
+#ifdef SIMT
+    simt_run(file, line, name, grid, threads, shared, [&] { kernel(static_cast<P>(arguments)...); });
+#else
+    cudaError_t status = cudaSuccess;
+    if (shared > 48*1024)
+        status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    if (status == cudaSuccess) {
+        kernel<<<grid, threads, shared, gpu_stream>>>(static_cast<P>(arguments)...);
+        status = cudaGetLastError();
+    }
+    if (status != cudaSuccess)
+        gpu_fail(file, line, name, cudaGetErrorString(status));
+#endif
+}
+
+/* Blocks of `each` for n, at most 2^31 - 1. */
+static inline unsigned gpu_blocks(int64_t n, int64_t each)
+{
+    return (unsigned)((n + each - 1)/each);
+}
+
+#ifndef SIMT
+extern __shared__ __align__(128) unsigned char gpu_shared[];
+#define shared_memory() gpu_shared
+#endif
+
+/* Number of this thread in a grid of one dimension. */
+__device__ __forceinline__ int64_t thread_number(void)
+{
+    return (int64_t)blockIdx.x*blockDim.x + threadIdx.x;
+}
+
+enum { WARP = 32 };
+#define ALL_LANES 0xffffffffu
+
+/* ---- bf16: the upper half of an f32, rounded to nearest even ---- */
+
+typedef struct bf16 { uint16_t bits; } bf16;
+
+__device__ __forceinline__ float to_float(float x)
+{
+    return x;
+}
+
+__device__ __forceinline__ float to_float(bf16 x)
+{
+    return __uint_as_float((uint32_t)x.bits << 16);
+}
+
+/* Two of them in a word, the first in the lower half. */
+__device__ __forceinline__ uint32_t pack_bf16(float low, float high)
+{
+#ifdef SIMT
+    return (uint32_t)simt_bf16(low) | (uint32_t)simt_bf16(high) << 16;
+#else
+    uint32_t word;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+    return word;
+#endif
+}
+
+template <typename T> __device__ __forceinline__ T from_float(float x);
+template <> __device__ __forceinline__ float from_float<float>(float x)
+{
+    return x;
+}
+template <> __device__ __forceinline__ bf16 from_float<bf16>(float x)
+{
+    return bf16{(uint16_t)pack_bf16(x, 0)};
+}
+
+/* y[i..i+3] = v, i a multiple of 4, y aligned to four of T. */
+__device__ __forceinline__ void store4(float *y, int64_t i, float4 v)
+{
+    *(float4 *)(y + i) = v;
+}
+
+__device__ __forceinline__ void store4(bf16 *y, int64_t i, float4 v)
+{
+    *(uint2 *)(y + i) = make_uint2(pack_bf16(v.x, v.y), pack_bf16(v.z, v.w));
+}
+
+/* ---- sums whose order depends on nothing but the lane's number ---- */
+
+template <typename T> __device__ __forceinline__ T warp_sum(T v)           /* every lane gets the sum */
+{
+    for (int step = WARP/2; step; step /= 2)
+        v += __shfl_xor_sync(ALL_LANES, v, step);
+    return v;
+}
+
+__device__ __forceinline__ float warp_max(float v)
+{
+    for (int step = WARP/2; step; step /= 2)
+        v = fmaxf(v, __shfl_xor_sync(ALL_LANES, v, step));
+    return v;
+}
+
+/* Sum over a block of whole warps; every thread gets it. room: 32 of T in shared memory, free again after the call. */
+template <typename T> __device__ __forceinline__ T block_sum(T v, T *room)
+{
+    const int warps = blockDim.x/WARP, lane = threadIdx.x%WARP;
+    v = warp_sum(v);
+    if (lane == 0)
+        room[threadIdx.x/WARP] = v;
+    __syncthreads();
+    v = warp_sum(lane < warps ? room[lane] : (T)0);
+    __syncthreads();
+    return v;
+}
+
+/* ---- activations, exact to f32 rounding ---- */
+
+__device__ __forceinline__ float activate_value(float x, Activation act)
+{
+    switch (act) {
+    case ACT_SILU:       return x/(1 + expf(-x));
+    case ACT_GELU:       return 0.5f*x*(1 + erff(x*0.70710678118f));
+    case ACT_QUICK_GELU: return x/(1 + expf(-1.702f*x));
+    case ACT_RELU:       return x < 0 ? 0 : x;              /* a NaN stays */
+    case ACT_NONE:       break;
+    }
+    return x;
+}
+
+/* ---- the ops; each is described in op.h and in its file ---- */
+
+int cuda_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias,
+                     int parts, Err *e);
+void cuda_conv_free(Conv *c);
+void cuda_conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_t W, bool add);
+void cuda_group_norm(void *y, DType y_type, const float *x, const float *shift, const float *gamma, const float *beta,
+                     int64_t B, int64_t HW, int C, int groups, float eps, Activation act);
+void cuda_layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
+                     float eps);
+void cuda_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride,
+                    const void *v, int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq,
+                    int64_t Sk, const int32_t *kv_index, float scale, bool causal);
+void cuda_geglu(void *y, const void *h, DType type, int64_t N, int D);
+void cuda_activate(void *y, DType y_type, const float *x, int64_t n, Activation act);
+void cuda_convert(void *y, DType y_type, const void *x, DType x_type, int64_t n);
+void cuda_add(float *y, const float *x, int64_t n);
+void cuda_subtract(float *y, const float *a, const float *b, int64_t n);
+void cuda_concat(float *y, const float *a, int Ca, const float *b, int Cb, int64_t N);
+void cuda_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho,
+                   int64_t Wo);
+void cuda_embed(float *y, const float *table, const float *position, const int32_t *ids, int64_t N, int64_t S, int D);
+void cuda_ddim_step(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
+                    float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n);
+
+#endif

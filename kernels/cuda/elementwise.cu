@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT */
+/* elementwise.cu -- ops that take a value to a value: activations, gated GELU, conversion, sums, the sampler's step.
+ *
+ *     activate  y = act(x)      geglu  y[n,d] = h[n,d] * gelu(h[n,D+d])      add  y += x      subtract  y = a - b
+ *     ddim      x' = sqrt_a_prev x0 + sqrt_1m_a_prev eps,  x0 = (x - sqrt_1m_a eps)/sqrt_a  (arXiv 2010.02502, eq. 12)
+ *
+ * One thread a value, or four neighbours where all pointers and counts allow 16-byte loads. All are bound by memory:
+ * 4 to 12 bytes a value against at most 30 flop. */
+#include "kernels/cuda/cuda.h"
+
+enum { THREADS = 256 };
+
+static bool by_four(const void *a, const void *b, const void *c, int64_t n)
+{
+    return n%4 == 0 && (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c)&15) == 0;
+}
+
+template <typename T> static __global__ void activate_four(T *y, const float *x, int64_t fours, Activation act)
+{
+    const int64_t i = thread_number();
+    if (i >= fours)
+        return;
+    float4 v = ((const float4 *)x)[i];
+    v = make_float4(activate_value(v.x, act), activate_value(v.y, act), activate_value(v.z, act),
+                    activate_value(v.w, act));
+    store4(y, 4*i, v);
+}
+
+template <typename T> static __global__ void activate_one(T *y, const float *x, int64_t n, Activation act)
+{
+    const int64_t i = thread_number();
+    if (i < n)
+        y[i] = from_float<T>(activate_value(x[i], act));
+}
+
+template <typename T> static void activate_as(T *y, const float *x, int64_t n, Activation act)
+{
+    if (by_four(y, x, NULL, n))
+        LAUNCH(activate_four<T>, gpu_blocks(n/4, THREADS), THREADS, 0, y, x, n/4, act);
+    else
+        LAUNCH(activate_one<T>, gpu_blocks(n, THREADS), THREADS, 0, y, x, n, act);
+}
+
+void cuda_activate(void *y, DType y_type, const float *x, int64_t n, Activation act)
+{
+    if (y_type == F32)
+        activate_as((float *)y, x, n, act);
+    else
+        activate_as((bf16 *)y, x, n, act);
+}
+
+/* One thread a pair of neighbours in a row, or one value where D is odd. */
+template <typename T, int each> static __global__ void geglu(T *y, const T *h, int64_t n, int D)
+{
+    const int64_t i = thread_number()*each;
+    if (i >= n)
+        return;
+    const int64_t row = i/D, d = i - row*D;
+    const T *value = h + 2*row*D + d, *gate = value + D;
+    for (int j = 0; j < each; j++)
+        y[i + j] = from_float<T>(to_float(value[j])*activate_value(to_float(gate[j]), ACT_GELU));
+}
+
+template <typename T> static void geglu_as(T *y, const T *h, int64_t N, int D)
+{
+    if (D%2 == 0)
+        LAUNCH((geglu<T, 2>), gpu_blocks(N*D/2, THREADS), THREADS, 0, y, h, N*D, D);
+    else
+        LAUNCH((geglu<T, 1>), gpu_blocks(N*D, THREADS), THREADS, 0, y, h, N*D, D);
+}
+
+void cuda_geglu(void *y, const void *h, DType type, int64_t N, int D)
+{
+    if (type == F32)
+        geglu_as((float *)y, (const float *)h, N, D);
+    else
+        geglu_as((bf16 *)y, (const bf16 *)h, N, D);
+}
+
+/* Half precision is only met on the way from a file. */
+typedef struct half16 { uint16_t bits; } half16;
+
+__device__ __forceinline__ float to_float(half16 x)
+{
+#ifdef SIMT
+    return simt_from_half(x.bits);
+#else
+    float y;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x.bits));
+    return y;
+#endif
+}
+
+template <> __device__ __forceinline__ half16 from_float<half16>(float x)
+{
+#ifdef SIMT
+    return half16{simt_half(x)};
+#else
+    half16 y;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
+    return y;
+#endif
+}
+
+template <typename Y, typename X> static __global__ void convert(Y *y, const X *x, int64_t n)
+{
+    const int64_t i = thread_number();
+    if (i < n)
+        y[i] = from_float<Y>(to_float(x[i]));
+}
+
+template <typename Y> static void convert_to(Y *y, const void *x, DType x_type, int64_t n)
+{
+    const unsigned blocks = gpu_blocks(n, THREADS);
+    if (x_type == F32)
+        LAUNCH((convert<Y, float>), blocks, THREADS, 0, y, (const float *)x, n);
+    else if (x_type == BF16)
+        LAUNCH((convert<Y, bf16>), blocks, THREADS, 0, y, (const bf16 *)x, n);
+    else
+        LAUNCH((convert<Y, half16>), blocks, THREADS, 0, y, (const half16 *)x, n);
+}
+
+void cuda_convert(void *y, DType y_type, const void *x, DType x_type, int64_t n)
+{
+    if (y_type == x_type)
+        gpu_check(cudaMemcpyAsync(y, x, (size_t)n*(x_type == F32 ? 4 : 2), cudaMemcpyDeviceToDevice, gpu_stream));
+    else if (y_type == F32)
+        convert_to((float *)y, x, x_type, n);
+    else if (y_type == BF16)
+        convert_to((bf16 *)y, x, x_type, n);
+    else
+        convert_to((half16 *)y, x, x_type, n);
+}
+
+/* y = a + sign b, sign 1 or -1: exact either way. y may be a. */
+static __global__ void sum_four(float *y, const float *a, const float *b, float sign, int64_t fours)
+{
+    const int64_t i = thread_number();
+    if (i >= fours)
+        return;
+    const float4 u = ((const float4 *)a)[i], v = ((const float4 *)b)[i];
+    ((float4 *)y)[i] = make_float4(u.x + sign*v.x, u.y + sign*v.y, u.z + sign*v.z, u.w + sign*v.w);
+}
+
+static __global__ void sum_one(float *y, const float *a, const float *b, float sign, int64_t n)
+{
+    const int64_t i = thread_number();
+    if (i < n)
+        y[i] = a[i] + sign*b[i];
+}
+
+static void sum(float *y, const float *a, const float *b, float sign, int64_t n)
+{
+    if (by_four(y, a, b, n))
+        LAUNCH(sum_four, gpu_blocks(n/4, THREADS), THREADS, 0, y, a, b, sign, n/4);
+    else
+        LAUNCH(sum_one, gpu_blocks(n, THREADS), THREADS, 0, y, a, b, sign, n);
+}
+
+void cuda_add(float *y, const float *x, int64_t n)
+{
+    sum(y, y, x, 1, n);
+}
+
+void cuda_subtract(float *y, const float *a, const float *b, int64_t n)
+{
+    sum(y, a, b, -1, n);
+}
+
+typedef struct Step {
+    float guidance, sqrt_a, sqrt_1m_a, sqrt_a_prev, sqrt_1m_a_prev;
+    bool v_prediction;
+} Step;
+
+/* Each product is rounded before it is added, as the reference does it on tensors: no fused multiply-add. */
+static __global__ void ddim_step(float *x, const float *uncond, const float *cond, Step s, int64_t n)
+{
+    const int64_t i = thread_number();
+    if (i >= n)
+        return;
+    const float was = x[i];
+    const float out = uncond ? __fadd_rn(uncond[i], __fmul_rn(s.guidance, __fsub_rn(cond[i], uncond[i]))) : cond[i];
+    float x0, eps = out;
+    if (s.v_prediction) {
+        x0 = __fsub_rn(__fmul_rn(s.sqrt_a, was), __fmul_rn(s.sqrt_1m_a, out));
+        eps = __fadd_rn(__fmul_rn(s.sqrt_a, out), __fmul_rn(s.sqrt_1m_a, was));
+    } else {
+        x0 = __fdiv_rn(__fsub_rn(was, __fmul_rn(s.sqrt_1m_a, out)), s.sqrt_a);
+    }
+    x[i] = __fadd_rn(__fmul_rn(s.sqrt_a_prev, x0), __fmul_rn(s.sqrt_1m_a_prev, eps));
+}
+
+void cuda_ddim_step(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
+                    float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n)
+{
+    const Step s = {guidance, sqrt_a, sqrt_1m_a, sqrt_a_prev, sqrt_1m_a_prev, v_prediction};
+    LAUNCH(ddim_step, gpu_blocks(n, THREADS), THREADS, 0, x, uncond, cond, s, n);
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/* layout.cu -- ops that move rows: concatenation of channels, nearest upsampling, token embedding.
+ *
+ * Threads take neighbouring values (or fours of them, where widths and pointers allow 16-byte loads) of the output, so
+ * that both sides are read and written in whole sectors. Bound by memory. */
+#include "kernels/cuda/cuda.h"
+
+enum { THREADS = 256 };
+
+static bool aligned16(const void *a, const void *b, const void *c)
+{
+    return (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c)&15) == 0;
+}
+
+/* y (N, Ca+Cb): row n is a's row, then b's. V: float or float4, with Ca and Cb in units of it. */
+template <typename V> static __global__ void concat(V *y, const V *a, int Ca, const V *b, int Cb, int64_t n)
+{
+    const int64_t i = thread_number();
+    if (i >= n)
+        return;
+    const int64_t row = i/(Ca + Cb);
+    const int c = (int)(i - row*(Ca + Cb));
+    y[i] = c < Ca ? a[row*Ca + c] : b[row*Cb + c - Ca];
+}
+
+void cuda_concat(float *y, const float *a, int Ca, const float *b, int Cb, int64_t N)
+{
+    if (Ca%4 == 0 && Cb%4 == 0 && aligned16(y, a, b)) {
+        const int64_t n = N*(Ca + Cb)/4;
+        LAUNCH(concat<float4>, gpu_blocks(n, THREADS), THREADS, 0, (float4 *)y, (const float4 *)a, Ca/4,
+               (const float4 *)b, Cb/4, n);
+    } else {
+        LAUNCH(concat<float>, gpu_blocks(N*(Ca + Cb), THREADS), THREADS, 0, y, a, Ca, b, Cb, N*(Ca + Cb));
+    }
+}
+
+typedef struct Sides { int64_t H, W, Ho, Wo; } Sides;
+
+/* y[b,h,w,:] = x[b, floor(h H/Ho), floor(w W/Wo), :]; each: values a thread, dividing C */
+template <typename T, int each> static __global__ void upsample(T *y, const float *x, Sides s, int C, int64_t n)
+{
+    const int64_t i = thread_number();
+    if (i >= n)
+        return;
+    const int fields = C/each;
+    const int64_t point = i/fields, w = point%s.Wo, h = point/s.Wo%s.Ho, b = point/s.Wo/s.Ho;
+    const int c = (int)(i - point*fields)*each;
+    const float *from = x + ((b*s.H + h*s.H/s.Ho)*s.W + w*s.W/s.Wo)*C + c;
+    if constexpr (each == 4)
+        store4(y, point*C + c, *(const float4 *)from);
+    else
+        y[point*C + c] = from_float<T>(*from);
+}
+
+template <typename T> static void upsample_as(T *y, const float *x, int64_t B, Sides s, int C)
+{
+    const int64_t n = B*s.Ho*s.Wo*C;
+    if (C%4 == 0 && aligned16(y, x, NULL))
+        LAUNCH((upsample<T, 4>), gpu_blocks(n/4, THREADS), THREADS, 0, y, x, s, C, n/4);
+    else
+        LAUNCH((upsample<T, 1>), gpu_blocks(n, THREADS), THREADS, 0, y, x, s, C, n);
+}
+
+void cuda_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho,
+                   int64_t Wo)
+{
+    const Sides s = {H, W, Ho, Wo};
+    if (y_type == F32)
+        upsample_as((float *)y, x, B, s, C);
+    else
+        upsample_as((bf16 *)y, x, B, s, C);
+}
+
+/* y[n,:] = table[ids[n],:] + position[n mod S,:], one block a row */
+static __global__ void embed(float *y, const float *table, const float *position, const int32_t *ids, int64_t S, int D)
+{
+    const int64_t n = blockIdx.x;
+    const float *row = table + (int64_t)ids[n]*D, *at = position ? position + n%S*D : NULL;
+    for (int d = threadIdx.x; d < D; d += blockDim.x)
+        y[n*D + d] = at ? row[d] + at[d] : row[d];
+}
+
+void cuda_embed(float *y, const float *table, const float *position, const int32_t *ids, int64_t N, int64_t S, int D)
+{
+    LAUNCH(embed, (unsigned)N, 128, 0, y, table, position, ids, S, D);
+}

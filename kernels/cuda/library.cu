@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* library.cu -- opens NVIDIA's libraries when they are first wanted: the backend works without them. */
+#include <dlfcn.h>
+#include "kernels/cuda/library.h"
+
+bool library_wanted(void)
+{
+    const char *wish = getenv("SDSTEER_CUDA_LIBRARIES");
+    return !wish || strcmp(wish, "none") != 0;
+}
+
+void *library_open(const char *name)
+{
+#ifdef SIMT
+    name = NULL;                /* tests/simt has the functions, in the program itself */
+#endif
+    return dlopen(name, RTLD_NOW | RTLD_LOCAL);
+}
+
+bool library_find(void *library, const char *name, void **function)
+{
+    *function = dlsym(library, name);
+    return *function != NULL;
+}

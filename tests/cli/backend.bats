@@ -1,0 +1,48 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# backend.bats -- --backend: what is unknown, a machine without a GPU, and that auto goes on there in silence. A machine
+# that has a GPU is tests/device.sh's.
+
+bats_require_minimum_version 1.5.0
+
+setup() {
+    cd "$BATS_TEST_DIRNAME/../.." || return
+    export PATH="$PWD/bin:$PATH"
+    load says
+    root=$PWD
+    cd "$BATS_TEST_TMPDIR" || return
+    if nvidia-smi -L >/dev/null 2>&1; then skip "a GPU answers here"; fi
+}
+
+encode() { sd-encode-text "$@" -o "$BATS_TEST_TMPDIR/c.mpk.zst" <<<"a fish"; }
+
+@test "without a driver --backend cuda says so, once, and what there is" {
+    if ldconfig -p 2>/dev/null | grep -q libcuda.so.1; then skip "a driver is installed here"; fi
+    for name in cuda cuda:0 cuda:3; do
+        run -1 encode --backend "$name"
+        says 1 "sd-encode-text: backend cuda: no NVIDIA driver here" "there is: cpu"
+    done
+}
+
+@test "auto goes on with the processor, and says nothing" {
+    run -0 --separate-stderr encode --backend auto
+    [ -z "$output$stderr" ]
+    tstream check -q c.mpk.zst
+}
+
+@test "a driver that answers for no device is an error for cuda, and none for auto" {
+    [ -e "$root/bin/sdsteer-cuda.so" ] || skip "the GPU backend is not built (make cuda)"
+    mkdir -p driver
+    echo 'int nothing;' | gcc -shared -fPIC -x c - -o driver/libcuda.so.1
+    export LD_LIBRARY_PATH=$PWD/driver
+    run -1 encode --backend cuda
+    says 1 "backend cuda:0: " "there is: cpu"
+    run -0 --separate-stderr encode --backend auto
+    [ -z "$output$stderr" ]
+}
+
+@test "an unknown backend is refused by name" {
+    run encode --backend gpu
+    says "$status" "'gpu'" "auto, cpu, cuda"
+    [ "$status" != 0 ]
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/* fake_blas.cc -- cuBLASLt as its manual describes it, by plain loops, for kernels/cuda/blas.cu on the host.
+ *
+ *     D (m,n) = alpha op(A) B + beta C, then + bias[row] where the epilogue says so; matrices lie columns first
+ *
+ * It refuses what the library may refuse: strides shorter than a column, addresses off the alignment that was promised,
+ * an algorithm that its heuristic did not give, or that may split sums. */
+#include "tests/simt/cublasLt.h"
+
+enum { MARK = 0x5ade, WORKSPACE = 4096 };
+static const unsigned promised = 16;
+
+cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle)
+{
+    static char one;
+    *handle = (cublasLtHandle_t)(void *)&one;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *d, cublasComputeType_t compute, cudaDataType_t scale)
+{
+    *d = (cublasLtMatmulDesc_t)calloc(1, sizeof **d);
+    (*d)->epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+    return compute == CUBLAS_COMPUTE_32F && scale == CUDA_R_32F ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
+}
+
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t d)
+{
+    free(d);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+static cublasStatus_t take(void *to, size_t size, const void *value, size_t bytes)
+{
+    if (bytes != size)
+        return CUBLAS_STATUS_INVALID_VALUE;
+    memcpy(to, value, size);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t what,
+                                              const void *value, size_t bytes)
+{
+    switch (what) {
+    case CUBLASLT_MATMUL_DESC_TRANSA:         return take(&d->transposed, sizeof d->transposed, value, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE:       return take(&d->epilogue, sizeof d->epilogue, value, bytes);
+    case CUBLASLT_MATMUL_DESC_BIAS_POINTER:   return take(&d->bias, sizeof d->bias, value, bytes);
+    case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE: return take(&d->bias_type, sizeof d->bias_type, value, bytes);
+    }
+    return CUBLAS_STATUS_INVALID_VALUE;
+}
+
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *l, cudaDataType_t type, uint64_t rows,
+                                          uint64_t columns, int64_t stride)
+{
+    *l = (cublasLtMatrixLayout_t)calloc(1, sizeof **l);
+    **l = {type, rows, columns, stride};
+    return stride >= (int64_t)rows ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
+}
+
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t l)
+{
+    free(l);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t l, cublasLtMatrixLayoutAttribute_t,
+                                                const void *value, size_t bytes)
+{
+    return take(&l->columns, sizeof l->columns, value, bytes);
+}
+
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *wish)
+{
+    *wish = (cublasLtMatmulPreference_t)calloc(1, sizeof **wish);
+    **wish = {0, 7, {256, 256, 256, 256}};
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t wish)
+{
+    free(wish);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t wish,
+                                                    cublasLtMatmulPreferenceAttributes_t what, const void *value,
+                                                    size_t bytes)
+{
+    switch (what) {
+    case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:   return take(&wish->workspace, sizeof wish->workspace, value,
+                                                                 bytes);
+    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK: return take(&wish->reductions, sizeof wish->reductions, value,
+                                                                 bytes);
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES: return take(&wish->alignment[0], sizeof(uint32_t), value, bytes);
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES: return take(&wish->alignment[1], sizeof(uint32_t), value, bytes);
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES: return take(&wish->alignment[2], sizeof(uint32_t), value, bytes);
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES: return take(&wish->alignment[3], sizeof(uint32_t), value, bytes);
+    }
+    return CUBLAS_STATUS_INVALID_VALUE;
+}
+
+static bool fits(cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t A, cublasLtMatrixLayout_t B, cublasLtMatrixLayout_t D)
+{
+    const bool turned = d->transposed == CUBLAS_OP_T;
+    const uint64_t m = turned ? A->columns : A->rows, k = turned ? A->rows : A->columns;
+    return A->type == B->type && m == D->rows && k == B->rows && B->columns == D->columns
+        && (A->type == CUDA_R_16BF || D->type == CUDA_R_32F)
+        && (d->epilogue != CUBLASLT_EPILOGUE_BIAS || (d->bias && d->bias_type == CUDA_R_32F));
+}
+
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t A,
+                                       cublasLtMatrixLayout_t B, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t D,
+                                       const cublasLtMatmulAlgo_t *algo, cublasLtMatmulHeuristicResult_t *found)
+{
+    *found = {*algo, WORKSPACE, CUBLAS_STATUS_SUCCESS};
+    return algo->data[0] == MARK && fits(d, A, B, D) ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
+}
+
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t A,
+                                              cublasLtMatrixLayout_t B, cublasLtMatrixLayout_t C,
+                                              cublasLtMatrixLayout_t D,
+                                              cublasLtMatmulPreference_t wish, int,
+                                              cublasLtMatmulHeuristicResult_t *found,
+                                              int *count)
+{
+    const cublasLtMatmulAlgo_t algo = {{MARK}};
+    for (int i = 0; i < 4; i++)
+        if (wish->alignment[i] > promised)
+            simt_fail("matrices are promised to be aligned to %u bytes", wish->alignment[i]);
+    *count = wish->workspace >= WORKSPACE && wish->reductions == CUBLASLT_REDUCTION_SCHEME_NONE;
+    return cublasLtMatmulAlgoCheck(handle, d, A, B, C, D, &algo, found);
+}
+
+static float value(const void *p, cudaDataType_t type, uint64_t i)
+{
+    return type == CUDA_R_32F ? ((const float *)p)[i] : __uint_as_float((uint32_t)((const uint16_t *)p)[i] << 16);
+}
+
+int simt_blas_calls;
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha, const void *A_,
+                              cublasLtMatrixLayout_t A, const void *B_, cublasLtMatrixLayout_t B, const void *beta,
+                              const void *, cublasLtMatrixLayout_t, void *D_, cublasLtMatrixLayout_t D,
+                              const cublasLtMatmulAlgo_t *algo, void *workspace, size_t bytes, cudaStream_t)
+{
+    if (algo->data[0] != MARK || !fits(d, A, B, D) || !workspace || bytes < WORKSPACE || *(const float *)alpha != 1
+        || *(const float *)beta != 0 || ((uintptr_t)A_ | (uintptr_t)B_ | (uintptr_t)D_)%promised)
+        return CUBLAS_STATUS_INVALID_VALUE;
+    simt_blas_calls++;
+    for (uint64_t n = 0; n < D->columns; n++)
+        for (uint64_t m = 0; m < D->rows; m++) {
+            float sum = 0;
+            for (uint64_t k = 0; k < B->rows; k++)
+                sum += value(A_, A->type, d->transposed ? k + m*(uint64_t)A->stride : m + k*(uint64_t)A->stride)
+                     * value(B_, B->type, k + n*(uint64_t)B->stride);
+            if (d->epilogue == CUBLASLT_EPILOGUE_BIAS)
+                sum += d->bias[m];
+            if (D->type == CUDA_R_32F)
+                ((float *)D_)[m + n*(uint64_t)D->stride] = sum;
+            else
+                ((uint16_t *)D_)[m + n*(uint64_t)D->stride] = simt_bf16(sum);
+        }
+    return CUBLAS_STATUS_SUCCESS;
+}

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: MIT */
+/* simt.cc -- runs a kernel's blocks one after another, and the threads of a block as fibers (simt.h).
+ *
+ * The scheduler goes over the warps and resumes lanes that are ready, until all of a warp's lanes wait: in an operation
+ * of the warp they are let go on together; at a barrier of the block, when every thread that still runs is there. */
+#include "tests/simt/simt.h"
+#include <stdarg.h>
+extern "C" {
+#include "formats/dtype.h"
+}
+
+Simt simt;
+
+/* Saves what a call keeps (System V ABI) on the running stack, stores its pointer in *from and goes on at `to`. */
+extern "C" void simt_switch(void **from, void *to);
+asm(".text\n.globl simt_switch\n.type simt_switch, @function\nsimt_switch:\n"
+    "    pushq %rbp\n    pushq %rbx\n    pushq %r12\n    pushq %r13\n    pushq %r14\n    pushq %r15\n"
+    "    movq %rsp, (%rdi)\n    movq %rsi, %rsp\n"
+    "    popq %r15\n    popq %r14\n    popq %r13\n    popq %r12\n    popq %rbx\n    popq %rbp\n    ret\n"
+    ".size simt_switch, .-simt_switch\n");
+
+void simt_fail(const char *format, ...)
+{
+    va_list values;
+    va_start(values, format);
+    fflush(stdout);
+    fprintf(stderr, "%s:%d: %s", simt.file ? simt.file : "?", simt.line, simt.name ? simt.name : "?");
+    if (simt.self)
+        fprintf(stderr, ", block (%u,%u,%u), thread %u", simt.block_index.x, simt.block_index.y, simt.block_index.z,
+                simt.self->index.x);
+    fputs(": ", stderr);
+    vfprintf(stderr, format, values);
+    fputc('\n', stderr);
+    va_end(values);
+    abort();
+}
+
+static void thread_main(void)
+{
+    simt.call(simt.closure);
+    simt_copy_wait(0);
+    simt.self->state = SIMT_DONE;
+    simt_switch(&simt.self->stack_pointer, simt.scheduler);
+    simt_fail("a thread that had ended was resumed");
+}
+
+void simt_meet(SimtState where, const char *at)
+{
+    simt.self->state = where;
+    simt.self->at = at;
+    simt_switch(&simt.self->stack_pointer, simt.scheduler);
+}
+
+SimtBoard *simt_board(const char *at, const void *mine, size_t bytes)
+{
+    SimtThread *self = simt.self;
+    SimtBoard *board = &simt.board[self->index.x/SIMT_LANES][self->calls++%2];
+    if (bytes > sizeof board->slot[0])
+        simt_fail("%s of %zu bytes", at, bytes);
+    memcpy(board->slot[simt_lane()], mine, bytes);
+    simt_meet(SIMT_AT_WARP, at);
+    return board;
+}
+
+static int block_votes;
+int __syncthreads_count(int predicate)
+{
+    if (predicate)
+        block_votes++;
+    __syncthreads();
+    const int votes = block_votes;
+    __syncthreads();
+    block_votes = 0;
+    __syncthreads();
+    return votes;
+}
+
+int __syncthreads_or(int predicate)
+{
+    return __syncthreads_count(predicate) != 0;
+}
+
+static void thread_begin(unsigned n)
+{
+    SimtThread *t = &simt.thread[n];
+    if (!t->stack && !(t->stack = (char *)malloc(SIMT_STACK)))
+        simt_fail("no memory for stacks");
+    /* as simt_switch left it: six registers and where to return to; there the stack is 8 off a multiple of 16 */
+    void **top = (void **)(((uintptr_t)t->stack + SIMT_STACK) & ~(uintptr_t)63) - 2;
+    top[0] = (void *)thread_main;
+    t->stack_pointer = top - 6;
+    t->state = SIMT_READY;
+    t->index = {n, 0, 0};
+    t->calls = 0;
+    t->copies = t->group = 0;
+    t->at = "its start";
+}
+
+/* Lets a warp go on until none of its lanes can. Returns whether any ran. */
+static bool run_warp(SimtThread *warp)
+{
+    bool ran = false;
+    for (;;) {
+        bool any = false;
+        for (int i = 0; i < SIMT_LANES; i++) {
+            SimtThread *t = &warp[simt.turn & 1 ? SIMT_LANES - 1 - i : i];
+            if (t->state == SIMT_READY) {
+                simt.self = t;
+                simt_switch(&simt.scheduler, t->stack_pointer);
+                any = ran = true;
+            }
+        }
+        if (any)
+            continue;
+        int waiting = 0;
+        for (int i = 0; i < SIMT_LANES; i++)
+            waiting += warp[i].state == SIMT_AT_WARP;
+        if (waiting == 0)
+            return ran;
+        for (int i = 0; i < SIMT_LANES; i++)
+            if (warp[i].state != SIMT_AT_WARP || warp[i].at != warp[0].at) {
+                simt.self = &warp[i];
+                simt_fail("lanes part: this one is %s %s, lane 0 at %s",
+                          warp[i].state == SIMT_DONE ? "done, last at" : "at", warp[i].at, warp[0].at);
+            }
+        for (int i = 0; i < SIMT_LANES; i++)
+            warp[i].state = SIMT_READY;
+        ran = true;
+    }
+}
+
+static void run_block(unsigned threads)
+{
+    for (unsigned n = 0; n < threads; n++)
+        thread_begin(n);
+    memset(simt.dynamic, 0xff, simt.dynamic_bytes + 128);
+    for (;;) {
+        bool ran = false;
+        for (unsigned w = 0; w < threads/SIMT_LANES; w++)
+            ran |= run_warp(&simt.thread[(simt.turn & 1 ? threads/SIMT_LANES - 1 - w : w)*SIMT_LANES]);
+        unsigned waiting = 0, done = 0;
+        for (unsigned n = 0; n < threads; n++) {
+            waiting += simt.thread[n].state == SIMT_AT_BLOCK;
+            done += simt.thread[n].state == SIMT_DONE;
+        }
+        if (done == threads)
+            break;
+        if (waiting != threads)
+            simt_fail("%u threads wait at a barrier, %u have ended", waiting, done);
+        for (unsigned n = 0; n < threads; n++)
+            simt.thread[n].state = SIMT_READY;
+        simt.turn++;
+    }
+    for (int i = 0; i < 128; i++)
+        if (simt.dynamic[simt.dynamic_bytes + (size_t)i] != 0xff)
+            simt_fail("shared memory written %d bytes behind its %zu", i, simt.dynamic_bytes);
+}
+
+void simt_start(const char *file, int line, const char *name, dim3 grid, unsigned threads, size_t shared)
+{
+    simt.self = NULL;
+    simt.file = file;
+    simt.line = line;
+    simt.name = name;
+    if (threads == 0 || threads%SIMT_LANES || threads > SIMT_THREADS || shared > SIMT_SHARED || grid.x > 0x7fffffff
+        || grid.y > 65535 || grid.z > 65535)
+        simt_fail("cannot launch (%u,%u,%u) blocks of %u threads with %zu bytes", grid.x, grid.y, grid.z, threads,
+                  shared);
+    simt.grid_dim = grid;
+    simt.block_dim = dim3(threads);
+    simt.dynamic_bytes = shared;
+    simt.turn = 0;
+    for (unsigned z = 0; z < grid.z; z++)
+        for (unsigned y = 0; y < grid.y; y++)
+            for (unsigned x = 0; x < grid.x; x++) {
+                simt.block_index = {x, y, z};
+                simt.turn++;
+                run_block(threads);
+            }
+    simt.self = NULL;
+}
+
+/* ---- halves, through formats/dtype.h ---- */
+
+uint16_t simt_half(float x)
+{
+    uint16_t bits;
+    dtype_from_f32(&bits, F16, &x, 1);
+    return bits;
+}
+
+float simt_from_half(uint16_t bits)
+{
+    float x;
+    dtype_to_f32(&x, &bits, F16, 1);
+    return x;
+}
+
+/* ---- fragments, as PTX lays them out (PTX ISA, mma.m16n8k16 and ldmatrix) ---- */
+
+static float widened(uint32_t word, int half)
+{
+    return __uint_as_float(half ? word & 0xffff0000u : word << 16);
+}
+
+/* Lane l holds rows g = l/4 and g+8 of A at columns 2(l%4) and 8 further, and of B column g at the same rows. */
+const SimtBoard *simt_mma_board(const uint32_t a[4], const uint32_t b[2])
+{
+    const uint32_t mine[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
+    SimtBoard *board = simt_board("mma", mine, sizeof mine);
+    const int l = simt_lane(), g = l/4, c = l%4*2;
+    uint32_t word[6];
+    memcpy(word, board->slot[l], sizeof word);
+    for (int half = 0; half < 2; half++) {
+        for (int i = 0; i < 4; i++)
+            board->A[g + i%2*8][c + i/2*8 + half] = widened(word[i], half);
+        for (int i = 0; i < 2; i++)
+            board->B[c + i*8 + half][g] = widened(word[4 + i], half);
+    }
+    simt_meet(SIMT_AT_WARP, "mma");
+    return board;
+}
+
+/* Lane 8m+i gives the address of row i of matrix m; register m of lane l is its row l/4, columns 2(l%4) and one more,
+ * or of the transposed matrix. */
+void simt_ldmatrix(uint32_t *r, const void *row, int matrices, bool transposed)
+{
+    if ((uintptr_t)row%16)
+        simt_fail("ldmatrix: row at %p is not aligned to 16 bytes", row);
+    const SimtBoard *board = simt_board("ldmatrix", &row, sizeof row);
+    const int l = simt_lane();
+    for (int m = 0; m < matrices; m++) {
+        uint16_t value[2];
+        for (int half = 0; half < 2; half++) {
+            const uint16_t *from;
+            memcpy(&from, board->slot[8*m + (transposed ? l%4*2 + half : l/4)], sizeof from);
+            value[half] = from[transposed ? l/4 : l%4*2 + half];
+        }
+        r[m] = (uint32_t)value[0] | (uint32_t)value[1] << 16;
+    }
+}
+
+void simt_copy_async(void *to, const void *from, int bytes)
+{
+    SimtThread *self = simt.self;
+    if ((uintptr_t)to%16 || (bytes && (uintptr_t)from%16))
+        simt_fail("cp.async from %p to %p is not aligned to 16 bytes", from, to);
+    if (self->copies == SIMT_COPIES)
+        simt_fail("more than %d copies under way", SIMT_COPIES);
+    self->copy[self->copies++] = {to, from, bytes, self->group};
+}
+
+void simt_copy_commit(void)
+{
+    simt.self->group++;
+}
+
+void simt_copy_wait(int newest)
+{
+    SimtThread *self = simt.self;
+    int kept = 0;
+    for (int i = 0; i < self->copies; i++) {
+        const SimtCopy *c = &self->copy[i];
+        if (c->group < self->group - newest) {
+            memset(c->to, 0, 16);
+            if (c->bytes)
+                memcpy(c->to, c->from, (size_t)c->bytes);
+        } else {
+            self->copy[kept++] = *c;
+        }
+    }
+    self->copies = kept;
+}
+
+/* ---- memory: 128 bytes of 0xff on either side are looked at when it is freed ---- */
+
+enum { EDGE = 128 };
+
+cudaError_t cudaMalloc(void **p, size_t bytes)
+{
+    char *all = bytes < ((size_t)1 << 40) ? (char *)aligned_alloc(128, (bytes + 3*EDGE)/EDGE*EDGE + EDGE) : NULL;
+    if (!all)
+        return cudaErrorMemoryAllocation;
+    memset(all, 0xff, (bytes + 3*EDGE)/EDGE*EDGE + EDGE);
+    memcpy(all, &bytes, sizeof bytes);
+    *p = all + EDGE;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *p)
+{
+    if (!p)
+        return cudaSuccess;
+    unsigned char *all = (unsigned char *)p - EDGE;
+    size_t bytes;
+    memcpy(&bytes, all, sizeof bytes);
+    for (size_t i = 0; i < EDGE; i++)
+        if ((i >= sizeof bytes && all[i] != 0xff) || all[EDGE + bytes + i] != 0xff)
+            simt_fail("memory of %zu bytes was written outside its bounds (found when it was freed)", bytes);
+    free(all);
+    return cudaSuccess;
+}
+
+const char *cudaGetErrorString(cudaError_t status)
+{
+    return status == cudaErrorMemoryAllocation ? "out of memory" : "failed";
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t)
+{
+    if (bytes)
+        memmove(to, from, bytes);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t)
+{
+    if (bytes)
+        memset(p, value, bytes);
+    return cudaSuccess;
+}

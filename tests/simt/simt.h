@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/* simt.h -- enough of CUDA for the kernels to be built by a C++ compiler and run on the host, one thread at a time.
+ *
+ * A block's threads are fibers with stacks of their own; a thread runs until it meets others: at a barrier of its block
+ * or in an operation of its warp (shuffle, vote, mma, ldmatrix), where all 32 lanes must come to the same operation.
+ * What a device would leave undefined ends the program with a message: lanes that part, barriers that some threads
+ * miss, a collective with lanes missing, addresses that are not aligned, memory written outside its bounds. Shared
+ * memory starts a block as NaN; cp.async copies at the latest moment allowed; the order of warps and lanes turns round
+ * at every barrier, so that a missing one shows. Blocks run one after another, and so do kernels: a missing barrier
+ * between blocks is not seen.
+ *
+ * Arithmetic is the host's: expf, erff and sums in an mma may differ from a device's in the last bits. */
+#ifndef TESTS_SIMT_SIMT_H
+#define TESTS_SIMT_SIMT_H
+
+#if !defined __x86_64__
+#error "simt.h switches stacks in the code of x86-64"
+#endif
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __restrict__ __restrict
+#define __launch_bounds__(...)
+#define __align__(n) __attribute__((aligned(n)))
+#define __shared__ static               /* blocks run one after another */
+#define __constant__ static
+
+struct uint3 { unsigned x, y, z; };
+struct dim3 {
+    unsigned x, y, z;
+    dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+struct alignas(8) float2 { float x, y; };
+struct alignas(16) float4 { float x, y, z, w; };
+struct alignas(8) int2 { int x, y; };
+struct alignas(16) int4 { int x, y, z, w; };
+struct alignas(8) uint2 { unsigned x, y; };
+struct alignas(16) uint4 { unsigned x, y, z, w; };
+static inline float2 make_float2(float x, float y) { return {x, y}; }
+static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+static inline int2 make_int2(int x, int y) { return {x, y}; }
+static inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
+static inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+
+/* ---- threads ---- */
+
+enum { SIMT_LANES = 32, SIMT_THREADS = 1024, SIMT_STACK = 64*1024, SIMT_COPIES = 128, SIMT_SHARED = 227*1024 };
+enum SimtState { SIMT_READY, SIMT_AT_WARP, SIMT_AT_BLOCK, SIMT_DONE };
+
+struct SimtCopy { void *to; const void *from; int bytes, group; };       /* of 16 bytes; the rest zeros */
+
+struct SimtThread {
+    void *stack_pointer;
+    char *stack;
+    SimtState state;
+    uint3 index;
+    unsigned calls;                     /* of collectives: their number chooses one of two boards */
+    const char *at;                     /* the operation waited in */
+    SimtCopy copy[SIMT_COPIES];
+    int copies, group;
+};
+
+/* What lanes lay open to each other. Two, since a lane may reach the next operation before another has read. */
+struct SimtBoard {
+    alignas(16) unsigned char slot[SIMT_LANES][32];
+    float A[16][16], B[16][8];          /* of an mma */
+};
+
+struct Simt {
+    uint3 block_index;
+    dim3 block_dim, grid_dim;
+    SimtThread thread[SIMT_THREADS], *self;
+    SimtBoard board[SIMT_THREADS/SIMT_LANES][2];
+    alignas(128) unsigned char dynamic[SIMT_SHARED + 128];
+    size_t dynamic_bytes;
+    void *scheduler;                    /* its stack pointer */
+    void (*call)(void *closure);
+    void *closure;
+    const char *file, *name;
+    int line;
+    unsigned turn;
+};
+extern Simt simt;
+
+/* simt.cc */
+void simt_start(const char *file, int line, const char *name, dim3 grid, unsigned threads, size_t shared);
+[[noreturn]] void simt_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void simt_meet(SimtState where, const char *at);                /* waits until the others are there too */
+SimtBoard *simt_board(const char *at, const void *mine, size_t bytes);    /* lays mine open, waits for the warp */
+
+template <typename F> void simt_run(const char *file, int line, const char *name, dim3 grid, unsigned threads,
+                                    size_t shared, F f)
+{
+    simt.call = [](void *closure) { (*(F *)closure)(); };
+    simt.closure = &f;
+    simt_start(file, line, name, grid, threads, shared);
+}
+
+#define threadIdx (simt.self->index)
+#define blockIdx (simt.block_index)
+#define blockDim (simt.block_dim)
+#define gridDim (simt.grid_dim)
+#define shared_memory() (simt.dynamic)
+
+static inline int simt_lane(void) { return (int)(simt.self->index.x%SIMT_LANES); }
+static inline void __syncthreads(void) { simt_meet(SIMT_AT_BLOCK, "__syncthreads"); }
+int __syncthreads_or(int predicate);
+int __syncthreads_count(int predicate);
+static inline void __threadfence(void) {}
+static inline void __threadfence_block(void) {}
+
+/* ---- operations of a warp: every lane takes part ---- */
+
+static inline void simt_whole(unsigned mask)
+{
+    if (mask != 0xffffffffu)
+        simt_fail("a collective for lanes %08x only", mask);
+}
+
+static inline void __syncwarp(unsigned mask = 0xffffffffu)
+{
+    simt_whole(mask);
+    simt_board("__syncwarp", "", 0);
+}
+
+template <typename T> T simt_from(const char *at, T value, int lane)
+{
+    T other;
+    const SimtBoard *board = simt_board(at, &value, sizeof value);
+    memcpy(&other, board->slot[lane >= 0 && lane < SIMT_LANES ? lane : simt_lane()], sizeof other);
+    return other;
+}
+template <typename T> T __shfl_sync(unsigned mask, T v, int lane)
+{
+    simt_whole(mask);
+    return simt_from("__shfl_sync", v, lane & 31);
+}
+template <typename T> T __shfl_xor_sync(unsigned mask, T v, int with)
+{
+    simt_whole(mask);
+    return simt_from("__shfl_xor_sync", v, simt_lane() ^ with);
+}
+template <typename T> T __shfl_down_sync(unsigned mask, T v, unsigned by)
+{
+    simt_whole(mask);
+    return simt_from("__shfl_down_sync", v, simt_lane() + (int)by);
+}
+template <typename T> T __shfl_up_sync(unsigned mask, T v, unsigned by)
+{
+    simt_whole(mask);
+    return simt_from("__shfl_up_sync", v, simt_lane() - (int)by);
+}
+static inline unsigned __ballot_sync(unsigned mask, int predicate)
+{
+    simt_whole(mask);
+    const unsigned char mine = predicate != 0;
+    const SimtBoard *board = simt_board("__ballot_sync", &mine, 1);
+    unsigned votes = 0;
+    for (int l = 0; l < SIMT_LANES; l++)
+        votes |= (unsigned)board->slot[l][0] << l;
+    return votes;
+}
+static inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
+static inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) == 0xffffffffu; }
+
+/* ---- arithmetic ---- */
+
+static inline float __uint_as_float(uint32_t u) { float f; memcpy(&f, &u, 4); return f; }
+static inline uint32_t __float_as_uint(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
+static inline float __int_as_float(int i) { return __uint_as_float((uint32_t)i); }
+static inline int __float_as_int(float f) { return (int)__float_as_uint(f); }
+static inline float __fmul_rn(float a, float b) { volatile float r = a*b; return r; }
+static inline float __fadd_rn(float a, float b) { volatile float r = a + b; return r; }
+static inline float __fsub_rn(float a, float b) { volatile float r = a - b; return r; }
+static inline float __fdiv_rn(float a, float b) { volatile float r = a/b; return r; }
+static inline float rsqrtf(float x) { return 1/sqrtf(x); }
+static inline int __popc(unsigned x) { return __builtin_popcount(x); }
+static inline int __clz(int x) { return x ? __builtin_clz((unsigned)x) : 32; }
+static inline int __ffs(int x) { return __builtin_ffs(x); }
+template <typename T> T __ldg(const T *p) { return *p; }
+template <typename T> T min(T a, T b) { return a < b ? a : b; }
+template <typename T> T max(T a, T b) { return a > b ? a : b; }
+template <typename T> T atomicAdd(T *p, T v) { const T old = *p; *p += v; return old; }
+template <typename T> T atomicMax(T *p, T v) { const T old = *p; *p = old > v ? old : v; return old; }
+template <typename T> T atomicMin(T *p, T v) { const T old = *p; *p = old < v ? old : v; return old; }
+template <typename T> T atomicOr(T *p, T v) { const T old = *p; *p |= v; return old; }
+template <typename T> T atomicExch(T *p, T v) { const T old = *p; *p = v; return old; }
+template <typename T> T atomicCAS(T *p, T was, T v) { const T old = *p; if (old == was) *p = v; return old; }
+
+static inline uint16_t simt_bf16(float x)
+{
+    const uint32_t u = __float_as_uint(x);
+    return (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? 0x7fff : (u + 0x7fff + ((u >> 16) & 1)) >> 16);
+}
+uint16_t simt_half(float x);
+float simt_from_half(uint16_t bits);
+
+/* ---- the tensor core's side of kernels/cuda/mma.h ---- */
+
+/* Waits until the warp's 16x16 A and 16x8 B are on the board as floats. */
+const SimtBoard *simt_mma_board(const uint32_t a[4], const uint32_t b[2]);
+void simt_ldmatrix(uint32_t *r, const void *row, int matrices, bool transposed);
+void simt_copy_async(void *to, const void *from, int bytes);
+void simt_copy_commit(void);
+void simt_copy_wait(int newest);        /* all groups but the newest ones are there */
+
+/* ---- the runtime's calls that kernels/cuda makes ---- */
+
+typedef int cudaError_t;
+typedef struct SimtStream *cudaStream_t;
+enum { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorNoDevice = 100, cudaStreamNonBlocking = 1 };
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16, cudaDevAttrComputeCapabilityMajor = 75,
+                      cudaDevAttrComputeCapabilityMinor = 76 };
+
+/* Memory starts as NaN, and its edges are looked at when it is freed. */
+cudaError_t cudaMalloc(void **p, size_t bytes);
+cudaError_t cudaFree(void *p);
+const char *cudaGetErrorString(cudaError_t status);
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t stream);
+static inline cudaError_t cudaGetLastError(void) { return cudaSuccess; }
+static inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+static inline cudaError_t cudaGetDeviceCount(int *n) { *n = 1; return cudaSuccess; }
+static inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned) { *s = NULL; return cudaSuccess; }
+static inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr what, int)
+{
+    *value = what == cudaDevAttrMultiProcessorCount ? 4 : what == cudaDevAttrComputeCapabilityMajor ? 8 : 0;
+    return cudaSuccess;
+}
+
+#endif

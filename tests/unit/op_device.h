@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: MIT */
+/* op_device.h -- a device's ops against the CPU's, which have tests of their own: every op at shapes of each kind that
+ * its kernels tell apart, and an image or row alone against itself among others, byte for byte.
+ *
+ * op_cuda.c runs it on a GPU, op_simt.c on the same kernels played on the host; there `large` is false.
+ *
+ * Tolerances: f32 sums of K products in another order, 4e-6 sqrt(K) as in op_conv.c; bf16 outputs are rounded to 8
+ * bits, so a neighbour is 2^-8 = 0.004 off; in bf16 attention p is rounded too. */
+#ifndef TESTS_UNIT_OP_DEVICE_H
+#define TESTS_UNIT_OP_DEVICE_H
+
+#include "tests/unit/op_test.h"
+
+static const Ops *cpu, *gpu;
+
+static void *device_space(size_t bytes)
+{
+    Err e = {0};
+    void *p = gpu->alloc(bytes, &e);
+    if (!p) {
+        printf("FAIL %s\n", e.text);
+        exit(1);
+    }
+    return p;
+}
+
+/* A copy on the device; NULL of NULL. */
+static void *to_device(const void *host, size_t bytes)
+{
+    if (!host)
+        return NULL;
+    void *p = device_space(bytes);
+    gpu->upload(p, host, bytes);
+    return p;
+}
+
+/* n values of `type` from the device, as floats, and the device's memory freed. The caller frees. */
+static float *from_device(void *p, DType type, size_t n)
+{
+    void *raw = op_space(n*dtype_size(type));
+    gpu->download(raw, p, n*dtype_size(type));
+    gpu->free(p);
+    float *x = op_floats(raw, type, n);
+    free(raw);
+    return x;
+}
+
+static int same_on_device(const char *name, const void *a, const void *b, size_t bytes)
+{
+    void *x = op_space(bytes), *y = op_space(bytes);
+    gpu->download(x, a, bytes);
+    gpu->download(y, b, bytes);
+    const int failed = test_same(name, x, y, bytes);
+    free(x);
+    free(y);
+    return failed;
+}
+
+/* ---- values to values ---- */
+
+static int elementwise(size_t n)
+{
+    int failed = 0;
+    char name[160];
+    float *x = op_values(n, 1), *b = op_values(n, 2), *c = op_values(n, 3), *want = op_values(n, 4);
+    for (size_t i = 0; i < n; i++)
+        x[i] *= 12;
+    void *dx = to_device(x, 4*n), *db = to_device(b, 4*n), *dc = to_device(c, 4*n);
+    for (int act = ACT_NONE; act <= ACT_RELU; act++)
+        for (int t = 0; t < 2; t++) {
+            const DType type = t ? BF16 : F32;
+            void *dy = device_space(n*dtype_size(type));
+            gpu->activate(dy, type, dx, (int64_t)n, (Activation)act);
+            cpu->activate(want, F32, x, (int64_t)n, (Activation)act);
+            float *got = from_device(dy, type, n);
+            failed += test_close(op_name(name, "activate %d %s, %zu", act, dtype_name(type), n), got, want, n, 4e-6f,
+                                 t ? 0.004f : 1e-6f);
+            free(got);
+        }
+    float *u = op_values(n, 5);
+    for (int pass = 0; pass < 4; pass++) {
+        void *dy = to_device(u, 4*n);
+        cpu->copy(want, u, 4*n);
+        if (pass == 0) {
+            gpu->add(dy, dx, (int64_t)n);
+            cpu->add(want, x, (int64_t)n);
+        } else if (pass == 1) {
+            gpu->subtract(dy, dx, db, (int64_t)n);
+            cpu->subtract(want, x, b, (int64_t)n);
+        } else {
+            gpu->ddim_step(dy, pass == 2 ? dc : NULL, db, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, pass == 3, (int64_t)n);
+            cpu->ddim_step(want, pass == 2 ? c : NULL, b, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, pass == 3, (int64_t)n);
+        }
+        float *got = from_device(dy, F32, n);
+        failed += test_same(op_name(name, "add, subtract, ddim, ddim v: %d, %zu", pass, n), got, want, 4*n);
+        free(got);
+    }
+    static const DType types[] = {F32, BF16, F16};
+    for (int from = 0; from < 3; from++)
+        for (int to = 0; to < 3; to++) {
+            void *as = op_typed(b, types[from], n), *to_cpu = op_space(4*n), *to_gpu = op_space(4*n);
+            void *das = to_device(as, n*dtype_size(types[from])), *dy = device_space(n*dtype_size(types[to]));
+            cpu->convert(to_cpu, types[to], as, types[from], (int64_t)n);
+            gpu->convert(dy, types[to], das, types[from], (int64_t)n);
+            gpu->download(to_gpu, dy, n*dtype_size(types[to]));
+            failed += test_same(op_name(name, "convert %s to %s", dtype_name(types[from]), dtype_name(types[to])),
+                                to_gpu, to_cpu, n*dtype_size(types[to]));
+            gpu->free(das); gpu->free(dy); free(as); free(to_cpu); free(to_gpu);
+        }
+    gpu->free(dx); gpu->free(db); gpu->free(dc);
+    free(x); free(b); free(c); free(want); free(u);
+    return failed;
+}
+
+static int geglu(int64_t N, int D, DType type)
+{
+    const size_t n = (size_t)N*(size_t)D;
+    char name[160];
+    float *h = op_values(2*n, 1), *want = op_values(n, 2);
+    for (size_t i = 0; i < 2*n; i++)
+        h[i] *= 4;
+    void *h_t = op_typed(h, type, 2*n), *dh = to_device(h_t, 2*n*dtype_size(type)),
+        *dy = device_space(n*dtype_size(type));
+    gpu->geglu(dy, dh, type, N, D);
+    cpu->geglu(want, h, F32, N, D);
+    float *got = from_device(dy, type, n);
+    const int failed = test_close(op_name(name, "geglu %ldx%d %s", (long)N, D, dtype_name(type)), got, want, n, 1e-5f,
+                                  type == BF16 ? 0.004f : 0);
+    gpu->free(dh);
+    free(h); free(want); free(h_t); free(got);
+    return failed;
+}
+
+/* ---- rows moved ---- */
+
+static int moves(int Ca, int Cb, int64_t N)
+{
+    const size_t na = (size_t)N*(size_t)Ca, nb = (size_t)N*(size_t)Cb;
+    char name[160];
+    float *a = op_values(na, 1), *b = op_values(nb, 2), *want = op_values(12*(na + nb), 3);
+    void *da = to_device(a, 4*na), *db = to_device(b, 4*nb), *dy = device_space(4*(na + nb));
+    gpu->concat(dy, da, Ca, db, Cb, N);
+    cpu->concat(want, a, Ca, b, Cb, N);
+    float *got = from_device(dy, F32, na + nb);
+    int failed = test_same(op_name(name, "concat %d+%d", Ca, Cb), got, want, 4*(na + nb));
+    free(got);
+
+    /* N points as 2 images of 2 rows; sides to twice and to odd ones */
+    for (int t = 0; t < 2; t++) {
+        const int64_t H = 2, W = N/4, Ho = t ? 4 : 3, Wo = t ? 2*W : W + 1;
+        const size_t n = (size_t)(2*Ho*Wo*Ca);
+        const DType type = t ? BF16 : F32;
+        void *y = op_space(4*n), *back = op_space(4*n);
+        dy = device_space(n*dtype_size(type));
+        gpu->upsample(dy, type, da, 2, H, W, Ca, Ho, Wo);
+        cpu->upsample(y, type, a, 2, H, W, Ca, Ho, Wo);
+        gpu->download(back, dy, n*dtype_size(type));
+        failed += test_same(op_name(name, "upsample %d, %ldx%ld to %ldx%ld", Ca, (long)H, (long)W, (long)Ho, (long)Wo),
+                            back, y, n*dtype_size(type));
+        gpu->free(dy); free(y); free(back);
+    }
+
+    int32_t ids[6] = {3, 0, 1, (int32_t)N - 1, 2, 2};
+    void *dids = to_device(ids, sizeof ids);
+    for (int with = 0; with < 2; with++) {
+        dy = device_space(4*6*(size_t)Ca);
+        gpu->embed(dy, da, with ? da : NULL, dids, 6, 3, Ca);
+        cpu->embed(want, a, with ? a : NULL, ids, 6, 3, Ca);
+        got = from_device(dy, F32, 6*(size_t)Ca);
+        failed += test_same(op_name(name, "embed %d", Ca), got, want, 4*6*(size_t)Ca);
+        free(got);
+    }
+    gpu->free(da); gpu->free(db); gpu->free(dids);
+    free(a); free(b); free(want);
+    return failed;
+}
+
+/* ---- norms ---- */
+
+static int group_norm(int64_t B, int64_t HW, int C, int groups, DType type, Activation act, float offset)
+{
+    const size_t image = (size_t)HW*(size_t)C, n = (size_t)B*image, size = dtype_size(type);
+    char name[160];
+    float *x = op_values(n, 1), *shift = op_values((size_t)B*(size_t)C, 2), *gamma = op_values((size_t)C, 3),
+        *beta = op_values((size_t)C, 4), *want = op_values(n, 5);
+    for (size_t i = 0; i < n; i++)
+        x[i] += offset;
+    float *dx = to_device(x, 4*n), *dshift = to_device(shift, 4*(size_t)B*(size_t)C);
+    void *dg = to_device(gamma, 4*(size_t)C), *db = to_device(beta, 4*(size_t)C);
+    char *dy = device_space(n*size), *one = device_space(image*size);
+    int failed = 0;
+    for (int shifted = 0; shifted < 2; shifted++) {
+        gpu->group_norm(dy, type, dx, shifted ? dshift : NULL, dg, db, B, HW, C, groups, 1e-5f, act);
+        gpu->group_norm(one, type, dx + (size_t)(B - 1)*image, shifted ? dshift + (B - 1)*C : NULL, dg, db, 1, HW, C,
+                        groups, 1e-5f, act);
+        failed += same_on_device("group_norm/alone", one, dy + (size_t)(B - 1)*image*size, image*size);
+        cpu->group_norm(want, F32, x, shifted ? shift : NULL, gamma, beta, B, HW, C, groups, 1e-5f, act);
+        void *raw = op_space(n*size);
+        gpu->download(raw, dy, n*size);
+        float *got = op_floats(raw, type, n);
+        failed += test_close(op_name(name, "group_norm %ldx%ldx%d/%d %s act %d%s offset %g", (long)B, (long)HW, C,
+                                     groups, dtype_name(type), act, shifted ? " shift" : "", (double)offset),
+                             got, want, n, 4e-6f*(1 + fabsf(offset)), type == BF16 ? 0.004f : 2e-6f);
+        free(raw); free(got);
+    }
+    gpu->free(dx); gpu->free(dshift); gpu->free(dg); gpu->free(db); gpu->free(dy); gpu->free(one);
+    free(x); free(shift); free(gamma); free(beta); free(want);
+    return failed;
+}
+
+static int layer_norm(int64_t N, int D, DType type)
+{
+    const size_t n = (size_t)N*(size_t)D, row = (size_t)D*dtype_size(type);
+    char name[160];
+    float *x = op_values(n, 1), *gamma = op_values((size_t)D, 3), *beta = op_values((size_t)D, 4),
+        *want = op_values(n, 5);
+    float *dx = to_device(x, 4*n);
+    void *dg = to_device(gamma, 4*(size_t)D), *db = to_device(beta, 4*(size_t)D), *one = device_space(row);
+    char *dy = device_space((size_t)N*row);
+    gpu->layer_norm(dy, type, dx, dg, db, N, D, 1e-5f);
+    gpu->layer_norm(one, type, dx + (N - 1)*D, dg, db, 1, D, 1e-5f);
+    int failed = same_on_device("layer_norm/alone", one, dy + (size_t)(N - 1)*row, row);
+    if (type == F32) {
+        gpu->layer_norm(dx, type, dx, dg, db, N, D, 1e-5f);
+        failed += same_on_device("layer_norm/in place", dx, dy, (size_t)N*row);
+    }
+    cpu->layer_norm(want, F32, x, gamma, beta, N, D, 1e-5f);
+    float *got = from_device(dy, type, n);
+    failed += test_close(op_name(name, "layer_norm %ldx%d %s", (long)N, D, dtype_name(type)), got, want, n, 4e-6f,
+                         type == BF16 ? 0.004f : 2e-6f);
+    gpu->free(dx); gpu->free(dg); gpu->free(db); gpu->free(one);
+    free(x); free(gamma); free(beta); free(want); free(got);
+    return failed;
+}
+
+/* ---- products ---- */
+
+typedef struct ConvCase {
+    int in, out, kernel, stride, before, after;
+    int64_t B, H, W;
+} ConvCase;
+
+static Conv *conv_on(const Ops *ops, const ConvCase *c, DType x_type, DType y_type, Activation act, const float *w,
+                     const float *b)
+{
+    const int cut = c->out > 1 ? c->out/3 : 0;       /* stacked of two parts, weights of two types */
+    const size_t K = (size_t)(c->in*c->kernel*c->kernel);
+    float *second = malloc((K*(size_t)c->out + 16)*sizeof *second);
+    memcpy(second, w, K*(size_t)c->out*sizeof *w);
+    void *as = op_typed(second, BF16, K*(size_t)c->out);
+    const Weight parts[] = {
+        {.name = "w0", .type = F32, .ndim = 4, .dim = {cut, c->in, c->kernel, c->kernel}, .data = w},
+        {.name = "w1", .type = BF16, .ndim = 4, .dim = {c->out - cut, c->in, c->kernel, c->kernel},
+         .data = (uint16_t *)as + (size_t)cut*K},
+        {.name = "b0", .type = F32, .ndim = 1, .dim = {cut}, .data = b},
+        {.name = "b1", .type = F32, .ndim = 1, .dim = {c->out - cut}, .data = b ? b + cut : NULL},
+    };
+    const Weight *weight[] = {&parts[0], &parts[1]}, *bias[] = {&parts[2], &parts[3]};
+    const ConvSpec spec = {c->in, c->out, c->kernel, c->stride, c->before, c->after, x_type, y_type, act};
+    const int skip = cut == 0;
+    Conv *conv = NULL;
+    Err e = {0};
+    if (ops->conv_create(&conv, &spec, weight + skip, b ? bias + skip : NULL, 2 - skip, &e)) {
+        printf("FAIL %s\n", e.text);
+        exit(1);
+    }
+    free(second);
+    free(as);
+    return conv;
+}
+
+/* Against the CPU's f32 (of rounded inputs), then added to what was there, then the last image or row alone. */
+static int conv(const ConvCase *c, DType type, DType y_type, Activation act, bool with_bias)
+{
+    const int pads = c->before + c->after;
+    const int64_t Ho = (c->H + pads - c->kernel)/c->stride + 1, Wo = (c->W + pads - c->kernel)/c->stride + 1;
+    const size_t image = (size_t)(c->H*c->W*c->in), nx = (size_t)c->B*image,
+        nw = (size_t)c->out*(size_t)(c->in*c->kernel*c->kernel);
+    const size_t y_image = (size_t)(Ho*Wo*c->out), ny = (size_t)c->B*y_image;
+    char name[160];
+    float *x = op_values(nx, 1), *w = op_values(nw, 2), *b = with_bias ? op_values((size_t)c->out, 3) : NULL;
+    float *want = op_values(ny, 4), *sum = op_values(ny, 5);
+    free(op_typed(w, BF16, nw));
+    void *x_t = op_typed(x, type, nx);
+    Conv *host = conv_on(cpu, c, F32, F32, act, w, b), *dev = conv_on(gpu, c, type, y_type, act, w, b);
+    char *dx = to_device(x_t, nx*dtype_size(type)), *dy = device_space(ny*dtype_size(y_type)),
+        *one = device_space(y_image*dtype_size(y_type));
+    cpu->conv_run(host, want, x, c->B, c->H, c->W, false);
+    gpu->conv_run(dev, dy, dx, c->B, c->H, c->W, false);
+    gpu->conv_run(dev, one, dx + (size_t)(c->B - 1)*image*dtype_size(type), 1, c->H, c->W, false);
+    op_name(name, "conv %d-%d k%d s%d %ldx%ldx%ld %s-%s act %d%s", c->in, c->out, c->kernel, c->stride, (long)c->B,
+            (long)c->H, (long)c->W, dtype_name(type), dtype_name(y_type), act, with_bias ? " bias" : "");
+    int failed = same_on_device("conv/alone", one, dy + (size_t)(c->B - 1)*y_image*dtype_size(y_type),
+                                y_image*dtype_size(y_type));
+    float *got = from_device(dy, y_type, ny);
+    failed += test_close(name, got, want, ny, 4e-6f*sqrtf((float)(c->in*c->kernel*c->kernel)),
+                         y_type == BF16 ? 0.005f : 2e-5f);
+    if (y_type == F32 && act == ACT_NONE) {         /* a sum rounded once: what was made alone, then added */
+        for (size_t i = 0; i < ny; i++)
+            want[i] = got[i] + sum[i];
+        void *dsum = to_device(sum, 4*ny);
+        gpu->conv_run(dev, dsum, dx, c->B, c->H, c->W, true);
+        float *added = from_device(dsum, F32, ny);
+        failed += test_same("conv/added", added, want, 4*ny);
+        free(added);
+    }
+    cpu->conv_free(host); gpu->conv_free(dev); gpu->conv_free(NULL); gpu->free(dx); gpu->free(one);
+    free(x); free(w); free(b); free(want); free(sum); free(x_t); free(got);
+    return failed;
+}
+
+/* ---- attention ---- */
+
+typedef struct AttentionCase {
+    int heads, d, more;         /* more: what rows of q, k and v have beside theirs */
+    int64_t Sq, Sk;
+    bool causal, shared;
+    float gain;
+} AttentionCase;
+
+static int attention(const AttentionCase *c, DType type)
+{
+    enum { B = 3 };
+    const int width = c->heads*c->d, stride = width + c->more;
+    const size_t nq = (size_t)(B*c->Sq*stride), nk = (size_t)(B*c->Sk*stride), ny = (size_t)(B*c->Sq*width);
+    const size_t size = dtype_size(type), image = (size_t)(c->Sq*width)*size;
+    const int32_t kv[B] = {2, 0, 2};
+    const float scale = c->gain/sqrtf((float)c->d);
+    char name[160];
+    float *q = op_values(nq, 1), *k = op_values(nk, 2), *v = op_values(nk, 3), *want = op_values(ny, 4);
+    void *q_t = op_typed(q, type, nq), *k_t = op_typed(k, type, nk), *v_t = op_typed(v, type, nk);
+    char *dq = to_device(q_t, nq*size), *dk = to_device(k_t, nk*size), *dv = to_device(v_t, nk*size);
+    int32_t *dkv = to_device(kv, sizeof kv);
+    char *dy = device_space(ny*size), *one = device_space(image);
+    const size_t last = c->shared ? 0 : 2*(size_t)(c->Sk*stride)*size;
+    gpu->attention(dy, width, dq, stride, dk, stride, dv, stride, type, B, c->heads, c->d, c->Sq, c->Sk,
+                   c->shared ? dkv : NULL, scale, c->causal);
+    gpu->attention(one, width, dq + 2*(size_t)(c->Sq*stride)*size, stride, dk + last, stride, dv + last, stride, type,
+                   1, c->heads, c->d, c->Sq, c->Sk, c->shared ? dkv + 2 : NULL, scale, c->causal);
+    cpu->attention(want, width, q, stride, k, stride, v, stride, F32, B, c->heads, c->d, c->Sq, c->Sk,
+                   c->shared ? kv : NULL, scale, c->causal);
+    int failed = same_on_device("attention/alone", one, dy + 2*image, image);
+    float *got = from_device(dy, type, ny);
+    failed += test_close(op_name(name, "attention %dx%d+%d %ld-%ld %s gain %g%s%s", c->heads, c->d, c->more,
+                                 (long)c->Sq,
+                                 (long)c->Sk, dtype_name(type), (double)c->gain, c->causal ? " causal" : "",
+                                 c->shared ? " shared" : ""),
+                         got, want, ny, type == BF16 ? 0.008f : 3e-6f*(1 + c->gain), 0);
+    gpu->free(dq); gpu->free(dk); gpu->free(dv); gpu->free(dkv); gpu->free(one);
+    free(q); free(k); free(v); free(want); free(q_t); free(k_t); free(v_t); free(got);
+    return failed;
+}
+
+/* All of it. large: sizes of Stable Diffusion too. */
+static int ops_against_cpu(const Ops *device, bool large)
+{
+    cpu = cpu_ops();
+    gpu = device;
+    int failed = elementwise(1000) + elementwise(1003);
+    failed += geglu(30, 160, F32) + geglu(7, 7, BF16) + geglu(9, 64, BF16);
+    failed += moves(8, 4, 20) + moves(5, 3, 12);
+    failed += group_norm(3, 256, 64, 16, F32, ACT_SILU, 0) + group_norm(2, 16, 160, 16, BF16, ACT_NONE, 0);
+    failed += group_norm(2, 100, 24, 8, F32, ACT_NONE, 100) + group_norm(2, 3, 5, 5, BF16, ACT_SILU, 0);
+    failed += group_norm(1, 70, 300, 30, F32, ACT_SILU, 0) + group_norm(2, 20, 1280, 32, BF16, ACT_SILU, 0);
+    failed += layer_norm(13, 1, F32) + layer_norm(9, 40, BF16) + layer_norm(8, 320, F32) + layer_norm(3, 1283, F32);
+
+    static const ConvCase convs[] = {
+        {4, 64, 3, 1, 1, 1, 2, 8, 8}, {64, 4, 3, 1, 1, 1, 2, 8, 8}, {64, 64, 3, 2, 1, 1, 3, 8, 8},
+        {16, 16, 3, 2, 0, 1, 2, 8, 8},
+        {5, 7, 3, 1, 1, 1, 2, 7, 5}, {3, 32, 8, 8, 0, 0, 2, 16, 16}, {32, 72, 1, 1, 0, 0, 1, 10, 10},
+        {8, 8, 1, 2, 0, 0, 2, 5, 7},
+        {64, 128, 1, 1, 0, 0, 3, 77, 1}, {7, 5, 1, 1, 0, 0, 4, 1, 1}, {160, 320, 1, 1, 0, 0, 2, 130, 1},
+        {64, 128, 1, 1, 0, 0, 1, 600, 1}, {24, 1, 3, 1, 1, 1, 1, 6, 6},
+        {2048, 16, 1, 1, 0, 0, 3, 5, 1}, {256, 16, 3, 1, 1, 1, 2, 4, 3}, {232, 24, 3, 2, 0, 1, 2, 4, 4},
+        {320, 320, 3, 1, 1, 1, 2, 64, 64}, {1280, 1280, 3, 1, 1, 1, 3, 8, 8}, {640, 1920, 1, 1, 0, 0, 2, 1024, 1},
+        {4, 320, 3, 1, 1, 1, 2, 64, 64}, {320, 4, 3, 1, 1, 1, 2, 64, 64}, {128, 3, 3, 1, 1, 1, 1, 128, 128},
+        {768, 640, 1, 1, 0, 0, 2, 77, 1}, {640, 640, 3, 2, 1, 1, 2, 32, 32},
+    };
+    for (size_t i = 0; i < (large ? 24 : 16); i++)
+        for (int t = 0; t < 2; t++) {
+            const DType type = t ? BF16 : F32;
+            failed += conv(&convs[i], type, F32, ACT_NONE, i%2);
+            failed += conv(&convs[i], type, type, (Activation)(i%5), !(i%2));
+        }
+
+    static const AttentionCase attentions[] = {
+        {2, 40, 0, 70, 77, false, true, 1}, {2, 32, 8, 130, 130, true, false, 1}, {1, 64, 3, 33, 65, false, false, 40},
+        {1, 80, 0, 65, 10, false, true, 1}, {3, 5, 3, 7, 9, false, false, 1}, {1, 1, 0, 1, 1, false, false, 1},
+        {1, 160, 0, 20, 70, true, false, 1}, {1, 128, 0, 20, 20, false, false, 1}, {1, 200, 8, 17, 66, false, true, 1},
+        {1, 513, 3, 9, 67, true, false, 1}, {1, 37, 2, 66, 130, true, true, 40},
+        {8, 40, 0, 4096, 4096, false, false, 1}, {8, 80, 0, 1024, 77, false, true, 1},
+        {8, 160, 0, 256, 256, false, false, 1},
+        {1, 512, 0, 4096, 4096, false, false, 1}, {12, 64, 0, 77, 77, true, false, 1},
+    };
+    for (size_t i = 0; i < (large ? 16 : 11); i++)
+        failed += attention(&attentions[i], F32) + attention(&attentions[i], BF16);
+    return failed;
+}
+
+#endif

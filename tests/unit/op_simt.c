@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/* op_simt.c -- the CUDA backend's ops, built for the host and played there (tests/simt), against the CPU's
+ * (op_device.h): a wrong index, a missing barrier or a write out of bounds is found on a machine without a GPU. */
+#include "tests/unit/op_device.h"
+
+const Ops *sdsteer_backend(int device, Err *e);
+extern int simt_blas_calls, simt_dnn_calls, simt_dnn_alive;
+
+int main(void)
+{
+    Err e = {0};
+    const Ops *played = sdsteer_backend(0, &e);
+    if (!played)
+        return test_ok(e.text, 0);
+    int failed = ops_against_cpu(played, false);
+    failed += test_ok("cuBLASLt was asked", simt_blas_calls > 0);
+    failed += test_ok("cuDNN was asked", simt_dnn_calls > 0);
+    failed += test_ok("cuDNN's descriptors are given back", simt_dnn_alive == 0);
+    return failed != 0;
+}
