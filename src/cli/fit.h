@@ -12,10 +12,10 @@
 
 typedef struct FitConfig {
     Common c;
-    const char *variant, *levels, *mix, *hook, *half, *log, *eval, *checkpoint;
+    const char *variant, *levels, *labels, *mix, *hook, *half, *log, *eval, *checkpoint;
     List grid;
     int64_t k, features, expansion, batch, epochs, tokens, buffer, k_aux, dead, resample, warmup, report, every, order;
-    double rate, decay, auxk, clip, sparsity, width, minutes;
+    double rate, decay, auxk, clip, sparsity, width, assign, decorrelate, minutes;
     int multi, resume;
 } FitConfig;
 
@@ -43,6 +43,7 @@ typedef struct FitRun {
     const FitConfig *cfg;
     Activations *in;
     FitGrid grid;
+    Labels *labels;                 /* NULL without --labels */
     FitJob *job;
     int jobs;
     FILE *log;

@@ -29,6 +29,8 @@ int fit_write_checkpoint(FitRun *run, Err *e)
     if (checkpoint_create(&c, e))
         return -1;
     int failed = json_object_set_new(checkpoint_fields(c), "about", about_run(run)) ? err_set(e, "out of memory") : 0;
+    if (!failed && run->labels && json_object_set_new(checkpoint_fields(c), "labels", labels_store(run->labels)))
+        failed = err_set(e, "out of memory");
     for (int j = 0; j < run->jobs && !failed; j++)
         failed = fit_store(run->job[j].fit, c, part_of(part, &run->job[j]), e);
     failed = failed || checkpoint_write(c, run->cfg->checkpoint, e);
@@ -69,6 +71,8 @@ int fit_resume(FitRun *run, Err *e)
     if (checkpoint_open(&c, run->cfg->checkpoint, e))
         return -1;
     int failed = check_about(run, json_object_get(checkpoint_fields(c), "about"), e);
+    if (!failed && run->labels)
+        failed = labels_restore(run->labels, json_object_get(checkpoint_fields(c), "labels"), e);
     for (int j = 0; j < run->jobs && !failed; j++) {
         FitJob *job = &run->job[j];
         failed = fit_restore(job->fit, c, part_of(part, job), e);

@@ -80,7 +80,8 @@ static int base_learner(LearnerOptions *o, const Cli *cli, const FitConfig *cfg,
         .resample = cfg->resample,
         .train = {.F = (int)cfg->features, .K = (int)cfg->k, .multi = cfg->multi, .batch = (int)cfg->batch,
                   .auxk = cfg->auxk, .k_aux = (int)cfg->k_aux, .dead = cfg->dead,
-                  .clip = cfg->clip, .sparsity = cfg->sparsity, .width = cfg->width, .seed = (uint64_t)cfg->c.seed},
+                  .clip = cfg->clip, .sparsity = cfg->sparsity, .width = cfg->width, .assign = cfg->assign,
+                  .decorrelate = cfg->decorrelate, .seed = (uint64_t)cfg->c.seed},
     };
     if (sae_variant_find(&o->train.variant, cfg->variant))
         cli_misuse(cli, "--variant %s is not known", cfg->variant);
@@ -155,6 +156,8 @@ static void check_cell(const Cli *cli, const FitConfig *cfg, const LearnerOption
         cli_misuse(cli, "--sparsity is of --variant jumprelu, gated and relu");
     if (t->width > 0 && t->variant != VARIANT_JUMPRELU)
         cli_misuse(cli, "--width is of --variant jumprelu");
+    if (cfg->labels && (t->multi || t->variant > VARIANT_MATRYOSHKA))
+        cli_misuse(cli, "--labels is of the variants that keep the largest features, without --multi");
     if (t->variant == VARIANT_SAMPLETOPK && strcmp(cfg->mix, "pictures") != 0)
         cli_misuse(cli, "--variant sampletopk keeps features by picture: give --mix pictures");
 }

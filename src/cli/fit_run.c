@@ -60,6 +60,7 @@ static int open_jobs(FitRun *run, Err *e)
         learner[c] = run->grid.cell[c].learner;
     const FitOptions o = {.learner = learner, .learners = run->grid.count, .tokens = cfg->tokens,
                           .epochs = cfg->epochs, .buffer = cfg->buffer, .pictures = strcmp(cfg->mix, "pictures") == 0,
+                          .labels = run->labels,
                           .seed = (uint64_t)(cfg->order < 0 ? cfg->c.seed : cfg->order)};
     for (; run->jobs < hooks && !failed; run->jobs++) {
         FitJob *job = &run->job[run->jobs];
@@ -84,7 +85,10 @@ static int read_all(FitRun *run, Err *e)
             return -1;
         Fit *fit = run->job[act.hook].fit;
         const int before = fit_push(fit, NULL, act.tensor->type, act.D, 0, 0, e);
-        const int full = before ? before : fit_push(fit, act.tensor->data, act.tensor->type, act.D, 0, act.N, e);
+        const int32_t tag = run->labels ? labels_tag(run->labels, act.rec->fields, e) : 0;
+        if (tag < 0)
+            return -1;
+        const int full = before ? before : fit_push(fit, act.tensor->data, act.tensor->type, act.D, tag, act.N, e);
         if (full < 0)
             return -1;
         wanting -= full && !before;
@@ -129,7 +133,7 @@ int fit_run(FitRun *run, const Cli *cli, const FitConfig *cfg, Err *e)
 {
     const ActivationsOptions o = {.hook = cfg->hook, .half = cfg->half};
     *run = (FitRun){.cli = cli, .cfg = cfg, .e = e};
-    if (fit_grid_build(&run->grid, cli, cfg, e)
+    if (fit_grid_build(&run->grid, cli, cfg, e) || (cfg->labels && labels_create(&run->labels, cfg->labels, e))
         || activations_open(&run->in, cfg->c.inputs.items, cfg->c.inputs.count, &o, e)
         || open_jobs(run, e) || fit_resume(run, e))
         return -1;
@@ -156,5 +160,6 @@ void fit_run_close(FitRun *run)
     if (run->log && run->log != stdout)
         fclose(run->log);
     fit_grid_free(&run->grid);
+    labels_free(run->labels);
     activations_close(run->in);
 }

@@ -43,6 +43,8 @@ static int describe(const FitRun *run, const FitJob *job, int learner, Sae *s, E
             json_array_append_new(levels, json_integer(t->level[l]));
         json_object_set_new(cfg, "levels", levels);
     }
+    if (run->labels)
+        json_object_set_new(cfg, "labels", labels_json(run->labels));
     json_object_set_new(cfg, "hook", json_string(job->hook));
     for (int i = 0; i < 5; i++)
         if (json_object_get(header, shared[i]))

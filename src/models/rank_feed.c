@@ -17,7 +17,7 @@ struct RankFeed {
     RankFeedOptions options;
     Sae *sae;
     RankStats *stats;
-    json_t *about;                  /* sae, hook, take, half, by, features, model: fields of every header made here */
+    json_t *about;                  /* sae, hook, take, half, by, features, assigned, model: fields of every header made here */
     json_t *provenance;
     char *first;                    /* name of the first stream, for messages */
     const char *hook, *half;        /* in about */
@@ -165,6 +165,9 @@ static json_t *describe_stream(const RankFeed *f, const StreamIn *in, Err *e)
         json_object_set(about, "by", by);
     else
         json_object_set_new(about, "by", kinds_json(&f->options));
+    json_t *assigned = f->sae ? json_object_get(f->sae->cfg, "labels") : json_object_get(header->fields, "assigned");
+    if (json_is_object(assigned))
+        json_object_set(about, "assigned", assigned);
     if (json_object_get(header->fields, "model"))
         json_object_set(about, "model", json_object_get(header->fields, "model"));
     return about;
@@ -386,6 +389,11 @@ int rank_feed_finish(RankFeed *f, Err *e)
 RankStats *rank_feed_stats(RankFeed *f)
 {
     return f->stats;
+}
+
+const json_t *rank_feed_assigned(const RankFeed *f)
+{
+    return json_object_get(f->about, "assigned");
 }
 
 void rank_feed_describe(const RankFeed *f, Record *header, json_t *step)

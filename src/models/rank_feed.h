@@ -37,5 +37,7 @@ RankStats *rank_feed_stats(RankFeed *f);            /* lives as long as f */
  * the first stream (less the step that wrote statistics: parts merged give the header of one run) followed by step,
  * whose reference is taken. */
 void rank_feed_describe(const RankFeed *f, Record *header, json_t *step);
+/* Which feature the autoencoder's training tied to which label (rank_score.h); NULL: none */
+const json_t *rank_feed_assigned(const RankFeed *f);
 
 #endif

@@ -6,7 +6,7 @@
 #include "src/models/rank_score.h"
 
 const char *const score_names[SCORES] = {
-    "saeuron", "difference", "effect", "ratio", "share", "frequency", "auroc", "margin"
+    "saeuron", "difference", "effect", "ratio", "share", "frequency", "auroc", "margin", "assigned"
 };
 
 int score_parse(const char *name)
@@ -77,6 +77,7 @@ void rank_scores(float *score, ScoreKind kind, const RankCell *c, const RankCell
         case SCORE_MARGIN:
             x = mean - rival[f];
             break;
+        case SCORE_ASSIGNED:            /* set by rank_cell, which knows the label */
         case SCORES:
             break;
         }
@@ -98,6 +99,7 @@ typedef struct Group {              /* one timestep */
 typedef struct Ranking {
     const RankStats *s;
     ScoreKind kind;
+    const json_t *assigned;
     int top;
     Group *group;
     int groups;
@@ -192,6 +194,17 @@ static int by_score(const void *a, const void *b, void *context)
     return score[i] != score[j] ? (score[i] > score[j] ? -1 : 1) : (i > j) - (i < j);
 }
 
+static int mark_assigned(Ranking *r, const RankCell *c, Err *e)
+{
+    const char *kind = r->s->kind[c->kind];
+    const json_t *f = json_object_get(json_object_get(r->assigned, kind), c->label);
+    if (!json_is_integer(f) || json_integer_value(f) < 0 || json_integer_value(f) >= r->s->F)
+        return err_set(e, "the autoencoder has no feature tied to %s '%s': sae-fit --labels makes one that has", kind,
+                       c->label);
+    r->score[json_integer_value(f)] = 1;
+    return 0;
+}
+
 static int rank_cell(Ranking *r, const RankCell *c, RankSink sink, void *context, Err *e)
 {
     const int F = r->s->F, m = r->top && r->top < F ? r->top : F;
@@ -200,6 +213,8 @@ static int rank_cell(Ranking *r, const RankCell *c, RankSink sink, void *context
     for (int f = 0; f < F; f++)
         r->rival[f] = g->best_of[f] == c ? g->next[f] : g->best[f];
     rank_scores(r->score, r->kind, c, r->rest, g->mean_sum, r->rival, F);
+    if (r->kind == SCORE_ASSIGNED && mark_assigned(r, c, e))
+        return -1;
     for (int f = 0; f < F; f++)
         r->order[f] = f;
     qsort_r(r->order, F, sizeof *r->order, by_score, r->score);
@@ -233,10 +248,11 @@ static int rank_kind(Ranking *r, int kind, RankSink sink, void *context, Err *e)
     return failed;
 }
 
-int rank_stats_rank(const RankStats *s, ScoreKind score, int top, RankSink sink, void *context, Err *e)
+int rank_stats_rank(const RankStats *s, ScoreKind score, const json_t *assigned, int top, RankSink sink, void *context,
+                    Err *e)
 {
     const int F = s->F;
-    Ranking r = {.s = s, .kind = score, .top = top};
+    Ranking r = {.s = s, .kind = score, .assigned = assigned, .top = top};
     r.rest = rank_cell_new(0, "rest", 0, F, e);
     r.rival = malloc(sizeof(double) * F);
     r.score = malloc(sizeof(float) * F);

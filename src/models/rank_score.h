@@ -16,6 +16,7 @@
  *   frequency   share of c's tokens where f is active, less that of rest's
  *   auroc       (1 + share of c's pictures with f - share of rest's pictures with f) / 2
  *               the area under the curve of the rule "a picture in which f is active is of c"
+ *   assigned    1 for the feature that the autoencoder's training tied to the label, 0 for the others
  *   margin      mean_c(f) - max(f), max the largest mean(f) of any other label or of the pictures without one
  *               features that no other label shares */
 #ifndef SRC_MODELS_RANK_SCORE_H
@@ -26,7 +27,7 @@
 
 typedef enum {
     SCORE_SAEURON, SCORE_DIFFERENCE, SCORE_EFFECT, SCORE_RATIO, SCORE_SHARE, SCORE_FREQUENCY, SCORE_AUROC, SCORE_MARGIN,
-    SCORES
+    SCORE_ASSIGNED, SCORES
 } ScoreKind;
 extern const char *const score_names[SCORES];
 
@@ -39,9 +40,10 @@ void rank_scores(float *score, ScoreKind kind, const RankCell *c, const RankCell
 
 /* Takes one label at one timestep; the entry is good for the call. */
 typedef int (*RankSink)(void *context, const RankEntry *entry, Err *e);
-/* Every label of every kind, in the order kind, label, t descending, with its `top` best features (0: all), ties to the
+/* assigned: {"concept": {"Bears": 0, ...}, ...} as sae-fit --labels leaves it in cfg.json, for that score, else NULL.
+ * Every label of every kind, in the order kind, label, t descending, with its `top` best features (0: all), ties to the
  * lower feature. A kind that no picture has is left out. Memory: 40 F bytes a timestep. */
-int rank_stats_rank(const RankStats *s, ScoreKind score, int top, RankSink sink, void *context, Err *e);
+int rank_stats_rank(const RankStats *s, ScoreKind score, const json_t *assigned, int top, RankSink sink, void *context, Err *e);
 /* A record of a ranks stream from an entry; its tensors are the entry's. */
 void rank_record(Record *rec, const RankEntry *entry);
 

@@ -18,6 +18,9 @@ struct Fit {
     DType type;                     /* of the tokens */
     int D, unit;                    /* unit: tokens that stay together */
     float *x;                       /* one batch */
+    int32_t *tag;                   /* its tokens' */
+    uint8_t *label;                 /* and, with labels, which each has: (batch, labels) */
+    int64_t batch;                  /* tokens that these hold */
     int64_t seen, pass;             /* tokens pushed in this pass; passes ended */
     int64_t skip;                   /* tokens of this pass that came before the checkpoint */
     int64_t memory_pass;            /* rounds ended, once all of the input is in the buffer */
@@ -55,6 +58,8 @@ void fit_free(Fit *f)
         trainer_free(f->learner[l].trainer);
     free(f->learner);
     free(f->x);
+    free(f->tag);
+    free(f->label);
     free(f);
 }
 
@@ -110,18 +115,36 @@ static int begin(Fit *f, DType type, int D, int unit, Err *e)
     f->type = type;
     f->D = D;
     f->unit = unit;
+    f->batch = batch;
     f->x = malloc(sizeof(float)*(size_t)D*(size_t)batch);
+    f->tag = malloc(sizeof *f->tag*(size_t)batch);
     const BufferOptions b = {.capacity = o->buffer, .D = D, .unit = unit, .type = type, .seed = o->seed};
-    return !f->x ? err_set(e, "out of memory") : token_buffer_create(&f->buffer, &b, e);
+    return !f->x || !f->tag ? err_set(e, "out of memory") : token_buffer_create(&f->buffer, &b, e);
 }
 
 /* ---- training ---- */
 
+/* How many labels there are, and memory for a batch of them. */
+static int need_labels(Fit *f, int *count, Err *e)
+{
+    *count = 0;
+    if (!f->options.labels)
+        return 0;
+    if (!(*count = labels_settle(f->options.labels, e)))
+        return -1;
+    if (!f->label && !(f->label = malloc((size_t)f->batch*(size_t)*count)))
+        return err_set(e, "out of memory for %d labels a token", *count);
+    return 0;
+}
+
 static int start(Fit *f, Err *e)
 {
+    int labels;
+    if (need_labels(f, &labels, e))
+        return -1;
     const int64_t n = token_buffer_read(f->buffer, 0, f->x, NULL, START_TOKENS > f->unit ? START_TOKENS : f->unit);
     for (int l = 0; l < f->learners; l++)
-        if (learner_start(&f->learner[l], f->x, n, e))
+        if (learner_start(&f->learner[l], labels, f->x, n, e))
             return -1;
     token_buffer_shuffle(f->buffer);
     return 0;
@@ -134,9 +157,11 @@ static int teach(Fit *f, int number, int64_t most, Err *e)
     const int64_t part = learner_part(l, most);
     const int64_t batch = l->options.train.batch < most ? l->options.train.batch : most;
     while (l->taken < part && !l->done && !f->stopped) {
-        const int64_t n = token_buffer_read(f->buffer, l->taken, f->x, NULL, batch);
+        const int64_t n = token_buffer_read(f->buffer, l->taken, f->x, f->tag, batch);
+        for (int64_t j = 0; f->label && j < n; j++)
+            labels_fill(f->options.labels, f->tag[j], f->label + j*labels_count(f->options.labels));
         l->taken += batch;
-        if (learner_step(l, f->x, n, e))
+        if (learner_step(l, f->x, f->label, n, e))
             return -1;
         f->stopped = f->report && f->report(f->context, number, &l->last);
     }
@@ -302,6 +327,9 @@ int fit_restore(Fit *f, Checkpoint *c, const char *part, Err *e)
                        (long long)unit);
     if (begin(f, type, (int)D, (int)unit, e) || checkpoint_get(c, part, "place", I64, place, PLACES, false, e)
         || token_buffer_restore(f->buffer, c, part, e))
+        return -1;
+    int labels;
+    if (f->options.labels && labels_count(f->options.labels) && need_labels(f, &labels, e))
         return -1;
     for (int l = 0; l < f->learners; l++) {
         if (learner_restore(&f->learner[l], c, learner_part_name(name, part, l), e))

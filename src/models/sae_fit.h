@@ -12,6 +12,7 @@
 #define SRC_MODELS_SAE_FIT_H
 
 #include <stdbool.h>
+#include "src/models/labels.h"
 #include "src/models/sae_learner.h"
 
 typedef struct FitOptions {
@@ -21,6 +22,7 @@ typedef struct FitOptions {
     int64_t epochs;                 /* passes over the input */
     int64_t buffer;                 /* tokens; 0: 2^20 or 512 MB, whichever is less */
     bool pictures;                  /* mix whole records, not tokens */
+    Labels *labels;                 /* to tie features to, or NULL; the caller's. A record's tag is of these */
     uint64_t seed;                  /* of the order */
 } FitOptions;
 

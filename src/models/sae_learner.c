@@ -28,9 +28,10 @@ int learner_settle(Learner *l, int D, int unit, Err *e)
     return 0;
 }
 
-int learner_start(Learner *l, const float *x, int64_t N, Err *e)
+int learner_start(Learner *l, int labels, const float *x, int64_t N, Err *e)
 {
-    return trainer_create(&l->trainer, &l->options.train, e) || trainer_start(l->trainer, x, N, e) ? -1 : 0;
+    l->options.train.labels = labels;
+    return train_options_settle(&l->options.train, e) || trainer_create(&l->trainer, &l->options.train, e) || trainer_start(l->trainer, x, N, e) ? -1 : 0;
 }
 
 int64_t learner_part(const Learner *l, int64_t n)
@@ -73,11 +74,11 @@ static int resample(Learner *l, int64_t n, Err *e)
     return due ? trainer_resample(l->trainer, n, e) : 0;
 }
 
-int learner_step(Learner *l, const float *x, int64_t n, Err *e)
+int learner_step(Learner *l, const float *x, const uint8_t *label, int64_t n, Err *e)
 {
     FitReport *r = &l->last;
     const double rate = rate_at(l, trainer_tokens(l->trainer));
-    if (trainer_step(l->trainer, x, n, rate, &r->step, e) || resample(l, n, e))
+    if (trainer_step(l->trainer, x, label, n, rate, &r->step, e) || resample(l, n, e))
         return -1;
     const double keep = fmax(0, 1 - (double)n/RECENT_TOKENS);
     l->recent_error = keep*l->recent_error + (double)n*r->step.fvu;
@@ -93,15 +94,15 @@ int learner_step(Learner *l, const float *x, int64_t n, Err *e)
 
 /* ---- checkpoint ---- */
 
-enum { PLACES = 8, FIGURES = 8 };
+enum { PLACES = 9, FIGURES = 9 };
 
 int learner_store(const Learner *l, Checkpoint *c, const char *part, Err *e)
 {
     const FitReport *r = &l->last;
     const int64_t place[PLACES] = {l->trainer != NULL, l->taken, l->total, l->decay_from, r->tokens, r->total, r->steps,
-                                   r->step.dead};
+                                   r->step.dead, l->options.train.labels};
     const double figures[FIGURES] = {r->step.fvu, r->step.aux, r->step.l0, r->step.gradient, r->step.sparsity, r->rate,
-                                     l->recent_error, l->recent};
+                                     l->recent_error, l->recent, r->step.supervised};
     return checkpoint_put(c, part, "learner.place", I64, place, PLACES, false, e)
         || checkpoint_put(c, part, "learner.figures", F64, figures, FIGURES, false, e)
         || (l->trainer && trainer_store(l->trainer, c, part, e)) ? -1 : 0;
@@ -113,16 +114,21 @@ int learner_restore(Learner *l, Checkpoint *c, const char *part, Err *e)
     int64_t place[PLACES];
     double figures[FIGURES];
     if (checkpoint_get(c, part, "learner.place", I64, place, PLACES, false, e)
-        || checkpoint_get(c, part, "learner.figures", F64, figures, FIGURES, false, e)
-        || (place[0] && (trainer_create(&l->trainer, &l->options.train, e)
-                         || trainer_restore(l->trainer, c, part, e))))
+        || checkpoint_get(c, part, "learner.figures", F64, figures, FIGURES, false, e))
+        return -1;
+    if (place[8] < 0 || place[8] > l->options.train.F)
+        return err_set(e, "checkpoint: %s: %lld labels of %d features cannot be", part, (long long)place[8],
+                       l->options.train.F);
+    l->options.train.labels = (int)place[8];
+    if (place[0] && (train_options_settle(&l->options.train, e) || trainer_create(&l->trainer, &l->options.train, e)
+                     || trainer_restore(l->trainer, c, part, e)))
         return -1;
     l->taken = place[1];
     l->total = place[2];
     l->decay_from = place[3];
     *r = (FitReport){.tokens = place[4], .total = place[5], .steps = place[6], .rate = figures[5]};
     r->step = (TrainStep){.fvu = figures[0], .aux = figures[1], .l0 = figures[2], .gradient = figures[3],
-                          .sparsity = figures[4], .dead = (int)place[7]};
+                          .sparsity = figures[4], .supervised = figures[8], .dead = (int)place[7]};
     l->recent_error = figures[6];
     l->recent = figures[7];
     l->done = l->options.tokens > 0 && r->tokens >= l->options.tokens;

@@ -38,12 +38,13 @@ typedef struct Learner {
 /* Zeroed memory with options becomes a learner for tokens of width D; open options are settled. unit: tokens that stay
  * together. */
 int learner_settle(Learner *l, int D, int unit, Err *e);
-int learner_start(Learner *l, const float *x, int64_t N, Err *e);
+/* labels: how many features are to be tied to one, now that it is known. */
+int learner_start(Learner *l, int labels, const float *x, int64_t N, Err *e);
 /* What a pass over n tokens trains on, in whole batches; fewer than a batch are one. */
 int64_t learner_part(const Learner *l, int64_t n);
 /* The first word on the total counts. */
 void learner_know_total(Learner *l, int64_t total);
-int learner_step(Learner *l, const float *x, int64_t n, Err *e);
+int learner_step(Learner *l, const float *x, const uint8_t *label, int64_t n, Err *e);
 int64_t learner_tokens(const Learner *l);
 int learner_store(const Learner *l, Checkpoint *c, const char *part, Err *e);
 int learner_restore(Learner *l, Checkpoint *c, const char *part, Err *e);      /* after settle */

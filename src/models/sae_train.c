@@ -39,7 +39,9 @@ int sae_variant_find(SaeVariant *v, const char *name)
 
 int train_options_settle(TrainOptions *o, Err *e)
 {
-    if (o->variant != VARIANT_MATRYOSHKA)
+    if (o->labels > 0 && o->levels == 0)
+        o->level[o->levels++] = o->labels;
+    else if (o->variant != VARIANT_MATRYOSHKA)
         return 0;
     if (o->levels == 0)
         for (int part = 16; part > 1; part /= 2)
@@ -102,6 +104,11 @@ int trainer_need_param(Trainer *t, const char *name, int n, float first, Err *e)
     return need_moments(t, p, e);
 }
 
+static bool scales(const Trainer *t)
+{
+    return t->variant->scales || t->options.labels > 0;
+}
+
 static int take_memory(Trainer *t, Err *e)
 {
     const int D = t->options.D, F = t->options.F;
@@ -128,8 +135,8 @@ static int take_memory(Trainer *t, Err *e)
     t->fired = calloc((size_t)F, sizeof *t->fired);
     t->count = calloc((size_t)F, sizeof *t->count);
     t->dead = calloc((size_t)F, sizeof *t->dead);
-    t->scaled = t->variant->scales ? malloc(BD) : NULL;
-    if (!t->fired || !t->count || !t->dead || (t->variant->scales && !t->scaled))
+    t->scaled = scales(t) ? malloc(BD) : NULL;
+    if (!t->fired || !t->count || !t->dead || (scales(t) && !t->scaled))
         return err_set(e, "out of memory for training %d features", F);
     return op->sae.encoder_create(&t->encoder, D, F, t->options.type, e);
 }
@@ -140,6 +147,7 @@ void trainer_free(Trainer *t)
         return;
     if (t->own)
         t->variant->free(t);
+    trainer_free_labels(t);
     for (int p = 0; p < t->memories; p++)
         op->free(t->memory[p]);
     free(t->memory);
@@ -169,7 +177,8 @@ int trainer_create(Trainer **out, const TrainOptions *options, Err *e)
     if (t->variant->no_dead_term)
         t->options.auxk = 0;
     if (train_options_settle(&t->options, e)
-        || sae_create(&t->sae, options->D, options->F, options->K, e) || take_memory(t, e) || t->variant->create(t, e)) {
+        || sae_create(&t->sae, options->D, options->F, options->K, e) || take_memory(t, e) || t->variant->create(t, e)
+        || (t->options.labels > 0 && trainer_need_labels(t, e))) {
         trainer_free(t);
         return -1;
     }
@@ -205,7 +214,7 @@ int trainer_start(Trainer *t, const float *x, int64_t N, Err *e)
         free(host);
         return err_set(e, "out of memory");
     }
-    if (t->variant->scales)
+    if (scales(t))
         t->scale = sqrt((double)D/fmax(mean_square_length(x, N, (int)D), 1e-30));
     for (size_t d = 0; d < D; d++)
         host[F*D + d] = (float)(host[F*D + d]*t->scale);
@@ -263,7 +272,7 @@ static int not_a_number(const Trainer *t, int64_t N, Err *e)
 }
 
 /* Up to where only the parts of W_enc's and W_dec's gradients are left to be added; squares: of the other gradients. */
-static int forward(Trainer *t, const float *x, int64_t N, TrainStep *step, double *squares, Err *e)
+static int forward(Trainer *t, const float *x, const uint8_t *label, int64_t N, TrainStep *step, double *squares, Err *e)
 {
     const int D = t->options.D, F = t->options.F;
     double aux = 0;
@@ -277,6 +286,7 @@ static int forward(Trainer *t, const float *x, int64_t N, TrainStep *step, doubl
     const int dead = trainer_list_dead(t);
     if (dead && t->options.auxk > 0 && trainer_add_dead(t, N, dead, &aux, e))
         return -1;
+    const double supervised = t->supervision ? trainer_add_labels(t, label, N) : 0;
     for (int b = 0; b < 2; b++)                 /* zeros: count's are */
         op->upload(t->bound[b], t->count, sizeof(float)*(size_t)F);
     op->sae.row_lengths(t->x_length, t->c, N, D);
@@ -288,7 +298,8 @@ static int forward(Trainer *t, const float *x, int64_t N, TrainStep *step, doubl
     *squares = 0;
     for (int p = B_ENC; p < t->params; p++)
         *squares += op->sae.sum_squares(t->param[p].gradient, t->param[p].rows*t->param[p].D);
-    *step = (TrainStep){.fvu = square/t->spread, .aux = aux/t->spread, .sparsity = t->sparsity, .dead = dead};
+    *step = (TrainStep){.fvu = square/t->spread, .aux = aux/t->spread, .sparsity = t->sparsity, .supervised = supervised,
+                        .dead = dead};
     return isfinite(square) ? 0 : not_a_number(t, N, e);
 }
 
@@ -306,10 +317,11 @@ static int backward(Trainer *t, int64_t N, double squares, Gradients *out, Train
     return isfinite(out->norm) ? 0 : not_a_number(t, N, e);
 }
 
-int trainer_gradients(Trainer *t, const float *x, int64_t N, Gradients *out, TrainStep *step, Err *e)
+int trainer_gradients(Trainer *t, const float *x, const uint8_t *label, int64_t N, Gradients *out, TrainStep *step,
+                      Err *e)
 {
     double squares;
-    return forward(t, x, N, step, &squares, e) || backward(t, N, squares, out, step, e) ? -1 : 0;
+    return forward(t, x, label, N, step, &squares, e) || backward(t, N, squares, out, step, e) ? -1 : 0;
 }
 
 /* Adam on the weights from the first on; scale: of the gradients as kept. */
@@ -354,12 +366,12 @@ static void update_rows(Trainer *t, double rate, double squares, TrainStep *step
     step->gradient = factor*sqrt(squares);
 }
 
-int trainer_step(Trainer *t, const float *x, int64_t N, double rate, TrainStep *step, Err *e)
+int trainer_step(Trainer *t, const float *x, const uint8_t *label, int64_t N, double rate, TrainStep *step, Err *e)
 {
     double squares;
-    if (forward(t, x, N, step, &squares, e))
+    if (forward(t, x, label, N, step, &squares, e))
         return -1;
-    if (t->variant->lists && needs_no_clipping(t, squares))
+    if (t->variant->lists && !t->supervision && needs_no_clipping(t, squares))
         update_rows(t, rate, squares, step);
     else {
         Gradients g;

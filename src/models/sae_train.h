@@ -54,10 +54,12 @@ typedef struct TrainOptions {
     double clip;                /* of the gradient's norm over all weights; 0: none */
     double sparsity;            /* jumprelu, gated, relu; 0: found */
     double width;               /* jumprelu: of the window in which a threshold learns; 0: 0.05 */
+    int labels;                 /* of the variants that keep the largest: feature f is tied to label f < labels */
+    double assign, decorrelate; /* weights of the terms that tie them (sae_train_labels.c) */
     uint64_t seed;              /* of W_dec's rows */
 } TrainOptions;
 
-/* Settles what follows from the rest: matryoshka's levels up to F. trainer_create does it by itself. */
+/* Settles what follows from the rest: the levels of matryoshka, or of labels, up to F. trainer_create does it by itself. */
 int train_options_settle(TrainOptions *o, Err *e);
 
 typedef struct TrainStep {      /* of one batch, before its update */
@@ -66,6 +68,7 @@ typedef struct TrainStep {      /* of one batch, before its update */
     double l0;                  /* kept values above 0, a token */
     double gradient;            /* norm, before clipping */
     double sparsity;            /* as given or found; 0 for variants without */
+    double supervised;          /* the labels' terms, 0 without */
     int dead;                   /* features */
 } TrainStep;
 
@@ -80,16 +83,18 @@ int trainer_export(Trainer *t, Sae **s, Err *e);
 /* First weights: W_dec rows normal from the seed, made unit; W_enc = W_dec; b_enc = 0; b_dec = geometric median of x
  * (N,D, host). */
 int trainer_start(Trainer *t, const float *x, int64_t N, Err *e);
-/* The loss's gradients at x (N,D), host, N <= batch: device memory, to be multiplied by factor, good until the next
+/* The loss's gradients at x (N,D), host, with label (N,labels), 1 where a token's picture has it (NULL without labels);
+ * N <= batch: device memory, to be multiplied by factor, good until the next
  * step. norm: with factor. */
 typedef struct Gradients {
     const float *W_enc, *W_dec, *b_enc, *b_dec;
     const float *more[2];       /* jumprelu: threshold; gated: r_mag, b_mag (b_enc is the gate's) */
     double factor, norm;
 } Gradients;
-int trainer_gradients(Trainer *t, const float *x, int64_t N, Gradients *g, TrainStep *step, Err *e);
+int trainer_gradients(Trainer *t, const float *x, const uint8_t *label, int64_t N, Gradients *g, TrainStep *step,
+                      Err *e);
 /* Gradients, and one update along them. Fails when the loss is no longer a number, naming the tensor that is not. */
-int trainer_step(Trainer *t, const float *x, int64_t N, double rate, TrainStep *step, Err *e);
+int trainer_step(Trainer *t, const float *x, const uint8_t *label, int64_t N, double rate, TrainStep *step, Err *e);
 int64_t trainer_tokens(const Trainer *t);
 /* After a step of N tokens: dead features are begun anew on those of its tokens that are reconstructed worst. */
 int trainer_resample(Trainer *t, int64_t N, Err *e);

@@ -50,6 +50,8 @@ typedef struct SaeVariantOps {
 extern const SaeVariantOps topk_family[VARIANTS];          /* sae_train_topk.c */
 extern const SaeVariantOps dense_family[VARIANTS];         /* sae_train_dense.c */
 
+typedef struct Supervision Supervision;     /* sae_train_labels.c */
+
 struct Trainer {
     TrainOptions options;
     const SaeVariantOps *variant;
@@ -72,6 +74,7 @@ struct Trainer {
     int parts;
     float *g_length, *x_length;         /* (B) */
     float *bound[2];                    /* [F] of W_dec's and W_enc's row gradients */
+    struct Supervision *supervision;    /* NULL without labels */
     double spread;                      /* V */
     double sparsity;
     int32_t *counts;                    /* (F) */
@@ -86,6 +89,12 @@ int trainer_need_codes(Trainer *t, Codes *codes, int K, Err *e);
 int trainer_need_param(Trainer *t, const char *name, int n, float first, Err *e);
 /* Gradients through kept features whose reconstruction has dL/dx' = g, with factor c: a part. */
 void trainer_add_part(Trainer *t, float c, const Codes *codes, const float *g, int64_t N);
+
+/* sae_train_labels.c */
+int trainer_need_labels(Trainer *t, Err *e);
+void trainer_free_labels(Trainer *t);
+/* The supervised terms' gradients of W_enc, b_enc and W_dec, in memory; label (N,C) host. Returns their sum. */
+double trainer_add_labels(Trainer *t, const uint8_t *label, int64_t N);
 
 /* sae_train_dead.c */
 int trainer_list_dead(Trainer *t);

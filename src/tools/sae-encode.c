@@ -43,6 +43,8 @@ static int create(StreamOut **out, const Config *cfg, const SaeStream *s, Err *e
     record_init(&header, "features");
     record_set_text(&header, "sae", s->sae->id);
     record_set_int(&header, "k", s->sae->K);
+    if (json_object_get(s->sae->cfg, "labels"))
+        json_object_set(header.fields, "assigned", json_object_get(s->sae->cfg, "labels"));
     record_set_int(&header, "features", s->sae->F);
     record_set_json(&header, "hooks", json_pack("[s]", activations_hook(s->in, 0)));
     record_set_text(&header, "half", cfg->half);

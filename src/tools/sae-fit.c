@@ -17,6 +17,11 @@ static const Opt options[] = {
      "R  jumprelu, gated, relu: weight of the sparsity term; 0: found so that k features are kept on the mean", 0},
     {0, "width", OPT_NUMBER, offsetof(FitConfig, width), "0",
      "R  jumprelu: of the window around a threshold in which it learns; 0: 0.05", 0},
+    {0, "labels", OPT_STR, offsetof(FitConfig, labels), NULL,
+     "KIND,...  tie a feature to each label of these kinds (concept, theme, any field of the records); see below", 0},
+    {0, "assign", OPT_NUMBER, offsetof(FitConfig, assign), "0.1", "R  weight of the labels' term, with --labels", 0},
+    {0, "decorrelate", OPT_NUMBER, offsetof(FitConfig, decorrelate), "0.1",
+     "R  weight of the term that holds the labels' decoder rows apart, with --labels", 0},
     {0, "expansion", OPT_INT, offsetof(FitConfig, expansion), "16", "N  features as a multiple of the width", 0},
     {'n', "features", OPT_INT, offsetof(FitConfig, features), "0", "N  features; 0: by --expansion", 0},
     {0, "hook", OPT_STR, offsetof(FitConfig, hook), NULL,
@@ -91,6 +96,11 @@ static const Cli cli = {
     "kept, over some 100 steps) or scale and offset. The weight of the sparsity term is found while training, or is "
     "--sparsity in SAELens's measure: of mean |x - x'|^2, x scaled to a mean square length of its width. jumprelu, "
     "gated and relu hold all features of two or three batches in memory, and take some 3 times as long.\n"
+    "--labels ties a feature to each label that the records carry (the idea of SAEmnesia, arXiv 2509.21379): feature f "
+    "< labels is pushed above 0 on tokens of pictures with label f and below 0 on all others (logistic loss, --assign), "
+    "their decoder rows are held apart (--decorrelate), and they have to reconstruct alone too, as an inner level of "
+    "matryoshka's. cfg.json says which feature is whose (\"labels\"); sae-rank-concepts --score assigned ranks by that. "
+    "All labels must come within the first --buffer tokens.\n"
     "Tokens of many pictures and timesteps are mixed in a buffer. An input that fits it is passed over --epochs times "
     "from memory, from a pipe too. A larger one is trained on as it comes, a random half of the buffer at a time; "
     "further passes read the files again, and a pipe ends with the first.\n"

@@ -24,7 +24,7 @@ static const Opt options[] = {
     {0, "by", OPT_LIST, offsetof(Config, by), NULL, "FIELD  label to rank by; again for more (default: concept and "
                                                     "theme, where there)", OPT_NEUTRAL},
     {0, "score", OPT_STR, offsetof(Config, score), "saeuron",
-     "saeuron|difference|effect|ratio|share|frequency|auroc|margin  what makes a feature the label's", 0},
+     "saeuron|difference|effect|ratio|share|frequency|auroc|margin|assigned  what makes a feature the label's", 0},
     {0, "top", OPT_INT, offsetof(Config, top), "-1", "N  best features kept of each label and timestep; 0: all; -1: "
                                                      "64, or enough for percentile 99", 0},
     {0, "statistics", OPT_FLAG, offsetof(Config, statistics), NULL, "write the sums, for --merge, and no ranks",
@@ -173,7 +173,8 @@ static int write_result(Run *r, Err *e)
         return rank_stats_write(stats, r->out, e);
     if (r->table.file)
         fputs("kind\tlabel\tt\trank\tfeature\tscore\tmean\tmean_all\n", r->table.file);
-    return rank_stats_rank(stats, (ScoreKind)score_parse(r->cfg->score), top_kept(r), write_entry, r, e);
+    return rank_stats_rank(stats, (ScoreKind)score_parse(r->cfg->score), rank_feed_assigned(r->feed), top_kept(r),
+                           write_entry, r, e);
 }
 
 static int finish(Run *r, Err *e)

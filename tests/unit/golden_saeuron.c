@@ -83,7 +83,7 @@ static int write_ranks(Check *c, const Sae *sae, const char *path, Err *e)
     record_set_text(&header, "sae", sae->id);
     record_set_int(&header, "features", 2048);
     int failed = !s || stream_create(&c->out, path, &header, &(StreamOptions){0}, e)
-              || rank_stats_rank(s, SCORE_SAEURON, 0, check_scores, c, e) || stream_finish(c->out, e);
+              || rank_stats_rank(s, SCORE_SAEURON, NULL, 0, check_scores, c, e) || stream_finish(c->out, e);
     stream_abandon(c->out);
     record_clear(&header);
     rank_stats_free(s);

@@ -65,16 +65,19 @@ static int test_scores(void)
         {0.5f, 0.0f, -0.75f},       /* tokens 2/4 - 0/4, 1/4 - 1/4, 0/4 - 3/4 */
         {1, 0.5f, 0},               /* pictures 2/2 and 0/2, 1/2 and 1/2, 0/2 and 2/2 */
         {0.5f, -1.5f, -2},          /* the largest of Dogs (0, 2, 2) and none (0, 0, 2) */
+        {0, 0, 1},                  /* as assigned says */
     };
     Err e = {0};
     int failed = 0;
+    json_t *assigned = json_pack("{s:{s:i, s:i}}", "concept", "Cats", 2, "Dogs", 0);
     RankStats *s = make((const int[]){0, 1, 2, 3}, 4, &e);
     if (test_ok("statistics of four pictures", s != NULL))
         return 1;
     for (int kind = 0; kind < SCORES; kind++) {
         Kept k = {0};
         char name[64];
-        failed += test_ok("ranked", rank_stats_rank(s, (ScoreKind)kind, 0, keep_cats, &k, &e) == 0 && k.entries == 2);
+        failed += test_ok("ranked", rank_stats_rank(s, (ScoreKind)kind, assigned, 0, keep_cats, &k, &e) == 0
+                                    && k.entries == 2);
         snprintf(name, sizeof name, "score %s", score_names[kind]);
         failed += test_close(name, k.score, want[kind], 3, 1e-6f, 1e-6f);
         if (kind == SCORE_SAEURON) {
@@ -85,6 +88,11 @@ static int test_scores(void)
             failed += test_close("mean_none", k.mean_none, (float[]){0, 0, 2}, 3, 1e-7f, 0);
         }
     }
+    json_object_del(json_object_get(assigned, "concept"), "Dogs");
+    Kept k = {0};
+    failed += test_ok("a label without a feature is an error",
+                      rank_stats_rank(s, SCORE_ASSIGNED, assigned, 0, keep_cats, &k, &e) && strstr(e.text, "Dogs"));
+    json_decref(assigned);
     rank_stats_free(s);
     return failed;
 }

@@ -122,7 +122,7 @@ static int gradients(void)
     }
     Gradients g;
     TrainStep step;
-    die_if(trainer_gradients(t, x, N, &g, &step, &err));
+    die_if(trainer_gradients(t, x, NULL, N, &g, &step, &err));
     const float *const got[] = {g.W_enc, g.W_dec, g.b_enc, g.b_dec};
     static const char *const names[] = {"gradient/W_enc", "gradient/W_dec", "gradient/b_enc", "gradient/b_dec"};
     int failed = 0;
@@ -170,7 +170,7 @@ static Trainer *learn(const double feature_of[TRUE_FEATURES][WIDTH], SaeVariant 
     const int steps = variant == VARIANT_TOPK ? STEPS : 2*STEPS;    /* over a batch they are the slower ones */
     for (int s = 0; s < steps; s++) {
         draw(x, feature_of, BATCH, variant == VARIANT_MATRYOSHKA);
-        die_if(trainer_step(t, x, BATCH, 4e-3*fmin(1, 2*(1 - (double)s/steps)), last, &err));
+        die_if(trainer_step(t, x, NULL, BATCH, 4e-3*fmin(1, 2*(1 - (double)s/steps)), last, &err));
     }
     return t;
 }
