@@ -3,8 +3,7 @@
  *
  * A device of compute capability 8.0 or later: bf16 in tensor cores, asynchronous copies to shared memory. */
 #include "kernels/cuda/cuda.h"
-/* The autoencoder's part of the table (sae_*.cu); weak, so that the rest builds and is tested without it. */
-__attribute__((weak)) void cuda_sae_ops(SaeOps *ops);
+#include "kernels/cuda/sae_cuda.h"
 
 cudaStream_t gpu_stream;
 int gpu_processors;
@@ -130,7 +129,6 @@ extern "C" __attribute__((visibility("default"))) const Ops *sdsteer_backend(int
     ops.upsample = cuda_upsample;
     ops.embed = cuda_embed;
     ops.ddim_step = cuda_ddim_step;
-    if (cuda_sae_ops)
-        cuda_sae_ops(&ops.sae);
+    cuda_sae_ops(&ops.sae);
     return &ops;
 }

@@ -8,7 +8,7 @@
 #include "src/cli/cli.h"
 
 typedef struct OptHelp {
-    char value[64];         /* "FILE", "auto|on|off"; empty for a flag */
+    char value[128];         /* "FILE", "auto|on|off"; empty for a flag */
     const char *text;       /* what follows it */
     bool choices;           /* value lists all that may be given */
 } OptHelp;
