@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+"""with_sae_fit.py -- trains with sae-fit, as a program on a stream; its folder is read and encoded here, by sae.h's formula."""
+import json
+import subprocess
+
+try:
+    import torch
+    from safetensors.torch import load_file
+except ImportError:         # speed alone can be measured without
+    torch = None
+
+PACKAGE = None
+VARIANTS = ("topk", "batchtopk", "matryoshka")        # what it refuses is said to be not there
+
+
+class NotThere(Exception):
+    """sae-fit does not know the variant."""
+
+
+def settings(features, steps, batch, times):
+    """As it is, then with half and twice its rate and fewer tokens until a feature is dead."""
+    rate, dead = 7e-4 / (features / 2**14) ** 0.5, steps * batch // 16
+    return [{}, {"lr": rate / 2, "dead": dead}, {"lr": 2 * rate, "dead": dead}]
+
+
+def command(stream, variant, features, k, batch, tokens, folder, log=None, threads=0, type="f32", **more):
+    options = {"variant": variant, "features": features, "topk": k, "batch": batch, "tokens": tokens, "threads": threads,
+               "dtype": type, "buffer": "2M", "output": folder, **more}
+    if log:
+        options |= {"log": log, "report": 1}
+    return ["sae-fit", "--quiet", *(f"--{name}={value}" for name, value in options.items()), stream]
+
+
+def fit_stream(stream, variant, features, k, batch, tokens, setting, threads, folder):
+    done = subprocess.run(command(stream, variant, features, k, batch, tokens, folder, threads=threads, **setting),
+                          stderr=subprocess.PIPE, text=True)
+    if done.returncode == 2:
+        raise NotThere(done.stderr.strip())
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip())
+
+
+class Saved:
+    """a = the K largest of relu((x - b_dec) W_enc^T + b_enc), of those the ones above the threshold where there is one"""
+
+    def __init__(self, folder, variant):
+        with open(f"{folder}/cfg.json") as file:
+            cfg = json.load(file)
+        self.weights = load_file(f"{folder}/sae.safetensors")
+        self.most, self.threshold = cfg.get("most", cfg["k"]), cfg.get("threshold", 0)
+        self.decoder = self.weights["W_dec"]
+
+    def encode(self, x):
+        w = self.weights
+        h = torch.relu((x - w["b_dec"]) @ w["encoder.weight"].T + w["encoder.bias"])
+        values, index = h.topk(self.most, dim=1)
+        return torch.zeros_like(h).scatter_(1, index, values * (values >= self.threshold))
+
+    def decode(self, f):
+        return f @ self.decoder + self.weights["b_dec"]
