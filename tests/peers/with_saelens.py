@@ -19,9 +19,10 @@ KINDS = {"topk": (TopKTrainingSAE, TopKTrainingSAEConfig),
 
 def settings(features, steps, batch, times):
     """Activations scaled and the rate falling at the end, as its guide trains; its own rate, then multiples of it with fewer
-    steps until a feature is dead, since its thousand are most of the training here."""
+    steps until a feature is dead, since its thousand are most of the training here; the last of them with 8192 tokens."""
     common = {"lr_decay_steps": steps // 5, "scale": True}
-    return [{"lr": 3e-4 * t, **({"dead_feature_window": min(1000, steps // 8)} if t > 1 else {}), **common} for t in times]
+    tries = [{"lr": 3e-4 * t, **({"dead_feature_window": min(1000, steps // 8)} if t > 1 else {}), **common} for t in times]
+    return [*tries, {**tries[-1], "dead_feature_window": 8192 // batch}]
 
 
 def speed_settings():

@@ -33,7 +33,7 @@ def settings(features, steps, batch, times):
     default, and fewer tokens until a feature is dead, since its ten million do not come here."""
     rate = 2e-4 / (features / 2**14) ** 0.5
     adam = [{"optimizer": "adam", "lr": rate * t, "lr_warmup_steps": min(1000, steps // 20)} for t in times]
-    aux = {"auxk_alpha": 1 / 32, "dead_feature_threshold": min(200_000, steps * batch // 8)}
+    aux = {"auxk_alpha": 1 / 32, "dead_feature_threshold": 8192}
     return [{"optimizer": "signum"}, *adam, {**adam[-1], **aux}]
 
 
