@@ -3,9 +3,9 @@
 
     feed = Feed(x, batch, tokens, lead)     x (N,D) numpy, float32 or float16, or uint16 that holds bfloat16
 
-Passes over x in the same random order for every trainer, a pass after the other, as torch float32 (batch,D). `lead` first
-batches are given twice: some trainers look at that many to learn a scale before the first step. stamps holds the time of
-every request after those; two in a row are a whole training step apart.
+Passes over x in the same random order for every trainer, a pass after the other, as torch float32 (batch,D). `lead`
+first batches are given twice: some trainers look at that many to learn a scale before the first step. stamps holds the
+time of every request after those; two in a row are a whole training step apart.
 """
 import time
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """sets.py -- the activations that the trainers are compared on, made once and kept in CACHE (default build/peers).
 
-    minisd      600 pictures of the small model, 25 steps, up_blocks.1.attentions.1: 960,000 tokens of width 128, passed over
-                twice; held out are 200 pictures of other prompts, 16 tokens of each step
+    minisd      600 pictures of the small model, 25 steps, up_blocks.1.attentions.1: 960,000 tokens of width 128, passed
+                over twice; held out are 200 pictures of other prompts, 16 tokens of each step
     synthetic   524,288 tokens of width 1280 from 2,048 known features, passed over once, and 32,768 held out:
 
                     x = b + sum over 16 of a_f u_f + noise        u_f random unit vectors, a = |normal| + 0.5

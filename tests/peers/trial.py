@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""trial.py -- one training by one library, in a process of its own. Prints one line of JSON; exits 77 where it is missing.
+"""trial.py -- one training by one library, in a process of its own. Prints one line of JSON.
 
-    trial.py speed LIBRARY D F K BATCH f32|bf16 STEPS       {"version", "tries": [{"setting", "seconds": [of each step]}]}
-    trial.py fit LIBRARY SET VARIANT SETTING                {"version", "fvu", "l0", ...} on held-out tokens
+    trial.py speed LIBRARY D F K BATCH f32|bf16 STEPS   {"version", "tries": [{"setting", "seconds": [of each step]}]}
+    trial.py fit LIBRARY SET VARIANT SETTING            {"version", "fvu", "l0", ...} on held-out tokens
 
-LIBRARY names one of with_LIBRARY.py; SETTING is what it takes, in JSON. OMP_NUM_THREADS is the number of threads. Exits 3
-where the library has no such variant.
+LIBRARY names one of with_LIBRARY.py; SETTING is what it takes, in JSON. OMP_NUM_THREADS is the number of threads.
+Exits 77 where the library is missing, 3 where it has no such variant.
 """
 import importlib
 import importlib.metadata
@@ -56,7 +56,8 @@ def fit(library, name, variant, setting):
             library.fit_stream(s.stream, variant, s.features, s.k, s.batch, s.tokens, setting,
                                os.environ.get("OMP_NUM_THREADS", "0"), folder)
         seconds = time.perf_counter() - begun
-        return {**measure(library.Saved(folder, variant), s.held, s.truth), "tokens": s.tokens, "seconds": round(seconds)}
+        figures = measure(library.Saved(folder, variant), s.held, s.truth)
+    return {**figures, "tokens": s.tokens, "seconds": round(seconds)}
 
 
 def main(what, library, *rest):

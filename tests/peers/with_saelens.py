@@ -18,17 +18,19 @@ KINDS = {"topk": (TopKTrainingSAE, TopKTrainingSAEConfig),
 
 
 def settings(features, steps, batch, times):
-    """Activations scaled and the rate falling at the end, as its guide trains; its own rate, then multiples of it with fewer
-    steps until a feature is dead, since its thousand are most of the training here; the last of them with 8192 tokens."""
+    """Activations scaled and the rate falling at the end, as its guide trains; its own rate, then multiples of it with
+    fewer steps until a feature is dead, since its thousand are most of the training here; the last with 8192 tokens."""
     common = {"lr_decay_steps": steps // 5, "scale": True}
-    tries = [{"lr": 3e-4 * t, **({"dead_feature_window": min(1000, steps // 8)} if t > 1 else {}), **common} for t in times]
+    soon = {"dead_feature_window": min(1000, steps // 8)}
+    tries = [{"lr": 3e-4 * t, **(soon if t > 1 else {}), **common} for t in times]
     return [*tries, {**tries[-1], "dead_feature_window": 8192 // batch}]
 
 
 def speed_settings():
     """Dense; sparse, whose gradient torch has not on a CPU; and sparse where the decoder's norm stays out of it."""
     sparse = {"use_sparse_activations": True}
-    return [{"lr": 3e-4}, {"lr": 3e-4, "sae": sparse}, {"lr": 3e-4, "sae": {**sparse, "rescale_acts_by_decoder_norm": False}}]
+    unscaled = {**sparse, "rescale_acts_by_decoder_norm": False}
+    return [{"lr": 3e-4}, {"lr": 3e-4, "sae": sparse}, {"lr": 3e-4, "sae": unscaled}]
 
 
 def fit(feed, variant, width, features, k, setting, autocast, folder):

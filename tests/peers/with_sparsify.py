@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""with_sparsify.py -- trains and loads with sparsify (eai-sparsify): its Trainer.fit on a module that gives out tokens."""
+"""with_sparsify.py -- trains and loads with sparsify (eai-sparsify): its Trainer.fit on a module that yields tokens."""
 import os
 
 os.environ["SPARSIFY_DISABLE_TRITON"] = "1"     # its sparse decode on a CPU
@@ -29,8 +29,8 @@ class TokenSource(torch.nn.Module):
 
 
 def settings(features, steps, batch, times):
-    """Its default optimizer; Adam at multiples of its rate; the last of them with the dead features' loss, which it has not by
-    default, and fewer tokens until a feature is dead, since its ten million do not come here."""
+    """Its default optimizer; Adam at multiples of its rate; the last of them with the dead features' loss, which it has
+    not by default, and fewer tokens until a feature is dead, since its ten million do not come here."""
     rate = 2e-4 / (features / 2**14) ** 0.5
     adam = [{"optimizer": "adam", "lr": rate * t, "lr_warmup_steps": min(1000, steps // 20)} for t in times]
     aux = {"auxk_alpha": 1 / 32, "dead_feature_threshold": 8192}
