@@ -43,7 +43,7 @@ def fit_stream(stream, variant, features, k, batch, tokens, setting, threads, fo
 
 
 class Saved:
-    """h = (x - b_dec) W_enc^T + b_enc      a = those of the K largest of h above their feature's threshold, or above 0"""
+    """h = (x - b_dec) W_enc^T + b_enc      a = of its K largest those above their threshold, or 0"""
 
     def __init__(self, folder, variant):
         with open(f"{folder}/cfg.json") as file:
