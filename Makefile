@@ -4,6 +4,7 @@
 #     make                  programs            make test [T=NAME]    all tests, or those whose path has NAME in it
 #     make man              manual pages        make demo, bench      the pipeline on the small model; timings
 #     make cuda             the GPU backend     make install          PREFIX, DESTDIR as usual; uninstall undoes it
+#     make bench-peers      training beside Python's trainers, by PYTHON (tests/peers)
 #
 # Sources are found by wildcard: src/tools/NAME.c is a program; src/models, src/cli, kernels, kernels/cpu and formats are one
 # static library; tests/unit/NAME.c and tests/bench/NAME.c are programs of their own. WERROR=1 makes warnings errors.
@@ -15,6 +16,7 @@ BIN      = bin
 CC       = gcc
 CFLAGS   = -O2 -g
 WERROR   =
+PYTHON  ?= python3
 NVCC    ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
 CXX      = g++
 # Code for A100 and H100, and PTX of the latter for what came after it.
@@ -52,7 +54,7 @@ benches: $(BENCHES)
 man: $(MANUALS)
 completion: $(B)/completion/sdsteer
 
-.PHONY: all units benches man completion deps test-deps test demo bench cuda install uninstall clean FORCE
+.PHONY: all units benches man completion deps test-deps test demo bench bench-peers cuda install uninstall clean FORCE
 .SECONDARY: $(OBJECTS)
 .DELETE_ON_ERROR:
 FORCE:
@@ -139,6 +141,8 @@ demo: all | test-deps
 	@pipelines/demo
 bench: all benches | test-deps
 	@tests/bench/run
+bench-peers: all $(B)/bench/gemm_peak
+	@$(PYTHON) tests/peers/bench
 
 # ---- manual pages and completion, from the programs' own option tables ----
 
