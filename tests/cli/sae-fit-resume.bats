@@ -53,6 +53,8 @@ killed() {
 
 @test "killed: jumprelu, its thresholds" { killed --variant jumprelu --epochs 30 one.mpk.zst; }
 
+@test "killed: labels" { killed --labels concept,theme --epochs 30 --buffer 1400 one.mpk.zst; }
+
 @test "killed: a grid, several readings" { killed --grid k=4,8 --grid batch=128,96 --epochs 15 --buffer 700 one.mpk.zst; }
 
 @test "killed at its first checkpoint, which comes after 1 to 12 steps" {

@@ -195,6 +195,26 @@ print("\n".join(json.loads(f.read(int.from_bytes(f.read(8), "little")))))' "$1/s
     says 2 --width jumprelu
 }
 
+@test "labels: a feature for each, which fires for its label and is ranked as its own" {
+    fit --labels concept,theme --epochs 40 -o out one.mpk.zst
+    concepts=$(jq -r .concept prompts.jsonl | sort -u | wc -l)
+    [ "$(jq '.labels.concept | length' out/cfg.json)" = "$concepts" ]
+    [ "$(jq -c '[.labels[][]] | sort == [range(length)]' out/cfg.json)" = true ]
+    [ "$(jq -c '.labels.concept | [keys[] as $k | .[$k]] == [range(length)]' out/cfg.json)" = true ]
+    sae-rank-concepts --sae out --by concept --score assigned --top 1 --json - one.mpk.zst >ranks.jsonl
+    jq -e --slurpfile c out/cfg.json '.feature[0] == $c[0].labels.concept[.label] and .score[0] == 1' ranks.jsonl >/dev/null
+    # it sets its label apart better than any other feature does, at every timestep
+    fit --labels concept --epochs 40 -o b one.mpk.zst
+    sae-rank-concepts --sae b --by concept --score difference --top 1 --json - one.mpk.zst |
+        jq -es --slurpfile c b/cfg.json 'map(.feature[0] == $c[0].labels.concept[.label]) | all'
+    run sae-rank-concepts --sae out --by seed --score assigned --table - one.mpk.zst
+    says 1 tied seed
+    run fit --labels colour -o a one.mpk.zst
+    says 1 colour
+    run fit --labels concept --variant relu -o a one.mpk.zst
+    says 2 labels
+}
+
 @test "resampling: some dead features come to life again, and it reconstructs no worse" {
     fit --auxk 0 --features 2048 --dead 3000 --epochs 40 -o a one.mpk.zst
     fit --auxk 0 --features 2048 --dead 3000 --epochs 40 --resample 6000 -o b one.mpk.zst
