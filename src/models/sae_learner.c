@@ -22,6 +22,8 @@ int learner_settle(Learner *l, int D, int unit, Err *e)
     o->train.sample = unit;
     if (train_options_settle(&o->train, e))
         return -1;
+    if (o->train.dead == 0)
+        o->train.dead = 50*(int64_t)o->train.F/o->train.K;
     if (o->rate == 0)
         o->rate = 7e-4/sqrt(o->train.F/16384.0);
     l->total = -1;

@@ -171,7 +171,7 @@ int trainer_create(Trainer **out, const TrainOptions *options, Err *e)
     t->variant = variant_ops(options->variant);
     t->scale = 1;
     t->sparsity = options->sparsity;
-    t->K_aux = options->k_aux ? options->k_aux : (options->D + 1)/2;
+    t->K_aux = options->k_aux ? options->k_aux : options->D < 128 ? (options->D + 1)/2 : 64;
     if (t->K_aux > options->F)
         t->K_aux = options->F;
     if (t->variant->no_dead_term)

@@ -49,7 +49,7 @@ typedef struct TrainOptions {
     int batch;                  /* most tokens a step */
     DType type;                 /* of the encoder's product, where only the largest are kept */
     double auxk;                /* weight of the dead features' term; 0: none. gated has none */
-    int k_aux;                  /* 0: D/2 */
+    int k_aux;                  /* 0: D/2, at most 64 */
     int64_t dead;               /* tokens without firing after which a feature is dead */
     double clip;                /* of the gradient's norm over all weights; 0: none */
     double sparsity;            /* jumprelu, gated, relu; 0: found */
