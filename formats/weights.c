@@ -302,14 +302,6 @@ const json_t *weights_metadata(const Weights *w)
     return json_object_get(w->header, "__metadata__");
 }
 
-size_t weight_count(const Weight *t)
-{
-    size_t n = 1;
-    for (int i = 0; i < t->ndim; i++)
-        n *= (size_t)t->dim[i];
-    return n;
-}
-
 static void shape_text(char *text, size_t size, int ndim, const int64_t *dim)
 {
     int used = snprintf(text, size, "(");

@@ -38,6 +38,8 @@ const json_t *weights_metadata(const Weights *w);               /* object of str
  * the tensor, what was found and what was expected. */
 const Weight *weights_need(const Weights *w, const char *name, int ndim, const int64_t *dim, Err *e);
 size_t weight_count(const Weight *t);
+/* The parts one after another as count values of f32, fresh: the caller frees. NULL when they are not as many. */
+float *weights_stack(const Weight *const *part, int parts, size_t count, Err *e);
 /* weights_need, then a fresh f32 copy (64-byte aligned; the caller frees). NULL on error. */
 float *weights_floats(const Weights *w, const char *name, int ndim, const int64_t *dim, Err *e);
 

@@ -194,33 +194,6 @@ static Shape *shape_prepare(Conv *c, int64_t B, int64_t H, int64_t W, bool add)
     return s;
 }
 
-/* The parts stacked along out, as f32. NULL with e set when there is no memory. */
-static float *stack(const Weight *const *part, int parts, size_t count, Err *e)
-{
-    float *all = malloc(count*sizeof *all);
-    if (!all) {
-        err_set(e, "%s: cannot allocate %zu bytes", part[0]->name, count*sizeof *all);
-        return NULL;
-    }
-    size_t at = 0;
-    for (int p = 0; p < parts; p++) {
-        const size_t n = weight_count(part[p]);
-        if (n > count - at) {
-            err_set(e, "%s: %zu values, expected at most %zu", part[p]->name, n, count - at);
-            free(all);
-            return NULL;
-        }
-        dtype_to_f32(all + at, part[p]->data, part[p]->type, n);
-        at += n;
-    }
-    if (at != count) {
-        err_set(e, "%s: %zu values, expected %zu", part[0]->name, at, count);
-        free(all);
-        return NULL;
-    }
-    return all;
-}
-
 int cpu_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias,
                     int parts, Err *e)
 {
@@ -233,8 +206,8 @@ int cpu_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weig
         return err_set(e, "cannot allocate %zu bytes", sizeof *c);
     c->spec = *spec;
 
-    float *w = stack(weight, parts, (size_t)spec->out*(size_t)spec->in*(size_t)(spec->kernel*spec->kernel), e);
-    float *b = w && bias ? stack(bias, parts, (size_t)spec->out, e) : NULL;
+    float *w = weights_stack(weight, parts, (size_t)spec->out*(size_t)spec->in*(size_t)(spec->kernel*spec->kernel), e);
+    float *b = w && bias ? weights_stack(bias, parts, (size_t)spec->out, e) : NULL;
     if (!w || (bias && !b)) {
         free(w);
         cpu_conv_free(c);

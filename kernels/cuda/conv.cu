@@ -24,42 +24,6 @@ static bool is_linear(const ConvSpec *s)
     return s->kernel == 1 && s->stride == 1 && s->pad_before == 0 && s->pad_after == 0;
 }
 
-static size_t values_of(const Weight *t)
-{
-    size_t n = 1;
-    for (int i = 0; i < t->ndim; i++)
-        n *= (size_t)t->dim[i];
-    return n;
-}
-
-/* The parts stacked along out, as f32 on the host. NULL with e set when there is no memory, or they are of another
- * size. */
-static float *stack(const Weight *const *part, int parts, size_t count, Err *e)
-{
-    float *all = (float *)malloc(count*sizeof *all);
-    if (!all) {
-        err_set(e, "%s: cannot allocate %zu bytes", part[0]->name, count*sizeof *all);
-        return NULL;
-    }
-    size_t at = 0;
-    for (int p = 0; p < parts; p++) {
-        const size_t n = values_of(part[p]);
-        if (n > count - at) {
-            err_set(e, "%s: %zu values, expected at most %zu", part[p]->name, n, count - at);
-            free(all);
-            return NULL;
-        }
-        dtype_to_f32(all + at, part[p]->data, part[p]->type, n);
-        at += n;
-    }
-    if (at != count) {
-        err_set(e, "%s: %zu values, expected %zu", part[0]->name, at, count);
-        free(all);
-        return NULL;
-    }
-    return all;
-}
-
 static void *to_device(const void *host, size_t bytes, Err *e)
 {
     void *p = NULL;
@@ -120,8 +84,8 @@ int cuda_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *wei
     c->spec = *spec;
     c->in = (spec->in + 7)/8*8;
 
-    float *w = stack(weight, parts, (size_t)spec->out*(size_t)spec->in*(size_t)(spec->kernel*spec->kernel), e);
-    float *b = w && bias ? stack(bias, parts, (size_t)spec->out, e) : NULL;
+    float *w = weights_stack(weight, parts, (size_t)spec->out*(size_t)spec->in*(size_t)(spec->kernel*spec->kernel), e);
+    float *b = w && bias ? weights_stack(bias, parts, (size_t)spec->out, e) : NULL;
     int failed = !w || (bias && !b);
     failed = failed || !(c->weight = pack(c, w, e));
     failed = failed || (b && !(c->bias = (float *)to_device(b, (size_t)spec->out*sizeof *b, e)));
