@@ -33,7 +33,8 @@ int learner_settle(Learner *l, int D, int unit, Err *e)
 int learner_start(Learner *l, int labels, const float *x, int64_t N, Err *e)
 {
     l->options.train.labels = labels;
-    return train_options_settle(&l->options.train, e) || trainer_create(&l->trainer, &l->options.train, e) || trainer_start(l->trainer, x, N, e) ? -1 : 0;
+    return train_options_settle(&l->options.train, e)
+        || trainer_create(&l->trainer, &l->options.train, e) || trainer_start(l->trainer, x, N, e) ? -1 : 0;
 }
 
 int64_t learner_part(const Learner *l, int64_t n)
