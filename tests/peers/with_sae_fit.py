@@ -18,9 +18,9 @@ class NotThere(Exception):
 
 
 def settings(features, steps, batch, times):
-    """As it is; then multiples of its rate with fewer tokens until a feature is dead, and more weight on dead ones."""
+    """As it is; then other rates."""
     rate = 7e-4 / (features / 2**14) ** 0.5
-    return [{}, *({"lr": rate * t, "dead": 8192, "auxk": 1} for t in (0.5, 1, 2, 4))]
+    return [{}, *({"lr": rate * t} for t in (0.5, 2, 4))]
 
 
 def command(stream, variant, features, k, batch, tokens, folder, log=None, threads=0, type="f32", **more):
