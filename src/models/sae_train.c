@@ -30,7 +30,7 @@ const char *sae_variant_name(SaeVariant v)
 int sae_variant_find(SaeVariant *v, const char *name)
 {
     for (int i = 0; i < VARIANTS; i++)
-        if (sae_variant_name((SaeVariant)i) && strcmp(sae_variant_name((SaeVariant)i), name) == 0) {
+        if (strcmp(sae_variant_name((SaeVariant)i), name) == 0) {
             *v = (SaeVariant)i;
             return 0;
         }
@@ -138,7 +138,7 @@ static int take_memory(Trainer *t, Err *e)
     t->scaled = scales(t) ? malloc(BD) : NULL;
     if (!t->fired || !t->count || !t->dead || (scales(t) && !t->scaled))
         return err_set(e, "out of memory for training %d features", F);
-    return op->sae.encoder_create(&t->encoder, D, F, t->options.type, e);
+    return 0;
 }
 
 void trainer_free(Trainer *t)
@@ -198,12 +198,12 @@ int64_t trainer_tokens(const Trainer *t)
 
 /* ---- start ---- */
 
-static double mean_square_length(const float *x, int64_t N, int D)
+double trainer_square_length(const float *x, int64_t n)
 {
     double sum = 0;
-    for (int64_t j = 0; j < N*D; j++)
+    for (int64_t j = 0; j < n; j++)
         sum += (double)x[j]*(double)x[j];
-    return sum/(double)N;
+    return sum;
 }
 
 int trainer_start(Trainer *t, const float *x, int64_t N, Err *e)
@@ -215,14 +215,12 @@ int trainer_start(Trainer *t, const float *x, int64_t N, Err *e)
         return err_set(e, "out of memory");
     }
     if (scales(t))
-        t->scale = sqrt((double)D/fmax(mean_square_length(x, N, (int)D), 1e-30));
+        t->scale = sqrt((double)D/fmax(trainer_square_length(x, N*(int64_t)D)/(double)N, 1e-30));
     for (size_t d = 0; d < D; d++)
         host[F*D + d] = (float)(host[F*D + d]*t->scale);
     noise_torch(host, F*D, t->options.seed);
     for (size_t f = 0; f < F; f++) {
-        double square = 0;
-        for (size_t d = 0; d < D; d++)
-            square += (double)host[f*D + d]*(double)host[f*D + d];
+        const double square = trainer_square_length(host + f*D, (int64_t)D);
         for (size_t d = 0; d < D; d++)
             host[f*D + d] = (float)(host[f*D + d]/sqrt(square));
     }
@@ -282,7 +280,6 @@ static int forward(Trainer *t, const float *x, const uint8_t *label, int64_t N, 
     take_batch(t, x, N);
     if (t->variant->pass(t, N, e))
         return -1;
-    const double square = op->sae.sum_squares(t->g, N*D);
     const int dead = trainer_list_dead(t);
     if (dead && t->options.auxk > 0 && trainer_add_dead(t, N, dead, &aux, e))
         return -1;
@@ -298,9 +295,9 @@ static int forward(Trainer *t, const float *x, const uint8_t *label, int64_t N, 
     *squares = 0;
     for (int p = B_ENC; p < t->params; p++)
         *squares += op->sae.sum_squares(t->param[p].gradient, t->param[p].rows*t->param[p].D);
-    *step = (TrainStep){.fvu = square/t->spread, .aux = aux/t->spread, .sparsity = t->sparsity, .supervised = supervised,
+    *step = (TrainStep){.fvu = t->square/t->spread, .aux = aux/t->spread, .sparsity = t->sparsity, .supervised = supervised,
                         .dead = dead};
-    return isfinite(square) ? 0 : not_a_number(t, N, e);
+    return isfinite(t->square) ? 0 : not_a_number(t, N, e);
 }
 
 /* Adds the parts to W_enc's and W_dec's gradients. */

@@ -76,14 +76,6 @@ static void set_value(const Param *p, int f, float value)
     op->upload(p->v + f, &zero, sizeof zero);
 }
 
-static double square_length(const float *x, int D)
-{
-    double square = 0;
-    for (int d = 0; d < D; d++)
-        square += (double)x[d]*(double)x[d];
-    return square;
-}
-
 /* A token drawn by its loss, which is then 0; -1 when none has one. */
 static int64_t draw(double *loss, int64_t N, uint64_t *random)
 {
@@ -112,7 +104,7 @@ static double new_length(const Trainer *t, const float *W_enc, int dead)
             next++;
             continue;
         }
-        sum += sqrt(square_length(W_enc + (size_t)f*(size_t)D, D));
+        sum += sqrt(trainer_square_length(W_enc + (size_t)f*(size_t)D, D));
     }
     return (t->variant->scales ? 0.2 : 0.5)*(F > dead ? sum/(F - dead) : 1);
 }
@@ -135,7 +127,7 @@ int trainer_resample(Trainer *t, int64_t N, Err *e)
     op->download(g, t->g, sizeof *g*ND);
     op->download(W_enc, t->sae->W_enc, sizeof *W_enc*FD);
     for (int64_t n = 0; n < N; n++)
-        loss[n] = pow(square_length(g + n*D, D), 2);
+        loss[n] = pow(trainer_square_length(g + n*D, D), 2);
     const double length = new_length(t, W_enc, dead);
     uint64_t random = splitmix(t->options.seed ^ (uint64_t)t->tokens);
     const int64_t most = (N + 7)/8;
@@ -143,7 +135,7 @@ int trainer_resample(Trainer *t, int64_t N, Err *e)
         const int64_t n = draw(loss, N, &random);
         if (n < 0)
             break;
-        const double e_length = sqrt(square_length(g + n*D, D));
+        const double e_length = sqrt(trainer_square_length(g + n*D, D));
         for (int d = 0; d < D; d++)
             row[d] = (float)(-g[n*D + d]/e_length);             /* g = -e */
         set_row(&t->param[W_DEC], t->dead[j], row);

@@ -56,6 +56,8 @@ static int create(Trainer *t, Err *e)
     for (int l = 0; l < (o->multi ? 1 : o->levels); l++)
         if (!(own->level[l] = trainer_memory(t, sizeof(float)*(size_t)o->batch*(size_t)o->D, e)))
             return -1;
+    if (op->sae.encoder_create(&t->encoder, o->D, o->F, o->type, e))
+        return -1;
     return need_room(t, o->variant != VARIANT_TOPK || o->multi ? four_times(o) : o->K, e);
 }
 
@@ -107,7 +109,7 @@ static void add_whole(Trainer *t, int64_t N)
     Codes *c = &((TopK *)t->own)->codes;
     const int D = t->options.D;
     op->sae.decode(t->y, c->a, c->i, t->sae->W_dec, t->sae->b_dec, N, D, c->K);
-    op->sae.difference(t->g, t->y, t->x, N*D);
+    t->square = op->sae.difference(t->g, t->y, t->x, N*D);
     trainer_add_part(t, 1, c, t->g, N);
     op->sae.column_sum(t->param[B_DEC].gradient, 1, NULL, t->g, N, D);
     op->sae.count(t->counts, c->a, c->i, N, c->K);
@@ -124,7 +126,7 @@ static void add_multi(Trainer *t, int64_t N)
     first.g_a = own->g_kept;
     op->sae.head(first.a, c->a, N, c->K, t->options.K);
     op->sae.decode(t->y, first.a, c->i, s->W_dec, s->b_dec, N, D, c->K);
-    op->sae.difference(t->g, t->y, t->x, N*D);
+    t->square = op->sae.difference(t->g, t->y, t->x, N*D);
     trainer_add_part(t, 1, &first, t->g, N);
     op->sae.decode(t->y, c->a, c->i, s->W_dec, s->b_dec, N, D, c->K);
     op->sae.difference(own->level[0], t->y, t->x, N*D);
@@ -148,7 +150,7 @@ static void add_levels(Trainer *t, int64_t N)
             op->add(own->level[l], own->level[l - 1], N*D);
     }
     for (int l = 0; l < o->levels; l++)
-        op->sae.difference(own->level[l], own->level[l], t->x, N*D);
+        t->square = op->sae.difference(own->level[l], own->level[l], t->x, N*D);     /* the last is of all features */
     op->copy(t->g, own->level[o->levels - 1], sizeof(float)*(size_t)N*(size_t)D);
     op->sae.invert(c->start, c->order, c->i, N, o->F, c->K);
     for (int l = o->levels - 1; l >= 0; l--) {

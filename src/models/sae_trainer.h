@@ -37,8 +37,8 @@ typedef struct SaeVariantOps {
     void (*free)(Trainer *t);
     /* After the first weights are there; NULL: nothing. */
     int (*start)(Trainer *t, Err *e);
-    /* From t->x and t->c (N rows): t->g = x' - x; gradients, in memory or as parts, but for b_dec's part through h;
-     * t->counts += firings. What the parts point to stays until the update. */
+    /* From t->x and t->c (N rows): t->g = x' - x and t->square; gradients, in memory or as parts, but for b_dec's part
+     * through h; t->counts += firings. What the parts point to stays until the update. */
     int (*pass)(Trainer *t, int64_t N, Err *e);
     /* Into a copy of the weights: the gate, in the scale of training, and K. NULL: nothing */
     int (*gate)(Trainer *t, Sae *s, Err *e);
@@ -61,7 +61,7 @@ struct Trainer {
     int64_t tokens, steps;
     Param param[PARAMS];
     int params;
-    SaeEncoder *encoder, *dead_encoder;
+    SaeEncoder *encoder, *dead_encoder; /* encoder: of the variants that keep the largest */
     int K_aux;                          /* most dead features taken a token */
     Codes aux;
     int64_t *fired;                     /* [F] tokens seen when the feature last fired */
@@ -75,7 +75,7 @@ struct Trainer {
     float *g_length, *x_length;         /* (B) */
     float *bound[2];                    /* [F] of W_dec's and W_enc's row gradients */
     struct Supervision *supervision;    /* NULL without labels */
-    double spread;                      /* V */
+    double spread, square;              /* V, |x - x'|^2 */
     double sparsity;
     int32_t *counts;                    /* (F) */
     void **memory;                      /* all that trainer_memory gave */
@@ -89,6 +89,9 @@ int trainer_need_codes(Trainer *t, Codes *codes, int K, Err *e);
 int trainer_need_param(Trainer *t, const char *name, int n, float first, Err *e);
 /* Gradients through kept features whose reconstruction has dL/dx' = g, with factor c: a part. */
 void trainer_add_part(Trainer *t, float c, const Codes *codes, const float *g, int64_t N);
+
+/* Of n host values the sum of squares. */
+double trainer_square_length(const float *x, int64_t n);
 
 /* sae_train_labels.c */
 int trainer_need_labels(Trainer *t, Err *e);

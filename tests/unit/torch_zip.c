@@ -3,7 +3,7 @@
  *
  * tests/golden-more/torch/make.py made the files; the tensor m there is 0, 1, ... 11 in [3,4]. */
 #include "formats/torch_zip.h"
-#include "tests/unit/stream_test.h"
+#include "tests/unit/weights_test.h"
 
 static const char *in_tests(const char *name)
 {
@@ -133,16 +133,7 @@ static const char *file_of(const void *pickle, size_t n)
 
 static int refused(const char *name, const char *path, const char *words)
 {
-    Err e = {0};
-    Weights *w;
-    char title[200];
-    const int opened = torch_zip_open(&w, path, &e) == 0;
-    snprintf(title, sizeof title, "refused/%s", name);
-    const int failed = test_ok(title, !opened && !w && strstr(e.text, words));
-    if (failed)
-        test_note("message: %s; expected: ...%s...", e.text, words);
-    weights_close(w);
-    return failed;
+    return test_weights_refused(torch_zip_open, name, path, words);
 }
 
 #define PICKLE(name, bytes, words) refused(name, file_of(bytes, sizeof bytes - 1), words)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* weights.c -- safetensors: a file made by hand, round trips, hostile headers, cuts at every byte, noise. */
-#include "formats/weights.h"
-#include "tests/unit/stream_test.h"
+#include "tests/unit/weights_test.h"
 
 /* A file of the header text and n data bytes 0, 1, 2, ...; size < 0: the text's own. */
 static const char *file_of(const char *header, size_t n, long long size)
@@ -60,16 +59,7 @@ static int test_by_hand(void)
 
 static int refused(const char *name, const char *path, const char *words)
 {
-    Err e = {0};
-    Weights *w;
-    char title[200];
-    const int opened = weights_open(&w, path, &e) == 0;
-    snprintf(title, sizeof title, "refused/%s", name);
-    const int failed = test_ok(title, !opened && !w && strstr(e.text, words));
-    if (failed)
-        test_note("message: %s; expected: ...%s...", e.text, words);
-    weights_close(w);
-    return failed;
+    return test_weights_refused(weights_open, name, path, words);
 }
 
 #define ONE(name, type, shape, offsets) \
