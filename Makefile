@@ -100,11 +100,11 @@ endif
 NVCC_FLAGS = -std=c++17 -O3 -lineinfo $(CUDA_ARCH) -I. -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
              $(if $(WERROR),-Werror all-warnings -Xcompiler -Werror)
 
-$(B)/cuda/%.o: kernels/cuda/%.cu Makefile
+$(B)/cuda/%.o: kernels/cuda/%.cu Makefile | deps
 	@mkdir -p $(@D)
 	$(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
 
-$(B)/cuda/%.o: formats/%.c $(B)/flags Makefile
+$(B)/cuda/%.o: formats/%.c $(B)/flags Makefile | deps
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -fPIC -fvisibility=hidden -MMD -MP -c -o $@ $<
 
@@ -112,11 +112,11 @@ $(BIN)/sdsteer-cuda.so: $(CUDA_OBJECTS)
 	@mkdir -p $(@D)
 	$(NVCC) $(CUDA_ARCH) -shared -o $@ $(CUDA_OBJECTS)
 
-$(B)/simt/%.o: kernels/cuda/%.cu Makefile
+$(B)/simt/%.o: kernels/cuda/%.cu Makefile | deps
 	@mkdir -p $(@D)
 	$(CXX) -x c++ $(SIMT_FLAGS) -MMD -MP -c -o $@ $<
 
-$(B)/simt/%.o: tests/simt/%.cc Makefile
+$(B)/simt/%.o: tests/simt/%.cc Makefile | deps
 	@mkdir -p $(@D)
 	$(CXX) $(SIMT_FLAGS) -MMD -MP -c -o $@ $<
 

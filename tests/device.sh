@@ -4,11 +4,11 @@
 # one report.
 #
 #     tests/device.sh            builds where it can, runs, and writes build/device.txt ($REPORT names another place)
-#     tests/device.sh pack       where there is no GPU: builds, and fills build/device with what a machine needs that has
-#                                a GPU but no compiler or packages: programs, tests, the libraries that they open
+#     tests/device.sh pack       where there is no GPU: builds, and fills build/device.tar.xz with what a machine needs that
+#                                has a GPU but no packages: programs, tests, the libraries that they open
 #
-# Exits 77 where there is no GPU, 1 when a test failed, with the report written either way. A packed folder is used where
-# `make` cannot build.
+# Exits 77 where there is no GPU, 1 when a test failed, with the report written either way. A packed archive is used where
+# it lies; PARTS="tests pipeline speeds" are the parts that run.
 set -u
 tests=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$tests")
@@ -30,7 +30,8 @@ if [ "${1-}" = pack ]; then
     for program in "$packed"/tests/* "$packed/bin/sae-fit"; do ldd "$program"; done |
         awk '$3 ~ /^\// && $1 !~ /^(libc|libm|libdl|libpthread|librt|libgcc_s)\./ {print $3}' | sort -u | xargs cp -L -t "$packed/lib"
     strip --strip-debug "$packed"/bin/* "$packed"/tests/* "$packed"/bench/*
-    du -sh "$packed"
+    tar -C "$packed" -c . | xz -9e -T0 >"$packed.tar.xz"
+    du -h "$packed.tar.xz"
     exit 0
 fi
 
@@ -49,7 +50,7 @@ check() {
     local name=$1 log status start=$SECONDS
     shift
     log=$(mktemp)
-    "$@" >"$log" 2>&1
+    timeout 120 "$@" >"$log" 2>&1
     status=$?
     case $status in
         0) say "ok    $name, $((SECONDS - start)) s" ;;
@@ -69,13 +70,15 @@ check() {
 : >"$report"
 say "== $(date -u +%Y-%m-%dT%H:%M:%SZ)"
 say "$(nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader | head -n 1)"
-if command -v nvcc >/dev/null && make -s -C "$root" -j"$jobs" all units benches cuda >"$root/build/device-make.log" 2>&1; then
-    say "built here: $(nvcc --version | tail -n 2 | head -n 1)"
-    there=$root/build programs=$root/bin
-elif [ -d "$packed" ]; then
-    say "packed elsewhere; make here said: $(tail -n 1 "$root/build/device-make.log" 2>/dev/null)"
+if [ -e "$packed.tar.xz" ]; then
+    mkdir -p "$packed"
+    tar -C "$packed" -xJf "$packed.tar.xz"
+    say "packed elsewhere"
     there=$packed programs=$packed/bin
     export LD_LIBRARY_PATH=$packed/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+elif command -v nvcc >/dev/null && make -s -C "$root" -j"$jobs" all units benches cuda >"$root/build/device-make.log" 2>&1; then
+    say "built here: $(nvcc --version | tail -n 2 | head -n 1)"
+    there=$root/build programs=$root/bin
 else
     say "cannot build: $(tail -n 3 "$root/build/device-make.log" 2>/dev/null)"
     exit 1
@@ -84,39 +87,48 @@ export SDSTEER_TESTS=$tests SDSTEER_TEST_BACKEND=cuda LD_LIBRARY_PATH="$programs
 export LC_ALL=C.UTF-8 SDSTEER_DATA=$root/data
 
 # cuDNN and cuBLASLt may lie where a Python package put them.
-for folder in {/usr,/usr/local,/opt/*}/lib/python3*/*-packages/nvidia; do
+for folder in {/usr,/usr/local,/opt/*,/opt/*/.venv}/lib/python3*/*-packages/nvidia; do
     for lib in "$folder"/*/lib; do
         if [ -d "$lib" ]; then LD_LIBRARY_PATH=$LD_LIBRARY_PATH:$lib; fi
     done
 done
 
-say "== ops against the CPU's: own kernels alone, then with NVIDIA's libraries where they are found"
-for test in "$there"/tests/op_*cuda; do
-    check "$(basename "$test"), own kernels" env SDSTEER_CUDA_LIBRARIES=none "$test"
-    check "$(basename "$test")" "$test"
-done
+wanted() { case " ${PARTS-tests pipeline speeds} " in *" $1 "*) ;; *) return 1 ;; esac; }
 
-say "== models against recorded values"
-for test in $models; do
-    check "$test" "$there/tests/$test"
-done
+if wanted tests; then
+    say "== ops against the CPU's: own kernels alone, then with NVIDIA's libraries where they are found"
+    for test in "$there"/tests/op_*cuda; do
+        check "$(basename "$test"), own kernels" env SDSTEER_CUDA_LIBRARIES=none "$test"
+        check "$(basename "$test")" "$test"
+    done
 
-say "== the pipeline, as programs"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-printf '%s\n' 'a red tower' 'a blue fish' >"$work/prompts.txt"
-check "sd-encode-text" sd-encode-text --backend cuda -o "$work/cond.mpk.zst" "$work/prompts.txt"
-check "sd-sample-hooked" sd-sample-hooked --backend cuda --steps 10 -o "$work/acts.mpk.zst" "$work/cond.mpk.zst"
-check "sae-fit" sae-fit --backend cuda --quiet --topk 16 --features 2048 -o "$work/sae" "$work/acts.mpk.zst"
-check "sae-encode" sae-encode --backend cuda -q --sae "$work/sae" -o "$work/features.mpk.zst" "$work/acts.mpk.zst"
+    say "== models against recorded values"
+    for test in $models; do
+        check "$test" "$there/tests/$test"
+    done
+fi
 
-say "== speeds"
-for libraries in none all; do
-    say "-- SDSTEER_CUDA_LIBRARIES=$libraries"
-    SDSTEER_CUDA_LIBRARIES=$libraries "$there/bench/device_speed" cuda 16 2>&1 | tee -a "$report"
-    SDSTEER_CUDA_LIBRARIES=$libraries SDSTEER_BACKEND=cuda "$there/bench/unet_speed" "$root/data/minisd/model" 2>&1 | tee -a "$report"
-done
-"$there/bench/sae_device_speed" cuda 2>&1 | tee -a "$report"
-"$there/bench/sae_device_speed" cuda 8192 1280 40960 2>&1 | tee -a "$report"
+if wanted pipeline; then
+    say "== the pipeline, as programs"
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    printf '%s\n' 'a red tower' 'a blue fish' >"$work/prompts.txt"
+    check "sd-encode-text" sd-encode-text --backend cuda -o "$work/cond.mpk.zst" "$work/prompts.txt"
+    check "sd-sample-hooked" sd-sample-hooked --backend cuda --steps 10 -o "$work/acts.mpk.zst" "$work/cond.mpk.zst"
+    check "sae-fit" sae-fit --backend cuda --quiet --topk 16 --features 2048 -o "$work/sae" "$work/acts.mpk.zst"
+    check "sae-encode" sae-encode --backend cuda -q --sae "$work/sae" -o "$work/features.mpk.zst" "$work/acts.mpk.zst"
+fi
+
+if wanted speeds; then
+    say "== speeds"
+    for libraries in none all; do
+        say "-- SDSTEER_CUDA_LIBRARIES=$libraries"
+        export SDSTEER_CUDA_LIBRARIES=$libraries
+        "$there/bench/device_speed" cuda 16 2>&1 | tee -a "$report"
+        SDSTEER_BACKEND=cuda "$there/bench/unet_speed" "$root/data/minisd/model" 2>&1 | tee -a "$report"
+    done
+    "$there/bench/sae_device_speed" cuda 2>&1 | tee -a "$report"
+    "$there/bench/sae_device_speed" cuda 4096 1280 40960 2>&1 | tee -a "$report"
+fi
 say "== clocks after: $(nvidia-smi --query-gpu=clocks.sm,temperature.gpu,power.draw --format=csv,noheader | head -n 1)"
 exit $failed

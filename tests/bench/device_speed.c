@@ -3,7 +3,7 @@
  *
  *     device_speed [BACKEND [IMAGES]]      default: cuda, 16
  *
- * Each op runs on random values until 0.2 s have passed, after a first call that prepares it; the median of five such
+ * Each op runs on random values until 0.05 s have passed, after a first call that prepares it; the median of five such
  * runs is shown. Products count 2 flop a multiply-add, attention both its products; bytes are what must be read and
  * written once. Exits 77 where there is no such backend. */
 #include <stdint.h>
@@ -132,7 +132,7 @@ static void measure(const char *name, const Work *w)
                 run(w, &m);
             wait_for(&m);
             count += 10;
-        } while (now() - start < 0.2);
+        } while (now() - start < 0.05);
         seconds[i] = (now() - start)/(double)count;
     }
     qsort(seconds, 5, sizeof *seconds, rising);

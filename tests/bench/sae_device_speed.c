@@ -3,7 +3,7 @@
  *
  *     sae_device_speed [BACKEND [TOKENS [D [F [K]]]]]      default: cuda, 4096, 1280, 20480, 32
  *
- * Each op runs until 0.2 s have passed, after a first call that prepares it; the median of five such runs is shown.
+ * Each op runs until 0.05 s have passed, after a first call that prepares it; the median of five such runs is shown.
  * Products count 2 flop a multiply-add; bytes are what must be read and written once, gathered rows each time. Values
  * are even in [-1, 1), so large features lie anywhere: real activations may send more rows through the encoder twice.
  * Exits 77 where there is no such backend. */
@@ -125,7 +125,7 @@ static void measure(const char *name, void (*run)(void), double flop, double byt
             for (int t = 0; t < 4; t++, times++)
                 run();
             op->download(&last, x, 1);
-        } while (now() - from < 0.2);
+        } while (now() - from < 0.05);
         seconds[r] = (now() - from)/times;
         for (int j = r; j > 0 && seconds[j] < seconds[j - 1]; j--) {
             const double other = seconds[j];
