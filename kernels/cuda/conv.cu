@@ -61,16 +61,20 @@ static void *pack(const Conv *c, const float *w, Err *e)
     return device;
 }
 
-/* Decided by the layer alone, so that all its runs give the same bytes, whether added or not. */
+/* Decided by the layer alone, so that all its runs give a row the same bytes. */
 static void choose_library(Conv *c)
 {
     const ConvSpec *s = &c->spec;
-    const int K = s->kernel*s->kernel*s->in;
-    if (!library_wanted() || s->act != ACT_NONE || s->in%8 || s->out%8 || (K < LIBRARY_LEAST_K && s->y_type == F32))
+    Product p = {};
+    p.w = c->weight;
+    p.bias = c->bias;
+    p.K = s->kernel*s->kernel*s->in;
+    p.out = s->out;
+    if (!library_wanted() || s->act != ACT_NONE || s->in%8 || s->out%8)
         return;
     if (is_linear(s))
-        c->blas = blas_plan(K, s->out, s->x_type, s->y_type, c->bias != NULL);
-    else if (s->x_type == BF16)
+        c->blas = blas_plan(&p, s->x_type, s->y_type);
+    else if (s->x_type == BF16 && (p.K >= LIBRARY_LEAST_K || s->y_type == BF16))
         c->dnn = dnn_layer(s, c->bias != NULL);
 }
 
@@ -133,16 +137,18 @@ static const void *filled_up(const Conv *c, const void *x, int64_t points)
     return y;
 }
 
-/* (sum + bias) is rounded before y is added, as product.h does it. false: the layer is product.h's. */
+/* false: the layer is product.h's. */
 static bool library_run(const Conv *c, const Product *p, int64_t B)
 {
     const int64_t n = p->M*p->out;
-    if (!c->blas && !c->dnn)
+    if (c->blas) {
+        blas_run(c->blas, p);
+        return true;
+    }
+    if (!c->dnn)
         return false;
     void *made = p->add ? gpu_scratch(SCRATCH_PRODUCT, (size_t)n*sizeof(float)) : p->y;
-    if (c->blas)
-        blas_run(c->blas, p, made);
-    else if (!dnn_run(c->dnn, p, B, made))
+    if (!dnn_run(c->dnn, p, B, made))
         return false;
     if (p->add)
         cuda_add((float *)p->y, (const float *)made, n);

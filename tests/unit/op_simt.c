@@ -4,7 +4,7 @@
 #include "tests/unit/op_device.h"
 
 const Ops *sdsteer_backend(int device, Err *e);
-extern int simt_blas_calls, simt_dnn_calls, simt_dnn_alive;
+extern int simt_blas_calls, simt_blas_others, simt_dnn_calls, simt_dnn_alive;
 
 int main(void)
 {
@@ -14,6 +14,7 @@ int main(void)
         return test_ok(e.text, 0);
     int failed = ops_against_cpu(played, false);
     failed += test_ok("cuBLASLt was asked", simt_blas_calls > 0);
+    failed += test_ok("fewer rows went to another algorithm of the same bytes", simt_blas_others > 0);
     failed += test_ok("cuDNN was asked", simt_dnn_calls > 0);
     failed += test_ok("cuDNN's descriptors are given back", simt_dnn_alive == 0);
     return failed != 0;
