@@ -34,6 +34,8 @@ typedef struct ConvSpec {
     Activation act;             /* applied to x*W + bias; not together with add */
 } ConvSpec;
 
+typedef struct Recording Recording;
+
 typedef struct Ops {
     const char *name;           /* "cpu", "cuda:0" */
     DType best;                 /* BF16 where the device multiplies it at twice f32's rate or better, else F32 */
@@ -85,6 +87,15 @@ typedef struct Ops {
      * uncond NULL: eps = cond. Written as diffusers orders the operations, so that rounding agrees. */
     void (*ddim_step)(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
                       float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n);
+
+    /* Ops between record_begin and record_end are taken down instead of run, and run at each replay, with the arguments that
+     * they had: for networks whose many small ops take the host longer to start than the device to run. Only ops that have run
+     * at the same shapes before, none that returns a number, no alloc, upload or download. record_end returns NULL where what
+     * was asked for cannot be taken down. All four are NULL where starting an op costs nothing (the CPU). */
+    void (*record_begin)(void);
+    Recording *(*record_end)(void);
+    void (*replay)(Recording *r);
+    void (*record_free)(Recording *r);                                   /* NULL: nothing */
 
     SaeOps sae;                 /* op_sae.h: encode, decode, steer, training */
 } Ops;

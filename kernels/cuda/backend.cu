@@ -63,8 +63,9 @@ void *gpu_scratch(int slot, size_t bytes)
     static void *buffer[SCRATCH_SLOTS];
     static size_t size[SCRATCH_SLOTS];
     if (bytes > size[slot]) {
-        gpu_check(cudaFree(buffer[slot]));
-        size[slot] = (bytes + bytes/8 + 255)/256*256;
+        if (!gpu_recorded)
+            gpu_check(cudaFree(buffer[slot]));
+        size[slot] = (bytes + bytes/(gpu_recorded ? 2 : 8) + 255)/256*256;
         gpu_check(cudaMalloc(&buffer[slot], size[slot]));
     }
     return buffer[slot];
@@ -129,6 +130,7 @@ extern "C" __attribute__((visibility("default"))) const Ops *sdsteer_backend(int
     ops.upsample = cuda_upsample;
     ops.embed = cuda_embed;
     ops.ddim_step = cuda_ddim_step;
+    cuda_record_ops(&ops);
     cuda_sae_ops(&ops.sae);
     return &ops;
 }

@@ -28,6 +28,7 @@ extern "C" {
 
 extern cudaStream_t gpu_stream;
 extern int gpu_processors;              /* multiprocessors of the device */
+extern bool gpu_recorded;               /* something is or was taken down: what its kernels use must stay */
 
 /* A broken device cannot go on: file, line, reason, exit 1. */
 [[noreturn]] void gpu_fail(const char *file, int line, const char *what, const char *why);
@@ -40,7 +41,7 @@ extern int gpu_processors;              /* multiprocessors of the device */
 
 /* Device memory for what an op needs while it runs: at least bytes, 256-byte aligned, not cleared, good until the next
  * call with the same slot. It only grows, so that an op at a known shape allocates nothing. Work that is queued on an
- * older, smaller buffer is waited for before that goes. An op that calls another must not hold the slot it uses. */
+ * older, smaller buffer is waited for before that goes; once something is recorded, it stays. An op that calls another must not hold the slot it uses. */
 enum { SCRATCH_OP, SCRATCH_PRODUCT, SCRATCH_LIBRARY, SCRATCH_SAE, SCRATCH_SAE2, SCRATCH_SLOTS };
 void *gpu_scratch(int slot, size_t bytes);
 
@@ -59,7 +60,7 @@ void gpu_launch(const char *file, int line, const char *name, void (*kernel)(P..
     if (grid.x == 0 || grid.y == 0 || grid.z == 0)
         return;
 #ifdef SIMT
-    simt_run(file, line, name, grid, threads, shared, [&] { kernel(static_cast<P>(arguments)...); });
+    simt_run(file, line, name, grid, threads, shared, [=] { kernel(static_cast<P>(arguments)...); });
 #else
     cudaError_t status = cudaSuccess;
     if (shared > 48*1024)
@@ -205,6 +206,7 @@ void cuda_concat(float *y, const float *a, int Ca, const float *b, int Cb, int64
 void cuda_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho,
                    int64_t Wo);
 void cuda_embed(float *y, const float *table, const float *position, const int32_t *ids, int64_t N, int64_t S, int D);
+void cuda_record_ops(Ops *ops);
 void cuda_ddim_step(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
                     float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n);
 

@@ -342,7 +342,8 @@ static Shape *shape_for(DnnLayer *layer, const Choice *c, int64_t B, int64_t H, 
         at = layer->oldest;
         layer->oldest = (layer->oldest + 1)%MOST_SHAPES;
         gpu_check(cudaStreamSynchronize(gpu_stream));
-        drop(&layer->shape[at].build, 0);
+        if (!gpu_recorded)          /* a graph may hold the plan's kernels */
+            drop(&layer->shape[at].build, 0);
     }
     Shape *s = &layer->shape[at];
     memset(s, 0, sizeof *s);

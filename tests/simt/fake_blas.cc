@@ -163,24 +163,29 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
     if (!known(algo) || !fits(d, A, B, D) || !workspace || bytes < WORKSPACE || *(const float *)alpha != 1
         || (*(const float *)beta != 0 && !add) || (add && (C_ != D_ || D->type != CUDA_R_32F)) || ((uintptr_t)A_ | (uintptr_t)B_ | (uintptr_t)D_)%promised)
         return CUBLAS_STATUS_INVALID_VALUE;
-    simt_blas_calls++;
-    simt_blas_others += algo->data[0] == ANOTHER;
-    for (uint64_t n = 0; n < D->columns; n++)
-        for (uint64_t m = 0; m < D->rows; m++) {
-            float sum = 0;
-            for (uint64_t j = 0; j < B->rows; j++) {
-                const uint64_t k = algo->data[0] == BACKWARDS ? B->rows - 1 - j : j;
-                sum += value(A_, A->type, d->transposed ? k + m*(uint64_t)A->stride : m + k*(uint64_t)A->stride)
-                     * value(B_, B->type, k + n*(uint64_t)B->stride);
+    const FakeProduct product = *d;
+    const FakeLayout left = *A, right = *B, made = *D;
+    const uint64_t mark = algo->data[0];
+    simt_do([=] {
+        simt_blas_calls++;
+        simt_blas_others += mark == ANOTHER;
+        for (uint64_t n = 0; n < made.columns; n++)
+            for (uint64_t m = 0; m < made.rows; m++) {
+                float sum = 0;
+                for (uint64_t j = 0; j < right.rows; j++) {
+                    const uint64_t k = mark == BACKWARDS ? right.rows - 1 - j : j;
+                    sum += value(A_, left.type, product.transposed ? k + m*(uint64_t)left.stride : m + k*(uint64_t)left.stride)
+                         * value(B_, right.type, k + n*(uint64_t)right.stride);
+                }
+                if (add)
+                    sum += ((const float *)D_)[m + n*(uint64_t)made.stride];
+                if (product.epilogue == CUBLASLT_EPILOGUE_BIAS)
+                    sum += product.bias[m];
+                if (made.type == CUDA_R_32F)
+                    ((float *)D_)[m + n*(uint64_t)made.stride] = sum;
+                else
+                    ((uint16_t *)D_)[m + n*(uint64_t)made.stride] = simt_bf16(sum);
             }
-            if (add)
-                sum += ((const float *)D_)[m + n*(uint64_t)D->stride];
-            if (d->epilogue == CUBLASLT_EPILOGUE_BIAS)
-                sum += d->bias[m];
-            if (D->type == CUDA_R_32F)
-                ((float *)D_)[m + n*(uint64_t)D->stride] = sum;
-            else
-                ((uint16_t *)D_)[m + n*(uint64_t)D->stride] = simt_bf16(sum);
-        }
+    });
     return CUBLAS_STATUS_SUCCESS;
 }

@@ -259,20 +259,22 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t, Descriptor plan, Descriptor pac
             return CUDNN_STATUS_BAD_PARAM;
     if (x.dim[1] != w.dim[1] || y.dim[1] != w.dim[0] || x.dim[0] != y.dim[0])
         return CUDNN_STATUS_BAD_PARAM;
-    simt_dnn_calls++;
-    for (int64_t n = 0; n < y.dim[0]; n++)
-        for (int64_t o = 0; o < y.dim[1]; o++)
-            for (int64_t i = 0; i < y.dim[2]; i++)
-                for (int64_t j = 0; j < y.dim[3]; j++) {
-                    float total = 0;
-                    for (int64_t r = 0; r < w.dim[2]; r++)
-                        for (int64_t s = 0; s < w.dim[3]; s++) {
-                            const int64_t h = i*stride[0] + r - before[0], v = j*stride[1] + s - before[1];
-                            if (h >= 0 && h < x.dim[2] && v >= 0 && v < x.dim[3])
-                                for (int64_t c = 0; c < w.dim[1]; c++)
-                                    total += x.value(x.at(n, c, h, v))*w.value(w.at(o, c, r, s));
-                        }
-                    y.store(y.at(n, o, i, j), with ? total + bias.value(bias.at(0, o, 0, 0)) : total);
-                }
+    simt_do([=] {
+        simt_dnn_calls++;
+        for (int64_t n = 0; n < y.dim[0]; n++)
+            for (int64_t o = 0; o < y.dim[1]; o++)
+                for (int64_t i = 0; i < y.dim[2]; i++)
+                    for (int64_t j = 0; j < y.dim[3]; j++) {
+                        float total = 0;
+                        for (int64_t r = 0; r < w.dim[2]; r++)
+                            for (int64_t s = 0; s < w.dim[3]; s++) {
+                                const int64_t h = i*stride[0] + r - before[0], v = j*stride[1] + s - before[1];
+                                if (h >= 0 && h < x.dim[2] && v >= 0 && v < x.dim[3])
+                                    for (int64_t c = 0; c < w.dim[1]; c++)
+                                        total += x.value(x.at(n, c, h, v))*w.value(w.at(o, c, r, s));
+                            }
+                        y.store(y.at(n, o, i, j), with ? total + bias.value(bias.at(0, o, 0, 0)) : total);
+                    }
+    });
     return CUDNN_STATUS_SUCCESS;
 }

@@ -98,12 +98,28 @@ void simt_start(const char *file, int line, const char *name, dim3 grid, unsigne
 void simt_meet(SimtState where, const char *at);                /* waits until the others are there too */
 SimtBoard *simt_board(const char *at, const void *mine, size_t bytes);    /* lays mine open, waits for the warp */
 
+/* What a stream is asked for: done at once, or kept by the graph that captures it. Closures are plain data. */
+struct SimtStep { void (*call)(void *closure); void *closure; SimtStep *next; };
+struct SimtGraph { SimtStep *first, **end; };
+extern SimtGraph *simt_graph;           /* NULL: nothing is captured */
+void simt_keep(void (*call)(void *closure), const void *closure, size_t bytes);
+
+template <typename F> void simt_do(F f)
+{
+    if (simt_graph)
+        simt_keep([](void *closure) { (*(F *)closure)(); }, &f, sizeof f);
+    else
+        f();
+}
+
 template <typename F> void simt_run(const char *file, int line, const char *name, dim3 grid, unsigned threads,
                                     size_t shared, F f)
 {
-    simt.call = [](void *closure) { (*(F *)closure)(); };
-    simt.closure = &f;
-    simt_start(file, line, name, grid, threads, shared);
+    simt_do([=] {
+        simt.call = [](void *closure) { (*(F *)closure)(); };
+        simt.closure = (void *)&f;
+        simt_start(file, line, name, grid, threads, shared);
+    });
 }
 
 #define threadIdx (simt.self->index)
@@ -229,6 +245,17 @@ cudaError_t cudaFree(void *p);
 const char *cudaGetErrorString(cudaError_t status);
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t stream);
+
+typedef SimtGraph *cudaGraph_t, *cudaGraphExec_t;       /* an instance is the graph itself */
+enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed = 2 };
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *instance, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t instance, cudaStream_t stream);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t instance);
+extern int simt_graph_launches;
+
 static inline cudaError_t cudaGetLastError(void) { return cudaSuccess; }
 static inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
 static inline cudaError_t cudaGetDeviceCount(int *n) { *n = 1; return cudaSuccess; }
