@@ -73,6 +73,9 @@ typedef struct Ops {
     void (*geglu)(void *y, const void *h, DType type, int64_t N, int D);         /* y T (N,D) = h[:, :D] * gelu(h[:, D:]), h T (N,2D) */
     void (*activate)(void *y, DType y_type, const float *x, int64_t n, Activation act);      /* y T = act(x) */
     void (*convert)(void *y, DType y_type, const void *x, DType x_type, int64_t n);
+    /* y T (F32, F16 or BF16) = x, n < 2^32 values, and whether T holds them: *unfit = the least of itself and of i << 32 | x[i]'s
+     * bits, of all i whose |x[i]| is not below T's bound (65504 of F16, else infinity). In device memory. */
+    void (*store)(void *y, DType y_type, const float *x, int64_t n, uint64_t *unfit);
     void (*add)(float *y, const float *x, int64_t n);                            /* y += x */
     void (*subtract)(float *y, const float *a, const float *b, int64_t n);       /* y = a - b */
     /* y (N, Ca+Cb) = rows of a and b side by side (the UNet's skip connection) */

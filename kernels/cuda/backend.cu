@@ -124,6 +124,7 @@ extern "C" __attribute__((visibility("default"))) const Ops *sdsteer_backend(int
     ops.geglu = cuda_geglu;
     ops.activate = cuda_activate;
     ops.convert = cuda_convert;
+    ops.store = cuda_store;
     ops.add = cuda_add;
     ops.subtract = cuda_subtract;
     ops.concat = cuda_concat;

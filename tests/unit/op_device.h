@@ -63,6 +63,21 @@ static int elementwise(size_t n)
                                 to_gpu, to_cpu, n*dtype_size(types[to]));
             gpu->free(das); gpu->free(dy); free(as); free(to_cpu); free(to_gpu);
         }
+    for (int to = 0; to < 3; to++) {
+        void *to_cpu = op_space(4*n), *to_gpu = op_space(4*n), *dy = device_space(n*dtype_size(types[to]));
+        float *with_bad = op_space(4*n);
+        uint64_t want_unfit = UINT64_MAX, unfit = UINT64_MAX, *dunfit = to_device(&unfit, sizeof unfit);
+        memcpy(with_bad, b, 4*n);
+        with_bad[n/2] = with_bad[n - 1] = -INFINITY;
+        float *dbad = to_device(with_bad, 4*n);
+        cpu->store(to_cpu, types[to], with_bad, (int64_t)n, &want_unfit);
+        gpu->store(dy, types[to], dbad, (int64_t)n, dunfit);
+        gpu->download(to_gpu, dy, n*dtype_size(types[to]));
+        gpu->download(&unfit, dunfit, sizeof unfit);
+        failed += test_ok(op_name(name, "store %s: what does not fit", dtype_name(types[to])), unfit == want_unfit);
+        failed += test_same(name, to_gpu, to_cpu, n*dtype_size(types[to]));
+        gpu->free(dy); gpu->free(dunfit); gpu->free(dbad); free(to_cpu); free(to_gpu); free(with_bad);
+    }
     gpu->free(dx); gpu->free(db); gpu->free(dc);
     free(x); free(b); free(c); free(want); free(u);
     return failed;
