@@ -61,7 +61,7 @@ static void *pack(const Conv *c, const float *w, Err *e)
     return device;
 }
 
-/* Decided by the layer alone, so that all its runs give the same bytes, whether added or not. */
+/* Decided by the layer alone, so that all its runs give the same bytes. */
 static void choose_library(Conv *c)
 {
     const ConvSpec *s = &c->spec;
@@ -133,16 +133,19 @@ static const void *filled_up(const Conv *c, const void *x, int64_t points)
     return y;
 }
 
-/* (sum + bias) is rounded before y is added, as product.h does it. false: the layer is product.h's. */
+/* What is added to y is added by the library, in f32, or made and rounded to f32 first, as product.h does it; which, is
+ * the same for a layer and a size of picture whatever B. false: the layer is product.h's. */
 static bool library_run(const Conv *c, const Product *p, int64_t B)
 {
     const int64_t n = p->M*p->out;
     if (!c->blas && !c->dnn)
         return false;
+    if (c->dnn && p->add && dnn_run(c->dnn, p, B, p->y, true))
+        return true;
     void *made = p->add ? gpu_scratch(SCRATCH_PRODUCT, (size_t)n*sizeof(float)) : p->y;
     if (c->blas)
         blas_run(c->blas, p, made);
-    else if (!dnn_run(c->dnn, p, B, made))
+    else if (!dnn_run(c->dnn, p, B, made, false))
         return false;
     if (p->add)
         cuda_add((float *)p->y, (const float *)made, n);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* fake_dnn.cc -- cuDNN's backend interface as its manual describes it, for kernels/cuda/dnn.cu on the host: descriptors
- * keep what is set, a plan's graph of a convolution, an addition and copies is made by plain loops over dimensions and
- * strides.
+/* fake_dnn.cc -- cuDNN's backend interface as its manual describes it, for kernels/cuda/dnn*.cu on the host:
+ * descriptors keep what is set, a plan's graph of a convolution, additions and copies is made by plain loops over
+ * dimensions and strides.
  *
  * It refuses attributes set after finalizing or read before it, and proposes three engines: one that is not
- * deterministic, one that cannot be planned, and engine 7 with one knob, of type 3 and value 2, which alone runs. */
+ * deterministic, one that cannot be planned, and engine 7 with one knob, of type 3 and value 2, which alone runs. That
+ * one knows no sums added to 24 channels, so that what is done without it is played too. */
 #include "tests/simt/cudnn.h"
 
 enum { MOST = 24, GOOD_ENGINE = 7, KNOB_TYPE = 3, KNOB_VALUE = 2 };
@@ -22,7 +23,7 @@ struct FakeDescriptor {
     int attributes;
 };
 
-int simt_dnn_calls, simt_dnn_alive;
+int simt_dnn_calls, simt_dnn_added, simt_dnn_alive;
 typedef cudnnBackendDescriptor_t Descriptor;
 
 static size_t size_of(cudnnBackendAttributeType_t type)
@@ -40,6 +41,11 @@ cudnnStatus_t cudnnCreate(cudnnHandle_t *handle)
     static char one;
     *handle = (cudnnHandle_t)(void *)&one;
     return CUDNN_STATUS_SUCCESS;
+}
+
+void cudnnGetLastErrorString(char *message, size_t size)
+{
+    snprintf(message, size, "refused by tests/simt");
 }
 
 cudnnStatus_t cudnnSetStream(cudnnHandle_t, cudaStream_t)
@@ -160,6 +166,30 @@ cudnnStatus_t cudnnBackendGetAttribute(Descriptor d, cudnnBackendAttributeName_t
     return CUDNN_STATUS_SUCCESS;
 }
 
+static const int64_t *dimensions(Descriptor tensor)
+{
+    return values<int64_t>(tensor, CUDNN_ATTR_TENSOR_DIMENSIONS);
+}
+
+/* What a pointwise operation adds: nothing (a copy), a value a channel, or a tensor of its output's dimensions. */
+enum Adds { ADDS_NOTHING, ADDS_BIAS, ADDS_TENSOR };
+
+static Adds adds(Descriptor pointwise)
+{
+    const int mode = *values<int>(one(pointwise, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR),
+                                  CUDNN_ATTR_POINTWISE_MODE);
+    if (mode == CUDNN_POINTWISE_IDENTITY)
+        return ADDS_NOTHING;
+    if (mode != CUDNN_POINTWISE_ADD)
+        simt_fail("cuDNN: a pointwise operation of mode %d", mode);
+    const int64_t *with = dimensions(one(pointwise, CUDNN_ATTR_OPERATION_POINTWISE_BDESC));
+    const int64_t *y = dimensions(one(pointwise, CUDNN_ATTR_OPERATION_POINTWISE_YDESC));
+    const bool bias = with[0] == 1 && with[1] == y[1] && with[2] == 1 && with[3] == 1;
+    if (!bias && memcmp(with, y, 4*sizeof *y) != 0)
+        simt_fail("cuDNN: what is added has other dimensions");
+    return bias ? ADDS_BIAS : ADDS_TENSOR;
+}
+
 cudnnStatus_t cudnnBackendFinalize(Descriptor d)
 {
     if (d->final)
@@ -173,14 +203,15 @@ cudnnStatus_t cudnnBackendFinalize(Descriptor d)
         if (*values<int>(knob, CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE) != KNOB_TYPE
             || *values<int64_t>(knob, CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE) != KNOB_VALUE)
             return CUDNN_STATUS_NOT_SUPPORTED;
-        /* cuDNN 9.19 takes a convolution of bf16 for a pattern that cannot end in f32, unless a copy follows */
+        /* cuDNN 9.19 takes a convolution of bf16 for a pattern that cannot end in f32, unless a copy follows or the
+         * addition of a whole tensor */
         const Attribute *operations = find(one(one(config, CUDNN_ATTR_ENGINECFG_ENGINE),
                                                CUDNN_ATTR_ENGINE_OPERATION_GRAPH),
                                            CUDNN_ATTR_OPERATIONGRAPH_OPS);
         Descriptor last = ((const Descriptor *)operations->bytes)[operations->count - 1];
-        if (last->type != CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR
-            || *values<int>(one(last, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR), CUDNN_ATTR_POINTWISE_MODE)
-                != CUDNN_POINTWISE_IDENTITY)
+        if (last->type != CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR || adds(last) == ADDS_BIAS)
+            return CUDNN_STATUS_NOT_SUPPORTED;
+        if (adds(last) == ADDS_TENSOR && dimensions(one(last, CUDNN_ATTR_OPERATION_POINTWISE_YDESC))[1] == 24)
             return CUDNN_STATUS_NOT_SUPPORTED;
     }
     return CUDNN_STATUS_SUCCESS;
@@ -226,30 +257,27 @@ struct Tensor {
     }
 };
 
-cudnnStatus_t cudnnBackendExecute(cudnnHandle_t, Descriptor plan, Descriptor pack)
+static cudnnStatus_t convolve(const Attribute *operations, Descriptor pack)
 {
-    Descriptor engine = one(one(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG), CUDNN_ATTR_ENGINECFG_ENGINE);
-    Descriptor graph = one(engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH);
-    const Attribute *operations = find(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS);
     Descriptor conv = ((const Descriptor *)operations->bytes)[0];
     Descriptor how = one(conv, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC);
-    Descriptor made = one(conv, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y), end = made, with = NULL;
-    for (int64_t i = 1; i < operations->count; i++) {           /* at most one addition, and copies */
+    Descriptor made = one(conv, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y), end = made, bias_d = NULL, held_d = NULL;
+    for (int64_t i = 1; i < operations->count; i++) {           /* at most one addition of each kind, and copies */
         Descriptor step = ((const Descriptor *)operations->bytes)[i];
-        const int mode = *values<int>(one(step, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR),
-                                      CUDNN_ATTR_POINTWISE_MODE);
-        if (one(step, CUDNN_ATTR_OPERATION_POINTWISE_XDESC) != end
-            || (mode == CUDNN_POINTWISE_ADD ? with != NULL : mode != CUDNN_POINTWISE_IDENTITY))
+        const Adds kind = adds(step);
+        Descriptor *with = kind == ADDS_BIAS ? &bias_d : kind == ADDS_TENSOR ? &held_d : NULL;
+        if (one(step, CUDNN_ATTR_OPERATION_POINTWISE_XDESC) != end || (with && *with))
             simt_fail("cuDNN: operation %ld does not go on from the one before it", (long)i);
-        if (mode == CUDNN_POINTWISE_ADD)
-            with = one(step, CUDNN_ATTR_OPERATION_POINTWISE_BDESC);
+        if (with)
+            *with = one(step, CUDNN_ATTR_OPERATION_POINTWISE_BDESC);
         end = one(step, CUDNN_ATTR_OPERATION_POINTWISE_YDESC);
     }
     if (*values<int>(how, CUDNN_ATTR_CONVOLUTION_CONV_MODE) != CUDNN_CROSS_CORRELATION)
         simt_fail("cuDNN: the kernel would be turned round");
     const Tensor x(one(conv, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X), pack),
         w(one(conv, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W), pack);
-    const Tensor sum(made, pack), y(end, pack), bias(with ? with : end, pack);
+    const Tensor sum(made, pack), y(end, pack);
+    const Tensor bias(bias_d ? bias_d : end, pack), held(held_d ? held_d : end, pack);
     const int64_t *stride = values<int64_t>(how, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES);
     const int64_t *before = values<int64_t>(how, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS);
     const int64_t *after = values<int64_t>(how, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS);
@@ -260,6 +288,7 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t, Descriptor plan, Descriptor pac
     if (x.dim[1] != w.dim[1] || y.dim[1] != w.dim[0] || x.dim[0] != y.dim[0])
         return CUDNN_STATUS_BAD_PARAM;
     simt_dnn_calls++;
+    simt_dnn_added += held_d != NULL;
     for (int64_t n = 0; n < y.dim[0]; n++)
         for (int64_t o = 0; o < y.dim[1]; o++)
             for (int64_t i = 0; i < y.dim[2]; i++)
@@ -272,7 +301,16 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t, Descriptor plan, Descriptor pac
                                 for (int64_t c = 0; c < w.dim[1]; c++)
                                     total += x.value(x.at(n, c, h, v))*w.value(w.at(o, c, r, s));
                         }
-                    y.store(y.at(n, o, i, j), with ? total + bias.value(bias.at(0, o, 0, 0)) : total);
+                    total += bias_d ? bias.value(bias.at(0, o, 0, 0)) : 0;
+                    total += held_d ? held.value(held.at(n, o, i, j)) : 0;
+                    y.store(y.at(n, o, i, j), total);
                 }
     return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnBackendExecute(cudnnHandle_t, Descriptor plan, Descriptor pack)
+{
+    Descriptor engine = one(one(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG), CUDNN_ATTR_ENGINECFG_ENGINE);
+    const Attribute *operations = find(one(engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH), CUDNN_ATTR_OPERATIONGRAPH_OPS);
+    return pack->final ? convolve(operations, pack) : CUDNN_STATUS_BAD_PARAM;
 }

@@ -4,7 +4,7 @@
 #include "tests/unit/op_device.h"
 
 const Ops *sdsteer_backend(int device, Err *e);
-extern int simt_blas_calls, simt_dnn_calls, simt_dnn_alive;
+extern int simt_blas_calls, simt_dnn_calls, simt_dnn_added, simt_dnn_alive;
 
 int main(void)
 {
@@ -15,6 +15,7 @@ int main(void)
     int failed = ops_against_cpu(played, false);
     failed += test_ok("cuBLASLt was asked", simt_blas_calls > 0);
     failed += test_ok("cuDNN was asked", simt_dnn_calls > 0);
+    failed += test_ok("cuDNN was asked to add", simt_dnn_added > 0);
     failed += test_ok("cuDNN's descriptors are given back", simt_dnn_alive == 0);
     return failed != 0;
 }
