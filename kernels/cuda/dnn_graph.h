@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* dnn_graph.h -- cuDNN 9's backend interface, for dnn.cu. Private to kernels/cuda.
+/* dnn_graph.h -- cuDNN 9's backend interface, for convolutions (dnn.cu) and attention (dnn_attention.cu). Private to
+ * kernels/cuda.
  *
  * A computation is a graph of operations on tensors. It is made of descriptors that are filled by attributes and
  * finalized; tensors have four dimensions, strides that say where they lie, and a number (uid) by which a run gives

@@ -2,8 +2,9 @@
 /* library.h -- products of layers by NVIDIA's libraries, where they are installed and know the shape. Private to
  * kernels/cuda.
  *
- * cuBLASLt multiplies linear layers (blas.cu), cuDNN makes convolutions (dnn.cu). Both are opened when they are first
- * wanted; without them, and with SDSTEER_CUDA_LIBRARIES=none, product.h does everything. They are given what they do well: sums long enough that their result may
+ * cuBLASLt multiplies linear layers (blas.cu), cuDNN makes convolutions (dnn.cu) and attention over many keys
+ * (dnn_attention.cu). Both are opened when they are first wanted; without them, and with SDSTEER_CUDA_LIBRARIES=none,
+ * product.h and attention.h do everything. They are given what they do well: sums long enough that their result may
  * take another pass over memory when it is added to y, no activation (their gelu is an approximation), channels in
  * multiples of 8.
  *

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* fake_dnn.cc -- cuDNN's backend interface as its manual describes it, for kernels/cuda/dnn*.cu on the host:
- * descriptors keep what is set, a plan's graph of a convolution, additions and copies is made by plain loops over
- * dimensions and strides.
+ * descriptors keep what is set, a plan's graph, of a convolution, additions and copies or of attention, is made by
+ * plain loops over dimensions and strides.
  *
  * It refuses attributes set after finalizing or read before it, and proposes three engines: one that is not
  * deterministic, one that cannot be planned, and engine 7 with one knob, of type 3 and value 2, which alone runs. That
- * one knows no sums added to 24 channels, so that what is done without it is played too. */
+ * one knows neither sums added to 24 channels nor attention over an odd number of keys, so that what is done without it
+ * is played too. */
 #include "tests/simt/cudnn.h"
 
 enum { MOST = 24, GOOD_ENGINE = 7, KNOB_TYPE = 3, KNOB_VALUE = 2 };
@@ -23,7 +24,7 @@ struct FakeDescriptor {
     int attributes;
 };
 
-int simt_dnn_calls, simt_dnn_added, simt_dnn_alive;
+int simt_dnn_calls, simt_dnn_added, simt_dnn_attentions, simt_dnn_alive;
 typedef cudnnBackendDescriptor_t Descriptor;
 
 static size_t size_of(cudnnBackendAttributeType_t type)
@@ -209,6 +210,9 @@ cudnnStatus_t cudnnBackendFinalize(Descriptor d)
                                                CUDNN_ATTR_ENGINE_OPERATION_GRAPH),
                                            CUDNN_ATTR_OPERATIONGRAPH_OPS);
         Descriptor last = ((const Descriptor *)operations->bytes)[operations->count - 1];
+        if (last->type == CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR)
+            return dimensions(one(last, CUDNN_ATTR_OPERATION_SDPA_FWD_KDESC))[2]%2 ? CUDNN_STATUS_NOT_SUPPORTED
+                                                                                  : CUDNN_STATUS_SUCCESS;
         if (last->type != CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR || adds(last) == ADDS_BIAS)
             return CUDNN_STATUS_NOT_SUPPORTED;
         if (adds(last) == ADDS_TENSOR && dimensions(one(last, CUDNN_ATTR_OPERATION_POINTWISE_YDESC))[1] == 24)
@@ -308,9 +312,60 @@ static cudnnStatus_t convolve(const Attribute *operations, Descriptor pack)
     return CUDNN_STATUS_SUCCESS;
 }
 
+/* Dimensions (B, heads, S, d); p is rounded as tensor cores take it, divided by its sum at the end. */
+static cudnnStatus_t attend(Descriptor operation, Descriptor pack)
+{
+    const Tensor q(one(operation, CUDNN_ATTR_OPERATION_SDPA_FWD_QDESC), pack),
+        k(one(operation, CUDNN_ATTR_OPERATION_SDPA_FWD_KDESC), pack),
+        v(one(operation, CUDNN_ATTR_OPERATION_SDPA_FWD_VDESC), pack),
+        y(one(operation, CUDNN_ATTR_OPERATION_SDPA_FWD_ODESC), pack);
+    Descriptor scale = one(operation, CUDNN_ATTR_OPERATION_SDPA_FWD_SCALEDESC);
+    if (!*values<bool>(scale, CUDNN_ATTR_TENSOR_IS_BY_VALUE))
+        simt_fail("cuDNN: the scale is not given by value");
+    const float factor = Tensor(scale, pack).value(0);
+    const int64_t keys = k.dim[2], d = q.dim[3];
+    for (int i = 0; i < 4; i++)
+        if (y.dim[i] != q.dim[i] || v.dim[i] != k.dim[i] || (i != 2 && k.dim[i] != q.dim[i]))
+            return CUDNN_STATUS_BAD_PARAM;
+    if (d%8 || q.stride[3] != 1 || k.stride[3] != 1 || v.stride[3] != 1 || y.stride[3] != 1)
+        return CUDNN_STATUS_NOT_SUPPORTED;
+    simt_dnn_attentions++;
+    float *p = (float *)calloc((size_t)keys, sizeof *p);
+    for (int64_t b = 0; b < q.dim[0]; b++)
+        for (int64_t h = 0; h < q.dim[1]; h++)
+            for (int64_t s = 0; s < q.dim[2]; s++) {
+                float top = -INFINITY, sum = 0;
+                for (int64_t j = 0; j < keys; j++) {
+                    p[j] = 0;
+                    for (int64_t c = 0; c < d; c++)
+                        p[j] += q.value(q.at(b, h, s, c))*k.value(k.at(b, h, j, c));
+                    p[j] *= factor;
+                    top = p[j] > top ? p[j] : top;
+                }
+                for (int64_t j = 0; j < keys; j++) {
+                    p[j] = expf(p[j] - top);
+                    sum += p[j];
+                    p[j] = __uint_as_float((uint32_t)simt_bf16(p[j]) << 16);
+                }
+                for (int64_t c = 0; c < d; c++) {
+                    float total = 0;
+                    for (int64_t j = 0; j < keys; j++)
+                        total += p[j]*v.value(v.at(b, h, j, c));
+                    y.store(y.at(b, h, s, c), total/sum);
+                }
+            }
+    free(p);
+    return CUDNN_STATUS_SUCCESS;
+}
+
 cudnnStatus_t cudnnBackendExecute(cudnnHandle_t, Descriptor plan, Descriptor pack)
 {
     Descriptor engine = one(one(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG), CUDNN_ATTR_ENGINECFG_ENGINE);
     const Attribute *operations = find(one(engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH), CUDNN_ATTR_OPERATIONGRAPH_OPS);
-    return pack->final ? convolve(operations, pack) : CUDNN_STATUS_BAD_PARAM;
+    Descriptor first = ((const Descriptor *)operations->bytes)[0];
+    if (!pack->final)
+        return CUDNN_STATUS_BAD_PARAM;
+    if (first->type == CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR)
+        return attend(first, pack);
+    return convolve(operations, pack);
 }

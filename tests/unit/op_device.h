@@ -346,11 +346,12 @@ static int ops_against_cpu(const Ops *device, bool large)
         {1, 80, 0, 65, 10, false, true, 1}, {3, 5, 3, 7, 9, false, false, 1}, {1, 1, 0, 1, 1, false, false, 1},
         {1, 160, 0, 20, 70, true, false, 1}, {1, 128, 0, 20, 20, false, false, 1}, {1, 200, 8, 17, 66, false, true, 1},
         {1, 513, 3, 9, 67, true, false, 1}, {1, 37, 2, 66, 130, true, true, 40},
+        {2, 40, 8, 19, 300, false, false, 1}, {1, 160, 0, 5, 257, false, false, 40},
         {8, 40, 0, 4096, 4096, false, false, 1}, {8, 80, 0, 1024, 77, false, true, 1},
         {8, 160, 0, 256, 256, false, false, 1},
         {1, 512, 0, 4096, 4096, false, false, 1}, {12, 64, 0, 77, 77, true, false, 1},
     };
-    for (size_t i = 0; i < (large ? 16 : 11); i++)
+    for (size_t i = 0; i < (large ? 18 : 13); i++)
         failed += attention(&attentions[i], F32) + attention(&attentions[i], BF16);
     return failed;
 }
