@@ -137,7 +137,8 @@ static const void *filled_up(const Conv *c, const void *x, int64_t points)
     return y;
 }
 
-/* false: the layer is product.h's. */
+/* What is added to y is added by the library, in f32, or made and rounded to f32 first; which, is the same for a layer and
+ * a size of picture whatever B. false: the layer is product.h's. */
 static bool library_run(const Conv *c, const Product *p, int64_t B)
 {
     const int64_t n = p->M*p->out;
@@ -147,8 +148,10 @@ static bool library_run(const Conv *c, const Product *p, int64_t B)
     }
     if (!c->dnn)
         return false;
+    if (c->dnn && p->add && dnn_run(c->dnn, p, B, p->y, true))
+        return true;
     void *made = p->add ? gpu_scratch(SCRATCH_PRODUCT, (size_t)n*sizeof(float)) : p->y;
-    if (!dnn_run(c->dnn, p, B, made))
+    if (!dnn_run(c->dnn, p, B, made, false))
         return false;
     if (p->add)
         cuda_add((float *)p->y, (const float *)made, n);

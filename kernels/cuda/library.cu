@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* library.cu -- opens NVIDIA's libraries when they are first wanted: the backend works without them. */
 #include <dlfcn.h>
+#include <stdarg.h>
 #include "kernels/cuda/library.h"
 
 bool library_wanted(void)
@@ -21,4 +22,21 @@ bool library_find(void *library, const char *name, void **function)
 {
     *function = dlsym(library, name);
     return *function != NULL;
+}
+
+bool library_traced(void)
+{
+    const char *wish = getenv("SDSTEER_CUDA_TRACE");
+    return wish && strcmp(wish, "1") == 0;
+}
+
+void library_trace(const char *format, ...)
+{
+    if (!library_traced())
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
 }

@@ -267,7 +267,7 @@ static int conv(const ConvCase *c, DType type, DType y_type, Activation act, boo
     const float K = (float)(c->in*c->kernel*c->kernel);
     failed += test_close(name, got, want, ny, 4e-6f*sqrtf(K)*(type == BF16 ? 1 + K/1024 : 1),
                          y_type == BF16 ? 0.005f : 2e-5f);
-    if (y_type == F32 && act == ACT_NONE) {         /* what was made alone, and what was there; then the last image's */
+    if (y_type == F32 && act == ACT_NONE) {         /* a library may order the sum otherwise where it adds to y */
         for (size_t i = 0; i < ny; i++)
             want[i] = got[i] + sum[i];
         char *dsum = to_device(sum, 4*ny), *last = to_device(sum + ny - y_image, 4*y_image);
@@ -276,7 +276,7 @@ static int conv(const ConvCase *c, DType type, DType y_type, Activation act, boo
         failed += same_on_device("conv/added alone", last, dsum + 4*(ny - y_image), 4*y_image);
         gpu->free(last);
         float *added = from_device(dsum, F32, ny);
-        failed += test_close("conv/added", added, want, ny, 1e-6f*sqrtf(K), 1e-6f);
+        failed += test_close("conv/added", added, want, ny, 4e-6f*sqrtf(K)*(type == BF16 ? 1 + K/1024 : 1), 2e-5f);
         free(added);
     }
     cpu->conv_free(host); gpu->conv_free(dev); gpu->conv_free(NULL); gpu->free(dx); gpu->free(one);
@@ -363,11 +363,12 @@ static int ops_against_cpu(const Ops *device, bool large)
         {1, 80, 0, 65, 10, false, true, 1}, {3, 5, 3, 7, 9, false, false, 1}, {1, 1, 0, 1, 1, false, false, 1},
         {1, 160, 0, 20, 70, true, false, 1}, {1, 128, 0, 20, 20, false, false, 1}, {1, 200, 8, 17, 66, false, true, 1},
         {1, 513, 3, 9, 67, true, false, 1}, {1, 37, 2, 66, 130, true, true, 40},
+        {2, 40, 8, 19, 300, false, false, 1}, {1, 160, 0, 5, 257, false, false, 40},
         {8, 40, 0, 4096, 4096, false, false, 1}, {8, 80, 0, 1024, 77, false, true, 1},
         {8, 160, 0, 256, 256, false, false, 1},
         {1, 512, 0, 4096, 4096, false, false, 1}, {12, 64, 0, 77, 77, true, false, 1},
     };
-    for (size_t i = 0; i < (large ? 16 : 11); i++)
+    for (size_t i = 0; i < (large ? 18 : 13); i++)
         failed += attention(&attentions[i], F32) + attention(&attentions[i], BF16);
     return failed;
 }
