@@ -6,7 +6,7 @@
 #include "kernels/cuda/sae_cuda.h"
 
 cudaStream_t gpu_stream;
-int gpu_processors;
+int gpu_processors, gpu_capability;
 
 void gpu_fail(const char *file, int line, const char *what, const char *why)
 {
@@ -97,9 +97,9 @@ extern "C" __attribute__((visibility("default"))) const Ops *sdsteer_backend(int
         snprintf(why, sizeof why, "no such device among %d", devices);
         return refuse(e, device, why);
     }
-    const int major = attribute(cudaDevAttrComputeCapabilityMajor, device);
-    if (major < 8) {
-        snprintf(why, sizeof why, "compute capability %d.%d, 8.0 is needed", major,
+    gpu_capability = attribute(cudaDevAttrComputeCapabilityMajor, device);
+    if (gpu_capability < 8) {
+        snprintf(why, sizeof why, "compute capability %d.%d, 8.0 is needed", gpu_capability,
                  attribute(cudaDevAttrComputeCapabilityMinor, device));
         return refuse(e, device, why);
     }

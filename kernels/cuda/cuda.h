@@ -29,6 +29,7 @@ extern "C" {
 extern cudaStream_t gpu_stream;
 extern int gpu_processors;              /* multiprocessors of the device */
 extern bool gpu_recorded;               /* something is or was taken down: what its kernels use must stay */
+extern int gpu_capability;              /* its compute capability, the major number */
 
 /* A broken device cannot go on: file, line, reason, exit 1. */
 [[noreturn]] void gpu_fail(const char *file, int line, const char *what, const char *why);

@@ -25,13 +25,12 @@ void cuda_sae_dense_ops(SaeOps *ops);       /* sae_dense.cu */
 /* ---- encoding ---- */
 
 enum { TILE = 128, DEPTH = 32 };            /* D_p is a multiple of DEPTH */
-enum { MOST_CHOSEN = 512, MOST_LISTED = 2048 };
+enum { MOST_LISTED = 2048 };
 
 typedef struct SaeProduct {
     const void *x, *W;          /* (N,D_p), (tiles*TILE,D_p), both f32 or both bf16 */
     const float *bias;          /* (tiles*TILE) */
-    const int32_t *rows;        /* rows of x to take, *count of them, both in device memory; NULL: all N */
-    const int32_t *count;
+    const int32_t *count;       /* rows of x that are there, at most N, in device memory; NULL: N */
     int64_t N;
     int D_p, tiles;
     /* one of: all of h (N or *count, tiles*TILE), or the candidates, (N,tiles,keep), largest first, ties by column */
@@ -43,6 +42,11 @@ typedef struct SaeProduct {
 /* sae_product.cu: keep 4 or 8 candidates, or 0 for all of h */
 void sae_product(const SaeProduct *p, DType type, int keep);
 
+/* sae_hopper.cu: the same in bf16, on compute capability 9 unless SDSTEER_CUDA_KERNELS is "portable". Its sums differ
+ * from sae_product.cu's in their last bits. */
+bool sae_hopper_wanted(void);
+void sae_hopper_product(const SaeProduct *p, int keep);
+
 typedef struct SaeChoice {
     float *a;                   /* (N,K) */
     int32_t *i;
@@ -51,6 +55,9 @@ typedef struct SaeChoice {
     const float *value;
     const uint8_t *column;
     int32_t *rows, *count;      /* rows to do again: added to by candidates, read by rows (NULL: all N) */
+    const void *x;              /* rows of SaeProduct, of row_bytes (a multiple of 16): those to do again are copied */
+    void *x_again;
+    int row_bytes;
     int64_t N;
     int F, tiles, K;
 } SaeChoice;

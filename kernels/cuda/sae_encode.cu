@@ -12,7 +12,7 @@
 #include "kernels/cuda/sae_cuda.h"
 
 enum { PACK_THREADS = 128 };
-static const int64_t MOST_ROWS = 8192, WHOLE_BYTES = 512 << 20;
+static const int64_t MOST_ROWS = 8192, WHOLE_BYTES = 1 << 30;
 
 struct SaeEncoder {
     int D, D_p, F, tiles;       /* F now, and its tiles */
@@ -118,9 +118,9 @@ static void encode_run(const SaeEncoder *e, float *a, int32_t *i, const float *x
 {
     const size_t rows = (size_t)room, places = (size_t)e->tiles*TILE, kept = rows*(size_t)(e->tiles*keep);
     const size_t x_bytes = rows*(size_t)e->D_p*dtype_size(e->type), h_bytes = rows*places*sizeof(float);
-    char *at = (char *)gpu_scratch(SCRATCH_SAE, x_bytes + h_bytes + kept*(sizeof(float) + 1)
-                                                + (rows + 1)*sizeof(int32_t) + 6*256);
-    void *packed = take(&at, x_bytes);
+    char *at = (char *)gpu_scratch(SCRATCH_SAE, 2*x_bytes + h_bytes + kept*(sizeof(float) + 1)
+                                                + (rows + 1)*sizeof(int32_t) + 7*256);
+    void *packed = take(&at, x_bytes), *packed_again = take(&at, x_bytes);
     float *h = (float *)take(&at, h_bytes), *value = (float *)take(&at, kept*sizeof(float));
     uint8_t *column = (uint8_t *)take(&at, kept);
     int32_t *again = (int32_t *)take(&at, rows*sizeof(int32_t)), *count = (int32_t *)take(&at, sizeof(int32_t));
@@ -130,15 +130,16 @@ static void encode_run(const SaeEncoder *e, float *a, int32_t *i, const float *x
     else
         LAUNCH(pack_rows<float>, (unsigned)N, PACK_THREADS, 0, (float *)packed, x, e->b_dec, e->D, e->D_p);
 
-    SaeProduct product = {packed, e->W, e->b_enc, NULL, NULL, N, e->D_p, e->tiles, h, value, column};
-    SaeChoice choice = {a, i, e->subset ? e->rows : NULL, h, value, column, NULL, NULL, N, e->F, e->tiles, K};
+    SaeProduct product = {packed, e->W, e->b_enc, NULL, N, e->D_p, e->tiles, h, value, column};
+    SaeChoice choice = {a, i, e->subset ? e->rows : NULL, h, value, column, NULL, NULL, packed,
+                        packed_again, (int)(x_bytes/rows), N, e->F, e->tiles, K};
     if (keep) {
         gpu_check(cudaMemsetAsync(count, 0, sizeof *count, gpu_stream));
         sae_product(&product, e->type, keep);
         choice.rows = again;
         choice.count = count;
         sae_choose_candidates(&choice, keep);
-        product.rows = again;
+        product.x = packed_again;
         product.count = count;
     }
     sae_product(&product, e->type, 0);

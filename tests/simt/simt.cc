@@ -39,6 +39,8 @@ static void thread_main(void)
 {
     simt.call(simt.closure);
     simt_copy_wait(0);
+    if (simt.self->products)
+        simt_fail("a thread ends while products are under way");
     simt.self->state = SIMT_DONE;
     simt_switch(&simt.self->stack_pointer, simt.scheduler);
     simt_fail("a thread that had ended was resumed");
@@ -92,7 +94,7 @@ static void thread_begin(unsigned n)
     t->state = SIMT_READY;
     t->index = {n, 0, 0};
     t->calls = 0;
-    t->copies = t->group = 0;
+    t->copies = t->group = t->products = t->product_group = 0;
     t->at = "its start";
 }
 
@@ -112,10 +114,12 @@ static bool run_warp(SimtThread *warp)
         }
         if (any)
             continue;
-        int waiting = 0;
-        for (int i = 0; i < SIMT_LANES; i++)
+        int waiting = 0, held = 0;
+        for (int i = 0; i < SIMT_LANES; i++) {
             waiting += warp[i].state == SIMT_AT_WARP;
-        if (waiting == 0)
+            held += warp[i].state == SIMT_AT_BARRIER;       /* may come to the others' operation yet */
+        }
+        if (waiting == 0 || held)
             return ran;
         for (int i = 0; i < SIMT_LANES; i++)
             if (warp[i].state != SIMT_AT_WARP || warp[i].at != warp[0].at) {
@@ -138,19 +142,32 @@ static void run_block(unsigned threads)
         bool ran = false;
         for (unsigned w = 0; w < threads/SIMT_LANES; w++)
             ran |= run_warp(&simt.thread[(simt.turn & 1 ? threads/SIMT_LANES - 1 - w : w)*SIMT_LANES]);
-        unsigned waiting = 0, done = 0;
+        unsigned waiting = 0, done = 0, held = 0;
         for (unsigned n = 0; n < threads; n++) {
-            waiting += simt.thread[n].state == SIMT_AT_BLOCK;
-            done += simt.thread[n].state == SIMT_DONE;
+            SimtThread *t = &simt.thread[n];
+            if (t->state == SIMT_AT_BARRIER && simt_barrier_passed(t)) {
+                t->state = SIMT_READY;
+                ran = true;
+            }
+            waiting += t->state == SIMT_AT_BLOCK;
+            done += t->state == SIMT_DONE;
+            held += t->state == SIMT_AT_BARRIER;
         }
         if (done == threads)
             break;
+        if (held || ran) {
+            if (!ran && !simt_box_comes())
+                simt_fail("%u threads wait at barriers in shared memory for what does not come", held);
+            continue;
+        }
         if (waiting != threads)
             simt_fail("%u threads wait at a barrier, %u have ended", waiting, done);
         for (unsigned n = 0; n < threads; n++)
             simt.thread[n].state = SIMT_READY;
         simt.turn++;
     }
+    if (simt_box_comes())
+        simt_fail("the block ends while boxes are under way");
     for (int i = 0; i < 128; i++)
         if (simt.dynamic[simt.dynamic_bytes + (size_t)i] != 0xff)
             simt_fail("shared memory written %d bytes behind its %zu", i, simt.dynamic_bytes);

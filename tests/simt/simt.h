@@ -30,6 +30,7 @@
 #define __forceinline__ inline
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
 #define __shared__ static               /* blocks run one after another */
 #define __constant__ static
@@ -54,10 +55,13 @@ static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) {
 
 /* ---- threads ---- */
 
-enum { SIMT_LANES = 32, SIMT_THREADS = 1024, SIMT_STACK = 64*1024, SIMT_COPIES = 128, SIMT_SHARED = 227*1024 };
-enum SimtState { SIMT_READY, SIMT_AT_WARP, SIMT_AT_BLOCK, SIMT_DONE };
+enum { SIMT_LANES = 32, SIMT_THREADS = 1024, SIMT_STACK = 64*1024, SIMT_COPIES = 128, SIMT_PRODUCTS = 32,
+       SIMT_SHARED = 227*1024 };
+enum SimtState { SIMT_READY, SIMT_AT_WARP, SIMT_AT_BLOCK, SIMT_AT_BARRIER, SIMT_DONE };
 
 struct SimtCopy { void *to; const void *from; int bytes, group; };       /* of 16 bytes; the rest zeros */
+
+struct SimtProduct { float *sum; uint64_t A, B; bool add; int group; };  /* wgmma.mma_async */
 
 struct SimtThread {
     void *stack_pointer;
@@ -68,6 +72,10 @@ struct SimtThread {
     const char *at;                     /* the operation waited in */
     SimtCopy copy[SIMT_COPIES];
     int copies, group;
+    SimtProduct product[SIMT_PRODUCTS];
+    int products, product_group;
+    uint64_t *barrier;                  /* in shared memory, waited at for the end of the phase of this parity */
+    unsigned parity;
 };
 
 /* What lanes lay open to each other. Two, since a lane may reach the next operation before another has read. */
@@ -186,6 +194,18 @@ static inline unsigned __ballot_sync(unsigned mask, int predicate)
         votes |= (unsigned)board->slot[l][0] << l;
     return votes;
 }
+static inline unsigned __reduce_add_sync(unsigned mask, unsigned v)
+{
+    simt_whole(mask);
+    const SimtBoard *board = simt_board("__reduce_add_sync", &v, sizeof v);
+    unsigned sum = 0;
+    for (int l = 0; l < SIMT_LANES; l++) {
+        unsigned other;
+        memcpy(&other, board->slot[l], sizeof other);
+        sum += other;
+    }
+    return sum;
+}
 static inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 static inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) == 0xffffffffu; }
 
@@ -203,6 +223,7 @@ static inline float rsqrtf(float x) { return 1/sqrtf(x); }
 static inline int __popc(unsigned x) { return __builtin_popcount(x); }
 static inline int __clz(int x) { return x ? __builtin_clz((unsigned)x) : 32; }
 static inline int __ffs(int x) { return __builtin_ffs(x); }
+static inline int __ffsll(long long x) { return __builtin_ffsll(x); }
 template <typename T> T __ldg(const T *p) { return *p; }
 template <typename T> T min(T a, T b) { return a < b ? a : b; }
 template <typename T> T max(T a, T b) { return a > b ? a : b; }
@@ -229,6 +250,18 @@ void simt_ldmatrix(uint32_t *r, const void *row, int matrices, bool transposed);
 void simt_copy_async(void *to, const void *from, int bytes);
 void simt_copy_commit(void);
 void simt_copy_wait(int newest);        /* all groups but the newest ones are there */
+
+/* ---- kernels/cuda/hopper.h's side (hopper.cc); boxes and their maps: cuda.h beside this ---- */
+
+uint32_t simt_shared_address(const void *p);
+void simt_barrier_create(uint64_t *barrier, unsigned count);
+void simt_barrier_arrive(uint64_t *barrier, unsigned bytes);
+void simt_barrier_wait(uint64_t *barrier, unsigned parity);
+bool simt_barrier_passed(const SimtThread *t);      /* what t waits for at a barrier has come */
+bool simt_box_comes(void);                          /* one of those under way; false: there is none */
+void simt_wgmma(float *sum, uint64_t A, uint64_t B, bool add);
+void simt_wgmma_commit(void);
+void simt_wgmma_wait(int newest);                   /* all groups but the newest ones are computed */
 
 /* ---- the runtime's calls that kernels/cuda makes ---- */
 
@@ -263,7 +296,7 @@ static inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned) { *s = NULL; return cudaSuccess; }
 static inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr what, int)
 {
-    *value = what == cudaDevAttrMultiProcessorCount ? 4 : what == cudaDevAttrComputeCapabilityMajor ? 8 : 0;
+    *value = what == cudaDevAttrMultiProcessorCount ? 4 : what == cudaDevAttrComputeCapabilityMajor ? 9 : 0;
     return cudaSuccess;
 }
 
