@@ -16,7 +16,7 @@ packed=$root/build/device
 report=${REPORT:-$root/build/device.txt}
 jobs=$(nproc)
 pipeline="sd-encode-text sd-sample-hooked sae-fit sae-encode sd-steer sd-decode tstream"
-models="golden_text golden_clip golden_unet golden_unet_hooks golden_vae golden_run golden_saeuron sae_golden"
+models="golden_text golden_clip golden_unet golden_unet_hooks golden_vae golden_run golden_saeuron"
 
 if [ "${1-}" = pack ]; then
     set -e

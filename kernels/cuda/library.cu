@@ -2,6 +2,7 @@
 /* library.cu -- opens NVIDIA's libraries when they are first wanted: the backend works without them. */
 #include <dlfcn.h>
 #include <stdarg.h>
+#include <time.h>
 #include "kernels/cuda/library.h"
 
 bool library_wanted(void)
@@ -34,7 +35,13 @@ void library_trace(const char *format, ...)
 {
     if (!library_traced())
         return;
+    static struct timespec first;
+    struct timespec now;
     va_list arguments;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (!first.tv_sec)
+        first = now;
+    fprintf(stderr, "%7.3f s  ", (double)(now.tv_sec - first.tv_sec) + 1e-9*(double)(now.tv_nsec - first.tv_nsec));
     va_start(arguments, format);
     vfprintf(stderr, format, arguments);
     va_end(arguments);
