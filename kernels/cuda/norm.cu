@@ -11,17 +11,17 @@
  * mean, so that nothing is lost to cancellation. Then a block a group joins runs and channels in double (Chan et al.
  * 1979: M2 = sum M2_i + n_i (mean_i - mean)^2) into one scale and one offset a channel. Then y. Runs depend on C alone
  * and are joined in one order, so an image's bytes do not depend on its neighbours.
- * Bound by memory: x is read three times, the second time from the caches, and y written once. */
+ * Bound by memory: x is read twice and y written once. */
 #include "kernels/cuda/cuda.h"
 
-enum { RUN_VALUES = 16384, LEAST_ROWS = 16, THREADS = 512, WIDEST = 1024 };
+enum { THREADS = 512, WIDEST = 1024, MOST_ROWS = 12 };
 
 typedef struct GroupNorm {
     const float *x, *shift, *gamma, *beta;
     float *parts;                   /* (B, runs, 2, C): mean and M2 of each channel in each run */
     float *affine;                  /* (B, 2, C): scale and offset that make y of x */
     int64_t HW;
-    int C, groups, rows, runs;      /* rows: of a run; the last run may have fewer */
+    int C, groups, rows, runs;      /* rows: of a run, MOST_ROWS a thread; the last run may have fewer */
     float eps;
 } GroupNorm;
 
@@ -59,7 +59,8 @@ __device__ __forceinline__ int rows_of(int rows, int r, int down)
     return rows > r ? (rows - r + down - 1)/down : 0;
 }
 
-/* Block (run, image). A thread goes down its rows twice; those under another are joined in order. */
+/* Block (run, image). A thread keeps its rows, for the mean and then the deviations; those under another are joined in
+ * order. */
 template <int each> static __global__ void run_moments(GroupNorm g, Share s)
 {
     float *room = (float *)shared_memory();             /* (down, 2, lanes*each) */
@@ -71,24 +72,22 @@ template <int each> static __global__ void run_moments(GroupNorm g, Share s)
     for (int left = 0; left < g.C; left += width) {
         const int c = left + lane;
         const float *x = g.x + (image*g.HW + first + r)*g.C + c;
-        float sum[each] = {}, square[each] = {}, center[each];
+        float v[MOST_ROWS][each], sum[each] = {}, square[each] = {}, center[each];
         if (c < g.C) {
-            #pragma unroll 8
-            for (int i = 0; i < mine; i++) {
-                float v[each];
-                load_channels(v, x + (int64_t)i*s.down*g.C);
-                for (int j = 0; j < each; j++)
-                    sum[j] += v[j];
-            }
+            #pragma unroll
+            for (int i = 0; i < MOST_ROWS; i++)
+                if (i < mine)
+                    load_channels(v[i], x + (int64_t)i*s.down*g.C);
+            #pragma unroll
+            for (int i = 0; i < MOST_ROWS; i++)
+                for (int j = 0; j < each && i < mine; j++)
+                    sum[j] += v[i][j];
             for (int j = 0; j < each; j++)
                 center[j] = mine ? sum[j]/(float)mine : 0;
-            #pragma unroll 8
-            for (int i = 0; i < mine; i++) {
-                float v[each];
-                load_channels(v, x + (int64_t)i*s.down*g.C);
-                for (int j = 0; j < each; j++)
-                    square[j] += (v[j] - center[j])*(v[j] - center[j]);
-            }
+            #pragma unroll
+            for (int i = 0; i < MOST_ROWS; i++)
+                for (int j = 0; j < each && i < mine; j++)
+                    square[j] += (v[i][j] - center[j])*(v[i][j] - center[j]);
             for (int j = 0; j < each && r < s.down; j++) {
                 room[2*r*width + lane + j] = center[j];
                 room[(2*r + 1)*width + lane + j] = square[j];
@@ -169,18 +168,22 @@ template <typename T, int each> static __global__ void normalize(T *y, GroupNorm
     }
 }
 
-template <typename T, int each> static void launch_norm(T *y, const GroupNorm *g, int64_t B, Activation act)
+template <typename T, int each> static void launch_norm(T *y, GroupNorm g, int64_t B, Activation act)
 {
-    const Share s = share_for(g->C, each);
-    const dim3 grid((unsigned)g->runs, (unsigned)B);
-    LAUNCH(run_moments<each>, grid, threads_of(&s), sizeof(float)*2*(size_t)(s.down*s.lanes*each), *g, s);
-    LAUNCH(join_moments, dim3((unsigned)g->groups, (unsigned)B), 128, 0, *g);
-    LAUNCH((normalize<T, each>), grid, threads_of(&s), 0, y, *g, act, s);
+    const Share s = share_for(g.C, each);
+    g.rows = MOST_ROWS*s.down;
+    g.runs = (int)((g.HW + g.rows - 1)/g.rows);
+    g.affine = (float *)gpu_scratch(SCRATCH_OP, (size_t)B*2*(size_t)g.C*(size_t)(g.runs + 1)*sizeof(float));
+    g.parts = g.affine + B*2*g.C;
+    const dim3 grid((unsigned)g.runs, (unsigned)B);
+    LAUNCH(run_moments<each>, grid, threads_of(&s), sizeof(float)*2*(size_t)(s.down*s.lanes*each), g, s);
+    LAUNCH(join_moments, dim3((unsigned)g.groups, (unsigned)B), 128, 0, g);
+    LAUNCH((normalize<T, each>), grid, threads_of(&s), 0, y, g, act, s);
 }
 
-template <typename T> static void norm_as(T *y, const GroupNorm *g, int64_t B, Activation act)
+template <typename T> static void norm_as(T *y, const GroupNorm &g, int64_t B, Activation act)
 {
-    if (g->C%4 == 0 && (((uintptr_t)y | (uintptr_t)g->x)&15) == 0)
+    if (g.C%4 == 0 && (((uintptr_t)y | (uintptr_t)g.x)&15) == 0)
         launch_norm<T, 4>(y, g, B, act);
     else
         launch_norm<T, 1>(y, g, B, act);
@@ -189,15 +192,11 @@ template <typename T> static void norm_as(T *y, const GroupNorm *g, int64_t B, A
 void cuda_group_norm(void *y, DType y_type, const float *x, const float *shift, const float *gamma, const float *beta,
                      int64_t B, int64_t HW, int C, int groups, float eps, Activation act)
 {
-    GroupNorm g = {x, shift, gamma, beta, NULL, NULL, HW, C, groups, 0, 0, eps};
-    g.rows = RUN_VALUES/C > LEAST_ROWS ? RUN_VALUES/C : LEAST_ROWS;
-    g.runs = (int)((HW + g.rows - 1)/g.rows);
-    g.affine = (float *)gpu_scratch(SCRATCH_OP, (size_t)B*2*(size_t)C*(size_t)(g.runs + 1)*sizeof(float));
-    g.parts = g.affine + B*2*C;
+    const GroupNorm g = {x, shift, gamma, beta, NULL, NULL, HW, C, groups, 0, 0, eps};
     if (y_type == F32)
-        norm_as((float *)y, &g, B, act);
+        norm_as((float *)y, g, B, act);
     else
-        norm_as((bf16 *)y, &g, B, act);
+        norm_as((bf16 *)y, g, B, act);
 }
 
 enum { ROWS = 8 };      /* of a block */
