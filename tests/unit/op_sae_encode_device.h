@@ -175,6 +175,10 @@ static int encode_odd(DType type)
         b[f] = f < 5 ? (float[]){5, 2, 2, 5, 5}[f] : -1;
     failed += encode_row("encode/a tie at a tile's end", 0, NULL, b, F, type, (float[]){5, 5, 5, 2},
                          (int32_t[]){0, 3, 4, 1}, 4);
+    for (int f = 0; f < F; f++)         /* the same of two neighbours */
+        b[f] = f < 6 ? (float[]){5, 5, 5, -1, 2, 2}[f] : -1;
+    failed += encode_row("encode/a tie of neighbours", 0, NULL, b, F, type, (float[]){5, 5, 5, 2},
+                         (int32_t[]){0, 1, 2, 4}, 4);
     /* a product too small for f32 leaves -0, which is not less than 0 */
     for (int f = 0; f < F; f++)
         b[f] = -0.0f;
