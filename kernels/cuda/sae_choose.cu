@@ -13,8 +13,8 @@
  * large values are spread evenly (0.9 % at F = 20480, K = 32, keep 4).
  *
  * Rows: of a row that was listed K candidates are known, and what comes before the last of them, seldom many more than
- * K, is sorted. Else radix select, 8 bits of the key a pass, until the K greatest are apart from the others: 4 passes or
- * fewer but for ties. Reads the row once a pass, the later ones from the caches. Bound by latency, both. */
+ * K, is sorted. Else radix select, 8 bits of the key a pass, until the K greatest are apart from the others: 4 passes
+ * or fewer but for ties. Reads the row once a pass, the later ones from the caches. Bound by latency, both. */
 #include "kernels/cuda/sae_cuda.h"
 
 typedef unsigned long long Key;
@@ -126,7 +126,7 @@ template <int keep> static __global__ void __launch_bounds__(CHOOSE_WARPS*WARP) 
             reached = there;
         }
     }
-    int equal = c.K - reaching(first, c.tiles, bound + 1), listed = 0;     /* of firsts at the bound the earlier count */
+    int equal = c.K - reaching(first, c.tiles, bound + 1), listed = 0;     /* firsts at the bound: the earlier count */
     const unsigned before = (1u << lane) - 1;
     for (int t = lane; t - lane < c.tiles; t += WARP) {
         const uint32_t mine = t < c.tiles ? first[t] : 0;

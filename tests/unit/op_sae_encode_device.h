@@ -204,7 +204,7 @@ static int encoder_against_cpu(const Ops *device, bool large)
                                              (Kind)kind, false);
         failed += encode_exactly(7, 5, 1000, 2, type, SPREAD, true) + encode_exactly(7, 5, 100, 50, type, SPREAD, true);
         failed += encode_exactly(1, 1, 1, 1, type, SPREAD, false) + encode_exactly(3, 8, 64, 64, type, LOW, false);
-        /* the last candidate of a tile is the last chosen; an odd number of tiles, and more of D than a ring of stages */
+        /* the last candidate of a tile is the last chosen; an odd number of tiles, more of D than a ring of stages */
         failed += encode_exactly(130, 33, 2048, 4, type, BUNCHED, false);
         failed += encode_exactly(140, 330, 1800, 3, type, SPREAD, false);
         failed += encode_nearly(40, 128, 2048, 16, type) + encode_nearly(37, 75, 640, 5, type);
