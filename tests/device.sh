@@ -114,10 +114,10 @@ done
 wanted() { case " ${PARTS-tests pipeline speeds} " in *" $1 "*) ;; *) return 1 ;; esac; }
 
 if wanted tests; then
-    say "== ops against the CPU's: own kernels alone, then with NVIDIA's libraries where they are found; models too"
+    say "== ops against the CPU's: the kernels of every device alone, then this one's and NVIDIA's libraries; models too"
     export OMP_NUM_THREADS=4
     for test in "$there"/tests/op_*cuda; do
-        check "$(basename "$test"), own kernels" env SDSTEER_CUDA_LIBRARIES=none "$test"
+        check "$(basename "$test"), own kernels" env SDSTEER_CUDA_LIBRARIES=none SDSTEER_CUDA_KERNELS=portable "$test"
         check "$(basename "$test")" "$test"
     done
     for test in $models; do

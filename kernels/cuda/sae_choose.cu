@@ -12,8 +12,9 @@
  * is listed to be done again. With F features the share of such rows is near tiles*C(K,keep)/tiles^keep where
  * large values are spread evenly (0.9 % at F = 20480, K = 32, keep 4).
  *
- * Rows: radix select, 8 bits of the key a pass, until the K greatest are apart from the others: 4 passes or fewer but
- * for ties. Reads the row once a pass, the later ones from the caches. Bound by latency, both. */
+ * Rows: of a row that was listed K candidates are known, and what comes before the last of them, seldom many more than
+ * K, is sorted. Else radix select, 8 bits of the key a pass, until the K greatest are apart from the others: 4 passes
+ * or fewer but for ties. Reads the row once a pass, the later ones from the caches. Bound by latency, both. */
 #include "kernels/cuda/sae_cuda.h"
 
 typedef unsigned long long Key;
@@ -125,7 +126,7 @@ template <int keep> static __global__ void __launch_bounds__(CHOOSE_WARPS*WARP) 
             reached = there;
         }
     }
-    int equal = c.K - reaching(first, c.tiles, bound + 1), listed = 0;     /* of firsts at the bound the earlier count */
+    int equal = c.K - reaching(first, c.tiles, bound + 1), listed = 0;     /* firsts at the bound: the earlier count */
     const unsigned before = (1u << lane) - 1;
     for (int t = lane; t - lane < c.tiles; t += WARP) {
         const uint32_t mine = t < c.tiles ? first[t] : 0;
@@ -158,8 +159,10 @@ template <int keep> static __global__ void __launch_bounds__(CHOOSE_WARPS*WARP) 
     }
     int at = 0;                                            /* in any order: what a row becomes does not depend on it */
     if (lane == 0) {
+        const Key least = list[c.K - 1];
         at = atomicAdd(c.count, 1);
         c.rows[at] = (int32_t)n;
+        c.least[at] = key_of(value_of(least), (uint32_t)place_of(least)/2);
     }
     at = __shfl_sync(ALL_LANES, at, 0);
     const uint4 *from = (const uint4 *)((const char *)c.x + n*c.row_bytes);
@@ -169,14 +172,22 @@ template <int keep> static __global__ void __launch_bounds__(CHOOSE_WARPS*WARP) 
 }
 
 /* f(key) for each of a row's F values, and for up to 3 after them: h goes on with the least number, which any of the F
- * comes before. */
+ * comes before. Several loads are under way at a time. */
 template <typename Function> __device__ __forceinline__ void each_key(const float *h, int F, Function f)
 {
-    for (int first = threadIdx.x*4; first < F; first += blockDim.x*4) {
-        float v[4];
-        load_run(v, h + first);
-        for (int k = 0; k < 4; k++)
-            f(key_of(v[k], (uint32_t)(first + k)));
+    enum { LOADS = 4 };
+    const int stride = (int)blockDim.x*4;
+    for (int first = (int)threadIdx.x*4; first < F; first += LOADS*stride) {
+        float v[LOADS][4];
+        #pragma unroll
+        for (int r = 0; r < LOADS; r++)
+            if (first + r*stride < F)
+                load_run(v[r], h + first + r*stride);
+        #pragma unroll
+        for (int r = 0; r < LOADS; r++)
+            if (first + r*stride < F)
+                for (int k = 0; k < 4; k++)
+                    f(key_of(v[r][k], (uint32_t)(first + r*stride + k)));
     }
 }
 
@@ -205,12 +216,37 @@ static __global__ void choose_rows(SaeChoice c, Key *long_list)
     __shared__ int bin[BINS], warps[WARPS_OF_BINS], digit, need, left, listed;
     Key *list = c.K > MOST_LISTED ? long_list + (int64_t)blockIdx.x*c.K : short_list;
     const int64_t N = c.rows ? *c.count : c.N;
+    auto finish = [&](int64_t n, int keys) {
+        sort<Block>(list, keys);
+        const int64_t row = c.rows ? c.rows[n] : n;
+        for (int j = threadIdx.x; j < c.K; j += blockDim.x)
+            give(c, row*c.K + j, value_of(list[j]), place_of(list[j]));
+        __syncthreads();
+    };
     for (int64_t n = blockIdx.x; n < N; n += gridDim.x) {
         const float *h = c.h + n*c.tiles*TILE;
         Key prefix = 0;
         int shift = 64;
-        if (threadIdx.x == 0)
+        if (threadIdx.x == 0) {
             need = c.K;
+            listed = 0;
+        }
+        __syncthreads();
+        if (c.rows) {
+            const Key least = c.least[n];
+            each_key(h, c.F, [&](Key key) {
+                const int at = key >= least ? atomicAdd(&listed, 1) : MOST_LISTED;
+                if (at < MOST_LISTED)
+                    list[at] = key;
+            });
+            __syncthreads();
+            const int keys = listed;
+            __syncthreads();
+            if (keys >= c.K && keys <= MOST_LISTED) {
+                finish(n, keys);
+                continue;
+            }
+        }
         do {                            /* of the keys that begin as prefix does, `need` are among the K greatest */
             shift -= 8;
             if (threadIdx.x < BINS)
@@ -238,11 +274,7 @@ static __global__ void choose_rows(SaeChoice c, Key *long_list)
                 list[atomicAdd(&listed, 1)] = key;         /* in any order: sorted next */
         });
         __syncthreads();
-        sort<Block>(list, c.K);
-        const int64_t row = c.rows ? c.rows[n] : n;
-        for (int j = threadIdx.x; j < c.K; j += blockDim.x)
-            give(c, row*c.K + j, value_of(list[j]), place_of(list[j]));
-        __syncthreads();
+        finish(n, c.K);
     }
 }
 

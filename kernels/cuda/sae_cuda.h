@@ -55,6 +55,7 @@ typedef struct SaeChoice {
     const float *value;
     const uint8_t *column;
     int32_t *rows, *count;      /* rows to do again: added to by candidates, read by rows (NULL: all N) */
+    unsigned long long *least;  /* of each of those, the key (sae_choose.cu) of the last of its K candidates */
     const void *x;              /* rows of SaeProduct, of row_bytes (a multiple of 16): those to do again are copied */
     void *x_again;
     int row_bytes;

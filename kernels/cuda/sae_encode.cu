@@ -6,8 +6,8 @@
  *   x (N,D)   W_enc (F,D) packed as (tiles*TILE,D_p), zeros beyond F and D   a, i (N,K)
  *
  * A run is short enough that all its rows of h fit in WHOLE_BYTES, since any number of them may have to be done again.
- * The blocks that do so read on the device how many there are, and end at once where there are none: the host never
- * waits. */
+ * The choice copies them together, the blocks that do them read on the device how many there are and end at once where
+ * there are none: the host never waits. */
 #include <float.h>
 #include "kernels/cuda/sae_cuda.h"
 
@@ -119,10 +119,11 @@ static void encode_run(const SaeEncoder *e, float *a, int32_t *i, const float *x
     const size_t rows = (size_t)room, places = (size_t)e->tiles*TILE, kept = rows*(size_t)(e->tiles*keep);
     const size_t x_bytes = rows*(size_t)e->D_p*dtype_size(e->type), h_bytes = rows*places*sizeof(float);
     char *at = (char *)gpu_scratch(SCRATCH_SAE, 2*x_bytes + h_bytes + kept*(sizeof(float) + 1)
-                                                + (rows + 1)*sizeof(int32_t) + 7*256);
+                                                + (rows + 1)*sizeof(int32_t) + rows*sizeof(long long) + 8*256);
     void *packed = take(&at, x_bytes), *packed_again = take(&at, x_bytes);
     float *h = (float *)take(&at, h_bytes), *value = (float *)take(&at, kept*sizeof(float));
     uint8_t *column = (uint8_t *)take(&at, kept);
+    unsigned long long *least = (unsigned long long *)take(&at, rows*sizeof *least);
     int32_t *again = (int32_t *)take(&at, rows*sizeof(int32_t)), *count = (int32_t *)take(&at, sizeof(int32_t));
 
     if (e->type == BF16)
@@ -131,7 +132,7 @@ static void encode_run(const SaeEncoder *e, float *a, int32_t *i, const float *x
         LAUNCH(pack_rows<float>, (unsigned)N, PACK_THREADS, 0, (float *)packed, x, e->b_dec, e->D, e->D_p);
 
     SaeProduct product = {packed, e->W, e->b_enc, NULL, N, e->D_p, e->tiles, h, value, column};
-    SaeChoice choice = {a, i, e->subset ? e->rows : NULL, h, value, column, NULL, NULL, packed,
+    SaeChoice choice = {a, i, e->subset ? e->rows : NULL, h, value, column, NULL, NULL, least, packed,
                         packed_again, (int)(x_bytes/rows), N, e->F, e->tiles, K};
     if (keep) {
         gpu_check(cudaMemsetAsync(count, 0, sizeof *count, gpu_stream));

@@ -5,16 +5,17 @@
  *
  * One block a multiprocessor goes over the tiles of 128 rows x 256 features, two of TILE side by side, row tiles first:
  * what runs at a time shares a few tiles of W, and x stays in the second-level cache. One thread has the copy engine
- * fill a ring of STAGES stages of 64 columns; two groups of four warps have 64 rows x 256 features each, wgmma 64x256x16
- * from shared memory, one chain of sums over d as everywhere. A group gives a stage back when its products have read
- * it, and chooses its tile's candidates while the other goes on in the ring: the second starts a few stages later, so
- * that both are not choosing at a time.
+ * fill a ring of STAGES stages of 64 columns; two groups of four warps have 64 rows x 256 features each: wgmma
+ * 64x256x16, one chain of sums over d as everywhere. A group gives a stage back when its products have read it, and
+ * chooses its tile's candidates while the other goes on in the ring: the second starts a few stages later, so that both
+ * are not choosing at a time.
  *
- * Bound by the arithmetic: a stage takes 1024 cycles, in which 48 KB come and 160 KB are read, of 128 KB a 1024 cycles.
+ * Bound by the arithmetic: a stage takes 1024 cycles, in which 48 KB come to shared memory and 80 KB are read there,
+ * of the 128 KB that it moves in that time.
  *
  * Candidates, in registers: a thread has 32 columns of a row of a tile, four threads the row. Of its 2*keep runs of
  * columns the keep-th greatest maximum is a bound that `keep` values reach and few more do, 5 of 128 on average where
- * keep is 4. Pairs of neighbours that reach it go through shared memory to one of the four threads, which sorts them in.
+ * keep is 4. Pairs of neighbours that reach it go through shared memory to one of the four threads, which sorts them.
  * Where there are more than POOL of them (ties, what is no number), the row's largest are found one after another. */
 #include "kernels/cuda/hopper.h"
 #include "kernels/cuda/mma.h"
@@ -35,8 +36,8 @@ typedef struct Maps { CUtensorMap x, W; } Maps;
 
 /* ---- a tile's end ---- */
 
-/* v(c), c < 32: a lane's values of a row of a tile, columns rising, here and below. A number that at least `keep` of the
- * row's values reach; -INFINITY where what is no number may count among them. */
+/* v(c), c < 32: a lane's values of a row of a tile, columns rising, here and below. A number that at least `keep` of
+ * the row's values reach; -INFINITY where what is no number may count among them. */
 template <int keep, typename Value> __device__ __forceinline__ float bound_of(Value v)
 {
     constexpr int runs = keep/2;                        /* of this lane */
@@ -68,7 +69,7 @@ template <int keep, typename Value> __device__ __forceinline__ float bound_of(Va
                 order(m[i], m[i + step]);
     float bound = INFINITY;
     #pragma unroll
-    for (int i = 0; i < keep; i++)                      /* the greatest of two falling runs are max(m[i], n[keep-1-i]) */
+    for (int i = 0; i < keep; i++)                      /* the greatest of two falling runs: max(m[i], n[keep-1-i]) */
         bound = fminf(bound, fmaxf(m[i], __shfl_xor_sync(ALL_LANES, m[keep - 1 - i], 2)));
     return bound > -FLT_MAX ? bound : -INFINITY;
 }
@@ -362,7 +363,7 @@ static __global__ void __launch_bounds__(THREADS, 1) product_hopper(const __grid
 
 #else
 
-/* The dispatcher starts it on capability 9 alone; other code in this file is there for devices of other kinds to load. */
+/* It is started on compute capability 9 alone; this is there for devices of other kinds to load. */
 template <int keep> static __global__ void product_hopper(const __grid_constant__ Maps, SaeProduct)
 {
     __trap();

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* cuda.h -- what kernels/cuda uses of the driver's tensor maps, for the host (hopper.cc). Names are NVIDIA's; values and
- * structures are ours. */
+/* cuda.h -- what kernels/cuda uses of the driver's tensor maps, for the host (hopper.cc). Names are NVIDIA's; values
+ * and structures are ours. */
 #ifndef TESTS_SIMT_CUDA_H
 #define TESTS_SIMT_CUDA_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* hopper.cc -- kernels/cuda/hopper.h on the host: barriers in shared memory, boxes copied to it, products of four warps.
+/* hopper.cc -- kernels/cuda/hopper.h on the host: barriers in shared memory, boxes copied there, products of 4 warps.
  *
  * A box comes at once, or only when no thread of the block can go on without it; in turn, so that both a stage filled
  * too early and one read too early are seen. A product is computed when its group is waited for, by each thread its own

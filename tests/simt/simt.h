@@ -5,9 +5,9 @@
  * or in an operation of its warp (shuffle, vote, mma, ldmatrix), where all 32 lanes must come to the same operation.
  * What a device would leave undefined ends the program with a message: lanes that part, barriers that some threads
  * miss, a collective with lanes missing, addresses that are not aligned, memory written outside its bounds. Shared
- * memory starts a block as NaN; cp.async copies at the latest moment allowed; the order of warps and lanes turns round
- * at every barrier, so that a missing one shows. Blocks run one after another, and so do kernels: a missing barrier
- * between blocks is not seen.
+ * memory starts a block as NaN; cp.async copies at the latest moment allowed, and so do wgmma and every other copy of a
+ * box (hopper.cc); the order of warps and lanes turns round at every barrier, so that a missing one shows. Blocks run
+ * one after another, and so do kernels: a missing barrier between blocks is not seen.
  *
  * Arithmetic is the host's: expf, erff and sums in an mma may differ from a device's in the last bits. */
 #ifndef TESTS_SIMT_SIMT_H
