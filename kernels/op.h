@@ -44,6 +44,13 @@ typedef struct Ops {
     void *(*alloc)(size_t bytes, Err *e);
     void (*free)(void *p);
     void (*upload)(void *device, const void *host, size_t bytes);
+    /* An upload beside what is queued: nothing that was asked for since the last download may use `device`, and `host`
+     * stays as it is until the next one. Fastest from alloc_host's memory, which is 64-byte aligned; NULL when there is
+     * none left. */
+    void (*upload_early)(void *device, const void *host, size_t bytes);
+    void *(*alloc_host)(size_t bytes);
+    void (*free_host)(void *p);
+    void (*clear)(void *device, size_t bytes);                           /* zeros */
     void (*download)(void *host, const void *device, size_t bytes);      /* waits for what was queued */
     void (*copy)(void *to, const void *from, size_t bytes);              /* device to device */
 

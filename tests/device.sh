@@ -25,7 +25,7 @@ if [ "${1-}" = pack ]; then
     mkdir -p "$packed/bin" "$packed/tests" "$packed/bench" "$packed/lib"
     for program in $pipeline sdsteer-cuda.so; do cp "$root/bin/$program" "$packed/bin"; done
     for test in $models; do cp "$root/build/tests/$test" "$packed/tests"; done
-    cp "$root"/build/tests/op_*cuda "$packed/tests"
+    cp "$root"/build/tests/*_cuda "$packed/tests"
     cp "$root/build/bench/device_speed" "$root/build/bench/sae_device_speed" "$root/build/bench/unet_speed" "$packed/bench"
     for program in "$packed"/tests/* "$packed/bin/sae-fit"; do ldd "$program"; done |
         awk '$3 ~ /^\// && $1 !~ /^(libc|libm|libdl|libpthread|librt|libgcc_s)\./ {print $3}' | sort -u | xargs cp -L -t "$packed/lib"
@@ -116,7 +116,7 @@ wanted() { case " ${PARTS-tests pipeline speeds} " in *" $1 "*) ;; *) return 1 ;
 if wanted tests; then
     say "== ops against the CPU's: the kernels of every device alone, then this one's and NVIDIA's libraries; models too"
     export OMP_NUM_THREADS=4
-    for test in "$there"/tests/op_*cuda; do
+    for test in "$there"/tests/*_cuda; do
         check "$(basename "$test"), own kernels" env SDSTEER_CUDA_LIBRARIES=none SDSTEER_CUDA_KERNELS=portable "$test"
         check "$(basename "$test")" "$test"
     done

@@ -28,6 +28,7 @@ extern "C" {
 
 extern cudaStream_t gpu_stream;
 extern int gpu_processors;              /* multiprocessors of the device */
+extern int gpu_block_shared;            /* bytes of shared memory that a block can have */
 extern bool gpu_recorded;               /* something is or was taken down: what its kernels use must stay */
 extern int gpu_capability;              /* its compute capability, the major number */
 
@@ -45,6 +46,9 @@ extern int gpu_capability;              /* its compute capability, the major num
  * older, smaller buffer is waited for before that goes; once something is recorded, it stays. An op that calls another must not hold the slot it uses. */
 enum { SCRATCH_OP, SCRATCH_PRODUCT, SCRATCH_LIBRARY, SCRATCH_SAE, SCRATCH_SAE2, SCRATCH_SLOTS };
 void *gpu_scratch(int slot, size_t bytes);
+
+/* From any memory of the host, which has been read when this returns. */
+void gpu_upload(void *device, const void *host, size_t bytes);
 
 /* A host number's worth of device memory, read back by what returns a number: waits for the stream. */
 double gpu_read_double(const double *device);
@@ -140,6 +144,16 @@ __device__ __forceinline__ void store4(float *y, int64_t i, float4 v)
 __device__ __forceinline__ void store4(bf16 *y, int64_t i, float4 v)
 {
     *(uint2 *)(y + i) = make_uint2(pack_bf16(v.x, v.y), pack_bf16(v.z, v.w));
+}
+
+/* *p = v, which will not be read soon: the caches let it go first. */
+template <typename T> __device__ __forceinline__ void store_once(T *p, T v)
+{
+#ifdef SIMT
+    *p = v;
+#else
+    __stcs(p, v);
+#endif
 }
 
 /* ---- sums whose order depends on nothing but the lane's number ---- */

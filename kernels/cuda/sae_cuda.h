@@ -19,6 +19,8 @@ void cuda_sae_encode_ops(SaeOps *ops);      /* sae_encode.cu */
 void cuda_sae_code_ops(SaeOps *ops);        /* sae_codes.cu */
 void cuda_sae_sum_ops(SaeOps *ops);         /* sae_sums.cu */
 void cuda_sae_grad_ops(SaeOps *ops);        /* sae_grad.cu */
+void cuda_sae_reconstruct_ops(SaeOps *ops); /* sae_reconstruct.cu */
+void cuda_sae_row_ops(SaeOps *ops);         /* sae_rows.cu */
 void cuda_sae_update_ops(SaeOps *ops);      /* sae_update.cu */
 void cuda_sae_dense_ops(SaeOps *ops);       /* sae_dense.cu */
 
@@ -70,6 +72,25 @@ int sae_candidates(int tiles, int K);
 void sae_choose_candidates(const SaeChoice *c, int keep);
 void sae_choose_rows(const SaeChoice *c);
 
+/* Where an encoder keeps W_enc: row f at f*D_p elements of `type`, zeros from D on. */
+typedef struct SaePacked {
+    void *W;
+    DType type;
+    int D_p;
+} SaePacked;
+
+/* sae_encode.cu. Of an encoder that was packed with all rows in order. */
+SaePacked sae_packed(SaeEncoder *e);
+void sae_pack_rows(SaeEncoder *e, const float *W_enc);      /* the rows again, not the biases */
+
+/* ---- three ops that another calls: sae_decode.cu, sae_sums.cu, sae_grad.cu ---- */
+
+void sae_decode(float *y, const float *a, const int32_t *i, const float *W_dec, const float *b, int64_t N, int D,
+                int K);
+void sae_difference(float *g, double *square, const float *y, const float *x, int64_t n);
+void sae_code_grad(float *g_a, const float *g, const float *a, const int32_t *i, const float *W_dec, int64_t N, int D,
+                   int K);
+
 /* ---- columns ---- */
 
 enum { RUN = 64, STRIP = 256 };             /* rows that a thread sums in f32; columns of a block */
@@ -82,8 +103,8 @@ static inline dim3 sae_runs(int64_t N, int D)
 /* y[d] += c * sum of parts[r,d] over `runs` rows r, in order, in double */
 void sae_add_runs(float *y, float c, const float *parts, int64_t runs, int D);
 
-/* *total = sum of n parts, in order of places modulo a block, read back; all in device memory */
-double sae_read_sum(double *total, const double *part, int64_t n);
+/* *total = sum of n parts, in order of places modulo a block; all in device memory */
+void sae_join_sum(double *total, const double *part, int64_t n);
 
 /* ---- four neighbours at once where every row and pointer is aligned to 16 bytes ---- */
 

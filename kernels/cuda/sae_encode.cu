@@ -63,17 +63,37 @@ static int encoder_create(SaeEncoder **out, int D, int F, DType type, Err *err)
     return 0;
 }
 
-/* One block a place f: its row of W_enc, in the product's type, and its bias. Bound by memory. */
+/* One block a place f: its row of W_enc, in the product's type. Bound by memory. */
 template <typename T>
-static __global__ void pack_weights(T *packed, float *b_packed, const float *W_enc, const float *b_enc,
-                                    const int32_t *rows, int F, int D, int D_p)
+static __global__ void pack_weights(T *packed, const float *W_enc, const int32_t *rows, int F, int D, int D_p)
 {
     const int f = blockIdx.x;
     const int64_t row = f >= F ? 0 : rows ? rows[f] : f;
-    if (threadIdx.x == 0)
-        b_packed[f] = f < F ? b_enc[row] : -FLT_MAX;
     for (int d = threadIdx.x; d < D_p; d += blockDim.x)
         packed[(int64_t)f*D_p + d] = from_float<T>(f < F && d < D ? W_enc[row*D + d] : 0);
+}
+
+/* A thread a place. */
+static __global__ void pack_biases(float *b_packed, const float *b_enc, const int32_t *rows, int F, int places)
+{
+    const int f = (int)thread_number();
+    if (f < places)
+        b_packed[f] = f < F ? b_enc[rows ? rows[f] : f] : -FLT_MAX;
+}
+
+SaePacked sae_packed(SaeEncoder *e)
+{
+    return SaePacked{e->W, e->type, e->D_p};
+}
+
+void sae_pack_rows(SaeEncoder *e, const float *W_enc)
+{
+    const unsigned blocks = (unsigned)(e->tiles*TILE);
+    const int32_t *rows = e->subset ? e->rows : NULL;
+    if (e->type == BF16)
+        LAUNCH(pack_weights<bf16>, blocks, PACK_THREADS, 0, (bf16 *)e->W, W_enc, rows, e->F, e->D, e->D_p);
+    else
+        LAUNCH(pack_weights<float>, blocks, PACK_THREADS, 0, (float *)e->W, W_enc, rows, e->F, e->D, e->D_p);
 }
 
 static void encoder_pack(SaeEncoder *e, const float *W_enc, const float *b_enc, const float *b_dec, const int32_t *rows,
@@ -84,15 +104,11 @@ static void encoder_pack(SaeEncoder *e, const float *W_enc, const float *b_enc, 
     e->subset = rows != NULL;
     gpu_check(cudaMemcpyAsync(e->b_dec, b_dec, sizeof(float)*(size_t)e->D, cudaMemcpyDeviceToDevice, gpu_stream));
     if (rows)
-        gpu_check(cudaMemcpyAsync(e->rows, rows, sizeof(int32_t)*(size_t)F, cudaMemcpyHostToDevice, gpu_stream));
-    const int32_t *places = rows ? e->rows : NULL;
-    const unsigned blocks = (unsigned)(e->tiles*TILE);
-    if (e->type == BF16)
-        LAUNCH(pack_weights<bf16>, blocks, PACK_THREADS, 0, (bf16 *)e->W, e->b_enc, W_enc, b_enc, places, F, e->D,
-               e->D_p);
-    else
-        LAUNCH(pack_weights<float>, blocks, PACK_THREADS, 0, (float *)e->W, e->b_enc, W_enc, b_enc, places, F, e->D,
-               e->D_p);
+        gpu_upload(e->rows, rows, sizeof(int32_t)*(size_t)F);
+    LAUNCH(pack_biases, gpu_blocks(e->tiles*TILE, PACK_THREADS), PACK_THREADS, 0, e->b_enc, b_enc,
+           rows ? e->rows : NULL, F, e->tiles*TILE);
+    if (W_enc)
+        sae_pack_rows(e, W_enc);
 }
 
 /* One block a row, zeros from D to D_p. Bound by memory. */

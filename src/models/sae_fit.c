@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "kernels/op.h"
 #include "src/models/sae_fit.h"
 #include "src/models/token_buffer.h"
 
@@ -57,7 +58,7 @@ void fit_free(Fit *f)
     for (int l = 0; l < f->learners; l++)
         trainer_free(f->learner[l].trainer);
     free(f->learner);
-    free(f->x);
+    op->free_host(f->x);
     free(f->tag);
     free(f->label);
     free(f);
@@ -88,6 +89,11 @@ const FitReport *fit_last(const Fit *f, int learner)
     return &f->learner[learner].last;
 }
 
+double fit_gradient(const Fit *f, int learner)
+{
+    return learner_gradient(&f->learner[learner]);
+}
+
 int fit_export(Fit *f, int learner, Sae **s, Err *e)
 {
     *s = NULL;
@@ -116,7 +122,7 @@ static int begin(Fit *f, DType type, int D, int unit, Err *e)
     f->D = D;
     f->unit = unit;
     f->batch = batch;
-    f->x = malloc(sizeof(float)*(size_t)D*(size_t)batch);
+    f->x = op->alloc_host(sizeof(float)*(size_t)D*(size_t)batch);
     f->tag = malloc(sizeof *f->tag*(size_t)batch);
     const BufferOptions b = {.capacity = o->buffer, .D = D, .unit = unit, .type = type, .seed = o->seed};
     return !f->x || !f->tag ? err_set(e, "out of memory") : token_buffer_create(&f->buffer, &b, e);

@@ -102,6 +102,7 @@ static int encode_nearly(int64_t N, int D, int F, int K, DType type)
     gpu->download(a, da, 4*NK);
     gpu->download(i, di, 4*NK);
     int falling = 1;
+    #pragma omp parallel for reduction(&:falling)
     for (size_t e = 0; e < NK; e++) {
         const size_t n = e/(size_t)K;
         double h = b[i[e]];
