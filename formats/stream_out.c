@@ -3,13 +3,13 @@
  *
  * A frame ends after the header, then at each record that makes it 1 MiB of msgpack or more, then after the end record:
  * by content only, so that equal records make equal bytes. Each frame is compressed whole, with its size and a
- * checksum. */
+ * checksum, beside the caller (frames.h). */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <zstd.h>
 #include "formats/aside.h"
 #include "formats/fdio.h"
+#include "formats/frames.h"
 #include "formats/pack.h"
 
 static const size_t FRAME_SIZE = (size_t)1 << 20, WRITE_STRAIGHT = (size_t)64 << 10;
@@ -18,10 +18,8 @@ struct StreamOut {
     char *name;
     Aside *aside;                       /* NULL: standard output */
     int fd;
-    ZSTD_CCtx *zstd;                    /* NULL: plain msgpack */
+    Frames *frames;                     /* NULL: plain msgpack */
     Bytes frame;                        /* msgpack not yet written */
-    uint8_t *packed;                    /* one frame compressed */
-    size_t packed_capacity;
     long count;
     long long written;
 };
@@ -32,47 +30,35 @@ static int put(StreamOut *out, const void *data, size_t n, Err *e)
     return fd_write(out->fd, out->name, data, n, e);
 }
 
+static int put_frame(void *context, const void *data, size_t n, Err *e)
+{
+    return put(context, data, n, e);
+}
+
 static int flush_frame(StreamOut *out, Err *e)
 {
-    const size_t n = out->frame.size, bound = ZSTD_compressBound(n);
-    out->frame.size = 0;
+    const size_t n = out->frame.size;
     if (n == 0)
         return 0;
-    if (!out->zstd)
-        return put(out, out->frame.data, n, e);
-    if (bound > out->packed_capacity) {
-        free(out->packed);
-        out->packed = malloc(bound);
-        out->packed_capacity = out->packed ? bound : 0;
-        if (!out->packed)
-            return err_set(e, "%s: out of memory for a compressed frame of up to %zu bytes", out->name, bound);
-    }
-    const size_t packed = ZSTD_compress2(out->zstd, out->packed, bound, out->frame.data, n);
-    if (ZSTD_isError(packed))
-        return err_set(e, "%s: compressing: %s", out->name, ZSTD_getErrorName(packed));
-    return put(out, out->packed, packed, e);
+    if (out->frames)
+        return frames_add(out->frames, &out->frame, e);
+    out->frame.size = 0;
+    return put(out, out->frame.data, n, e);
+}
+
+/* All that was given is written, or known not to be. */
+static int flush_all(StreamOut *out, Err *e)
+{
+    return flush_frame(out, e) || (out->frames && frames_drain(out->frames, e)) ? -1 : 0;
 }
 
 /* Releases all but the struct itself, which stream_abandon frees: it may be called after stream_finish. */
 static void out_release(StreamOut *out)
 {
-    ZSTD_freeCCtx(out->zstd);
+    frames_free(out->frames);
     free(out->frame.data);
-    free(out->packed);
     free(out->name);
     *out = (StreamOut){.written = out->written};
-}
-
-static int open_zstd(StreamOut *out, int level, Err *e)
-{
-    if (level == STREAM_NO_COMPRESS)
-        return 0;
-    if (!(out->zstd = ZSTD_createCCtx()))
-        return err_set(e, "out of memory");
-    if (ZSTD_isError(ZSTD_CCtx_setParameter(out->zstd, ZSTD_c_compressionLevel, level ? level : 1))
-        || ZSTD_isError(ZSTD_CCtx_setParameter(out->zstd, ZSTD_c_checksumFlag, 1)))
-        return err_set(e, "zstd level %d is not possible", level);
-    return 0;
 }
 
 int stream_create(StreamOut **result, const char *path, const Record *header, const StreamOptions *options, Err *e)
@@ -90,10 +76,12 @@ int stream_create(StreamOut **result, const char *path, const Record *header, co
         free(out);
         return err_set(e, "out of memory");
     }
-    int failed = open_zstd(out, options->level, e) || (!is_stdout && !(out->aside = aside_open(path, e)));
+    int failed = options->level != STREAM_NO_COMPRESS
+        && frames_create(&out->frames, options->level ? options->level : 1, options->threads, out->name, put_frame, out, e);
+    failed = failed || (!is_stdout && !(out->aside = aside_open(path, e)));
     if (!failed) {
         out->fd = is_stdout ? STDOUT_FILENO : aside_fd(out->aside);
-        failed = pack_record(&out->frame, header, NULL, out->name, e) || flush_frame(out, e);
+        failed = pack_record(&out->frame, header, NULL, out->name, e) || flush_all(out, e);
     }
     if (failed)
         stream_abandon(out);
@@ -113,7 +101,7 @@ int stream_write(StreamOut *out, const Record *rec, Err *e)
     if (pack_record(&out->frame, rec, &tail, out->name, e))
         return -1;
     out->count++;
-    if (tail && !out->zstd && tail->bytes >= WRITE_STRAIGHT)
+    if (tail && !out->frames && tail->bytes >= WRITE_STRAIGHT)
         return flush_frame(out, e) ? -1 : put(out, tail->data, tail->bytes, e);
     if (tail) {
         if (bytes_reserve(&out->frame, tail->bytes))
@@ -121,12 +109,12 @@ int stream_write(StreamOut *out, const Record *rec, Err *e)
         memcpy(out->frame.data + out->frame.size, tail->data, tail->bytes);
         out->frame.size += tail->bytes;
     }
-    return out->zstd && out->frame.size < FRAME_SIZE ? 0 : flush_frame(out, e);
+    return out->frames && out->frame.size < FRAME_SIZE ? 0 : flush_frame(out, e);
 }
 
 int stream_finish(StreamOut *out, Err *e)
 {
-    int failed = pack_end(&out->frame, out->count) ? err_set(e, "%s: out of memory", out->name) : flush_frame(out, e);
+    int failed = pack_end(&out->frame, out->count) ? err_set(e, "%s: out of memory", out->name) : flush_all(out, e);
     if (failed)
         aside_abandon(out->aside);
     else if (out->aside)
