@@ -77,7 +77,8 @@ int stream_create(StreamOut **result, const char *path, const Record *header, co
         return err_set(e, "out of memory");
     }
     int failed = options->level != STREAM_NO_COMPRESS
-        && frames_create(&out->frames, options->level ? options->level : 1, options->threads, out->name, put_frame, out, e);
+        && frames_create(&out->frames, options->level ? options->level : 1, options->threads, out->name, put_frame, out,
+                         e);
     failed = failed || (!is_stdout && !(out->aside = aside_open(path, e)));
     if (!failed) {
         out->fd = is_stdout ? STDOUT_FILENO : aside_fd(out->aside);

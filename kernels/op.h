@@ -80,8 +80,8 @@ typedef struct Ops {
     void (*geglu)(void *y, const void *h, DType type, int64_t N, int D);         /* y T (N,D) = h[:, :D] * gelu(h[:, D:]), h T (N,2D) */
     void (*activate)(void *y, DType y_type, const float *x, int64_t n, Activation act);      /* y T = act(x) */
     void (*convert)(void *y, DType y_type, const void *x, DType x_type, int64_t n);
-    /* y T (F32, F16 or BF16) = x, n < 2^32 values, and whether T holds them: *unfit = the least of itself and of i << 32 | x[i]'s
-     * bits, of all i whose |x[i]| is not below T's bound (65504 of F16, else infinity). In device memory. */
+    /* y T (F32, F16 or BF16) = x, n < 2^32 values, and whether T holds them: *unfit (device memory) = the least of itself
+     * and of i << 32 | x[i]'s bits, of all i whose |x[i]| is not below T's bound (65504 of F16, else infinity). */
     void (*store)(void *y, DType y_type, const float *x, int64_t n, uint64_t *unfit);
     void (*add)(float *y, const float *x, int64_t n);                            /* y += x */
     void (*subtract)(float *y, const float *a, const float *b, int64_t n);       /* y = a - b */
@@ -98,10 +98,10 @@ typedef struct Ops {
     void (*ddim_step)(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
                       float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n);
 
-    /* Ops between record_begin and record_end are taken down instead of run, and run at each replay, with the arguments that
-     * they had: for networks whose many small ops take the host longer to start than the device to run. Only ops that have run
-     * at the same shapes before, none that returns a number, no alloc, upload or download. record_end returns NULL where what
-     * was asked for cannot be taken down. All four are NULL where starting an op costs nothing (the CPU). */
+    /* Ops between record_begin and record_end are taken down instead of run, and run at each replay, with the arguments
+     * that they had: for networks whose many small ops take the host longer to start than the device to run. Only ops
+     * that have run at the same shapes before, no alloc, upload or download. record_end returns NULL where what was
+     * asked for cannot be taken down. All four are NULL where starting an op costs nothing (the CPU). */
     void (*record_begin)(void);
     Recording *(*record_end)(void);
     void (*replay)(Recording *r);

@@ -154,8 +154,8 @@ static cublasStatus_t multiply(const BlasPlan *plan, const cublasLtMatmulAlgo_t 
 {
     const float one = 1, zero = 0;
     void *workspace = gpu_scratch(SCRATCH_LIBRARY, LIBRARY_WORKSPACE);
-    return blas.cublasLtMatmul(blas.handle, plan->product, &one, w, plan->w, x, plan->x, add ? &one : &zero, y, plan->y, y,
-                               plan->y, algorithm, workspace, plan->workspace, gpu_stream);
+    return blas.cublasLtMatmul(blas.handle, plan->product, &one, w, plan->w, x, plan->x, add ? &one : &zero, y, plan->y,
+                               y, plan->y, algorithm, workspace, plan->workspace, gpu_stream);
 }
 
 /* ---- whether two algorithms give the same bytes ---- */

@@ -142,8 +142,8 @@ static const void *filled_up(const Conv *c, const void *x, int64_t points)
     return y;
 }
 
-/* What is added to y is added by the library, in f32, or made and rounded to f32 first; which, is the same for a layer and
- * a size of picture whatever B. false: the layer is product.h's. */
+/* What is added to y is added by the library, in f32, or made and rounded to f32 first; which, is the same for a layer
+ * and a size of picture whatever B. false: the layer is product.h's. */
 static bool library_run(const Conv *c, const Product *p, int64_t B)
 {
     const int64_t n = p->M*p->out;

@@ -43,7 +43,8 @@ extern int gpu_capability;              /* its compute capability, the major num
 
 /* Device memory for what an op needs while it runs: at least bytes, 256-byte aligned, not cleared, good until the next
  * call with the same slot. It only grows, so that an op at a known shape allocates nothing. Work that is queued on an
- * older, smaller buffer is waited for before that goes; once something is recorded, it stays. An op that calls another must not hold the slot it uses. */
+ * older, smaller buffer is waited for before that goes; once something is recorded, it stays. An op that calls another
+ * must not hold the slot it uses. */
 enum { SCRATCH_OP, SCRATCH_PRODUCT, SCRATCH_LIBRARY, SCRATCH_SAE, SCRATCH_SAE2, SCRATCH_SLOTS };
 void *gpu_scratch(int slot, size_t bytes);
 

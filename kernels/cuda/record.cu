@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* record.cu -- ops taken down as a CUDA graph. The stream captures what is launched on it; a graph's launch then costs the
- * host one call, and the device about a microsecond between kernels. */
+/* record.cu -- ops taken down as a CUDA graph. The stream captures what is launched on it; a graph's launch then costs
+ * the host one call, and the device about a microsecond between kernels. */
 #include "kernels/cuda/cuda.h"
 
 struct Recording { cudaGraphExec_t graph; };

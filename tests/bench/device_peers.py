@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The peers on a GPU, at the shapes that device_speed, unet_speed and sae_device_speed take: TSV lines of what and how fast.
+"""The peers on a GPU, at the shapes that unet_speed and sae_device_speed take: TSV lines of what and how fast.
 
     python3 device_peers.py unet [BATCH...]       diffusers' UNet of Stable Diffusion 1.5's shape (64x64 latents, bf16,
                                                   channels last), as it is and by torch.compile
@@ -52,7 +52,8 @@ def unet(batches):
         text = torch.randn(batch, 77, 768, device="cuda", dtype=torch.bfloat16)
         t = torch.tensor(500, device="cuda")
         for name, model in (("diffusers", net), ("diffusers, torch.compile", compiled)):
-            runs.append((name, batch, lambda model=model, x=x, t=t, text=text: model(x, t, encoder_hidden_states=text).sample))
+            runs.append((name, batch, lambda model=model, x=x, t=t, text=text:
+                         model(x, t, encoder_hidden_states=text).sample))
     for _, _, run in runs:
         for _ in range(3):
             run()
@@ -99,7 +100,8 @@ def sae(width, features, k, batch, warm=10, steps=40):
             with torch.autocast("cuda", torch.bfloat16, enabled=autocast):
                 trainer.fit()
         took = source.stamp[warm + steps] - source.stamp[warm]
-        print(f"sparsify {name}, d {width} n {features} k {k}, batch {batch}\t{steps * batch / took:.0f}\ttokens/s", flush=True)
+        print(f"sparsify {name}, d {width} n {features} k {k}, batch {batch}\t{steps * batch / took:.0f}\ttokens/s",
+              flush=True)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 
     python3 random_sd15.py OUT MINISD       MINISD: data/minisd/model, whose tokenizer and scheduler it takes
 
-The VAE has no encoder. numpy is enough. Weights are even in [-1, 1)/sqrt(inputs), as torch draws them, out of one block of random numbers used
-again and again; norms are 1 and 0.
+The VAE has no encoder. numpy is enough. Weights are even in [-1, 1)/sqrt(inputs), as torch draws them, out of one
+block of random numbers used again and again; norms are 1 and 0.
 """
 import json
 import shutil

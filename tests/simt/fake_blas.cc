@@ -161,7 +161,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
 {
     const bool add = *(const float *)beta == 1;
     if (!known(algo) || !fits(d, A, B, D) || !workspace || bytes < WORKSPACE || *(const float *)alpha != 1
-        || (*(const float *)beta != 0 && !add) || (add && (C_ != D_ || D->type != CUDA_R_32F)) || ((uintptr_t)A_ | (uintptr_t)B_ | (uintptr_t)D_)%promised)
+        || (*(const float *)beta != 0 && !add) || (add && (C_ != D_ || D->type != CUDA_R_32F))
+        || ((uintptr_t)A_ | (uintptr_t)B_ | (uintptr_t)D_)%promised)
         return CUBLAS_STATUS_INVALID_VALUE;
     const FakeProduct product = *d;
     const FakeLayout left = *A, right = *B, made = *D;
@@ -174,7 +175,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
                 float sum = 0;
                 for (uint64_t j = 0; j < right.rows; j++) {
                     const uint64_t k = mark == BACKWARDS ? right.rows - 1 - j : j;
-                    sum += value(A_, left.type, product.transposed ? k + m*(uint64_t)left.stride : m + k*(uint64_t)left.stride)
+                    sum += value(A_, left.type, product.transposed ? k + m*(uint64_t)left.stride
+                                                                   : m + k*(uint64_t)left.stride)
                          * value(B_, right.type, k + n*(uint64_t)right.stride);
                 }
                 if (add)
