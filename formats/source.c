@@ -10,6 +10,7 @@
 #include <zstd.h>
 #include <zstd_errors.h>
 #include "formats/fdio.h"
+#include "formats/pipe.h"
 #include "formats/source.h"
 
 enum { READ_SIZE = 256 << 10, HEAD = 5 };   /* HEAD: a frame's magic number and its descriptor */
@@ -99,6 +100,10 @@ Source *source_open(const char *path, Err *e)
         return NULL;
     }
     s->total = S_ISREG(st.st_mode) ? (long long)st.st_size : -1;
+    if (S_ISFIFO(st.st_mode)) {
+        pipe_enlarge(s->fd);
+        pipe_announce(s->fd);
+    }
     int failed = 0;
     if (S_ISDIR(st.st_mode))
         failed = err_set(e, "%s: is a folder, expected a tensor stream", s->name);

@@ -11,6 +11,7 @@
 #include "formats/aside.h"
 #include "formats/fdio.h"
 #include "formats/pack.h"
+#include "formats/pipe.h"
 
 static const size_t FRAME_SIZE = (size_t)1 << 20, WRITE_STRAIGHT = (size_t)64 << 10;
 
@@ -18,6 +19,7 @@ struct StreamOut {
     char *name;
     Aside *aside;                       /* NULL: standard output */
     int fd;
+    PipeOut *pipe;                      /* NULL: fd is no pipe */
     ZSTD_CCtx *zstd;                    /* NULL: plain msgpack */
     Bytes frame;                        /* msgpack not yet written */
     uint8_t *packed;                    /* one frame compressed */
@@ -29,7 +31,7 @@ struct StreamOut {
 static int put(StreamOut *out, const void *data, size_t n, Err *e)
 {
     out->written += (long long)n;
-    return fd_write(out->fd, out->name, data, n, e);
+    return out->pipe ? pipe_write(out->pipe, out->name, data, n, e) : fd_write(out->fd, out->name, data, n, e);
 }
 
 static int flush_frame(StreamOut *out, Err *e)
@@ -57,6 +59,7 @@ static int flush_frame(StreamOut *out, Err *e)
 static void out_release(StreamOut *out)
 {
     ZSTD_freeCCtx(out->zstd);
+    pipe_out_free(out->pipe);
     free(out->frame.data);
     free(out->packed);
     free(out->name);
@@ -93,6 +96,7 @@ int stream_create(StreamOut **result, const char *path, const Record *header, co
     int failed = open_zstd(out, options->level, e) || (!is_stdout && !(out->aside = aside_open(path, e)));
     if (!failed) {
         out->fd = is_stdout ? STDOUT_FILENO : aside_fd(out->aside);
+        out->pipe = pipe_out_create(out->fd);
         failed = pack_record(&out->frame, header, NULL, out->name, e) || flush_frame(out, e);
     }
     if (failed)
