@@ -63,7 +63,9 @@ int fit_read_all(FitRun *run, Err *e)
     pthread_join(reader, NULL);
     if (failed)
         return -1;
-    if (cli_stop || wanting(run) == 0)
+    for (int j = 0; j < run->jobs && cli_stop; j++)
+        fit_stop(run->job[j].fit);
+    if (wanting(run) == 0)
         return 1;
     return r.got < 0 ? err_set(e, "%s", r.e.text) : r.got;
 }

@@ -65,6 +65,12 @@ bool fit_cut_short(const Fit *f)
     return f->cut_short;
 }
 
+void fit_stop(Fit *f)
+{
+    f->stopped |= !f->done;
+    f->done = true;
+}
+
 bool fit_stopped(const Fit *f)
 {
     return f->stopped;

@@ -47,7 +47,8 @@ int fit_make_room(Fit *f, Err *e);
 int fit_input_ended(Fit *f, bool again, Err *e);
 /* After the end: a pipe that did not fit the buffer could not be passed over as often as asked for. */
 bool fit_cut_short(const Fit *f);
-bool fit_stopped(const Fit *f);     /* by report */
+void fit_stop(Fit *f);              /* between two rounds: what is not complete stays as it is */
+bool fit_stopped(const Fit *f);     /* by report or fit_stop */
 int fit_learners(const Fit *f);
 const LearnerOptions *fit_options(const Fit *f, int learner);   /* settled once a token has come */
 const FitReport *fit_last(const Fit *f, int learner);           /* of the last step */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* pipe_speed.c -- GB/s between two programs: what the pipe passes on, then records of a stream written and read, and what
- * each end can do by itself.
+/* pipe_speed.c -- GB/s between two programs: what the pipe passes on, then records of a stream written and read, what each end
+ * can do by itself, and sae-fit's way from records to batches.
  *
  *     build/bench/pipe_speed [GB]      moved in each row, 4 when not given
  *
@@ -12,6 +12,7 @@
 #include "formats/fdio.h"
 #include "formats/pipe.h"
 #include "formats/stream.h"
+#include "src/models/batches.h"
 #include "tests/bench/peak.h"
 
 enum { H = 32, W = 32, C = 1280, BYTES = H*W*C*2, PLACES = 8 };
@@ -122,7 +123,8 @@ static void write_records(int fd)
     record_clear(&header);
 }
 
-static void read_records(const char *name, const char *from, bool check)
+/* with check: as sae-fit reads, found finite and, where there is a buffer, put there */
+static void read_records(const char *name, const char *from, bool check, TokenBuffer *buffer)
 {
     Err e = {0};
     StreamIn *in;
@@ -135,46 +137,81 @@ static void read_records(const char *name, const char *from, bool check)
         got += rec.tensor[0].bytes;
         if (check)
             die_if(stream_finite(in, &rec, &rec.tensor[0], &e), e.text);
+        if (buffer && token_buffer_room(buffer) < H*W)
+            token_buffer_drop(buffer, token_buffer_held(buffer));
+        if (buffer)
+            token_buffer_add(buffer, rec.tensor[0].data, 0, H*W);
     }
     die_if(more < 0, e.text);
     say(name, got, now() - start);
     stream_close(in);
 }
 
-static void through_pipe(const char *name, int its_level, bool check)
+static void through_pipe(const char *name, int its_level, bool check, TokenBuffer *buffer)
 {
     char from[64];
     level = its_level;
     path = NULL;
     const int fd = in_child(write_records, 64 << 10);
     snprintf(from, sizeof from, "/proc/self/fd/%d", fd);
-    read_records(name, from, check);
+    read_records(name, from, check, buffer);
     close(fd);
     wait(NULL);
 }
 
-static void one_end(int its_level, const char *kind)
+/* A writer of compressed records has no pipe to wait for; a plain one does next to nothing by itself. */
+static void ends_alone(void)
 {
     static char file[] = "/dev/shm/pipe_speed-XXXXXX";
-    char name[64];
     const size_t all = total;
     total = all < (size_t)1 << 30 ? all : (size_t)1 << 30;
-    level = its_level;
-    path = "/dev/null";
-    double start = now();
-    write_records(-1);
-    snprintf(name, sizeof name, "writer alone, %s", kind);
-    say(name, total, now() - start);
-    memcpy(strrchr(file, '-'), "-XXXXXX", 7);
     const int fd = mkstemp(file);
     die_if(fd < 0, "/dev/shm");
     path = file;
+    level = STREAM_NO_COMPRESS;
     write_records(-1);
-    snprintf(name, sizeof name, "reader alone, %s, from memory", kind);
-    read_records(name, file, false);
+    read_records("reader alone, plain, from memory", file, false, NULL);
+    level = 1;
+    const double start = now();
+    write_records(-1);
+    say("writer alone, zstd 1, to memory", total, now() - start);
+    read_records("reader alone, zstd 1, from memory", file, false, NULL);
     unlink(file);
     close(fd);
     total = all;
+}
+
+enum { BUFFER = 200*1024, BATCH = 4096 };
+
+static TokenBuffer *full_buffer(void)
+{
+    Err e = {0};
+    TokenBuffer *b;
+    die_if(token_buffer_create(&b, &(BufferOptions){.capacity = BUFFER, .D = C, .unit = 1, .type = F16, .seed = 1}, &e), e.text);
+    for (int r = 0; r < BUFFER/(H*W); r++)
+        token_buffer_add(b, payload + (size_t)(r % PLACES)*BYTES, 0, H*W);
+    return b;
+}
+
+static void gathered(const TokenBuffer *b)
+{
+    Err e = {0};
+    Batches *batches;
+    size_t tokens = 0;
+    die_if(batches_create(&batches, b, NULL, C, BATCH, &e), e.text);
+    double start = 0;
+    for (int round = 0; round < 4; round++) {       /* the first touches the memory */
+        if (round == 1)
+            start = now();
+        die_if(batches_begin(batches, 0, BUFFER, BATCH, &e), e.text);
+        for (const Batch *batch; (batch = batches_next(batches));)
+            tokens += round > 0 ? (size_t)batch->n : 0;
+        batches_end(batches);
+    }
+    const double seconds = now() - start;
+    say("batches gathered, to f32 (GB of f16)", tokens*C*2, seconds);
+    printf("%-44s %14.0f  tokens/s of width %d\n", "", (double)tokens/seconds, C);
+    batches_free(batches);
 }
 
 int main(int argc, char **argv)
@@ -195,10 +232,19 @@ int main(int argc, char **argv)
     pass("pipe of 64 KB", write_plain, 64 << 10, false);
     pass("pipe of 1 MB", write_plain, PIPE_SIZE, false);
     pass("pipe of 1 MB, pages lent", write_lent, PIPE_SIZE, true);
-    through_pipe("records, written and read", STREAM_NO_COMPRESS, false);
-    through_pipe("records, written, read, found finite", STREAM_NO_COMPRESS, true);
-    through_pipe("records, zstd 1, written and read", 1, false);
-    one_end(STREAM_NO_COMPRESS, "plain");
-    one_end(1, "zstd 1");
+    through_pipe("records, written and read", STREAM_NO_COMPRESS, false, NULL);
+    through_pipe("records, written, read, found finite", STREAM_NO_COMPRESS, true, NULL);
+    TokenBuffer *buffer = full_buffer();
+    through_pipe("records, ..., and put into sae-fit's buffer", STREAM_NO_COMPRESS, true, buffer);
+    through_pipe("records, zstd 1, written and read", 1, false, NULL);
+    token_buffer_free(buffer);
+    ends_alone();
+    buffer = full_buffer();
+    double start = now();
+    token_buffer_shuffle(buffer);
+    say("buffer shuffled", (size_t)BUFFER*C*2, now() - start);
+    gathered(buffer);
+    token_buffer_free(buffer);
+    free(payload);
     return 0;
 }
