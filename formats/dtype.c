@@ -121,7 +121,8 @@ INLINE void narrow(void *restrict y, DType type, const float *restrict x, size_t
     }
 }
 
-/* The largest of the magnitudes' bits, which are in the order of the magnitudes, infinity and then NaN above all others. */
+/* The largest of the magnitudes' bits, which are in the order of the magnitudes, infinity and then NaN above all
+ * others. */
 INLINE uint32_t largest(const void *x, DType type, size_t n)
 {
     uint32_t all = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* pipe.c -- lends pages of a ring. The pipe holds at most `capacity` bytes' worth of pages, so when all that has been lent is
- * in or through the pipe, only the last `capacity` of it can be unread. A place in the ring comes again after RING - 2 CHUNK
- * bytes or more, which is not less. */
+/* pipe.c -- lends pages of a ring. The pipe holds at most `capacity` bytes' worth of pages, so when all that has
+ * been lent is in or through the pipe, only the last `capacity` of it can be unread. A place in the ring comes again
+ * after RING - 2 CHUNK bytes or more, which is not less. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* pipe.h -- pipes made large, and large writes that lend their pages to a reader known to copy them.
  *
- * write() copies into the pipe and read() out of it, one after the other under the pipe's lock; vmsplice() puts the writer's
- * pages into the pipe as they are, which leaves one copy. Such a page must not change before it has been read, and a reader
- * that splices on (pv) may hold it for ever. So pages are lent only to a reader that has said that it copies: it holds a
- * shared lock (fcntl(2), F_SETLK) on one byte of the pipe's inode, which the writer sees from the pipe's other end and which
- * goes with the reader. Behind tee, cat or pv there is no such lock, and the bytes are written. The bytes in the pipe are the
- * same either way. */
+ * write() copies into the pipe and read() out of it, one after the other under the pipe's lock; vmsplice() puts the
+ * writer's pages into the pipe as they are, which leaves one copy. Such a page must not change before it has been
+ * read, and a reader that splices on (pv) may hold it for ever. So pages are lent only to a reader that has said
+ * that it copies: it holds a shared lock (fcntl(2), F_SETLK) on one byte of the pipe's inode, which the writer sees
+ * from the pipe's other end and which goes with the reader. Behind tee, cat or pv there is no such lock, and the
+ * bytes are written. The bytes in the pipe are the same either way. */
 #ifndef FORMATS_PIPE_H
 #define FORMATS_PIPE_H
 

@@ -3,8 +3,9 @@
  *
  *     bytes --source--> raw --mp_scan--> one whole object --unpack--> Record
  *
- * raw grows only as bytes arrive. Objects are used where they lie in raw. Where a large tensor begins, what has come of its
- * object is moved by less than a cache line, so that the tensor is aligned where it arrives; others are copied to be so. */
+ * raw grows only as bytes arrive. Objects are used where they lie in raw. Where a large tensor begins, what has come
+ * of its object is moved by less than a cache line, so that the tensor is aligned where it arrives; others are
+ * copied to be so. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* fit.h -- sae-fit in parts: what is asked for, the run over a stream's hooks, its log, its checkpoints, its folders. */
+/* fit.h -- sae-fit in parts: what is asked for, the run over a stream's hooks, its log, its checkpoints, its
+ * folders. */
 #ifndef SRC_CLI_FIT_H
 #define SRC_CLI_FIT_H
 
@@ -62,8 +63,8 @@ double seconds_since(const struct timespec *t);
 
 /* ---- fit_read.c ---- */
 
-/* One reading of the input, in a thread of its own, while this one trains. Returns 1 when every autoencoder has all it wants
- * or the run was told to stop, 0 at the end of the input, -1. */
+/* One reading of the input, in a thread of its own, while this one trains. Returns 1 when every autoencoder has all
+ * it wants or the run was told to stop, 0 at the end of the input, -1. */
 int fit_read_all(FitRun *run, Err *e);
 
 /* ---- fit_log.c ---- */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* fit_read.c -- the input read, decoded and put into the buffers by a thread of its own.
  *
- * The reader may be ahead of the training by what fits the buffers; what it found wrong counts when the training would have
- * come to it, and not where everyone has had enough before. */
+ * The reader may be ahead of the training by what fits the buffers; what it found wrong counts when the training
+ * would have come to it, and not where everyone has had enough before. */
 #include <pthread.h>
 #include "src/cli/fit.h"
 

@@ -7,7 +7,8 @@
 #include <unistd.h>
 #include "src/models/batches.h"
 
-enum { PLACES = 4, THREADS = 2 };       /* one is trained on while three become ready; two threads give twice a copy's speed */
+/* One batch is trained on while three become ready. */
+enum { PLACES = 4, THREADS = 2 };
 
 struct Batches {
     const TokenBuffer *buffer;
@@ -81,7 +82,8 @@ int batches_create(Batches **out, const TokenBuffer *buffer, Labels *labels, int
         return 0;
     batches_free(b);
     *out = NULL;
-    return err_set(e, there ? "no thread can be started" : "out of memory for batches of %lld tokens", (long long)tokens);
+    return err_set(e, there ? "no thread can be started" : "out of memory for batches of %lld tokens",
+                   (long long)tokens);
 }
 
 void batches_free(Batches *b)

@@ -2,8 +2,8 @@
 /* labels.h -- the labels that records of a stream carry, numbered: which features of a supervised autoencoder are
  * theirs.
  *
- * A record's tag stands for its set of labels, one of each kind at most. When all are known, the labels get numbers from
- * 0 on, by kind in the order asked for and then by name, so that the numbers do not depend on the records' order.
+ * A record's tag stands for its set of labels, one of each kind at most. When all are known, the labels get numbers
+ * from 0 on, by kind in the order asked for and then by name, so that the numbers do not depend on the records' order.
  *
  * labels_tag, labels_fill and labels_store may be called in several threads at once. */
 #ifndef SRC_MODELS_LABELS_H

@@ -119,7 +119,8 @@ static int begin(Fit *f, DType type, int D, int unit, Err *e)
     f->D = D;
     f->unit = unit;
     const BufferOptions b = {.capacity = o->buffer, .D = D, .unit = unit, .type = type, .seed = o->seed};
-    return token_buffer_create(&f->buffer, &b, e) || batches_create(&f->batches, f->buffer, o->labels, D, batch, e) ? -1 : 0;
+    return token_buffer_create(&f->buffer, &b, e)
+        || batches_create(&f->batches, f->buffer, o->labels, D, batch, e) ? -1 : 0;
 }
 
 /* ---- training ---- */
@@ -168,8 +169,8 @@ static int teach(Fit *f, int number, int64_t most, bool drops, Err *e)
     return failed;
 }
 
-/* A round: the buffer is shuffled, and all learn from the first `most` of it, which then drops or stays. After a checkpoint:
- * goes on with the one that was under way. */
+/* A round: the buffer is shuffled, and all learn from the first `most` of it, which then drops or stays. After a
+ * checkpoint: goes on with the one that was under way. */
 static int train(Fit *f, int64_t most, bool drops, Err *e)
 {
     if (!f->in_round)

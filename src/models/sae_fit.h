@@ -9,8 +9,8 @@
  * Several learners share the buffer and its order, each with batches of its own size: each ends in the weights that it
  * would have alone.
  *
- * With a gate, one thread pushes while another trains: the same tokens meet in the same batches. All but fit_push belongs to
- * the thread that trains; fit_input_ended waits for no one, the reader must have left. */
+ * With a gate, one thread pushes while another trains: the same tokens meet in the same batches. All but fit_push
+ * belongs to the thread that trains; fit_input_ended waits for no one, the reader must have left. */
 #ifndef SRC_MODELS_SAE_FIT_H
 #define SRC_MODELS_SAE_FIT_H
 
@@ -38,8 +38,8 @@ typedef struct Fit Fit;
 
 int fit_create(Fit **f, const FitOptions *options, FitFn report, void *context, Err *e);
 void fit_free(Fit *f);
-/* One record's tokens (n,D) as they came, already known to be numbers. Returns 1 when no more are wanted (n = 0 asks), or
- * the gate is closed, 0, -1. */
+/* One record's tokens (n,D) as they came, already known to be numbers. Returns 1 when no more are wanted (n = 0
+ * asks), or the gate is closed, 0, -1. */
 int fit_push(Fit *f, const void *tokens, DType type, int D, int32_t tag, int64_t n, Err *e);
 /* With a gate, when it asks: a round, after which there is room for more. -1: error */
 int fit_make_room(Fit *f, Err *e);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* token_buffer.c -- units of tokens in fixed slots, and an array of slot numbers that is shuffled in their stead (Fisher
- * and Yates). The order is read from the end of what is held, so that dropping its front frees slots there.
+/* token_buffer.c -- units of tokens in fixed slots, and an array of slot numbers that is shuffled in their stead
+ * (Fisher and Yates). The order is read from the end of what is held, so that dropping its front frees slots there.
  *
  *   slot:   | held: the order's last ... its first | free ...... |
  *           0                                      held          slots
  *
- * Late units take the slots of the order's first, from its very first on; the drop turns that part of the array round, and
- * they stand behind the others in the order of their coming, as if they had come after it. */
+ * Late units take the slots of the order's first, from its very first on; the drop turns that part of the array
+ * round, and they stand behind the others in the order of their coming, as if they had come after it. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -23,7 +23,8 @@ struct TokenBuffer {
     char *data;
 };
 
-/* Memory that is walked in random order: with pages of 2 MB where the system gives them, each address is found sooner. */
+/* Memory that is walked in random order: with pages of 2 MB where the system gives them, each address is found
+ * sooner. */
 static void *large_pages(size_t bytes)
 {
     const size_t page = (size_t)2 << 20, whole = (bytes + page - 1)/page*page;

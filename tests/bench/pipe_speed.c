@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* pipe_speed.c -- GB/s between two programs: what the pipe passes on, then records of a stream written and read, what each end
- * can do by itself, and sae-fit's way from records to batches.
+/* pipe_speed.c -- GB/s between two programs: what the pipe passes on, then records of a stream written and read,
+ * what each end can do by itself, and sae-fit's way from records to batches.
  *
  *     build/bench/pipe_speed [GB]      moved in each row, 4 when not given
  *
- * Records are (32, 32, 1280) of f16, as Stable Diffusion's hooks give them; GB are of the payload, 10^9 bytes. A copy moves as
- * many bytes as memcpy is asked to; "of a copy" is the share of its speed. */
+ * Records are (32, 32, 1280) of f16, as Stable Diffusion's hooks give them; GB are of the payload, 10^9 bytes. A
+ * copy moves as many bytes as memcpy is asked to; "of a copy" is the share of its speed. */
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -187,7 +187,8 @@ static TokenBuffer *full_buffer(void)
 {
     Err e = {0};
     TokenBuffer *b;
-    die_if(token_buffer_create(&b, &(BufferOptions){.capacity = BUFFER, .D = C, .unit = 1, .type = F16, .seed = 1}, &e), e.text);
+    const BufferOptions o = {.capacity = BUFFER, .D = C, .unit = 1, .type = F16, .seed = 1};
+    die_if(token_buffer_create(&b, &o, &e), e.text);
     for (int r = 0; r < BUFFER/(H*W); r++)
         token_buffer_add(b, payload + (size_t)(r % PLACES)*BYTES, 0, H*W);
     return b;
@@ -220,7 +221,7 @@ int main(int argc, char **argv)
     payload = aligned_alloc(4096, (size_t)PLACES*BYTES);
     uint32_t state = 1;
     uint16_t *half = (uint16_t *)payload;
-    for (size_t i = 0; i < (size_t)PLACES*BYTES/2; i++) {      /* bell-shaped, about 1: as compressible as activations are */
+    for (size_t i = 0; i < (size_t)PLACES*BYTES/2; i++) {      /* bell-shaped, as activations are */
         float sum = 0;
         for (int k = 0; k < 4; k++)
             sum += (float)((state = state*1664525u + 1013904223u) >> 8)*0x1p-24f - 0.5f;
@@ -240,9 +241,7 @@ int main(int argc, char **argv)
     token_buffer_free(buffer);
     ends_alone();
     buffer = full_buffer();
-    double start = now();
     token_buffer_shuffle(buffer);
-    say("buffer shuffled", (size_t)BUFFER*C*2, now() - start);
     gathered(buffer);
     token_buffer_free(buffer);
     free(payload);

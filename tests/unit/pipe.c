@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* pipe.c -- writes into pipes: the same bytes whether pages are lent or not, to readers that are slow, that go away, that splice,
- * and after the writer is gone. */
+/* pipe.c -- writes into pipes: the same bytes whether pages are lent or not, to readers that are slow, that go away,
+ * that splice, and after the writer is gone. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -103,7 +103,8 @@ static int same_bytes(void)
     return failed;
 }
 
-/* A reader that has not announced itself and moves the pages on, into a pipe where they stay while the writer goes on. */
+/* A reader that has not announced itself and moves the pages on, into a pipe where they stay while the writer goes
+ * on. */
 static int spliced(void)
 {
     pid_t child, mover;
@@ -149,7 +150,8 @@ static int ends(void)
             right &= (unsigned char)some[i] == byte_at(all + (size_t)i);
         all += (size_t)got;
     } while ((got = fd_read(fd, "pipe", some, sizeof some, &err)) > 0);
-    failed += test_ok("pipe/the writer was killed: what it had lent is there, then the end", right && got == 0 && all < TOTAL);
+    failed += test_ok("pipe/the writer was killed: what it had lent is there, then the end",
+                      right && got == 0 && all < TOTAL);
     close(fd);
     failed += test_ok("pipe/a file is none", pipe_out_create(open("/dev/null", O_WRONLY)) == NULL);
     return failed;

@@ -69,7 +69,8 @@ static int passes(void)
     return failed;
 }
 
-/* Fills a buffer, drops half of it and fills it again, three times over; early: what comes again comes before the drop. */
+/* Fills a buffer, drops half of it and fills it again, three times over; early: what comes again comes before the
+ * drop. */
 static void refill(float *got, int n, bool early)
 {
     TokenBuffer *b;
@@ -272,7 +273,8 @@ static int fits(void)
     two.learner[1] = learner;
     two.learner[0].train.batch = 90;
     odd.fit.buffer = 777;
-    failed += gated("fit/by two threads, from memory", whole, false) + gated("fit/by two threads, read again", part, true)
+    failed += gated("fit/by two threads, from memory", whole, false)
+            + gated("fit/by two threads, read again", part, true)
             + gated("fit/by two threads, once", odd, false) + gated("fit/by two threads, two learners", two, true);
     some.fit.buffer = 900;
     failed += gated("fit/by two threads, --tokens", some, true);
