@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* token_buffer.h -- a bounded store of tokens that gives them out in random order.
  *
- *     add, add, ... until room is 0     shuffle     read, read, ...     drop those of the front (or not: another
- * shuffle is
- *     another pass)
+ *     add, add, ... until room is 0     shuffle     read, read, ...     drop those of the front
+ *                                                                       (or not: another shuffle is another pass)
  *
  * A token is D values, kept in the type it came in, with a tag of its record. `unit` tokens that come together stay
  * together: 1 mixes tokens, a picture's number of them mixes pictures. Counts are of tokens, and multiples of unit. The
