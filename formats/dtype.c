@@ -250,8 +250,3 @@ bool dtype_finite(const void *x, DType x_type, size_t n)
 {
     return largest_bits(x, x_type, n) < (x_type == F32 ? 0x7f800000 : x_type == F16 ? 0x7c00 : 0x7f80);
 }
-
-bool dtype_all_below(const float *x, float most, size_t n)
-{
-    return largest_bits(x, F32, n) < bits_of(most);
-}

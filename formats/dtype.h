@@ -18,7 +18,5 @@ void dtype_to_f32(float *y, const void *x, DType x_type, size_t n);
 void dtype_from_f32(void *y, DType y_type, const float *x, size_t n);     /* F32, F16, BF16 only */
 /* Whether all n values of an F32, F16 or BF16 are numbers: neither NaN nor infinite. */
 bool dtype_finite(const void *x, DType x_type, size_t n);
-/* Whether |x[i]| < most, which is positive, for all n values: a NaN is not. */
-bool dtype_all_below(const float *x, float most, size_t n);
 
 #endif

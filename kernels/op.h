@@ -34,6 +34,8 @@ typedef struct ConvSpec {
     Activation act;             /* applied to x*W + bias; not together with add */
 } ConvSpec;
 
+typedef struct Recording Recording;
+
 typedef struct Ops {
     const char *name;           /* "cpu", "cuda:0" */
     DType best;                 /* BF16 where the device multiplies it at twice f32's rate or better, else F32 */
@@ -42,6 +44,13 @@ typedef struct Ops {
     void *(*alloc)(size_t bytes, Err *e);
     void (*free)(void *p);
     void (*upload)(void *device, const void *host, size_t bytes);
+    /* An upload beside what is queued: nothing that was asked for since the last download may use `device`, and `host`
+     * stays as it is until the next one. Fastest from alloc_host's memory, which is 64-byte aligned; NULL when there is
+     * none left. */
+    void (*upload_early)(void *device, const void *host, size_t bytes);
+    void *(*alloc_host)(size_t bytes);
+    void (*free_host)(void *p);
+    void (*clear)(void *device, size_t bytes);                           /* zeros */
     void (*download)(void *host, const void *device, size_t bytes);      /* waits for what was queued */
     void (*copy)(void *to, const void *from, size_t bytes);              /* device to device */
 
@@ -71,6 +80,9 @@ typedef struct Ops {
     void (*geglu)(void *y, const void *h, DType type, int64_t N, int D);         /* y T (N,D) = h[:, :D] * gelu(h[:, D:]), h T (N,2D) */
     void (*activate)(void *y, DType y_type, const float *x, int64_t n, Activation act);      /* y T = act(x) */
     void (*convert)(void *y, DType y_type, const void *x, DType x_type, int64_t n);
+    /* y T (F32, F16 or BF16) = x, n < 2^32 values, and whether T holds them: *unfit = the least of itself and of i << 32 | x[i]'s
+     * bits, of all i whose |x[i]| is not below T's bound (65504 of F16, else infinity). In device memory. */
+    void (*store)(void *y, DType y_type, const float *x, int64_t n, uint64_t *unfit);
     void (*add)(float *y, const float *x, int64_t n);                            /* y += x */
     void (*subtract)(float *y, const float *a, const float *b, int64_t n);       /* y = a - b */
     /* y (N, Ca+Cb) = rows of a and b side by side (the UNet's skip connection) */
@@ -85,6 +97,15 @@ typedef struct Ops {
      * uncond NULL: eps = cond. Written as diffusers orders the operations, so that rounding agrees. */
     void (*ddim_step)(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
                       float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n);
+
+    /* Ops between record_begin and record_end are taken down instead of run, and run at each replay, with the arguments that
+     * they had: for networks whose many small ops take the host longer to start than the device to run. Only ops that have run
+     * at the same shapes before, none that returns a number, no alloc, upload or download. record_end returns NULL where what
+     * was asked for cannot be taken down. All four are NULL where starting an op costs nothing (the CPU). */
+    void (*record_begin)(void);
+    Recording *(*record_end)(void);
+    void (*replay)(Recording *r);
+    void (*record_free)(Recording *r);                                   /* NULL: nothing */
 
     SaeOps sae;                 /* op_sae.h: encode, decode, steer, training */
 } Ops;

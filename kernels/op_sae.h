@@ -6,7 +6,8 @@
  *   x, y (N,D) activations   h (N,F)   a (N,K) kept values, largest first   i (N,K) their features   W_enc, W_dec (F,D)
  *
  * Everything is f32 in device memory; only the product x W_enc^T may be of another type. Encoding is one op, so that h
- * need never be written whole. As in op.h, a row's values depend on that row and the sizes alone. Sums that go over
+ * need never be written whole. A sum that an op gives as a double goes to device memory, so that nobody waits for it
+ * before op->download. As in op.h, a row's values depend on that row and the sizes alone. Sums that go over
  * rows (moments, difference, row_grads, ...) are taken in an order that depends on the sizes alone. */
 #ifndef KERNELS_OP_SAE_H
 #define KERNELS_OP_SAE_H
@@ -45,7 +46,8 @@ typedef struct SaeOps {
     int (*encoder_create)(SaeEncoder **enc, int D, int F, DType type, Err *e);
     void (*encoder_free)(SaeEncoder *enc);
     /* Takes over the weights: rows[0..F) of W_enc and b_enc (NULL: the first F). encode then gives i as numbers of
-     * W_enc's rows. rows is host memory, read before this returns. */
+     * W_enc's rows. rows is host memory, read before this returns. W_enc NULL: the same rows as before, which are
+     * unchanged or came by row_update. */
     void (*encoder_pack)(SaeEncoder *enc, const float *W_enc, const float *b_enc, const float *b_dec,
                          const int32_t *rows, int F);
     /* The K largest of h in each row, largest first, ties to the lower row number (to the earlier of rows[]); exact.
@@ -66,11 +68,11 @@ typedef struct SaeOps {
     /* ---- training ---- */
 
     void (*center)(float *y, const float *x, const float *b, int64_t N, int D);            /* y = x - b */
-    /* mean (D) over rows; returns sum over n, d of (x - mean)^2 */
-    double (*moments)(float *mean, const float *x, int64_t N, int D);
-    /* g = y - x; returns sum g^2 */
-    double (*difference)(float *g, const float *y, const float *x, int64_t n);
-    double (*sum_squares)(const float *x, int64_t n);
+    /* mean (D) over rows; *spread = sum over n, d of (x - mean)^2 */
+    void (*moments)(float *mean, double *spread, const float *x, int64_t N, int D);
+    /* g = y - x; *square = sum g^2 */
+    void (*difference)(float *g, double *square, const float *y, const float *x, int64_t n);
+    void (*sum_squares)(double *square, const float *x, int64_t n);
     /* y (D) += c * sum_n x[n,:], or sum_n w[n] x[n,:] where w is given */
     void (*column_sum)(float *y, float c, const float *w, const float *x, int64_t N, int D);
     /* count[f] += how often feature f was kept with a value above 0 */
@@ -78,14 +80,17 @@ typedef struct SaeOps {
     /* g_a[n,j] = dot(g[n,:], W_dec[i[n,j],:]), 0 where a[n,j] is 0 */
     void (*code_grad)(float *g_a, const float *g, const float *a, const int32_t *i, const float *W_dec, int64_t N,
                       int D, int K);
+    /* decode with b, difference from x and code_grad: g, *square and g_a, as by the three in turn but for rounding */
+    void (*reconstruct)(float *g, float *g_a, double *square, const float *a, const int32_t *i, const float *W_dec,
+                        const float *b, const float *x, int64_t N, int D, int K);
     /* The inverse of i: start[f]..start[f+1] (F+1 of them) are the places in order (N*K) of the n*K+j with
      * i[n,j] == f, rising. */
     void (*invert)(int32_t *start, int32_t *order, const int32_t *i, int64_t N, int F, int K);
-    /* Of n values, none negative, the `keep` largest stay, ties to the first; the others become 0. Returns the least
-     * above 0 that stayed, 0 where there is none. */
-    float (*keep_largest)(float *a, int64_t n, int64_t keep);
-    /* How many of N rows have a last value above 0: a row that may have more than K of them. */
-    int64_t (*full_rows)(const float *a, int64_t N, int K);
+    /* Of each of `groups` runs of n values, none negative, the `keep` largest stay, ties to the first; the others become
+     * 0. least[group] = the least above 0 that stayed, 0 where there is none. */
+    void (*keep_largest)(double *least, float *a, int64_t n, int64_t keep, int64_t groups);
+    /* *full = how many of N rows have a last value above 0: a row that may have more than K of them. */
+    void (*full_rows)(double *full, const float *a, int64_t N, int K);
     /* b (N,K) = a in the first `keep` of each row, else 0 */
     void (*head)(float *b, const float *a, int64_t N, int K, int keep);
     /* b = a where from <= i < to, else 0; n values */
@@ -99,9 +104,10 @@ typedef struct SaeOps {
      *     dW_dec[f,:] += c a[n,j] g[n,:]      dW_enc[f,:] += c g_a[n,j] x[n,:] */
     void (*row_grads)(float *dW_dec, float *dW_enc, const CodePart *part, const float *x, int D);
     /* row_grads of all parts, one after another, and adam along them, feature by feature: the same values as by the two
-     * ops, without gradients in memory. W_dec's rows are unit rows. Returns the gradients' sum of squares. */
-    double (*row_update)(const AdamState *W_dec, const AdamState *W_enc, const CodePart *part, int parts, const float *x,
-                         int F, int D, const AdamStep *step);
+     * ops, without gradients in memory. W_dec's rows are unit rows. *square = the gradients' sum of squares. The new
+     * W_enc goes to encoder too, which was packed with all F rows (NULL: none). */
+    void (*row_update)(double *square, const AdamState *W_dec, const AdamState *W_enc, const CodePart *part, int parts,
+                       const float *x, int F, int D, const AdamStep *step, SaeEncoder *encoder);
     /* p, m, v (rows,D) after a step along dp, which is set to 0 */
     void (*adam)(float *p, float *m, float *v, float *dp, int64_t rows, int D, const AdamStep *step);
 

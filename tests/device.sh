@@ -15,8 +15,8 @@ root=$(dirname "$tests")
 packed=$root/build/device
 report=${REPORT:-$root/build/device.txt}
 jobs=$(nproc)
-pipeline="sd-encode-text sd-sample-hooked sae-fit sae-encode"
-models="golden_text golden_clip golden_unet golden_unet_hooks golden_vae golden_run golden_saeuron sae_golden"
+pipeline="sd-encode-text sd-sample-hooked sae-fit sae-encode sd-steer sd-decode tstream"
+models="golden_text golden_clip golden_unet golden_unet_hooks golden_vae golden_run golden_saeuron"
 
 if [ "${1-}" = pack ]; then
     set -e
@@ -25,7 +25,7 @@ if [ "${1-}" = pack ]; then
     mkdir -p "$packed/bin" "$packed/tests" "$packed/bench" "$packed/lib"
     for program in $pipeline sdsteer-cuda.so; do cp "$root/bin/$program" "$packed/bin"; done
     for test in $models; do cp "$root/build/tests/$test" "$packed/tests"; done
-    cp "$root"/build/tests/op_*cuda "$packed/tests"
+    cp "$root"/build/tests/*_cuda "$packed/tests"
     cp "$root/build/bench/device_speed" "$root/build/bench/sae_device_speed" "$root/build/bench/unet_speed" "$packed/bench"
     for program in "$packed"/tests/* "$packed/bin/sae-fit"; do ldd "$program"; done |
         awk '$3 ~ /^\// && $1 !~ /^(libc|libm|libdl|libpthread|librt|libgcc_s)\./ {print $3}' | sort -u | xargs cp -L -t "$packed/lib"
@@ -45,26 +45,44 @@ failed=0
 
 say() { printf '%s\n' "$*" | tee -a "$report"; }
 
-# NAME COMMAND...: one line of the report; what a failing command said follows it
+results=$(mktemp -d)
+trap 'rm -rf "$results"' EXIT
+
+# NAME COMMAND...: begins a check, beside those that run
 check() {
-    local name=$1 log status start=$SECONDS
+    local log
+    log=$(mktemp "$results/$(printf '%03d' "$((++checks))").XXXX")
+    echo "$1" >"$log.name"
     shift
-    log=$(mktemp)
-    timeout 120 "$@" >"$log" 2>&1
-    status=$?
-    case $status in
-        0) say "ok    $name, $((SECONDS - start)) s" ;;
-        77)             # a GPU is here, so what it skips for is wrong
-            failed=1
-            say "SKIP  $name: $(tail -n 1 "$log")"
-            ;;
-        *)
-            failed=1
-            say "FAIL  $name, exit $status"
-            grep -v '^ok ' "$log" | head -n 30 | sed 's/^/      | /' | tee -a "$report"
-            ;;
-    esac
-    rm -f "$log"
+    (
+        start=$SECONDS
+        timeout 120 "$@" >"$log" 2>&1
+        echo "$? $((SECONDS - start))" >"$log.status"
+    ) &
+}
+checks=0
+
+# Waits for the checks: a line of the report each; what a failing one said follows it.
+settle() {
+    local log status seconds
+    wait
+    for log in "$results"/*.name; do
+        log=${log%.name}
+        read -r status seconds <"$log.status"
+        case $status in
+            0) say "ok    $(cat "$log.name"), $seconds s" ;;
+            77)             # a GPU is here, so what it skips for is wrong
+                failed=1
+                say "SKIP  $(cat "$log.name"): $(tail -n 1 "$log")"
+                ;;
+            *)
+                failed=1
+                say "FAIL  $(cat "$log.name"), exit $status, $seconds s"
+                grep -v '^ok ' "$log" | head -n 30 | sed 's/^/      | /' | tee -a "$report"
+                ;;
+        esac
+        rm -f "$log" "$log.name" "$log.status"
+    done
 }
 
 : >"$report"
@@ -96,27 +114,40 @@ done
 wanted() { case " ${PARTS-tests pipeline speeds} " in *" $1 "*) ;; *) return 1 ;; esac; }
 
 if wanted tests; then
-    say "== ops against the CPU's: own kernels alone, then with NVIDIA's libraries where they are found"
-    for test in "$there"/tests/op_*cuda; do
-        check "$(basename "$test"), own kernels" env SDSTEER_CUDA_LIBRARIES=none "$test"
+    say "== ops against the CPU's: the kernels of every device alone, then this one's and NVIDIA's libraries; models too"
+    export OMP_NUM_THREADS=4
+    for test in "$there"/tests/*_cuda; do
+        check "$(basename "$test"), own kernels" env SDSTEER_CUDA_LIBRARIES=none SDSTEER_CUDA_KERNELS=portable "$test"
         check "$(basename "$test")" "$test"
     done
-
-    say "== models against recorded values"
     for test in $models; do
         check "$test" "$there/tests/$test"
     done
+    settle
+    unset OMP_NUM_THREADS
 fi
 
 if wanted pipeline; then
     say "== the pipeline, as programs"
     work=$(mktemp -d)
-    trap 'rm -rf "$work"' EXIT
+    trap 'rm -rf "$results" "$work"' EXIT
     printf '%s\n' 'a red tower' 'a blue fish' >"$work/prompts.txt"
-    check "sd-encode-text" sd-encode-text --backend cuda -o "$work/cond.mpk.zst" "$work/prompts.txt"
-    check "sd-sample-hooked" sd-sample-hooked --backend cuda --steps 10 -o "$work/acts.mpk.zst" "$work/cond.mpk.zst"
-    check "sae-fit" sae-fit --backend cuda --quiet --topk 16 --features 2048 -o "$work/sae" "$work/acts.mpk.zst"
-    check "sae-encode" sae-encode --backend cuda -q --sae "$work/sae" -o "$work/features.mpk.zst" "$work/acts.mpk.zst"
+    cond=$work/cond.mpk.zst acts=$work/acts.mpk.zst
+    check "sd-encode-text" sd-encode-text --backend cuda -o "$cond" "$work/prompts.txt"
+    settle
+    check "sd-sample-hooked" sd-sample-hooked --backend cuda --steps 10 --latents "$work/latents.mpk.zst" -o "$acts" "$cond"
+    check "sd-sample-hooked, picture by picture" sd-sample-hooked --backend cuda --steps 10 --batch 1 -o "$work/one.mpk.zst" \
+        "$cond"
+    settle
+    check "the same bytes for any batch" cmp "$acts" "$work/one.mpk.zst"
+    for run in sae again; do
+        check "sae-fit" sae-fit --backend cuda --quiet --topk 16 --features 2048 -o "$work/$run" "$acts"
+    done
+    settle
+    check "the same autoencoder twice" cmp "$work/sae/sae.safetensors" "$work/again/sae.safetensors"
+    check "sae-encode" sae-encode --backend cuda -q --sae "$work/sae" -o "$work/features.mpk.zst" "$acts"
+    check "sd-steer" sd-steer --backend cuda -q --steps 10 --sae "$work/sae" --feature 5=0 -o "$work/pictures.mpk.zst" "$cond"
+    settle
 fi
 
 if wanted speeds; then

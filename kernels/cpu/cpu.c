@@ -25,9 +25,14 @@ static size_t aligned(size_t bytes)
     return (bytes + 63) & ~(size_t)63;
 }
 
+static void *cpu_alloc_host(size_t bytes)
+{
+    return bytes <= SIZE_MAX - 63 ? aligned_alloc(64, bytes ? aligned(bytes) : 64) : NULL;
+}
+
 static void *cpu_alloc(size_t bytes, Err *e)
 {
-    void *p = bytes <= SIZE_MAX - 63 ? aligned_alloc(64, bytes ? aligned(bytes) : 64) : NULL;
+    void *p = cpu_alloc_host(bytes);
     if (!p) {
         err_set(e, "cannot allocate %zu bytes", bytes);
         return NULL;
@@ -56,14 +61,20 @@ static void copy_bytes(void *to, const void *from, size_t bytes)
     memcpy(to, from, bytes);
 }
 
+static void clear_bytes(void *p, size_t bytes)
+{
+    memset(p, 0, bytes);
+}
+
 const Ops *cpu_ops(void)
 {
     static Ops ops = {
         .name = "cpu",
         .alloc = cpu_alloc, .free = free, .upload = copy_bytes, .download = copy_bytes, .copy = copy_bytes,
+        .upload_early = copy_bytes, .alloc_host = cpu_alloc_host, .free_host = free, .clear = clear_bytes,
         .conv_create = cpu_conv_create, .conv_free = cpu_conv_free, .conv_run = cpu_conv_run,
         .group_norm = cpu_group_norm, .layer_norm = cpu_layer_norm, .attention = cpu_attention,
-        .geglu = cpu_geglu, .activate = cpu_activate, .convert = cpu_convert, .add = cpu_add, .subtract = cpu_subtract,
+        .geglu = cpu_geglu, .activate = cpu_activate, .convert = cpu_convert, .store = cpu_store, .add = cpu_add, .subtract = cpu_subtract,
         .concat = cpu_concat, .upsample = cpu_upsample, .embed = cpu_embed, .ddim_step = cpu_ddim_step,
     };
     static bool filled;

@@ -61,6 +61,7 @@ void cpu_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, c
 void cpu_geglu(void *y, const void *h, DType type, int64_t N, int D);
 void cpu_activate(void *y, DType y_type, const float *x, int64_t n, Activation act);
 void cpu_convert(void *y, DType y_type, const void *x, DType x_type, int64_t n);
+void cpu_store(void *y, DType y_type, const float *x, int64_t n, uint64_t *unfit);
 void cpu_add(float *y, const float *x, int64_t n);
 void cpu_subtract(float *y, const float *a, const float *b, int64_t n);
 void cpu_concat(float *y, const float *a, int Ca, const float *b, int Cb, int64_t N);

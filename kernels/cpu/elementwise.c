@@ -6,6 +6,8 @@
  *
  * Bound by memory, once exp and erf are in vectors. Work is cut at multiples of BLOCK values, so that a value's
  * instructions do not depend on the number of threads. */
+#include <math.h>
+#include <string.h>
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/vec.h"
 
@@ -98,6 +100,35 @@ void cpu_convert(void *y, DType y_type, const void *x, DType x_type, int64_t n)
 #pragma omp parallel for if (n >= CPU_PARALLEL)
     for (int64_t i = 0; i < n; i += BLOCK)
         convert_block(y, y_type, x, x_type, i, least(i + BLOCK, n));
+}
+
+/* The first of a block, as op.h packs it. */
+static uint64_t first_unfit(const float *x, int64_t i, int64_t end, float most)
+{
+    int unfit = 0;
+    for (int64_t j = i; j < end; j++)
+        unfit |= !(fabsf(x[j]) < most);
+    for (int64_t j = i; unfit && j < end; j++)
+        if (!(fabsf(x[j]) < most)) {
+            uint32_t bits;
+            memcpy(&bits, &x[j], sizeof bits);
+            return (uint64_t)j << 32 | bits;
+        }
+    return UINT64_MAX;
+}
+
+void cpu_store(void *y, DType y_type, const float *x, int64_t n, uint64_t *unfit)
+{
+    const float most = y_type == F16 ? 65504.0f : INFINITY;
+    uint64_t first = *unfit;
+#pragma omp parallel for reduction(min: first) if (n >= CPU_PARALLEL)
+    for (int64_t i = 0; i < n; i += BLOCK) {
+        const int64_t end = least(i + BLOCK, n);
+        const uint64_t found = first_unfit(x, i, end, most);
+        first = found < first ? found : first;
+        convert_block(y, y_type, x, F32, i, end);
+    }
+    *unfit = first;
 }
 
 /* y = a + sign b, sign 1 or -1: exact either way, since sign b is. */

@@ -51,7 +51,7 @@ static uint32_t find_rank(const float *a, int64_t n, int64_t rank)
     return high;
 }
 
-static float keep_largest(float *a, int64_t n, int64_t keep)
+static float keep_of_group(float *a, int64_t n, int64_t keep)
 {
     if (keep > n)
         keep = n;
@@ -70,12 +70,17 @@ static float keep_largest(float *a, int64_t n, int64_t keep)
     return least;
 }
 
-static int64_t full_rows(const float *a, int64_t N, int K)
+static void keep_largest(double *least, float *a, int64_t n, int64_t keep, int64_t groups)
 {
-    int64_t full = 0;
+    for (int64_t group = 0; group < groups; group++)
+        least[group] = (double)keep_of_group(a + group*n, n, keep);
+}
+
+static void full_rows(double *full, const float *a, int64_t N, int K)
+{
+    *full = 0;
     for (int64_t n = 0; n < N; n++)
-        full += a[n*K + K - 1] > 0;
-    return full;
+        *full += a[n*K + K - 1] > 0;
 }
 
 static void head(float *b, const float *a, int64_t N, int K, int keep)

@@ -45,8 +45,8 @@ CPU_VARIANTS(gather_row, (float *y, const float *x, const float *a, const float 
                           int D, int K),
              (y, x, a, s, i, W, D, K))
 
-static void decode(float *y, const float *a, const int32_t *i, const float *W_dec, const float *b, int64_t N, int D,
-                   int K)
+void cpu_sae_decode(float *y, const float *a, const int32_t *i, const float *W_dec, const float *b, int64_t N, int D,
+                    int K)
 {
     #pragma omp parallel for if (N*D*K > CPU_PARALLEL)
     for (int64_t n = 0; n < N; n++)
@@ -63,7 +63,7 @@ static void steer(float *y, const float *x, const float *a, const float *s, cons
 
 void cpu_sae_ops(SaeOps *ops)
 {
-    ops->decode = decode;
+    ops->decode = cpu_sae_decode;
     ops->steer = steer;
     cpu_sae_encode_ops(ops);
     cpu_sae_code_ops(ops);

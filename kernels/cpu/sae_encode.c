@@ -22,7 +22,7 @@
 #include <immintrin.h>
 #endif
 
-enum { PANEL = 32, NEAR_ROWS = 56, FAR_ROWS = 112, NEAR_BYTES = 4 << 20 };
+enum { PANEL = CPU_PANEL, NEAR_ROWS = 56, FAR_ROWS = 112, NEAR_BYTES = 4 << 20 };
 
 typedef struct Block {              /* scratch of one thread */
     uint32_t *x;                    /* packed rows */
@@ -235,6 +235,21 @@ ALWAYS_INLINE void pack_panel_bf16_body(const SaeEncoder *e, uint32_t *panel, co
 }
 CPU_VARIANTS(pack_panel_bf16, (const SaeEncoder *e, uint32_t *panel, const float *const *w), (e, panel, w))
 
+void cpu_pack_panel(const SaeEncoder *e, const float *W_enc, int first)
+{
+    const float *w[PANEL];
+    for (int c = 0; c < PANEL; c++)
+        w[c] = e->rows[first + c] < 0 ? NULL : W_enc + (size_t)e->rows[first + c]*(size_t)e->D;
+    uint32_t *panel = e->W + (size_t)first*(size_t)e->words;
+    if (e->store == BF16)
+        pack_panel_bf16(e, panel, w);
+    else
+        pack_panel(e, panel, w);
+    if (e->store == F32 && e->type == BF16)
+        for (size_t j = 0; j < (size_t)PANEL*(size_t)e->words; j++)
+            panel[j] = bf16_bits(((const float *)panel)[j]) << 16;
+}
+
 static void encoder_pack(SaeEncoder *e, const float *W_enc, const float *b_enc, const float *b_dec, const int32_t *rows,
                          int F)
 {
@@ -247,20 +262,11 @@ static void encoder_pack(SaeEncoder *e, const float *W_enc, const float *b_enc, 
         e->rows[f] = row;
         e->b_enc[f] = row < 0 ? -FLT_MAX : b_enc[row];
     }
+    if (!W_enc)
+        return;
     #pragma omp parallel for
-    for (int p = 0; p < e->columns/PANEL; p++) {
-        const float *w[PANEL];
-        for (int c = 0; c < PANEL; c++)
-            w[c] = e->rows[p*PANEL + c] < 0 ? NULL : W_enc + (size_t)e->rows[p*PANEL + c]*(size_t)e->D;
-        uint32_t *panel = e->W + (size_t)p*PANEL*(size_t)e->words;
-        if (e->store == BF16)
-            pack_panel_bf16(e, panel, w);
-        else
-            pack_panel(e, panel, w);
-        if (e->store == F32 && e->type == BF16)
-            for (size_t j = 0; j < (size_t)PANEL*(size_t)e->words; j++)
-                panel[j] = bf16_bits(((const float *)panel)[j]) << 16;
-    }
+    for (int first = 0; first < e->columns; first += PANEL)
+        cpu_pack_panel(e, W_enc, first);
 }
 
 /* ---- encoding ---- */

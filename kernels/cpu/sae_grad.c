@@ -52,7 +52,7 @@ ALWAYS_INLINE void difference_part_body(double *sum, float *g, const float *y, c
 }
 CPU_VARIANTS(difference_part, (double *sum, float *g, const float *y, const float *x, int64_t n), (sum, g, y, x, n))
 
-static double difference(float *g, const float *y, const float *x, int64_t n)
+static void difference(float *g, double *square, const float *y, const float *x, int64_t n)
 {
     double part[PARTS] = {0};
     #pragma omp parallel for if (n > CPU_PARALLEL)
@@ -60,12 +60,12 @@ static double difference(float *g, const float *y, const float *x, int64_t n)
         const int64_t from = part_start(n, p), to = part_start(n, p + 1);
         difference_part(&part[p], g ? g + from : NULL, y ? y + from : NULL, x + from, to - from);
     }
-    return part_sum(part);
+    *square = part_sum(part);
 }
 
-static double sum_squares(const float *x, int64_t n)
+static void sum_squares(double *square, const float *x, int64_t n)
 {
-    return difference(NULL, NULL, x, n);
+    difference(NULL, square, NULL, x, n);
 }
 
 /* ---- sums over rows: each column by itself, TILE_ROWS rows in f32, those in double ---- */
@@ -90,10 +90,10 @@ CPU_VARIANTS(columns, (double *sum, const float *mean, const float *w, bool squa
                        int n),
              (sum, mean, w, square, x, N, D, n))
 
-static double moments(float *mean, const float *x, int64_t N, int D)
+static void moments(float *mean, double *spread, const float *x, int64_t N, int D)
 {
     const int blocks = (D + LANES - 1)/LANES;
-    double *spread = cpu_scratch(sizeof(double)*(size_t)blocks);
+    double *of_block = cpu_scratch(sizeof(double)*(size_t)blocks);
     #pragma omp parallel for if (N*D > CPU_PARALLEL)
     for (int b = 0; b < blocks; b++) {
         const int d = b*LANES, n = D - d < LANES ? D - d : LANES;
@@ -102,14 +102,13 @@ static double moments(float *mean, const float *x, int64_t N, int D)
         for (int l = 0; l < n; l++)
             mean[d + l] = (float)(sum[l]/(double)N);
         columns(square, mean + d, NULL, true, x + d, N, D, n);
-        spread[b] = 0;
+        of_block[b] = 0;
         for (int l = 0; l < n; l++)
-            spread[b] += square[l];
+            of_block[b] += square[l];
     }
-    double sum = 0;
+    *spread = 0;
     for (int b = 0; b < blocks; b++)
-        sum += spread[b];
-    return sum;
+        *spread += of_block[b];
 }
 
 static void column_sum(float *y, float c, const float *w, const float *x, int64_t N, int D)
@@ -172,6 +171,14 @@ static void code_grad(float *g_a, const float *g, const float *a, const int32_t 
     #pragma omp parallel for if (N*D*K > CPU_PARALLEL)
     for (int64_t n = 0; n < N; n++)
         code_grad_row(g_a + n*K, g + n*D, a + n*K, i + n*K, W_dec, D, K);
+}
+
+static void reconstruct(float *g, float *g_a, double *square, const float *a, const int32_t *i, const float *W_dec,
+                        const float *b, const float *x, int64_t N, int D, int K)
+{
+    cpu_sae_decode(g, a, i, W_dec, b, N, D, K);
+    difference(g, square, g, x, N*D);
+    code_grad(g_a, g, a, i, W_dec, N, D, K);
 }
 
 typedef struct Entries {            /* the (n,j) of one feature, and what they sum */
@@ -299,41 +306,46 @@ static void adam(float *p, float *m, float *v, float *dp, int64_t rows, int D, c
 
 /* ---- both at once ---- */
 
-static double row_update(const AdamState *W_dec, const AdamState *W_enc, const CodePart *part, int parts, const float *x,
-                         int F, int D, const AdamStep *step)
+/* One panel of the encoder's features after another: W_enc's new rows are packed while they are in the cache. */
+static void row_update(double *square, const AdamState *W_dec, const AdamState *W_enc, const CodePart *part, int parts,
+                       const float *x, int F, int D, const AdamStep *step, SaeEncoder *encoder)
 {
     AdamStep unit = *step, free_rows = *step;
     unit.unit_rows = true;
     free_rows.unit_rows = false;
-    double *square = cpu_scratch(sizeof(double)*(size_t)F), sum = 0;
+    double *of_row = cpu_scratch(sizeof(double)*(size_t)F);
     #pragma omp parallel
     {
         float *row = calloc(2*(size_t)D, sizeof *row);
         if (!row)
             abort();
-        #pragma omp for schedule(dynamic, 32)
-        for (int f = 0; f < F; f++) {
-            const size_t at = (size_t)f*(size_t)D;
-            int count = 0;
-            for (int p = 0; p < parts; p++) {
-                const Entries t = entries_of(&part[p], x, f);
-                if (t.count)
-                    feature_grad(row, row + D, &t, D);
-                count += t.count;
+        #pragma omp for schedule(dynamic)
+        for (int panel = 0; panel < F; panel += CPU_PANEL) {
+            for (int f = panel; f < F && f < panel + CPU_PANEL; f++) {
+                const size_t at = (size_t)f*(size_t)D;
+                int count = 0;
+                for (int p = 0; p < parts; p++) {
+                    const Entries t = entries_of(&part[p], x, f);
+                    if (t.count)
+                        feature_grad(row, row + D, &t, D);
+                    count += t.count;
+                }
+                of_row[f] = 0;
+                if (count) {
+                    row_square(&of_row[f], row, D);
+                    row_square(&of_row[f], row + D, D);
+                }
+                adam_row(W_dec->p + at, W_dec->m + at, W_dec->v + at, row, D, &unit);           /* clears row again */
+                adam_row(W_enc->p + at, W_enc->m + at, W_enc->v + at, row + D, D, &free_rows);
             }
-            square[f] = 0;
-            if (count) {
-                row_square(&square[f], row, D);
-                row_square(&square[f], row + D, D);
-            }
-            adam_row(W_dec->p + at, W_dec->m + at, W_dec->v + at, row, D, &unit);           /* sets row to 0 again */
-            adam_row(W_enc->p + at, W_enc->m + at, W_enc->v + at, row + D, D, &free_rows);
+            if (encoder)
+                cpu_pack_panel(encoder, W_enc->p, panel);
         }
         free(row);
     }
+    *square = 0;
     for (int f = 0; f < F; f++)
-        sum += square[f];
-    return sum;
+        *square += of_row[f];
 }
 
 static void row_lengths(float *y, const float *x, int64_t N, int D)
@@ -354,6 +366,7 @@ void cpu_sae_grad_ops(SaeOps *ops)
     ops->sum_squares = sum_squares;
     ops->column_sum = column_sum;
     ops->code_grad = code_grad;
+    ops->reconstruct = reconstruct;
     ops->row_lengths = row_lengths;
     ops->code_sums = code_sums;
     ops->row_grads = row_grads;

@@ -159,6 +159,8 @@ void cuda_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, 
                    false};
     a.pieces = (head_dim | q_stride | k_stride | v_stride)%8 == 0
         && (((uintptr_t)q | (uintptr_t)k | (uintptr_t)v)&15) == 0;
+    if (type == BF16 && attention_dnn(&a, B))
+        return;
     if (type == BF16 && head_dim <= ATTENTION_WIDEST)
         attention_bf16(&a, B);
     else

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* attention.h -- what the two attention kernels share: their arguments, and where a row of a head lies. Private to
+/* attention.h -- what the kinds of attention share: their arguments, and where a row of a head lies. Private to
  * kernels/cuda. */
 #ifndef KERNELS_CUDA_ATTENTION_H
 #define KERNELS_CUDA_ATTENTION_H
@@ -28,6 +28,8 @@ typedef struct Attention {
     }
 } Attention;
 
+/* dnn_attention.cu, bf16. false: nothing was done, cuDNN does not take the shape; the same answer each time. */
+bool attention_dnn(const Attention *a, int64_t B);
 void attention_bf16(const Attention *a, int64_t B);                 /* attention_bf16.cu; d up to ATTENTION_WIDEST */
 void attention_plain(const Attention *a, DType type, int64_t B);    /* attention.cu */
 

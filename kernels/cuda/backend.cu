@@ -6,7 +6,7 @@
 #include "kernels/cuda/sae_cuda.h"
 
 cudaStream_t gpu_stream;
-int gpu_processors;
+int gpu_processors, gpu_block_shared, gpu_capability;
 
 void gpu_fail(const char *file, int line, const char *what, const char *why)
 {
@@ -25,6 +25,7 @@ static void *cuda_alloc(size_t bytes, Err *e)
         return NULL;
     }
     gpu_check(cudaMemsetAsync(p, 0, bytes ? bytes : 64, gpu_stream));
+    gpu_check(cudaStreamSynchronize(gpu_stream));           /* upload_early may follow, which waits for nothing */
     return p;
 }
 
@@ -34,10 +35,63 @@ static void cuda_free(void *p)
     gpu_check(cudaFree(p));
 }
 
-/* From pageable memory: the runtime has read `host` when this returns. */
-static void cuda_upload(void *device, const void *host, size_t bytes)
+/* Small ones by way of pinned memory, in turns: the runtime would wait for the stream before it copies from pageable
+ * memory. */
+void gpu_upload(void *device, const void *host, size_t bytes)
 {
-    gpu_check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, gpu_stream));
+    enum { SLOTS = 4, SLOT_BYTES = 256 << 10 };
+    static char *slot[SLOTS];
+    static cudaEvent_t copied[SLOTS];
+    static int turn;
+    const void *from = host;
+    const bool small = bytes <= SLOT_BYTES;
+    turn = (turn + 1)%SLOTS;
+    if (small && !slot[turn]) {
+        gpu_check(cudaMallocHost((void **)&slot[turn], SLOT_BYTES));
+        gpu_check(cudaEventCreateWithFlags(&copied[turn], cudaEventDisableTiming));
+    } else if (small) {
+        gpu_check(cudaEventSynchronize(copied[turn]));
+    }
+    if (small)
+        from = memcpy(slot[turn], host, bytes);
+    gpu_check(cudaMemcpyAsync(device, from, bytes, cudaMemcpyHostToDevice, gpu_stream));
+    if (small)
+        gpu_check(cudaEventRecord(copied[turn], gpu_stream));
+}
+
+/* On a stream of its own; gpu_stream goes on when it is there. */
+static void cuda_upload_early(void *device, const void *host, size_t bytes)
+{
+    static cudaStream_t stream;
+    static cudaEvent_t copied;
+    if (!stream) {
+        gpu_check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+        gpu_check(cudaEventCreateWithFlags(&copied, cudaEventDisableTiming));
+    }
+    gpu_check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream));
+    gpu_check(cudaEventRecord(copied, stream));
+    gpu_check(cudaStreamWaitEvent(gpu_stream, copied, 0));
+}
+
+static void *cuda_alloc_host(size_t bytes)
+{
+    void *p = NULL;
+    if (cudaMallocHost(&p, bytes ? bytes : 64) != cudaSuccess) {
+        cudaGetLastError();
+        return NULL;
+    }
+    return p;
+}
+
+static void cuda_free_host(void *p)
+{
+    if (p)
+        gpu_check(cudaFreeHost(p));
+}
+
+static void cuda_clear(void *device, size_t bytes)
+{
+    gpu_check(cudaMemsetAsync(device, 0, bytes, gpu_stream));
 }
 
 static void cuda_download(void *host, const void *device, size_t bytes)
@@ -63,8 +117,9 @@ void *gpu_scratch(int slot, size_t bytes)
     static void *buffer[SCRATCH_SLOTS];
     static size_t size[SCRATCH_SLOTS];
     if (bytes > size[slot]) {
-        gpu_check(cudaFree(buffer[slot]));
-        size[slot] = (bytes + bytes/8 + 255)/256*256;
+        if (!gpu_recorded)
+            gpu_check(cudaFree(buffer[slot]));
+        size[slot] = (bytes + bytes/(gpu_recorded ? 2 : 8) + 255)/256*256;
         gpu_check(cudaMalloc(&buffer[slot], size[slot]));
     }
     return buffer[slot];
@@ -96,22 +151,27 @@ extern "C" __attribute__((visibility("default"))) const Ops *sdsteer_backend(int
         snprintf(why, sizeof why, "no such device among %d", devices);
         return refuse(e, device, why);
     }
-    const int major = attribute(cudaDevAttrComputeCapabilityMajor, device);
-    if (major < 8) {
-        snprintf(why, sizeof why, "compute capability %d.%d, 8.0 is needed", major,
+    gpu_capability = attribute(cudaDevAttrComputeCapabilityMajor, device);
+    if (gpu_capability < 8) {
+        snprintf(why, sizeof why, "compute capability %d.%d, 8.0 is needed", gpu_capability,
                  attribute(cudaDevAttrComputeCapabilityMinor, device));
         return refuse(e, device, why);
     }
     gpu_check(cudaSetDevice(device));
     gpu_check(cudaStreamCreateWithFlags(&gpu_stream, cudaStreamNonBlocking));
     gpu_processors = attribute(cudaDevAttrMultiProcessorCount, device);
+    gpu_block_shared = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
 
     snprintf(name, sizeof name, "cuda:%d", device);
     ops.name = name;
     ops.best = BF16;
     ops.alloc = cuda_alloc;
     ops.free = cuda_free;
-    ops.upload = cuda_upload;
+    ops.upload = gpu_upload;
+    ops.upload_early = cuda_upload_early;
+    ops.alloc_host = cuda_alloc_host;
+    ops.free_host = cuda_free_host;
+    ops.clear = cuda_clear;
     ops.download = cuda_download;
     ops.copy = cuda_copy;
     ops.conv_create = cuda_conv_create;
@@ -123,12 +183,14 @@ extern "C" __attribute__((visibility("default"))) const Ops *sdsteer_backend(int
     ops.geglu = cuda_geglu;
     ops.activate = cuda_activate;
     ops.convert = cuda_convert;
+    ops.store = cuda_store;
     ops.add = cuda_add;
     ops.subtract = cuda_subtract;
     ops.concat = cuda_concat;
     ops.upsample = cuda_upsample;
     ops.embed = cuda_embed;
     ops.ddim_step = cuda_ddim_step;
+    cuda_record_ops(&ops);
     cuda_sae_ops(&ops.sae);
     return &ops;
 }

@@ -24,53 +24,62 @@ static bool is_linear(const ConvSpec *s)
     return s->kernel == 1 && s->stride == 1 && s->pad_before == 0 && s->pad_after == 0;
 }
 
-static void *to_device(const void *host, size_t bytes, Err *e)
+static void *device_memory(size_t bytes, Err *e)
 {
     void *p = NULL;
-    if (cudaMalloc(&p, bytes) != cudaSuccess) {
-        cudaGetLastError();
-        err_set(e, "cannot allocate %zu bytes on the device", bytes);
-        return NULL;
-    }
-    gpu_check(cudaMemcpyAsync(p, host, bytes, cudaMemcpyHostToDevice, gpu_stream));
+    if (cudaMalloc(&p, bytes) == cudaSuccess)
+        return p;
+    cudaGetLastError();
+    err_set(e, "cannot allocate %zu bytes on the device", bytes);
+    return NULL;
+}
+
+static void *to_device(const void *host, size_t bytes, Err *e)
+{
+    void *p = device_memory(bytes, e);
+    if (p)
+        gpu_check(cudaMemcpyAsync(p, host, bytes, cudaMemcpyHostToDevice, gpu_stream));
     return p;
+}
+
+/* y (out, taps, width) of w (out, in, taps): one thread a value of y; zeros from in to width */
+template <typename T> static __global__ void turn(T *y, const float *w, int64_t n, int in, int taps, int width)
+{
+    const int64_t at = thread_number(), line = at/width, o = line/taps;
+    const int i = (int)(at - line*width), t = (int)(line - o*taps);
+    if (at < n)
+        y[at] = from_float<T>(i < in ? w[(o*in + i)*taps + t] : 0);
 }
 
 /* w (out, in, taps) as (out, taps, c->in) of the product's type, on the device. */
 static void *pack(const Conv *c, const float *w, Err *e)
 {
-    const size_t out = (size_t)c->spec.out, in = (size_t)c->spec.in, taps = (size_t)(c->spec.kernel*c->spec.kernel);
-    const size_t K = taps*(size_t)c->in, size = dtype_size(c->spec.x_type);
-    char *packed = (char *)malloc(out*K*size);
-    float *row = (float *)malloc(K*sizeof *row);
-    void *device = NULL;
-    if (packed && row) {
-        for (size_t o = 0; o < out; o++) {
-            memset(row, 0, K*sizeof *row);
-            for (size_t i = 0; i < in; i++)
-                for (size_t t = 0; t < taps; t++)
-                    row[t*(size_t)c->in + i] = w[(o*in + i)*taps + t];
-            dtype_from_f32(packed + o*K*size, c->spec.x_type, row, K);
-        }
-        device = to_device(packed, out*K*size, e);
-    } else {
-        err_set(e, "cannot allocate %zu bytes", out*K*size);
-    }
-    free(packed);
-    free(row);
-    return device;
+    const int taps = c->spec.kernel*c->spec.kernel, in = c->spec.in;
+    const int64_t n = (int64_t)c->spec.out*taps*c->in;
+    float *as_is = (float *)to_device(w, sizeof *w*(size_t)c->spec.out*(size_t)(in*taps), e);
+    void *packed = as_is ? device_memory((size_t)n*dtype_size(c->spec.x_type), e) : NULL;
+    if (packed && c->spec.x_type == F32)
+        LAUNCH(turn<float>, gpu_blocks(n, 256), 256, 0, (float *)packed, as_is, n, in, taps, c->in);
+    else if (packed)
+        LAUNCH(turn<bf16>, gpu_blocks(n, 256), 256, 0, (bf16 *)packed, as_is, n, in, taps, c->in);
+    gpu_check(cudaFree(as_is));
+    return packed;
 }
 
-/* Decided by the layer alone, so that all its runs give the same bytes, whether added or not. */
+/* Decided by the layer alone, so that all its runs give a row the same bytes. */
 static void choose_library(Conv *c)
 {
     const ConvSpec *s = &c->spec;
-    const int K = s->kernel*s->kernel*s->in;
-    if (!library_wanted() || s->act != ACT_NONE || s->in%8 || s->out%8 || (K < LIBRARY_LEAST_K && s->y_type == F32))
+    Product p = {};
+    p.w = c->weight;
+    p.bias = c->bias;
+    p.K = s->kernel*s->kernel*s->in;
+    p.out = s->out;
+    if (!library_wanted() || s->act != ACT_NONE || s->in%8 || s->out%8)
         return;
     if (is_linear(s))
-        c->blas = blas_plan(K, s->out, s->x_type, s->y_type, c->bias != NULL);
-    else if (s->x_type == BF16)
+        c->blas = blas_plan(&p, s->x_type, s->y_type);
+    else if (s->x_type == BF16 && (p.K >= LIBRARY_LEAST_K || s->y_type == BF16))
         c->dnn = dnn_layer(s, c->bias != NULL);
 }
 
@@ -133,16 +142,21 @@ static const void *filled_up(const Conv *c, const void *x, int64_t points)
     return y;
 }
 
-/* (sum + bias) is rounded before y is added, as product.h does it. false: the layer is product.h's. */
+/* What is added to y is added by the library, in f32, or made and rounded to f32 first; which, is the same for a layer and
+ * a size of picture whatever B. false: the layer is product.h's. */
 static bool library_run(const Conv *c, const Product *p, int64_t B)
 {
     const int64_t n = p->M*p->out;
-    if (!c->blas && !c->dnn)
+    if (c->blas) {
+        blas_run(c->blas, p);
+        return true;
+    }
+    if (!c->dnn)
         return false;
+    if (c->dnn && p->add && dnn_run(c->dnn, p, B, p->y, true))
+        return true;
     void *made = p->add ? gpu_scratch(SCRATCH_PRODUCT, (size_t)n*sizeof(float)) : p->y;
-    if (c->blas)
-        blas_run(c->blas, p, made);
-    else if (!dnn_run(c->dnn, p, B, made))
+    if (!dnn_run(c->dnn, p, B, made, false))
         return false;
     if (p->add)
         cuda_add((float *)p->y, (const float *)made, n);

@@ -28,6 +28,9 @@ extern "C" {
 
 extern cudaStream_t gpu_stream;
 extern int gpu_processors;              /* multiprocessors of the device */
+extern int gpu_block_shared;            /* bytes of shared memory that a block can have */
+extern bool gpu_recorded;               /* something is or was taken down: what its kernels use must stay */
+extern int gpu_capability;              /* its compute capability, the major number */
 
 /* A broken device cannot go on: file, line, reason, exit 1. */
 [[noreturn]] void gpu_fail(const char *file, int line, const char *what, const char *why);
@@ -40,9 +43,12 @@ extern int gpu_processors;              /* multiprocessors of the device */
 
 /* Device memory for what an op needs while it runs: at least bytes, 256-byte aligned, not cleared, good until the next
  * call with the same slot. It only grows, so that an op at a known shape allocates nothing. Work that is queued on an
- * older, smaller buffer is waited for before that goes. An op that calls another must not hold the slot it uses. */
+ * older, smaller buffer is waited for before that goes; once something is recorded, it stays. An op that calls another must not hold the slot it uses. */
 enum { SCRATCH_OP, SCRATCH_PRODUCT, SCRATCH_LIBRARY, SCRATCH_SAE, SCRATCH_SAE2, SCRATCH_SLOTS };
 void *gpu_scratch(int slot, size_t bytes);
+
+/* From any memory of the host, which has been read when this returns. */
+void gpu_upload(void *device, const void *host, size_t bytes);
 
 /* A host number's worth of device memory, read back by what returns a number: waits for the stream. */
 double gpu_read_double(const double *device);
@@ -59,7 +65,7 @@ void gpu_launch(const char *file, int line, const char *name, void (*kernel)(P..
     if (grid.x == 0 || grid.y == 0 || grid.z == 0)
         return;
 #ifdef SIMT
-    simt_run(file, line, name, grid, threads, shared, [&] { kernel(static_cast<P>(arguments)...); });
+    simt_run(file, line, name, grid, threads, shared, [=] { kernel(static_cast<P>(arguments)...); });
 #else
     cudaError_t status = cudaSuccess;
     if (shared > 48*1024)
@@ -140,6 +146,16 @@ __device__ __forceinline__ void store4(bf16 *y, int64_t i, float4 v)
     *(uint2 *)(y + i) = make_uint2(pack_bf16(v.x, v.y), pack_bf16(v.z, v.w));
 }
 
+/* *p = v, which will not be read soon: the caches let it go first. */
+template <typename T> __device__ __forceinline__ void store_once(T *p, T v)
+{
+#ifdef SIMT
+    *p = v;
+#else
+    __stcs(p, v);
+#endif
+}
+
 /* ---- sums whose order depends on nothing but the lane's number ---- */
 
 template <typename T> __device__ __forceinline__ T warp_sum(T v)           /* every lane gets the sum */
@@ -199,12 +215,14 @@ void cuda_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, 
 void cuda_geglu(void *y, const void *h, DType type, int64_t N, int D);
 void cuda_activate(void *y, DType y_type, const float *x, int64_t n, Activation act);
 void cuda_convert(void *y, DType y_type, const void *x, DType x_type, int64_t n);
+void cuda_store(void *y, DType y_type, const float *x, int64_t n, uint64_t *unfit);
 void cuda_add(float *y, const float *x, int64_t n);
 void cuda_subtract(float *y, const float *a, const float *b, int64_t n);
 void cuda_concat(float *y, const float *a, int Ca, const float *b, int Cb, int64_t N);
 void cuda_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho,
                    int64_t Wo);
 void cuda_embed(float *y, const float *table, const float *position, const int32_t *ids, int64_t N, int64_t S, int D);
+void cuda_record_ops(Ops *ops);
 void cuda_ddim_step(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
                     float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n);
 

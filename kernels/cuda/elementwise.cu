@@ -49,22 +49,27 @@ void cuda_activate(void *y, DType y_type, const float *x, int64_t n, Activation 
         activate_as((bf16 *)y, x, n, act);
 }
 
-/* One thread a pair of neighbours in a row, or one value where D is odd. */
+/* One thread `each` neighbours in a row: 16 bytes of them, or one. */
 template <typename T, int each> static __global__ void geglu(T *y, const T *h, int64_t n, int D)
 {
     const int64_t i = thread_number()*each;
     if (i >= n)
         return;
     const int64_t row = i/D, d = i - row*D;
-    const T *value = h + 2*row*D + d, *gate = value + D;
+    struct alignas(each*sizeof(T)) Run { T of[each]; };
+    const Run value = *(const Run *)(h + 2*row*D + d), gate = *(const Run *)(h + 2*row*D + D + d);
+    Run out;
+    #pragma unroll
     for (int j = 0; j < each; j++)
-        y[i + j] = from_float<T>(to_float(value[j])*activate_value(to_float(gate[j]), ACT_GELU));
+        out.of[j] = from_float<T>(to_float(value.of[j])*activate_value(to_float(gate.of[j]), ACT_GELU));
+    *(Run *)(y + i) = out;
 }
 
 template <typename T> static void geglu_as(T *y, const T *h, int64_t N, int D)
 {
-    if (D%2 == 0)
-        LAUNCH((geglu<T, 2>), gpu_blocks(N*D/2, THREADS), THREADS, 0, y, h, N*D, D);
+    constexpr int each = 16/sizeof(T);
+    if (D%each == 0 && (((uintptr_t)y | (uintptr_t)h)&15) == 0)
+        LAUNCH((geglu<T, each>), gpu_blocks(N*D/each, THREADS), THREADS, 0, y, h, N*D, D);
     else
         LAUNCH((geglu<T, 1>), gpu_blocks(N*D, THREADS), THREADS, 0, y, h, N*D, D);
 }
@@ -102,6 +107,13 @@ template <> __device__ __forceinline__ half16 from_float<half16>(float x)
 #endif
 }
 
+__device__ __forceinline__ void store4(half16 *y, int64_t i, float4 v)
+{
+    const half16 h[4] = {from_float<half16>(v.x), from_float<half16>(v.y), from_float<half16>(v.z),
+                         from_float<half16>(v.w)};
+    *(uint2 *)(y + i) = make_uint2(h[0].bits | (uint32_t)h[1].bits << 16, h[2].bits | (uint32_t)h[3].bits << 16);
+}
+
 template <typename Y, typename X> static __global__ void convert(Y *y, const X *x, int64_t n)
 {
     const int64_t i = thread_number();
@@ -109,10 +121,19 @@ template <typename Y, typename X> static __global__ void convert(Y *y, const X *
         y[i] = from_float<Y>(to_float(x[i]));
 }
 
+template <typename Y> static __global__ void convert_four(Y *y, const float *x, int64_t fours)
+{
+    const int64_t i = thread_number();
+    if (i < fours)
+        store4(y, 4*i, ((const float4 *)x)[i]);
+}
+
 template <typename Y> static void convert_to(Y *y, const void *x, DType x_type, int64_t n)
 {
     const unsigned blocks = gpu_blocks(n, THREADS);
-    if (x_type == F32)
+    if (x_type == F32 && by_four(y, x, NULL, n))
+        LAUNCH(convert_four<Y>, gpu_blocks(n/4, THREADS), THREADS, 0, y, (const float *)x, n/4);
+    else if (x_type == F32)
         LAUNCH((convert<Y, float>), blocks, THREADS, 0, y, (const float *)x, n);
     else if (x_type == BF16)
         LAUNCH((convert<Y, bf16>), blocks, THREADS, 0, y, (const bf16 *)x, n);
@@ -130,6 +151,22 @@ void cuda_convert(void *y, DType y_type, const void *x, DType x_type, int64_t n)
         convert_to((bf16 *)y, x, x_type, n);
     else
         convert_to((half16 *)y, x, x_type, n);
+}
+
+/* *unfit = the least of itself and of what op.h packs. */
+static __global__ void find_unfit(unsigned long long *unfit, const float *x, int64_t n, float most)
+{
+    for (int64_t i = thread_number(); i < n; i += (int64_t)gridDim.x*blockDim.x)
+        if (!(fabsf(x[i]) < most))
+            atomicMin(unfit, (unsigned long long)i << 32 | __float_as_uint(x[i]));
+}
+
+void cuda_store(void *y, DType y_type, const float *x, int64_t n, uint64_t *unfit)
+{
+    const float most = y_type == F16 ? 65504.0f : INFINITY;
+    const unsigned all = gpu_blocks(n, THREADS), most_blocks = (unsigned)gpu_processors*8;
+    cuda_convert(y, y_type, x, F32, n);
+    LAUNCH(find_unfit, all < most_blocks ? all : most_blocks, THREADS, 0, (unsigned long long *)unfit, x, n, most);
 }
 
 /* y = a + sign b, sign 1 or -1: exact either way. y may be a. */

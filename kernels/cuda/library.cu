@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* library.cu -- opens NVIDIA's libraries when they are first wanted: the backend works without them. */
 #include <dlfcn.h>
+#include <stdarg.h>
+#include <time.h>
 #include "kernels/cuda/library.h"
 
 bool library_wanted(void)
@@ -21,4 +23,27 @@ bool library_find(void *library, const char *name, void **function)
 {
     *function = dlsym(library, name);
     return *function != NULL;
+}
+
+bool library_traced(void)
+{
+    const char *wish = getenv("SDSTEER_CUDA_TRACE");
+    return wish && strcmp(wish, "1") == 0;
+}
+
+void library_trace(const char *format, ...)
+{
+    if (!library_traced())
+        return;
+    static struct timespec first;
+    struct timespec now;
+    va_list arguments;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (!first.tv_sec)
+        first = now;
+    fprintf(stderr, "%7.3f s  ", (double)(now.tv_sec - first.tv_sec) + 1e-9*(double)(now.tv_nsec - first.tv_nsec));
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
 }

@@ -2,15 +2,16 @@
 /* library.h -- products of layers by NVIDIA's libraries, where they are installed and know the shape. Private to
  * kernels/cuda.
  *
- * cuBLASLt multiplies linear layers (blas.cu), cuDNN convolutions (dnn.cu). Both are opened when the first layer that
- * they could take is made; without them, and with SDSTEER_CUDA_LIBRARIES=none, product.h does everything. They are
- * given what they do well: sums long enough that their result may take another pass over memory when it is added to y,
- * no activation (their gelu is an approximation), channels in multiples of 8.
+ * cuBLASLt multiplies linear layers (blas.cu), cuDNN makes convolutions (dnn.cu) and attention over many keys
+ * (dnn_attention.cu). All are opened when they are first wanted; without them, and with SDSTEER_CUDA_LIBRARIES=none,
+ * product.h and attention.h do everything. They are given what they do well: no activation (their gelu is an
+ * approximation), channels in multiples of 8; convolutions only with sums long enough that their result may take another
+ * pass over memory when it is added to y.
  *
- * Same bytes: a layer's algorithm is chosen when it is made, or first met at a size of picture, for a number of rows or
- * images that is always the same, and is then used for any number; no sum is split over blocks. That such an algorithm
- * gives a row the same bytes wherever it lies is observed and not documented by NVIDIA; tests/unit/op_device.h
- * looks. */
+ * Same bytes: a layer's algorithms are chosen when it is made, or first met at a size of picture, for numbers of rows or
+ * images that are always the same; no sum is split over blocks, and where the number of rows decides among algorithms,
+ * they have been seen to agree. What is added to y may be made by another algorithm than what is not. That an algorithm
+ * gives a row the same bytes wherever it lies is observed and not documented by NVIDIA; tests/unit/op_device.h looks. */
 #ifndef KERNELS_CUDA_LIBRARY_H
 #define KERNELS_CUDA_LIBRARY_H
 
@@ -22,22 +23,26 @@ enum { LIBRARY_LEAST_K = 2048, LIBRARY_WORKSPACE = 32 << 20 };
 bool library_wanted(void);
 void *library_open(const char *name);                           /* NULL when there is none; stays open */
 bool library_find(void *library, const char *name, void **function);    /* false when it has no such function */
+/* A line on stderr, where SDSTEER_CUDA_TRACE=1 asks for what the libraries take and refuse. */
+bool library_traced(void);
+__attribute__((format(printf, 1, 2))) void library_trace(const char *format, ...);
 
 typedef struct BlasPlan BlasPlan;
 
-/* An algorithm for y (M,out) = x (M,K) w (out,K)^T + bias, any M. NULL when there is none. */
-BlasPlan *blas_plan(int K, int out, DType x_type, DType y_type, bool bias);
+/* Algorithms for y (M,out) = x (M,K) w (out,K)^T + bias, or y += it, any M: K, out, w and bias of p. NULL when there are
+ * none. */
+BlasPlan *blas_plan(const Product *p, DType x_type, DType y_type);
 void blas_plan_free(BlasPlan *plan);                            /* NULL: nothing */
-/* y gets sum + bias of p; p->y, act and add are not looked at. */
-void blas_run(BlasPlan *plan, const Product *p, void *y);
+/* As product.h does it; p->act is not looked at. */
+void blas_run(BlasPlan *plan, const Product *p);
 
 typedef struct DnnLayer DnnLayer;
 
 /* A convolution, bf16 in. NULL without cuDNN. */
 DnnLayer *dnn_layer(const ConvSpec *spec, bool bias);
 void dnn_layer_free(DnnLayer *layer);                           /* NULL: nothing */
-/* y gets sum + bias of p, of B images. false: nothing was done, cuDNN does not take the size; the same answer each
- * time. */
-bool dnn_run(DnnLayer *layer, const Product *p, int64_t B, void *y);
+/* y gets sum + bias of p, of B images, or, with add, y + sum + bias in f32 (y_type F32); p->y, act and add are not
+ * looked at. false: nothing was done, cuDNN does not take the size; the same answer each time. */
+bool dnn_run(DnnLayer *layer, const Product *p, int64_t B, void *y, bool add);
 
 #endif

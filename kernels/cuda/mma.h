@@ -65,6 +65,19 @@ __device__ __forceinline__ void copy_async(void *to, const void *from, bool ther
 #endif
 }
 
+/* The same of what is there and will not be read again: the second-level cache lets it go first. */
+__device__ __forceinline__ void copy_async_once(void *to, const void *from)
+{
+#ifdef SIMT
+    simt_copy_async(to, from, 16);
+#else
+    uint64_t policy;
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;"
+                 :: "r"((uint32_t)__cvta_generic_to_shared(to)), "l"(from), "l"(policy) : "memory");
+#endif
+}
+
 /* Ends a group of this thread's copies. */
 __device__ __forceinline__ void copy_commit(void)
 {

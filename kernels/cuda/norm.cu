@@ -11,38 +11,102 @@
  * mean, so that nothing is lost to cancellation. Then a block a group joins runs and channels in double (Chan et al.
  * 1979: M2 = sum M2_i + n_i (mean_i - mean)^2) into one scale and one offset a channel. Then y. Runs depend on C alone
  * and are joined in one order, so an image's bytes do not depend on its neighbours.
- * Bound by memory: x is read three times, the second time from the first-level cache, and y written once. */
+ * Bound by memory: x is read twice and y written once. */
 #include "kernels/cuda/cuda.h"
 
-enum { RUN_VALUES = 16384, LEAST_ROWS = 16 };
+enum { THREADS = 512, WIDEST = 1024, MOST_ROWS = 12 };
 
 typedef struct GroupNorm {
     const float *x, *shift, *gamma, *beta;
     float *parts;                   /* (B, runs, 2, C): mean and M2 of each channel in each run */
     float *affine;                  /* (B, 2, C): scale and offset that make y of x */
     int64_t HW;
-    int C, groups, rows, runs;      /* rows: of a run; the last run may have fewer */
+    int C, groups, rows, runs;      /* rows: of a run, MOST_ROWS a thread; the last run may have fewer */
     float eps;
 } GroupNorm;
 
-/* Block (run, image); a thread takes channels, and goes down the run's rows twice. Neighbours read neighbours. */
-static __global__ void run_moments(GroupNorm g)
+/* How the threads of a block share a run: `lanes` beside each other take `each` channels apiece, `down` of them one under
+ * another every down-th row. */
+typedef struct Share { int lanes, down; } Share;
+
+static Share share_for(int C, int each)
 {
+    const int lanes = C/each < WIDEST ? C/each : WIDEST;
+    return Share{lanes, THREADS/lanes > 1 ? THREADS/lanes : 1};
+}
+
+static unsigned threads_of(const Share *s)
+{
+    return (unsigned)(s->lanes*s->down + WARP - 1)/WARP*WARP;
+}
+
+template <int each> __device__ __forceinline__ void load_channels(float (&v)[each], const float *x)
+{
+    if constexpr (each == 4) {
+        const float4 four = *(const float4 *)x;
+        v[0] = four.x;
+        v[1] = four.y;
+        v[2] = four.z;
+        v[3] = four.w;
+    } else {
+        v[0] = *x;
+    }
+}
+
+/* Rows of `rows` that the r-th of `down` has. */
+__device__ __forceinline__ int rows_of(int rows, int r, int down)
+{
+    return rows > r ? (rows - r + down - 1)/down : 0;
+}
+
+/* Block (run, image). A thread keeps its rows, for the mean and then the deviations; those under another are joined in
+ * order. */
+template <int each> static __global__ void run_moments(GroupNorm g, Share s)
+{
+    float *room = (float *)shared_memory();             /* (down, 2, lanes*each) */
+    const int width = s.lanes*each, lane = threadIdx.x%s.lanes*each, r = threadIdx.x/s.lanes;
     const int64_t image = blockIdx.y, first = (int64_t)blockIdx.x*g.rows;
     const int rows = (int)(g.HW - first < g.rows ? g.HW - first : g.rows);
+    const int mine = r < s.down ? rows_of(rows, r, s.down) : 0;
     float *mean = g.parts + (image*g.runs + blockIdx.x)*2*g.C, *M2 = mean + g.C;
-    for (int c = threadIdx.x; c < g.C; c += blockDim.x) {
-        const float *x = g.x + (image*g.HW + first)*g.C + c;
-        float sum = 0, square = 0;
-        for (int i = 0; i < rows; i++)
-            sum += x[(int64_t)i*g.C];
-        const float center = sum/(float)rows;
-        for (int i = 0; i < rows; i++) {
-            const float d = x[(int64_t)i*g.C] - center;
-            square += d*d;
+    for (int left = 0; left < g.C; left += width) {
+        const int c = left + lane;
+        const float *x = g.x + (image*g.HW + first + r)*g.C + c;
+        float v[MOST_ROWS][each], sum[each] = {}, square[each] = {}, center[each];
+        if (c < g.C) {
+            #pragma unroll
+            for (int i = 0; i < MOST_ROWS; i++)
+                if (i < mine)
+                    load_channels(v[i], x + (int64_t)i*s.down*g.C);
+            #pragma unroll
+            for (int i = 0; i < MOST_ROWS; i++)
+                for (int j = 0; j < each && i < mine; j++)
+                    sum[j] += v[i][j];
+            for (int j = 0; j < each; j++)
+                center[j] = mine ? sum[j]/(float)mine : 0;
+            #pragma unroll
+            for (int i = 0; i < MOST_ROWS; i++)
+                for (int j = 0; j < each && i < mine; j++)
+                    square[j] += (v[i][j] - center[j])*(v[i][j] - center[j]);
+            for (int j = 0; j < each && r < s.down; j++) {
+                room[2*r*width + lane + j] = center[j];
+                room[(2*r + 1)*width + lane + j] = square[j];
+            }
         }
-        mean[c] = center;
-        M2[c] = square;
+        __syncthreads();
+        for (int j = threadIdx.x; j < width && left + j < g.C; j += blockDim.x) {
+            float all = 0, M = 0;
+            for (int k = 0; k < s.down; k++)
+                all += (float)rows_of(rows, k, s.down)*room[2*k*width + j];
+            all /= (float)rows;
+            for (int k = 0; k < s.down; k++) {
+                const float d = room[2*k*width + j] - all;
+                M += room[(2*k + 1)*width + j] + (float)rows_of(rows, k, s.down)*d*d;
+            }
+            mean[left + j] = all;
+            M2[left + j] = M;
+        }
+        __syncthreads();
     }
 }
 
@@ -77,91 +141,123 @@ static __global__ void join_moments(GroupNorm g)
     }
 }
 
-/* Block (run, image); a thread takes a channel, or four neighbours, down the run's rows. */
-template <typename T, int each> static __global__ void normalize(T *y, GroupNorm g, Activation act)
+/* Block (run, image), shared as for the moments. */
+template <typename T, int each> static __global__ void normalize(T *y, GroupNorm g, Activation act, Share share)
 {
+    const int width = share.lanes*each, lane = threadIdx.x%share.lanes*each, r = threadIdx.x/share.lanes;
     const int64_t image = blockIdx.y, first = (int64_t)blockIdx.x*g.rows;
-    const int64_t end = g.HW - first < g.rows ? g.HW : first + g.rows;
+    const int rows = (int)(g.HW - first < g.rows ? g.HW - first : g.rows);
+    const int mine = r < share.down ? rows_of(rows, r, share.down) : 0;
     const float *scale = g.affine + image*2*g.C, *offset = scale + g.C;
-    for (int c = threadIdx.x*each; c < g.C; c += blockDim.x*each) {
+    for (int c = lane; c < g.C; c += width) {
         float s[each], o[each];
-        for (int j = 0; j < each; j++) {
-            s[j] = scale[c + j];
-            o[j] = offset[c + j];
-        }
-        for (int64_t i = first; i < end; i++) {
-            const int64_t at = (image*g.HW + i)*g.C + c;
-            if constexpr (each == 4) {
-                const float4 v = *(const float4 *)(g.x + at);
-                store4(y, at, make_float4(activate_value(v.x*s[0] + o[0], act), activate_value(v.y*s[1] + o[1], act),
-                                          activate_value(v.z*s[2] + o[2], act), activate_value(v.w*s[3] + o[3], act)));
-            } else {
-                y[at] = from_float<T>(activate_value(g.x[at]*s[0] + o[0], act));
-            }
+        load_channels(s, scale + c);
+        load_channels(o, offset + c);
+        #pragma unroll 4
+        for (int i = 0; i < mine; i++) {
+            const int64_t at = (image*g.HW + first + r + (int64_t)i*share.down)*g.C + c;
+            float v[each];
+            load_channels(v, g.x + at);
+            for (int j = 0; j < each; j++)
+                v[j] = activate_value(v[j]*s[j] + o[j], act);
+            if constexpr (each == 4)
+                store4(y, at, make_float4(v[0], v[1], v[2], v[3]));
+            else
+                y[at] = from_float<T>(v[0]);
         }
     }
 }
 
-static unsigned threads_for(int columns)
+template <typename T, int each> static void launch_norm(T *y, GroupNorm g, int64_t B, Activation act)
 {
-    return columns >= 256 ? 256u : (unsigned)(columns + WARP - 1)/WARP*WARP;
+    const Share s = share_for(g.C, each);
+    g.rows = MOST_ROWS*s.down;
+    g.runs = (int)((g.HW + g.rows - 1)/g.rows);
+    g.affine = (float *)gpu_scratch(SCRATCH_OP, (size_t)B*2*(size_t)g.C*(size_t)(g.runs + 1)*sizeof(float));
+    g.parts = g.affine + B*2*g.C;
+    const dim3 grid((unsigned)g.runs, (unsigned)B);
+    LAUNCH(run_moments<each>, grid, threads_of(&s), sizeof(float)*2*(size_t)(s.down*s.lanes*each), g, s);
+    LAUNCH(join_moments, dim3((unsigned)g.groups, (unsigned)B), 128, 0, g);
+    LAUNCH((normalize<T, each>), grid, threads_of(&s), 0, y, g, act, s);
 }
 
-template <typename T> static void normalize_as(T *y, const GroupNorm *g, int64_t B, Activation act)
+template <typename T> static void norm_as(T *y, const GroupNorm &g, int64_t B, Activation act)
 {
-    const dim3 grid((unsigned)g->runs, (unsigned)B);
-    if (g->C%4 == 0 && (((uintptr_t)y | (uintptr_t)g->x)&15) == 0)
-        LAUNCH((normalize<T, 4>), grid, threads_for(g->C/4), 0, y, *g, act);
+    if (g.C%4 == 0 && (((uintptr_t)y | (uintptr_t)g.x)&15) == 0)
+        launch_norm<T, 4>(y, g, B, act);
     else
-        LAUNCH((normalize<T, 1>), grid, threads_for(g->C), 0, y, *g, act);
+        launch_norm<T, 1>(y, g, B, act);
 }
 
 void cuda_group_norm(void *y, DType y_type, const float *x, const float *shift, const float *gamma, const float *beta,
                      int64_t B, int64_t HW, int C, int groups, float eps, Activation act)
 {
-    GroupNorm g = {x, shift, gamma, beta, NULL, NULL, HW, C, groups, 0, 0, eps};
-    g.rows = RUN_VALUES/C > LEAST_ROWS ? RUN_VALUES/C : LEAST_ROWS;
-    g.runs = (int)((HW + g.rows - 1)/g.rows);
-    g.affine = (float *)gpu_scratch(SCRATCH_OP, (size_t)B*2*(size_t)C*(size_t)(g.runs + 1)*sizeof(float));
-    g.parts = g.affine + B*2*C;
-    LAUNCH(run_moments, dim3((unsigned)g.runs, (unsigned)B), threads_for(C), 0, g);
-    LAUNCH(join_moments, dim3((unsigned)groups, (unsigned)B), 128, 0, g);
+    const GroupNorm g = {x, shift, gamma, beta, NULL, NULL, HW, C, groups, 0, 0, eps};
     if (y_type == F32)
-        normalize_as((float *)y, &g, B, act);
+        norm_as((float *)y, g, B, act);
     else
-        normalize_as((bf16 *)y, &g, B, act);
+        norm_as((bf16 *)y, g, B, act);
 }
 
 enum { ROWS = 8 };      /* of a block */
 
 /* One warp a row, which it reads three times: from memory, then from the first-level cache. Each value is read and
  * written by one lane, and all are read for the sums before any is written, so y may be x. */
-template <typename T>
+template <typename T, int each>
 static __global__ void layer_norm(T *y, const float *x, const float *gamma, const float *beta, int64_t N, int D,
                                   float eps)
 {
     const int64_t n = (int64_t)blockIdx.x*ROWS + threadIdx.x/WARP;
-    const int lane = threadIdx.x%WARP;
+    const int first = threadIdx.x%WARP*each;
     if (n >= N)
         return;
     const float *row = x + n*D;
     float sum = 0, square = 0;
-    for (int d = lane; d < D; d += WARP)
-        sum += row[d];
+    #pragma unroll 4
+    for (int d = first; d < D; d += WARP*each) {
+        float v[each];
+        load_channels(v, row + d);
+        for (int j = 0; j < each; j++)
+            sum += v[j];
+    }
     const float mean = warp_sum(sum)/(float)D;
-    for (int d = lane; d < D; d += WARP)
-        square += (row[d] - mean)*(row[d] - mean);
+    #pragma unroll 4
+    for (int d = first; d < D; d += WARP*each) {
+        float v[each];
+        load_channels(v, row + d);
+        for (int j = 0; j < each; j++)
+            square += (v[j] - mean)*(v[j] - mean);
+    }
     const float rstd = 1/sqrtf(warp_sum(square)/(float)D + eps);
-    for (int d = lane; d < D; d += WARP)
-        y[n*D + d] = from_float<T>((row[d] - mean)*rstd*gamma[d] + beta[d]);
+    for (int d = first; d < D; d += WARP*each) {
+        float v[each], g[each], b[each];
+        load_channels(v, row + d);
+        load_channels(g, gamma + d);
+        load_channels(b, beta + d);
+        for (int j = 0; j < each; j++)
+            v[j] = (v[j] - mean)*rstd*g[j] + b[j];
+        if constexpr (each == 4)
+            store4(y, n*D + d, make_float4(v[0], v[1], v[2], v[3]));
+        else
+            y[n*D + d] = from_float<T>(v[0]);
+    }
+}
+
+template <typename T>
+static void layer_norm_as(T *y, const float *x, const float *gamma, const float *beta, int64_t N, int D, float eps)
+{
+    const unsigned blocks = gpu_blocks(N, ROWS);
+    if (D%4 == 0 && (((uintptr_t)y | (uintptr_t)x | (uintptr_t)gamma | (uintptr_t)beta)&15) == 0)
+        LAUNCH((layer_norm<T, 4>), blocks, ROWS*WARP, 0, y, x, gamma, beta, N, D, eps);
+    else
+        LAUNCH((layer_norm<T, 1>), blocks, ROWS*WARP, 0, y, x, gamma, beta, N, D, eps);
 }
 
 void cuda_layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
                      float eps)
 {
-    const unsigned blocks = gpu_blocks(N, ROWS);
     if (y_type == F32)
-        LAUNCH(layer_norm<float>, blocks, ROWS*WARP, 0, (float *)y, x, gamma, beta, N, D, eps);
+        layer_norm_as((float *)y, x, gamma, beta, N, D, eps);
     else
-        LAUNCH(layer_norm<bf16>, blocks, ROWS*WARP, 0, (bf16 *)y, x, gamma, beta, N, D, eps);
+        layer_norm_as((bf16 *)y, x, gamma, beta, N, D, eps);
 }

@@ -6,24 +6,31 @@
  * A value and its place make one key of 64 bits: the greater key is the greater value, or an equal one that comes
  * earlier. Keys differ, so "the K greatest keys" is exact and says how ties go.
  *
- * Candidates: a tile whose first candidate is not among the K greatest firsts holds none of the K greatest. So the
- * firsts are sorted, then all candidates of the first K tiles, and K of them are the answer: two sorts of a few hundred
- * keys in shared memory. Where the last candidate of a tile comes before the K-th chosen one, the tile may hide others:
- * the row is listed to be done again. With F features the share of such rows is near tiles*C(K,keep)/tiles^keep where
+ * Candidates: a tile whose first candidate is not among the K greatest firsts holds none of the K greatest. So a bound
+ * that K firsts reach is found bit by bit, and what reaches it in their K tiles is sorted: a few more than K keys, in
+ * shared memory. Where the last candidate of a tile comes before the K-th chosen one, the tile may hide others: the row
+ * is listed to be done again. With F features the share of such rows is near tiles*C(K,keep)/tiles^keep where
  * large values are spread evenly (0.9 % at F = 20480, K = 32, keep 4).
  *
- * Rows: radix select, 8 bits of the key a pass, until the K greatest are apart from the others: 4 passes or fewer but
- * for ties. Reads the row once a pass, the later ones from the caches. Bound by latency, both. */
+ * Rows: of a row that was listed K candidates are known, and what comes before the last of them, seldom many more than
+ * K, is sorted. Else radix select, 8 bits of the key a pass, until the K greatest are apart from the others: 4 passes
+ * or fewer but for ties. Reads the row once a pass, the later ones from the caches. Bound by latency, both. */
 #include "kernels/cuda/sae_cuda.h"
 
 typedef unsigned long long Key;
 
-enum { CHOOSE_THREADS = 128, ROW_THREADS = 512, ROWS_AT_ONCE = 1024, BINS = 256, WARPS_OF_BINS = BINS/WARP };
+enum { CHOOSE_WARPS = 4, ROW_THREADS = 512, ROWS_AT_ONCE = 1024, BINS = 256, WARPS_OF_BINS = BINS/WARP };
+
+/* Grows with v. */
+__device__ __forceinline__ uint32_t order_of(float v)
+{
+    const uint32_t u = __float_as_uint(v + 0.0f);                          /* -0 is 0 */
+    return u & 0x80000000u ? ~u : u | 0x80000000u;
+}
 
 __device__ __forceinline__ Key key_of(float v, uint32_t place)
 {
-    const uint32_t u = __float_as_uint(v + 0.0f);                          /* -0 is 0 */
-    return (Key)(u & 0x80000000u ? ~u : u | 0x80000000u) << 32 | (uint32_t)~place;
+    return (Key)order_of(v) << 32 | (uint32_t)~place;
 }
 
 __device__ __forceinline__ float value_of(Key key)
@@ -37,16 +44,30 @@ __device__ __forceinline__ int32_t place_of(Key key)
     return (int32_t)~(uint32_t)key;
 }
 
-/* Greatest first; n keys in shared or global memory, whole block, which has met after they were written. Bitonic with
- * the first step of each merge mirrored: all exchanges go one way, so that n may be any number. Ends at a barrier. */
-__device__ __forceinline__ void block_sort(Key *list, int n)
+/* Those who sort together. */
+struct Block {
+    static __device__ __forceinline__ int thread(void) { return threadIdx.x; }
+    static __device__ __forceinline__ int threads(void) { return blockDim.x; }
+    static __device__ __forceinline__ void meet(void) { __syncthreads(); }
+};
+
+struct Warp {
+    static __device__ __forceinline__ int thread(void) { return threadIdx.x%WARP; }
+    static __device__ __forceinline__ int threads(void) { return WARP; }
+    static __device__ __forceinline__ void meet(void) { __syncwarp(); }
+};
+
+/* Greatest first; n keys in shared or global memory, by a whole Team, which has met after they were written. Bitonic
+ * with the first step of each merge mirrored: all exchanges go one way, so that n may be any number. Ends at a
+ * barrier. */
+template <typename Team> __device__ __forceinline__ void sort(Key *list, int n)
 {
     int pairs = 1;
     while (2*pairs < n)
         pairs *= 2;
     for (int size = 2; size/2 < n; size *= 2)
         for (int step = size/2; step; step /= 2) {
-            for (int p = threadIdx.x; p < pairs; p += blockDim.x) {
+            for (int p = Team::thread(); p < pairs; p += Team::threads()) {
                 const int in = p & (step - 1), low = 2*(p - in) + in;
                 const int high = step == size/2 ? 2*(p - in) + size - 1 - in : low + step;
                 if (high < n && list[low] < list[high]) {
@@ -55,65 +76,118 @@ __device__ __forceinline__ void block_sort(Key *list, int n)
                     list[high] = k;
                 }
             }
-            __syncthreads();
+            Team::meet();
         }
 }
 
 /* What is below 0 is given as 0. */
-__device__ __forceinline__ void give(const SaeChoice &c, int64_t row, const Key *list)
+__device__ __forceinline__ void give(const SaeChoice &c, int64_t at, float v, int32_t place)
 {
-    for (int j = threadIdx.x; j < c.K; j += blockDim.x) {
-        const float v = value_of(list[j]);
-        const int32_t place = place_of(list[j]);
-        c.a[row*c.K + j] = v > 0 ? v : 0;
-        c.i[row*c.K + j] = c.names ? c.names[place] : place;
-    }
+    c.a[at] = v > 0 ? v : 0;
+    c.i[at] = c.names ? c.names[place] : place;
 }
 
-/* One block a row. */
-template <int keep> static __global__ void choose_candidates(SaeChoice c)
+/* How many of n numbers in shared memory reach a bound; whole warp. */
+__device__ __forceinline__ int reaching(const uint32_t *number, int n, uint32_t bound)
 {
-    __shared__ Key list[MOST_LISTED];
-    __shared__ int tile[MOST_CHOSEN];
-    const int64_t n = blockIdx.x;
+    int mine = 0;
+    for (int t = threadIdx.x%WARP; t < n; t += WARP)
+        mine += number[t] >= bound;
+    return (int)__reduce_add_sync(ALL_LANES, (unsigned)mine);
+}
+
+/* A warp's shared memory: K*keep keys, and the tiles' first candidates. */
+static __host__ __device__ __forceinline__ size_t warp_bytes(int tiles, int K, int keep)
+{
+    return (size_t)K*(size_t)keep*sizeof(Key) + (size_t)(tiles + tiles%2)*sizeof(uint32_t);
+}
+
+/* One warp a row. Places in keys are doubled, and 1 more where they are a tile's last candidate. */
+template <int keep> static __global__ void __launch_bounds__(CHOOSE_WARPS*WARP) choose_candidates(SaeChoice c)
+{
+    const int lane = threadIdx.x%WARP;
+    const int64_t n = (int64_t)blockIdx.x*CHOOSE_WARPS + threadIdx.x/WARP;
+    if (n >= c.N)
+        return;
+    Key *list = (Key *)(shared_memory() + threadIdx.x/WARP*warp_bytes(c.tiles, c.K, keep));
+    uint32_t *first = (uint32_t *)(list + c.K*keep);
     const float *value = c.value + n*c.tiles*keep;
     const uint8_t *column = c.column + n*c.tiles*keep;
+    for (int t = lane; t < c.tiles; t += WARP)
+        first[t] = order_of(value[t*keep]);
+    __syncwarp();
 
-    for (int t = threadIdx.x; t < c.tiles; t += blockDim.x)
-        list[t] = key_of(value[t*keep], (uint32_t)t);      /* equal firsts: the earlier tile has the lower place */
-    __syncthreads();
-    block_sort(list, c.tiles);
-    for (int j = threadIdx.x; j < c.K; j += blockDim.x)
-        tile[j] = place_of(list[j]);
-    __syncthreads();
-    for (int j = threadIdx.x; j < c.K*keep; j += blockDim.x) {
-        const int t = tile[j/keep], at = t*keep + j%keep;
-        list[j] = key_of(value[at], (uint32_t)(t*TILE + column[at]));
+    uint32_t bound = 0;                                    /* the greatest that K firsts reach, or one they all pass */
+    int reached = c.tiles;
+    for (uint32_t bit = 1u << 31; bit && reached != c.K; bit >>= 1) {
+        const int there = reaching(first, c.tiles, bound | bit);
+        if (there >= c.K) {
+            bound |= bit;
+            reached = there;
+        }
     }
-    __syncthreads();
-    block_sort(list, c.K*keep);
+    int equal = c.K - reaching(first, c.tiles, bound + 1), listed = 0;     /* firsts at the bound: the earlier count */
+    const unsigned before = (1u << lane) - 1;
+    for (int t = lane; t - lane < c.tiles; t += WARP) {
+        const uint32_t mine = t < c.tiles ? first[t] : 0;
+        const unsigned level = __ballot_sync(ALL_LANES, t < c.tiles && mine == bound);
+        const bool taken = t < c.tiles && (mine > bound || (mine == bound && __popc(level & before) < equal));
+        equal -= __popc(level);
+        if (!__any_sync(ALL_LANES, taken))
+            continue;
+        #pragma unroll
+        for (int j = 0; j < keep; j++) {
+            const float v = taken ? value[t*keep + j] : 0;
+            const bool counts = taken && order_of(v) >= bound;
+            const unsigned those = __ballot_sync(ALL_LANES, counts);
+            if (counts)
+                list[listed + __popc(those & before)]
+                    = key_of(v, 2*(uint32_t)(t*TILE + column[t*keep + j]) + (j == keep - 1));
+            listed += __popc(those);
+        }
+    }
+    __syncwarp();
+    sort<Warp>(list, listed);
 
     int hidden = 0;
-    for (int j = threadIdx.x; j < c.K; j += blockDim.x) {
-        const int at = tile[j]*keep + keep - 1;
-        hidden |= key_of(value[at], (uint32_t)(tile[j]*TILE + column[at])) > list[c.K - 1];
+    for (int j = lane; j < c.K - 1; j += WARP)
+        hidden |= place_of(list[j]) & 1;
+    if (!__any_sync(ALL_LANES, hidden)) {
+        for (int j = lane; j < c.K; j += WARP)
+            give(c, n*c.K + j, value_of(list[j]), place_of(list[j])/2);
+        return;
     }
-    hidden = __syncthreads_or(hidden);
-    if (hidden && threadIdx.x == 0)
-        c.rows[atomicAdd(c.count, 1)] = (int32_t)n;        /* in any order: what a row becomes does not depend on it */
-    if (!hidden)
-        give(c, n, list);
+    int at = 0;                                            /* in any order: what a row becomes does not depend on it */
+    if (lane == 0) {
+        const Key least = list[c.K - 1];
+        at = atomicAdd(c.count, 1);
+        c.rows[at] = (int32_t)n;
+        c.least[at] = key_of(value_of(least), (uint32_t)place_of(least)/2);
+    }
+    at = __shfl_sync(ALL_LANES, at, 0);
+    const uint4 *from = (const uint4 *)((const char *)c.x + n*c.row_bytes);
+    uint4 *to = (uint4 *)((char *)c.x_again + (int64_t)at*c.row_bytes);
+    for (int d = lane; d < c.row_bytes/(int)sizeof *to; d += WARP)
+        to[d] = from[d];
 }
 
 /* f(key) for each of a row's F values, and for up to 3 after them: h goes on with the least number, which any of the F
- * comes before. */
+ * comes before. Several loads are under way at a time. */
 template <typename Function> __device__ __forceinline__ void each_key(const float *h, int F, Function f)
 {
-    for (int first = threadIdx.x*4; first < F; first += blockDim.x*4) {
-        float v[4];
-        load_run(v, h + first);
-        for (int k = 0; k < 4; k++)
-            f(key_of(v[k], (uint32_t)(first + k)));
+    enum { LOADS = 4 };
+    const int stride = (int)blockDim.x*4;
+    for (int first = (int)threadIdx.x*4; first < F; first += LOADS*stride) {
+        float v[LOADS][4];
+        #pragma unroll
+        for (int r = 0; r < LOADS; r++)
+            if (first + r*stride < F)
+                load_run(v[r], h + first + r*stride);
+        #pragma unroll
+        for (int r = 0; r < LOADS; r++)
+            if (first + r*stride < F)
+                for (int k = 0; k < 4; k++)
+                    f(key_of(v[r][k], (uint32_t)(first + r*stride + k)));
     }
 }
 
@@ -142,12 +216,37 @@ static __global__ void choose_rows(SaeChoice c, Key *long_list)
     __shared__ int bin[BINS], warps[WARPS_OF_BINS], digit, need, left, listed;
     Key *list = c.K > MOST_LISTED ? long_list + (int64_t)blockIdx.x*c.K : short_list;
     const int64_t N = c.rows ? *c.count : c.N;
+    auto finish = [&](int64_t n, int keys) {
+        sort<Block>(list, keys);
+        const int64_t row = c.rows ? c.rows[n] : n;
+        for (int j = threadIdx.x; j < c.K; j += blockDim.x)
+            give(c, row*c.K + j, value_of(list[j]), place_of(list[j]));
+        __syncthreads();
+    };
     for (int64_t n = blockIdx.x; n < N; n += gridDim.x) {
         const float *h = c.h + n*c.tiles*TILE;
         Key prefix = 0;
         int shift = 64;
-        if (threadIdx.x == 0)
+        if (threadIdx.x == 0) {
             need = c.K;
+            listed = 0;
+        }
+        __syncthreads();
+        if (c.rows) {
+            const Key least = c.least[n];
+            each_key(h, c.F, [&](Key key) {
+                const int at = key >= least ? atomicAdd(&listed, 1) : MOST_LISTED;
+                if (at < MOST_LISTED)
+                    list[at] = key;
+            });
+            __syncthreads();
+            const int keys = listed;
+            __syncthreads();
+            if (keys >= c.K && keys <= MOST_LISTED) {
+                finish(n, keys);
+                continue;
+            }
+        }
         do {                            /* of the keys that begin as prefix does, `need` are among the K greatest */
             shift -= 8;
             if (threadIdx.x < BINS)
@@ -175,9 +274,7 @@ static __global__ void choose_rows(SaeChoice c, Key *long_list)
                 list[atomicAdd(&listed, 1)] = key;         /* in any order: sorted next */
         });
         __syncthreads();
-        block_sort(list, c.K);
-        give(c, c.rows ? c.rows[n] : n, list);
-        __syncthreads();
+        finish(n, c.K);
     }
 }
 
@@ -192,10 +289,11 @@ int sae_candidates(int tiles, int K)
 
 void sae_choose_candidates(const SaeChoice *c, int keep)
 {
+    const size_t shared = CHOOSE_WARPS*warp_bytes(c->tiles, c->K, keep);
     if (keep == 4)
-        LAUNCH(choose_candidates<4>, (unsigned)c->N, CHOOSE_THREADS, 0, *c);
+        LAUNCH(choose_candidates<4>, gpu_blocks(c->N, CHOOSE_WARPS), CHOOSE_WARPS*WARP, shared, *c);
     else
-        LAUNCH(choose_candidates<8>, (unsigned)c->N, CHOOSE_THREADS, 0, *c);
+        LAUNCH(choose_candidates<8>, gpu_blocks(c->N, CHOOSE_WARPS), CHOOSE_WARPS*WARP, shared, *c);
 }
 
 void sae_choose_rows(const SaeChoice *c)

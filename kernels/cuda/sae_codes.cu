@@ -9,7 +9,7 @@
 
 typedef unsigned long long Key;
 
-enum { EACH = 256, BINS = 2048, RANK_THREADS = 1024, SORT_THREADS = 64, NEAR = 1024 };
+enum { EACH = 256, BINS = 2048, RANK_THREADS = 1024, SCAN = 1024, SORT_WARPS = 8, NEAR = 512 };
 
 /* ---- one thread an entry ---- */
 
@@ -58,11 +58,10 @@ static void select_features(float *b, const float *a, const int32_t *i, int from
     LAUNCH(select_entries, gpu_blocks(n, EACH), EACH, 0, b, a, i, from, to, n);
 }
 
-/* i alone, with a NULL: every entry counts */
 static __global__ void count_entries(int32_t *counts, const float *a, const int32_t *i, int64_t n)
 {
     const int64_t j = thread_number();
-    if (j < n && (!a || a[j] > 0))
+    if (j < n && a[j] > 0)
         atomicAdd(&counts[i[j]], 1);
 }
 
@@ -83,21 +82,18 @@ static __global__ void count_full(double *full, const float *a, int64_t N, int K
         *full = sum;
 }
 
-static int64_t full_rows(const float *a, int64_t N, int K)
+static void full_rows(double *full, const float *a, int64_t N, int K)
 {
-    double *full = (double *)gpu_scratch(SCRATCH_SAE2, sizeof *full);
     LAUNCH(count_full, 1, RANK_THREADS, 0, full, a, N, K);
-    return (int64_t)gpu_read_double(full);
 }
 
-/* ---- the largest of all: radix select, 11 bits a pass, of keys that say value and place ---- */
+/* ---- the largest of a group: radix select, 11 bits at a time, of keys that say value and place ---- */
 
 typedef struct Rank {
     Key prefix, bound;          /* the key's first bits that are known; the least key that stays */
     int64_t need;               /* of the keys that begin so, this many stay */
     int done;                   /* bound is known */
     uint32_t least;             /* bits of the least value above 0 that stays */
-    double result;
 } Rank;
 
 /* None is negative, so that the order of bits is that of values; of equals the earlier one is greater. */
@@ -108,16 +104,21 @@ __device__ __forceinline__ Key entry_key(const float *a, int64_t j)
 
 static __global__ void rank_begin(Rank *r, int32_t *bin, int64_t keep)
 {
+    r += blockIdx.y;
+    bin += blockIdx.y*BINS;
     for (int b = threadIdx.x; b < BINS; b += blockDim.x)
         bin[b] = 0;
     if (threadIdx.x == 0)
-        *r = Rank{0, 0, keep, 0, UINT32_MAX, 0};
+        *r = Rank{0, 0, keep, 0, UINT32_MAX};
 }
 
 /* Blocks stride over the entries and count in shared memory first. */
 static __global__ void rank_count(int32_t *bin, const Rank *r, const float *a, int64_t n, int shift, int bits)
 {
     __shared__ int32_t near[BINS];
+    r += blockIdx.y;
+    bin += blockIdx.y*BINS;
+    a += blockIdx.y*n;
     if (r->done)
         return;
     for (int b = threadIdx.x; b < BINS; b += blockDim.x)
@@ -135,10 +136,12 @@ static __global__ void rank_count(int32_t *bin, const Rank *r, const float *a, i
             atomicAdd(&bin[b], near[b]);
 }
 
-/* One block; thread t has bins 2t and 2t+1. Finds the bin in which the need-th greatest key lies, and clears all. */
+/* One block a group; thread t has bins 2t, 2t+1. Finds the bin in which the need-th greatest key lies; clears all. */
 static __global__ void rank_pick(Rank *r, int32_t *bin, int shift, int bits)
 {
     __shared__ int64_t above[RANK_THREADS + 1];    /* keys in the bins of this thread and the later ones */
+    r += blockIdx.y;
+    bin += blockIdx.y*BINS;
     if (r->done)
         return;
     const int t = threadIdx.x;
@@ -168,6 +171,8 @@ static __global__ void rank_pick(Rank *r, int32_t *bin, int shift, int bits)
 static __global__ void rank_apply(float *a, Rank *r, int64_t n)
 {
     uint32_t least = UINT32_MAX;
+    r += blockIdx.y;
+    a += blockIdx.y*n;
     const Key bound = r->bound;
     for (int64_t j = thread_number(); j < n; j += (int64_t)gridDim.x*blockDim.x) {
         if (entry_key(a, j) < bound)
@@ -181,95 +186,112 @@ static __global__ void rank_apply(float *a, Rank *r, int64_t n)
         atomicMin(&r->least, least);
 }
 
-static __global__ void rank_end(Rank *r)
+static __global__ void rank_end(double *least, const Rank *r, int64_t groups)
 {
-    if (threadIdx.x == 0)
-        r->result = r->least == UINT32_MAX ? 0 : (double)__uint_as_float(r->least);
+    const int64_t group = thread_number();
+    if (group < groups)
+        least[group] = r[group].least == UINT32_MAX ? 0 : (double)__uint_as_float(r[group].least);
 }
 
-static float keep_largest(float *a, int64_t n, int64_t keep)
+static void keep_largest(double *least, float *a, int64_t n, int64_t keep, int64_t groups)
 {
-    if (n > UINT32_MAX)
-        gpu_fail(__FILE__, __LINE__, "keep_largest", "more than 2^32 values");
-    if (n == 0)
-        return 0;
-    if (keep <= 0) {
-        gpu_check(cudaMemsetAsync(a, 0, sizeof *a*(size_t)n, gpu_stream));
-        return 0;
+    if (n > UINT32_MAX || groups > 65535)
+        gpu_fail(__FILE__, __LINE__, "keep_largest", "more than 2^32 values or 65535 groups");
+    if (n == 0 || keep <= 0) {
+        gpu_check(cudaMemsetAsync(a, 0, sizeof *a*(size_t)(n*groups), gpu_stream));
+        gpu_check(cudaMemsetAsync(least, 0, sizeof *least*(size_t)groups, gpu_stream));
+        return;
     }
-    Rank *r = (Rank *)gpu_scratch(SCRATCH_SAE2, sizeof *r + BINS*sizeof(int32_t));
-    int32_t *bin = (int32_t *)(r + 1);
-    const unsigned blocks = gpu_blocks(n, 4*EACH) < 4096 ? gpu_blocks(n, 4*EACH) : 4096;
-    LAUNCH(rank_begin, 1, RANK_THREADS, 0, r, bin, keep < n ? keep : n);
+    const size_t many = (size_t)groups;
+    Rank *r = (Rank *)gpu_scratch(SCRATCH_SAE2, many*(sizeof *r + BINS*sizeof(int32_t)));
+    int32_t *bin = (int32_t *)(r + many);
+    const dim3 blocks(gpu_blocks(n, 4*EACH) < 4096 ? gpu_blocks(n, 4*EACH) : 4096, (unsigned)groups);
+    const dim3 one(1, (unsigned)groups);
+    LAUNCH(rank_begin, one, RANK_THREADS, 0, r, bin, keep < n ? keep : n);
     for (int shift = 53, bits = 11; ; shift -= bits) {
         LAUNCH(rank_count, blocks, EACH, 0, bin, r, a, n, shift, bits);
-        LAUNCH(rank_pick, 1, RANK_THREADS, 0, r, bin, shift, bits);
+        LAUNCH(rank_pick, one, RANK_THREADS, 0, r, bin, shift, bits);
         if (shift == 0)
             break;
         if (shift < bits)
             bits = shift;               /* the last of the 64 */
     }
     LAUNCH(rank_apply, blocks, EACH, 0, a, r, n);
-    LAUNCH(rank_end, 1, WARP, 0, r);
-    return (float)gpu_read_double(&r->result);
+    LAUNCH(rank_end, gpu_blocks(groups, EACH), EACH, 0, least, r, groups);
 }
 
 /* ---- the inverse of i: a counting sort, made stable by sorting each feature's few entries ---- */
 
-/* One block. start[f] becomes the sum of count[0..f), start[F] that of all; next[f] = start[f]. A thread adds a run of
- * features, the block the runs. */
-static __global__ void sum_counts(int32_t *start, int32_t *next, const int32_t *counts, int F)
-{
-    __shared__ int32_t before[RANK_THREADS];
-    const int t = threadIdx.x, run = (F + RANK_THREADS - 1)/RANK_THREADS;
-    const int from = min(t*run, F), to = min(from + run, F);
-    int32_t sum = 0;
-    for (int f = from; f < to; f++)
-        sum += counts[f];
-    before[t] = sum;
-    __syncthreads();
-    for (int step = 1; step < RANK_THREADS; step *= 2) {
-        const int32_t more = t >= step ? before[t - step] : 0;
-        __syncthreads();
-        before[t] += more;
-        __syncthreads();
-    }
-    sum = t ? before[t - 1] : 0;
-    for (int f = from; f < to; f++) {
-        start[f] = next[f] = sum;
-        sum += counts[f];
-    }
-    if (t == RANK_THREADS - 1)
-        start[F] = before[t];
-}
-
-static __global__ void scatter_entries(int32_t *order, int32_t *next, const int32_t *i, int64_t n)
+/* rank[j]: how many entries of the same feature came before, in no order; count[f]: how many there are */
+static __global__ void rank_entries(int32_t *rank, int32_t *count, const int32_t *i, int64_t n)
 {
     const int64_t j = thread_number();
     if (j < n)
-        order[atomicAdd(&next[i[j]], 1)] = (int32_t)j;
+        rank[j] = atomicAdd(&count[i[j]], 1);
 }
 
-/* One block a feature: its entries, rising, in shared memory where they fit. Bitonic, the first step of a merge
- * mirrored, so that n may be any number. */
-static __global__ void sort_entries(int32_t *order, const int32_t *start)
+/* Of one value a thread, the sum of those of earlier threads; *all: of all. room: as of block_sum */
+__device__ __forceinline__ int32_t sum_before(int32_t v, int32_t *all, int32_t *room)
 {
-    __shared__ int32_t near[NEAR];
-    int32_t *far = order + start[blockIdx.x];
-    const int n = start[blockIdx.x + 1] - start[blockIdx.x];
-    if (n < 2)
-        return;
-    int32_t *list = n <= NEAR ? near : far;
+    const int lane = threadIdx.x%WARP, warp = threadIdx.x/WARP;
+    int32_t sum = v;
+    for (int step = 1; step < WARP; step *= 2) {
+        const int32_t more = __shfl_up_sync(ALL_LANES, sum, step);
+        sum += lane >= step ? more : 0;
+    }
+    if (lane == WARP - 1)
+        room[warp] = sum;
+    __syncthreads();
+    const int32_t of_warp = lane < (int)blockDim.x/WARP ? room[lane] : 0;
+    const int32_t earlier = warp_sum(lane < warp ? of_warp : 0);
+    *all = warp_sum(of_warp);
+    __syncthreads();
+    return earlier + sum - v;
+}
+
+/* One block a run of SCAN features: part = the sum of their counts */
+static __global__ void sum_counts(int32_t *part, const int32_t *count, int F)
+{
+    __shared__ int32_t room[WARP];
+    const int f = blockIdx.x*SCAN + threadIdx.x;
+    const int32_t sum = block_sum(f < F ? count[f] : 0, room);
+    if (threadIdx.x == 0)
+        part[blockIdx.x] = sum;
+}
+
+/* The same blocks: start[f] = the sum of count[0..f), start[F] that of all. */
+static __global__ void scan_counts(int32_t *start, const int32_t *part, const int32_t *count, int F)
+{
+    __shared__ int32_t room[WARP];
+    const int f = blockIdx.x*SCAN + threadIdx.x;
+    int32_t before = 0, all;
+    for (int b = threadIdx.x; b < (int)blockIdx.x; b += SCAN)
+        before += part[b];
+    before = block_sum(before, room);
+    before += sum_before(f < F ? count[f] : 0, &all, room);
+    if (f < F)
+        start[f] = before;
+    if (f == F - 1)
+        start[F] = before + count[f];
+}
+
+static __global__ void scatter_entries(int32_t *order, const int32_t *start, const int32_t *rank, const int32_t *i,
+                                       int64_t n)
+{
+    const int64_t j = thread_number();
+    if (j < n)
+        order[start[i[j]] + rank[j]] = (int32_t)j;
+}
+
+/* By a warp in shared memory. Bitonic, the first step of a merge mirrored, so that n may be any number. */
+__device__ __forceinline__ void sort_near(int32_t *list, int n)
+{
     int pairs = 1;
     while (2*pairs < n)
         pairs *= 2;
-    if (list == near)
-        for (int j = threadIdx.x; j < n; j += blockDim.x)
-            list[j] = far[j];
-    __syncthreads();
     for (int size = 2; size/2 < n; size *= 2)
         for (int step = size/2; step; step /= 2) {
-            for (int p = threadIdx.x; p < pairs; p += blockDim.x) {
+            for (int p = threadIdx.x%WARP; p < pairs; p += WARP) {
                 const int in = p & (step - 1), low = 2*(p - in) + in;
                 const int high = step == size/2 ? 2*(p - in) + size - 1 - in : low + step;
                 if (high < n && list[low] > list[high]) {
@@ -278,21 +300,87 @@ static __global__ void sort_entries(int32_t *order, const int32_t *start)
                     list[high] = place;
                 }
             }
-            __syncthreads();
+            __syncwarp();
         }
-    if (list == near)
-        for (int j = threadIdx.x; j < n; j += blockDim.x)
-            far[j] = list[j];
+}
+
+/* One warp a feature: its entries, rising. Most have few: a lane holds one, and finds its rank among them. Features of
+ * more than NEAR entries are only listed. */
+static __global__ void sort_entries(int32_t *order, int32_t *listed, int32_t *list, const int32_t *start, int F)
+{
+    __shared__ int32_t near[SORT_WARPS][NEAR];
+    const int f = blockIdx.x*SORT_WARPS + threadIdx.x/WARP, lane = threadIdx.x%WARP;
+    const int from = f < F ? start[f] : 0, n = f < F ? start[f + 1] - from : 0;
+    int32_t *mine = order + from, *room = near[threadIdx.x/WARP];
+    if (n < 2)
+        return;
+    if (n <= WARP) {
+        const int32_t place = lane < n ? mine[lane] : INT32_MAX;
+        int less = 0;
+        for (int l = 0; l < n; l++)
+            less += __shfl_sync(ALL_LANES, place, l) < place;
+        if (lane < n)
+            mine[less] = place;
+    } else if (n <= NEAR) {
+        for (int j = lane; j < n; j += WARP)
+            room[j] = mine[j];
+        __syncwarp();
+        sort_near(room, n);
+        for (int j = lane; j < n; j += WARP)
+            mine[j] = room[j];
+    } else if (lane == 0) {
+        list[atomicAdd(listed, 1)] = f;         /* in any order: what a feature becomes does not depend on it */
+    }
+}
+
+/* One block a listed feature: its entries are found once more, in i, each warp in its run of it. Of n entries at most
+ * n/NEAR features are listed, and i lies in the caches. */
+static __global__ void find_entries(int32_t *order, const int32_t *listed, const int32_t *list, const int32_t *start,
+                                    const int32_t *i, int64_t n)
+{
+    __shared__ int32_t room[WARP];
+    if ((int)blockIdx.x >= *listed)
+        return;
+    const int32_t f = list[blockIdx.x];
+    const int lane = threadIdx.x%WARP, warp = threadIdx.x/WARP, warps = blockDim.x/WARP;
+    const int64_t run = (n + warps*WARP - 1)/(warps*WARP)*WARP, from = min(warp*run, n), to = min(from + run, n);
+    int32_t mine = 0, all;
+    #pragma unroll 8
+    for (int64_t j = from + lane; j < to; j += WARP)
+        mine += i[j] == f;
+    mine = warp_sum(mine);
+    int32_t *next = order + start[f] + __shfl_sync(ALL_LANES, sum_before(lane ? 0 : mine, &all, room), 0);
+    for (int64_t j = from; j < to; j += 8*WARP) {
+        bool found[8];
+        #pragma unroll
+        for (int u = 0; u < 8; u++) {
+            const int64_t at = j + u*WARP + lane;
+            found[u] = at < to && i[at] == f;
+        }
+        #pragma unroll
+        for (int u = 0; u < 8; u++) {
+            const unsigned votes = __ballot_sync(ALL_LANES, found[u]);
+            if (found[u])
+                next[__popc(votes & ((1u << lane) - 1))] = (int32_t)(j + u*WARP + lane);
+            next += __popc(votes);
+        }
+    }
 }
 
 static void invert(int32_t *start, int32_t *order, const int32_t *i, int64_t N, int F, int K)
 {
-    int32_t *counts = (int32_t *)gpu_scratch(SCRATCH_SAE2, sizeof *counts*2*(size_t)F);
-    gpu_check(cudaMemsetAsync(counts, 0, sizeof *counts*(size_t)F, gpu_stream));
-    LAUNCH(count_entries, gpu_blocks(N*K, EACH), EACH, 0, counts, (const float *)NULL, i, N*K);
-    LAUNCH(sum_counts, 1, RANK_THREADS, 0, start, counts + F, counts, F);
-    LAUNCH(scatter_entries, gpu_blocks(N*K, EACH), EACH, 0, order, counts + F, i, N*K);
-    LAUNCH(sort_entries, (unsigned)F, SORT_THREADS, 0, order, start);
+    const int64_t n = N*K;
+    const unsigned runs = gpu_blocks(F, SCAN), most = (unsigned)(n/NEAR);
+    const size_t ints = (size_t)F + 1 + runs + most + (size_t)n;
+    int32_t *count = (int32_t *)gpu_scratch(SCRATCH_SAE2, sizeof *count*ints), *listed = count + F;
+    int32_t *part = listed + 1, *list = part + runs, *rank = list + most;
+    gpu_check(cudaMemsetAsync(count, 0, sizeof *count*((size_t)F + 1), gpu_stream));
+    LAUNCH(rank_entries, gpu_blocks(n, EACH), EACH, 0, rank, count, i, n);
+    LAUNCH(sum_counts, runs, SCAN, 0, part, count, F);
+    LAUNCH(scan_counts, runs, SCAN, 0, start, part, count, F);
+    LAUNCH(scatter_entries, gpu_blocks(n, EACH), EACH, 0, order, start, rank, i, n);
+    LAUNCH(sort_entries, gpu_blocks(F, SORT_WARPS), SORT_WARPS*WARP, 0, order, listed, list, start, F);
+    LAUNCH(find_entries, most, RANK_THREADS, 0, order, listed, list, start, i, n);
 }
 
 void cuda_sae_code_ops(SaeOps *ops)

@@ -19,19 +19,20 @@ void cuda_sae_encode_ops(SaeOps *ops);      /* sae_encode.cu */
 void cuda_sae_code_ops(SaeOps *ops);        /* sae_codes.cu */
 void cuda_sae_sum_ops(SaeOps *ops);         /* sae_sums.cu */
 void cuda_sae_grad_ops(SaeOps *ops);        /* sae_grad.cu */
+void cuda_sae_reconstruct_ops(SaeOps *ops); /* sae_reconstruct.cu */
+void cuda_sae_row_ops(SaeOps *ops);         /* sae_rows.cu */
 void cuda_sae_update_ops(SaeOps *ops);      /* sae_update.cu */
 void cuda_sae_dense_ops(SaeOps *ops);       /* sae_dense.cu */
 
 /* ---- encoding ---- */
 
 enum { TILE = 128, DEPTH = 32 };            /* D_p is a multiple of DEPTH */
-enum { MOST_CHOSEN = 512, MOST_LISTED = 2048 };
+enum { MOST_LISTED = 2048 };
 
 typedef struct SaeProduct {
     const void *x, *W;          /* (N,D_p), (tiles*TILE,D_p), both f32 or both bf16 */
     const float *bias;          /* (tiles*TILE) */
-    const int32_t *rows;        /* rows of x to take, *count of them, both in device memory; NULL: all N */
-    const int32_t *count;
+    const int32_t *count;       /* rows of x that are there, at most N, in device memory; NULL: N */
     int64_t N;
     int D_p, tiles;
     /* one of: all of h (N or *count, tiles*TILE), or the candidates, (N,tiles,keep), largest first, ties by column */
@@ -43,6 +44,11 @@ typedef struct SaeProduct {
 /* sae_product.cu: keep 4 or 8 candidates, or 0 for all of h */
 void sae_product(const SaeProduct *p, DType type, int keep);
 
+/* sae_hopper.cu: the same in bf16, on compute capability 9 unless SDSTEER_CUDA_KERNELS is "portable". Its sums differ
+ * from sae_product.cu's in their last bits. */
+bool sae_hopper_wanted(void);
+void sae_hopper_product(const SaeProduct *p, int keep);
+
 typedef struct SaeChoice {
     float *a;                   /* (N,K) */
     int32_t *i;
@@ -51,6 +57,10 @@ typedef struct SaeChoice {
     const float *value;
     const uint8_t *column;
     int32_t *rows, *count;      /* rows to do again: added to by candidates, read by rows (NULL: all N) */
+    unsigned long long *least;  /* of each of those, the key (sae_choose.cu) of the last of its K candidates */
+    const void *x;              /* rows of SaeProduct, of row_bytes (a multiple of 16): those to do again are copied */
+    void *x_again;
+    int row_bytes;
     int64_t N;
     int F, tiles, K;
 } SaeChoice;
@@ -61,6 +71,25 @@ int sae_candidates(int tiles, int K);
 /* sae_choose.cu */
 void sae_choose_candidates(const SaeChoice *c, int keep);
 void sae_choose_rows(const SaeChoice *c);
+
+/* Where an encoder keeps W_enc: row f at f*D_p elements of `type`, zeros from D on. */
+typedef struct SaePacked {
+    void *W;
+    DType type;
+    int D_p;
+} SaePacked;
+
+/* sae_encode.cu. Of an encoder that was packed with all rows in order. */
+SaePacked sae_packed(SaeEncoder *e);
+void sae_pack_rows(SaeEncoder *e, const float *W_enc);      /* the rows again, not the biases */
+
+/* ---- three ops that another calls: sae_decode.cu, sae_sums.cu, sae_grad.cu ---- */
+
+void sae_decode(float *y, const float *a, const int32_t *i, const float *W_dec, const float *b, int64_t N, int D,
+                int K);
+void sae_difference(float *g, double *square, const float *y, const float *x, int64_t n);
+void sae_code_grad(float *g_a, const float *g, const float *a, const int32_t *i, const float *W_dec, int64_t N, int D,
+                   int K);
 
 /* ---- columns ---- */
 
@@ -74,8 +103,8 @@ static inline dim3 sae_runs(int64_t N, int D)
 /* y[d] += c * sum of parts[r,d] over `runs` rows r, in order, in double */
 void sae_add_runs(float *y, float c, const float *parts, int64_t runs, int D);
 
-/* *total = sum of n parts, in order of places modulo a block, read back; all in device memory */
-double sae_read_sum(double *total, const double *part, int64_t n);
+/* *total = sum of n parts, in order of places modulo a block; all in device memory */
+void sae_join_sum(double *total, const double *part, int64_t n);
 
 /* ---- four neighbours at once where every row and pointer is aligned to 16 bytes ---- */
 

@@ -55,8 +55,8 @@ static void launch_gather(float *y, const float *x, const float *b, const float 
         LAUNCH(gather<1>, (unsigned)N, sae_threads(D, MOST_THREADS), 0, y, x, b, a, s, i, W, D, K);
 }
 
-static void decode(float *y, const float *a, const int32_t *i, const float *W_dec, const float *b, int64_t N, int D,
-                   int K)
+void sae_decode(float *y, const float *a, const int32_t *i, const float *W_dec, const float *b, int64_t N, int D,
+                int K)
 {
     launch_gather(y, NULL, b, a, NULL, i, W_dec, N, D, K);
 }
@@ -69,12 +69,14 @@ static void steer(float *y, const float *x, const float *a, const float *s, cons
 
 void cuda_sae_ops(SaeOps *ops)
 {
-    ops->decode = decode;
+    ops->decode = sae_decode;
     ops->steer = steer;
     cuda_sae_encode_ops(ops);
     cuda_sae_code_ops(ops);
     cuda_sae_sum_ops(ops);
     cuda_sae_grad_ops(ops);
+    cuda_sae_reconstruct_ops(ops);
+    cuda_sae_row_ops(ops);
     cuda_sae_update_ops(ops);
     cuda_sae_dense_ops(ops);
 }

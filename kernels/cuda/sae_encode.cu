@@ -6,13 +6,13 @@
  *   x (N,D)   W_enc (F,D) packed as (tiles*TILE,D_p), zeros beyond F and D   a, i (N,K)
  *
  * A run is short enough that all its rows of h fit in WHOLE_BYTES, since any number of them may have to be done again.
- * The blocks that do so read on the device how many there are, and end at once where there are none: the host never
- * waits. */
+ * The choice copies them together, the blocks that do them read on the device how many there are and end at once where
+ * there are none: the host never waits. */
 #include <float.h>
 #include "kernels/cuda/sae_cuda.h"
 
 enum { PACK_THREADS = 128 };
-static const int64_t MOST_ROWS = 8192, WHOLE_BYTES = 512 << 20;
+static const int64_t MOST_ROWS = 8192, WHOLE_BYTES = 1 << 30;
 
 struct SaeEncoder {
     int D, D_p, F, tiles;       /* F now, and its tiles */
@@ -63,17 +63,37 @@ static int encoder_create(SaeEncoder **out, int D, int F, DType type, Err *err)
     return 0;
 }
 
-/* One block a place f: its row of W_enc, in the product's type, and its bias. Bound by memory. */
+/* One block a place f: its row of W_enc, in the product's type. Bound by memory. */
 template <typename T>
-static __global__ void pack_weights(T *packed, float *b_packed, const float *W_enc, const float *b_enc,
-                                    const int32_t *rows, int F, int D, int D_p)
+static __global__ void pack_weights(T *packed, const float *W_enc, const int32_t *rows, int F, int D, int D_p)
 {
     const int f = blockIdx.x;
     const int64_t row = f >= F ? 0 : rows ? rows[f] : f;
-    if (threadIdx.x == 0)
-        b_packed[f] = f < F ? b_enc[row] : -FLT_MAX;
     for (int d = threadIdx.x; d < D_p; d += blockDim.x)
         packed[(int64_t)f*D_p + d] = from_float<T>(f < F && d < D ? W_enc[row*D + d] : 0);
+}
+
+/* A thread a place. */
+static __global__ void pack_biases(float *b_packed, const float *b_enc, const int32_t *rows, int F, int places)
+{
+    const int f = (int)thread_number();
+    if (f < places)
+        b_packed[f] = f < F ? b_enc[rows ? rows[f] : f] : -FLT_MAX;
+}
+
+SaePacked sae_packed(SaeEncoder *e)
+{
+    return SaePacked{e->W, e->type, e->D_p};
+}
+
+void sae_pack_rows(SaeEncoder *e, const float *W_enc)
+{
+    const unsigned blocks = (unsigned)(e->tiles*TILE);
+    const int32_t *rows = e->subset ? e->rows : NULL;
+    if (e->type == BF16)
+        LAUNCH(pack_weights<bf16>, blocks, PACK_THREADS, 0, (bf16 *)e->W, W_enc, rows, e->F, e->D, e->D_p);
+    else
+        LAUNCH(pack_weights<float>, blocks, PACK_THREADS, 0, (float *)e->W, W_enc, rows, e->F, e->D, e->D_p);
 }
 
 static void encoder_pack(SaeEncoder *e, const float *W_enc, const float *b_enc, const float *b_dec, const int32_t *rows,
@@ -84,15 +104,11 @@ static void encoder_pack(SaeEncoder *e, const float *W_enc, const float *b_enc, 
     e->subset = rows != NULL;
     gpu_check(cudaMemcpyAsync(e->b_dec, b_dec, sizeof(float)*(size_t)e->D, cudaMemcpyDeviceToDevice, gpu_stream));
     if (rows)
-        gpu_check(cudaMemcpyAsync(e->rows, rows, sizeof(int32_t)*(size_t)F, cudaMemcpyHostToDevice, gpu_stream));
-    const int32_t *places = rows ? e->rows : NULL;
-    const unsigned blocks = (unsigned)(e->tiles*TILE);
-    if (e->type == BF16)
-        LAUNCH(pack_weights<bf16>, blocks, PACK_THREADS, 0, (bf16 *)e->W, e->b_enc, W_enc, b_enc, places, F, e->D,
-               e->D_p);
-    else
-        LAUNCH(pack_weights<float>, blocks, PACK_THREADS, 0, (float *)e->W, e->b_enc, W_enc, b_enc, places, F, e->D,
-               e->D_p);
+        gpu_upload(e->rows, rows, sizeof(int32_t)*(size_t)F);
+    LAUNCH(pack_biases, gpu_blocks(e->tiles*TILE, PACK_THREADS), PACK_THREADS, 0, e->b_enc, b_enc,
+           rows ? e->rows : NULL, F, e->tiles*TILE);
+    if (W_enc)
+        sae_pack_rows(e, W_enc);
 }
 
 /* One block a row, zeros from D to D_p. Bound by memory. */
@@ -118,11 +134,12 @@ static void encode_run(const SaeEncoder *e, float *a, int32_t *i, const float *x
 {
     const size_t rows = (size_t)room, places = (size_t)e->tiles*TILE, kept = rows*(size_t)(e->tiles*keep);
     const size_t x_bytes = rows*(size_t)e->D_p*dtype_size(e->type), h_bytes = rows*places*sizeof(float);
-    char *at = (char *)gpu_scratch(SCRATCH_SAE, x_bytes + h_bytes + kept*(sizeof(float) + 1)
-                                                + (rows + 1)*sizeof(int32_t) + 6*256);
-    void *packed = take(&at, x_bytes);
+    char *at = (char *)gpu_scratch(SCRATCH_SAE, 2*x_bytes + h_bytes + kept*(sizeof(float) + 1)
+                                                + (rows + 1)*sizeof(int32_t) + rows*sizeof(long long) + 8*256);
+    void *packed = take(&at, x_bytes), *packed_again = take(&at, x_bytes);
     float *h = (float *)take(&at, h_bytes), *value = (float *)take(&at, kept*sizeof(float));
     uint8_t *column = (uint8_t *)take(&at, kept);
+    unsigned long long *least = (unsigned long long *)take(&at, rows*sizeof *least);
     int32_t *again = (int32_t *)take(&at, rows*sizeof(int32_t)), *count = (int32_t *)take(&at, sizeof(int32_t));
 
     if (e->type == BF16)
@@ -130,15 +147,16 @@ static void encode_run(const SaeEncoder *e, float *a, int32_t *i, const float *x
     else
         LAUNCH(pack_rows<float>, (unsigned)N, PACK_THREADS, 0, (float *)packed, x, e->b_dec, e->D, e->D_p);
 
-    SaeProduct product = {packed, e->W, e->b_enc, NULL, NULL, N, e->D_p, e->tiles, h, value, column};
-    SaeChoice choice = {a, i, e->subset ? e->rows : NULL, h, value, column, NULL, NULL, N, e->F, e->tiles, K};
+    SaeProduct product = {packed, e->W, e->b_enc, NULL, N, e->D_p, e->tiles, h, value, column};
+    SaeChoice choice = {a, i, e->subset ? e->rows : NULL, h, value, column, NULL, NULL, least, packed,
+                        packed_again, (int)(x_bytes/rows), N, e->F, e->tiles, K};
     if (keep) {
         gpu_check(cudaMemsetAsync(count, 0, sizeof *count, gpu_stream));
         sae_product(&product, e->type, keep);
         choice.rows = again;
         choice.count = count;
         sae_choose_candidates(&choice, keep);
-        product.rows = again;
+        product.x = packed_again;
         product.count = count;
     }
     sae_product(&product, e->type, 0);

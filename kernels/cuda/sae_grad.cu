@@ -41,8 +41,8 @@ static __global__ void dot_codes(float *g_a, const float *g, const float *a, con
     }
 }
 
-static void code_grad(float *g_a, const float *g, const float *a, const int32_t *i, const float *W_dec, int64_t N,
-                      int D, int K)
+void sae_code_grad(float *g_a, const float *g, const float *a, const int32_t *i, const float *W_dec, int64_t N, int D,
+                   int K)
 {
     if (sae_by_four(D, g, W_dec))
         LAUNCH(dot_codes<4>, (unsigned)N, WARPS*WARP, 0, g_a, g, a, i, W_dec, D, K);
@@ -104,7 +104,7 @@ static void code_sums(float *db_enc, float *dec, float *enc, const CodePart *par
 
 void cuda_sae_grad_ops(SaeOps *ops)
 {
-    ops->code_grad = code_grad;
+    ops->code_grad = sae_code_grad;
     ops->row_lengths = row_lengths;
     ops->code_sums = code_sums;
 }

@@ -10,10 +10,11 @@
  *     columns shared memory is busy 192 cycles (32 ldmatrix, 8 KB written); an H100 takes about 128/0.6 for them, since
  *     mma.sync reaches 0.6 of its wgmma. Warps of 64 x 32 would keep it busy 256. 67 KB and 128 sums a thread let two
  *     blocks share a multiprocessor, so that one's choosing runs beside the other's products.
+ *     On compute capability 9 sae_hopper.cu takes its place.
  *   f32: sae_tile.h.
  * h passes through shared memory once: a thread reads a row (or half of one) and inserts into a short sorted list. */
-#include <float.h>
 #include "kernels/cuda/mma.h"
+#include "kernels/cuda/sae_largest.h"
 #include "kernels/cuda/sae_tile.h"
 
 /* bytes: of one operand's stage in bf16; of a tile of h, which lies where the operands were. LINE: four threads' worth
@@ -22,44 +23,6 @@ enum { MMA_THREADS = 128, STAGES = 4, LINE = TILE + 4, STAGE_BYTES = TILE*DEPTH*
 static_assert(TILE_BYTES >= (int)(2*STAGES*STAGE_BYTES) && TILE_BYTES >= (int)TILE_SHARED, "the operands fit");
 
 /* ---- the tile's end ---- */
-
-/* NaN and -inf become the least number: never chosen before another. */
-__device__ __forceinline__ float number(float v)
-{
-    return v >= -FLT_MAX ? v : -FLT_MAX;
-}
-
-template <int keep> struct Largest {
-    float value[keep];
-    int column[keep];
-
-    __device__ __forceinline__ void begin(void)
-    {
-        for (int j = 0; j < keep; j++) {
-            value[j] = -INFINITY;
-            column[j] = 0;
-        }
-    }
-
-    /* Columns come rising: an equal value stays behind those that are there. */
-    __device__ __forceinline__ void insert(float v, int c)
-    {
-        if (!(v > value[keep - 1]))
-            return;
-        value[keep - 1] = v;
-        column[keep - 1] = c;
-        #pragma unroll
-        for (int j = keep - 1; j > 0; j--)
-            if (value[j] > value[j - 1]) {
-                const float other = value[j];
-                const int place = column[j];
-                value[j] = value[j - 1];
-                column[j] = column[j - 1];
-                value[j - 1] = other;
-                column[j - 1] = place;
-            }
-    }
-};
 
 /* tile[row*LINE + column] is written; N rows of it count. Each row is shared by threads/TILE threads; the lists of all
  * but the first come back through their places in the tile. */
@@ -74,7 +37,7 @@ __device__ __forceinline__ void finish_tile(const SaeProduct &p, float *tile, in
         for (int r = share; r < TILE && first + r < N; r += shares)
             p.h[(first + r)*F + (int64_t)blockIdx.y*TILE + row] = tile[r*LINE + row];
     } else {
-        Largest<keep> list;
+        Largest<keep, true> list;
         float *line = tile + row*LINE;
         list.begin();
         for (int c = share*width; c < (share + 1)*width; c += 4) {
@@ -96,13 +59,7 @@ __device__ __forceinline__ void finish_tile(const SaeProduct &p, float *tile, in
         }
         if (share || first + row >= N)
             return;
-        const int64_t at = ((first + row)*p.tiles + blockIdx.y)*keep;
-        for (int j = 0; j < keep; j += 4) {
-            const float *v = &list.value[j];
-            const int *c = &list.column[j];
-            *(float4 *)(p.value + at + j) = make_float4(v[0], v[1], v[2], v[3]);
-            *(uint32_t *)(p.column + at + j) = (uint32_t)(c[0] | c[1] << 8 | c[2] << 16 | c[3] << 24);
-        }
+        list.write(p, (first + row)*p.tiles + blockIdx.y);
     }
 }
 
@@ -129,7 +86,7 @@ template <int keep> static __global__ void __launch_bounds__(MMA_THREADS, 2) pro
     const bf16 *from_W = (const bf16 *)p.W + ((int64_t)blockIdx.y*TILE + copy_row)*p.D_p + part*8, *from_x[4];
     for (int i = 0; i < 4; i++) {
         const int64_t row = first + copy_row + 32*i;
-        from_x[i] = row < N ? (const bf16 *)p.x + (p.rows ? p.rows[row] : row)*(int64_t)p.D_p + part*8 : NULL;
+        from_x[i] = row < N ? (const bf16 *)p.x + row*p.D_p + part*8 : NULL;
     }
     auto copy_stage = [&](int step) {
         unsigned char *to = shared + step%STAGES*2*STAGE_BYTES;
@@ -198,7 +155,7 @@ template <int keep> static __global__ void __launch_bounds__(TILE_THREADS, 2) pr
     tile_f32<true, true>(sum, shared, p.D_p/TILE_STEP,
         [&](int i, int step) {
             const int64_t row = first + fetched_row<true>(i);
-            return row < N ? ((const float *)p.x)[(p.rows ? p.rows[row] : row)*(int64_t)p.D_p + step*TILE_STEP + d] : 0;
+            return row < N ? ((const float *)p.x)[row*p.D_p + step*TILE_STEP + d] : 0;
         },
         [&](int i, int step) {
             const int64_t f = (int64_t)blockIdx.y*TILE + fetched_row<true>(i);
@@ -231,7 +188,9 @@ template <int keep> static void launch(const SaeProduct *p, DType type)
 
 void sae_product(const SaeProduct *p, DType type, int keep)
 {
-    if (keep == 4)
+    if (type == BF16 && sae_hopper_wanted())
+        sae_hopper_product(p, keep);
+    else if (keep == 4)
         launch<4>(p, type);
     else if (keep == 8)
         launch<8>(p, type);

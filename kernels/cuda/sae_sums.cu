@@ -11,7 +11,7 @@
  * device at the sizes that take time (4096 x 1280: 640 of values, 64 x 5 of columns). */
 #include "kernels/cuda/sae_cuda.h"
 
-enum { PART = 8192, EACH = 256, JOIN_THREADS = 1024, COLUMN_THREADS = 64 };
+enum { PART = 8192, EACH = 256, AT_ONCE = 8, JOIN_THREADS = 1024, JOIN_COLUMNS = WARP, JOIN_WARPS = WARP };
 
 static __global__ void subtract_row(float *y, const float *x, const float *b, int D)
 {
@@ -33,11 +33,20 @@ static __global__ void square_part(double *part, float *g, const float *y, const
     __shared__ double room[WARP];
     const int64_t from = (int64_t)blockIdx.x*PART, to = min(from + PART, n);
     float sum = 0;
-    for (int64_t j = from + threadIdx.x; j < to; j += blockDim.x) {
-        const float d = y ? y[j] - x[j] : x[j];
-        if (g)
-            g[j] = d;
-        sum += d*d;
+    for (int64_t first = from + threadIdx.x; first < to; first += AT_ONCE*EACH) {
+        float d[AT_ONCE];                       /* all loads before a store, which might be to what is loaded */
+        #pragma unroll
+        for (int u = 0; u < AT_ONCE; u++) {
+            const int64_t j = first + u*EACH;
+            d[u] = j >= to ? 0 : y ? y[j] - x[j] : x[j];
+        }
+        #pragma unroll
+        for (int u = 0; u < AT_ONCE; u++) {
+            const int64_t j = first + u*EACH;
+            if (g && j < to)
+                g[j] = d[u];
+            sum += d[u]*d[u];
+        }
     }
     const double square = block_sum((double)sum, room);
     if (threadIdx.x == 0)
@@ -49,32 +58,30 @@ static __global__ void join_parts(double *total, const double *part, int64_t n)
 {
     __shared__ double room[WARP];
     double sum = 0;
-    for (int64_t j = threadIdx.x; j < n; j += blockDim.x)
+    #pragma unroll 8
+    for (int64_t j = threadIdx.x; j < n; j += JOIN_THREADS)
         sum += part[j];
     sum = block_sum(sum, room);
     if (threadIdx.x == 0)
         *total = sum;
 }
 
-double sae_read_sum(double *total, const double *part, int64_t n)
+void sae_join_sum(double *total, const double *part, int64_t n)
 {
     LAUNCH(join_parts, 1, JOIN_THREADS, 0, total, part, n);
-    return gpu_read_double(total);
 }
 
-static double difference(float *g, const float *y, const float *x, int64_t n)
+void sae_difference(float *g, double *square, const float *y, const float *x, int64_t n)
 {
-    if (n == 0)
-        return 0;
     const unsigned parts = gpu_blocks(n, PART);
-    double *part = (double *)gpu_scratch(SCRATCH_SAE2, sizeof *part*((size_t)parts + 1));
-    LAUNCH(square_part, parts, EACH, 0, part + 1, g, y, x, n);
-    return sae_read_sum(part, part + 1, parts);
+    double *part = (double *)gpu_scratch(SCRATCH_SAE2, sizeof *part*(size_t)parts);
+    LAUNCH(square_part, parts, EACH, 0, part, g, y, x, n);
+    sae_join_sum(square, part, parts);
 }
 
-static double sum_squares(const float *x, int64_t n)
+static void sum_squares(double *square, const float *x, int64_t n)
 {
-    return difference(NULL, NULL, x, n);
+    sae_difference(NULL, square, NULL, x, n);
 }
 
 /* ---- over rows ---- */
@@ -97,17 +104,23 @@ static __global__ void sum_runs(float *parts, const float *mean, const float *w,
     parts[(int64_t)blockIdx.x*D + d] = sum;
 }
 
-/* A thread a column; the sum goes to what is given: y += c sum, mean = sum/N, whole[d] = sum. */
+/* One block JOIN_COLUMNS columns; a warp has every JOIN_WARPS-th run of them, then a warp a column has the warps' sums.
+ * The sum goes to what is given: y += c sum, mean = sum/N, whole[d] = sum. */
 static __global__ void join_runs(float *y, float c, float *mean, double *whole, const float *parts, int64_t runs,
                                  int64_t N, int D)
 {
-    const int d = (int)thread_number();
-    if (d >= D)
-        return;
+    __shared__ double room[JOIN_WARPS][JOIN_COLUMNS + 1];
+    const int lane = threadIdx.x%WARP, warp = threadIdx.x/WARP, first = blockIdx.x*JOIN_COLUMNS;
     double sum = 0;
     #pragma unroll 8
-    for (int64_t r = 0; r < runs; r++)
-        sum += (double)parts[r*D + d];
+    for (int64_t r = warp; r < runs; r += JOIN_WARPS)
+        sum += first + lane < D ? (double)parts[r*D + first + lane] : 0;
+    room[warp][lane] = sum;
+    __syncthreads();
+    sum = warp_sum(room[lane][warp]);
+    const int d = first + warp;
+    if (lane > 0 || d >= D)
+        return;
     if (y)
         y[d] += c*(float)sum;
     if (mean)
@@ -118,7 +131,7 @@ static __global__ void join_runs(float *y, float c, float *mean, double *whole, 
 
 static void join(float *y, float c, float *mean, double *whole, const float *parts, int64_t runs, int64_t N, int D)
 {
-    LAUNCH(join_runs, gpu_blocks(D, COLUMN_THREADS), COLUMN_THREADS, 0, y, c, mean, whole, parts, runs, N, D);
+    LAUNCH(join_runs, gpu_blocks(D, JOIN_COLUMNS), JOIN_WARPS*WARP, 0, y, c, mean, whole, parts, runs, N, D);
 }
 
 void sae_add_runs(float *y, float c, const float *parts, int64_t runs, int D)
@@ -126,18 +139,18 @@ void sae_add_runs(float *y, float c, const float *parts, int64_t runs, int D)
     join(y, c, NULL, NULL, parts, runs, 1, D);
 }
 
-static double moments(float *mean, const float *x, int64_t N, int D)
+static void moments(float *mean, double *spread, const float *x, int64_t N, int D)
 {
     const dim3 grid = sae_runs(N, D);
     const size_t width = (size_t)D;
-    double *whole = (double *)gpu_scratch(SCRATCH_SAE2, sizeof *whole*(width + 1) + sizeof(float)*grid.x*width);
-    float *parts = (float *)(whole + width + 1);
+    double *whole = (double *)gpu_scratch(SCRATCH_SAE2, sizeof *whole*width + sizeof(float)*grid.x*width);
+    float *parts = (float *)(whole + width);
     const float *none = NULL;
     LAUNCH(sum_runs, grid, STRIP, 0, parts, none, none, x, N, D);
     join(NULL, 0, mean, NULL, parts, grid.x, N, D);
     LAUNCH(sum_runs, grid, STRIP, 0, parts, mean, none, x, N, D);
-    join(NULL, 0, NULL, whole + 1, parts, grid.x, N, D);
-    return sae_read_sum(whole, whole + 1, D);
+    join(NULL, 0, NULL, whole, parts, grid.x, N, D);
+    sae_join_sum(spread, whole, D);
 }
 
 static void column_sum(float *y, float c, const float *w, const float *x, int64_t N, int D)
@@ -152,7 +165,7 @@ void cuda_sae_sum_ops(SaeOps *ops)
 {
     ops->center = center;
     ops->moments = moments;
-    ops->difference = difference;
+    ops->difference = sae_difference;
     ops->sum_squares = sum_squares;
     ops->column_sum = column_sum;
 }

@@ -1,232 +1,44 @@
 /* SPDX-License-Identifier: MIT */
-/* sae_update.cu -- gradients of the weights' rows through the kept features, and Adam, apart or in one go.
+/* sae_update.cu -- Adam on the weights' rows: along a gradient in memory, or along one that is summed as it goes.
  *
- *     dW_dec[f,:] += c sum a[n,j] g[n,:]     dW_enc[f,:] += c sum g_a[n,j] x[n,:]     over (n,j), i[n,j] = f
  *     p -= rate m/(1-b1^t) / (sqrt(v/(1-b2^t)) + eps)
  *
- *   x (N,D) centered, g (N,D)   a, g_a (N,K)   dW_enc, dW_dec, p, m, v (F,D)
+ *   p, m, v, dp (F,D)   gradients of a feature's two rows: sae_rows.h
  *
- * 4*N*K*D flop where the dense products would take 4*N*F*D. A feature sums CHUNK entries at a time in order of rows,
- * then the chunks' sums in order, however the work is shared out: row_grads and row_update give the same values. Most
- * features have few entries. One of LONG or more would keep a block busy long after the others, since its loads wait
- * for memory one after another: blocks of their own sum it, each a strip of columns, a warp a chunk.
- *
- * Reads 8*N*K*D bytes of x and g, which fit the second-level cache (N = 4096, D = 1280: 42 MB); Adam streams p, m and
- * v, 24 bytes a parameter. Together they are bound by memory: row_update's gradients never go there. */
-#include "kernels/cuda/sae_cuda.h"
+ * Bound by memory: p, m and v are read and written once, 24 bytes a parameter (F = 40960, D = 1280: 2.5 GB), the
+ * gradients' rows are gathered from the second-level cache. A block of row_update has the six rows of its next feature
+ * on their way to shared memory while it works on one, so that memory is never waited for; a thread copies just what it
+ * will read. What passes by once is marked so, since the cache is to keep x and g. */
+#include "kernels/cuda/mma.h"
+#include "kernels/cuda/sae_rows.h"
 
-enum { WARPS = 8, AT_ONCE = 4, CHUNK = 64, LONG = 128, MOST_LONG = 2048, MOST_PARTS = 16, ROW_THREADS = 512 };
+enum { ROW_THREADS = 512, AT_ONCE = 2, ROWS = 6, AHEAD = 2, PLAIN_ROWS = 2048, SQUARE_WARPS = 8 };
 
-typedef struct Parts {
-    CodePart part[MOST_PARTS];
-    const float *x;
-    int parts, F, D;
-} Parts;
+/* ---- along a gradient in memory ---- */
 
-typedef struct LongList {
-    int32_t *count;             /* how many; more than MOST_LONG: the others are done as short ones */
-    int32_t *feature;           /* (MOST_LONG) */
-    int32_t *slot;              /* (F) place in feature[], -1: none */
-} LongList;
-
-/* ---- a feature's sums, columns d..d+each of them ---- */
-
-__device__ __forceinline__ int entries_of(const CodePart &p, int f)
+__device__ __forceinline__ void adam_value(float &p, float &m, float &v, float g, float rate, float root,
+                                           const AdamStep &s)
 {
-    return f < p.from || f >= p.to ? 0 : p.start[f + 1] - p.start[f];
+    m = fmaf(s.beta1, m, (1 - s.beta1)*g);
+    v = fmaf(s.beta2, v, (1 - s.beta2)*g*g);
+    p -= rate*m/fmaf(root, sqrtf(v), s.eps);
 }
 
-/* Of entries [from, to) of a part, from 0. Those with a = 0 do not count. */
+/* One block a row; a thread has the same columns throughout. In unit rows the gradient's part along p is taken off, and
+ * p gets length 1. dp becomes 0. Streams p, m, v, dp in and out, 32 bytes a parameter; with unit rows it goes over the
+ * row three times, the later ones in the caches. */
 template <int each>
-__device__ __forceinline__ void sum_chunk(float (&dec)[each], float (&enc)[each], const CodePart &p, const float *all_x,
-                                          int D, int d, int from, int to)
+static __global__ void adam_rows(float *p, float *m, float *v, float *dp, int D, AdamStep s)
 {
-    for (int v = 0; v < each; v++)
-        dec[v] = enc[v] = 0;
-    for (int e = from; e < to; e += AT_ONCE) {
-        float a[AT_ONCE], g_a[AT_ONCE], g[AT_ONCE][each], x[AT_ONCE][each];
-        #pragma unroll
-        for (int u = 0; u < AT_ONCE; u++) {
-            const uint32_t place = e + u < to ? (uint32_t)p.order[e + u] : 0;
-            a[u] = e + u < to ? p.a[place] : 0;
-            if (a[u] != 0) {
-                const int64_t at = (int64_t)(place/(uint32_t)p.K)*D + d;
-                g_a[u] = p.g_a[place];
-                load_run(g[u], p.g + at);
-                load_run(x[u], all_x + at);
-            }
-        }
-        #pragma unroll
-        for (int u = 0; u < AT_ONCE; u++)
-            if (a[u] != 0)
-                for (int v = 0; v < each; v++) {
-                    dec[v] = fmaf(a[u], g[u][v], dec[v]);
-                    enc[v] = fmaf(g_a[u], x[u][v], enc[v]);
-                }
-    }
-}
-
-/* dec, enc += those of one part */
-template <int each>
-__device__ __forceinline__ void add_part(float (&dec)[each], float (&enc)[each], const CodePart &p, const float *x,
-                                         int D, int d, int f)
-{
-    const int count = entries_of(p, f);
-    if (count == 0)
-        return;
-    const int from = p.start[f];
-    float all_dec[each] = {}, all_enc[each] = {};
-    for (int e = 0; e < count; e += CHUNK) {
-        float of_dec[each], of_enc[each];
-        sum_chunk(of_dec, of_enc, p, x, D, d, from + e, from + min(e + CHUNK, count));
-        for (int v = 0; v < each; v++) {
-            all_dec[v] += of_dec[v];
-            all_enc[v] += of_enc[v];
-        }
-    }
-    for (int v = 0; v < each; v++) {
-        dec[v] = fmaf(p.c, all_dec[v], dec[v]);
-        enc[v] = fmaf(p.c, all_enc[v], enc[v]);
-    }
-}
-
-/* ---- features of LONG entries or more ---- */
-
-static __global__ void find_long(LongList list, Parts q)
-{
-    const int f = (int)thread_number();
-    if (f >= q.F)
-        return;
-    int count = 0, slot = -1;
-    for (int p = 0; p < q.parts; p++)
-        count += entries_of(q.part[p], f);
-    if (count >= LONG) {
-        slot = atomicAdd(list.count, 1);        /* in any order: what a feature becomes does not depend on it */
-        if (slot < MOST_LONG)
-            list.feature[slot] = f;
-        else
-            slot = -1;
-    }
-    list.slot[f] = slot;
-}
-
-/* Block (slot, strip of WARP*each columns). by_slot: the sums of slot s go to row s of dec and enc, else they are added
- * to the feature's. */
-template <int each> static __global__ void sum_long(float *dec, float *enc, bool by_slot, LongList list, Parts q)
-{
-    __shared__ float room[WARPS][2][WARP*each];
-    const int slot = blockIdx.x, lane = threadIdx.x%WARP, warp = threadIdx.x/WARP, d = (blockIdx.y*WARP + lane)*each;
-    if (slot >= min(*list.count, (int32_t)MOST_LONG))
-        return;
-    const int f = list.feature[slot];
-    const bool there = d < q.D, adds = there && warp == 0;
-    const int64_t at = (int64_t)(by_slot ? slot : f)*q.D + d;
-    float sum_dec[each] = {}, sum_enc[each] = {};
-    if (adds && !by_slot) {
-        load_run(sum_dec, dec + at);
-        load_run(sum_enc, enc + at);
-    }
-    for (int i = 0; i < q.parts; i++) {
-        const CodePart &p = q.part[i];
-        const int count = entries_of(p, f), from = count ? p.start[f] : 0;
-        float all_dec[each] = {}, all_enc[each] = {};
-        for (int e = 0; e < count; e += WARPS*CHUNK) {
-            const int mine = e + warp*CHUNK;
-            if (there && mine < count) {
-                float of_dec[each], of_enc[each];
-                sum_chunk(of_dec, of_enc, p, q.x, q.D, d, from + mine, from + min(mine + CHUNK, count));
-                for (int v = 0; v < each; v++) {
-                    room[warp][0][v*WARP + lane] = of_dec[v];
-                    room[warp][1][v*WARP + lane] = of_enc[v];
-                }
-            }
-            __syncthreads();
-            for (int w = 0; adds && w < WARPS && e + w*CHUNK < count; w++)
-                for (int v = 0; v < each; v++) {
-                    all_dec[v] += room[w][0][v*WARP + lane];
-                    all_enc[v] += room[w][1][v*WARP + lane];
-                }
-            __syncthreads();
-        }
-        for (int v = 0; v < each && count; v++) {
-            sum_dec[v] = fmaf(p.c, all_dec[v], sum_dec[v]);
-            sum_enc[v] = fmaf(p.c, all_enc[v], sum_enc[v]);
-        }
-    }
-    if (adds) {
-        store_run(dec + at, sum_dec);
-        store_run(enc + at, sum_enc);
-    }
-}
-
-template <int each> static void launch_long(float *dec, float *enc, bool by_slot, const LongList *list, const Parts *q)
-{
-    gpu_check(cudaMemsetAsync(list->count, 0, sizeof *list->count, gpu_stream));
-    LAUNCH(find_long, gpu_blocks(q->F, 256), 256, 0, *list, *q);
-    LAUNCH(sum_long<each>, dim3(MOST_LONG, gpu_blocks(q->D, WARP*each)), WARPS*WARP, 0, dec, enc, by_slot, *list, *q);
-}
-
-/* Space for a list, 16 bytes aligned. */
-static size_t list_bytes(int F)
-{
-    return sizeof(int32_t)*(4 + MOST_LONG + ((size_t)F + 3)/4*4);
-}
-
-static LongList list_at(void *space)
-{
-    int32_t *p = (int32_t *)space;
-    return LongList{p, p + 4, p + 4 + MOST_LONG};
-}
-
-/* ---- gradients apart: block (WARPS features, strip of columns) ---- */
-
-template <int each> static __global__ void sum_short(float *dW_dec, float *dW_enc, LongList list, Parts q)
-{
-    const int f = blockIdx.x*WARPS + threadIdx.x/WARP, d = (blockIdx.y*WARP + threadIdx.x%WARP)*each;
-    if (f >= q.F || d >= q.D || list.slot[f] >= 0 || entries_of(q.part[0], f) == 0)
-        return;
-    const int64_t at = (int64_t)f*q.D + d;
-    float dec[each], enc[each];
-    load_run(dec, dW_dec + at);
-    load_run(enc, dW_enc + at);
-    add_part(dec, enc, q.part[0], q.x, q.D, d, f);
-    store_run(dW_dec + at, dec);
-    store_run(dW_enc + at, enc);
-}
-
-template <int each> static void launch_rows(float *dW_dec, float *dW_enc, const Parts *q)
-{
-    const LongList list = list_at(gpu_scratch(SCRATCH_SAE2, list_bytes(q->F)));
-    launch_long<each>(dW_dec, dW_enc, false, &list, q);
-    LAUNCH(sum_short<each>, dim3(gpu_blocks(q->F, WARPS), gpu_blocks(q->D, WARP*each)), WARPS*WARP, 0, dW_dec, dW_enc,
-           list, *q);
-}
-
-static void row_grads(float *dW_dec, float *dW_enc, const CodePart *part, const float *x, int D)
-{
-    const Parts q = {{*part}, x, 1, part->to, D};
-    if (sae_by_four(D, dW_dec, dW_enc, part->g, x))
-        launch_rows<4>(dW_dec, dW_enc, &q);
-    else
-        launch_rows<1>(dW_dec, dW_enc, &q);
-}
-
-/* ---- Adam ---- */
-
-/* A row's step along dp, by a block; a thread has the same columns throughout. unit: the gradient's part along p is
- * taken off, and p gets length 1. dp becomes 0. It goes over the row up to three times, the later ones in the caches.
- * */
-template <int each>
-__device__ __forceinline__ void adam_row(float *p, float *m, float *v, float *dp, int D, const AdamStep &s, bool unit,
-                                         float *room)
-{
+    __shared__ float room[WARP];
+    const int64_t at = (int64_t)blockIdx.x*D;
     const float rate = s.rate*s.unbias1, root = sqrtf(s.unbias2);
     float along = 0, square = 0;
-    if (unit) {
+    if (s.unit_rows) {
         for (int d = threadIdx.x*each; d < D; d += blockDim.x*each) {
             float P[each], G[each];
-            load_run(P, p + d);
-            load_run(G, dp + d);
+            load_run(P, p + at + d);
+            load_run(G, dp + at + d);
             for (int k = 0; k < each; k++)
                 along = fmaf(G[k], P[k], along);
         }
@@ -234,42 +46,30 @@ __device__ __forceinline__ void adam_row(float *p, float *m, float *v, float *dp
     }
     for (int d = threadIdx.x*each; d < D; d += blockDim.x*each) {
         float P[each], M[each], V[each], G[each];
-        load_run(P, p + d);
-        load_run(M, m + d);
-        load_run(V, v + d);
-        load_run(G, dp + d);
+        load_run(P, p + at + d);
+        load_run(M, m + at + d);
+        load_run(V, v + at + d);
+        load_run(G, dp + at + d);
         for (int k = 0; k < each; k++) {
-            const float g = s.scale*fmaf(-along, P[k], G[k]);
-            M[k] = fmaf(s.beta1, M[k], (1 - s.beta1)*g);
-            V[k] = fmaf(s.beta2, V[k], (1 - s.beta2)*g*g);
-            P[k] -= rate*M[k]/fmaf(root, sqrtf(V[k]), s.eps);
+            adam_value(P[k], M[k], V[k], s.scale*fmaf(-along, P[k], G[k]), rate, root, s);
             G[k] = 0;
             square = fmaf(P[k], P[k], square);
         }
-        store_run(p + d, P);
-        store_run(m + d, M);
-        store_run(v + d, V);
-        store_run(dp + d, G);
+        store_run(p + at + d, P);
+        store_run(m + at + d, M);
+        store_run(v + at + d, V);
+        store_run(dp + at + d, G);
     }
-    if (!unit)
+    if (!s.unit_rows)
         return;
     const float length = sqrtf(block_sum(square, room)), r = length > 0 ? 1/length : 0;
     for (int d = threadIdx.x*each; d < D; d += blockDim.x*each) {
         float P[each];
-        load_run(P, p + d);
+        load_run(P, p + at + d);
         for (int k = 0; k < each; k++)
             P[k] *= r;
-        store_run(p + d, P);
+        store_run(p + at + d, P);
     }
-}
-
-/* One block a row. Streams p, m, v, dp in and out, 32 bytes a parameter: bound by memory. */
-template <int each>
-static __global__ void adam_rows(float *p, float *m, float *v, float *dp, int D, AdamStep s)
-{
-    __shared__ float room[WARP];
-    const int64_t at = (int64_t)blockIdx.x*D;
-    adam_row<each>(p + at, m + at, v + at, dp + at, D, s, s.unit_rows, room);
 }
 
 static unsigned row_threads(int D, int each)
@@ -289,71 +89,272 @@ static void adam(float *p, float *m, float *v, float *dp, int64_t rows, int D, c
         LAUNCH(adam_rows<1>, (unsigned)rows, row_threads(D, 1), 0, p, m, v, dp, D, *step);
 }
 
-/* ---- both at once: one block a feature, its two rows of the gradient in shared memory ---- */
+/* ---- along one that is summed as it goes: rows of four values by four ---- */
 
-template <int each>
-static __global__ void __launch_bounds__(ROW_THREADS)
-update_rows(double *square, AdamState W_dec, AdamState W_enc, const float *long_dec, const float *long_enc,
-            LongList list, Parts q, AdamStep s)
+struct Update {
+    double *square;             /* (F) of a feature's two gradients */
+    AdamState W[2];             /* W_dec in unit rows, W_enc */
+    const float *far[2];        /* (MOST_LONG,D) gradients of long features, by slot */
+    LongList list;
+    Parts q;
+    AdamStep step;
+    SaePacked packed;           /* of W_enc's rows; W NULL: none */
+};
+
+/* This thread's columns of feature f's six rows, to shared memory: one group, empty after the last feature. */
+__device__ __forceinline__ void fetch(float *stage, const Update &u, int f)
 {
-    __shared__ float room[WARP];
-    __shared__ double room_squares[WARP];
-    float *to_dec = (float *)shared_memory(), *to_enc = to_dec + q.D;
-    const int f = blockIdx.x;
-    const int64_t at = (int64_t)f*q.D, slot = list.slot[f];
-    float sum = 0;
-    for (int d = threadIdx.x*each; d < q.D; d += blockDim.x*each) {
-        float dec[each] = {}, enc[each] = {};
-        if (slot >= 0) {
-            load_run(dec, long_dec + slot*q.D + d);
-            load_run(enc, long_enc + slot*q.D + d);
-        } else {
-            for (int p = 0; p < q.parts; p++)
-                add_part(dec, enc, q.part[p], q.x, q.D, d, f);
+    const int D = u.q.D;
+    for (int d = threadIdx.x*4; d < D && f < u.q.F; d += blockDim.x*4)
+        for (int w = 0; w < 2; w++) {
+            const int64_t at = (int64_t)f*D + d;
+            copy_async_once(stage + (3*w + 0)*D + d, u.W[w].p + at);
+            copy_async_once(stage + (3*w + 1)*D + d, u.W[w].m + at);
+            copy_async_once(stage + (3*w + 2)*D + d, u.W[w].v + at);
         }
-        store_run(to_dec + d, dec);
-        store_run(to_enc + d, enc);
-        for (int v = 0; v < each; v++)
-            sum += dec[v]*dec[v] + enc[v]*enc[v];
-    }
-    const double squares = block_sum((double)sum, room_squares);
-    if (threadIdx.x == 0)
-        square[f] = squares;
-    adam_row<each>(W_dec.p + at, W_dec.m + at, W_dec.v + at, to_dec, q.D, s, true, room);
-    adam_row<each>(W_enc.p + at, W_enc.m + at, W_enc.v + at, to_enc, q.D, s, false, room);
+    copy_commit();
 }
 
-template <int each>
-static double launch_update(const AdamState *W_dec, const AdamState *W_enc, const Parts *q, const AdamStep *step)
+/* Where a feature's entries are: its slot among the long ones, and for each part the first and how many. A thread of
+ * the first warp reads one of them ahead, and lays it down when all are done with what was there. */
+typedef int2 Heads[1 + MOST_PARTS];
+
+__device__ __forceinline__ int2 read_head(const Update &u, int f)
 {
-    const size_t squares = sizeof(double)*(((size_t)q->F + 2)/2*2), rows = sizeof(float)*MOST_LONG*(size_t)q->D;
-    char *at = (char *)gpu_scratch(SCRATCH_SAE2, 2*rows + squares + list_bytes(q->F));
-    float *dec = (float *)at, *enc = (float *)(at + rows);
-    double *square = (double *)(at + 2*rows);
-    const LongList list = list_at(at + 2*rows + squares);
-    launch_long<each>(dec, enc, true, &list, q);
-    LAUNCH(update_rows<each>, (unsigned)q->F, row_threads(q->D, each), 2*sizeof(float)*(size_t)q->D, square + 1, *W_dec,
-           *W_enc, dec, enc, list, *q, *step);
-    return sae_read_sum(square, square + 1, q->F);
+    const int p = (int)threadIdx.x - 1;
+    if (p >= u.q.parts || f >= u.q.F)
+        return make_int2(0, 0);
+    if (p < 0)
+        return make_int2(u.list.slot[f], 0);
+    const int count = entries_of(u.q.part[p], f);
+    return make_int2(count ? u.q.part[p].start[f] : 0, count);
 }
 
-static double row_update(const AdamState *W_dec, const AdamState *W_enc, const CodePart *part, int parts,
-                         const float *x, int F, int D, const AdamStep *step)
+__device__ __forceinline__ void store_packed(const SaePacked &packed, int f, int d, const float (&p)[4])
+{
+    const int64_t at = (int64_t)f*packed.D_p + d;
+    if (packed.type == BF16)
+        store_once((uint2 *)((bf16 *)packed.W + at), make_uint2(pack_bf16(p[0], p[1]), pack_bf16(p[2], p[3])));
+    else
+        store_once((float4 *)((float *)packed.W + at), make_float4(p[0], p[1], p[2], p[3]));
+}
+
+__device__ __forceinline__ void store_four(float *p, const float (&v)[4])
+{
+    store_once((float4 *)p, make_float4(v[0], v[1], v[2], v[3]));
+}
+
+/* Blocks of at most `threads`, `blocks` of them at once on a multiprocessor, take features in turn; a thread has `runs`
+ * of four columns. Shared memory: AHEAD stages of ROWS rows. Sums go over a block as adam_rows takes them. */
+template <int runs, int threads, int blocks>
+static __global__ void __launch_bounds__(threads, blocks) update_rows(Update u)
+{
+    __shared__ float room[2][WARP];
+    __shared__ double room_squares[WARP];
+    __shared__ Heads heads[AHEAD];
+    __shared__ int next;
+    float *stages = (float *)shared_memory();
+    const int D = u.q.D, lane = threadIdx.x%WARP, warp = threadIdx.x/WARP, warps = blockDim.x/WARP;
+    const float rate = u.step.rate*u.step.unbias1, root = sqrtf(u.step.unbias2);
+    int f = blockIdx.x, then = f + gridDim.x;
+    fetch(stages, u, f);
+    fetch(stages + ROWS*D, u, then);
+    if (threadIdx.x <= MOST_PARTS) {
+        heads[0][threadIdx.x] = read_head(u, f);
+        heads[1][threadIdx.x] = read_head(u, then);
+    }
+    __syncthreads();
+    for (int turn = 0; f < u.q.F; turn ^= 1) {
+        float *stage = stages + turn*ROWS*D;
+        float dec[runs][4] = {}, enc[runs][4] = {}, along = 0, sum = 0, square = 0;
+        const int64_t slot = heads[turn][0].x;
+        if (threadIdx.x == 0)
+            next = atomicAdd(u.list.next, 1) + 2*(int)gridDim.x;
+        #pragma unroll
+        for (int r = 0; r < runs; r++) {
+            const int d = (r*blockDim.x + threadIdx.x)*4;
+            if (slot < 0)
+                for (int p = 0; p < u.q.parts; p++)
+                    add_part<AT_ONCE>(dec[r], enc[r], u.q.part[p], u.q.x, D, d, d < D, heads[turn][1 + p].x,
+                                      heads[turn][1 + p].y);
+            else if (d < D) {
+                load_run(dec[r], u.far[0] + slot*D + d);
+                load_run(enc[r], u.far[1] + slot*D + d);
+            }
+        }
+        copy_wait<AHEAD - 1>();
+        #pragma unroll
+        for (int r = 0; r < runs; r++) {
+            const int d = (r*blockDim.x + threadIdx.x)*4;
+            float P[4] = {};
+            if (d < D)
+                load_run(P, stage + d);
+            for (int k = 0; k < 4; k++) {
+                along = fmaf(dec[r][k], P[k], along);
+                sum += dec[r][k]*dec[r][k] + enc[r][k]*enc[r][k];
+            }
+        }
+        along = warp_sum(along);
+        const double squares = warp_sum((double)sum);
+        if (lane == 0) {
+            room[0][warp] = along;
+            room_squares[warp] = squares;
+        }
+        __syncthreads();
+        const int after = next;
+        const int2 head = threadIdx.x <= MOST_PARTS ? read_head(u, after) : make_int2(0, 0);
+        along = warp_sum(lane < warps ? room[0][lane] : 0);
+        if (warp == 0) {
+            const double all = warp_sum(lane < warps ? room_squares[lane] : 0);
+            if (lane == 0)
+                u.square[f] = all;
+        }
+        #pragma unroll
+        for (int r = 0; r < runs; r++) {
+            const int d = (r*blockDim.x + threadIdx.x)*4;
+            const int64_t at = (int64_t)f*D + d;
+            float P[4], M[4], V[4];
+            if (d >= D)
+                break;
+            load_run(P, stage + d);
+            load_run(M, stage + D + d);
+            load_run(V, stage + 2*D + d);
+            for (int k = 0; k < 4; k++) {
+                adam_value(P[k], M[k], V[k], u.step.scale*fmaf(-along, P[k], dec[r][k]), rate, root, u.step);
+                square = fmaf(P[k], P[k], square);
+                dec[r][k] = P[k];
+            }
+            store_four(u.W[0].m + at, M);
+            store_four(u.W[0].v + at, V);
+            load_run(P, stage + 3*D + d);
+            load_run(M, stage + 4*D + d);
+            load_run(V, stage + 5*D + d);
+            for (int k = 0; k < 4; k++)
+                adam_value(P[k], M[k], V[k], u.step.scale*enc[r][k], rate, root, u.step);
+            store_four(u.W[1].p + at, P);
+            store_four(u.W[1].m + at, M);
+            store_four(u.W[1].v + at, V);
+            if (u.packed.W)
+                store_packed(u.packed, f, d, P);
+        }
+        fetch(stage, u, after);
+        square = warp_sum(square);
+        if (lane == 0)
+            room[1][warp] = square;
+        if (threadIdx.x <= MOST_PARTS)
+            heads[turn][threadIdx.x] = head;
+        __syncthreads();
+        const float length = sqrtf(warp_sum(lane < warps ? room[1][lane] : 0)), scale = length > 0 ? 1/length : 0;
+        #pragma unroll
+        for (int r = 0; r < runs; r++) {
+            const int d = (r*blockDim.x + threadIdx.x)*4;
+            for (int k = 0; k < 4; k++)
+                dec[r][k] *= scale;
+            if (d < D)
+                store_four(u.W[0].p + (int64_t)f*D + d, dec[r]);
+        }
+        f = then;
+        then = after;
+    }
+    copy_wait<0>();
+}
+
+/* As many blocks as are at work at once. */
+template <int runs, int most_threads, int blocks> static void launch_update(const Update *u)
+{
+    const unsigned threads = row_threads(u->q.D, 4), at_once = gpu_processors*most_threads*blocks/threads;
+    LAUNCH((update_rows<runs, most_threads, blocks>), at_once < (unsigned)u->q.F ? at_once : (unsigned)u->q.F, threads,
+           sizeof(float)*AHEAD*ROWS*(size_t)u->q.D, *u);
+}
+
+static void update_by_four(const AdamState *W_dec, const AdamState *W_enc, double *square, const LongList *list,
+                           float *far, const Parts *q, const AdamStep *step, const SaePacked *packed)
+{
+    float *far_enc = far + (size_t)MOST_LONG*(size_t)q->D;
+    const Update u = {square, {*W_dec, *W_enc}, {far, far_enc}, *list, *q, *step, *packed};
+    sae_sum_long(far, far_enc, true, list, q, true);
+    if (q->D <= 1280)
+        launch_update<1, 320, 3>(&u);
+    else if (q->D <= 4*ROW_THREADS)
+        launch_update<1, ROW_THREADS, 2>(&u);
+    else
+        launch_update<2, ROW_THREADS, 1>(&u);
+}
+
+/* ---- rows of any width and alignment: PLAIN_ROWS at a time by way of memory ---- */
+
+/* A warp a row: square = |dec|^2 + |enc|^2 */
+static __global__ void square_rows(double *square, const float *dec, const float *enc, int rows, int D)
+{
+    const int f = blockIdx.x*SQUARE_WARPS + threadIdx.x/WARP;
+    if (f >= rows)
+        return;
+    double sum = 0;
+    for (int d = threadIdx.x%WARP; d < D; d += WARP) {
+        const double g = (double)dec[(int64_t)f*D + d], h = (double)enc[(int64_t)f*D + d];
+        sum += g*g + h*h;
+    }
+    sum = warp_sum(sum);
+    if (threadIdx.x%WARP == 0)
+        square[f] = sum;
+}
+
+/* far: room for the two gradients of PLAIN_ROWS features */
+static void update_plain(const AdamState *W_dec, const AdamState *W_enc, double *square, const LongList *list,
+                         float *far, const Parts *q, const AdamStep *step)
+{
+    const size_t D = (size_t)q->D;
+    float *dec = far, *enc = far + PLAIN_ROWS*D;
+    AdamStep unit = *step;
+    unit.unit_rows = true;
+    gpu_check(cudaMemsetAsync(far, 0, 2*PLAIN_ROWS*D*sizeof *far, gpu_stream));     /* adam leaves zeros */
+    for (int from = 0; from < q->F; from += PLAIN_ROWS) {
+        const int to = min(from + PLAIN_ROWS, q->F), rows = to - from;
+        const int64_t at = (int64_t)from*q->D;
+        for (int p = 0; p < q->parts; p++) {
+            Parts one = {{q->part[p]}, q->x, 1, 0, q->D};
+            one.part[0].from = max(one.part[0].from, from);
+            one.F = one.part[0].to = min(one.part[0].to, to);
+            if (one.part[0].from < one.F)
+                sae_sum_rows(dec - at, enc - at, list, &one);
+        }
+        LAUNCH(square_rows, gpu_blocks(rows, SQUARE_WARPS), SQUARE_WARPS*WARP, 0, square + from, dec, enc, rows, q->D);
+        adam(W_dec->p + at, W_dec->m + at, W_dec->v + at, dec, rows, q->D, &unit);
+        adam(W_enc->p + at, W_enc->m + at, W_enc->v + at, enc, rows, q->D, step);
+    }
+}
+
+static void row_update(double *square, const AdamState *W_dec, const AdamState *W_enc, const CodePart *part, int parts,
+                       const float *x, int F, int D, const AdamStep *step, SaeEncoder *encoder)
 {
     Parts q = {{}, x, parts, F, D};
-    bool by_four = sae_by_four(D, W_dec->p, W_dec->m, W_dec->v, W_enc->p, W_enc->m, W_enc->v, x);
+    bool by_four = D <= 8*ROW_THREADS
+                   && sae_by_four(D, W_dec->p, W_dec->m, W_dec->v, W_enc->p, W_enc->m, W_enc->v, x);
     if (parts > MOST_PARTS)
         gpu_fail(__FILE__, __LINE__, "row_update", "too many parts");
     for (int p = 0; p < parts; p++) {
         q.part[p] = part[p];
         by_four = by_four && sae_by_four(D, part[p].g);
     }
-    return by_four ? launch_update<4>(W_dec, W_enc, &q, step) : launch_update<1>(W_dec, W_enc, &q, step);
+    static_assert((int)PLAIN_ROWS <= (int)MOST_LONG, "one room for both");
+    const size_t rows = sizeof(float)*MOST_LONG*(size_t)D, squares = sizeof(double)*(((size_t)F + 1)/2*2);
+    char *at = (char *)gpu_scratch(SCRATCH_SAE2, 2*rows + squares + sae_list_bytes(F));
+    float *far = (float *)at;
+    double *of_rows = (double *)(at + 2*rows);
+    const LongList list = sae_list_at(at + 2*rows + squares);
+    const SaePacked packed = encoder ? sae_packed(encoder) : SaePacked{NULL, F32, 0};
+    if (by_four)
+        update_by_four(W_dec, W_enc, of_rows, &list, far, &q, step, &packed);
+    else {
+        update_plain(W_dec, W_enc, of_rows, &list, far, &q, step);
+        if (encoder)
+            sae_pack_rows(encoder, W_enc->p);
+    }
+    sae_join_sum(square, of_rows, F);
 }
 
 void cuda_sae_update_ops(SaeOps *ops)
 {
-    ops->row_grads = row_grads;
     ops->adam = adam;
     ops->row_update = row_update;
 }

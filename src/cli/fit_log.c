@@ -41,7 +41,8 @@ int fit_write_log(const FitRun *run, const FitJob *job, int learner, const FitRe
     const double rate = (double)(r->tokens - job->before)/seconds_since(&job->begun);
     json_t *line = json_pack("{s:s, s:I, s:f, s:f, s:i, s:f, s:f, s:f}",
                              "hook", job->hook, "tokens", (json_int_t)r->tokens, "fvu", r->step.fvu, "l0", r->step.l0,
-                             "dead", r->step.dead, "aux", r->step.aux, "gradient", r->step.gradient, "lr", r->rate);
+                             "dead", r->step.dead, "aux", r->step.aux,
+                             "gradient", fit_gradient(job->fit, learner), "lr", r->rate);
     if (run->grid.cell[learner].name[0])
         json_object_set_new(line, "cell", json_string(run->grid.cell[learner].name));
     if (r->step.sparsity > 0)

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "kernels/op.h"
 #include "src/models/batches.h"
 
 /* One batch is trained on while three become ready. */
@@ -71,7 +72,7 @@ int batches_create(Batches **out, const TokenBuffer *buffer, Labels *labels, int
     pthread_cond_init(&b->changed, NULL);
     bool there = true;
     for (int p = 0; p < PLACES; p++) {
-        b->place[p].x = malloc(sizeof(float)*(size_t)D*(size_t)tokens);
+        b->place[p].x = op->alloc_host(sizeof(float)*(size_t)D*(size_t)tokens);
         b->tag[p] = malloc(sizeof *b->tag[p]*(size_t)tokens);
         there &= b->place[p].x && b->tag[p];
     }
@@ -97,7 +98,7 @@ void batches_free(Batches *b)
     for (int t = 0; t < b->threads; t++)
         pthread_join(b->thread[t], NULL);
     for (int p = 0; p < PLACES; p++) {
-        free(b->place[p].x);
+        op->free_host(b->place[p].x);
         free(b->place[p].label);
         free(b->tag[p]);
     }

@@ -9,6 +9,7 @@
 #include "kernels/op.h"
 #include "src/models/hooks.h"
 #include "src/models/model.h"
+#include "src/models/tape.h"
 #include "src/models/workspace.h"
 
 /* ---- loading: of tensors PREFIX.weight and PREFIX.bias; each returns 0, or -1 with e set ---- */
@@ -37,6 +38,7 @@ typedef struct Run {
     int64_t B, H, W;                /* of the stream at the moment */
     Workspace *work;
     const Hooks *hooks;             /* NULL: none */
+    Tape *tape;                     /* takes down where hooks are called; NULL: they are called */
     const int32_t *kv_index;        /* device (B): text state of each image */
     int64_t S;                      /* tokens of a text state */
 } Run;

@@ -76,8 +76,12 @@ void *run_take(const Run *r, DType type, int64_t values, Err *e)
 
 int run_hook(const Run *r, int module, float *act, const float *input, int C, Err *e)
 {
-    return hooks_call(r->hooks, module, (HookCall){.act = act, .input = input, .B = r->B, .H = r->H, .W = r->W, .C = C},
-                      e);
+    const HookCall call = {.act = act, .input = input, .B = r->B, .H = r->H, .W = r->W, .C = C};
+    if (!r->tape)
+        return hooks_call(r->hooks, module, call, e);
+    if (hooks_want(r->hooks, module))
+        tape_cut(r->tape, module, &call);
+    return 0;
 }
 
 int run_keep_input(const Run *r, int module, const float *x, int C, float **kept, Err *e)

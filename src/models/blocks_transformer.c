@@ -9,8 +9,7 @@
  *   heads share C: head_dim = C/heads, scores scaled by head_dim^-1/2
  *
  * q, k and v of self-attention are one product; k and v of the text are made once a prompt (unet_set_text). proj_in and
- * proj_out are linear layers or 1x1 convolutions, which compute the same. Sums into x run inside the products, unless a
- * hook wants to see what is added. diffusers models/transformers/transformer_2d.py, models/attention.py. */
+ * proj_out are linear layers or 1x1 convolutions, which compute the same. Sums into x run inside the products. diffusers models/transformers/transformer_2d.py, models/attention.py. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -128,7 +127,8 @@ static int keep_branch_input(const Run *r, int module, const void *z, int64_t n,
     return 0;
 }
 
-/* x += out(a), with the module's hooks in between where there are any. */
+/* x += out(a). Hooks of the module see out(a), and what they change of it is added after, so that a hook that changes
+ * nothing leaves every bit of x. */
 static int add_branch(const Run *r, int module, Conv *out, float *x, const void *a, const float *input, int64_t N,
                       int C, Err *e)
 {
@@ -136,12 +136,15 @@ static int add_branch(const Run *r, int module, Conv *out, float *x, const void 
         op->conv_run(out, x, a, 1, N, 1, true);
         return 0;
     }
-    float *branch = run_take(r, F32, N*C, e);
-    if (!branch)
+    float *branch = run_take(r, F32, N*C, e), *before = run_take(r, F32, N*C, e);
+    if (!before)
         return -1;
     op->conv_run(out, branch, a, 1, N, 1, false);
+    op->copy(before, branch, (size_t)(N*C)*sizeof *branch);
+    op->conv_run(out, x, a, 1, N, 1, true);
     if (run_hook(r, module, branch, input, C, e))
         return -1;
+    op->subtract(branch, branch, before, N*C);
     op->add(x, branch, N*C);
     return 0;
 }

@@ -11,7 +11,7 @@ typedef struct Site {               /* one hooked module */
     int64_t H, W;
     int C;
     size_t size;                    /* values of one activation */
-    char *data;                     /* [kept steps][halves kept][batch][H*W*C] in the stream's type */
+    char *data;                     /* device: [kept steps][halves kept][batch][H*W*C] in the stream's type */
 } Site;
 
 struct Capture {
@@ -21,8 +21,11 @@ struct Capture {
     int sites;
     int kept;                       /* steps that are kept */
     int *slot;                      /* [steps] place of a step among the kept, -1: not kept */
-    float *rows, *device;           /* scratch: one batch's activations on the host; device memory for diff */
-    size_t rows_size, device_size;
+    uint64_t *unfit, *host_unfit;   /* [sites][kept steps][halves kept] first value that does not fit, as op->store says */
+    float *device;                  /* scratch for diff */
+    size_t device_size;
+    char *record;                   /* one record's activation */
+    size_t record_size;
     char *subset;                   /* one activation's chosen tokens */
     int32_t *token;
 };
@@ -54,38 +57,65 @@ static int site_open(Capture *c, Site *site, const HookCall *call, Err *e)
     site->W = call->W;
     site->C = call->C;
     site->size = (size_t)(call->H * call->W * call->C);
-    site->data = malloc(place(c, site, c->kept, 0, 0) * dtype_size(c->options.type));
+    const size_t bytes = site->size * dtype_size(c->options.type);
+    if (bytes > c->record_size) {
+        free(c->record);
+        c->record = malloc(bytes);
+        c->record_size = c->record ? bytes : 0;
+    }
+    Err why = {0};
+    site->data = c->record ? op->alloc(place(c, site, c->kept, 0, 0) * dtype_size(c->options.type), &why) : NULL;
     if (!site->data)
         return err_set(e, "out of memory for the activations of %s: %d pictures x %d steps; try a smaller --batch",
                        call->path, c->sampler->options.batch, c->kept);
     return 0;
 }
 
-static int grow(float **buffer, size_t *size, size_t wanted, int on_device, Err *e)
+static int grow(float **buffer, size_t *size, size_t wanted, Err *e)
 {
     if (wanted <= *size)
         return 0;
-    if (on_device && *buffer)
+    if (*buffer)
         op->free(*buffer);
-    else
-        free(*buffer);
-    *buffer = on_device ? op->alloc(wanted * sizeof(float), e) : malloc(wanted * sizeof(float));
+    *buffer = op->alloc(wanted * sizeof(float), e);
     *size = *buffer ? wanted : 0;
-    return *buffer ? 0 : err_set(e, "out of memory for captured activations");
+    return *buffer ? 0 : -1;
 }
 
-/* What does not fit the stream's type is said now, with the step, and not found out by a trainer. */
-static int check_finite(const Capture *c, const HookCall *call, const float *x, size_t n, Err *e)
+static size_t unfit_place(const Capture *c, int site, int slot, int half)
 {
-    const float most = c->options.type == F16 ? 65504.0f : INFINITY;
-    if (dtype_all_below(x, most, n))
-        return 0;
-    for (size_t i = 0; i < n; i++)
-        if (!(fabsf(x[i]) < most)) {
-            const int t = c->sampler->scheduler->step[c->sampler->step].t;
-            return err_set(e, "%s: step %d (t %d): activation %g does not fit %s%s", call->path, c->sampler->step, t, (double)x[i],
-                           dtype_name(c->options.type), isfinite(x[i]) ? "; use --act-type bf16" : "");
-        }
+    return ((size_t)site * c->kept + slot) * half_count(c) + half;
+}
+
+static size_t unfit_bytes(const Capture *c)
+{
+    return sizeof *c->unfit * unfit_place(c, c->sites, 0, 0);
+}
+
+static void reset_unfit(Capture *c)
+{
+    memset(c->host_unfit, 0xff, unfit_bytes(c));
+    op->upload(c->unfit, c->host_unfit, unfit_bytes(c));
+}
+
+/* What does not fit the stream's type is said here, with the step, and not found out by a trainer. */
+static int check_fit(Capture *c, Err *e)
+{
+    const Scheduler *plan = c->sampler->scheduler;
+    op->download(c->host_unfit, c->unfit, unfit_bytes(c));
+    for (int step = 0; step < plan->steps; step++)
+        for (int k = 0; k < c->sites && c->slot[step] >= 0; k++)
+            for (int h = 0; h < half_count(c); h++) {
+                const uint64_t first = c->host_unfit[unfit_place(c, k, c->slot[step], h)];
+                const uint32_t bits = (uint32_t)first;
+                float x;
+                if (first == UINT64_MAX)
+                    continue;
+                memcpy(&x, &bits, sizeof x);
+                return err_set(e, "%s: step %d (t %d): activation %g does not fit %s%s", unet_hook_path(c->sampler->unet, k), step,
+                               plan->step[step].t, (double)x, dtype_name(c->options.type),
+                               isfinite(x) ? "; use --act-type bf16" : "");
+            }
     return 0;
 }
 
@@ -106,21 +136,16 @@ static int on_hook(void *context, const HookCall *call, Err *e)
     sampler_half(s, c->options.half, &first, &count);
     const size_t offset = site->size * first, values = site->size * count;
     const float *from = c->options.take == TAKE_INPUT ? call->input + offset : call->act + offset;
-    if (grow(&c->rows, &c->rows_size, values, 0, e))
-        return -1;
     if (c->options.take == TAKE_DIFF) {
-        if (grow(&c->device, &c->device_size, values, 1, e))
+        if (grow(&c->device, &c->device_size, values, e))
             return -1;
         op->subtract(c->device, call->act + offset, call->input + offset, (int64_t)values);
         from = c->device;
     }
-    op->download(c->rows, from, values * sizeof(float));
-    if (check_finite(c, call, c->rows, values, e))
-        return -1;
-    const size_t value = dtype_size(c->options.type);
+    const size_t value = dtype_size(c->options.type), half = site->size * s->n;
     for (int h = 0; h < half_count(c); h++)
-        dtype_from_f32(site->data + place(c, site, slot, h, 0) * value, c->options.type, c->rows + site->size * s->n * h,
-                       site->size * s->n);
+        op->store(site->data + place(c, site, slot, h, 0) * value, c->options.type, from + half * h, (int64_t)half,
+                  c->unfit + unfit_place(c, call->index, slot, h));
     return 0;
 }
 
@@ -151,12 +176,14 @@ int capture_create(Capture **out, Sampler *s, const CaptureOptions *options, Err
     for (int i = 0; i < options->pattern_count && !failed; i++)
         failed = unet_hook(s->unet, options->patterns[i], options->take != TAKE_OUTPUT, on_hook, c, e) < 0;
     c->sites = unet_hook_count(s->unet);
-    if (!failed && !(c->site = calloc(c->sites, sizeof *c->site)))
+    if (!failed && (!(c->site = calloc(c->sites, sizeof *c->site)) || !(c->host_unfit = malloc(unfit_bytes(c)))))
         failed = err_set(e, "out of memory");
+    failed = failed || !(c->unfit = op->alloc(unfit_bytes(c), e));
     if (failed) {
         capture_free(c);
         return -1;
     }
+    reset_unfit(c);
     *out = c;
     return 0;
 }
@@ -166,10 +193,14 @@ void capture_free(Capture *c)
     if (!c)
         return;
     for (int i = 0; c->site && i < c->sites; i++)
-        free(c->site[i].data);
+        if (c->site[i].data)
+            op->free(c->site[i].data);
     free(c->site);
     free(c->slot);
-    free(c->rows);
+    free(c->record);
+    free(c->host_unfit);
+    if (c->unfit)
+        op->free(c->unfit);
     if (c->device)
         op->free(c->device);
     free(c->subset);
@@ -204,12 +235,15 @@ static void choose_tokens(int32_t *token, int wanted, int total, uint64_t key)
     }
 }
 
-static int write_one(Capture *c, StreamOut *out, Record *rec, int index, const char *data, uint64_t seed, Err *e)
+/* from: in device memory */
+static int write_one(Capture *c, StreamOut *out, Record *rec, int index, const char *from, uint64_t seed, Err *e)
 {
     const Site *site = &c->site[index];
+    const char *data = c->record;
     const int HW = (int)(site->H * site->W), wanted = c->options.tokens;
     const size_t row = site->C * dtype_size(c->options.type);
     rec->tensors = 0;
+    op->download(c->record, from, site->size * dtype_size(c->options.type));
     if (wanted == 0 || wanted >= HW) {
         record_add_tensor(rec, "act", c->options.type, 3, (int64_t[]){site->H, site->W, site->C}, data);
         return stream_write(out, rec, e);
@@ -232,6 +266,9 @@ int capture_write(Capture *c, const CondBatch *batch, StreamOut *out, Err *e)
 {
     const Scheduler *plan = c->sampler->scheduler;
     const size_t value = dtype_size(c->options.type);
+    if (check_fit(c, e))
+        return -1;
+    reset_unfit(c);
     for (int b = 0; b < batch->count; b++) {
         Record rec;
         record_init(&rec, NULL);

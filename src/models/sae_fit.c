@@ -19,7 +19,8 @@ struct Fit {
     int learners;
     DType type;                     /* of the tokens */
     int D, unit;                    /* unit: tokens that stay together */
-    Batches *batches;               /* from the buffer */
+    Batches *batches;               /* from the buffer, of up to `batch` tokens; NULL before the first round */
+    int64_t batch;
     int64_t seen, pass;             /* tokens pushed in this pass; passes ended */
     int64_t skip;                   /* tokens of this pass that came before the checkpoint */
     int64_t memory_pass;            /* rounds ended, once all of the input is in the buffer */
@@ -91,6 +92,11 @@ const FitReport *fit_last(const Fit *f, int learner)
     return &f->learner[learner].last;
 }
 
+double fit_gradient(const Fit *f, int learner)
+{
+    return learner_gradient(&f->learner[learner]);
+}
+
 int fit_export(Fit *f, int learner, Sae **s, Err *e)
 {
     *s = NULL;
@@ -119,8 +125,8 @@ static int begin(Fit *f, DType type, int D, int unit, Err *e)
     f->D = D;
     f->unit = unit;
     const BufferOptions b = {.capacity = o->buffer, .D = D, .unit = unit, .type = type, .seed = o->seed};
-    return token_buffer_create(&f->buffer, &b, e)
-        || batches_create(&f->batches, f->buffer, o->labels, D, batch, e) ? -1 : 0;
+    f->batch = batch;
+    return token_buffer_create(&f->buffer, &b, e);
 }
 
 /* ---- training ---- */
@@ -173,6 +179,8 @@ static int teach(Fit *f, int number, int64_t most, bool drops, Err *e)
  * checkpoint: goes on with the one that was under way. */
 static int train(Fit *f, int64_t most, bool drops, Err *e)
 {
+    if (!f->batches && batches_create(&f->batches, f->buffer, f->options.labels, f->D, f->batch, e))
+        return -1;
     if (!f->in_round)
         token_buffer_shuffle(f->buffer);
     if (!f->learner[0].trainer && start(f, e))

@@ -52,6 +52,7 @@ bool fit_stopped(const Fit *f);     /* by report or fit_stop */
 int fit_learners(const Fit *f);
 const LearnerOptions *fit_options(const Fit *f, int learner);   /* settled once a token has come */
 const FitReport *fit_last(const Fit *f, int learner);           /* of the last step */
+double fit_gradient(const Fit *f, int learner);                 /* its gradient's norm; waits for the device */
 /* The autoencoder as it is now, the caller's; *s is NULL when nothing was learned. */
 int fit_export(Fit *f, int learner, Sae **s, Err *e);
 

@@ -48,6 +48,11 @@ int64_t learner_tokens(const Learner *l)
     return l->trainer ? trainer_tokens(l->trainer) : 0;
 }
 
+double learner_gradient(const Learner *l)
+{
+    return l->stepped ? trainer_gradient(l->trainer) : l->gradient;
+}
+
 void learner_know_total(Learner *l, int64_t total)
 {
     if (l->total >= 0)
@@ -91,6 +96,7 @@ int learner_step(Learner *l, const float *x, const uint8_t *label, int64_t n, Er
     r->tokens = trainer_tokens(l->trainer);
     r->total = l->total;
     r->steps++;
+    l->stepped = true;
     l->done = l->options.tokens > 0 && r->tokens >= l->options.tokens;
     return 0;
 }
@@ -104,8 +110,8 @@ int learner_store(const Learner *l, Checkpoint *c, const char *part, Err *e)
     const FitReport *r = &l->last;
     const int64_t place[PLACES] = {l->trainer != NULL, l->taken, l->total, l->decay_from, r->tokens, r->total, r->steps,
                                    r->step.dead, l->options.train.labels};
-    const double figures[FIGURES] = {r->step.fvu, r->step.aux, r->step.l0, r->step.gradient, r->step.sparsity, r->rate,
-                                     l->recent_error, l->recent, r->step.supervised};
+    const double figures[FIGURES] = {r->step.fvu, r->step.aux, r->step.l0, learner_gradient(l), r->step.sparsity,
+                                     r->rate, l->recent_error, l->recent, r->step.supervised};
     return checkpoint_put(c, part, "learner.place", I64, place, PLACES, false, e)
         || checkpoint_put(c, part, "learner.figures", F64, figures, FIGURES, false, e)
         || (l->trainer && trainer_store(l->trainer, c, part, e)) ? -1 : 0;
@@ -130,8 +136,9 @@ int learner_restore(Learner *l, Checkpoint *c, const char *part, Err *e)
     l->total = place[2];
     l->decay_from = place[3];
     *r = (FitReport){.tokens = place[4], .total = place[5], .steps = place[6], .rate = figures[5]};
-    r->step = (TrainStep){.fvu = figures[0], .aux = figures[1], .l0 = figures[2], .gradient = figures[3],
-                          .sparsity = figures[4], .supervised = figures[8], .dead = (int)place[7]};
+    r->step = (TrainStep){.fvu = figures[0], .aux = figures[1], .l0 = figures[2], .sparsity = figures[4],
+                          .supervised = figures[8], .dead = (int)place[7]};
+    l->gradient = figures[3];
     l->recent_error = figures[6];
     l->recent = figures[7];
     l->done = l->options.tokens > 0 && r->tokens >= l->options.tokens;

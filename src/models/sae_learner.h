@@ -33,6 +33,8 @@ typedef struct Learner {
     int64_t total, decay_from;      /* tokens to be trained on, -1 until known; where the rate begins to fall */
     FitReport last;                 /* its fvu is the mean over the last 2^16 tokens or more */
     double recent_error, recent;    /* running sums for it */
+    double gradient;                /* as the checkpoint had it, before the first step after that */
+    bool stepped;
     bool done;                      /* has trained on options.tokens */
 } Learner;
 
@@ -47,6 +49,8 @@ int64_t learner_part(const Learner *l, int64_t n);
 void learner_know_total(Learner *l, int64_t total);
 int learner_step(Learner *l, const float *x, const uint8_t *label, int64_t n, Err *e);
 int64_t learner_tokens(const Learner *l);
+/* trainer_gradient, or what a checkpoint said. */
+double learner_gradient(const Learner *l);
 int learner_store(const Learner *l, Checkpoint *c, const char *part, Err *e);
 int learner_restore(Learner *l, Checkpoint *c, const char *part, Err *e);      /* after settle */
 

@@ -109,6 +109,12 @@ static bool scales(const Trainer *t)
     return t->variant->scales || t->options.labels > 0;
 }
 
+/* Of t->sums with the counts behind them. */
+static size_t measured_bytes(const Trainer *t)
+{
+    return sizeof(double)*SUMS + sizeof(int32_t)*(size_t)t->options.F;
+}
+
 static int take_memory(Trainer *t, Err *e)
 {
     const int D = t->options.D, F = t->options.F;
@@ -130,14 +136,16 @@ static int take_memory(Trainer *t, Err *e)
         || !(t->g_length = trainer_memory(t, B, e)) || !(t->x_length = trainer_memory(t, B, e))
         || !(t->bound[0] = trainer_memory(t, sizeof(float)*(size_t)F, e))
         || !(t->bound[1] = trainer_memory(t, sizeof(float)*(size_t)F, e))
-        || !(t->counts = trainer_memory(t, sizeof(int32_t)*(size_t)F, e)))
+        || !(t->sums = trainer_memory(t, measured_bytes(t), e)))
         return -1;
+    t->counts = (int32_t *)(t->sums + SUMS);
     t->fired = calloc((size_t)F, sizeof *t->fired);
-    t->count = calloc((size_t)F, sizeof *t->count);
+    t->read = op->alloc_host(measured_bytes(t));
     t->dead = calloc((size_t)F, sizeof *t->dead);
-    t->scaled = scales(t) ? malloc(BD) : NULL;
-    if (!t->fired || !t->count || !t->dead || (scales(t) && !t->scaled))
+    t->scaled = scales(t) ? op->alloc_host(BD) : NULL;
+    if (!t->fired || !t->read || !t->dead || (scales(t) && !t->scaled))
         return err_set(e, "out of memory for training %d features", F);
+    t->count = (int32_t *)(t->read + SUMS);
     return 0;
 }
 
@@ -155,9 +163,9 @@ void trainer_free(Trainer *t)
     op->sae.encoder_free(t->dead_encoder);
     sae_free(t->sae);
     free(t->fired);
-    free(t->count);
+    op->free_host(t->read);
     free(t->dead);
-    free(t->scaled);
+    op->free_host(t->scaled);
     free(t);
 }
 
@@ -235,7 +243,6 @@ int trainer_start(Trainer *t, const float *x, int64_t N, Err *e)
 
 void trainer_add_part(Trainer *t, float c, const Codes *codes, const float *g, int64_t N)
 {
-    op->sae.code_grad(codes->g_a, g, codes->a, codes->i, t->sae->W_dec, N, t->options.D, codes->K);
     op->sae.invert(codes->start, codes->order, codes->i, N, t->options.F, codes->K);
     t->part[t->parts++] = (CodePart){codes->a, codes->g_a, g, codes->start, codes->order, c, codes->K, 0, t->options.F};
 }
@@ -246,22 +253,41 @@ static void take_batch(Trainer *t, const float *x, int64_t N)
     const float scale = (float)t->scale;
     for (size_t j = 0; t->scaled && j < n; j++)
         t->scaled[j] = scale*x[j];
-    op->upload(t->x, t->scaled ? t->scaled : x, sizeof *x*n);
+    /* what is queued since the last step read its sums has no part in x */
+    op->upload_early(t->x, t->scaled ? t->scaled : x, sizeof *x*n);
     op->sae.center(t->c, t->x, t->sae->b_dec, N, t->options.D);
-    t->spread = fmax(op->sae.moments(t->mean, t->x, N, t->options.D), 1e-30);
+    op->sae.moments(t->mean, &t->sums[SPREAD], t->x, N, t->options.D);
+}
+
+void trainer_read(Trainer *t)
+{
+    op->download(t->read, t->sums, measured_bytes(t));
+}
+
+double trainer_spread(const Trainer *t)
+{
+    return fmax(t->read[SPREAD], 1e-30);
+}
+
+static bool is_finite(Trainer *t, const float *x, int64_t n)
+{
+    double square;
+    op->sae.sum_squares(&t->sums[OTHER], x, n);
+    op->download(&square, &t->sums[OTHER], sizeof square);
+    return isfinite(square);
 }
 
 /* Names what is no number: a weight, else the reconstruction, else a gradient. */
-static int not_a_number(const Trainer *t, int64_t N, Err *e)
+static int not_a_number(Trainer *t, int64_t N, Err *e)
 {
     const char *what = NULL, *of = "";
     for (int p = 0; p < t->params && !what; p++)
-        if (!isfinite(op->sae.sum_squares(t->param[p].value, t->param[p].rows*t->param[p].D)))
+        if (!is_finite(t, t->param[p].value, t->param[p].rows*t->param[p].D))
             what = t->param[p].name;
-    if (!what && !isfinite(op->sae.sum_squares(t->g, N*t->options.D)))
+    if (!what && !is_finite(t, t->g, N*t->options.D))
         what = "the reconstruction";
     for (int p = 0; p < t->params && !what; p++)
-        if (!isfinite(op->sae.sum_squares(t->param[p].gradient, t->param[p].rows*t->param[p].D))) {
+        if (!is_finite(t, t->param[p].gradient, t->param[p].rows*t->param[p].D)) {
             what = t->param[p].name;
             of = "the gradient of ";
         }
@@ -269,56 +295,83 @@ static int not_a_number(const Trainer *t, int64_t N, Err *e)
                    (long long)t->steps + 1, (long long)t->tokens, of, what ? what : "the gradient's norm");
 }
 
-/* Up to where only the parts of W_enc's and W_dec's gradients are left to be added; squares: of the other gradients. */
-static int forward(Trainer *t, const float *x, const uint8_t *label, int64_t N, TrainStep *step, double *squares, Err *e)
+/* Squares of the gradients of params [from, to), to be read. */
+static void square_gradients(Trainer *t, int from, int to)
+{
+    for (int p = from; p < to; p++)
+        op->sae.sum_squares(&t->sums[GRADIENT + p], t->param[p].gradient, t->param[p].rows*t->param[p].D);
+}
+
+/* W_enc's and W_dec's gradients need not be in memory, if only they are short enough. */
+static bool by_rows(const Trainer *t)
+{
+    return t->variant->lists && !t->supervision;
+}
+
+/* Up to where only the parts of W_enc's and W_dec's gradients are left to be added, and all sums are read: the one time
+ * that a step waits for the device. t->squares: of the other gradients. */
+static int forward(Trainer *t, const float *x, const uint8_t *label, int64_t N, TrainStep *step, Err *e)
 {
     const int D = t->options.D, F = t->options.F;
-    double aux = 0;
-    memset(t->count, 0, sizeof *t->count*(size_t)F);
-    op->upload(t->counts, t->count, sizeof *t->count*(size_t)F);
+    op->clear(t->counts, sizeof *t->counts*(size_t)F);
     t->parts = 0;
     take_batch(t, x, N);
     if (t->variant->pass(t, N, e))
         return -1;
     const int dead = trainer_list_dead(t);
-    if (dead && t->options.auxk > 0 && trainer_add_dead(t, N, dead, &aux, e))
+    const bool taught = dead && t->options.auxk > 0;
+    if (taught && trainer_add_dead(t, N, dead, e))
         return -1;
     const double supervised = t->supervision ? trainer_add_labels(t, label, N) : 0;
-    for (int b = 0; b < 2; b++)                 /* zeros: count's are */
-        op->upload(t->bound[b], t->count, sizeof(float)*(size_t)F);
+    for (int b = 0; b < 2; b++)
+        op->clear(t->bound[b], sizeof(float)*(size_t)F);
     op->sae.row_lengths(t->x_length, t->c, N, D);
     for (int p = 0; p < t->parts; p++) {
         op->sae.row_lengths(t->g_length, t->part[p].g, N, D);
         op->sae.code_sums(t->through_h, t->bound[0], t->bound[1], &t->part[p], t->g_length, t->x_length);
     }
     op->sae.column_sum(t->param[B_DEC].gradient, -1, t->through_h, t->sae->W_enc, F, D);
-    *squares = 0;
+    square_gradients(t, B_ENC, t->params);
+    for (int b = 0; by_rows(t) && t->options.clip > 0 && b < 2; b++)
+        op->sae.sum_squares(&t->sums[BOUND + b], t->bound[b], F);
+    trainer_read(t);
+    t->squares = 0;
     for (int p = B_ENC; p < t->params; p++)
-        *squares += op->sae.sum_squares(t->param[p].gradient, t->param[p].rows*t->param[p].D);
-    *step = (TrainStep){.fvu = t->square/t->spread, .aux = aux/t->spread, .sparsity = t->sparsity, .supervised = supervised,
-                        .dead = dead};
-    return isfinite(t->square) ? 0 : not_a_number(t, N, e);
+        t->squares += t->read[GRADIENT + p];
+    t->rows_apart = false;
+    const double V = trainer_spread(t);
+    *step = (TrainStep){.fvu = t->read[SQUARE]/V, .aux = taught ? t->read[AUX]/V : 0, .sparsity = t->sparsity,
+                        .supervised = supervised, .dead = dead};
+    return isfinite(t->read[SQUARE]) ? 0 : not_a_number(t, N, e);
 }
 
 /* Adds the parts to W_enc's and W_dec's gradients. */
-static int backward(Trainer *t, int64_t N, double squares, Gradients *out, TrainStep *step, Err *e)
+static int backward(Trainer *t, int64_t N, Gradients *out, Err *e)
 {
     for (int p = 0; p < t->parts; p++)
         op->sae.row_grads(t->param[W_DEC].gradient, t->param[W_ENC].gradient, &t->part[p], t->c, t->options.D);
+    square_gradients(t, 0, B_ENC);
+    trainer_read(t);
     for (int p = 0; p < B_ENC; p++)
-        squares += op->sae.sum_squares(t->param[p].gradient, t->param[p].rows*t->param[p].D);
+        t->squares += t->read[GRADIENT + p];
     *out = (Gradients){t->param[W_ENC].gradient, t->param[W_DEC].gradient, t->param[B_ENC].gradient,
                        t->param[B_DEC].gradient, {t->param[MORE].gradient, t->param[MORE + 1].gradient},
-                       2/t->spread, 2/t->spread*sqrt(squares)};
-    step->gradient = out->norm;
+                       2/trainer_spread(t), trainer_gradient(t)};
     return isfinite(out->norm) ? 0 : not_a_number(t, N, e);
 }
 
 int trainer_gradients(Trainer *t, const float *x, const uint8_t *label, int64_t N, Gradients *out, TrainStep *step,
                       Err *e)
 {
-    double squares;
-    return forward(t, x, label, N, step, &squares, e) || backward(t, N, squares, out, step, e) ? -1 : 0;
+    return forward(t, x, label, N, step, e) || backward(t, N, out, e) ? -1 : 0;
+}
+
+double trainer_gradient(const Trainer *t)
+{
+    double rows = 0;
+    if (t->rows_apart)
+        op->download(&rows, &t->sums[ROWS], sizeof rows);
+    return 2/trainer_spread(t)*sqrt(t->squares + rows);
 }
 
 /* Adam on the weights from the first on; scale: of the gradients as kept. */
@@ -340,43 +393,45 @@ static void adam(Trainer *t, int first, AdamStep s)
 }
 
 /* No row's gradient is longer than its bound, so nothing will be clipped. False too when a bound is no number. */
-static bool needs_no_clipping(const Trainer *t, double squares)
+static bool needs_no_clipping(const Trainer *t)
 {
+    double squares = t->squares;
     if (t->options.clip == 0)
         return true;
     for (int b = 0; b < 2; b++)
-        squares += op->sae.sum_squares(t->bound[b], t->options.F);
-    return 2/t->spread*sqrt(squares) <= t->options.clip;
+        squares += t->read[BOUND + b];
+    return 2/trainer_spread(t)*sqrt(squares) <= t->options.clip;
 }
 
 /* W_enc and W_dec along gradients that are never in memory: those of the parts, all there are where features are kept as
  * lists. */
-static void update_rows(Trainer *t, double rate, double squares, TrainStep *step)
+static void update_rows(Trainer *t, double rate)
 {
-    const double factor = 2/t->spread;
     const Param *dec = &t->param[W_DEC], *enc = &t->param[W_ENC];
     const AdamState W_dec = {dec->value, dec->m, dec->v}, W_enc = {enc->value, enc->m, enc->v};
     t->steps++;
-    const AdamStep s = adam_step(t, rate, factor);
-    squares += op->sae.row_update(&W_dec, &W_enc, t->part, t->parts, t->c, t->options.F, t->options.D, &s);
+    const AdamStep s = adam_step(t, rate, 2/trainer_spread(t));
+    op->sae.row_update(&t->sums[ROWS], &W_dec, &W_enc, t->part, t->parts, t->c, t->options.F, t->options.D, &s,
+                       t->encoder);
     adam(t, B_ENC, s);
-    step->gradient = factor*sqrt(squares);
+    t->rows_apart = true;
+    t->packed = true;
 }
 
 int trainer_step(Trainer *t, const float *x, const uint8_t *label, int64_t N, double rate, TrainStep *step, Err *e)
 {
-    double squares;
-    if (forward(t, x, label, N, step, &squares, e))
+    if (forward(t, x, label, N, step, e))
         return -1;
-    if (t->variant->lists && !t->supervision && needs_no_clipping(t, squares))
-        update_rows(t, rate, squares, step);
+    if (by_rows(t) && needs_no_clipping(t))
+        update_rows(t, rate);
     else {
         Gradients g;
-        if (backward(t, N, squares, &g, step, e))
+        if (backward(t, N, &g, e))
             return -1;
         const double clip = t->options.clip > 0 && g.norm > t->options.clip ? t->options.clip/g.norm : 1;
         t->steps++;
         adam(t, 0, adam_step(t, rate, g.factor*clip));
+        t->packed = false;
     }
     step->l0 = (double)trainer_mark_fired(t, N)/(double)N;
     return 0;

@@ -66,7 +66,6 @@ typedef struct TrainStep {      /* of one batch, before its update */
     double fvu;                 /* |x - x'|^2 / |x - mean|^2 */
     double aux;                 /* the dead features' term without its weights, 0 without dead features */
     double l0;                  /* kept values above 0, a token */
-    double gradient;            /* norm, before clipping */
     double sparsity;            /* as given or found; 0 for variants without */
     double supervised;          /* the labels' terms, 0 without */
     int dead;                   /* features */
@@ -95,6 +94,8 @@ int trainer_gradients(Trainer *t, const float *x, const uint8_t *label, int64_t 
                       Err *e);
 /* Gradients, and one update along them. Fails when the loss is no longer a number, naming the tensor that is not. */
 int trainer_step(Trainer *t, const float *x, const uint8_t *label, int64_t N, double rate, TrainStep *step, Err *e);
+/* Norm of the last step's gradient, before clipping. Waits for the device, as trainer_step does not at its end. */
+double trainer_gradient(const Trainer *t);
 int64_t trainer_tokens(const Trainer *t);
 /* After a step of N tokens: dead features are begun anew on those of its tokens that are reconstructed worst. */
 int trainer_resample(Trainer *t, int64_t N, Err *e);

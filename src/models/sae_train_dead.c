@@ -22,7 +22,7 @@ int trainer_list_dead(Trainer *t)
 }
 
 /* They learn what the living left over. t->g holds x' - x = -e; t->y becomes e_aux - e. */
-int trainer_add_dead(Trainer *t, int64_t N, int dead, double *square, Err *e)
+int trainer_add_dead(Trainer *t, int64_t N, int dead, Err *e)
 {
     const int D = t->options.D, K = dead < t->K_aux ? dead : t->K_aux;
     if (!t->dead_encoder && (op->sae.encoder_create(&t->dead_encoder, D, t->options.F, t->options.type, e)
@@ -32,9 +32,10 @@ int trainer_add_dead(Trainer *t, int64_t N, int dead, double *square, Err *e)
     op->sae.encode(t->dead_encoder, t->aux.a, t->aux.i, t->x, N, K);
     op->sae.decode(t->y, t->aux.a, t->aux.i, t->sae->W_dec, NULL, N, D, K);
     op->add(t->y, t->g, N*D);
-    *square = op->sae.sum_squares(t->y, N*D);
+    op->sae.sum_squares(&t->sums[AUX], t->y, N*D);
     const double share = dead < t->K_aux ? (double)dead/t->K_aux : 1;
     const Codes codes = {K, t->aux.a, t->aux.g_a, t->aux.i, t->aux.order, t->aux.start};
+    op->sae.code_grad(codes.g_a, t->y, codes.a, codes.i, t->sae->W_dec, N, D, K);
     trainer_add_part(t, (float)(t->options.auxk*share), &codes, t->y, N);
     return 0;
 }
@@ -43,7 +44,6 @@ int64_t trainer_mark_fired(Trainer *t, int64_t N)
 {
     const size_t F = (size_t)t->options.F;
     int64_t total = 0;
-    op->download(t->count, t->counts, sizeof *t->count*F);
     t->tokens += N;
     for (size_t f = 0; f < F; f++) {
         total += t->count[f];
@@ -128,6 +128,7 @@ int trainer_resample(Trainer *t, int64_t N, Err *e)
     op->download(W_enc, t->sae->W_enc, sizeof *W_enc*FD);
     for (int64_t n = 0; n < N; n++)
         loss[n] = pow(trainer_square_length(g + n*D, D), 2);
+    t->packed = false;
     const double length = new_length(t, W_enc, dead);
     uint64_t random = splitmix(t->options.seed ^ (uint64_t)t->tokens);
     const int64_t most = (N + 7)/8;

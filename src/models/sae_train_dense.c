@@ -127,7 +127,7 @@ static void count_kept(Trainer *t, int64_t N)
 static void reconstruct(Trainer *t, const float *z, int64_t N)
 {
     op->sae.gemm(t->y, false, z, false, t->sae->W_dec, false, N, t->options.D, t->options.F);
-    t->square = op->sae.difference(t->g, t->y, t->c, N*t->options.D);
+    op->sae.difference(t->g, &t->sums[SQUARE], t->y, t->c, N*t->options.D);
 }
 
 /* g_z = t->g W_dec^T, in z's place */

@@ -93,8 +93,9 @@ double trainer_add_labels(Trainer *t, const uint8_t *label, int64_t N)
     const TrainOptions *o = &t->options;
     const int C = o->labels, D = o->D;
     Supervision *s = t->supervision;
-    const double unit = t->spread/2;            /* gradients are kept without 2/V */
     float *b_enc = s->dW;                       /* C <= C*D values, needed before dW */
+    trainer_read(t);
+    const double unit = trainer_spread(t)/2;    /* gradients are kept without 2/V */
     op->sae.gemm(s->device_h, false, t->c, false, t->sae->W_enc, true, N, C, D);
     op->download(s->h, s->device_h, sizeof(float)*(size_t)N*(size_t)C);
     op->download(b_enc, t->sae->b_enc, sizeof(float)*(size_t)C);

@@ -21,6 +21,7 @@ static const double FORGET = 0.01;              /* SAELens's topk_threshold_lr *
 typedef struct TopK {
     Codes codes;
     float *kept, *g_kept;                       /* (B,K) part of codes.a, and its dL/da */
+    double *found, *read;                       /* least value kept of each group, rows that are full; read: host */
     float *level[MAX_LEVELS];                   /* (B,D); with multi the first is dL/dx' of all 4K */
     double state[STATES];
 } TopK;
@@ -56,6 +57,9 @@ static int create(Trainer *t, Err *e)
     for (int l = 0; l < (o->multi ? 1 : o->levels); l++)
         if (!(own->level[l] = trainer_memory(t, sizeof(float)*(size_t)o->batch*(size_t)o->D, e)))
             return -1;
+    const size_t bytes = sizeof(double)*((size_t)o->batch + 2);
+    if (!(own->found = trainer_memory(t, bytes, e)) || !(own->read = malloc(bytes)))
+        return err_set(e, "out of memory");
     if (op->sae.encoder_create(&t->encoder, o->D, o->F, o->type, e))
         return -1;
     return need_room(t, o->variant != VARIANT_TOPK || o->multi ? four_times(o) : o->K, e);
@@ -63,21 +67,29 @@ static int create(Trainer *t, Err *e)
 
 static void release(Trainer *t)
 {
+    free(((TopK *)t->own)->read);
     free(t->own);
 }
 
-/* Of the N tokens' features the largest N*K stay, in groups of `group` tokens. Returns the least that stayed. */
-static float keep_largest(Trainer *t, int64_t N, int64_t group)
+/* Of the N tokens' features the largest N*K stay, in groups of `group` tokens. Gives the least that stayed, and whether
+ * all of some token's K did. Waits for the device once. */
+static float keep_largest(Trainer *t, int64_t N, int64_t group, bool *full)
 {
     TopK *own = t->own;
+    const int K = own->codes.K;
+    const int64_t whole = N/group, rest = N%group, groups = whole + (rest > 0);
     float least = 0;
-    for (int64_t n = 0; n < N; n += group) {
-        const int64_t rows = N - n < group ? N - n : group;
-        const float of_group = op->sae.keep_largest(own->codes.a + n*own->codes.K, rows*own->codes.K,
-                                                    rows*t->options.K);
+    op->sae.keep_largest(own->found, own->codes.a, group*K, group*t->options.K, whole);
+    if (rest)
+        op->sae.keep_largest(own->found + whole, own->codes.a + whole*group*K, rest*K, rest*t->options.K, 1);
+    op->sae.full_rows(own->found + groups, own->codes.a, N, K);
+    op->download(own->read, own->found, sizeof *own->read*(size_t)(groups + 1));
+    for (int64_t g = 0; g < groups; g++) {
+        const float of_group = (float)own->read[g];
         if (least == 0 || (of_group > 0 && of_group < least))
             least = of_group;
     }
+    *full = own->read[groups] > 0;
     return least;
 }
 
@@ -89,8 +101,9 @@ static int choose_over_batch(Trainer *t, int64_t N, Err *e)
         return -1;
     for (;;) {
         op->sae.encode(t->encoder, own->codes.a, own->codes.i, t->x, N, own->codes.K);
-        const float least = keep_largest(t, N, group);
-        if (own->codes.K < t->options.F && op->sae.full_rows(own->codes.a, N, own->codes.K) > 0) {
+        bool full;
+        const float least = keep_largest(t, N, group, &full);
+        if (own->codes.K < t->options.F && full) {
             if (need_room(t, own->codes.K > t->options.F/2 ? t->options.F : 2*own->codes.K, e))
                 return -1;
             continue;
@@ -108,8 +121,7 @@ static void add_whole(Trainer *t, int64_t N)
 {
     Codes *c = &((TopK *)t->own)->codes;
     const int D = t->options.D;
-    op->sae.decode(t->y, c->a, c->i, t->sae->W_dec, t->sae->b_dec, N, D, c->K);
-    t->square = op->sae.difference(t->g, t->y, t->x, N*D);
+    op->sae.reconstruct(t->g, c->g_a, &t->sums[SQUARE], c->a, c->i, t->sae->W_dec, t->sae->b_dec, t->x, N, D, c->K);
     trainer_add_part(t, 1, c, t->g, N);
     op->sae.column_sum(t->param[B_DEC].gradient, 1, NULL, t->g, N, D);
     op->sae.count(t->counts, c->a, c->i, N, c->K);
@@ -125,11 +137,9 @@ static void add_multi(Trainer *t, int64_t N)
     first.a = own->kept;
     first.g_a = own->g_kept;
     op->sae.head(first.a, c->a, N, c->K, t->options.K);
-    op->sae.decode(t->y, first.a, c->i, s->W_dec, s->b_dec, N, D, c->K);
-    t->square = op->sae.difference(t->g, t->y, t->x, N*D);
+    op->sae.reconstruct(t->g, first.g_a, &t->sums[SQUARE], first.a, c->i, s->W_dec, s->b_dec, t->x, N, D, c->K);
     trainer_add_part(t, 1, &first, t->g, N);
-    op->sae.decode(t->y, c->a, c->i, s->W_dec, s->b_dec, N, D, c->K);
-    op->sae.difference(own->level[0], t->y, t->x, N*D);
+    op->sae.reconstruct(own->level[0], c->g_a, &t->sums[OTHER], c->a, c->i, s->W_dec, s->b_dec, t->x, N, D, c->K);
     trainer_add_part(t, 1/8.f, c, own->level[0], N);
     op->sae.column_sum(t->param[B_DEC].gradient, 1, NULL, t->g, N, D);
     op->sae.column_sum(t->param[B_DEC].gradient, 1/8.f, NULL, own->level[0], N, D);
@@ -149,8 +159,8 @@ static void add_levels(Trainer *t, int64_t N)
         if (l)
             op->add(own->level[l], own->level[l - 1], N*D);
     }
-    for (int l = 0; l < o->levels; l++)
-        t->square = op->sae.difference(own->level[l], own->level[l], t->x, N*D);     /* the last is of all features */
+    for (int l = 0; l < o->levels; l++)         /* the last is of all features */
+        op->sae.difference(own->level[l], &t->sums[l == o->levels - 1 ? SQUARE : OTHER], own->level[l], t->x, N*D);
     op->copy(t->g, own->level[o->levels - 1], sizeof(float)*(size_t)N*(size_t)D);
     op->sae.invert(c->start, c->order, c->i, N, o->F, c->K);
     for (int l = o->levels - 1; l >= 0; l--) {
@@ -174,7 +184,7 @@ static int pass(Trainer *t, int64_t N, Err *e)
 {
     TopK *own = t->own;
     const Sae *s = t->sae;
-    op->sae.encoder_pack(t->encoder, s->W_enc, s->b_enc, s->b_dec, NULL, t->options.F);
+    op->sae.encoder_pack(t->encoder, t->packed ? NULL : s->W_enc, s->b_enc, s->b_dec, NULL, t->options.F);
     if (t->options.variant == VARIANT_TOPK)
         op->sae.encode(t->encoder, own->codes.a, own->codes.i, t->x, N, own->codes.K);
     else if (choose_over_batch(t, N, e))

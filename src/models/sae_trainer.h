@@ -25,6 +25,10 @@ typedef struct Codes {                  /* kept features of a batch, and where e
     int32_t *i, *order, *start;
 } Codes;
 
+/* Sums of a step: V, |x - x'|^2, the dead features' term, squares of bounds, of row_update's gradients, of each other
+ * gradient. OTHER: nobody asks. */
+enum { SPREAD, SQUARE, AUX, BOUND, ROWS = BOUND + 2, OTHER, GRADIENT, SUMS = GRADIENT + PARAMS };
+
 enum { MAX_PARTS = MAX_LEVELS + 1 };    /* of the variant, and the dead features' */
 
 typedef struct SaeVariantOps {
@@ -37,7 +41,7 @@ typedef struct SaeVariantOps {
     void (*free)(Trainer *t);
     /* After the first weights are there; NULL: nothing. */
     int (*start)(Trainer *t, Err *e);
-    /* From t->x and t->c (N rows): t->g = x' - x and t->square; gradients, in memory or as parts, but for b_dec's part
+    /* From t->x and t->c (N rows): t->g = x' - x and its square; gradients, in memory or as parts, but for b_dec's part
      * through h; t->counts += firings. What the parts point to stays until the update. */
     int (*pass)(Trainer *t, int64_t N, Err *e);
     /* Into a copy of the weights: the gate, in the scale of training, and K. NULL: nothing */
@@ -65,7 +69,7 @@ struct Trainer {
     int K_aux;                          /* most dead features taken a token */
     Codes aux;
     int64_t *fired;                     /* [F] tokens seen when the feature last fired */
-    int32_t *count, *dead;              /* [F] host: firings in this batch; dead features */
+    int32_t *count, *dead;              /* [F] host: counts as trainer_read last fetched them; dead features */
     float *scaled;                      /* (B,D) host, where the input is scaled */
     float *x, *c, *g, *y;               /* device (B,D): batch, centered, gradient, reconstruction */
     float *mean;                        /* (D) */
@@ -75,19 +79,28 @@ struct Trainer {
     float *g_length, *x_length;         /* (B) */
     float *bound[2];                    /* [F] of W_dec's and W_enc's row gradients */
     struct Supervision *supervision;    /* NULL without labels */
-    double spread, square;              /* V, |x - x'|^2 */
+    double *sums;                       /* (SUMS) device, what a step measures; the counts follow */
+    int32_t *counts;                    /* (F) firings in this batch */
+    double *read;                       /* [SUMS] host, as trainer_read last fetched them, and count */
+    double squares;                     /* of the last step's gradients, but for sums[ROWS] */
+    bool rows_apart;                    /* which belong to it */
+    bool packed;                        /* encoder has the rows of W_enc as they are */
     double sparsity;
-    int32_t *counts;                    /* (F) */
     void **memory;                      /* all that trainer_memory gave */
     int memories;
 };
+
+/* Fetches sums and counts: waits for all that is queued. */
+void trainer_read(Trainer *t);
+/* V as last read, above 0. */
+double trainer_spread(const Trainer *t);
 
 /* Zeroed device memory that is freed with the trainer. */
 void *trainer_memory(Trainer *t, size_t bytes, Err *e);
 int trainer_need_codes(Trainer *t, Codes *codes, int K, Err *e);
 /* One more parameter, in t->param: `first` for each of n features. */
 int trainer_need_param(Trainer *t, const char *name, int n, float first, Err *e);
-/* Gradients through kept features whose reconstruction has dL/dx' = g, with factor c: a part. */
+/* Gradients through kept features whose reconstruction has dL/dx' = g, with factor c: a part. codes->g_a is known. */
 void trainer_add_part(Trainer *t, float c, const Codes *codes, const float *g, int64_t N);
 
 /* Of n host values the sum of squares. */
@@ -101,9 +114,9 @@ double trainer_add_labels(Trainer *t, const uint8_t *label, int64_t N);
 
 /* sae_train_dead.c */
 int trainer_list_dead(Trainer *t);
-/* The dead features' term; square: |e_aux - e|^2. */
-int trainer_add_dead(Trainer *t, int64_t N, int dead, double *square, Err *e);
-/* From t->counts. Returns all firings. */
+/* The dead features' term; sums[AUX] = |e_aux - e|^2. */
+int trainer_add_dead(Trainer *t, int64_t N, int dead, Err *e);
+/* From t->count. Returns all firings. */
 int64_t trainer_mark_fired(Trainer *t, int64_t N);
 
 #endif

@@ -11,10 +11,7 @@
  * A level's result is the skip itself, changed in place by what follows until the next resnet. On the way up two
  * buffers take turns. An upsampling goes to the size of the next skip, which is twice its own unless that was odd
  * (diffusers' upsample_size). diffusers models/unets/unet_2d_condition.py, models/embeddings.py. */
-#include <math.h>
 #include "src/models/unet_parts.h"
-
-enum { MOST_TIME_CHANNELS = 1 << 13 };
 
 typedef struct Skip { float *x; int C; int64_t H, W; } Skip;
 
@@ -28,38 +25,15 @@ typedef struct Eval {
     int next;                       /* which is free */
 } Eval;
 
-/* ---- time ---- */
-
-/* As torch computes it in f32 (get_timestep_embedding). */
-static void sinusoids(float *y, int t, int C, bool cos_first, double freq_shift)
-{
-    const int half = C/2;
-    const float rate = (float)-log(10000), steps = (float)((double)half - freq_shift);
-    for (int i = 0; i < half; i++) {
-        const float angle = (float)t*expf(rate*(float)i/steps);
-        y[i] = cos_first ? cosf(angle) : sinf(angle);
-        y[half + i] = cos_first ? sinf(angle) : cosf(angle);
-    }
-    if (C%2)
-        y[C - 1] = 0;
-}
-
-static int embed_time(Eval *v, int t, Err *e)
+static int embed_time(Eval *v, Err *e)
 {
     const UNetConfig *c = &v->u->config;
-    float host[MOST_TIME_CHANNELS];
-    if (c->C[0] > MOST_TIME_CHANNELS)
-        return err_set(e, "\"block_out_channels\" begins with %d, at most %d is implemented", c->C[0],
-                       MOST_TIME_CHANNELS);
     v->temb = run_take(&v->r, F32, v->u->temb, e);
     const WorkspaceMark mark = workspace_mark(v->r.work);
-    float *waves = run_take(&v->r, F32, c->C[0], e), *a = run_take(&v->r, F32, c->time_width, e);
-    float *b = run_take(&v->r, F32, c->time_width, e);
+    float *a = run_take(&v->r, F32, c->time_width, e), *b = run_take(&v->r, F32, c->time_width, e);
     if (!b)
         return -1;
-    sinusoids(host, t, c->C[0], c->flip_sin_to_cos, c->freq_shift);
-    op->upload(waves, host, (size_t)c->C[0]*sizeof *host);
-    op->conv_run(v->u->time1, a, waves, 1, 1, 1, false);
+    op->conv_run(v->u->time1, a, v->u->waves, 1, 1, 1, false);
     op->conv_run(v->u->time2, b, a, 1, 1, 1, false);
     op->conv_run(v->u->time_proj, v->temb, b, 1, 1, 1, false);
     workspace_release(v->r.work, mark);
@@ -209,12 +183,12 @@ static int take_turns(Eval *v, Err *e)
 
 /* ---- the whole ---- */
 
-static int evaluate(Eval *v, float *eps, const float *x, int t, Err *e)
+static int evaluate(Eval *v, float *eps, const float *x, Err *e)
 {
     const UNet *u = v->u;
     const UNetConfig *c = &u->config;
     Run *r = &v->r;
-    if (embed_time(v, t, e))
+    if (embed_time(v, e))
         return -1;
     float *h = push(v, c->C[0], r->H, r->W, e);
     if (!h)
@@ -242,14 +216,12 @@ static int evaluate(Eval *v, float *eps, const float *x, int t, Err *e)
     return run_hook(r, u->module_conv_out, eps, c->in == c->C[0] ? h : NULL, c->in, e);
 }
 
-int unet_eval(UNet *u, float *eps, const float *x, int64_t B, int64_t H, int64_t W, int t, Err *e)
+int unet_evaluate(UNet *u, float *eps, const float *x, int64_t H, int64_t W, Tape *tape, Err *e)
 {
-    if (B != u->B)
-        return err_set(e, "a batch of %lld images, but text for %lld", (long long)B, (long long)u->B);
     const WorkspaceMark mark = workspace_mark(&u->work);
-    Eval v = {.u = u, .r = {.type = u->type, .B = B, .H = H, .W = W, .work = &u->work, .hooks = &u->hooks,
-                            .kv_index = u->kv_index, .S = u->S}};
-    const int failed = evaluate(&v, eps, x, t, e);
+    Eval v = {.u = u, .r = {.type = u->type, .B = u->B, .H = H, .W = W, .work = &u->work, .hooks = &u->hooks,
+                            .tape = tape, .kv_index = u->kv_index, .S = u->S}};
+    const int failed = evaluate(&v, eps, x, e);
     workspace_release(&u->work, mark);
-    return failed ? -1 : workspace_settle(&u->work, e);
+    return failed;
 }

@@ -227,6 +227,7 @@ void unet_free(UNet *u)
     for (size_t i = 0; i < sizeof device/sizeof *device; i++)
         if (device[i])
             op->free(device[i]);
+    unet_free_tapes(u);
     workspace_free(&u->work);
     hooks_free(&u->hooks);
     free(u);

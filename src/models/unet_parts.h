@@ -32,6 +32,21 @@ typedef struct UNetLevel {
     int module, module_sample;
 } UNetLevel;
 
+/* What an evaluation's ops are given, but for t, which reaches them in memory. */
+typedef struct UNetKey {
+    int64_t B, H, W, S, text_rows, hooks;
+    const void *x, *eps, *kv, *kv_index, *zeros, *work;
+} UNetKey;
+
+enum { UNET_TAPES = 4 };
+
+typedef struct UNetTape {
+    UNetKey key;
+    Tape *tape;                     /* NULL: not yet */
+    bool refused;                   /* it cannot be taken down */
+    int64_t used;                   /* the evaluation that asked for it last */
+} UNetTape;
+
 struct UNet {
     UNetConfig config;
     DType type;
@@ -48,8 +63,18 @@ struct UNet {
     size_t kv_bytes;
     int32_t *kv_index;              /* device (B) */
     int64_t kv_index_size, B, S;
+    int64_t text_rows;              /* of all images' states */
     int32_t *zeros;                 /* device (B): every image takes row 0 */
+
+    float *waves;                   /* device (C[0]): sinusoids of t */
+    UNetTape tape[UNET_TAPES];
+    int64_t evaluations;
 };
+
+/* One evaluation of u->B images at the t whose sinusoids u->waves holds. With a tape ops and hooks are taken down, not
+ * run. */
+int unet_evaluate(UNet *u, float *eps, const float *x, int64_t H, int64_t W, Tape *tape, Err *e);
+void unet_free_tapes(UNet *u);
 
 /* Calls fn for every transformer block, in the order of computation, until one does not return 0. */
 int unet_each_block(UNet *u, int (*fn)(void *context, const Transformer *t, TransformerBlock *b), void *context);

@@ -85,6 +85,7 @@ int unet_set_text(UNet *u, const float *states, int64_t images, int64_t S, const
         unet_each_block(u, compute, &x);
         u->B = B;
         u->S = S;
+        u->text_rows = x.rows;
     }
     workspace_release(&u->work, mark);
     return taken ? 0 : -1;

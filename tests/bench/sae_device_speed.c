@@ -3,6 +3,9 @@
  *
  *     sae_device_speed [BACKEND [TOKENS [D [F [K]]]]]      default: cuda, 4096, 1280, 20480, 32
  *
+ * The last line is whole training steps of topk, each with a new upload of its batch from the host; flop are the
+ * encoder's product's.
+ *
  * Each op runs until 0.05 s have passed, after a first call that prepares it; the median of five such runs is shown.
  * Products count 2 flop a multiply-add; bytes are what must be read and written once, gathered rows each time. Values
  * are even in [-1, 1), so large features lie anywhere: real activations may send more rows through the encoder twice.
@@ -12,10 +15,12 @@
 #include <stdlib.h>
 #include <time.h>
 #include "kernels/op.h"
+#include "src/models/sae_train.h"
 
 static int64_t N = 4096;
 static int D = 1280, F = 20480, K = 32;
 static float *x, *y, *g, *a, *s, *g_a, *b_enc, *b_dec, *W[2], *m[2], *v[2], *dW[2], *h, *z;
+static double *sum;
 static int32_t *i, *start, *order;
 static SaeEncoder *f32, *bf16;
 
@@ -83,12 +88,13 @@ static void pack_bf16(void) { op->sae.encoder_pack(bf16, W[1], b_enc, b_dec, NUL
 static void decode(void) { op->sae.decode(y, a, i, W[0], b_dec, N, D, K); }
 static void steer(void) { op->sae.steer(y, x, a, s, i, W[0], N, D, K); }
 static void code_grad(void) { op->sae.code_grad(g_a, g, a, i, W[0], N, D, K); }
+static void reconstruct(void) { op->sae.reconstruct(g, g_a, sum, a, i, W[0], b_dec, x, N, D, K); }
 static void invert(void) { op->sae.invert(start, order, i, N, F, K); }
 static void count(void) { op->sae.count(order, a, i, N, K); }
-static void difference(void) { op->sae.difference(g, y, x, N*D); }
-static void moments(void) { op->sae.moments(b_dec, x, N, D); }
+static void difference(void) { op->sae.difference(g, sum, y, x, N*D); }
+static void moments(void) { op->sae.moments(b_dec, sum, x, N, D); }
 static void column_sum(void) { op->sae.column_sum(b_dec, 1, NULL, x, N, D); }
-static void keep_largest(void) { op->sae.keep_largest(s, N*K, N*K/2); }
+static void keep_largest(void) { op->sae.keep_largest(sum, s, N*K, N*K/2, 1); }
 static void gemm(void) { op->sae.gemm(h, false, x, false, W[1], true, N, F, D); }
 static void jump(void) { op->sae.jump(z, h, b_enc, b_enc, N, F); }
 
@@ -105,11 +111,42 @@ static void adam_unit(void)
     op->sae.adam(W[0], m[0], v[0], dW[0], F, D, &unit);
 }
 
-static void row_update(void)
+static void update(SaeEncoder *enc)
 {
     const CodePart p = part();
-    const AdamState dec = {W[0], m[0], v[0]}, enc = {W[1], m[1], v[1]};
-    op->sae.row_update(&dec, &enc, &p, 1, x, F, D, &step);
+    const AdamState W_dec = {W[0], m[0], v[0]}, W_enc = {W[1], m[1], v[1]};
+    op->sae.row_update(sum, &W_dec, &W_enc, &p, 1, x, F, D, &step, enc);
+}
+
+static void row_update(void) { update(NULL); }
+static void row_update_pack(void) { update(bf16); }
+
+static Trainer *trainer;
+static float *batch;
+
+static void make_trainer(void)
+{
+    Err e = {0};
+    const TrainOptions o = {.D = D, .F = F, .K = K, .batch = (int)N, .type = op->best, .auxk = 1/32., .dead = 1 << 30};
+    if (!(batch = op->alloc_host(sizeof *batch*(size_t)N*(size_t)D)) || trainer_create(&trainer, &o, &e)) {
+        fprintf(stderr, "sae_device_speed: %s\n", e.text);
+        exit(1);
+    }
+    op->download(batch, x, sizeof *batch*(size_t)N*(size_t)D);
+    if (trainer_start(trainer, batch, N < 512 ? N : 512, &e)) {
+        fprintf(stderr, "sae_device_speed: %s\n", e.text);
+        exit(1);
+    }
+}
+
+static void train(void)
+{
+    Err e = {0};
+    TrainStep measured;
+    if (trainer_step(trainer, batch, NULL, N, 1e-5, &measured, &e)) {
+        fprintf(stderr, "sae_device_speed: %s\n", e.text);
+        exit(1);
+    }
 }
 
 static void measure(const char *name, void (*run)(void), double flop, double bytes)
@@ -161,6 +198,7 @@ int main(int argc, char **argv)
     }
     a = space(4*NK); g_a = space(4*NK); i = space(4*NK); order = space(4*(NK > F ? NK : F));
     start = space(4*((int64_t)F + 1));
+    sum = space(sizeof *sum);
     f32 = encoder(F32);
     const double n = (double)N, product = 2*n*D*F, gathered = 4*n*D*K, rows = 4*n*D, weights = 4.0*F*D;
     measure("encode f32", encode_f32, product, 0);
@@ -172,11 +210,14 @@ int main(int argc, char **argv)
     measure("decode", decode, 0, gathered + rows);
     measure("steer", steer, 0, gathered + 2*rows);
     measure("code_grad", code_grad, 0, gathered + rows);
+    measure("reconstruct", reconstruct, 0, gathered + 2*rows);
     measure("count", count, 0, 8.0*n*K);
     measure("invert", invert, 0, 16.0*n*K);
     measure("row_grads", row_grads, 0, 2*gathered + 4*weights);
     measure("adam, unit rows", adam_unit, 0, 8*weights);
     measure("row_update", row_update, 0, 2*gathered + 12*weights);
+    if (bf16)
+        measure("row_update, packed bf16", row_update_pack, 0, 2*gathered + 12.5*weights);
     measure("difference", difference, 0, 3*rows);
     measure("moments", moments, 0, 2*rows);
     measure("column_sum", column_sum, 0, rows);
@@ -189,5 +230,11 @@ int main(int argc, char **argv)
         measure("jump", jump, 0, 12.0*n*F);
     op->sae.encoder_free(f32);
     op->sae.encoder_free(bf16);
+    op->free(h);
+    op->free(z);
+    make_trainer();
+    measure("training step, topk", train, product, 0);
+    trainer_free(trainer);
+    op->free_host(batch);
     return 0;
 }

@@ -68,6 +68,6 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t d, c
                               const void *C_, cublasLtMatrixLayout_t C, void *D_, cublasLtMatrixLayout_t D,
                               const cublasLtMatmulAlgo_t *algo, void *workspace, size_t bytes, cudaStream_t stream);
 }
-extern int simt_blas_calls;             /* of cublasLtMatmul */
+extern int simt_blas_calls, simt_blas_others;       /* of cublasLtMatmul; those by an algorithm for few columns */
 
 #endif

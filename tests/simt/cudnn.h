@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* cudnn.h -- what kernels/cuda/dnn.cu uses of cuDNN's backend interface, for the host (fake_dnn.cc). Names are
+/* cudnn.h -- what kernels/cuda/dnn*.cu use of cuDNN's backend interface, for the host (fake_dnn.cc). Names are
  * NVIDIA's; values are ours. */
 #ifndef TESTS_SIMT_CUDNN_H
 #define TESTS_SIMT_CUDNN_H
 
 #include "tests/simt/simt.h"
+
+#define CUDNN_VERSION 91900
 
 enum cudnnStatus_t { CUDNN_STATUS_SUCCESS, CUDNN_STATUS_BAD_PARAM = 2000, CUDNN_STATUS_NOT_SUPPORTED = 3000 };
 enum cudnnDataType_t { CUDNN_DATA_FLOAT, CUDNN_DATA_BFLOAT16 = 9 };
@@ -19,7 +21,8 @@ enum cudnnBackendDescriptorType_t {
     CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR,
     CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR, CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
     CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR,
-    CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, CUDNN_BACKEND_TENSOR_DESCRIPTOR };
+    CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, CUDNN_BACKEND_TENSOR_DESCRIPTOR,
+    CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR };
 enum cudnnBackendAttributeType_t {
     CUDNN_TYPE_HANDLE, CUDNN_TYPE_DATA_TYPE, CUDNN_TYPE_BOOLEAN, CUDNN_TYPE_INT64, CUDNN_TYPE_FLOAT,
         CUDNN_TYPE_VOID_PTR,
@@ -39,7 +42,9 @@ enum cudnnBackendAttributeName_t {
     CUDNN_ATTR_OPERATION_POINTWISE_XDESC, CUDNN_ATTR_OPERATION_POINTWISE_BDESC, CUDNN_ATTR_OPERATION_POINTWISE_YDESC,
     CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT,
     CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_ATTR_TENSOR_UNIQUE_ID,
-    CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS,
+    CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_ATTR_TENSOR_IS_BY_VALUE, CUDNN_ATTR_OPERATION_SDPA_FWD_QDESC,
+    CUDNN_ATTR_OPERATION_SDPA_FWD_KDESC, CUDNN_ATTR_OPERATION_SDPA_FWD_VDESC, CUDNN_ATTR_OPERATION_SDPA_FWD_ODESC,
+    CUDNN_ATTR_OPERATION_SDPA_FWD_SCALEDESC, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS,
     CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_ATTR_ENGINE_OPERATION_GRAPH, CUDNN_ATTR_ENGINE_GLOBAL_INDEX,
     CUDNN_ATTR_ENGINE_NUMERICAL_NOTE };
 
@@ -48,6 +53,7 @@ typedef struct FakeDescriptor *cudnnBackendDescriptor_t;
 
 extern "C" {
 cudnnStatus_t cudnnCreate(cudnnHandle_t *handle);
+void cudnnGetLastErrorString(char *message, size_t size);
 cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, cudaStream_t stream);
 cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type, cudnnBackendDescriptor_t *d);
 cudnnStatus_t cudnnBackendDestroyDescriptor(cudnnBackendDescriptor_t d);
@@ -58,7 +64,9 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t d, cudnnBackendA
 cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t d);
 cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan, cudnnBackendDescriptor_t pack);
 }
-extern int simt_dnn_calls;              /* of cudnnBackendExecute */
+extern int simt_dnn_calls;              /* of cudnnBackendExecute: convolutions, */
+extern int simt_dnn_added;              /* those of them that add to what y held, */
+extern int simt_dnn_attentions;         /* and attention */
 extern int simt_dnn_alive;              /* descriptors */
 
 #endif

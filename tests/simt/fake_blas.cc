@@ -4,10 +4,11 @@
  *     D (m,n) = alpha op(A) B + beta C, then + bias[row] where the epilogue says so; matrices lie columns first
  *
  * It refuses what the library may refuse: strides shorter than a column, addresses off the alignment that was promised,
- * an algorithm that its heuristic did not give, or that may split sums. */
+ * an algorithm that its heuristic did not give, or that may split sums. For few columns of D it proposes two more, first
+ * one that sums backwards, then one with the same sums. */
 #include "tests/simt/cublasLt.h"
 
-enum { MARK = 0x5ade, WORKSPACE = 4096 };
+enum { MARK = 0x5ade, BACKWARDS, ANOTHER, WORKSPACE = 4096, FEW = 4096 };
 static const unsigned promised = 16;
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle)
@@ -109,27 +110,41 @@ static bool fits(cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t A, cublasLtMatri
         && (d->epilogue != CUBLASLT_EPILOGUE_BIAS || (d->bias && d->bias_type == CUDA_R_32F));
 }
 
+static bool known(const cublasLtMatmulAlgo_t *algo)
+{
+    return algo->data[0] >= MARK && algo->data[0] <= ANOTHER;
+}
+
 cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t A,
                                        cublasLtMatrixLayout_t B, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t D,
                                        const cublasLtMatmulAlgo_t *algo, cublasLtMatmulHeuristicResult_t *found)
 {
     *found = {*algo, WORKSPACE, CUBLAS_STATUS_SUCCESS};
-    return algo->data[0] == MARK && fits(d, A, B, D) ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
+    return known(algo) && fits(d, A, B, D) ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t A,
                                               cublasLtMatrixLayout_t B, cublasLtMatrixLayout_t C,
                                               cublasLtMatrixLayout_t D,
-                                              cublasLtMatmulPreference_t wish, int,
+                                              cublasLtMatmulPreference_t wish, int most,
                                               cublasLtMatmulHeuristicResult_t *found,
                                               int *count)
 {
-    const cublasLtMatmulAlgo_t algo = {{MARK}};
+    const uint64_t few[] = {BACKWARDS, ANOTHER, MARK}, many[] = {MARK};
+    const uint64_t *mark = D->columns < FEW ? few : many;
     for (int i = 0; i < 4; i++)
         if (wish->alignment[i] > promised)
             simt_fail("matrices are promised to be aligned to %u bytes", wish->alignment[i]);
-    *count = wish->workspace >= WORKSPACE && wish->reductions == CUBLASLT_REDUCTION_SCHEME_NONE;
-    return cublasLtMatmulAlgoCheck(handle, d, A, B, C, D, &algo, found);
+    *count = 0;
+    if (wish->workspace < WORKSPACE || wish->reductions != CUBLASLT_REDUCTION_SCHEME_NONE)
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    for (int i = 0; i < (mark == few ? 3 : 1) && i < most; i++) {
+        const cublasLtMatmulAlgo_t algo = {{mark[i]}};
+        const cublasStatus_t status = cublasLtMatmulAlgoCheck(handle, d, A, B, C, D, &algo, &found[(*count)++]);
+        if (status != CUBLAS_STATUS_SUCCESS)
+            return status;
+    }
+    return CUBLAS_STATUS_SUCCESS;
 }
 
 static float value(const void *p, cudaDataType_t type, uint64_t i)
@@ -137,29 +152,40 @@ static float value(const void *p, cudaDataType_t type, uint64_t i)
     return type == CUDA_R_32F ? ((const float *)p)[i] : __uint_as_float((uint32_t)((const uint16_t *)p)[i] << 16);
 }
 
-int simt_blas_calls;
+int simt_blas_calls, simt_blas_others;
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha, const void *A_,
                               cublasLtMatrixLayout_t A, const void *B_, cublasLtMatrixLayout_t B, const void *beta,
-                              const void *, cublasLtMatrixLayout_t, void *D_, cublasLtMatrixLayout_t D,
+                              const void *C_, cublasLtMatrixLayout_t, void *D_, cublasLtMatrixLayout_t D,
                               const cublasLtMatmulAlgo_t *algo, void *workspace, size_t bytes, cudaStream_t)
 {
-    if (algo->data[0] != MARK || !fits(d, A, B, D) || !workspace || bytes < WORKSPACE || *(const float *)alpha != 1
-        || *(const float *)beta != 0 || ((uintptr_t)A_ | (uintptr_t)B_ | (uintptr_t)D_)%promised)
+    const bool add = *(const float *)beta == 1;
+    if (!known(algo) || !fits(d, A, B, D) || !workspace || bytes < WORKSPACE || *(const float *)alpha != 1
+        || (*(const float *)beta != 0 && !add) || (add && (C_ != D_ || D->type != CUDA_R_32F)) || ((uintptr_t)A_ | (uintptr_t)B_ | (uintptr_t)D_)%promised)
         return CUBLAS_STATUS_INVALID_VALUE;
-    simt_blas_calls++;
-    for (uint64_t n = 0; n < D->columns; n++)
-        for (uint64_t m = 0; m < D->rows; m++) {
-            float sum = 0;
-            for (uint64_t k = 0; k < B->rows; k++)
-                sum += value(A_, A->type, d->transposed ? k + m*(uint64_t)A->stride : m + k*(uint64_t)A->stride)
-                     * value(B_, B->type, k + n*(uint64_t)B->stride);
-            if (d->epilogue == CUBLASLT_EPILOGUE_BIAS)
-                sum += d->bias[m];
-            if (D->type == CUDA_R_32F)
-                ((float *)D_)[m + n*(uint64_t)D->stride] = sum;
-            else
-                ((uint16_t *)D_)[m + n*(uint64_t)D->stride] = simt_bf16(sum);
-        }
+    const FakeProduct product = *d;
+    const FakeLayout left = *A, right = *B, made = *D;
+    const uint64_t mark = algo->data[0];
+    simt_do([=] {
+        simt_blas_calls++;
+        simt_blas_others += mark == ANOTHER;
+        for (uint64_t n = 0; n < made.columns; n++)
+            for (uint64_t m = 0; m < made.rows; m++) {
+                float sum = 0;
+                for (uint64_t j = 0; j < right.rows; j++) {
+                    const uint64_t k = mark == BACKWARDS ? right.rows - 1 - j : j;
+                    sum += value(A_, left.type, product.transposed ? k + m*(uint64_t)left.stride : m + k*(uint64_t)left.stride)
+                         * value(B_, right.type, k + n*(uint64_t)right.stride);
+                }
+                if (add)
+                    sum += ((const float *)D_)[m + n*(uint64_t)made.stride];
+                if (product.epilogue == CUBLASLT_EPILOGUE_BIAS)
+                    sum += product.bias[m];
+                if (made.type == CUDA_R_32F)
+                    ((float *)D_)[m + n*(uint64_t)made.stride] = sum;
+                else
+                    ((uint16_t *)D_)[m + n*(uint64_t)made.stride] = simt_bf16(sum);
+            }
+    });
     return CUBLAS_STATUS_SUCCESS;
 }

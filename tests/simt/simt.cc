@@ -39,6 +39,8 @@ static void thread_main(void)
 {
     simt.call(simt.closure);
     simt_copy_wait(0);
+    if (simt.self->products)
+        simt_fail("a thread ends while products are under way");
     simt.self->state = SIMT_DONE;
     simt_switch(&simt.self->stack_pointer, simt.scheduler);
     simt_fail("a thread that had ended was resumed");
@@ -92,7 +94,7 @@ static void thread_begin(unsigned n)
     t->state = SIMT_READY;
     t->index = {n, 0, 0};
     t->calls = 0;
-    t->copies = t->group = 0;
+    t->copies = t->group = t->products = t->product_group = 0;
     t->at = "its start";
 }
 
@@ -112,10 +114,12 @@ static bool run_warp(SimtThread *warp)
         }
         if (any)
             continue;
-        int waiting = 0;
-        for (int i = 0; i < SIMT_LANES; i++)
+        int waiting = 0, held = 0;
+        for (int i = 0; i < SIMT_LANES; i++) {
             waiting += warp[i].state == SIMT_AT_WARP;
-        if (waiting == 0)
+            held += warp[i].state == SIMT_AT_BARRIER;       /* may come to the others' operation yet */
+        }
+        if (waiting == 0 || held)
             return ran;
         for (int i = 0; i < SIMT_LANES; i++)
             if (warp[i].state != SIMT_AT_WARP || warp[i].at != warp[0].at) {
@@ -138,19 +142,32 @@ static void run_block(unsigned threads)
         bool ran = false;
         for (unsigned w = 0; w < threads/SIMT_LANES; w++)
             ran |= run_warp(&simt.thread[(simt.turn & 1 ? threads/SIMT_LANES - 1 - w : w)*SIMT_LANES]);
-        unsigned waiting = 0, done = 0;
+        unsigned waiting = 0, done = 0, held = 0;
         for (unsigned n = 0; n < threads; n++) {
-            waiting += simt.thread[n].state == SIMT_AT_BLOCK;
-            done += simt.thread[n].state == SIMT_DONE;
+            SimtThread *t = &simt.thread[n];
+            if (t->state == SIMT_AT_BARRIER && simt_barrier_passed(t)) {
+                t->state = SIMT_READY;
+                ran = true;
+            }
+            waiting += t->state == SIMT_AT_BLOCK;
+            done += t->state == SIMT_DONE;
+            held += t->state == SIMT_AT_BARRIER;
         }
         if (done == threads)
             break;
+        if (held || ran) {
+            if (!ran && !simt_box_comes())
+                simt_fail("%u threads wait at barriers in shared memory for what does not come", held);
+            continue;
+        }
         if (waiting != threads)
             simt_fail("%u threads wait at a barrier, %u have ended", waiting, done);
         for (unsigned n = 0; n < threads; n++)
             simt.thread[n].state = SIMT_READY;
         simt.turn++;
     }
+    if (simt_box_comes())
+        simt_fail("the block ends while boxes are under way");
     for (int i = 0; i < 128; i++)
         if (simt.dynamic[simt.dynamic_bytes + (size_t)i] != 0xff)
             simt_fail("shared memory written %d bytes behind its %zu", i, simt.dynamic_bytes);
@@ -278,6 +295,8 @@ enum { EDGE = 128 };
 
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {
+    if (simt_graph)
+        simt_fail("memory allocated while a stream is captured");
     char *all = bytes < ((size_t)1 << 40) ? (char *)aligned_alloc(128, (bytes + 3*EDGE)/EDGE*EDGE + EDGE) : NULL;
     if (!all)
         return cudaErrorMemoryAllocation;
@@ -291,6 +310,8 @@ cudaError_t cudaFree(void *p)
 {
     if (!p)
         return cudaSuccess;
+    if (simt_graph)
+        simt_fail("memory freed while a stream is captured");
     unsigned char *all = (unsigned char *)p - EDGE;
     size_t bytes;
     memcpy(&bytes, all, sizeof bytes);
@@ -309,13 +330,77 @@ const char *cudaGetErrorString(cudaError_t status)
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t)
 {
     if (bytes)
-        memmove(to, from, bytes);
+        simt_do([=] { memmove(to, from, bytes); });
     return cudaSuccess;
 }
 
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t)
 {
     if (bytes)
-        memset(p, value, bytes);
+        simt_do([=] { memset(p, value, bytes); });
     return cudaSuccess;
+}
+
+/* ---- graphs ---- */
+
+SimtGraph *simt_graph;
+int simt_graph_launches;
+
+void simt_keep(void (*call)(void *closure), const void *closure, size_t bytes)
+{
+    SimtStep *step = (SimtStep *)malloc(sizeof *step);
+    *step = {call, aligned_alloc(64, (bytes + 63)/64*64), NULL};
+    memcpy(step->closure, closure, bytes);
+    *simt_graph->end = step;
+    simt_graph->end = &step->next;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode)
+{
+    if (simt_graph)
+        simt_fail("a stream that is captured already");
+    simt_graph = (SimtGraph *)calloc(1, sizeof *simt_graph);
+    simt_graph->end = &simt_graph->first;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *graph)
+{
+    *graph = simt_graph;
+    simt_graph = NULL;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *instance, cudaGraph_t graph, unsigned long long)
+{
+    *instance = (SimtGraph *)calloc(1, sizeof **instance);
+    **instance = *graph;
+    graph->first = NULL;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+    for (SimtStep *step = graph->first, *next; step; step = next) {
+        next = step->next;
+        free(step->closure);
+        free(step);
+    }
+    free(graph);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t instance, cudaStream_t)
+{
+    if (simt_graph)
+        simt_fail("a graph launched into a stream that is captured");
+    simt_graph_launches++;
+    for (SimtStep *step = instance->first; step; step = step->next)
+        step->call(step->closure);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t instance)
+{
+    return cudaGraphDestroy(instance);
 }

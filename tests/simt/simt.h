@@ -5,9 +5,9 @@
  * or in an operation of its warp (shuffle, vote, mma, ldmatrix), where all 32 lanes must come to the same operation.
  * What a device would leave undefined ends the program with a message: lanes that part, barriers that some threads
  * miss, a collective with lanes missing, addresses that are not aligned, memory written outside its bounds. Shared
- * memory starts a block as NaN; cp.async copies at the latest moment allowed; the order of warps and lanes turns round
- * at every barrier, so that a missing one shows. Blocks run one after another, and so do kernels: a missing barrier
- * between blocks is not seen.
+ * memory starts a block as NaN; cp.async copies at the latest moment allowed, and so do wgmma and every other copy of a
+ * box (hopper.cc); the order of warps and lanes turns round at every barrier, so that a missing one shows. Blocks run
+ * one after another, and so do kernels: a missing barrier between blocks is not seen.
  *
  * Arithmetic is the host's: expf, erff and sums in an mma may differ from a device's in the last bits. */
 #ifndef TESTS_SIMT_SIMT_H
@@ -30,6 +30,7 @@
 #define __forceinline__ inline
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
 #define __shared__ static               /* blocks run one after another */
 #define __constant__ static
@@ -54,10 +55,13 @@ static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) {
 
 /* ---- threads ---- */
 
-enum { SIMT_LANES = 32, SIMT_THREADS = 1024, SIMT_STACK = 64*1024, SIMT_COPIES = 128, SIMT_SHARED = 227*1024 };
-enum SimtState { SIMT_READY, SIMT_AT_WARP, SIMT_AT_BLOCK, SIMT_DONE };
+enum { SIMT_LANES = 32, SIMT_THREADS = 1024, SIMT_STACK = 64*1024, SIMT_COPIES = 128, SIMT_PRODUCTS = 32,
+       SIMT_SHARED = 227*1024 };
+enum SimtState { SIMT_READY, SIMT_AT_WARP, SIMT_AT_BLOCK, SIMT_AT_BARRIER, SIMT_DONE };
 
 struct SimtCopy { void *to; const void *from; int bytes, group; };       /* of 16 bytes; the rest zeros */
+
+struct SimtProduct { float *sum; uint64_t A, B; bool add; int group; };  /* wgmma.mma_async */
 
 struct SimtThread {
     void *stack_pointer;
@@ -68,6 +72,10 @@ struct SimtThread {
     const char *at;                     /* the operation waited in */
     SimtCopy copy[SIMT_COPIES];
     int copies, group;
+    SimtProduct product[SIMT_PRODUCTS];
+    int products, product_group;
+    uint64_t *barrier;                  /* in shared memory, waited at for the end of the phase of this parity */
+    unsigned parity;
 };
 
 /* What lanes lay open to each other. Two, since a lane may reach the next operation before another has read. */
@@ -98,12 +106,28 @@ void simt_start(const char *file, int line, const char *name, dim3 grid, unsigne
 void simt_meet(SimtState where, const char *at);                /* waits until the others are there too */
 SimtBoard *simt_board(const char *at, const void *mine, size_t bytes);    /* lays mine open, waits for the warp */
 
+/* What a stream is asked for: done at once, or kept by the graph that captures it. Closures are plain data. */
+struct SimtStep { void (*call)(void *closure); void *closure; SimtStep *next; };
+struct SimtGraph { SimtStep *first, **end; };
+extern SimtGraph *simt_graph;           /* NULL: nothing is captured */
+void simt_keep(void (*call)(void *closure), const void *closure, size_t bytes);
+
+template <typename F> void simt_do(F f)
+{
+    if (simt_graph)
+        simt_keep([](void *closure) { (*(F *)closure)(); }, &f, sizeof f);
+    else
+        f();
+}
+
 template <typename F> void simt_run(const char *file, int line, const char *name, dim3 grid, unsigned threads,
                                     size_t shared, F f)
 {
-    simt.call = [](void *closure) { (*(F *)closure)(); };
-    simt.closure = &f;
-    simt_start(file, line, name, grid, threads, shared);
+    simt_do([=] {
+        simt.call = [](void *closure) { (*(F *)closure)(); };
+        simt.closure = (void *)&f;
+        simt_start(file, line, name, grid, threads, shared);
+    });
 }
 
 #define threadIdx (simt.self->index)
@@ -170,6 +194,18 @@ static inline unsigned __ballot_sync(unsigned mask, int predicate)
         votes |= (unsigned)board->slot[l][0] << l;
     return votes;
 }
+static inline unsigned __reduce_add_sync(unsigned mask, unsigned v)
+{
+    simt_whole(mask);
+    const SimtBoard *board = simt_board("__reduce_add_sync", &v, sizeof v);
+    unsigned sum = 0;
+    for (int l = 0; l < SIMT_LANES; l++) {
+        unsigned other;
+        memcpy(&other, board->slot[l], sizeof other);
+        sum += other;
+    }
+    return sum;
+}
 static inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 static inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) == 0xffffffffu; }
 
@@ -187,6 +223,7 @@ static inline float rsqrtf(float x) { return 1/sqrtf(x); }
 static inline int __popc(unsigned x) { return __builtin_popcount(x); }
 static inline int __clz(int x) { return x ? __builtin_clz((unsigned)x) : 32; }
 static inline int __ffs(int x) { return __builtin_ffs(x); }
+static inline int __ffsll(long long x) { return __builtin_ffsll(x); }
 template <typename T> T __ldg(const T *p) { return *p; }
 template <typename T> T min(T a, T b) { return a < b ? a : b; }
 template <typename T> T max(T a, T b) { return a > b ? a : b; }
@@ -214,14 +251,28 @@ void simt_copy_async(void *to, const void *from, int bytes);
 void simt_copy_commit(void);
 void simt_copy_wait(int newest);        /* all groups but the newest ones are there */
 
+/* ---- kernels/cuda/hopper.h's side (hopper.cc); boxes and their maps: cuda.h beside this ---- */
+
+uint32_t simt_shared_address(const void *p);
+void simt_barrier_create(uint64_t *barrier, unsigned count);
+void simt_barrier_arrive(uint64_t *barrier, unsigned bytes);
+void simt_barrier_wait(uint64_t *barrier, unsigned parity);
+bool simt_barrier_passed(const SimtThread *t);      /* what t waits for at a barrier has come */
+bool simt_box_comes(void);                          /* one of those under way; false: there is none */
+void simt_wgmma(float *sum, uint64_t A, uint64_t B, bool add);
+void simt_wgmma_commit(void);
+void simt_wgmma_wait(int newest);                   /* all groups but the newest ones are computed */
+
 /* ---- the runtime's calls that kernels/cuda makes ---- */
 
 typedef int cudaError_t;
 typedef struct SimtStream *cudaStream_t;
-enum { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorNoDevice = 100, cudaStreamNonBlocking = 1 };
+typedef struct SimtEvent *cudaEvent_t;
+enum { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorNoDevice = 100, cudaStreamNonBlocking = 1,
+       cudaEventDisableTiming = 2 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16, cudaDevAttrComputeCapabilityMajor = 75,
-                      cudaDevAttrComputeCapabilityMinor = 76 };
+                      cudaDevAttrComputeCapabilityMinor = 76, cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
 
 /* Memory starts as NaN, and its edges are looked at when it is freed. */
 cudaError_t cudaMalloc(void **p, size_t bytes);
@@ -229,14 +280,32 @@ cudaError_t cudaFree(void *p);
 const char *cudaGetErrorString(cudaError_t status);
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t stream);
+
+typedef SimtGraph *cudaGraph_t, *cudaGraphExec_t;       /* an instance is the graph itself */
+enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed = 2 };
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *instance, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t instance, cudaStream_t stream);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t instance);
+extern int simt_graph_launches;
+
 static inline cudaError_t cudaGetLastError(void) { return cudaSuccess; }
 static inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
 static inline cudaError_t cudaGetDeviceCount(int *n) { *n = 1; return cudaSuccess; }
 static inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned) { *s = NULL; return cudaSuccess; }
+static inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
+static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned) { *e = NULL; return cudaSuccess; }
+static inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+static inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+static inline cudaError_t cudaMallocHost(void **p, size_t bytes) { return cudaMalloc(p, bytes); }
+static inline cudaError_t cudaFreeHost(void *p) { return cudaFree(p); }
 static inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr what, int)
 {
-    *value = what == cudaDevAttrMultiProcessorCount ? 4 : what == cudaDevAttrComputeCapabilityMajor ? 8 : 0;
+    *value = what == cudaDevAttrMultiProcessorCount ? 4 : what == cudaDevAttrComputeCapabilityMajor ? 9
+           : what == cudaDevAttrMaxSharedMemoryPerBlockOptin ? SIMT_SHARED : 0;
     return cudaSuccess;
 }
 

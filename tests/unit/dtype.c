@@ -151,8 +151,7 @@ static int test_finite(void)
             for (size_t i = 0; i < n; i++)
                 x[i] = i % 3 ? -1000.5f : 3e-8f;
             dtype_from_f32(row, type[k], x, n);
-            wrong += !dtype_finite(row, type[k], n) || !dtype_all_below(x, 1001, n)
-                     || (n > 1 && dtype_all_below(x, 1000.5f, n));
+            wrong += !dtype_finite(row, type[k], n);
             for (size_t i = 0; i < n; i++) {
                 unsigned char value[sizeof(float)];
                 memcpy(value, row + i*size, size);
@@ -164,8 +163,6 @@ static int test_finite(void)
             }
         }
     }
-    x[0] = NAN;
-    wrong += dtype_all_below(x, INFINITY, 1);
     return test_ok("finite/one value of any row", wrong == 0);
 }
 

@@ -179,8 +179,8 @@ static int within_bound(const float *after, const float *before, const float *bo
 }
 
 /* Two parts of the same codes over halves of the features, with gradients of their own: in one go as by row_grads and
- * adam, bit for bit, whatever the threads. */
-static int updates(int N, int D, int F, int K)
+ * adam, bit for bit, whatever the threads; and an encoder that took part as one that is packed afterwards. */
+static int updates(int N, int D, int F, int K, DType type)
 {
     const size_t FD = (size_t)F*(size_t)D, bytes = sizeof(float)*FD;
     float *x = op_values((size_t)N*D, 1), *g = op_values((size_t)N*D, 2), *g2 = op_values((size_t)N*D, 8),
@@ -188,7 +188,7 @@ static int updates(int N, int D, int F, int K)
     int32_t *i = op_space(sizeof(int32_t)*N*K), *start = op_space(sizeof(int32_t)*(F + 1)),
         *order = op_space(sizeof(int32_t)*N*K);
     float *all[2][8];               /* p, m, v, dp of W_dec and W_enc, twice */
-    double squares = 0;
+    double of_dec, of_enc, got;
     int failed = 0;
     for (int e = 0; e < N*K; e++) {
         i[e] = (int32_t)((uint32_t)e*2654435761u % (uint32_t)(F - F/5));       /* a fifth is never kept */
@@ -208,13 +208,33 @@ static int updates(int N, int D, int F, int K)
     float **one = all[0], **two = all[1];
     for (int p = 0; p < 3; p++)
         op->sae.row_grads(one[3], one[7], &part[p], x, D);
-    squares = op->sae.sum_squares(one[3], (int64_t)FD) + op->sae.sum_squares(one[7], (int64_t)FD);
+    op->sae.sum_squares(&of_dec, one[3], (int64_t)FD);
+    op->sae.sum_squares(&of_enc, one[7], (int64_t)FD);
     AdamStep unit = step;
     unit.unit_rows = true;
     op->sae.adam(one[0], one[1], one[2], one[3], F, D, &unit);
     op->sae.adam(one[4], one[5], one[6], one[7], F, D, &step);
     const AdamState dec = {two[0], two[1], two[2]}, enc = {two[4], two[5], two[6]};
-    const double got = op->sae.row_update(&dec, &enc, part, 3, x, F, D, &step);
+    const float *b_enc = x, *b_dec = g;                 /* any F and D values */
+    SaeEncoder *taken_along = encoder(D, F, type, two[4], b_enc, b_dec);
+    op->sae.row_update(&got, &dec, &enc, part, 3, x, F, D, &step, taken_along);
+    op->sae.encoder_pack(taken_along, NULL, b_enc + 1, b_dec, NULL, F);
+    SaeEncoder *afterwards = encoder(D, F, type, one[4], b_enc + 1, b_dec);
+    float *value[2];
+    int32_t *feature[2];
+    for (int w = 0; w < 2; w++) {
+        value[w] = op_space(sizeof(float)*N*K);
+        feature[w] = op_space(sizeof(int32_t)*N*K);
+        op->sae.encode(w ? afterwards : taken_along, value[w], feature[w], x, N, K);
+    }
+    failed += test_same("update/encoder's values", value[0], value[1], sizeof(float)*N*K);
+    failed += test_same("update/encoder's features", feature[0], feature[1], sizeof(int32_t)*N*K);
+    for (int w = 0; w < 2; w++) {
+        op->sae.encoder_free(w ? afterwards : taken_along);
+        free(value[w]);
+        free(feature[w]);
+    }
+    const double squares = of_dec + of_enc;
     static const char *const names[] = {"W_dec", "m of W_dec", "v of W_dec", "", "W_enc", "m of W_enc", "v of W_enc"};
     for (int p = 0; p < 7; p++) {
         char title[60];
@@ -237,13 +257,20 @@ static int lists(void)
     int failed = test_same("lists/head", b, (float[]){5, 0, 0, 2, 0, 0}, sizeof b);
     op->sae.select(b, a, i, 1, 2, 6);
     failed += test_same("lists/select", b, (float[]){0, 3, 0, 2, 0, 0}, sizeof b);
-    failed += test_ok("lists/full rows", op->sae.full_rows(a, 2, 3) == 1);
+    double got[2];
+    op->sae.full_rows(got, a, 2, 3);
+    failed += test_ok("lists/full rows", got[0] == 1);
     memcpy(b, a, sizeof b);
-    failed += test_ok("lists/largest, ties to the first", op->sae.keep_largest(b, 6, 2) == 3);
+    op->sae.keep_largest(got, b, 6, 2, 1);
+    failed += test_ok("lists/largest, ties to the first", got[0] == 3);
     failed += test_same("lists/largest", b, (float[]){5, 3, 0, 0, 0, 0}, sizeof b);
     memcpy(b, a, sizeof b);
-    failed += test_ok("lists/more than there are", op->sae.keep_largest(b, 6, 9) == 1);
+    op->sae.keep_largest(got, b, 6, 9, 1);
+    failed += test_ok("lists/more than there are", got[0] == 1);
     failed += test_same("lists/all stay", b, a, sizeof b);
+    op->sae.keep_largest(got, b, 3, 1, 2);
+    failed += test_ok("lists/two groups", got[0] == 5 && got[1] == 3);
+    failed += test_same("lists/largest of each", b, (float[]){5, 0, 0, 0, 3, 0}, sizeof b);
     const float threshold[] = {1, 2, 3}, scale[] = {2, 1, 0.5f}, offset[] = {0, -9, 1};
     memcpy(b, a, sizeof b);
     op->sae.gate(b, i, threshold, NULL, NULL, 6);
@@ -329,7 +356,9 @@ static int sums(int64_t N, int D)
         want[d] = (float)(-2*weighted);
     }
     float *got = op_space(sizeof(float)*D);
-    const double s = op->sae.moments(got, x, N, D), q = op->sae.difference(g, y, x, N*D);
+    double s, q, again[2];
+    op->sae.moments(got, &s, x, N, D);
+    op->sae.difference(g, &q, y, x, N*D);
     op->sae.column_sum(column, -2, w, x, N, D);
     int failed = test_close("sums/mean", got, mean, (size_t)D, 1e-6f, 1e-5f)
                  + test_close("sums/weighted columns", column, want, (size_t)D, 1e-4f, 1e-5f)
@@ -337,8 +366,9 @@ static int sums(int64_t N, int D)
                  + test_ok("sums/difference", fabs(q - square) <= 1e-5*square);
     const int threads = omp_get_max_threads();
     omp_set_num_threads(1);
-    failed += test_ok("sums/one thread, same double", op->sae.moments(got, x, N, D) == s
-                      && op->sae.difference(g, y, x, N*D) == q);
+    op->sae.moments(got, &again[0], x, N, D);
+    op->sae.difference(g, &again[1], y, x, N*D);
+    failed += test_ok("sums/one thread, same double", again[0] == s && again[1] == q);
     omp_set_num_threads(threads);
     free(x); free(y); free(g); free(w); free(mean); free(column); free(want); free(got);
     return failed;
@@ -369,7 +399,7 @@ int main(void)
         return 1;
     }
     int failed = by_hand() + odd_rows() + adam() + sums(1, 5) + sums(1000, 130) + gradients(50, 128, 40, 8)
-        + gradients(33, 21, 24, 5) + lists() + updates(70, 40, 60, 5) + updates(33, 129, 200, 8);
+        + gradients(33, 21, 24, 5) + lists() + updates(70, 40, 60, 5, BF16) + updates(33, 129, 200, 8, F32);
     static const int sizes[][2] = {{2048, 16}, {2048, 1}, {2048, 32}, {33, 7}, {64, 64}, {96, 5}, {700, 300},
                                    {1000, 129}};
     for (int s = 0; s < 8; s++)

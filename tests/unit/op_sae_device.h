@@ -9,7 +9,7 @@
 #ifndef TESTS_UNIT_OP_SAE_DEVICE_H
 #define TESTS_UNIT_OP_SAE_DEVICE_H
 
-#include "tests/unit/device.h"
+#include "tests/unit/op_sae_dense_device.h"
 
 /* ---- kept features ---- */
 
@@ -54,6 +54,33 @@ static int decode_and_steer(int64_t N, int D, int F, int K)
     return failed;
 }
 
+static int reconstructions(int64_t N, int D, int F, int K)
+{
+    char name[160];
+    const size_t ND = (size_t)N*(size_t)D, FD = (size_t)F*(size_t)D, NK = (size_t)N*(size_t)K;
+    float *x = op_values(ND, 1), *W = op_values(FD, 2), *b = op_values((size_t)D, 3), *a = op_space(4*NK),
+        *g = op_space(4*ND), *g_a = op_space(4*NK);
+    int32_t *i = op_space(4*NK);
+    make_codes(a, i, (int64_t)NK, F);
+    void *dx = to_device(x, 4*ND), *dW = to_device(W, 4*FD), *db = to_device(b, 4*(size_t)D), *da = to_device(a, 4*NK),
+        *di = to_device(i, 4*NK), *dg = device_space(4*ND), *dg_a = device_space(4*NK);
+    double want, got[2], *sum = device_space(sizeof *sum);
+    cpu->sae.reconstruct(g, g_a, &want, a, i, W, b, x, N, D, K);
+    for (int twice = 0; twice < 2; twice++) {
+        gpu->sae.reconstruct(dg, dg_a, sum, da, di, dW, db, dx, N, D, K);
+        gpu->download(&got[twice], sum, sizeof *got);
+    }
+    op_name(name, "reconstruct %ldx%d F %d K %d: g", (long)N, D, F, K);
+    int failed = close_floats(name, dg, g, ND, 4e-6f*sqrtf((float)K))
+                 + close_floats("reconstruct/codes", dg_a, g_a, NK, 4e-6f*sqrtf((float)D*(float)K))
+                 + test_ok("reconstruct/square", fabs(got[0] - want) <= 1e-5*want)
+                 + test_ok("reconstruct/square, same double", got[0] == got[1]);
+    gpu->free(dx); gpu->free(dW); gpu->free(db); gpu->free(da); gpu->free(di); gpu->free(dg); gpu->free(dg_a);
+    gpu->free(sum);
+    free(x); free(W); free(b); free(a); free(g); free(g_a); free(i);
+    return failed;
+}
+
 static int lists(int64_t N, int F, int K)
 {
     const int64_t n = N*K;
@@ -82,7 +109,10 @@ static int lists(int64_t N, int F, int K)
     gpu->sae.invert(dstart, dorder, di, N, F, K);
     failed += same_bytes("lists/invert: starts", dstart, start, 4*((size_t)F + 1));
     failed += same_bytes("lists/invert: order", dorder, order, 4*NK);
-    failed += test_ok("lists/full rows", gpu->sae.full_rows(da, N, K) == cpu->sae.full_rows(a, N, K));
+    double full, *dfull = device_space(sizeof *dfull);
+    cpu->sae.full_rows(&full, a, N, K);
+    gpu->sae.full_rows(dfull, da, N, K);
+    failed += same_bytes("lists/full rows", dfull, &full, sizeof full);
     memcpy(b, a, 4*NK);
     gpu->copy(db, da, 4*NK);
     cpu->sae.gate(b, i, t, scale, offset, n);
@@ -94,24 +124,27 @@ static int lists(int64_t N, int F, int K)
     gpu->sae.gate(db, di, NULL, NULL, NULL, n);
     failed += same_bytes("lists/gate of nothing", db, b, 4*NK);
     gpu->free(da); gpu->free(db); gpu->free(di); gpu->free(dt); gpu->free(dscale); gpu->free(doffset);
-    gpu->free(dcount); gpu->free(dstart); gpu->free(dorder);
+    gpu->free(dcount); gpu->free(dstart); gpu->free(dorder); gpu->free(dfull);
     free(a); free(b); free(t); free(scale); free(offset); free(i); free(count); free(start); free(order);
     return failed;
 }
 
 /* coarse: few different values, so that ties are cut */
-static int largest(int64_t n, int64_t keep, bool coarse)
+static int largest(int64_t n, int64_t keep, int64_t groups, bool coarse)
 {
     char name[160];
-    float *a = op_values((size_t)n, 9);
-    for (int64_t e = 0; e < n; e++)
+    const size_t all = (size_t)(n*groups), bytes = sizeof(double)*(size_t)groups;
+    float *a = op_values(all, 9);
+    double *want = op_space(bytes);
+    for (size_t e = 0; e < all; e++)
         a[e] = !(a[e] > 0) ? 0 : coarse ? ceilf(a[e]*3) : a[e];
-    void *da = to_device(a, 4*(size_t)n);
-    const float want = cpu->sae.keep_largest(a, n, keep), got = gpu->sae.keep_largest(da, n, keep);
-    op_name(name, "keep %ld of %ld%s", (long)keep, (long)n, coarse ? " with ties" : "");
-    const int failed = same_bytes(name, da, a, 4*(size_t)n) + test_ok("keep/least", got == want);
-    gpu->free(da);
-    free(a);
+    void *da = to_device(a, 4*all), *least = device_space(bytes);
+    cpu->sae.keep_largest(want, a, n, keep, groups);
+    gpu->sae.keep_largest(least, da, n, keep, groups);
+    op_name(name, "keep %ld of %ld%s, %ld times", (long)keep, (long)n, coarse ? " with ties" : "", (long)groups);
+    const int failed = same_bytes(name, da, a, 4*all) + same_bytes("keep/least", least, want, bytes);
+    gpu->free(da); gpu->free(least);
+    free(a); free(want);
     return failed;
 }
 
@@ -163,8 +196,61 @@ static int gradients(int64_t N, int D, int F, int K)
     return failed;
 }
 
-/* Two halves of the features and all of them again: in one go the bytes of row_grads and adam, and near the CPU's. */
-static int updates(int64_t N, int D, int F, int K)
+static SaeEncoder *device_encoder(int D, int F, DType type, const float *W, const float *b_enc, const float *b_dec)
+{
+    Err e = {0};
+    SaeEncoder *enc;
+    if (gpu->sae.encoder_create(&enc, D, F, type, &e)) {
+        printf("FAIL encoder: %s\n", e.text);
+        exit(1);
+    }
+    gpu->sae.encoder_pack(enc, W, b_enc, b_dec, NULL, F);
+    return enc;
+}
+
+static void make_unit(float *row, int64_t rows, int D)
+{
+    for (int64_t r = 0; r < rows; r++, row += D) {
+        double square = 0;
+        for (int d = 0; d < D; d++)
+            square += (double)row[d]*row[d];
+        for (int d = 0; d < D; d++)
+            row[d] = (float)(row[d]/sqrt(square));
+    }
+}
+
+/* Row f within share*size[f]^power + 1e-5 |want| */
+static int close_rows(const char *name, const void *device, const float *want, const double *size, double share,
+                      double power, int F, int D)
+{
+    const size_t FD = (size_t)F*(size_t)D;
+    float *got = op_space(4*FD);
+    gpu->download(got, device, 4*FD);
+    size_t wrong = 0;
+    for (size_t j = 0; j < FD; j++)
+        wrong += !(fabs((double)got[j] - want[j])
+                   <= share*pow(size[j/(size_t)D], power) + 1e-5*fabs((double)want[j]));
+    free(got);
+    if (wrong)
+        printf("%zu of %zu outside: ", wrong, FD);
+    return test_ok(name, wrong == 0);
+}
+
+/* What row f's gradient sums without its signs, over all parts; |g|, |x| <= 1. */
+static double *unsigned_sums(const CodePart *part, int parts, const float *of, int F)
+{
+    double *size = op_space(sizeof *size*(size_t)F);
+    for (int p = 0; p < parts; p++)
+        for (int f = part[p].from; f < part[p].to; f++)
+            for (int e = part[p].start[f]; e < part[p].start[f + 1]; e++)
+                size[f] += fabs((double)part[p].c*of[part[p].order[e]]);
+    return size;
+}
+
+/* Two halves of the features and all of them again: in one go the bytes of row_grads and adam, and near the CPU's: a
+ * gradient of terms that add up to s without their signs is known to 1e-6 s, m to a share of that, and v, of g^2, to
+ * one of 2 s times it. An encoder that took part is as one that is packed afterwards. */
+static int updates(int64_t N, int D, int F, int K, DType type)
 {
     enum { P, M, V, GRADIENT };
     static const char *const names[] = {"W_dec", "m of W_dec", "v of W_dec", "dW_dec",
@@ -183,6 +269,8 @@ static int updates(int64_t N, int D, int F, int K)
         host[p] = p%4 == GRADIENT ? op_space(4*FD) : op_values(FD, (uint32_t)p + 20);
         for (size_t j = 0; p%4 == V && j < FD; j++)
             host[p][j] = host[p][j]*host[p][j] + 0.1f;
+        if (p == P)
+            make_unit(host[p], F, D);
         two[p] = to_device(host[p], 4*FD);
         one[p] = to_device(host[p], 4*FD);
     }
@@ -199,23 +287,50 @@ static int updates(int64_t N, int D, int F, int K)
     gpu->sae.adam(two[4], two[5], two[6], two[7], F, D, &step);
     const AdamState dec = {host[0], host[1], host[2]}, enc = {host[4], host[5], host[6]},
         ddec = {one[0], one[1], one[2]}, denc = {one[4], one[5], one[6]};
-    const double want = cpu->sae.row_update(&dec, &enc, part, 3, x, F, D, &step),
-        got = gpu->sae.row_update(&ddec, &denc, on_device, 3, dx, F, D, &step);
+    double want, got, *sum = device_space(sizeof *sum), *size[] = {unsigned_sums(part, 3, a, F),
+                                                                  unsigned_sums(part, 3, g_a, F)};
+    void *b_enc = to_device(host[V], row), *b_dec = to_device(x, 4*(size_t)D), *value[2], *feature[2];
+    SaeEncoder *along = device_encoder(D, F, type, one[4], b_dec, b_dec), *after;
+    cpu->sae.row_update(&want, &dec, &enc, part, 3, x, F, D, &step, NULL);
+    gpu->sae.row_update(sum, &ddec, &denc, on_device, 3, dx, F, D, &step, along);
+    gpu->download(&got, sum, sizeof got);
+    gpu->sae.encoder_pack(along, NULL, b_enc, b_dec, NULL, F);
+    after = device_encoder(D, F, type, two[4], b_enc, b_dec);
+    for (int w = 0; w < 2; w++) {
+        value[w] = device_space(4*NK);
+        feature[w] = device_space(4*NK);
+        gpu->sae.encode(w ? after : along, value[w], feature[w], dx, N, K);
+    }
     int failed = test_ok(op_name(name, "update/squares %ldx%d F %d", (long)N, D, F), fabs(got - want) <= 1e-5*want);
+    failed += same_on_device("update/encoder's values", value[0], value[1], 4*NK);
+    failed += same_on_device("update/encoder's features", feature[0], feature[1], 4*NK);
+    for (int w = 0; w < 2; w++) {
+        gpu->sae.encoder_free(w ? after : along);
+        gpu->free(value[w]);
+        gpu->free(feature[w]);
+    }
+    const double known = 1e-6*step.scale, share[] = {0, known*(1 - step.beta1),
+                                                     2*known*step.scale*(1 - step.beta2)};
     for (int p = 0; p < 8; p++) {
-        if (p%4 != GRADIENT) {
+        if (p%4 != GRADIENT)
             failed += same_on_device(op_name(name, "update/%s as by two ops", names[p]), one[p], two[p], 4*FD);
-            failed += close_floats(op_name(name, "update/%s as the CPU", names[p]), one[p], host[p], FD, 1e-5f);
-        }
+        op_name(name, "update/%s as the CPU", names[p]);
+        if (p%4 == P)
+            failed += close_floats(name, one[p], host[p], FD, 1e-5f);
+        else if (p%4 != GRADIENT)
+            failed += close_rows(name, one[p], host[p], size[p/4], share[p%4], p%4 == V ? 2 : 1, F, D);
         gpu->free(one[p]);
         gpu->free(two[p]);
         free(host[p]);
     }
+    gpu->free(sum); gpu->free(b_enc); gpu->free(b_dec); free(size[0]); free(size[1]);
     gpu->free(dx); gpu->free(dg); gpu->free(dg2); gpu->free(da); gpu->free(dg_a); gpu->free(dstart); gpu->free(dorder);
     free(x); free(g); free(g2); free(a); free(g_a); free(i); free(start); free(order);
     return failed;
 }
 
+/* In unit rows from v of some size, which keeps a step's error in proportion to its gradient's: where the part along
+ * the row cancels nearly all of it, the first step from v = 0 is its sign. */
 static int adam(int64_t rows, int D, bool unit_rows)
 {
     char name[160];
@@ -223,6 +338,10 @@ static int adam(int64_t rows, int D, bool unit_rows)
     float *p = op_values(n, 1), *m = op_space(4*n), *v = op_space(4*n), *dp = op_values(n, 2);
     AdamStep s = {.rate = 0.01f, .scale = 1, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .unbias1 = 1/(1 - 0.9f),
                   .unbias2 = 1/(1 - 0.999f), .unit_rows = unit_rows};
+    for (size_t j = 0; unit_rows && j < n; j++)
+        v[j] = 0.1f + p[j]*p[j];
+    if (unit_rows)
+        make_unit(p, rows, D);
     void *dev_p = to_device(p, 4*n), *dev_m = to_device(m, 4*n), *dev_v = to_device(v, 4*n), *dev_dp = to_device(dp,
                                                                                                                  4*n);
     for (int step = 0; step < 3; step++) {
@@ -260,16 +379,24 @@ static int sums(int64_t N, int D)
         *mean = op_space(4*(size_t)D), *column = op_values((size_t)D, 4);
     void *dx = to_device(x, 4*ND), *dy = to_device(y, 4*ND), *dw = to_device(w, 4*(size_t)N), *dg = device_space(4*ND),
         *dmean = device_space(4*(size_t)D), *dcolumn = to_device(column, 4*(size_t)D);
-    const double spread = cpu->sae.moments(mean, x, N, D), got = gpu->sae.moments(dmean, dx, N, D);
-    int failed = near(op_name(name, "sums/spread %ldx%d", (long)N, D), got, spread)
+    double spread, square[2], *sum = device_space(2*sizeof *sum), got[2], again;
+    cpu->sae.moments(mean, &spread, x, N, D);
+    cpu->sae.sum_squares(&square[0], x, (int64_t)ND);
+    cpu->sae.difference(g, &square[1], y, x, (int64_t)ND);
+    gpu->sae.moments(dmean, sum, dx, N, D);
+    gpu->download(got, sum, sizeof *got);
+    gpu->sae.moments(dmean, sum, dx, N, D);
+    gpu->download(&again, sum, sizeof again);
+    int failed = near(op_name(name, "sums/spread %ldx%d", (long)N, D), got[0], spread)
                  + close_floats("sums/mean", dmean, mean, (size_t)D, 1e-6f)
-                 + test_ok("sums/spread, same double", gpu->sae.moments(dmean, dx, N, D) == got);
-    failed += near("sums/squares", gpu->sae.sum_squares(dx, (int64_t)ND), cpu->sae.sum_squares(x, (int64_t)ND));
-    failed += near("sums/difference", gpu->sae.difference(dg, dy, dx, (int64_t)ND), cpu->sae.difference(g, y, x,
-                                                                                                        (int64_t)ND));
+                 + test_ok("sums/spread, same double", again == got[0]);
+    gpu->sae.sum_squares(&sum[0], dx, (int64_t)ND);
+    gpu->sae.difference(dg, &sum[1], dy, dx, (int64_t)ND);
+    gpu->download(got, sum, sizeof got);
+    failed += near("sums/squares", got[0], square[0]) + near("sums/difference", got[1], square[1]);
     failed += same_bytes("sums/y - x", dg, g, 4*ND);
-    cpu->sae.difference(y, y, x, (int64_t)ND);
-    gpu->sae.difference(dy, dy, dx, (int64_t)ND);
+    cpu->sae.difference(y, &square[1], y, x, (int64_t)ND);
+    gpu->sae.difference(dy, &sum[1], dy, dx, (int64_t)ND);
     failed += same_bytes("sums/y - x in place", dy, y, 4*ND);
     cpu->sae.column_sum(column, -2, w, x, N, D);
     cpu->sae.column_sum(column, 0.5f, NULL, x, N, D);
@@ -281,123 +408,8 @@ static int sums(int64_t N, int D)
     gpu->sae.center(dg, dx, dmean, N, D);
     failed += same_bytes("sums/center", dg, g, 4*ND);
     gpu->free(dx); gpu->free(dy); gpu->free(dw); gpu->free(dg); gpu->free(dmean); gpu->free(dcolumn);
+    gpu->free(sum);
     free(x); free(y); free(w); free(g); free(mean); free(column);
-    return failed;
-}
-
-/* ---- all of h in memory ---- */
-
-static int product(int64_t M, int64_t N, int64_t K)
-{
-    char name[160];
-    int failed = 0;
-    for (int kind = 0; kind < 8; kind++) {
-        const bool add = kind & 1, A_turned = kind & 2, B_turned = kind & 4;
-        float *A = op_values((size_t)(M*K), 1), *B = op_values((size_t)(K*N), 2), *C = op_values((size_t)(M*N), 3);
-        void *dA = to_device(A, 4*(size_t)(M*K)), *dB = to_device(B, 4*(size_t)(K*N)), *dC = to_device(C,
-                                                                                                       4*(size_t)(M*N));
-        for (int64_t m = 0; m < M; m++)
-            for (int64_t n = 0; n < N; n++) {
-                double sum = add ? (double)C[m*N + n] : 0;
-                for (int64_t k = 0; k < K; k++)
-                    sum += (double)A[A_turned ? k*M + m : m*K + k]*B[B_turned ? n*K + k : k*N + n];
-                C[m*N + n] = (float)sum;
-            }
-        gpu->sae.gemm(dC, add, dA, A_turned, dB, B_turned, M, N, K);
-        op_name(name, "gemm %ldx%ldx%ld%s%s%s", (long)M, (long)N, (long)K, add ? " added" : "",
-                A_turned ? ", A turned" : "", B_turned ? ", B turned" : "");
-        failed += close_floats(name, dC, C, (size_t)(M*N), 4e-6f*sqrtf((float)K));
-        gpu->free(dA); gpu->free(dB); gpu->free(dC);
-        free(A); free(B); free(C);
-    }
-    return failed;
-}
-
-static int jumps(int64_t N, int F, bool with_threshold)
-{
-    char name[160];
-    const size_t NF = (size_t)N*(size_t)F, bytes = 4*NF, row = 4*(size_t)F;
-    const float sparsity = 0.25f, width = 0.5f;
-    float *h = op_values(NF, 1), *b = op_values((size_t)F, 2), *t = op_values((size_t)F, 3), *g = op_values(NF, 4),
-        *dt = op_values((size_t)F, 5), *z = op_space(bytes);
-    int32_t *count = op_space(row);
-    void *dev_h = to_device(h, bytes), *dev_b = to_device(b, row), *dev_t = with_threshold ? to_device(t, row) : NULL,
-        *dev_g = to_device(g, bytes), *dev_dt = to_device(dt, row), *dev_z = device_space(bytes),
-        *dev_count = device_space(row);
-    for (int f = 0; f < F; f++) {
-        double sum = 0;
-        for (int64_t n = 0; n < N; n++) {
-            const size_t e = (size_t)n*(size_t)F + (size_t)f;
-            const float at = with_threshold ? t[f] : 0;
-            h[e] += b[f];
-            z[e] = h[e] > at ? h[e] : 0;
-            count[f] += z[e] > 0;
-            if (with_threshold && fabsf(h[e] - at) < width/2)
-                sum += (double)(at*g[e] + sparsity)/width;
-            g[e] = !(h[e] > at) ? 0 : with_threshold ? g[e] : g[e] + sparsity;
-        }
-        dt[f] -= (float)sum;
-    }
-    gpu->sae.jump(dev_z, dev_h, dev_b, dev_t, N, F);
-    gpu->sae.jump_grad(dev_g, dev_dt, dev_h, dev_t, sparsity, width, N, F);
-    gpu->sae.count_dense(dev_count, dev_z, N, F);
-    op_name(name, "jump %ldx%d%s: h", (long)N, F, with_threshold ? "" : ", ReLU");
-    int failed = same_bytes(name, dev_h, h, bytes) + same_bytes("jump/z", dev_z, z, bytes)
-                 + same_bytes("jump/gradient", dev_g, g, bytes)
-                 + same_bytes("jump/count", dev_count, count, row)
-                 + test_ok("jump/most of a row", gpu->sae.row_most(dev_z, N, F) == cpu->sae.row_most(z, N, F));
-    failed += close_floats("jump/threshold's gradient", dev_dt, dt, (size_t)F, 8e-6f*sqrtf((float)N));
-    gpu->free(dev_h); gpu->free(dev_b); gpu->free(dev_t); gpu->free(dev_g); gpu->free(dev_dt); gpu->free(dev_z);
-    gpu->free(dev_count);
-    free(h); free(b); free(t); free(g); free(dt); free(z); free(count);
-    return failed;
-}
-
-static int gates(int64_t N, int F)
-{
-    char name[160];
-    const size_t NF = (size_t)N*(size_t)F, bytes = 4*NF, row = 4*(size_t)F;
-    const float sparsity = 0.25f;
-    float *h = op_values(NF, 1), *g = op_values(NF, 2), *g_p = op_values(NF, 3), *z = op_space(bytes),
-        *p = op_space(bytes);
-    float *b_gate = op_values((size_t)F, 4), *r_mag = op_values((size_t)F, 5), *b_mag = op_values((size_t)F, 6);
-    float *d[3] = {op_values((size_t)F, 7), op_values((size_t)F, 8), op_values((size_t)F, 9)};
-    void *dev_h = to_device(h, bytes), *dev_g = to_device(g, bytes), *dev_g_p = to_device(g_p, bytes),
-        *dev_z = device_space(bytes), *dev_p = device_space(bytes), *dev_gate = to_device(b_gate, row),
-        *dev_r = to_device(r_mag, row), *dev_mag = to_device(b_mag, row), *dev_d[3];
-    for (int k = 0; k < 3; k++)
-        dev_d[k] = to_device(d[k], row);
-    for (int f = 0; f < F; f++) {
-        double sum[3] = {0};
-        for (int64_t n = 0; n < N; n++) {
-            const size_t e = (size_t)n*(size_t)F + (size_t)f;
-            const float gate = h[e] + b_gate[f], scale = expf(r_mag[f]), m = scale*h[e] + b_mag[f];
-            p[e] = gate > 0 ? gate : 0;
-            z[e] = gate > 0 && m > 0 ? m : 0;
-            const float dm = z[e] > 0 ? g[e] : 0, dgate = gate > 0 ? g_p[e] + sparsity : 0;
-            g[e] = scale*dm + dgate;
-            sum[0] += (double)dgate;
-            sum[1] += (double)dm*scale*h[e];
-            sum[2] += (double)dm;
-        }
-        for (int k = 0; k < 3; k++)
-            d[k][f] += (float)sum[k];
-    }
-    gpu->sae.gated(dev_z, dev_p, dev_h, dev_gate, dev_r, dev_mag, N, F);
-    gpu->sae.gated_grad(dev_g, dev_g_p, dev_d[0], dev_d[1], dev_d[2], dev_h, dev_gate, dev_r, dev_mag, sparsity, N, F);
-    const float tolerance = 8e-6f*sqrtf((float)N);
-    int failed = close_floats(op_name(name, "gated %ldx%d: z", (long)N, F), dev_z, z, NF, 1e-6f)
-                 + close_floats("gated/p", dev_p, p, NF, 1e-6f) + close_floats("gated/gradient", dev_g, g, NF, 1e-6f)
-                 + close_floats("gated/b_gate", dev_d[0], d[0], (size_t)F, tolerance)
-                 + close_floats("gated/r_mag", dev_d[1], d[1], (size_t)F, tolerance)
-                 + close_floats("gated/b_mag", dev_d[2], d[2], (size_t)F, tolerance);
-    for (int k = 0; k < 3; k++) {
-        gpu->free(dev_d[k]);
-        free(d[k]);
-    }
-    gpu->free(dev_h); gpu->free(dev_g); gpu->free(dev_g_p); gpu->free(dev_z); gpu->free(dev_p); gpu->free(dev_gate);
-    gpu->free(dev_r); gpu->free(dev_mag);
-    free(h); free(g); free(g_p); free(z); free(p); free(b_gate); free(r_mag); free(b_mag);
     return failed;
 }
 
@@ -408,21 +420,28 @@ static int sae_against_cpu(const Ops *device, bool large)
     gpu = device;
     int failed = 0;
     failed += decode_and_steer(6, 64, 40, 7) + decode_and_steer(3, 1283, 30, 5) + decode_and_steer(2, 1300, 9, 1);
-    failed += lists(50, 70, 6) + lists(900, 1500, 4) + lists(3600, 5, 1);
-    failed += largest(1, 1, false) + largest(5000, 700, false) + largest(5000, 1200, true) + largest(5000, 4000, true)
-        + largest(3000, 0, false) + largest(300, 9999, true);
+    failed += reconstructions(90, 64, 40, 9) + reconstructions(33, 132, 70, 32) + reconstructions(300, 200, 50, 40)
+        + reconstructions(2, 1284, 30, 8) + reconstructions(20, 43, 30, 8) + reconstructions(7, 64, 40, 5);
+    failed += lists(50, 70, 6) + lists(900, 1500, 4) + lists(3600, 5, 1)
+        + lists(1000, 3, 1) + lists(1, 2100, 9);
+    failed += largest(1, 1, 1, false) + largest(5000, 700, 1, false) + largest(5000, 1200, 1, true)
+        + largest(5000, 4000, 1, true) + largest(3000, 0, 1, false) + largest(300, 9999, 2, true)
+        + largest(900, 100, 7, false) + largest(1300, 300, 3, true);
     for (int64_t keep = 1; keep < 64; keep++)
-        failed += largest(64, keep, true);
+        failed += largest(64, keep, 1, true);
     failed += gradients(50, 128, 40, 8) + gradients(33, 21, 24, 5) + gradients(800, 36, 12, 3);
-    failed += updates(70, 40, 60, 5) + updates(33, 129, 200, 8) + updates(900, 132, 24, 2);
+    failed += updates(70, 40, 60, 5, BF16) + updates(33, 129, 200, 8, F32) + updates(900, 132, 24, 2, F32)
+        + updates(40, 1284, 30, 4, BF16) + updates(20, 2052, 9, 3, F32) + updates(33, 43, 2100, 8, BF16);
     failed += adam(5, 300, true) + adam(3, 7, true) + adam(4, 130, false) + adam(1, 1, true);
     failed += sums(1, 5) + sums(1000, 130) + sums(65, 300) + sums(64, 1);
     failed += product(5, 7, 3) + product(130, 140, 33) + product(1, 200, 16);
     failed += jumps(130, 300, true) + jumps(64, 5, false) + jumps(1, 1, true) + gates(130, 300) + gates(3, 2);
     if (large) {
-        failed += decode_and_steer(4096, 1280, 20480, 32) + gradients(4096, 1280, 20480, 32)
-            + updates(4096, 1280, 20480, 32) + adam(20480, 1280, true)
-            + sums(4096, 1280) + lists(4096, 20480, 32) + largest(4096*128, 4096*32, false) + product(500, 1280, 2048);
+        failed += decode_and_steer(4096, 1280, 20480, 32) + reconstructions(4096, 1280, 20480, 32)
+            + gradients(4096, 1280, 20480, 32)
+            + updates(4096, 1280, 20480, 32, BF16) + adam(20480, 1280, true)
+            + sums(4096, 1280) + lists(4096, 20480, 32) + largest(4096*128, 4096*32, 1, false)
+            + largest(256*128, 256*32, 16, false) + product(500, 1280, 2048);
     }
     return failed;
 }

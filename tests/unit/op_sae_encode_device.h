@@ -102,6 +102,7 @@ static int encode_nearly(int64_t N, int D, int F, int K, DType type)
     gpu->download(a, da, 4*NK);
     gpu->download(i, di, 4*NK);
     int falling = 1;
+    #pragma omp parallel for reduction(&:falling)
     for (size_t e = 0; e < NK; e++) {
         const size_t n = e/(size_t)K;
         double h = b[i[e]];
@@ -175,6 +176,10 @@ static int encode_odd(DType type)
         b[f] = f < 5 ? (float[]){5, 2, 2, 5, 5}[f] : -1;
     failed += encode_row("encode/a tie at a tile's end", 0, NULL, b, F, type, (float[]){5, 5, 5, 2},
                          (int32_t[]){0, 3, 4, 1}, 4);
+    for (int f = 0; f < F; f++)         /* the same of two neighbours */
+        b[f] = f < 6 ? (float[]){5, 5, 5, -1, 2, 2}[f] : -1;
+    failed += encode_row("encode/a tie of neighbours", 0, NULL, b, F, type, (float[]){5, 5, 5, 2},
+                         (int32_t[]){0, 1, 2, 4}, 4);
     /* a product too small for f32 leaves -0, which is not less than 0 */
     for (int f = 0; f < F; f++)
         b[f] = -0.0f;
@@ -200,6 +205,9 @@ static int encoder_against_cpu(const Ops *device, bool large)
                                              (Kind)kind, false);
         failed += encode_exactly(7, 5, 1000, 2, type, SPREAD, true) + encode_exactly(7, 5, 100, 50, type, SPREAD, true);
         failed += encode_exactly(1, 1, 1, 1, type, SPREAD, false) + encode_exactly(3, 8, 64, 64, type, LOW, false);
+        /* the last candidate of a tile is the last chosen; an odd number of tiles, more of D than a ring of stages */
+        failed += encode_exactly(130, 33, 2048, 4, type, BUNCHED, false);
+        failed += encode_exactly(140, 330, 1800, 3, type, SPREAD, false);
         failed += encode_nearly(40, 128, 2048, 16, type) + encode_nearly(37, 75, 640, 5, type);
         failed += encode_odd(type);
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* op_sae_encode_simt.c -- the CUDA backend's encoder, built for the host and played there (tests/simt), against the
  * CPU's (op_sae_encode_device.h): a wrong index, a missing barrier or a write out of bounds is found on a machine
- * without a GPU. */
+ * without a GPU. Both as on compute capability 9 and with the kernels of every device. */
 #include "tests/unit/op_sae_encode_device.h"
 
 const Ops *sdsteer_backend(int device, Err *e);
@@ -12,5 +12,9 @@ int main(void)
     const Ops *played = sdsteer_backend(0, &e);
     if (!played)
         return test_ok(e.text, 0);
-    return encoder_against_cpu(played, false) != 0;
+    unsetenv("SDSTEER_CUDA_KERNELS");
+    int failed = encoder_against_cpu(played, false);
+    setenv("SDSTEER_CUDA_KERNELS", "portable", 1);
+    failed += encoder_against_cpu(played, false);
+    return failed != 0;
 }

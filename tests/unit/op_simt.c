@@ -4,7 +4,7 @@
 #include "tests/unit/op_device.h"
 
 const Ops *sdsteer_backend(int device, Err *e);
-extern int simt_blas_calls, simt_dnn_calls, simt_dnn_alive;
+extern int simt_blas_calls, simt_blas_others, simt_dnn_calls, simt_dnn_added, simt_dnn_attentions, simt_dnn_alive;
 
 int main(void)
 {
@@ -14,7 +14,16 @@ int main(void)
         return test_ok(e.text, 0);
     int failed = ops_against_cpu(played, false);
     failed += test_ok("cuBLASLt was asked", simt_blas_calls > 0);
+    failed += test_ok("fewer rows went to another algorithm of the same bytes", simt_blas_others > 0);
     failed += test_ok("cuDNN was asked", simt_dnn_calls > 0);
-    failed += test_ok("cuDNN's descriptors are given back", simt_dnn_alive == 0);
+    failed += test_ok("cuDNN was asked to add", simt_dnn_added > 0);
+    failed += test_ok("cuDNN was asked for attention", simt_dnn_attentions > 0);
+
+    /* the plans of attention stay for the next time, those of a layer go with it */
+    const ConvCase layer = {256, 16, 3, 1, 1, 1, 2, 4, 3};
+    const AttentionCase known = {2, 40, 8, 19, 300, false, false, 1};
+    const int kept = simt_dnn_alive, before = simt_dnn_attentions;
+    failed += conv(&layer, BF16, F32, ACT_NONE, true) + attention(&known, BF16);
+    failed += test_ok("cuDNN's descriptors are given back", simt_dnn_alive == kept && simt_dnn_attentions > before);
     return failed != 0;
 }

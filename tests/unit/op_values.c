@@ -105,6 +105,37 @@ static int conversions(void)
     return failed + test_ok("convert/NaN stays", isnan(back[0]));
 }
 
+/* store: the values of convert, and the first that the type does not hold */
+static int stores(void)
+{
+    enum { MANY = 9000 };
+    static float x[MANY];
+    static uint16_t y[MANY], want[MANY];
+    const struct { DType type; float bad; } cases[] = {{F16, 65504}, {BF16, INFINITY}, {F32, NAN}, {F16, -1e6f}};
+    float back[MANY];
+    int failed = 0;
+    for (size_t c = 0; c < sizeof cases/sizeof *cases; c++) {
+        void *to = cases[c].type == F32 ? (void *)back : y;
+        uint64_t unfit = UINT64_MAX;
+        uint32_t bits;
+        for (int i = 0; i < MANY; i++)
+            x[i] = cases[c].type == F16 ? (float)(i%4096) - 65503 : (float)i*1e34f - 1e37f;
+        op->store(to, cases[c].type, x, MANY, &unfit);
+        failed += test_ok("store/all fits", unfit == UINT64_MAX);
+        x[8000] = x[5001] = cases[c].bad;
+        memcpy(&bits, &x[5001], sizeof bits);
+        op->store(to, cases[c].type, x, MANY, &unfit);
+        failed += test_ok("store/the first that does not", unfit == ((uint64_t)5001 << 32 | bits));
+        unfit = 7;
+        op->store(to, cases[c].type, x, MANY, &unfit);
+        failed += test_ok("store/an earlier one stays", unfit == 7);
+        dtype_from_f32(want, cases[c].type == F32 ? F16 : cases[c].type, x, MANY);
+        failed += cases[c].type == F32 ? test_same("store/values", back, x, sizeof x)
+                                       : test_same("store/values", y, want, sizeof y);
+    }
+    return failed;
+}
+
 static int moves(void)
 {
     int failed = 0;
@@ -193,7 +224,7 @@ int main(void)
     for (int level = CPU_ANY; level <= (int)best; level++) {
         cpu_level = (CpuLevel)level;
         test_note("level %d", level);
-        failed += activations() + conversions() + moves() + sampler();
+        failed += activations() + conversions() + stores() + moves() + sampler();
         failed += geglu(F32, 160) + geglu(BF16, 512) + geglu(BF16, 7) + geglu(F32, 5120);
     }
     return failed != 0;

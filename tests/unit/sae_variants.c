@@ -61,7 +61,7 @@ static int check(const Weights *w, const char *name, TrainOptions o)
     o.seed = 1;
     Trainer *t = make_trainer(w, &o);
     die_if(trainer_gradients(t, values(w, "", "x"), NULL, N, &g, &step, &err));
-    const double measure = t->spread/N;             /* ours to theirs */
+    const double measure = trainer_spread(t)/N;             /* ours to theirs */
     int failed = 0;
     for (int p = 0; p < t->params; p++) {
         const Param *q = &t->param[p];

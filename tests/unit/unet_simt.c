@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* unet_simt.c -- one UNet evaluation of minisd against diffusers, in bf16, on the CUDA backend's kernels played on the
- * host (tests/simt): what the ops' own tests cannot see, that they are called and joined as the models call them.
+ * host (tests/simt): what the ops' own tests cannot see, that they are called and joined as the models call them. Then
+ * evaluations as graphs with hooks between them, which must give the bytes of the first.
  *
  * Tolerance: as golden_unet.c has it for bf16. */
 #include "kernels/op.h"
@@ -8,6 +9,56 @@
 #include "tests/unit/golden.h"
 
 const Ops *sdsteer_backend(int device, Err *e);
+
+extern int simt_graph_launches;
+
+/* act += act at a step that is told; counts its calls */
+typedef struct Double { bool now; int calls; } Double;
+
+static int twice(void *context, const HookCall *call, Err *e)
+{
+    Double *d = context;
+    (void)e;
+    d->calls++;
+    if (d->now)
+        op->add(call->act, call->act, call->B*call->H*call->W*call->C);
+    return 0;
+}
+
+/* Two images of 8x8: run, taken down and played, played at another t and back again. */
+static int replayed(UNet *u)
+{
+    enum { SIDE = 8, N = 2*SIDE*SIDE*4, TIMES = 5 };
+    const int t[TIMES] = {500, 500, 20, 500, 500};
+    const bool doubled[TIMES] = {false, false, false, true, false};
+    Double d = {0};
+    float x[N], *eps = malloc(sizeof(float)*N*TIMES);
+    float *dx = op->alloc(sizeof x, &err), *dy = op->alloc(sizeof x, &err), *state = calloc(2*77*128, sizeof *state);
+    for (int i = 0; i < N; i++)
+        x[i] = sinf((float)i);
+    for (int i = 0; state && i < 2*77*128; i++)
+        state[i] = cosf((float)i);
+    die_if(!eps || !dx || !dy || !state || unet_hook(u, "mid_block", false, twice, &d, &err) < 0
+           || unet_hook(u, "up_blocks.1.attentions.1.**.ff", true, twice, &d, &err) < 0
+           || unet_set_text(u, state, 2, 77, (int32_t[]){0, 1}, 2, &err));
+    op->upload(dx, x, sizeof x);
+    for (int i = 0; i < TIMES; i++) {
+        d.now = doubled[i];
+        die_if(unet_eval(u, dy, dx, 2, SIDE, SIDE, t[i], &err));
+        op->download(eps + i*N, dy, sizeof x);
+    }
+    int failed = test_ok("three stretches, played four times", simt_graph_launches == 3*4);
+    failed += test_ok("hooks are called in every evaluation", d.calls == 2*TIMES);
+    failed += test_same("played once", eps + N, eps, sizeof x);
+    failed += test_ok("another t gives another eps", memcmp(eps + 2*N, eps, sizeof x) != 0);
+    failed += test_ok("what a hook changes goes on", memcmp(eps + 3*N, eps, sizeof x) != 0);
+    failed += test_same("and leaves no trace", eps + 4*N, eps, sizeof x);
+    op->free(dx);
+    op->free(dy);
+    free(state);
+    free(eps);
+    return failed;
+}
 
 int main(void)
 {
@@ -27,8 +78,9 @@ int main(void)
     die_if(unet_eval(u, dy, dx, 1, 16, 16, 500, &err));
     op->download(rows, dy, sizeof eps);
     to_planes(eps, rows, 1, C, HW);
-    const int failed = test_below("unet.t500: largest error, of the range",
+    int failed = test_below("unet.t500: largest error, of the range",
                                   range_error(eps, tensor(w, "unet.t500")->data, N), 0.01);
+    failed += replayed(u);
     op->free(dx);
     op->free(dy);
     free(rows);
