@@ -121,6 +121,25 @@ INLINE void narrow(void *restrict y, DType type, const float *restrict x, size_t
     }
 }
 
+/* The largest of the magnitudes' bits, which are in the order of the magnitudes, infinity and then NaN above all
+ * others. */
+INLINE uint32_t largest(const void *x, DType type, size_t n)
+{
+    uint32_t all = 0;
+    uint16_t half = 0;
+    if (type == F32)
+        for (size_t i = 0; i < n; i++) {
+            const uint32_t bits = LOAD(uint32_t, x, i) & 0x7fffffff;
+            all = bits > all ? bits : all;
+        }
+    else
+        for (size_t i = 0; i < n; i++) {
+            const uint16_t bits = LOAD(uint16_t, x, i) & 0x7fff;
+            half = bits > half ? bits : half;
+        }
+    return type == F32 ? all : half;
+}
+
 #if defined(__x86_64__)
 #define LEVEL4 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq")))
 #define LEVEL3 __attribute__((target("avx2,f16c,fma")))
@@ -163,6 +182,9 @@ LEVEL3 static void narrow_level3(void *y, DType type, const float *x, size_t n)
     narrow((char *)y + i * dtype_size(type), type, x + i, n - i);
 }
 
+LEVEL4 static uint32_t largest_level4(const void *x, DType type, size_t n) { return largest(x, type, n); }
+LEVEL3 static uint32_t largest_level3(const void *x, DType type, size_t n) { return largest(x, type, n); }
+
 static int level(void)
 {
     static int known;                           /* 0: not asked yet; racing threads store the same value */
@@ -196,7 +218,21 @@ void dtype_from_f32(void *y, DType y_type, const float *x, size_t n)
     }
 }
 
+static uint32_t largest_bits(const void *x, DType type, size_t n)
+{
+    switch (level()) {
+    case 4:  return largest_level4(x, type, n);
+    case 3:  return largest_level3(x, type, n);
+    default: return largest(x, type, n);
+    }
+}
+
 #else
+
+static uint32_t largest_bits(const void *x, DType type, size_t n)
+{
+    return largest(x, type, n);
+}
 
 void dtype_to_f32(float *y, const void *x, DType x_type, size_t n)
 {
@@ -209,3 +245,8 @@ void dtype_from_f32(void *y, DType y_type, const float *x, size_t n)
 }
 
 #endif
+
+bool dtype_finite(const void *x, DType x_type, size_t n)
+{
+    return largest_bits(x, x_type, n) < (x_type == F32 ? 0x7f800000 : x_type == F16 ? 0x7c00 : 0x7f80);
+}

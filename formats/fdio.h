@@ -7,9 +7,16 @@
 #include <sys/types.h>
 #include "formats/err.h"
 
-/* Up to n bytes, at least one unless the file ends: their number, 0 at the end, -1 on error. */
+/* Up to n bytes, at least one unless the file ends: their number, 0 at the end, -1 on error. A thread that forbids its
+ * cancellation may be cancelled while it waits here: nothing is held, nothing has been read. */
 ssize_t fd_read(int fd, const char *name, void *data, size_t n, Err *e);
 /* All n bytes. A reader that went away sets e->closed. */
 int fd_write(int fd, const char *name, const void *data, size_t n, Err *e);
+
+typedef enum { FD_READ, FD_WRITE } FdEnd;
+
+/* After a call that failed, by errno: whether it should be made again, since it was interrupted, or the descriptor is
+ * non-blocking and has been waited for. */
+int fd_again(int fd, FdEnd end);
 
 #endif

@@ -1,202 +1,89 @@
 /* SPDX-License-Identifier: MIT */
-/* frames.c -- a ring of frames: the caller fills it, workers take frames in order, compress them side by side, and write
- * each when its turn has come. */
+/* frames.c -- frame number n lies in place n % PLACES.
+ *
+ *     dropped <= begun <= put <= dropped + PLACES */
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #include <zstd.h>
 #include "formats/frames.h"
 
-enum { MOST_THREADS = 4, SLOTS = MOST_THREADS + 2 };
+enum { PLACES = 6, THREADS = 4, LARGEST = 64 << 20 };   /* LARGEST: bytes inside a frame that is decoded whole */
 
-typedef struct Slot {
-    Bytes frame;
-    uint8_t *packed;
-    size_t capacity, size;              /* size: of what is packed */
-    Err error;                          /* of compressing it */
-} Slot;
+typedef struct Place {
+    Frame frame;
+    size_t packed_room, plain_room;
+    bool ready;
+} Place;
 
 struct Frames {
-    const char *name;
-    FrameWrite write;
-    void *context;
-    Slot slot[SLOTS];
-    long added, taken, written;         /* frames so far; number n is in slot n % SLOTS */
-    Err error;                          /* the first, by order of frames */
-    bool stop;
+    Place place[PLACES];
+    long put, begun, dropped;
+    pthread_t thread[THREADS];
+    int threads;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    pthread_t thread[MOST_THREADS];
-    ZSTD_CCtx *zstd[MOST_THREADS];
-    int threads;                        /* 0: the caller does it all */
+    bool quit;
 };
 
-static void compress(const Frames *f, ZSTD_CCtx *zstd, Slot *s)
+static bool need(uint8_t **data, size_t *room, size_t bytes)
 {
-    const size_t bound = ZSTD_compressBound(s->frame.size);
-    s->error = (Err){0};
-    s->size = 0;
-    if (bound > s->capacity) {
-        free(s->packed);
-        s->packed = malloc(bound);
-        s->capacity = s->packed ? bound : 0;
-    }
-    if (!s->packed) {
-        err_set(&s->error, "%s: out of memory for a compressed frame of up to %zu bytes", f->name, bound);
-        return;
-    }
-    s->size = ZSTD_compress2(zstd, s->packed, bound, s->frame.data, s->frame.size);
-    if (ZSTD_isError(s->size))
-        err_set(&s->error, "%s: compressing: %s", f->name, ZSTD_getErrorName(s->size));
+    if (bytes <= *room)
+        return true;
+    free(*data);
+    *data = malloc(bytes);
+    *room = *data ? bytes : 0;
+    return *data != NULL;
 }
 
-/* ---- workers ---- */
-
-typedef struct Worker { Frames *f; int number; } Worker;
-
-/* Only while it writes may a worker be cancelled: a reader may be a long time coming. */
-static void write_slot(Frames *f, Slot *s, Err *e)
+static bool decode(Place *p, ZSTD_DCtx *zstd)
 {
-    pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
-    f->write(f->context, s->packed, s->size, e);
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    Frame *f = &p->frame;
+    const unsigned long long size = ZSTD_getFrameContentSize(f->packed, f->packed_size);
+    if (!need(&f->plain, &p->plain_room, (size_t)size + 1))
+        return false;
+    f->plain_size = ZSTD_decompressDCtx(zstd, f->plain, (size_t)size, f->packed, f->packed_size);
+    return f->plain_size == size;
 }
 
-static void *work(void *argument)
+static void *decode_in_thread(void *context)
 {
-    const Worker w = *(Worker *)argument;
-    Frames *f = w.f;
-    free(argument);
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    Frames *f = context;
+    ZSTD_DCtx *zstd = ZSTD_createDCtx();
     pthread_mutex_lock(&f->lock);
-    for (;;) {
-        while (f->taken == f->added && !f->stop)
+    while (!f->quit) {
+        if (f->begun == f->put) {
             pthread_cond_wait(&f->changed, &f->lock);
-        if (f->stop)
-            break;
-        const long number = f->taken++;
-        Slot *s = &f->slot[number%SLOTS];
-        pthread_mutex_unlock(&f->lock);
-        compress(f, f->zstd[w.number], s);
-        pthread_mutex_lock(&f->lock);
-        while (f->written != number && !f->stop)
-            pthread_cond_wait(&f->changed, &f->lock);
-        if (f->stop)
-            break;
-        Err e = s->error;
-        if (!e.set && !f->error.set) {
-            pthread_mutex_unlock(&f->lock);
-            write_slot(f, s, &e);
-            pthread_mutex_lock(&f->lock);
+            continue;
         }
-        if (!f->error.set)
-            f->error = e;
-        f->written++;
+        Place *p = &f->place[f->begun++ % PLACES];
+        pthread_mutex_unlock(&f->lock);
+        p->frame.failed = !zstd || !decode(p, zstd);
+        pthread_mutex_lock(&f->lock);
+        p->ready = true;
         pthread_cond_broadcast(&f->changed);
     }
     pthread_mutex_unlock(&f->lock);
+    ZSTD_freeDCtx(zstd);
     return NULL;
 }
 
-static int start_thread(Frames *f)
+Frames *frames_create(void)
 {
-    Worker *w = malloc(sizeof *w);
-    if (!w)
-        return -1;
-    *w = (Worker){f, f->threads};
-    if (pthread_create(&f->thread[f->threads], NULL, work, w)) {
-        free(w);
-        return -1;
-    }
-    f->threads++;
-    return 0;
-}
-
-/* ---- the caller's side ---- */
-
-static int open_zstd(ZSTD_CCtx **zstd, int level, Err *e)
-{
-    if (!(*zstd = ZSTD_createCCtx()))
-        return err_set(e, "out of memory");
-    if (ZSTD_isError(ZSTD_CCtx_setParameter(*zstd, ZSTD_c_compressionLevel, level))
-        || ZSTD_isError(ZSTD_CCtx_setParameter(*zstd, ZSTD_c_checksumFlag, 1)))
-        return err_set(e, "zstd level %d is not possible", level);
-    return 0;
-}
-
-int frames_create(Frames **out, int level, int threads, const char *name, FrameWrite write, void *context, Err *e)
-{
-    *out = NULL;
-    Frames *f = calloc(1, sizeof *f);
+    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    Frames *f = processors > 1 ? calloc(1, sizeof *f) : NULL;
     if (!f)
-        return err_set(e, "out of memory");
-    f->name = name;
-    f->write = write;
-    f->context = context;
+        return NULL;
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->changed, NULL);
-    long wanted = threads ? threads : sysconf(_SC_NPROCESSORS_ONLN);
-    wanted = wanted < 1 ? 1 : wanted > MOST_THREADS ? MOST_THREADS : wanted;
-    for (int i = 0; i < wanted; i++)
-        if (open_zstd(&f->zstd[i], level, e)) {
-            frames_free(f);
-            return -1;
-        }
-    while (wanted > 1 && f->threads < wanted && start_thread(f) == 0) {}    /* fewer will do, and none */
-    *out = f;
-    return 0;
-}
-
-static void swap(Bytes *a, Bytes *b)
-{
-    const Bytes other = *a;
-    *a = *b;
-    *b = other;
-}
-
-/* The first failure, said again at each call. */
-static int failure(const Frames *f, Err *e)
-{
-    if (f->error.set && !e->set)
-        *e = f->error;
-    return f->error.set ? -1 : 0;
-}
-
-int frames_add(Frames *f, Bytes *frame, Err *e)
-{
-    if (f->threads == 0) {
-        Slot *s = &f->slot[0];
-        swap(&s->frame, frame);
-        frame->size = 0;
-        compress(f, f->zstd[0], s);
-        f->error = s->error;
-        if (!f->error.set)
-            f->write(f->context, s->packed, s->size, &f->error);
-        return failure(f, e);
-    }
-    pthread_mutex_lock(&f->lock);
-    while (f->added - f->written == SLOTS)
-        pthread_cond_wait(&f->changed, &f->lock);
-    const int failed = failure(f, e);
-    if (!failed) {
-        swap(&f->slot[f->added%SLOTS].frame, frame);
-        frame->size = 0;
-        f->added++;
-        pthread_cond_broadcast(&f->changed);
-    }
-    pthread_mutex_unlock(&f->lock);
-    return failed;
-}
-
-int frames_drain(Frames *f, Err *e)
-{
-    pthread_mutex_lock(&f->lock);
-    while (f->threads && f->written != f->added)
-        pthread_cond_wait(&f->changed, &f->lock);
-    const int failed = failure(f, e);
-    pthread_mutex_unlock(&f->lock);
-    return failed;
+    while (f->threads < THREADS && f->threads < processors
+           && pthread_create(&f->thread[f->threads], NULL, decode_in_thread, f) == 0)
+        f->threads++;
+    if (f->threads > 0)
+        return f;
+    frames_free(f);
+    return NULL;
 }
 
 void frames_free(Frames *f)
@@ -204,20 +91,69 @@ void frames_free(Frames *f)
     if (!f)
         return;
     pthread_mutex_lock(&f->lock);
-    f->stop = true;
+    f->quit = true;
     pthread_cond_broadcast(&f->changed);
     pthread_mutex_unlock(&f->lock);
-    for (int i = 0; i < f->threads; i++) {
-        pthread_cancel(f->thread[i]);
-        pthread_join(f->thread[i], NULL);
+    for (int t = 0; t < f->threads; t++)
+        pthread_join(f->thread[t], NULL);
+    for (int i = 0; i < PLACES; i++) {
+        free(f->place[i].frame.packed);
+        free(f->place[i].frame.plain);
     }
-    for (int i = 0; i < MOST_THREADS; i++)
-        ZSTD_freeCCtx(f->zstd[i]);
-    for (int i = 0; i < SLOTS; i++) {
-        free(f->slot[i].frame.data);
-        free(f->slot[i].packed);
-    }
-    pthread_mutex_destroy(&f->lock);
     pthread_cond_destroy(&f->changed);
+    pthread_mutex_destroy(&f->lock);
     free(f);
+}
+
+bool frames_whole(const uint8_t *p, size_t n, size_t *size)
+{
+    *size = ZSTD_findFrameCompressedSize(p, n);
+    const unsigned long long inside = ZSTD_getFrameContentSize(p, n);
+    return !ZSTD_isError(*size) && inside != ZSTD_CONTENTSIZE_UNKNOWN && inside != ZSTD_CONTENTSIZE_ERROR
+        && inside <= LARGEST;
+}
+
+bool frames_has_room(const Frames *f)
+{
+    return f->put < f->dropped + PLACES;
+}
+
+bool frames_put(Frames *f, const uint8_t *p, size_t size)
+{
+    Place *place = &f->place[f->put % PLACES];
+    if (!need(&place->frame.packed, &place->packed_room, size))
+        return false;
+    memcpy(place->frame.packed, p, size);
+    place->frame.packed_size = size;
+    place->ready = false;
+    pthread_mutex_lock(&f->lock);
+    f->put++;
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->lock);
+    return true;
+}
+
+const Frame *frames_first(Frames *f)
+{
+    if (f->dropped == f->put)
+        return NULL;
+    Place *p = &f->place[f->dropped % PLACES];
+    pthread_mutex_lock(&f->lock);
+    while (!p->ready)
+        pthread_cond_wait(&f->changed, &f->lock);
+    pthread_mutex_unlock(&f->lock);
+    return &p->frame;
+}
+
+void frames_drop(Frames *f)
+{
+    f->dropped++;
+}
+
+size_t frames_packed(const Frames *f)
+{
+    size_t bytes = 0;
+    for (long n = f->dropped; n < f->put; n++)
+        bytes += f->place[n % PLACES].frame.packed_size;
+    return bytes;
 }

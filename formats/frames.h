@@ -1,23 +1,32 @@
 /* SPDX-License-Identifier: MIT */
-/* frames.h -- frames of a stream, compressed by threads of their own and written in order, while the caller makes the
- * next. The bytes do not depend on the number of threads. */
+/* frames.h -- whole zstd frames decompressed by several threads, given back in their order. Used by source.c only. */
 #ifndef FORMATS_FRAMES_H
 #define FORMATS_FRAMES_H
 
-#include "formats/err.h"
-#include "formats/pack.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 typedef struct Frames Frames;
 
-/* Called for one frame after another, from any thread. */
-typedef int (*FrameWrite)(void *context, const void *data, size_t n, Err *e);
+/* One frame: as it came, and what it held. */
+typedef struct Frame {
+    uint8_t *packed, *plain;
+    size_t packed_size, plain_size;
+    bool failed;                /* plain holds nothing: what is wrong is found by decoding packed again */
+} Frame;
 
-/* level: zstd's. threads 0: one a processor, four at most; 1: none, frames_add compresses and writes. name: in messages,
- * kept by the caller. */
-int frames_create(Frames **f, int level, int threads, const char *name, FrameWrite write, void *context, Err *e);
-/* Takes frame's contents and leaves it empty. Fails for an earlier frame too; nothing is written after a failure. */
-int frames_add(Frames *f, Bytes *frame, Err *e);
-int frames_drain(Frames *f, Err *e);            /* waits until all is written */
-void frames_free(Frames *f);                    /* what is not written is dropped. NULL is fine */
+Frames *frames_create(void);            /* NULL: no memory, or one processor only */
+void frames_free(Frames *f);            /* NULL is fine */
+/* Whether the frame at p, all of it in n bytes, can be put: *size gets its length. */
+bool frames_whole(const uint8_t *p, size_t n, size_t *size);
+/* Room for one more. */
+bool frames_has_room(const Frames *f);
+/* Takes a copy of a whole frame. False: no memory. */
+bool frames_put(Frames *f, const uint8_t *p, size_t size);
+/* The oldest, decoded, until frames_drop; NULL when none is there. */
+const Frame *frames_first(Frames *f);
+void frames_drop(Frames *f);
+size_t frames_packed(const Frames *f);  /* bytes of all that are there, as they came */
 
 #endif

@@ -48,6 +48,7 @@ int mp_scan(MpScan *s, const uint8_t *p, size_t n, const char **why)
         s->left[1] = 1;
         s->values = 1;
     }
+    s->wants = 0;
     while (s->depth > 0) {
         if (s->left[s->depth] == 0) {
             s->depth--;
@@ -73,10 +74,13 @@ int mp_scan(MpScan *s, const uint8_t *p, size_t n, const char **why)
              : NULL;
         if (*why)
             return -1;
+        s->body = s->at + length;
         if (!holds)
             length += count;
-        if (n - s->at < length)
+        if (n - s->at < length) {
+            s->wants = s->at + length;
             return 0;
+        }
         s->at += length;
         s->left[s->depth]--;
         if (holds) {

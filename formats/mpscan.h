@@ -20,6 +20,7 @@ typedef struct MpScan {
     uint64_t values;            /* met or promised so far */
     int depth;
     uint64_t left[MP_DEPTH + 1];
+    size_t body, wants;         /* where the bytes of a text or bin that is not whole begin and end; wants 0: none */
 } MpScan;
 
 /* Goes on with a scan (all zero at first) of the n bytes at p, which begin at the object's first byte in every call.

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* source.c -- zstd frames, one after the other (RFC 8878), or plain msgpack, told by the first byte. */
+/* source.c -- zstd frames, one after the other (RFC 8878), or plain msgpack, told by the first byte.
+ *
+ * Frames of a file are read ahead and decoded side by side where they are whole and say their size; all others,
+ * those of a pipe, which must not be waited for, and those that are damaged, are decoded as their bytes come. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -10,9 +13,15 @@
 #include <zstd.h>
 #include <zstd_errors.h>
 #include "formats/fdio.h"
+#include "formats/frames.h"
+#include "formats/pipe.h"
 #include "formats/source.h"
 
-enum { READ_SIZE = 256 << 10, HEAD = 5 };   /* HEAD: a frame's magic number and its descriptor */
+enum {
+    READ_SIZE = 256 << 10,
+    HEAD = 5,                               /* a frame's magic number and its descriptor */
+    WHOLE = 64 << 20                        /* a longer frame is not read whole */
+};
 
 struct Source {
     int fd;
@@ -22,7 +31,10 @@ struct Source {
     bool holds_more;                        /* it filled the last buffer, and may have more without input */
     ZSTD_DCtx *zstd;
     uint8_t *data;                          /* what was read and not yet used: data[at..size) */
-    size_t at, size;
+    size_t at, size, room;
+    Frames *frames;                         /* NULL: none is read ahead */
+    bool ahead;                             /* frames may be */
+    size_t given;                           /* bytes given of the first of frames */
     long long taken, total;
 };
 
@@ -49,8 +61,15 @@ static int want(Source *s, size_t wanted, Err *e)
     memmove(s->data, s->data + s->at, s->size - s->at);
     s->size -= s->at;
     s->at = 0;
+    if (wanted > s->room) {
+        uint8_t *data = realloc(s->data, 2*wanted);
+        if (!data)
+            return err_set(e, "%s: out of memory for a compressed frame of over %zu bytes", s->name, s->size);
+        s->data = data;
+        s->room = 2*wanted;
+    }
     while (s->size < wanted) {
-        const ssize_t got = fd_read(s->fd, s->name, s->data + s->size, READ_SIZE - s->size, e);
+        const ssize_t got = fd_read(s->fd, s->name, s->data + s->size, s->room - s->size, e);
         if (got <= 0)
             return (int)got;
         s->size += (size_t)got;
@@ -92,6 +111,7 @@ Source *source_open(const char *path, Err *e)
         return NULL;
     }
     struct stat st;
+    s->room = READ_SIZE;
     s->fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
     if (s->fd < 0 || fstat(s->fd, &st)) {
         err_set(e, "%s: %s", s->name, strerror(errno));
@@ -99,6 +119,11 @@ Source *source_open(const char *path, Err *e)
         return NULL;
     }
     s->total = S_ISREG(st.st_mode) ? (long long)st.st_size : -1;
+    s->ahead = S_ISREG(st.st_mode);
+    if (S_ISFIFO(st.st_mode)) {
+        pipe_enlarge(s->fd);
+        pipe_announce(s->fd);
+    }
     int failed = 0;
     if (S_ISDIR(st.st_mode))
         failed = err_set(e, "%s: is a folder, expected a tensor stream", s->name);
@@ -118,6 +143,7 @@ void source_close(Source *s)
     if (s->fd > STDIN_FILENO)
         close(s->fd);
     ZSTD_freeDCtx(s->zstd);
+    frames_free(s->frames);
     free(s->data);
     free(s->name);
     free(s);
@@ -159,10 +185,82 @@ static int begin_frame(Source *s, const char *where, Err *e)
     return 1;
 }
 
+/* Reads frames whole and has them decoded, as long as they are good for it and there is room. */
+static int read_ahead(Source *s, Err *e)
+{
+    while (s->ahead && !s->in_frame && (!s->frames || frames_has_room(s->frames))) {
+        size_t size, have;
+        if (want(s, HEAD, e))
+            return -1;
+        const uint8_t *p = s->data + s->at;
+        if (s->size - s->at < HEAD || !is_zstd(p) || (p[4] & 0x10))
+            return 0;
+        while (!frames_whole(s->data + s->at, have = s->size - s->at, &size)) {
+            if (have > WHOLE || want(s, have + 1, e))
+                return have > WHOLE ? 0 : -1;
+            if (s->size - s->at == have)
+                return 0;
+        }
+        if (!s->frames && !(s->frames = frames_create()))
+            s->ahead = false;
+        if (!s->ahead || !frames_put(s->frames, s->data + s->at, size))
+            return 0;
+        s->at += size;
+    }
+    return 0;
+}
+
+/* What is left of a frame that was decoded whole, as far as there is room. */
+static size_t give(Source *s, const Frame *f, uint8_t *to, size_t room)
+{
+    const size_t left = f->plain_size - s->given, n = left < room ? left : room;
+    memcpy(to, f->plain + s->given, n);
+    s->given += n;
+    if (s->given == f->plain_size) {
+        frames_drop(s->frames);
+        s->given = 0;
+    }
+    return n;
+}
+
+/* After a frame that could not be decoded whole: it and those behind it are put back before what follows them.
+ * Decoded as their bytes come, they say what is wrong. */
+static int put_back(Source *s, Err *e)
+{
+    const size_t behind = s->size - s->at;
+    uint8_t *data = malloc(frames_packed(s->frames) + behind + READ_SIZE);
+    if (!data)
+        return err_set(e, "%s: out of memory for compressed frames", s->name);
+    size_t n = 0;
+    for (const Frame *f; (f = frames_first(s->frames)); frames_drop(s->frames)) {
+        memcpy(data + n, f->packed, f->packed_size);
+        n += f->packed_size;
+    }
+    memcpy(data + n, s->data + s->at, behind);
+    free(s->data);
+    s->data = data;
+    s->at = 0;
+    s->size = n + behind;
+    s->room = s->size + READ_SIZE;
+    s->ahead = false;
+    return 0;
+}
+
 static ssize_t read_frames(Source *s, uint8_t *to, size_t room, const char *where, Err *e)
 {
     ZSTD_outBuffer out = {to, room, 0};
     while (out.pos == 0) {
+        const Frame *ready;
+        if (read_ahead(s, e))
+            return -1;
+        if (s->frames && !s->in_frame && (ready = frames_first(s->frames))) {
+            if (!ready->failed) {
+                out.pos = give(s, ready, to, room);
+                continue;
+            }
+            if (put_back(s, e))
+                return -1;
+        }
         if (!s->in_frame) {
             const int more = begin_frame(s, where, e);
             if (more <= 0)

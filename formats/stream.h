@@ -68,6 +68,8 @@ const StreamTensor *stream_need(const StreamIn *in, const Record *rec, const cha
                                 const int64_t *dim, Err *e);
 /* Copies a float tensor to f32, refusing NaN and infinity with the index of the first. y holds the tensor's count. */
 int stream_floats(const StreamIn *in, const Record *rec, const StreamTensor *t, float *y, Err *e);
+/* The same refusal without the copy. */
+int stream_finite(const StreamIn *in, const Record *rec, const StreamTensor *t, Err *e);
 size_t tensor_count(const StreamTensor *t);
 const char *tensor_shape_text(const StreamTensor *t, char text[128]);                      /* "f16 (8, 8, 128)" */
 const char *record_text(const Record *rec, const char *name, const char *fallback);

@@ -3,7 +3,9 @@
  *
  *     bytes --source--> raw --mp_scan--> one whole object --unpack--> Record
  *
- * raw grows only as bytes arrive. Objects are used where they lie in raw; a tensor is copied only to align it. */
+ * raw grows only as bytes arrive. Objects are used where they lie in raw. Where a large tensor begins, what has come
+ * of its object is moved by less than a cache line, so that the tensor is aligned where it arrives; others are
+ * copied to be so. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +13,13 @@
 #include "formats/pack.h"
 #include "formats/source.h"
 
-enum { ROOM = 256 << 10 };              /* least free space that a read is given */
+enum {
+    ROOM = 256 << 10,                   /* least free space that a read is given */
+    AHEAD = 64 << 10,                   /* bytes read at once while it is not known what comes */
+    NEXT_HEAD = 4 << 10,                /* bytes read behind a large tensor: what comes next may be known from them */
+    LARGE = 64 << 10,                   /* of a tensor that is aligned where it arrives */
+    LINE = 64
+};
 
 struct StreamIn {
     Source *source;
@@ -36,17 +44,30 @@ static const char *where_next(const StreamIn *in, char *text, size_t n)
     return text;
 }
 
-/* Reads more bytes behind raw. 1: some came, 0: the source ended, -1: error. */
-static int fill(StreamIn *in, const char *where, Err *e)
+/* Moves what is unread to the front of raw, so that its byte `body` is aligned. */
+static void move_to_front(StreamIn *in, size_t body)
 {
-    if (in->at > 0 && in->raw.capacity - in->raw.size < ROOM) {
-        memmove(in->raw.data, in->raw.data + in->at, in->raw.size - in->at);
-        in->raw.size -= in->at;
-        in->at = 0;
-    }
-    if (in->raw.capacity - in->raw.size < ROOM && bytes_reserve(&in->raw, in->raw.size > ROOM ? in->raw.size : ROOM))
+    const size_t shift = -((uintptr_t)in->raw.data + body) % LINE;
+    memmove(in->raw.data + shift, in->raw.data + in->at, in->raw.size - in->at);
+    in->raw.size += shift - in->at;
+    in->at = shift;
+}
+
+/* Reads more bytes behind raw, which has been scanned. 1: some came, 0: the source ended, -1: error. */
+static int fill(StreamIn *in, const MpScan *scan, const char *where, Err *e)
+{
+    const bool large = scan->wants > scan->body + LARGE;
+    const size_t have = in->raw.size - in->at, body = large ? scan->body : 0;
+    const size_t wanted = large ? scan->wants - have + NEXT_HEAD : AHEAD;
+    const size_t least = wanted < ROOM ? wanted : ROOM;
+    if (in->raw.capacity - in->raw.size < least && in->at > LINE)
+        move_to_front(in, body);
+    if (in->raw.capacity - in->raw.size < least && bytes_reserve(&in->raw, in->raw.size > ROOM ? in->raw.size : ROOM))
         return err_set(e, "%s: out of memory for a record of over %zu bytes", where, in->raw.size);
-    const ssize_t got = source_read(in->source, in->raw.data + in->raw.size, in->raw.capacity - in->raw.size, where, e);
+    if (large && ((uintptr_t)in->raw.data + in->at + body) % LINE != 0)
+        move_to_front(in, body);
+    const size_t room = in->raw.capacity - in->raw.size;
+    const ssize_t got = source_read(in->source, in->raw.data + in->raw.size, wanted < room ? wanted : room, where, e);
     in->raw.size += got > 0 ? (size_t)got : 0;
     return got > 0 ? 1 : (int)got;
 }
@@ -63,7 +84,7 @@ static int find_object(StreamIn *in, size_t *length, const char *where, Err *e)
             return err_set(e, "%s: %s", where, why);
         if (found && scan.at > 0)
             return 1;
-        const int more = fill(in, where, e);
+        const int more = fill(in, &scan, where, e);
         if (more < 0)
             return -1;
         if (more == 0)

@@ -2,6 +2,7 @@
 /* stream_need.c -- a record's tensors as a program expects them, with the message for when they are not. */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "formats/stream.h"
 
@@ -43,20 +44,41 @@ const StreamTensor *stream_need(const StreamIn *in, const Record *rec, const cha
     return NULL;
 }
 
-int stream_floats(const StreamIn *in, const Record *rec, const StreamTensor *t, float *y, Err *e)
+static bool is_float(const StreamTensor *t)
+{
+    return t->type == F32 || t->type == F16 || t->type == BF16;
+}
+
+/* y: the tensor's values, one of which at least is not finite. */
+static int not_finite(const StreamIn *in, const Record *rec, const StreamTensor *t, const float *y, Err *e)
 {
     const size_t n = tensor_count(t);
-    dtype_to_f32(y, t->data, t->type, n);
-    size_t bad = 0;
-    for (size_t i = 0; i < n; i++)
-        bad += !(fabsf(y[i]) < INFINITY);
-    if (bad == 0)
-        return 0;
-    size_t first = 0;
-    while (isfinite(y[first]))
-        first++;
+    size_t first = 0, bad = 0;
+    for (size_t i = n; i-- > 0;)
+        if (!isfinite(y[i])) {
+            first = i;
+            bad++;
+        }
     char where[1024];
     record_name(where, sizeof where, in, rec);
     return err_set(e, "%s: %s has %g at value %zu (%zu of %zu are not finite)", where, t->name, (double)y[first], first,
                    bad, n);
+}
+
+int stream_floats(const StreamIn *in, const Record *rec, const StreamTensor *t, float *y, Err *e)
+{
+    const size_t n = tensor_count(t);
+    const bool finite = is_float(t) && dtype_finite(t->data, t->type, n);
+    dtype_to_f32(y, t->data, t->type, n);
+    return finite || dtype_finite(y, F32, n) ? 0 : not_finite(in, rec, t, y, e);
+}
+
+int stream_finite(const StreamIn *in, const Record *rec, const StreamTensor *t, Err *e)
+{
+    if (is_float(t) && dtype_finite(t->data, t->type, tensor_count(t)))
+        return 0;
+    float *y = malloc(sizeof *y*(tensor_count(t) + 1));
+    const int failed = y ? stream_floats(in, rec, t, y, e) : err_set(e, "out of memory");
+    free(y);
+    return failed;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* fit.h -- sae-fit in parts: what is asked for, the run over a stream's hooks, its log, its checkpoints, its folders. */
+/* fit.h -- sae-fit in parts: what is asked for, the run over a stream's hooks, its log, its checkpoints, its
+ * folders. */
 #ifndef SRC_CLI_FIT_H
 #define SRC_CLI_FIT_H
 
@@ -42,6 +43,7 @@ typedef struct FitRun {
     const Cli *cli;
     const FitConfig *cfg;
     Activations *in;
+    FitGate *gate;                  /* between the thread that reads in and this one */
     FitGrid grid;
     Labels *labels;                 /* NULL without --labels */
     FitJob *job;
@@ -58,6 +60,12 @@ typedef struct FitRun {
 int fit_run(FitRun *run, const Cli *cli, const FitConfig *cfg, Err *e);
 void fit_run_close(FitRun *run);
 double seconds_since(const struct timespec *t);
+
+/* ---- fit_read.c ---- */
+
+/* One reading of the input, in a thread of its own, while this one trains. Returns 1 when every autoencoder has all
+ * it wants or the run was told to stop, 0 at the end of the input, -1. */
+int fit_read_all(FitRun *run, Err *e);
 
 /* ---- fit_log.c ---- */
 

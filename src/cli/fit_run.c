@@ -60,7 +60,7 @@ static int open_jobs(FitRun *run, Err *e)
         learner[c] = run->grid.cell[c].learner;
     const FitOptions o = {.learner = learner, .learners = run->grid.count, .tokens = cfg->tokens,
                           .epochs = cfg->epochs, .buffer = cfg->buffer, .pictures = strcmp(cfg->mix, "pictures") == 0,
-                          .labels = run->labels,
+                          .labels = run->labels, .gate = run->gate,
                           .seed = (uint64_t)(cfg->order < 0 ? cfg->c.seed : cfg->order)};
     for (; run->jobs < hooks && !failed; run->jobs++) {
         FitJob *job = &run->job[run->jobs];
@@ -73,33 +73,10 @@ static int open_jobs(FitRun *run, Err *e)
     return failed;
 }
 
-/* One reading of the input. Returns 1 when every autoencoder has all it wants, 0 at the end, -1. */
-static int read_all(FitRun *run, Err *e)
-{
-    Act act;
-    int got, wanting = run->jobs;
-    for (int j = 0; j < run->jobs; j++)
-        wanting -= fit_push(run->job[j].fit, NULL, F32, 0, 0, 0, e) == 1;
-    while (wanting > 0 && !cli_stop && (got = activations_next(run->in, &act, e)) != 0) {
-        if (got < 0 || !activations_floats(run->in, &act, e))
-            return -1;
-        Fit *fit = run->job[act.hook].fit;
-        const int before = fit_push(fit, NULL, act.tensor->type, act.D, 0, 0, e);
-        const int32_t tag = run->labels ? labels_tag(run->labels, act.rec->fields, e) : 0;
-        if (tag < 0)
-            return -1;
-        const int full = before ? before : fit_push(fit, act.tensor->data, act.tensor->type, act.D, tag, act.N, e);
-        if (full < 0)
-            return -1;
-        wanting -= full && !before;
-    }
-    return wanting == 0 || cli_stop;
-}
-
 static int fit_all(FitRun *run, Err *e)
 {
     for (int again = 1; again;) {
-        const int got = read_all(run, e);
+        const int got = fit_read_all(run, e);
         if (got < 0)
             return -1;
         again = 0;
@@ -133,7 +110,8 @@ int fit_run(FitRun *run, const Cli *cli, const FitConfig *cfg, Err *e)
 {
     const ActivationsOptions o = {.hook = cfg->hook, .half = cfg->half};
     *run = (FitRun){.cli = cli, .cfg = cfg, .e = e};
-    if (fit_grid_build(&run->grid, cli, cfg, e) || (cfg->labels && labels_create(&run->labels, cfg->labels, e))
+    if (!(run->gate = fit_gate_create(e)) || fit_grid_build(&run->grid, cli, cfg, e)
+        || (cfg->labels && labels_create(&run->labels, cfg->labels, e))
         || activations_open(&run->in, cfg->c.inputs.items, cfg->c.inputs.count, &o, e)
         || open_jobs(run, e) || fit_resume(run, e))
         return -1;
@@ -161,5 +139,6 @@ void fit_run_close(FitRun *run)
         fclose(run->log);
     fit_grid_free(&run->grid);
     labels_free(run->labels);
+    fit_gate_free(run->gate);
     activations_close(run->in);
 }

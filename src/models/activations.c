@@ -212,6 +212,22 @@ int activations_next(Activations *a, Act *act, Err *e)
     return 0;
 }
 
+/* The message of a tensor that holds what is no number, with what tells which of many it was. */
+static void say_which(const Activations *a, const Act *act, const Err *found, Err *e)
+{
+    err_set(e, "%s (hook %s, step %lld, t %lld)", found->text, a->hook[act->hook], record_int(act->rec, "step", -1),
+            record_int(act->rec, "t", -1));
+}
+
+int activations_check(const Activations *a, const Act *act, Err *e)
+{
+    Err found = {0};
+    if (stream_finite(act->in, act->rec, act->tensor, &found) == 0)
+        return 0;
+    say_which(a, act, &found, e);
+    return -1;
+}
+
 const float *activations_floats(Activations *a, const Act *act, Err *e)
 {
     const size_t n = tensor_count(act->tensor);
@@ -227,7 +243,6 @@ const float *activations_floats(Activations *a, const Act *act, Err *e)
     Err found = {0};
     if (stream_floats(act->in, act->rec, act->tensor, a->floats, &found) == 0)
         return a->floats;
-    err_set(e, "%s (hook %s, step %lld, t %lld)", found.text, a->hook[act->hook], record_int(act->rec, "step", -1),
-            record_int(act->rec, "t", -1));
+    say_which(a, act, &found, e);
     return NULL;
 }

@@ -39,5 +39,7 @@ int activations_next(Activations *a, Act *act, Err *e);
 /* The tokens as f32 (N,D), in memory that is good until the next call. NULL when one is not a number: names file,
  * record and step. */
 const float *activations_floats(Activations *a, const Act *act, Err *e);
+/* The same refusal, without the floats: 0, -1. */
+int activations_check(const Activations *a, const Act *act, Err *e);
 
 #endif

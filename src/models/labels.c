@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* labels.c -- labels by kind and name, and the sets of them that records have. */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@ struct Labels {
     Set *set;
     int sets;
     bool settled;
+    pthread_mutex_t lock;           /* a reader finds tags while batches are labelled */
 };
 
 int labels_create(Labels **out, const char *kinds, Err *e)
@@ -28,6 +30,7 @@ int labels_create(Labels **out, const char *kinds, Err *e)
         *out = NULL;
         return err_set(e, "out of memory");
     }
+    pthread_mutex_init(&l->lock, NULL);
     char *rest = NULL;
     for (char *k = strtok_r(l->text, ",", &rest); k; k = strtok_r(NULL, ",", &rest)) {
         if (l->kinds == KINDS) {
@@ -83,7 +86,7 @@ static int32_t find_label(Labels *l, int kind, const char *name, Err *e)
     return l->count++;
 }
 
-int32_t labels_tag(Labels *l, const json_t *fields, Err *e)
+static int32_t find_tag(Labels *l, const json_t *fields, Err *e)
 {
     Set s;
     for (int k = 0; k < KINDS; k++)
@@ -104,6 +107,14 @@ int32_t labels_tag(Labels *l, const json_t *fields, Err *e)
         return -1;
     l->set[l->sets] = s;
     return l->sets++;
+}
+
+int32_t labels_tag(Labels *l, const json_t *fields, Err *e)
+{
+    pthread_mutex_lock(&l->lock);
+    const int32_t tag = find_tag(l, fields, e);
+    pthread_mutex_unlock(&l->lock);
+    return tag;
 }
 
 static int by_name(const void *a, const void *b)
@@ -140,12 +151,14 @@ int labels_count(const Labels *l)
     return l->settled ? l->count : 0;
 }
 
-void labels_fill(const Labels *l, int32_t tag, uint8_t *on)
+void labels_fill(Labels *l, int32_t tag, uint8_t *on)
 {
+    pthread_mutex_lock(&l->lock);
     memset(on, 0, (size_t)l->count);
     for (int k = 0; k < l->kinds; k++)
         if (l->set[tag].label[k] >= 0)
             on[l->label[l->set[tag].label[k]].number] = 1;
+    pthread_mutex_unlock(&l->lock);
 }
 
 json_t *labels_json(const Labels *l)
@@ -160,9 +173,10 @@ json_t *labels_json(const Labels *l)
     return all;
 }
 
-json_t *labels_store(const Labels *l)
+json_t *labels_store(Labels *l)
 {
     json_t *names = json_array(), *sets = json_array();
+    pthread_mutex_lock(&l->lock);
     for (int i = 0; i < l->count; i++)
         json_array_append_new(names, json_pack("[i, s]", l->label[i].kind, l->label[i].name));
     for (int i = 0; i < l->sets; i++) {
@@ -171,6 +185,7 @@ json_t *labels_store(const Labels *l)
             json_array_append_new(set, json_integer(l->set[i].label[k]));
         json_array_append_new(sets, set);
     }
+    pthread_mutex_unlock(&l->lock);
     return json_pack("{s:o, s:o, s:b}", "labels", names, "sets", sets, "settled", (int)l->settled);
 }
 

@@ -2,8 +2,10 @@
 /* labels.h -- the labels that records of a stream carry, numbered: which features of a supervised autoencoder are
  * theirs.
  *
- * A record's tag stands for its set of labels, one of each kind at most. When all are known, the labels get numbers from
- * 0 on, by kind in the order asked for and then by name, so that the numbers do not depend on the records' order. */
+ * A record's tag stands for its set of labels, one of each kind at most. When all are known, the labels get numbers
+ * from 0 on, by kind in the order asked for and then by name, so that the numbers do not depend on the records' order.
+ *
+ * labels_tag, labels_fill and labels_store may be called in several threads at once. */
 #ifndef SRC_MODELS_LABELS_H
 #define SRC_MODELS_LABELS_H
 
@@ -24,11 +26,11 @@ int32_t labels_tag(Labels *l, const json_t *fields, Err *e);
 int labels_settle(Labels *l, Err *e);
 int labels_count(const Labels *l);      /* 0 before */
 /* on[count]: 1 for the labels of a tag, else 0. */
-void labels_fill(const Labels *l, int32_t tag, uint8_t *on);
+void labels_fill(Labels *l, int32_t tag, uint8_t *on);
 /* {"concept": {"Bears": 0, ...}, ...}, for cfg.json; the caller's. NULL: out of memory */
 json_t *labels_json(const Labels *l);
 /* All of it, for a checkpoint. */
-json_t *labels_store(const Labels *l);
+json_t *labels_store(Labels *l);
 int labels_restore(Labels *l, const json_t *stored, Err *e);
 
 #endif

@@ -3,11 +3,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "kernels/op.h"
+#include "src/models/batches.h"
 #include "src/models/sae_fit.h"
 #include "src/models/token_buffer.h"
 
-enum { BUFFER_TOKENS = 1 << 20, BUFFER_BYTES = 512 << 20, START_TOKENS = 4096 };
+/* PIECE: bytes that are added to the buffer while the gate is locked */
+enum { BUFFER_TOKENS = 1 << 20, BUFFER_BYTES = 512 << 20, START_TOKENS = 4096, PIECE = 256 << 10 };
 
 struct Fit {
     FitOptions options;
@@ -18,10 +19,8 @@ struct Fit {
     int learners;
     DType type;                     /* of the tokens */
     int D, unit;                    /* unit: tokens that stay together */
-    float *x;                       /* one batch */
-    int32_t *tag;                   /* its tokens' */
-    uint8_t *label;                 /* and, with labels, which each has: (batch, labels) */
-    int64_t batch;                  /* tokens that these hold */
+    Batches *batches;               /* from the buffer, of up to `batch` tokens; NULL before the first round */
+    int64_t batch;
     int64_t seen, pass;             /* tokens pushed in this pass; passes ended */
     int64_t skip;                   /* tokens of this pass that came before the checkpoint */
     int64_t memory_pass;            /* rounds ended, once all of the input is in the buffer */
@@ -54,19 +53,23 @@ void fit_free(Fit *f)
 {
     if (!f)
         return;
+    batches_free(f->batches);
     token_buffer_free(f->buffer);
     for (int l = 0; l < f->learners; l++)
         trainer_free(f->learner[l].trainer);
     free(f->learner);
-    op->free_host(f->x);
-    free(f->tag);
-    free(f->label);
     free(f);
 }
 
 bool fit_cut_short(const Fit *f)
 {
     return f->cut_short;
+}
+
+void fit_stop(Fit *f)
+{
+    f->stopped |= !f->done;
+    f->done = true;
 }
 
 bool fit_stopped(const Fit *f)
@@ -121,63 +124,63 @@ static int begin(Fit *f, DType type, int D, int unit, Err *e)
     f->type = type;
     f->D = D;
     f->unit = unit;
-    f->batch = batch;
-    f->x = op->alloc_host(sizeof(float)*(size_t)D*(size_t)batch);
-    f->tag = malloc(sizeof *f->tag*(size_t)batch);
     const BufferOptions b = {.capacity = o->buffer, .D = D, .unit = unit, .type = type, .seed = o->seed};
-    return !f->x || !f->tag ? err_set(e, "out of memory") : token_buffer_create(&f->buffer, &b, e);
+    f->batch = batch;
+    return token_buffer_create(&f->buffer, &b, e);
 }
 
 /* ---- training ---- */
 
-/* How many labels there are, and memory for a batch of them. */
-static int need_labels(Fit *f, int *count, Err *e)
-{
-    *count = 0;
-    if (!f->options.labels)
-        return 0;
-    if (!(*count = labels_settle(f->options.labels, e)))
-        return -1;
-    if (!f->label && !(f->label = malloc((size_t)f->batch*(size_t)*count)))
-        return err_set(e, "out of memory for %d labels a token", *count);
-    return 0;
-}
-
 static int start(Fit *f, Err *e)
 {
-    int labels;
-    if (need_labels(f, &labels, e))
+    const int labels = f->options.labels ? labels_settle(f->options.labels, e) : 0;
+    if (f->options.labels && !labels)
         return -1;
-    const int64_t n = token_buffer_read(f->buffer, 0, f->x, NULL, START_TOKENS > f->unit ? START_TOKENS : f->unit);
+    float *x = batches_scratch(f->batches);
+    const int64_t n = token_buffer_read(f->buffer, 0, x, NULL, START_TOKENS > f->unit ? START_TOKENS : f->unit);
     for (int l = 0; l < f->learners; l++)
-        if (learner_start(&f->learner[l], labels, f->x, n, e))
+        if (learner_start(&f->learner[l], labels, x, n, e))
             return -1;
     token_buffer_shuffle(f->buffer);
     return 0;
 }
 
+/* The last learner has trained on the first n tokens of what will be dropped. */
+static void spare(Fit *f, int64_t n)
+{
+    fit_gate_lock(f->options.gate);
+    token_buffer_spare(f->buffer, n);
+    fit_gate_changed(f->options.gate, f);
+    fit_gate_unlock(f->options.gate);
+}
+
 /* One learner's way through the first `most` tokens of the order, from where it is. */
-static int teach(Fit *f, int number, int64_t most, Err *e)
+static int teach(Fit *f, int number, int64_t most, bool drops, Err *e)
 {
     Learner *l = &f->learner[number];
     const int64_t part = learner_part(l, most);
     const int64_t batch = l->options.train.batch < most ? l->options.train.batch : most;
-    while (l->taken < part && !l->done && !f->stopped) {
-        const int64_t n = token_buffer_read(f->buffer, l->taken, f->x, f->tag, batch);
-        for (int64_t j = 0; f->label && j < n; j++)
-            labels_fill(f->options.labels, f->tag[j], f->label + j*labels_count(f->options.labels));
+    int failed = batches_begin(f->batches, l->taken, part, batch, e);
+    while (!failed && l->taken < part && !l->done && !f->stopped) {
+        const Batch *b = batches_next(f->batches);
         l->taken += batch;
-        if (learner_step(l, f->x, f->label, n, e))
-            return -1;
+        failed = learner_step(l, b->x, b->label, b->n, e);
+        if (failed)
+            break;
+        if (drops && number == f->learners - 1)
+            spare(f, l->taken);
         f->stopped = f->report && f->report(f->context, number, &l->last);
     }
-    return 0;
+    batches_end(f->batches);
+    return failed;
 }
 
-/* A round: the buffer is shuffled, and all learn from the first `most` of it. After a checkpoint: goes on with the one
- * that was under way. */
-static int train(Fit *f, int64_t most, Err *e)
+/* A round: the buffer is shuffled, and all learn from the first `most` of it, which then drops or stays. After a
+ * checkpoint: goes on with the one that was under way. */
+static int train(Fit *f, int64_t most, bool drops, Err *e)
 {
+    if (!f->batches && batches_create(&f->batches, f->buffer, f->options.labels, f->D, f->batch, e))
+        return -1;
     if (!f->in_round)
         token_buffer_shuffle(f->buffer);
     if (!f->learner[0].trainer && start(f, e))
@@ -185,14 +188,19 @@ static int train(Fit *f, int64_t most, Err *e)
     f->in_round = true;
     bool done = true;
     for (int l = 0; l < f->learners; l++) {
-        if (teach(f, l, most, e))
+        if (teach(f, l, most, drops, e))
             return -1;
         done &= f->learner[l].done;
     }
+    fit_gate_lock(f->options.gate);
     f->done = done || f->stopped;
     for (int l = 0; l < f->learners; l++)
         f->learner[l].taken = 0;
     f->in_round = false;
+    if (drops)
+        f->seen += token_buffer_drop(f->buffer, most);
+    fit_gate_changed(f->options.gate, f);
+    fit_gate_unlock(f->options.gate);
     return 0;
 }
 
@@ -202,20 +210,29 @@ static void know_totals(Fit *f, int64_t total)
         learner_know_total(&f->learner[l], total);
 }
 
-static int make_room(Fit *f, Err *e)
+int fit_make_room(Fit *f, Err *e)
 {
-    const int64_t half = token_buffer_held(f->buffer)/f->unit/2*f->unit;
     f->overflowed = true;
     if (f->options.tokens > 0)
         know_totals(f, f->options.tokens);
-    if (train(f, half, e))
-        return -1;
-    token_buffer_drop(f->buffer, half);
-    return 0;
+    return train(f, token_buffer_held(f->buffer)/f->unit/2*f->unit, true, e);
 }
 
-int fit_push(Fit *f, const void *tokens, DType type, int D, int32_t tag, int64_t n, Err *e)
+/* Adds what there is room for, up to PIECE: how many. It is seen now, or, where it comes late, after the drop. */
+static int64_t add(Fit *f, const char *tokens, int32_t tag, int64_t n)
 {
+    const int64_t size = (int64_t)f->D*(int64_t)dtype_size(f->type), held = token_buffer_held(f->buffer);
+    const int64_t piece = (PIECE/size/f->unit + 1)*f->unit, room = token_buffer_room(f->buffer);
+    n = n < piece ? n : piece;
+    n = n < room ? n : room;
+    token_buffer_add(f->buffer, tokens, tag, n);
+    f->seen += token_buffer_held(f->buffer) - held;
+    return n;
+}
+
+static int push(Fit *f, const char *tokens, DType type, int D, int32_t tag, int64_t n, Err *e)
+{
+    FitGate *gate = f->options.gate;
     if (f->done || n == 0)
         return f->done;
     if (!f->buffer && begin(f, type, D, f->options.pictures ? (int)n : 1, e))
@@ -225,23 +242,37 @@ int fit_push(Fit *f, const void *tokens, DType type, int D, int32_t tag, int64_t
     if (n % f->unit)
         return err_set(e, "records of %d tokens, then one of %lld: pictures are mixed whole, so all must be of one size",
                        f->unit, (long long)n);
+    const size_t size = (size_t)D*dtype_size(type);
     f->again = false;
     if (f->skip > 0) {
         const int64_t known = n < f->skip ? n : f->skip;
-        tokens = (const char *)tokens + (size_t)known*(size_t)D*dtype_size(type);
+        tokens += (size_t)known*size;
         n -= known;
         f->skip -= known;
     }
-    while (n > 0 && !f->done) {
-        if (token_buffer_room(f->buffer) == 0 && make_room(f, e))
-            return -1;
-        const int64_t room = token_buffer_room(f->buffer), now = n < room ? n : room;
-        token_buffer_add(f->buffer, tokens, tag, now);
-        tokens = (const char *)tokens + (size_t)now*(size_t)D*dtype_size(type);
-        n -= now;
-        f->seen += now;
+    while (n > 0 && !f->done && !fit_gate_closed(gate)) {
+        if (token_buffer_room(f->buffer) == 0) {
+            if (gate)
+                fit_gate_ask(gate, f);
+            else if (fit_make_room(f, e))
+                return -1;
+            continue;
+        }
+        const int64_t added = add(f, tokens, tag, n);
+        tokens += (size_t)added*size;
+        n -= added;
+        fit_gate_unlock(gate);          /* the trainer may come in between */
+        fit_gate_lock(gate);
     }
-    return f->done;
+    return f->done || fit_gate_closed(gate);
+}
+
+int fit_push(Fit *f, const void *tokens, DType type, int D, int32_t tag, int64_t n, Err *e)
+{
+    fit_gate_lock(f->options.gate);
+    const int full = push(f, tokens, type, D, tag, n, e);
+    fit_gate_unlock(f->options.gate);
+    return full;
 }
 
 /* All of the input is in the buffer. */
@@ -252,7 +283,7 @@ static int passes_from_memory(Fit *f, Err *e)
         learner_know_total(&f->learner[l], f->options.tokens > 0 ? f->options.tokens
                                            : f->options.epochs*learner_part(&f->learner[l], held));
     for (; !f->done && (f->options.tokens > 0 || f->memory_pass < f->options.epochs); f->memory_pass++)
-        if (train(f, held, e))
+        if (train(f, held, false, e))
             return -1;
     f->done = true;
     return 0;
@@ -281,7 +312,7 @@ int fit_input_ended(Fit *f, bool again, Err *e)
     f->last_round = true;
     for (int l = 0; l < f->learners; l++)
         learner_know_total(&f->learner[l], learner_tokens(&f->learner[l]) + token_buffer_held(f->buffer));
-    const int failed = train(f, token_buffer_held(f->buffer), e);
+    const int failed = train(f, token_buffer_held(f->buffer), false, e);
     f->done = true;
     return failed;
 }
@@ -296,7 +327,7 @@ static const char *learner_part_name(char name[512], const char *part, int learn
     return name;
 }
 
-int fit_store(const Fit *f, Checkpoint *c, const char *part, Err *e)
+static int store(const Fit *f, Checkpoint *c, const char *part, Err *e)
 {
     char name[512];
     if (!f->buffer)
@@ -311,6 +342,14 @@ int fit_store(const Fit *f, Checkpoint *c, const char *part, Err *e)
             return -1;
     return checkpoint_put(c, part, "place", I64, place, PLACES, false, e) || token_buffer_store(f->buffer, c, part, e)
            ? -1 : 0;
+}
+
+int fit_store(const Fit *f, Checkpoint *c, const char *part, Err *e)
+{
+    fit_gate_lock(f->options.gate);
+    const int failed = store(f, c, part, e);
+    fit_gate_unlock(f->options.gate);
+    return failed;
 }
 
 int fit_restore(Fit *f, Checkpoint *c, const char *part, Err *e)
@@ -333,9 +372,6 @@ int fit_restore(Fit *f, Checkpoint *c, const char *part, Err *e)
                        (long long)unit);
     if (begin(f, type, (int)D, (int)unit, e) || checkpoint_get(c, part, "place", I64, place, PLACES, false, e)
         || token_buffer_restore(f->buffer, c, part, e))
-        return -1;
-    int labels;
-    if (f->options.labels && labels_count(f->options.labels) && need_labels(f, &labels, e))
         return -1;
     for (int l = 0; l < f->learners; l++) {
         if (learner_restore(&f->learner[l], c, learner_part_name(name, part, l), e))

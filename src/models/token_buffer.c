@@ -1,22 +1,40 @@
 /* SPDX-License-Identifier: MIT */
-/* token_buffer.c -- units of tokens in fixed slots, and an array of slot numbers that is shuffled in their stead (Fisher
- * and Yates). The order is read from the end of what is held, so that dropping its front frees slots there.
+/* token_buffer.c -- units of tokens in fixed slots, and an array of slot numbers that is shuffled in their stead
+ * (Fisher and Yates). The order is read from the end of what is held, so that dropping its front frees slots there.
  *
  *   slot:   | held: the order's last ... its first | free ...... |
- *           0                                      held          slots */
+ *           0                                      held          slots
+ *
+ * Late units take the slots of the order's first, from its very first on; the drop turns that part of the array
+ * round, and they stand behind the others in the order of their coming, as if they had come after it. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include "src/models/splitmix.h"
 #include "src/models/token_buffer.h"
 
 struct TokenBuffer {
     BufferOptions options;
     int64_t slots, held, peak;      /* units; peak: most that were ever held */
+    int64_t spare, late;            /* units of the order's front that may be overwritten, and that have been */
     size_t size;                    /* bytes of a unit */
     uint64_t random;
     int32_t *slot, *tag;            /* tag: by slot */
     char *data;
 };
+
+/* Memory that is walked in random order: with pages of 2 MB where the system gives them, each address is found
+ * sooner. */
+static void *large_pages(size_t bytes)
+{
+    const size_t page = (size_t)2 << 20, whole = (bytes + page - 1)/page*page;
+    if (bytes < page)
+        return malloc(bytes);
+    void *data = aligned_alloc(page, whole);
+    if (data)
+        madvise(data, whole, MADV_HUGEPAGE);
+    return data;
+}
 
 int token_buffer_create(TokenBuffer **out, const BufferOptions *options, Err *e)
 {
@@ -29,7 +47,7 @@ int token_buffer_create(TokenBuffer **out, const BufferOptions *options, Err *e)
                        .size = (size_t)options->unit*(size_t)options->D*dtype_size(options->type)};
     b->slot = malloc(sizeof *b->slot*(size_t)slots);
     b->tag = malloc(sizeof *b->tag*(size_t)slots);
-    b->data = malloc(b->size*(size_t)slots);
+    b->data = large_pages(b->size*(size_t)slots);
     if (!b->slot || !b->tag || !b->data) {
         token_buffer_free(b);
         return err_set(e, "out of memory for a buffer of %lld tokens of width %d; try a smaller --buffer",
@@ -58,14 +76,19 @@ int64_t token_buffer_held(const TokenBuffer *b)
 
 int64_t token_buffer_room(const TokenBuffer *b)
 {
-    return (b->slots - b->held)*b->options.unit;
+    return (b->slots - b->held + b->spare - b->late)*b->options.unit;
+}
+
+void token_buffer_spare(TokenBuffer *b, int64_t n)
+{
+    b->spare = n/b->options.unit;
 }
 
 void token_buffer_add(TokenBuffer *b, const void *tokens, int32_t tag, int64_t n)
 {
     const int64_t units = n/b->options.unit;
     for (int64_t j = 0; j < units; j++) {
-        const int32_t s = b->slot[b->held++];
+        const int32_t s = b->held < b->slots ? b->slot[b->held++] : b->slot[b->held - 1 - b->late++];
         memcpy(b->data + (size_t)s*b->size, (const char *)tokens + (size_t)j*b->size, b->size);
         b->tag[s] = tag;
     }
@@ -102,10 +125,17 @@ int64_t token_buffer_read(const TokenBuffer *b, int64_t from, float *x, int32_t 
     return units*unit;
 }
 
-void token_buffer_drop(TokenBuffer *b, int64_t n)
+int64_t token_buffer_drop(TokenBuffer *b, int64_t n)
 {
-    const int64_t units = n/b->options.unit;
-    b->held -= units < b->held ? units : b->held;
+    const int64_t units = n/b->options.unit < b->held ? n/b->options.unit : b->held, late = b->late;
+    for (int64_t low = b->held - units, high = b->held - 1; low < high; low++, high--) {
+        const int32_t s = b->slot[low];
+        b->slot[low] = b->slot[high];
+        b->slot[high] = s;
+    }
+    b->held += late - units;
+    b->spare = b->late = 0;
+    return late*b->options.unit;
 }
 
 int token_buffer_store(const TokenBuffer *b, Checkpoint *c, const char *part, Err *e)

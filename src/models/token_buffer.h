@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* token_buffer.h -- a bounded store of tokens that gives them out in random order.
  *
- *     add, add, ... until room is 0     shuffle     read, read, ...     drop those of the front (or not: another shuffle is
- *     another pass)
+ *     add, add, ... until room is 0     shuffle     read, read, ...     drop those of the front
+ *                                                                       (or not: another shuffle is another pass)
  *
  * A token is D values, kept in the type it came in, with a tag of its record. `unit` tokens that come together stay
  * together: 1 mixes tokens, a picture's number of them mixes pictures. Counts are of tokens, and multiples of unit. The
@@ -36,10 +36,13 @@ void token_buffer_shuffle(TokenBuffer *b);
 /* n tokens of the order from its place `from` on, as f32 (n,D), fewer when fewer are left; tag (n) may be NULL. Returns
  * how many. */
 int64_t token_buffer_read(const TokenBuffer *b, int64_t from, float *x, int32_t *tag, int64_t n);
-/* The order's first n tokens are held no longer. */
-void token_buffer_drop(TokenBuffer *b, int64_t n);
+/* Of a full buffer: the order's first n tokens, which will be dropped, are not needed any more. What is added goes
+ * to their places, late: it is not held, and not in the order, before the drop. */
+void token_buffer_spare(TokenBuffer *b, int64_t n);
+/* The order's first n tokens are held no longer; those that came late are. Returns how many these are, at most n. */
+int64_t token_buffer_drop(TokenBuffer *b, int64_t n);
 
-/* Everything, to a part of a checkpoint and back into a buffer of the same options. */
+/* Everything but what came late, to a part of a checkpoint and back into a buffer of the same options. */
 int token_buffer_store(const TokenBuffer *b, Checkpoint *c, const char *part, Err *e);
 int token_buffer_restore(TokenBuffer *b, Checkpoint *c, const char *part, Err *e);
 

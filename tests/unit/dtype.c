@@ -135,7 +135,38 @@ static int test_integers(void)
     return failed;
 }
 
+/* One value that is no number, wherever it stands in a row of any length. */
+static int test_finite(void)
+{
+    enum { N = 150 };
+    static const DType type[] = {F32, F16, BF16};
+    static const float bad[] = {INFINITY, -INFINITY, NAN};
+    static const uint32_t largest[] = {0x7f7fffff, 0x7bff, 0x7f7f};
+    float x[N];
+    unsigned char row[N*sizeof(float)];
+    int wrong = 0;
+    for (int k = 0; k < 3; k++) {
+        const size_t size = dtype_size(type[k]);
+        for (size_t n = 0; n <= N; n++) {
+            for (size_t i = 0; i < n; i++)
+                x[i] = i % 3 ? -1000.5f : 3e-8f;
+            dtype_from_f32(row, type[k], x, n);
+            wrong += !dtype_finite(row, type[k], n);
+            for (size_t i = 0; i < n; i++) {
+                unsigned char value[sizeof(float)];
+                memcpy(value, row + i*size, size);
+                dtype_from_f32(row + i*size, type[k], &bad[i % 3], 1);
+                wrong += dtype_finite(row, type[k], n);
+                memcpy(row + i*size, &largest[k], size);
+                wrong += !dtype_finite(row, type[k], n);
+                memcpy(row + i*size, value, size);
+            }
+        }
+    }
+    return test_ok("finite/one value of any row", wrong == 0);
+}
+
 int main(void)
 {
-    return (test_f16() + test_bf16() + test_rows() + test_integers()) != 0;
+    return (test_finite() + test_f16() + test_bf16() + test_rows() + test_integers()) != 0;
 }

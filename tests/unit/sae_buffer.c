@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* sae_buffer.c -- the token buffer gives each token once a pass, mixes what came late with what came early, and keeps
  * types' bits; the fit over it counts passes and tokens, and does not depend on how the input was cut. */
+#include <pthread.h>
 #include "kernels/op.h"
 #include "src/models/sae_fit.h"
 #include "src/models/token_buffer.h"
@@ -68,6 +69,37 @@ static int passes(void)
     return failed;
 }
 
+/* Fills a buffer, drops half of it and fills it again, three times over; early: what comes again comes before the
+ * drop. */
+static void refill(float *got, int n, bool early)
+{
+    TokenBuffer *b;
+    float next = 0;
+    die_if(token_buffer_create(&b, &(BufferOptions){.capacity = n, .D = 1, .unit = 2, .type = F32, .seed = 7}, &err));
+    for (int round = 0; round < 4; round++) {
+        for (; token_buffer_room(b) > 0; next += 2)
+            token_buffer_add(b, (float[]){next, next + 1}, 0, 2);
+        token_buffer_shuffle(b);
+        for (int read = 2; early && round < 3 && read <= n/2; read += 2, next += 2) {
+            token_buffer_spare(b, read);
+            token_buffer_add(b, (float[]){next, next + 1}, 0, 2);
+        }
+        if (round < 3)
+            token_buffer_drop(b, n/2);
+    }
+    token_buffer_read(b, 0, got, NULL, n);
+    token_buffer_free(b);
+}
+
+static int late(void)
+{
+    enum { N = 60 };
+    float after[N], before[N];
+    refill(after, N, false);
+    refill(before, N, true);
+    return test_same("buffer/late as if after the drop", before, after, sizeof after);
+}
+
 /* Units of 4 stay whole and in order, whatever is read at a time. */
 static int units(void)
 {
@@ -110,6 +142,33 @@ typedef struct Case { LearnerOptions learner[2]; int learners; FitOptions fit; }
 
 static const TrainOptions small = {.K = 2, .F = 32, .batch = 100, .clip = 1};
 
+typedef struct Pushing { Fit *fit; FitGate *gate; int cut, full; } Pushing;
+
+static void *push_all(void *context)
+{
+    Pushing *p = context;
+    p->full = 0;
+    for (int n = 0; n < TOKENS && !p->full; n += p->cut)
+        p->full = fit_push(p->fit, data + n*D, F32, D, 0, TOKENS - n < p->cut ? TOKENS - n : p->cut, &err);
+    if (p->gate)
+        fit_gate_leave(p->gate);
+    return NULL;
+}
+
+/* The same by a thread of its own, while this one trains. */
+static void push_beside(Pushing *p)
+{
+    pthread_t pusher;
+    Fit *asked;
+    fit_gate_open(p->gate);
+    if (pthread_create(&pusher, NULL, push_all, p))
+        exit(2);
+    for (GateEvent event = GATE_NOTHING; event != GATE_LEFT;)
+        if ((event = fit_gate_wait(p->gate, &asked)) == GATE_ASKED)
+            die_if(fit_make_room(asked, &err));
+    pthread_join(pusher, NULL);
+}
+
 /* Pushes TOKENS tokens `cut` at a time, over again while asked to; W_dec of the last learner to the caller, who frees
  * it. s: one for each learner. */
 static float *fit(Case c, int cut, bool file, Seen *s)
@@ -122,10 +181,12 @@ static float *fit(Case c, int cut, bool file, Seen *s)
         s[l] = (Seen){.stop_after = s[l].stop_after};
     die_if(fit_create(&f, &c.fit, on_step, s, &err));
     for (int again = 1; again == 1;) {
-        int full = 0;
-        for (int n = 0; n < TOKENS && !full; n += cut)
-            full = fit_push(f, data + n*D, F32, D, 0, TOKENS - n < cut ? TOKENS - n : cut, &err);
-        again = full ? full < 0 ? -1 : 0 : fit_input_ended(f, file, &err);
+        Pushing p = {.fit = f, .gate = c.fit.gate, .cut = cut};
+        if (p.gate)
+            push_beside(&p);
+        else
+            push_all(&p);
+        again = p.full ? p.full < 0 ? -1 : 0 : fit_input_ended(f, file, &err);
         die_if(again < 0);
     }
     float *W = malloc(sizeof(float)*32*D);
@@ -150,6 +211,26 @@ static int beside(Case one)
                      + test_ok("fit/both have all tokens", s[0].tokens == s[1].tokens);
     free(a);
     free(b);
+    return failed;
+}
+
+/* Whether one thread pushes and trains, or two do: the same steps, the same weights. */
+static int gated(const char *name, Case c, bool file)
+{
+    Seen s[2] = {0}, other[2] = {0};
+    int failed = 0;
+    c.fit.gate = NULL;
+    float *a = fit(c, 64, file, s);
+    if (!(c.fit.gate = fit_gate_create(&err)))
+        exit(2);
+    for (int cut = 1; cut <= 333; cut += 166) {
+        float *b = fit(c, cut, file, other);
+        failed += test_same(name, a, b, sizeof(float)*32*D)
+                + test_ok(name, s[0].tokens == other[0].tokens && s[0].steps == other[0].steps);
+        free(b);
+    }
+    free(a);
+    fit_gate_free(c.fit.gate);
     return failed;
 }
 
@@ -187,12 +268,22 @@ static int fits(void)
     s.stop_after = 7;
     free(fit(part, 64, true, &s));
     failed += test_ok("fit/stopped", s.tokens == 700);
+    Case two = part, odd = part;
+    two.learners = 2;
+    two.learner[1] = learner;
+    two.learner[0].train.batch = 90;
+    odd.fit.buffer = 777;
+    failed += gated("fit/by two threads, from memory", whole, false)
+            + gated("fit/by two threads, read again", part, true)
+            + gated("fit/by two threads, once", odd, false) + gated("fit/by two threads, two learners", two, true);
+    some.fit.buffer = 900;
+    failed += gated("fit/by two threads, --tokens", some, true);
     return failed + beside(whole) + beside(part);
 }
 
 int main(void)
 {
     die_if(backend_pick("cpu", 1, &err));
-    const int failed = passes() + units() + fits();
+    const int failed = passes() + late() + units() + fits();
     return failed != 0;
 }
