@@ -85,3 +85,59 @@ int stream_create(StreamOut **result, const char *path, const Record *header, co
     failed = failed || (!is_stdout && !(out->aside = aside_open(path, e)));
     if (!failed) {
         out->fd = is_stdout ? STDOUT_FILENO : aside_fd(out->aside);
+        out->pipe = pipe_out_create(out->fd);
+        failed = pack_record(&out->frame, header, NULL, out->name, e) || flush_all(out, e);
+    }
+    if (failed)
+        stream_abandon(out);
+    else
+        *result = out;
+    return failed ? -1 : 0;
+}
+
+int stream_write(StreamOut *out, const Record *rec, Err *e)
+{
+    const char *own = json_object_get(rec->fields, "stream") ? "stream" : json_object_get(rec->fields,
+                                                                                          "end") ? "end" : NULL;
+    if (own)
+        return err_set(e, "%s: record %ld: a field may not be named %s, the format keeps that name", out->name,
+                       out->count + 1, own);
+    const StreamTensor *tail;
+    if (pack_record(&out->frame, rec, &tail, out->name, e))
+        return -1;
+    out->count++;
+    if (tail && !out->frames && tail->bytes >= WRITE_STRAIGHT)
+        return flush_frame(out, e) ? -1 : put(out, tail->data, tail->bytes, e);
+    if (tail) {
+        if (bytes_reserve(&out->frame, tail->bytes))
+            return err_set(e, "%s: out of memory", out->name);
+        memcpy(out->frame.data + out->frame.size, tail->data, tail->bytes);
+        out->frame.size += tail->bytes;
+    }
+    return out->frames && out->frame.size < FRAME_SIZE ? 0 : flush_frame(out, e);
+}
+
+int stream_finish(StreamOut *out, Err *e)
+{
+    int failed = pack_end(&out->frame, out->count) ? err_set(e, "%s: out of memory", out->name) : flush_all(out, e);
+    if (failed)
+        aside_abandon(out->aside);
+    else if (out->aside)
+        failed = aside_commit(out->aside, true, e);
+    out_release(out);
+    return failed;
+}
+
+void stream_abandon(StreamOut *out)
+{
+    if (!out)
+        return;
+    aside_abandon(out->aside);
+    out_release(out);
+    free(out);
+}
+
+long long stream_bytes_out(const StreamOut *out)
+{
+    return out->written;
+}
