@@ -26,7 +26,8 @@ if [ "${1-}" = pack ]; then
     for program in $pipeline sdsteer-cuda.so; do cp "$root/bin/$program" "$packed/bin"; done
     for test in $models; do cp "$root/build/tests/$test" "$packed/tests"; done
     cp "$root"/build/tests/*_cuda "$packed/tests"
-    cp "$root/build/bench/device_speed" "$root/build/bench/sae_device_speed" "$root/build/bench/unet_speed" "$packed/bench"
+    cp "$root/build/bench/device_speed" "$root/build/bench/sae_device_speed" "$root/build/bench/unet_speed" \
+        "$root/build/bench/pipe_speed" "$packed/bench"
     for program in "$packed"/tests/* "$packed/bin/sae-fit"; do ldd "$program"; done |
         awk '$3 ~ /^\// && $1 !~ /^(libc|libm|libdl|libpthread|librt|libgcc_s)\./ {print $3}' | sort -u | xargs cp -L -t "$packed/lib"
     strip --strip-debug "$packed"/bin/* "$packed"/tests/* "$packed"/bench/*
