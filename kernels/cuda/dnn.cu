@@ -9,36 +9,38 @@
  * no such types; with it, or with the second addition, its fused engines take the graph. What y held is a tensor of
  * its own that lies where y does: each value is read by whom writes it.
  *
- * An engine is chosen for a size of picture, once with and once without addition to y, and used for any number of
- * images (dnn_graph.h). What none takes is left to the caller, for any number of images. (An engine that refuses some
+ * An engine is chosen for a kind of layer and a size of picture, once with and once without addition to y, and used for
+ * any number of images (dnn_graph.h). Choosing and planning take the library a tenth of a second: layers that are alike
+ * share both. What none takes is left to the caller, for any number of images. (An engine that refuses some
  * other number leaves that one too, whose bytes then differ: none is known to.)
  * Built without cudnn.h there is no cuDNN. */
 #include "kernels/cuda/dnn_graph.h"
 
 #if DNN_VERSION
 
-enum { MOST_SHAPES = 32, MOST_SIZES = 32 };
+enum { MOST_PLANS = 512 };
 enum { UID_X = 1, UID_W, UID_BIAS, UID_Y, UID_SUM, UID_BIASED, UID_HELD };
-
-typedef struct Choice {             /* for a size of picture, added to y or not */
-    int64_t H, W;
-    bool add;
-    DnnChoice choice;
-} Choice;
-
-typedef struct Shape {
-    int64_t B, H, W;
-    bool add;
-    DnnPlan plan;
-} Shape;
 
 struct DnnLayer {
     ConvSpec spec;
     bool bias;
-    Choice size[MOST_SIZES];
-    Shape shape[MOST_SHAPES];
-    int sizes, shapes, oldest;      /* a full table of shapes drops its oldest */
 };
+
+/* All that a graph is made of, but for the number of images: layers that are alike have the same choice and plans. */
+typedef struct Kind {
+    int64_t in, out, kernel, stride, pad_before, pad_after, y_type, bias, H, W, add;
+} Kind;
+
+typedef struct Choice {
+    Kind kind;
+    DnnChoice choice;
+} Choice;
+
+typedef struct Plan {
+    Kind kind;
+    int64_t B;
+    DnnPlan plan;
+} Plan;
 
 /* ---- the graph ---- */
 
@@ -50,7 +52,7 @@ static Descriptor picture(Build *b, int64_t uid, cudnnDataType_t type, int64_t n
     return dnn_tensor(b, uid, type, dim, stride, place);
 }
 
-static Descriptor convolution(Build *b, const ConvSpec *s)
+static Descriptor convolution(Build *b, const Kind *s)
 {
     const cudnnDataType_t compute = CUDNN_DATA_FLOAT;
     const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
@@ -85,17 +87,16 @@ static Descriptor pointwise(Build *b, Descriptor x, Descriptor with, Descriptor 
     return dnn_finish(b, d);
 }
 
-static Descriptor graph(Build *b, const DnnLayer *layer, int64_t B, int64_t H, int64_t W, bool add)
+static Descriptor graph(Build *b, const Kind *s, int64_t B)
 {
-    const ConvSpec *s = &layer->spec;
     const int64_t pads = s->pad_before + s->pad_after;
-    const int64_t Ho = (H + pads - s->kernel)/s->stride + 1, Wo = (W + pads - s->kernel)/s->stride + 1;
+    const int64_t Ho = (s->H + pads - s->kernel)/s->stride + 1, Wo = (s->W + pads - s->kernel)/s->stride + 1;
     const cudnnDataType_t y_type = s->y_type == BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
     const float one = 1, zero = 0;
-    Descriptor x = picture(b, UID_X, CUDNN_DATA_BFLOAT16, B, s->in, H, W, DNN_STORED);
+    Descriptor x = picture(b, UID_X, CUDNN_DATA_BFLOAT16, B, s->in, s->H, s->W, DNN_STORED);
     Descriptor w = picture(b, UID_W, CUDNN_DATA_BFLOAT16, s->out, s->in, s->kernel, s->kernel, DNN_STORED);
     Descriptor y = picture(b, UID_Y, y_type, B, s->out, Ho, Wo, DNN_STORED);
-    Descriptor held = add ? picture(b, UID_HELD, y_type, B, s->out, Ho, Wo, DNN_STORED) : NULL;
+    Descriptor held = s->add ? picture(b, UID_HELD, y_type, B, s->out, Ho, Wo, DNN_STORED) : NULL;
     Descriptor sum = picture(b, UID_SUM, CUDNN_DATA_FLOAT, B, s->out, Ho, Wo, DNN_BETWEEN);
 
     Descriptor operation[3] = {dnn_make(b, CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR)};
@@ -107,7 +108,7 @@ static Descriptor graph(Build *b, const DnnLayer *layer, int64_t B, int64_t H, i
     dnn_set(b, operation[0], CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, CUDNN_TYPE_FLOAT, 1, &one);
     dnn_set(b, operation[0], CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, CUDNN_TYPE_FLOAT, 1, &zero);
     dnn_finish(b, operation[0]);
-    if (layer->bias) {
+    if (s->bias) {
         Descriptor bias = picture(b, UID_BIAS, CUDNN_DATA_FLOAT, 1, s->out, 1, 1, DNN_STORED);
         Descriptor biased = picture(b, UID_BIASED, CUDNN_DATA_FLOAT, B, s->out, Ho, Wo, DNN_BETWEEN);
         operation[count++] = pointwise(b, sum, bias, biased);
@@ -115,6 +116,66 @@ static Descriptor graph(Build *b, const DnnLayer *layer, int64_t B, int64_t H, i
     }
     operation[count++] = pointwise(b, sum, held, y);
     return dnn_graph(b, operation, count);
+}
+
+/* ---- choices and plans ---- */
+
+static const char *name_of(char name[128], const Kind *s, int64_t B)
+{
+    snprintf(name, 128, "conv %ld-%ld k%ld s%ld %ldx%ld %s%s, %ld images", (long)s->in, (long)s->out, (long)s->kernel,
+             (long)s->stride, (long)s->H, (long)s->W, dtype_name((DType)s->y_type), s->add ? " added" : "", (long)B);
+    return name;
+}
+
+/* NULL where no engine takes it, or there is no memory. */
+static const DnnChoice *choice_for(const Kind *kind)
+{
+    static Choice **table;
+    static int count;
+    for (int i = 0; i < count; i++)
+        if (memcmp(&table[i]->kind, kind, sizeof *kind) == 0)
+            return table[i]->choice.none ? NULL : &table[i]->choice;
+    Choice **more = (Choice **)realloc(table, sizeof *table*(size_t)(count + 1));
+    Choice *c = more ? (Choice *)calloc(1, sizeof *c) : NULL;
+    if (more)
+        table = more;
+    if (!c)
+        return NULL;
+    table[count++] = c;
+    Build b = {{}, 0, true};
+    char name[128];
+    c->kind = *kind;
+    dnn_choose(&c->choice, &b, graph(&b, kind, DNN_IMAGES), name_of(name, kind, DNN_IMAGES));
+    dnn_drop(&b, 0);
+    return c->choice.none ? NULL : &c->choice;
+}
+
+/* A full table drops its oldest. */
+static DnnPlan *plan_for(const Kind *kind, const DnnChoice *c, int64_t B)
+{
+    static Plan table[MOST_PLANS];
+    static int count, oldest;
+    for (int i = 0; i < count; i++)
+        if (table[i].B == B && memcmp(&table[i].kind, kind, sizeof *kind) == 0)
+            return &table[i].plan;
+    int at = count;
+    if (at < MOST_PLANS) {
+        count++;
+    } else {
+        at = oldest;
+        oldest = (oldest + 1)%MOST_PLANS;
+        gpu_check(cudaStreamSynchronize(gpu_stream));
+        if (!gpu_recorded)              /* a recording may hold the plan's kernels */
+            dnn_plan_drop(&table[at].plan);
+    }
+    Plan *p = &table[at];
+    char name[128];
+    memset(p, 0, sizeof *p);
+    p->kind = *kind;
+    p->B = B;
+    p->plan.build.good = true;
+    dnn_plan(&p->plan, graph(&p->plan.build, kind, B), c, name_of(name, kind, B));
+    return &p->plan;
 }
 
 /* ---- layers ---- */
@@ -133,75 +194,16 @@ DnnLayer *dnn_layer(const ConvSpec *spec, bool bias)
 
 void dnn_layer_free(DnnLayer *layer)
 {
-    if (!layer)
-        return;
-    for (int i = 0; i < layer->shapes; i++)
-        dnn_plan_drop(&layer->shape[i].plan);
     free(layer);
 }
 
-static const char *name_of(char name[128], const ConvSpec *s, int64_t B, int64_t H, int64_t W, bool add)
+bool dnn_run(const DnnLayer *layer, const Product *p, int64_t B, void *y, bool add)
 {
-    snprintf(name, 128, "conv %d-%d k%d s%d %ldx%ld %s%s, %ld images", s->in, s->out, s->kernel, s->stride, (long)H,
-             (long)W, dtype_name(s->y_type), add ? " added" : "", (long)B);
-    return name;
-}
-
-/* NULL where no engine takes the size of picture, or the table is full. */
-static const DnnChoice *choice_for(DnnLayer *layer, int64_t H, int64_t W, bool add)
-{
-    for (int i = 0; i < layer->sizes; i++) {
-        const Choice *c = &layer->size[i];
-        if (c->H == H && c->W == W && c->add == add)
-            return c->choice.none ? NULL : &c->choice;
-    }
-    if (layer->sizes == MOST_SIZES)
-        return NULL;
-    Choice *c = &layer->size[layer->sizes++];
-    Build b = {{}, 0, true};
-    char name[128];
-    c->H = H;
-    c->W = W;
-    c->add = add;
-    dnn_choose(&c->choice, &b, graph(&b, layer, DNN_IMAGES, H, W, add),
-               name_of(name, &layer->spec, DNN_IMAGES, H, W, add));
-    dnn_drop(&b, 0);
-    return c->choice.none ? NULL : &c->choice;
-}
-
-static DnnPlan *plan_for(DnnLayer *layer, const DnnChoice *c, int64_t B, int64_t H, int64_t W, bool add)
-{
-    for (int i = 0; i < layer->shapes; i++) {
-        Shape *s = &layer->shape[i];
-        if (s->B == B && s->H == H && s->W == W && s->add == add)
-            return &s->plan;
-    }
-    int at = layer->shapes;
-    if (at < MOST_SHAPES) {
-        layer->shapes++;
-    } else {
-        at = layer->oldest;
-        layer->oldest = (layer->oldest + 1)%MOST_SHAPES;
-        gpu_check(cudaStreamSynchronize(gpu_stream));
-        if (!gpu_recorded)              /* a recording may hold the plan's kernels */
-            dnn_plan_drop(&layer->shape[at].plan);
-    }
-    Shape *s = &layer->shape[at];
-    char name[128];
-    memset(s, 0, sizeof *s);
-    s->B = B;
-    s->H = H;
-    s->W = W;
-    s->add = add;
-    s->plan.build.good = true;
-    dnn_plan(&s->plan, graph(&s->plan.build, layer, B, H, W, add), c, name_of(name, &layer->spec, B, H, W, add));
-    return &s->plan;
-}
-
-bool dnn_run(DnnLayer *layer, const Product *p, int64_t B, void *y, bool add)
-{
-    const DnnChoice *c = choice_for(layer, p->H, p->W, add);
-    DnnPlan *plan = c ? plan_for(layer, c, B, p->H, p->W, add) : NULL;
+    const ConvSpec *s = &layer->spec;
+    const Kind kind = {s->in, s->out, s->kernel, s->stride, s->pad_before, s->pad_after, s->y_type, layer->bias, p->H,
+                       p->W, add};
+    const DnnChoice *c = choice_for(&kind);
+    DnnPlan *plan = c ? plan_for(&kind, c, B) : NULL;
     int64_t uid[DNN_TENSORS] = {UID_X, UID_W, UID_Y};
     const void *data[DNN_TENSORS] = {p->x, p->w, y};
     int count = 3;
@@ -227,7 +229,7 @@ void dnn_layer_free(DnnLayer *)
 {
 }
 
-bool dnn_run(DnnLayer *, const Product *, int64_t, void *, bool)
+bool dnn_run(const DnnLayer *, const Product *, int64_t, void *, bool)
 {
     return false;
 }

@@ -43,6 +43,6 @@ DnnLayer *dnn_layer(const ConvSpec *spec, bool bias);
 void dnn_layer_free(DnnLayer *layer);                           /* NULL: nothing */
 /* y gets sum + bias of p, of B images, or, with add, y + sum + bias in f32 (y_type F32); p->y, act and add are not
  * looked at. false: nothing was done, cuDNN does not take the size; the same answer each time. */
-bool dnn_run(DnnLayer *layer, const Product *p, int64_t B, void *y, bool add);
+bool dnn_run(const DnnLayer *layer, const Product *p, int64_t B, void *y, bool add);
 
 #endif

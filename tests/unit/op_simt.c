@@ -19,9 +19,10 @@ int main(void)
     failed += test_ok("cuDNN was asked to add", simt_dnn_added > 0);
     failed += test_ok("cuDNN was asked for attention", simt_dnn_attentions > 0);
 
-    /* the plans of attention stay for the next time, those of a layer go with it */
+    /* plans stay for the next of their kind, all else is given back */
     const ConvCase layer = {256, 16, 3, 1, 1, 1, 2, 4, 3};
     const AttentionCase known = {2, 40, 8, 19, 300, false, false, 1};
+    failed += conv(&layer, BF16, F32, ACT_NONE, true);
     const int kept = simt_dnn_alive, before = simt_dnn_attentions;
     failed += conv(&layer, BF16, F32, ACT_NONE, true) + attention(&known, BF16);
     failed += test_ok("cuDNN's descriptors are given back", simt_dnn_alive == kept && simt_dnn_attentions > before);
