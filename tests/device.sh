@@ -8,7 +8,8 @@
 #                                has a GPU but no packages: programs, tests, the libraries that they open
 #
 # Exits 77 where there is no GPU, 1 when a test failed, with the report written either way. A packed archive is used where
-# it lies; PARTS="tests pipeline speeds" are the parts that run.
+# it lies. PARTS="tests pipeline speeds sd15 peers" are the parts that run; the last two need python3 with numpy, torch,
+# diffusers and sparsify, and say what is missing. Stable Diffusion 1.5's shape takes 2.1 GB in TMPDIR.
 set -u
 tests=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$tests")
@@ -86,6 +87,7 @@ settle() {
     done
 }
 
+before=${LD_LIBRARY_PATH-}
 : >"$report"
 say "== $(date -u +%Y-%m-%dT%H:%M:%SZ)"
 say "$(nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader | head -n 1)"
@@ -112,7 +114,7 @@ for folder in {/usr,/usr/local,/opt/*,/opt/*/.venv}/lib/python3*/*-packages/nvid
     done
 done
 
-wanted() { case " ${PARTS-tests pipeline speeds} " in *" $1 "*) ;; *) return 1 ;; esac; }
+wanted() { case " ${PARTS-tests pipeline speeds sd15 peers} " in *" $1 "*) ;; *) return 1 ;; esac; }
 
 if wanted tests; then
     say "== ops against the CPU's: the kernels of every device alone, then this one's and NVIDIA's libraries; models too"
@@ -161,6 +163,32 @@ if wanted speeds; then
     done
     "$there/bench/sae_device_speed" cuda 2>&1 | tee -a "$report"
     "$there/bench/sae_device_speed" cuda 4096 1280 40960 2>&1 | tee -a "$report"
+    "$there/bench/pipe_speed" 2>&1 | tee -a "$report"
+fi
+# As it was before the packed libraries were put in front.
+python() { LD_LIBRARY_PATH=$before python3 "$@"; }
+
+if wanted sd15; then
+    say "== Stable Diffusion 1.5's shape"
+    model=$(mktemp -d)
+    trap 'rm -rf "$results" "${work-}" "$model"' EXIT
+    if python "$tests/reference/random_sd15.py" "$model" "$root/data/minisd/model" 2>/dev/null; then
+        for batch in 32 2; do
+            SDSTEER_BACKEND=cuda "$there/bench/unet_speed" "$model" "$batch" 64 bf16 2>&1 | tee -a "$report"
+        done
+    else
+        say "python3 or numpy is missing"
+    fi
+fi
+
+if wanted peers; then
+    say "== the peers"
+    for peer in "unet 32 2" "sae 1280 40960 32 4096"; do
+        # shellcheck disable=SC2086
+        if ! python "$tests/bench/device_peers.py" $peer 2>/dev/null | tee -a "$report" | grep .; then
+            say "$peer: python3, torch or the library is missing"
+        fi
+    done
 fi
 say "== clocks after: $(nvidia-smi --query-gpu=clocks.sm,temperature.gpu,power.draw --format=csv,noheader | head -n 1)"
 exit $failed

@@ -114,7 +114,6 @@ int64_t token_buffer_read(const TokenBuffer *b, int64_t from, float *x, int32_t 
 {
     const int64_t first = from/b->options.unit, left = b->held - first, unit = b->options.unit;
     const int64_t wanted = n/unit, units = wanted < left ? wanted : left > 0 ? left : 0;
-    #pragma omp parallel for if (n >= 1024)
     for (int64_t j = 0; j < units; j++) {
         const int32_t s = b->slot[b->held - 1 - first - j];
         dtype_to_f32(x + j*unit*b->options.D, b->data + (size_t)s*b->size, b->options.type,
