@@ -37,7 +37,8 @@ LIBRARY := $(patsubst %.c,$(B)/%.o,$(wildcard src/models/*.c src/cli/*.c kernels
 UNITS   := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/*.c))
 BENCHES := $(patsubst tests/bench/%.c,$(B)/bench/%,$(wildcard tests/bench/*.c))
 CUDA    := $(wildcard kernels/cuda/*.cu)
-CUDA_OBJECTS := $(CUDA:kernels/cuda/%.cu=$(B)/cuda/%.o) $(B)/cuda/err.o $(B)/cuda/dtype.o $(B)/cuda/weight.o
+CUDA_OBJECTS := $(CUDA:kernels/cuda/%.cu=$(B)/cuda/%.o) $(B)/cuda/err.o $(B)/cuda/dtype.o $(B)/cuda/weight.o \
+                $(B)/cuda/team.o
 # The same kernels built for the host, for the tests that play them there (NAME_simt): where there is a C++ compiler.
 SIMT    := $(patsubst kernels/cuda/%.cu,$(B)/simt/%.o,$(CUDA)) $(patsubst tests/simt/%.cc,$(B)/simt/%.o,$(wildcard tests/simt/*.cc))
 SIMT_TESTS := $(filter %_simt,$(UNITS))
@@ -109,6 +110,10 @@ $(B)/cuda/sae_hopper.o: CUDA_ARCH = -gencode arch=compute_90a,code=sm_90a -genco
                                     -gencode arch=compute_80,code=compute_80
 
 $(B)/cuda/%.o: formats/%.c $(B)/flags Makefile | deps
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -fPIC -fvisibility=hidden -MMD -MP -c -o $@ $<
+
+$(B)/cuda/%.o: kernels/%.c $(B)/flags Makefile | deps
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -fPIC -fvisibility=hidden -MMD -MP -c -o $@ $<
 

@@ -72,8 +72,14 @@ static int cuda_device(const char *name)
 
 int backend_pick(const char *name, int threads, Err *e)
 {
-    if (threads > 0)
-        omp_set_num_threads(threads);
+    return backend_pick_rank(name, threads, 0, 1, e);
+}
+
+int backend_pick_rank(const char *name, int threads, int rank, int ranks, Err *e)
+{
+    const int share = (threads > 0 ? threads : omp_get_num_procs())/ranks;
+    if (threads > 0 || ranks > 1)
+        omp_set_num_threads(share > 0 ? share : 1);
 
     if (strcmp(name, "cpu") == 0) {
         op = cpu_ops();
@@ -81,7 +87,7 @@ int backend_pick(const char *name, int threads, Err *e)
     }
     if (strcmp(name, "auto") == 0) {
         Err absent = {0};
-        op = cuda_ops(0, &absent);
+        op = cuda_ops(rank, &absent);
         if (!op)
             op = cpu_ops();
         return 0;
@@ -89,6 +95,6 @@ int backend_pick(const char *name, int threads, Err *e)
     const int device = cuda_device(name);
     if (device < 0)
         return err_set(e, "backend '%s' is unknown; there are: auto, cpu, cuda, cuda:N", name);
-    op = cuda_ops(device, e);
+    op = cuda_ops(device + rank, e);
     return op ? 0 : -1;
 }

@@ -20,6 +20,7 @@
 #include "formats/dtype.h"
 #include "formats/err.h"
 #include "formats/weights.h"
+#include "kernels/op_comm.h"
 #include "kernels/op_sae.h"
 
 typedef enum { ACT_NONE, ACT_SILU, ACT_GELU, ACT_QUICK_GELU, ACT_RELU } Activation;    /* gelu: exact (erf); quick: x sigmoid(1.702 x) */
@@ -108,11 +109,14 @@ typedef struct Ops {
     void (*record_free)(Recording *r);                                   /* NULL: nothing */
 
     SaeOps sae;                 /* op_sae.h: encode, decode, steer, training */
+    CommOps comm;               /* op_comm.h: devices together */
 } Ops;
 
 /* The table in use. backend_pick sets it: "auto" (the GPU where one answers, else the CPU), "cpu", "cuda", "cuda:N"; threads 0: all
  * processors. An unknown or absent backend is an error that says what there is. Call once, when the tool starts. */
 extern const Ops *op;
 int backend_pick(const char *name, int threads, Err *e);
+/* For one of several processes: the device that comes `rank` after the one named; with the CPU a share of the threads. */
+int backend_pick_rank(const char *name, int threads, int rank, int ranks, Err *e);
 
 #endif

@@ -91,6 +91,11 @@ typedef struct SaeOps {
     void (*keep_largest)(double *least, float *a, int64_t n, int64_t keep, int64_t groups);
     /* *full = how many of N rows have a last value above 0: a row that may have more than K of them. */
     void (*full_rows)(double *full, const float *a, int64_t N, int K);
+    /* Of features that several ranks (op_comm.h) encoded, each its own: of a (N,K[rank]), largest first, what is among
+     * the `keep` largest of all ranks' stays, in each row; the rest becomes 0. Ties to the lower rank. all: each rank's
+     * a as it was, (N,K[r]), `stride` values apart. At most TEAM_MOST ranks. */
+    void (*keep_of_all)(float *a, const float *all, int64_t stride, const int *K, int rank, int ranks, int64_t N,
+                        int keep);
     /* b (N,K) = a in the first `keep` of each row, else 0 */
     void (*head)(float *b, const float *a, int64_t N, int K, int keep);
     /* b = a where from <= i < to, else 0; n values */

@@ -84,6 +84,7 @@ const Ops *cpu_ops(void)
         cpu_level = detect();
         ops.best = cpu_level == CPU_AVX512_BF16 ? BF16 : F32;
         cpu_sae_ops(&ops.sae);
+        cpu_comm_ops(&ops.comm);
     }
     return &ops;
 }

@@ -71,5 +71,6 @@ void cpu_embed(float *y, const float *table, const float *position, const int32_
 void cpu_ddim_step(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
                    float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n);
 void cpu_sae_ops(SaeOps *ops);
+void cpu_comm_ops(CommOps *ops);
 
 #endif

@@ -83,6 +83,29 @@ static void full_rows(double *full, const float *a, int64_t N, int K)
         *full += a[n*K + K - 1] > 0;
 }
 
+/* The others' values that come before a's rise along with a's place. */
+static void keep_of_all(float *a, const float *all, int64_t stride, const int *K, int rank, int ranks, int64_t N,
+                        int keep)
+{
+    #pragma omp parallel for if (N*K[rank]*ranks > CPU_PARALLEL)
+    for (int64_t n = 0; n < N; n++) {
+        float *mine = a + n*K[rank];
+        int before[TEAM_MOST] = {0};
+        for (int j = 0; j < K[rank]; j++) {
+            int place = j;
+            for (int r = 0; r < ranks; r++) {
+                const float *other = all + r*stride + n*K[r];
+                while (r != rank && before[r] < K[r]
+                       && (r < rank ? other[before[r]] >= mine[j] : other[before[r]] > mine[j]))
+                    before[r]++;
+                place += before[r];
+            }
+            if (place >= keep)
+                mine[j] = 0;
+        }
+    }
+}
+
 static void head(float *b, const float *a, int64_t N, int K, int keep)
 {
     for (int64_t n = 0; n < N; n++)
@@ -121,6 +144,7 @@ void cpu_sae_code_ops(SaeOps *ops)
     ops->gate = gate;
     ops->keep_largest = keep_largest;
     ops->full_rows = full_rows;
+    ops->keep_of_all = keep_of_all;
     ops->head = head;
     ops->select = select_features;
     ops->count = count;

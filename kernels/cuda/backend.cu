@@ -192,5 +192,6 @@ extern "C" __attribute__((visibility("default"))) const Ops *sdsteer_backend(int
     ops.ddim_step = cuda_ddim_step;
     cuda_record_ops(&ops);
     cuda_sae_ops(&ops.sae);
+    cuda_comm_ops(&ops.comm);
     return &ops;
 }

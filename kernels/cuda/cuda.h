@@ -226,5 +226,6 @@ void cuda_embed(float *y, const float *table, const float *position, const int32
 void cuda_record_ops(Ops *ops);
 void cuda_ddim_step(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
                     float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n);
+void cuda_comm_ops(CommOps *ops);
 
 #endif

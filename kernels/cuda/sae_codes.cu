@@ -34,6 +34,43 @@ static void gate(float *a, const int32_t *i, const float *threshold, const float
     LAUNCH(gate_entries, gpu_blocks(n, EACH), EACH, 0, a, i, threshold, scale, offset, n);
 }
 
+typedef struct Lists { int K[TEAM_MOST], rank, ranks, keep; } Lists;
+
+/* A thread an entry of a: its place among all is its own and, by halving, how many of each other rank come before it.
+ * Equals of a lower rank do. */
+static __global__ void keep_entries(float *a, const float *all, int64_t stride, Lists l, int64_t N)
+{
+    const int64_t e = thread_number();
+    const int K = l.K[l.rank];
+    if (e >= N*K || !(a[e] > 0))
+        return;
+    const int64_t n = e/K;
+    const float v = a[e];
+    int place = (int)(e - n*K);
+    for (int r = 0; r < l.ranks; r++) {
+        const float *other = all + r*stride + n*l.K[r];
+        int low = 0, high = r == l.rank ? 0 : l.K[r];       /* before low they come before v, from high on after */
+        while (low < high) {
+            const int middle = (low + high)/2;
+            if (r < l.rank ? other[middle] >= v : other[middle] > v)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        place += low;
+    }
+    if (place >= l.keep)
+        a[e] = 0;
+}
+
+static void keep_of_all(float *a, const float *all, int64_t stride, const int *K, int rank, int ranks, int64_t N,
+                        int keep)
+{
+    Lists l = {{}, rank, ranks, keep};
+    memcpy(l.K, K, sizeof *K*(size_t)ranks);
+    LAUNCH(keep_entries, gpu_blocks(N*K[rank], EACH), EACH, 0, a, all, stride, l, N);
+}
+
 static __global__ void head_entries(float *b, const float *a, int64_t n, int K, int keep)
 {
     const int64_t j = thread_number();
@@ -388,6 +425,7 @@ void cuda_sae_code_ops(SaeOps *ops)
     ops->gate = gate;
     ops->keep_largest = keep_largest;
     ops->full_rows = full_rows;
+    ops->keep_of_all = keep_of_all;
     ops->head = head;
     ops->select = select_features;
     ops->count = count;

@@ -16,9 +16,17 @@ typedef struct FitConfig {
     const char *variant, *levels, *labels, *mix, *hook, *half, *log, *eval, *checkpoint;
     List grid;
     int64_t k, features, expansion, batch, epochs, tokens, buffer, k_aux, dead, resample, warmup, report, every, order;
+    int64_t devices;
     double rate, decay, auxk, clip, sparsity, width, assign, decorrelate, minutes;
     int multi, resume;
 } FitConfig;
+
+/* ---- fit_devices.c ---- */
+
+/* Opens the backend; with --devices a process for each device, of which the first returns here with their team, and the
+ * others do what its trainers order. One device: *team is NULL. */
+int fit_devices(Team **team, const Cli *cli, const FitConfig *cfg, Err *e);
+void fit_devices_end(Team *team, bool failed);          /* NULL: nothing */
 
 /* ---- fit_grid.c: one learner, or the product of the grid's axes ---- */
 
@@ -26,7 +34,7 @@ typedef struct FitCell { char name[256]; LearnerOptions learner; } FitCell;     
 typedef struct FitGrid { FitCell *cell; int count; } FitGrid;
 
 /* Every option that a learner has, checked, from the command line and --grid; what cannot be is misuse. */
-int fit_grid_build(FitGrid *g, const Cli *cli, const FitConfig *cfg, Err *e);
+int fit_grid_build(FitGrid *g, const Cli *cli, const FitConfig *cfg, Team *team, Err *e);
 void fit_grid_free(FitGrid *g);
 
 /* ---- fit_run.c ---- */
@@ -57,7 +65,7 @@ typedef struct FitRun {
 
 /* Trains on all of the input, from the beginning or from a checkpoint, and writes the folders, or where it is stopped
  * with --checkpoint that file. */
-int fit_run(FitRun *run, const Cli *cli, const FitConfig *cfg, Err *e);
+int fit_run(FitRun *run, const Cli *cli, const FitConfig *cfg, Team *team, Err *e);
 void fit_run_close(FitRun *run);
 double seconds_since(const struct timespec *t);
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include "src/cli/fit.h"
 #include "src/models/model.h"
+#include "src/models/sae_shards.h"
 
 enum { CELLS_MAX = 256 };
 
@@ -160,9 +161,12 @@ static void check_cell(const Cli *cli, const FitConfig *cfg, const LearnerOption
         cli_misuse(cli, "--labels is of the variants that keep the largest features, without --multi");
     if (t->variant == VARIANT_SAMPLETOPK && strcmp(cfg->mix, "pictures") != 0)
         cli_misuse(cli, "--variant sampletopk keeps features by picture: give --mix pictures");
+    const char *whole = shards_refuse(t) ? shards_refuse(t) : cfg->labels ? "labels" : o->resample ? "resample" : NULL;
+    if (cfg->devices > 1 && whole)
+        cli_misuse(cli, "--devices is of --variant topk, without --multi, --labels and --resample; here is %s", whole);
 }
 
-int fit_grid_build(FitGrid *g, const Cli *cli, const FitConfig *cfg, Err *e)
+int fit_grid_build(FitGrid *g, const Cli *cli, const FitConfig *cfg, Team *team, Err *e)
 {
     *g = (FitGrid){calloc(1, sizeof *g->cell), 1};
     if (!g->cell)
@@ -176,6 +180,7 @@ int fit_grid_build(FitGrid *g, const Cli *cli, const FitConfig *cfg, Err *e)
         check_value(cli, given[i].name, given[i].value);
     if (base_learner(&g->cell[0].learner, cli, cfg, e))
         return -1;
+    g->cell[0].learner.train.team = team;
     for (int i = 0; i < cfg->grid.count; i++)
         if (multiply(g, cli, cfg->grid.items[i], e))
             return -1;

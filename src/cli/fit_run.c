@@ -106,11 +106,11 @@ static int leave_checkpoint(FitRun *run, Err *e)
     return 0;
 }
 
-int fit_run(FitRun *run, const Cli *cli, const FitConfig *cfg, Err *e)
+int fit_run(FitRun *run, const Cli *cli, const FitConfig *cfg, Team *team, Err *e)
 {
     const ActivationsOptions o = {.hook = cfg->hook, .half = cfg->half};
     *run = (FitRun){.cli = cli, .cfg = cfg, .e = e};
-    if (!(run->gate = fit_gate_create(e)) || fit_grid_build(&run->grid, cli, cfg, e)
+    if (!(run->gate = fit_gate_create(e)) || fit_grid_build(&run->grid, cli, cfg, team, e)
         || (cfg->labels && labels_create(&run->labels, cfg->labels, e))
         || activations_open(&run->in, cfg->c.inputs.items, cfg->c.inputs.count, &o, e)
         || open_jobs(run, e) || fit_resume(run, e))

@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include "kernels/op.h"
 #include "src/models/batches.h"
+#include "src/models/sae_shards.h"
 
 /* One batch is trained on while the others become ready: a thread gathers some 1.5 million tokens a second of width 1280,
  * which a GPU trains on, and one in four processors can be spared. */
@@ -15,6 +16,7 @@ enum { THREADS = 4, PLACES = THREADS + 2 };
 struct Batches {
     const TokenBuffer *buffer;
     Labels *labels;
+    Team *team;
     int labels_there;                   /* how many, once memory for them has been taken */
     int64_t tokens;                     /* that a place holds */
     Batch place[PLACES];
@@ -63,17 +65,18 @@ static void *gather_in_thread(void *context)
     return NULL;
 }
 
-int batches_create(Batches **out, const TokenBuffer *buffer, Labels *labels, int D, int64_t tokens, Err *e)
+int batches_create(Batches **out, const TokenBuffer *buffer, Labels *labels, Team *team, int D, int64_t tokens, Err *e)
 {
+    const size_t bytes = sizeof(float)*(size_t)D*(size_t)tokens;
     Batches *b = *out = calloc(1, sizeof *b);
     if (!b)
         return err_set(e, "out of memory");
-    *b = (Batches){.buffer = buffer, .labels = labels, .tokens = tokens};
+    *b = (Batches){.buffer = buffer, .labels = labels, .team = team, .tokens = tokens};
     pthread_mutex_init(&b->lock, NULL);
     pthread_cond_init(&b->changed, NULL);
     bool there = true;
     for (int p = 0; p < PLACES; p++) {
-        b->place[p].x = op->alloc_host(sizeof(float)*(size_t)D*(size_t)tokens);
+        b->place[p].x = team ? shards_space(team, bytes, e) : op->alloc_host(bytes);
         b->tag[p] = malloc(sizeof *b->tag[p]*(size_t)tokens);
         there &= b->place[p].x && b->tag[p];
     }
@@ -99,7 +102,8 @@ void batches_free(Batches *b)
     for (int t = 0; t < b->threads; t++)
         pthread_join(b->thread[t], NULL);
     for (int p = 0; p < PLACES; p++) {
-        op->free_host(b->place[p].x);
+        if (!b->team)
+            op->free_host(b->place[p].x);
         free(b->place[p].label);
         free(b->tag[p]);
     }

@@ -9,6 +9,7 @@
 #ifndef SRC_MODELS_BATCHES_H
 #define SRC_MODELS_BATCHES_H
 
+#include "kernels/team.h"
 #include "src/models/labels.h"
 #include "src/models/token_buffer.h"
 
@@ -20,8 +21,9 @@ typedef struct Batch {
 
 typedef struct Batches Batches;
 
-/* For batches of up to `tokens` tokens of buffer, whose width is D; labels may be NULL. Both are the caller's. */
-int batches_create(Batches **b, const TokenBuffer *buffer, Labels *labels, int D, int64_t tokens, Err *e);
+/* For batches of up to `tokens` tokens of buffer, whose width is D; labels may be NULL, and so may the team that is to
+ * see the batches. All are the caller's. */
+int batches_create(Batches **b, const TokenBuffer *buffer, Labels *labels, Team *team, int D, int64_t tokens, Err *e);
 void batches_free(Batches *b);      /* NULL is fine */
 float *batches_scratch(Batches *b); /* memory for a batch, to use between rounds */
 /* Begins with the tokens from..to of the order, `batch` at a time; the buffer's order and these tokens must stay as

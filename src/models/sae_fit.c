@@ -179,7 +179,8 @@ static int teach(Fit *f, int number, int64_t most, bool drops, Err *e)
  * checkpoint: goes on with the one that was under way. */
 static int train(Fit *f, int64_t most, bool drops, Err *e)
 {
-    if (!f->batches && batches_create(&f->batches, f->buffer, f->options.labels, f->D, f->batch, e))
+    if (!f->batches && batches_create(&f->batches, f->buffer, f->options.labels,
+                                       f->learner[0].options.train.team, f->D, f->batch, e))
         return -1;
     if (!f->in_round)
         token_buffer_shuffle(f->buffer);

@@ -91,7 +91,7 @@ int trainer_need_param(Trainer *t, const char *name, int n, float first, Err *e)
 {
     const size_t bytes = sizeof(float)*(size_t)n;
     Param *p = &t->param[t->params++];
-    *p = (Param){.name = name, .rows = 1, .D = n, .first = first};
+    *p = (Param){.name = name, .rows = 1, .D = n, .by_feature = true, .first = first};
     float *host = malloc(bytes);
     for (int f = 0; host && f < n; f++)
         host[f] = first;
@@ -120,9 +120,10 @@ static int take_memory(Trainer *t, Err *e)
     const int D = t->options.D, F = t->options.F;
     const size_t B = sizeof(float)*(size_t)t->options.batch, BD = B*(size_t)D;
     const Param four[] = {
-        {.name = "W_enc", .value = t->sae->W_enc, .rows = F, .D = D},
-        {.name = "W_dec", .value = t->sae->W_dec, .rows = F, .D = D, .unit_rows = true},
-        {.name = "b_enc", .value = t->sae->b_enc, .rows = 1, .D = F},
+        {.name = "W_enc", .value = t->sae->W_enc, .rows = F, .D = D, .by_feature = true},
+        {.name = "W_dec", .value = t->sae->W_dec, .rows = F, .D = D, .unit_rows = true,
+         .by_feature = true},
+        {.name = "b_enc", .value = t->sae->b_enc, .rows = 1, .D = F, .by_feature = true},
         {.name = "b_dec", .value = t->sae->b_dec, .rows = 1, .D = D},
     };
     for (t->params = 0; t->params < MORE; t->params++) {
@@ -184,8 +185,9 @@ int trainer_create(Trainer **out, const TrainOptions *options, Err *e)
         t->K_aux = options->F;
     if (t->variant->no_dead_term)
         t->options.auxk = 0;
-    if (train_options_settle(&t->options, e)
-        || sae_create(&t->sae, options->D, options->F, options->K, e) || take_memory(t, e) || t->variant->create(t, e)
+    if (train_options_settle(&t->options, e) || trainer_take_shard(t, e)
+        || sae_create(&t->sae, options->D, t->options.F, options->K, e) || take_memory(t, e)
+        || trainer_need_exchange(t, e) || t->variant->create(t, e)
         || (t->options.labels > 0 && trainer_need_labels(t, e))) {
         trainer_free(t);
         return -1;
@@ -216,9 +218,10 @@ double trainer_square_length(const float *x, int64_t n)
 
 int trainer_start(Trainer *t, const float *x, int64_t N, Err *e)
 {
-    const size_t D = (size_t)t->options.D, F = (size_t)t->options.F;
+    const size_t D = (size_t)t->options.D, F = (size_t)t->all_features, own = sizeof(float)*(size_t)t->options.F*D;
+    trainer_order(t, ORDER_START);
     float *host = malloc(sizeof(float)*(F + 1)*D);
-    if (!host || geometric_median(host + F*D, x, N, t->options.D)) {
+    if (!host || (trainer_leads(t) && geometric_median(host + F*D, x, N, t->options.D))) {
         free(host);
         return err_set(e, "out of memory");
     }
@@ -226,14 +229,15 @@ int trainer_start(Trainer *t, const float *x, int64_t N, Err *e)
         t->scale = sqrt((double)D/fmax(trainer_square_length(x, N*(int64_t)D)/(double)N, 1e-30));
     for (size_t d = 0; d < D; d++)
         host[F*D + d] = (float)(host[F*D + d]*t->scale);
+    trainer_tell(t, host + F*D, sizeof(float)*D);
     noise_torch(host, F*D, t->options.seed);
     for (size_t f = 0; f < F; f++) {
         const double square = trainer_square_length(host + f*D, (int64_t)D);
         for (size_t d = 0; d < D; d++)
             host[f*D + d] = (float)(host[f*D + d]/sqrt(square));
     }
-    op->upload(t->sae->W_dec, host, sizeof(float)*F*D);
-    op->upload(t->sae->W_enc, host, sizeof(float)*F*D);
+    op->upload(t->sae->W_dec, host + (size_t)t->first_feature*D, own);
+    op->upload(t->sae->W_enc, host + (size_t)t->first_feature*D, own);
     op->upload(t->sae->b_dec, host + F*D, sizeof(float)*D);
     free(host);
     return t->variant->start ? t->variant->start(t, e) : 0;
@@ -273,6 +277,7 @@ static bool is_finite(Trainer *t, const float *x, int64_t n)
 {
     double square;
     op->sae.sum_squares(&t->sums[OTHER], x, n);
+    trainer_sum_doubles(t, &t->sums[OTHER], 1);
     op->download(&square, &t->sums[OTHER], sizeof square);
     return isfinite(square);
 }
@@ -331,9 +336,12 @@ static int forward(Trainer *t, const float *x, const uint8_t *label, int64_t N, 
         op->sae.code_sums(t->through_h, t->bound[0], t->bound[1], &t->part[p], t->g_length, t->x_length);
     }
     op->sae.column_sum(t->param[B_DEC].gradient, -1, t->through_h, t->sae->W_enc, F, D);
+    trainer_sum_floats(t, t->param[B_DEC].gradient, D);
     square_gradients(t, B_ENC, t->params);
+    trainer_sum_doubles(t, &t->sums[GRADIENT + B_ENC], 1);
     for (int b = 0; by_rows(t) && t->options.clip > 0 && b < 2; b++)
         op->sae.sum_squares(&t->sums[BOUND + b], t->bound[b], F);
+    trainer_sum_doubles(t, &t->sums[BOUND], 2);
     trainer_read(t);
     t->squares = 0;
     for (int p = B_ENC; p < t->params; p++)
@@ -351,6 +359,7 @@ static int backward(Trainer *t, int64_t N, Gradients *out, Err *e)
     for (int p = 0; p < t->parts; p++)
         op->sae.row_grads(t->param[W_DEC].gradient, t->param[W_ENC].gradient, &t->part[p], t->c, t->options.D);
     square_gradients(t, 0, B_ENC);
+    trainer_sum_doubles(t, &t->sums[GRADIENT], B_ENC);
     trainer_read(t);
     for (int p = 0; p < B_ENC; p++)
         t->squares += t->read[GRADIENT + p];
@@ -413,6 +422,7 @@ static void update_rows(Trainer *t, double rate)
     const AdamStep s = adam_step(t, rate, 2/trainer_spread(t));
     op->sae.row_update(&t->sums[ROWS], &W_dec, &W_enc, t->part, t->parts, t->c, t->options.F, t->options.D, &s,
                        t->encoder);
+    trainer_sum_doubles(t, &t->sums[ROWS], 1);
     adam(t, B_ENC, s);
     t->rows_apart = true;
     t->packed = true;
@@ -420,6 +430,7 @@ static void update_rows(Trainer *t, double rate)
 
 int trainer_step(Trainer *t, const float *x, const uint8_t *label, int64_t N, double rate, TrainStep *step, Err *e)
 {
+    x = trainer_order_step(t, x, N, rate);
     if (forward(t, x, label, N, step, e))
         return -1;
     if (by_rows(t) && needs_no_clipping(t))

@@ -26,6 +26,7 @@
 #define SRC_MODELS_SAE_TRAIN_H
 
 #include <stdbool.h>
+#include "kernels/team.h"
 #include "src/models/checkpoint.h"
 #include "src/models/sae.h"
 
@@ -57,6 +58,7 @@ typedef struct TrainOptions {
     int labels;                 /* of the variants that keep the largest: feature f is tied to label f < labels */
     double assign, decorrelate; /* weights of the terms that tie them (sae_train_labels.c) */
     uint64_t seed;              /* of W_dec's rows */
+    Team *team;                 /* that shares the features out (sae_shards.h), or NULL */
 } TrainOptions;
 
 /* Settles what follows from the rest: the levels of matryoshka, or of labels, up to F. trainer_create does it by itself. */
@@ -75,7 +77,8 @@ typedef struct Trainer Trainer;
 
 int trainer_create(Trainer **t, const TrainOptions *options, Err *e);
 void trainer_free(Trainer *t);
-/* The trainer's own, as it learns: its input may be scaled, and a gate is not in it. */
+/* The trainer's own, as it learns: its input may be scaled, a gate is not in it, and of a team's only this rank's
+ * features are. */
 Sae *trainer_sae(Trainer *t);
 /* A copy with everything folded in, to encode and to be saved; cfg is empty. */
 int trainer_export(Trainer *t, Sae **s, Err *e);
@@ -100,8 +103,9 @@ int64_t trainer_tokens(const Trainer *t);
 /* After a step of N tokens: dead features are begun anew on those of its tokens that are reconstructed worst. */
 int trainer_resample(Trainer *t, int64_t N, Err *e);
 
-/* All that the next step depends on; restore: into a trainer made with the same options. */
-int trainer_store(const Trainer *t, Checkpoint *c, const char *part, Err *e);
+/* All that the next step depends on; restore: into a trainer made with the same options. A team's is of all features:
+ * it looks as one device's. */
+int trainer_store(Trainer *t, Checkpoint *c, const char *part, Err *e);
 int trainer_restore(Trainer *t, Checkpoint *c, const char *part, Err *e);
 
 #endif

@@ -14,25 +14,36 @@
 
 int trainer_list_dead(Trainer *t)
 {
-    int n = 0;
+    t->own_dead = 0;
     for (int f = 0; f < t->options.F; f++)
         if (t->tokens - t->fired[f] > t->options.dead)
-            t->dead[n++] = f;
-    return n;
+            t->dead[t->own_dead++] = f;
+    return (int)trainer_gather(t, t->dead_of, t->own_dead);
 }
 
 /* They learn what the living left over. t->g holds x' - x = -e; t->y becomes e_aux - e. */
 int trainer_add_dead(Trainer *t, int64_t N, int dead, Err *e)
 {
-    const int D = t->options.D, K = dead < t->K_aux ? dead : t->K_aux;
+    const int D = t->options.D, keep = dead < t->K_aux ? dead : t->K_aux;
+    const int K = t->own_dead < keep ? t->own_dead : keep;      /* a team's other ranks have the rest */
     if (!t->dead_encoder && (op->sae.encoder_create(&t->dead_encoder, D, t->options.F, t->options.type, e)
                              || trainer_need_codes(t, &t->aux, t->K_aux, e)))
         return -1;
-    op->sae.encoder_pack(t->dead_encoder, t->sae->W_enc, t->sae->b_enc, t->sae->b_dec, t->dead, dead);
-    op->sae.encode(t->dead_encoder, t->aux.a, t->aux.i, t->x, N, K);
-    op->sae.decode(t->y, t->aux.a, t->aux.i, t->sae->W_dec, NULL, N, D, K);
+    if (K > 0) {
+        op->sae.encoder_pack(t->dead_encoder, t->sae->W_enc, t->sae->b_enc, t->sae->b_dec, t->dead, t->own_dead);
+        op->sae.encode(t->dead_encoder, t->aux.a, t->aux.i, t->x, N, K);
+    }
+    if (t->options.team)
+        trainer_keep(t, t->aux.a, t->dead_of, N, keep);
+    if (K > 0)
+        op->sae.decode(t->y, t->aux.a, t->aux.i, t->sae->W_dec, NULL, N, D, K);
+    else
+        op->clear(t->y, sizeof(float)*(size_t)N*(size_t)D);
+    trainer_sum_floats(t, t->y, N*D);
     op->add(t->y, t->g, N*D);
     op->sae.sum_squares(&t->sums[AUX], t->y, N*D);
+    if (K == 0)
+        return 0;
     const double share = dead < t->K_aux ? (double)dead/t->K_aux : 1;
     const Codes codes = {K, t->aux.a, t->aux.g_a, t->aux.i, t->aux.order, t->aux.start};
     op->sae.code_grad(codes.g_a, t->y, codes.a, codes.i, t->sae->W_dec, N, D, K);
@@ -50,7 +61,8 @@ int64_t trainer_mark_fired(Trainer *t, int64_t N)
         if (t->count[f])
             t->fired[f] = t->tokens;
     }
-    return total;
+    int64_t of[TEAM_MOST];          /* after this all ranks have read their sums, and so their batch */
+    return trainer_gather(t, of, total);
 }
 
 /* ---- resampling ---- */

@@ -5,7 +5,9 @@
  * divided by s, W_enc and W_dec stay, since h and all that is kept of it grow with the input.
  *
  *     a W_dec + b_dec ~ s x   =>   (a/s) W_dec + b_dec/s ~ x      h/s = (x - b_dec/s) W_enc^T + b_enc/s */
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include "src/models/sae_trainer.h"
 
 static int divide(float *device, int n, double s, Err *e)
@@ -23,18 +25,40 @@ static int divide(float *device, int n, double s, Err *e)
     return 0;
 }
 
+/* b_dec, and the features' weights, a team's by way of the host. */
+static int export_weights(Trainer *t, Sae *s, Err *e)
+{
+    float *const to[] = {s ? s->W_enc : NULL, s ? s->W_dec : NULL, s ? s->b_enc : NULL, s ? s->b_dec : NULL};
+    const size_t F = (size_t)t->all_features, D = (size_t)t->options.D;
+    float *host = t->options.team && s ? malloc(sizeof(float)*F*D) : NULL;
+    if (t->options.team && s && !host)
+        return err_set(e, "out of memory for the weights of all features");
+    for (int p = 0; p < MORE; p++) {
+        const Param *w = &t->param[p];
+        const size_t of_feature = sizeof(float)*(w->rows > 1 ? D : 1);
+        if (t->options.team && w->by_feature)
+            trainer_pass_rows(t, host, w->value, of_feature, true, true);
+        if (s && t->options.team && w->by_feature)
+            op->upload(to[p], host, of_feature*F);
+        else if (s)
+            op->copy(to[p], w->value, sizeof(float)*(size_t)w->rows*(size_t)w->D);
+    }
+    free(host);
+    return 0;
+}
+
 int trainer_export(Trainer *t, Sae **out, Err *e)
 {
-    Sae *s;
+    Sae *s = NULL;
     *out = NULL;
-    if (sae_create(&s, t->options.D, t->options.F, t->options.K, e))
+    trainer_order(t, ORDER_EXPORT);
+    if (!trainer_leads(t))
+        return export_weights(t, NULL, e);
+    if (sae_create(&s, t->options.D, t->all_features, t->options.K, e))
         return -1;
-    float *const to[] = {s->W_enc, s->W_dec, s->b_enc, s->b_dec};
-    for (int p = 0; p < MORE; p++)
-        op->copy(to[p], t->param[p].value, sizeof(float)*(size_t)t->param[p].rows*(size_t)t->param[p].D);
-    if ((t->variant->gate && t->variant->gate(t, s, e)) || divide(s->b_enc, s->F, t->scale, e)
-        || divide(s->b_dec, s->D, t->scale, e) || divide(s->threshold, s->F, t->scale, e)
-        || divide(s->offset, s->F, t->scale, e)) {
+    if (export_weights(t, s, e) || (t->variant->gate && t->variant->gate(t, s, e))
+        || divide(s->b_enc, s->F, t->scale, e) || divide(s->b_dec, s->D, t->scale, e)
+        || divide(s->threshold, s->F, t->scale, e) || divide(s->offset, s->F, t->scale, e)) {
         sae_free(s);
         return -1;
     }
@@ -44,54 +68,109 @@ int trainer_export(Trainer *t, Sae **out, Err *e)
 
 /* ---- checkpoint ---- */
 
-enum { NAME = 64 };
+enum { NAME = 64, PIECES = 3*PARAMS + 4 };
 
-static const char *named(char name[NAME], const char *before, const Param *p)
-{
-    snprintf(name, NAME, "%s%s", before, p->name);
-    return name;
-}
-
-int trainer_store(const Trainer *t, Checkpoint *c, const char *part, Err *e)
-{
-    const int64_t counts[] = {t->tokens, t->steps};
-    const double figures[] = {t->scale, t->sparsity};
+typedef struct Piece {
     char name[NAME];
+    DType type;
+    void *values;
+    size_t n;
+    bool device, by_feature;        /* by_feature: a team's is of all ranks' features */
+} Piece;
+
+typedef struct Scalars { int64_t counts[2]; double figures[2]; } Scalars;
+
+/* All that a checkpoint holds of a trainer. Returns how many pieces. */
+static int list_state(Trainer *t, Scalars *scalars, Piece piece[PIECES])
+{
+    int n = 0;
     for (int p = 0; p < t->params; p++) {
         const Param *w = &t->param[p];
-        const size_t n = (size_t)w->rows*(size_t)w->D;
-        if (checkpoint_put(c, part, w->name, F32, w->value, n, true, e)
-            || checkpoint_put(c, part, named(name, "m.", w), F32, w->m, n, true, e)
-            || checkpoint_put(c, part, named(name, "v.", w), F32, w->v, n, true, e))
-            return -1;
+        float *const values[] = {w->value, w->m, w->v};
+        static const char *const before[] = {"", "m.", "v."};
+        for (int v = 0; v < 3; v++, n++) {
+            piece[n] = (Piece){"", F32, values[v], (size_t)w->rows*(size_t)w->D, true, w->by_feature};
+            snprintf(piece[n].name, NAME, "%s%s", before[v], w->name);
+        }
     }
-    return checkpoint_put(c, part, "fired", I64, t->fired, (size_t)t->options.F, false, e)
-        || checkpoint_put(c, part, "counts", I64, counts, 2, false, e)
-        || checkpoint_put(c, part, "figures", F64, figures, 2, false, e)
-        || checkpoint_put(c, part, "variant", F64, t->variant->state((Trainer *)t), (size_t)t->variant->states, false, e);
+    piece[n++] = (Piece){"fired", I64, t->fired, (size_t)t->options.F, false, true};
+    piece[n++] = (Piece){"counts", I64, scalars->counts, 2, false, false};
+    piece[n++] = (Piece){"figures", F64, scalars->figures, 2, false, false};
+    piece[n++] = (Piece){"variant", F64, t->variant->state(t), (size_t)t->variant->states, false, false};
+    return n;
+}
+
+/* A piece's values of all features, and bytes of one of them. */
+static size_t whole_count(const Trainer *t, const Piece *p)
+{
+    return p->by_feature ? p->n/(size_t)t->options.F*(size_t)t->all_features : p->n;
+}
+
+static size_t feature_bytes(const Trainer *t, const Piece *p)
+{
+    return p->n/(size_t)t->options.F*dtype_size(p->type);
+}
+
+static int put(Trainer *t, Checkpoint *c, const char *part, const Piece *p, Err *e)
+{
+    if (!t->options.team || !p->by_feature)
+        return c ? checkpoint_put(c, part, p->name, p->type, p->values, p->n, p->device, e) : 0;
+    const size_t n = whole_count(t, p);
+    void *all = c ? malloc(n*dtype_size(p->type)) : NULL;
+    if (c && !all)
+        return err_set(e, "out of memory for %s of all features", p->name);
+    trainer_pass_rows(t, all, p->values, feature_bytes(t, p), p->device, true);
+    const int failed = c && checkpoint_put(c, part, p->name, p->type, all, n, false, e);
+    free(all);
+    return failed ? -1 : 0;
+}
+
+static int get(Trainer *t, Checkpoint *c, const char *part, const Piece *p, Err *e)
+{
+    if (!t->options.team)
+        return checkpoint_get(c, part, p->name, p->type, p->values, p->n, p->device, e);
+    const size_t n = whole_count(t, p), bytes = n*dtype_size(p->type);
+    void *all = c || !p->by_feature ? malloc(bytes) : NULL;
+    int failed = all || (!c && p->by_feature) ? 0 : err_set(e, "out of memory for %s of all features", p->name);
+    if (!failed && c)
+        failed = checkpoint_get(c, part, p->name, p->type, all, n, false, e);
+    if (!failed && p->by_feature)
+        trainer_pass_rows(t, all, p->values, feature_bytes(t, p), p->device, false);
+    else if (!failed) {
+        trainer_tell(t, all, bytes);
+        if (p->device)
+            op->upload(p->values, all, bytes);
+        else
+            memcpy(p->values, all, bytes);
+    }
+    free(all);
+    return failed ? -1 : 0;
+}
+
+int trainer_store(Trainer *t, Checkpoint *c, const char *part, Err *e)
+{
+    Scalars s = {{t->tokens, t->steps}, {t->scale, t->sparsity}};
+    Piece piece[PIECES];
+    trainer_order(t, ORDER_STORE);
+    const int pieces = list_state(t, &s, piece);
+    for (int p = 0; p < pieces; p++)
+        if (put(t, c, part, &piece[p], e))
+            return -1;
+    return 0;
 }
 
 int trainer_restore(Trainer *t, Checkpoint *c, const char *part, Err *e)
 {
-    int64_t counts[2];
-    double figures[2];
-    char name[NAME];
-    for (int p = 0; p < t->params; p++) {
-        const Param *w = &t->param[p];
-        const size_t n = (size_t)w->rows*(size_t)w->D;
-        if (checkpoint_get(c, part, w->name, F32, w->value, n, true, e)
-            || checkpoint_get(c, part, named(name, "m.", w), F32, w->m, n, true, e)
-            || checkpoint_get(c, part, named(name, "v.", w), F32, w->v, n, true, e))
+    Scalars s = {0};
+    Piece piece[PIECES];
+    trainer_order(t, ORDER_RESTORE);
+    const int pieces = list_state(t, &s, piece);
+    for (int p = 0; p < pieces; p++)
+        if (get(t, c, part, &piece[p], e))
             return -1;
-    }
-    if (checkpoint_get(c, part, "fired", I64, t->fired, (size_t)t->options.F, false, e)
-        || checkpoint_get(c, part, "counts", I64, counts, 2, false, e)
-        || checkpoint_get(c, part, "figures", F64, figures, 2, false, e)
-        || checkpoint_get(c, part, "variant", F64, t->variant->state(t), (size_t)t->variant->states, false, e))
-        return -1;
-    t->tokens = counts[0];
-    t->steps = counts[1];
-    t->scale = figures[0];
-    t->sparsity = figures[1];
+    t->tokens = s.counts[0];
+    t->steps = s.counts[1];
+    t->scale = s.figures[0];
+    t->sparsity = s.figures[1];
     return 0;
 }

@@ -116,14 +116,32 @@ static int choose_over_batch(Trainer *t, int64_t N, Err *e)
     }
 }
 
+/* By a team: of the features that each rank found, the largest of all. */
+static void reconstruct_together(Trainer *t, int64_t N)
+{
+    Codes *c = &((TopK *)t->own)->codes;
+    const int D = t->options.D;
+    const float *W_dec = t->sae->W_dec;
+    trainer_keep(t, c->a, NULL, N, c->K);
+    op->sae.decode(t->y, c->a, c->i, W_dec, trainer_leads(t) ? t->sae->b_dec : NULL, N, D, c->K);
+    trainer_sum_floats(t, t->y, N*D);
+    op->sae.difference(t->g, &t->sums[SQUARE], t->y, t->x, N*D);
+    op->sae.code_grad(c->g_a, t->g, c->a, c->i, W_dec, N, D, c->K);
+}
+
 /* One level: all features. */
 static void add_whole(Trainer *t, int64_t N)
 {
     Codes *c = &((TopK *)t->own)->codes;
     const int D = t->options.D;
-    op->sae.reconstruct(t->g, c->g_a, &t->sums[SQUARE], c->a, c->i, t->sae->W_dec, t->sae->b_dec, t->x, N, D, c->K);
+    if (t->options.team)
+        reconstruct_together(t, N);
+    else
+        op->sae.reconstruct(t->g, c->g_a, &t->sums[SQUARE], c->a, c->i, t->sae->W_dec, t->sae->b_dec, t->x, N, D,
+                            c->K);
     trainer_add_part(t, 1, c, t->g, N);
-    op->sae.column_sum(t->param[B_DEC].gradient, 1, NULL, t->g, N, D);
+    if (trainer_leads(t))                       /* the sum over ranks is still to come */
+        op->sae.column_sum(t->param[B_DEC].gradient, 1, NULL, t->g, N, D);
     op->sae.count(t->counts, c->a, c->i, N, c->K);
 }
 

@@ -13,7 +13,7 @@ typedef struct Param {                  /* one of the weights, (rows,D) */
     float *value, *gradient, *m, *v;    /* gradient: without the factor 2/V; Adam's moments */
     int64_t rows;
     int D;
-    bool unit_rows;
+    bool unit_rows, by_feature;         /* by_feature: rows, or where there is but one, values, are the features' */
     float first;                        /* of a feature that begins; parameters beyond the four */
 } Param;
 
@@ -86,6 +86,13 @@ struct Trainer {
     bool rows_apart;                    /* which belong to it */
     bool packed;                        /* encoder has the rows of W_enc as they are */
     double sparsity;
+    int all_features, first_feature;    /* of all ranks; options.F are this one's, from first_feature on */
+    int number;                         /* of rank 0's orders */
+    void *room;                         /* memory that all ranks see, for what passes between them */
+    size_t room_bytes;
+    float *all_a;                       /* (R,B,K) values of all ranks */
+    int own_dead;                       /* features in t->dead */
+    int64_t dead_of[TEAM_MOST];         /* the same of each rank */
     void **memory;                      /* all that trainer_memory gave */
     int memories;
 };
@@ -112,11 +119,38 @@ void trainer_free_labels(Trainer *t);
 /* The supervised terms' gradients of W_enc, b_enc and W_dec, in memory; label (N,C) host. Returns their sum. */
 double trainer_add_labels(Trainer *t, const uint8_t *label, int64_t N);
 
-/* sae_train_dead.c */
+/* sae_train_dead.c: t->dead, t->own_dead, t->dead_of. Returns how many all ranks have */
 int trainer_list_dead(Trainer *t);
 /* The dead features' term; sums[AUX] = |e_aux - e|^2. */
 int trainer_add_dead(Trainer *t, int64_t N, int dead, Err *e);
-/* From t->count. Returns all firings. */
+/* From t->count. Returns all firings, of all ranks. */
 int64_t trainer_mark_fired(Trainer *t, int64_t N);
+
+/* sae_shards.c, of a trainer of a team; where it says so, nothing in one without. */
+typedef enum {
+    ORDER_SPACE, ORDER_CREATE, ORDER_START, ORDER_STEP, ORDER_EXPORT, ORDER_STORE, ORDER_RESTORE, ORDER_END
+} ShardOrder;
+/* Settles which features are this rank's. Without a team: all */
+int trainer_take_shard(Trainer *t, Err *e);
+/* Memory for what is exchanged; without a team nothing */
+int trainer_need_exchange(Trainer *t, Err *e);
+/* Rank 0: the others call the same. Without a team, and in them, nothing */
+void trainer_order(const Trainer *t, ShardOrder what);
+/* The same for a step on x (N,D). Returns where x is, which may be a copy that all see. */
+const float *trainer_order_step(Trainer *t, const float *x, int64_t N, double rate);
+bool trainer_leads(const Trainer *t);           /* rank 0, or without a team */
+/* Each rank's a (N,keep), its features' largest, becomes what of it is among the `keep` largest of all. features: how
+ * many each rank chose from, where some may have fewer than keep, and a as many columns; NULL: none has. */
+void trainer_keep(Trainer *t, float *a, const int64_t *features, int64_t N, int keep);
+/* Over all ranks, on the device; without a team nothing */
+void trainer_sum_floats(const Trainer *t, float *x, int64_t n);
+void trainer_sum_doubles(const Trainer *t, double *x, int64_t n);
+/* of[r] = rank r's mine; returns their sum. Without a team of[0] */
+int64_t trainer_gather(const Trainer *t, int64_t *of, int64_t mine);
+/* Rank 0's value to all; without a team nothing */
+void trainer_tell(const Trainer *t, void *value, size_t bytes);
+/* Rows of `bytes` each: all features' in rank 0's host memory, those of its own in each rank's, on the device or not.
+ * The former from the latter (to_all), or the latter from the former. */
+void trainer_pass_rows(const Trainer *t, void *all, void *mine, size_t bytes, bool device, bool to_all);
 
 #endif

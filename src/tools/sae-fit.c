@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* sae-fit.c -- fits sparse autoencoders to activation streams: one for each hook, in one reading. */
-#include "src/cli/compute.h"
 #include "src/cli/fit.h"
 
 static const Opt options[] = {
@@ -68,7 +67,10 @@ static const Opt options[] = {
     {0, "every", OPT_INT, offsetof(FitConfig, every), "0", "N  steps between checkpoints; 0: by time alone", OPT_NEUTRAL},
     {0, "resume", OPT_FLAG, offsetof(FitConfig, resume), NULL,
      "go on from --checkpoint, or begin where there is none yet", OPT_NEUTRAL},
-    COMPUTE_OPTIONS, COMMON_OPTIONS,
+    COMPUTE_OPTIONS,
+    {0, "devices", OPT_INT, offsetof(FitConfig, devices), "1",
+     "N  topk: GPUs from --backend's on, or parts of the processors with cpu; each has a part of the features", 0},
+    COMMON_OPTIONS,
     {0}
 };
 
@@ -115,6 +117,11 @@ static const Cli cli = {
     "The same "
     "input and options give the same bytes whatever --threads is. SIGINT and SIGTERM end the training; what was "
     "learned is written, and cfg.json says so.\n"
+    "--devices N trains each autoencoder on N devices of this machine, each with an N-th of the features: memory and "
+    "the time of a step fall with N, and what is learned differs from one device's only by the order of sums of N "
+    "parts. The same N gives the same bytes. To write the folder the first device needs room for the weights of all "
+    "features. SIGTERM is for the first process, whose children the others are; when one of them ends, all end, with a "
+    "message.\n"
     "With --checkpoint the state of the training (weights, moments, buffer, place in the input) is written to FILE "
     "every few minutes, aside and renamed. After any end, even kill -9, the same command with --resume and the same "
     "input goes on from it, and ends in the same bytes as an undisturbed run; the input is read again from its "
@@ -140,6 +147,8 @@ static void check(const FitConfig *cfg)
         cli_misuse(&cli, "--clip is 0 or more, --decay is 0 to 1");
     if (cfg->every < 0 || !(cfg->minutes >= 0))
         cli_misuse(&cli, "--every and --every-minutes are 0 or more");
+    if (cfg->devices < 1 || cfg->devices > TEAM_MOST)
+        cli_misuse(&cli, "--devices %lld: expected 1 to %d", (long long)cfg->devices, TEAM_MOST);
     if (cfg->resume && !cfg->checkpoint)
         cli_misuse(&cli, "--resume goes on from --checkpoint, which is not given");
 }
@@ -148,15 +157,17 @@ int main(int argc, char **argv)
 {
     FitConfig cfg = {0};
     FitRun run = {0};
+    Team *team;
     Err e = {0};
 
     cli_parse(&cli, &cfg, argc, argv);
     check(&cfg);
     cli_catch_stop();
 
-    const int failed = compute_backend(&cfg.c, &e)
-                    || fit_run(&run, &cli, &cfg, &e);
+    const int failed = fit_devices(&team, &cli, &cfg, &e)
+                    || fit_run(&run, &cli, &cfg, team, &e);
 
     fit_run_close(&run);
+    fit_devices_end(team, failed);
     return failed ? cli_report(&cli, &e) : 0;
 }

@@ -199,7 +199,7 @@ static void gathered(const TokenBuffer *b)
     Err e = {0};
     Batches *batches;
     size_t tokens = 0;
-    die_if(batches_create(&batches, b, NULL, C, BATCH, &e), e.text);
+    die_if(batches_create(&batches, b, NULL, NULL, C, BATCH, &e), e.text);
     double start = 0;
     for (int round = 0; round < 4; round++) {       /* the first touches the memory */
         if (round == 1)

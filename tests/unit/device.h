@@ -5,7 +5,7 @@
 
 #include "tests/unit/op_test.h"
 
-static const Ops *cpu, *gpu;
+__attribute__((unused)) static const Ops *cpu, *gpu;
 
 __attribute__((unused)) static void *device_space(size_t bytes)
 {

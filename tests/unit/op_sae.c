@@ -45,6 +45,23 @@ static int by_hand(void)
     return failed;
 }
 
+/* Two rows of three ranks' lists: 4 are kept of (5 3 3 | 4 3 | 3 2 0), which ties decide, and of
+ * (1 0 0 | 9 8 | 7 6 5). */
+static int of_all_by_hand(void)
+{
+    static const float all[3][6] = {{5, 3, 3, 1, 0, 0}, {4, 3, 9, 8}, {3, 2, 0, 7, 6, 5}};
+    static const float want[3][6] = {{5, 3, 3, 0, 0, 0}, {4, 0, 9, 8}, {0, 0, 0, 7, 6, 0}};
+    static const int K[] = {3, 2, 3};
+    int failed = 0;
+    for (int r = 0; r < 3; r++) {
+        float a[6];
+        memcpy(a, all[r], sizeof a);
+        op->sae.keep_of_all(a, all[0], 6, K, r, 3, 2, 4);
+        failed += test_same("sae/largest of all ranks' lists", a, want[r], sizeof(float)*2*(size_t)K[r]);
+    }
+    return failed;
+}
+
 /* The K largest by sorting places: value, then place. */
 static const float *sorted_row;
 static int by_value(const void *a, const void *b)
@@ -398,8 +415,8 @@ int main(void)
         printf("FAIL %s\n", e.text);
         return 1;
     }
-    int failed = by_hand() + odd_rows() + adam() + sums(1, 5) + sums(1000, 130) + gradients(50, 128, 40, 8)
-        + gradients(33, 21, 24, 5) + lists() + updates(70, 40, 60, 5, BF16) + updates(33, 129, 200, 8, F32);
+    int failed = by_hand() + of_all_by_hand() + odd_rows() + adam() + sums(1, 5) + sums(1000, 130)
+        + gradients(50, 128, 40, 8) + gradients(33, 21, 24, 5) + lists() + updates(70, 40, 60, 5, BF16) + updates(33, 129, 200, 8, F32);
     static const int sizes[][2] = {{2048, 16}, {2048, 1}, {2048, 32}, {33, 7}, {64, 64}, {96, 5}, {700, 300},
                                    {1000, 129}};
     for (int s = 0; s < 8; s++)

@@ -414,6 +414,37 @@ static int sums(int64_t N, int D)
 }
 
 /* All of it. large: sizes of Stable Diffusion too. */
+/* Falling rows of few different values, by rank of other lengths, up to none. */
+static int largest_of_all(int64_t N, int ranks, int keep)
+{
+    char name[160];
+    int K[TEAM_MOST], failed = 0;
+    const int64_t stride = N*keep;
+    const size_t bytes = sizeof(float)*(size_t)(stride*ranks);
+    float *all = op_values((size_t)(stride*ranks), 9), *a = op_space(bytes);
+    for (int r = 0; r < ranks; r++) {
+        K[r] = r%3 == 1 ? 0 : keep - r%3;
+        for (int64_t n = 0; n < N; n++)
+            for (int j = 0; j < K[r]; j++) {
+                float *v = all + r*stride + n*K[r] + j;
+                *v = roundf(4*fabsf(*v))/4;
+                *v = j && *v > v[-1] ? v[-1] : *v;
+            }
+    }
+    void *dall = to_device(all, bytes), *da = device_space(bytes);
+    for (int r = 0; r < ranks; r++) {
+        const size_t own = sizeof *a*(size_t)(N*K[r]);
+        memcpy(a, all + r*stride, own);
+        gpu->upload(da, a, own);
+        cpu->sae.keep_of_all(a, all, stride, K, r, ranks, N, keep);
+        gpu->sae.keep_of_all(da, dall, stride, K, r, ranks, N, keep);
+        failed += same_bytes(op_name(name, "lists/%d of all: rank %d of %d", keep, r, ranks), da, a, own);
+    }
+    gpu->free(dall); gpu->free(da);
+    free(all); free(a);
+    return failed;
+}
+
 static int sae_against_cpu(const Ops *device, bool large)
 {
     cpu = cpu_ops();
@@ -427,6 +458,7 @@ static int sae_against_cpu(const Ops *device, bool large)
     failed += largest(1, 1, 1, false) + largest(5000, 700, 1, false) + largest(5000, 1200, 1, true)
         + largest(5000, 4000, 1, true) + largest(3000, 0, 1, false) + largest(300, 9999, 2, true)
         + largest(900, 100, 7, false) + largest(1300, 300, 3, true);
+    failed += largest_of_all(50, 5, 8) + largest_of_all(3, 2, 33);
     for (int64_t keep = 1; keep < 64; keep++)
         failed += largest(64, keep, 1, true);
     failed += gradients(50, 128, 40, 8) + gradients(33, 21, 24, 5) + gradients(800, 36, 12, 3);
