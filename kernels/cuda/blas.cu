@@ -11,7 +11,7 @@
 #include <cublasLt.h>
 #include "kernels/cuda/library.h"
 
-enum { SIZES = 4, CANDIDATES = 8, TRIAL_ROWS = 96 };
+enum { SIZES = 4, CANDIDATES = 8, TRIAL_ROWS = 96, MOST_ELEMENTS = 1 << 30 };
 
 /* Rows that a range's algorithm is chosen for, and the most that it gets. */
 static const int64_t typical[SIZES] = {65536, 8192, 1024, 128}, most_rows[SIZES] = {INT64_MAX, 16384, 2048, 256};
@@ -39,6 +39,7 @@ struct BlasPlan {
     size_t workspace;
     DType x_type, y_type;
     int K, out;
+    int64_t most;               /* rows at once: what is fast counts elements in 32 bits */
 };
 
 #define blas_check(call)                                                                                               \
@@ -216,7 +217,7 @@ static int propose(BlasPlan *plan, cublasLtMatmulPreference_t wish, int64_t M,
 
 static bool choose_first(BlasPlan *plan, cublasLtMatmulPreference_t wish)
 {
-    static const int64_t counts[] = {1, 77, 1000, 4096, 1 << 20};
+    const int64_t counts[] = {1, 77, 1000, 4096, plan->most};
     cublasLtMatmulHeuristicResult_t found[CANDIDATES];
     const int count = propose(plan, wish, typical[0], found);
     for (int i = 0; i < count; i++) {
@@ -268,8 +269,9 @@ BlasPlan *blas_plan(const Product *p, DType x_type, DType y_type)
         plan->y_type = y_type;
         plan->K = p->K;
         plan->out = p->out;
+        plan->most = MOST_ELEMENTS/(p->K > p->out ? p->K : p->out)/256*256;
     }
-    if (plan && describe(plan, p->K, p->out, x_type, y_type, p->bias != NULL) && choose(plan, p))
+    if (plan && plan->most >= typical[0] && describe(plan, p->K, p->out, x_type, y_type, p->bias != NULL) && choose(plan, p))
         return plan;
     blas_plan_free(plan);
     return NULL;
@@ -290,10 +292,16 @@ void blas_plan_free(BlasPlan *plan)
 
 void blas_run(BlasPlan *plan, const Product *p)
 {
+    const size_t x_row = (size_t)plan->K*dtype_size(plan->x_type), y_row = (size_t)plan->out*dtype_size(plan->y_type);
     int size = 0;
     while (size + 1 < SIZES && p->M <= most_rows[size + 1])
         size++;
-    if (!set_rows(plan, p->M) || (p->bias && !set_bias(plan, p->bias)))
-        gpu_fail(__FILE__, __LINE__, "blas_run", "cuBLASLt does not take a shape that it took before");
-    blas_check(multiply(plan, &plan->algorithm[size], p->y, p->x, p->w, p->add));
+    if (p->bias && !set_bias(plan, p->bias))
+        gpu_fail(__FILE__, __LINE__, "blas_run", "cuBLASLt does not take a bias that it took before");
+    for (int64_t m = 0; m < p->M; m += plan->most) {
+        if (!set_rows(plan, p->M - m < plan->most ? p->M - m : plan->most))
+            gpu_fail(__FILE__, __LINE__, "blas_run", "cuBLASLt does not take a shape that it took before");
+        blas_check(multiply(plan, &plan->algorithm[size], (char *)p->y + (size_t)m*y_row,
+                            (const char *)p->x + (size_t)m*x_row, p->w, p->add));
+    }
 }
