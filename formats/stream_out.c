@@ -132,6 +132,8 @@ void stream_abandon(StreamOut *out)
 {
     if (!out)
         return;
+    frame_writer_free(out->frames);     /* nobody writes to a descriptor that is closed */
+    out->frames = NULL;
     aside_abandon(out->aside);
     out_release(out);
     free(out);

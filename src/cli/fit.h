@@ -44,7 +44,7 @@ typedef struct FitJob {             /* the autoencoders of one hook */
     const char *hook;
     Fit *fit;
     struct timespec begun;          /* first step */
-    int64_t before;                 /* tokens of the steps before a checkpoint */
+    int64_t before;                 /* tokens when the clock began: of the first step, or of a checkpoint */
 } FitJob;
 
 typedef struct FitRun {

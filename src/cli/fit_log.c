@@ -49,7 +49,7 @@ int fit_write_log(const FitRun *run, const FitJob *job, int learner, const FitRe
         json_object_set_new(line, "sparsity", json_real(r->step.sparsity));
     if (run->labels)
         json_object_set_new(line, "supervised", json_real(r->step.supervised));
-    if (run->grid.count == 1 && isfinite(rate))
+    if (run->grid.count == 1 && r->tokens > job->before)
         json_object_set_new(line, "tokens_per_second", json_real(rate));
     if (eval)
         json_object_set_new(line, "eval", eval);

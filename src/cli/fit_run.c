@@ -31,8 +31,10 @@ static int on_step(void *context, int learner, const FitReport *r)
 {
     FitJob *job = context;
     FitRun *run = job->run;
-    if (r->steps == 1 && learner == 0)
+    if (r->steps == 1 && learner == 0) {        /* the first step makes what later ones use */
         clock_gettime(CLOCK_MONOTONIC, &job->begun);
+        job->before = r->tokens;
+    }
     if (run->log && (r->steps % run->cfg->report == 0 || r->tokens == r->total)
         && fit_write_log(run, job, learner, r))
         return -1;
