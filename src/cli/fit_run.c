@@ -114,8 +114,10 @@ int fit_run(FitRun *run, const Cli *cli, const FitConfig *cfg, Team *team, Err *
     *run = (FitRun){.cli = cli, .cfg = cfg, .e = e};
     if (!(run->gate = fit_gate_create(e)) || fit_grid_build(&run->grid, cli, cfg, team, e)
         || (cfg->labels && labels_create(&run->labels, cfg->labels, e))
-        || activations_open(&run->in, cfg->c.inputs.items, cfg->c.inputs.count, &o, e)
-        || open_jobs(run, e) || fit_resume(run, e))
+        || activations_open(&run->in, cfg->c.inputs.items, cfg->c.inputs.count, &o, e))
+        return -1;
+    cli_catch_stop();               /* not before: the input's beginning may be a long time coming */
+    if (open_jobs(run, e) || fit_resume(run, e))
         return -1;
     run->progress = progress_start(cli, "tokens", cfg->tokens*run->jobs*run->grid.count);
     const int failed = fit_all(run, e) && !cli_stop;

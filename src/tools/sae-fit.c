@@ -162,7 +162,6 @@ int main(int argc, char **argv)
 
     cli_parse(&cli, &cfg, argc, argv);
     check(&cfg);
-    cli_catch_stop();
 
     const int failed = fit_devices(&team, &cli, &cfg, &e)
                     || fit_run(&run, &cli, &cfg, team, &e);
