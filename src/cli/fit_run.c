@@ -94,6 +94,12 @@ static int fit_all(FitRun *run, Err *e)
     return e->text[0] ? -1 : 0;     /* a report that failed stopped its fit */
 }
 
+static int check_log(const FitRun *run, Err *e)
+{
+    e->closed |= run->log_error == EPIPE;
+    return run->log_error ? err_set(e, "%s: writing: %s", run->cfg->log, strerror(run->log_error)) : 0;
+}
+
 /* Told to stop with --checkpoint: that file stands for the folder. */
 static int leave_checkpoint(FitRun *run, Err *e)
 {
@@ -105,7 +111,7 @@ static int leave_checkpoint(FitRun *run, Err *e)
     if (e->text[0])
         return -1;
     cli_note(run->cli, "stopped; %s is written, and --resume goes on from it", run->cfg->checkpoint);
-    return 0;
+    return check_log(run, e);
 }
 
 int fit_run(FitRun *run, const Cli *cli, const FitConfig *cfg, Team *team, Err *e)
@@ -131,7 +137,7 @@ int fit_run(FitRun *run, const Cli *cli, const FitConfig *cfg, Team *team, Err *
         return -1;
     if (cfg->checkpoint)
         unlink(cfg->checkpoint);
-    return 0;
+    return check_log(run, e);
 }
 
 void fit_run_close(FitRun *run)
