@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* capture.h -- keeps what hooked modules compute while a batch is drawn, and writes it picture by picture.
  *
- * A batch's activations stay on the device until its last step, in the type of the stream, so that the records come in one order
- * whatever the batch: picture, then step, then hook, then half (uncond, cond). Memory: batch * steps * hooks * halves * H*W*C. */
+ * A batch's activations stay on the device until its last step, in the type of the stream, so that the records come in
+ * one order whatever the batch: picture, then step, then hook, then half (uncond, cond). Memory:
+ * batch * steps * hooks * halves * H*W*C. */
 #ifndef SRC_MODELS_CAPTURE_H
 #define SRC_MODELS_CAPTURE_H
 
