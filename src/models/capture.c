@@ -303,11 +303,3 @@ int capture_write(Capture *c, const CondBatch *batch, StreamOut *out, Err *e)
     }
     return 0;
 }
-
-long long capture_picture_bytes(const Capture *c)
-{
-    long long values = 0;
-    for (int i = 0; i < c->sites; i++)
-        values += (long long)c->site[i].size;
-    return values * c->kept * half_count(c) * (long long)dtype_size(c->options.type);
-}

@@ -31,7 +31,5 @@ void capture_free(Capture *c);
 void capture_describe(const Capture *c, Record *header);
 /* Writes the records of the batch just drawn. */
 int capture_write(Capture *c, const CondBatch *batch, StreamOut *out, Err *e);
-/* Bytes of activations that one picture makes, once a batch has been drawn; before that 0. */
-long long capture_picture_bytes(const Capture *c);
 
 #endif

@@ -77,11 +77,6 @@ bool fit_stopped(const Fit *f)
     return f->stopped;
 }
 
-int fit_learners(const Fit *f)
-{
-    return f->learners;
-}
-
 const LearnerOptions *fit_options(const Fit *f, int learner)
 {
     return &f->learner[learner].options;
