@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* aside.c -- files written aside, then renamed. */
+/* aside.c -- files and folders written aside, then renamed. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "formats/aside.h"
+#include "formats/folder.h"
 
 struct Aside {
     int fd;
@@ -17,8 +18,16 @@ struct Aside {
     _Atomic(char *) *slot;              /* where part stands in the table */
 };
 
+enum { FILES = 2 };
+
+struct AsideFolder {
+    char *path;
+    char *part[FILES + 1];              /* files in it as they will be called, then the folder itself */
+    _Atomic(char *) *slot[FILES + 1];
+};
+
 enum { SLOTS = 1024 };
-/* Names of files to remove; a plain list, for the signal handler */
+/* Names of files and folders to remove; a plain list, for the signal handler */
 static _Atomic(char *) half_written[SLOTS];
 
 static _Atomic(char *) *table_add(char *part)
@@ -106,11 +115,86 @@ void aside_abandon(Aside *a)
     aside_free(a);
 }
 
+/* ---- folders ---- */
+
+static void folder_free(AsideFolder *f)
+{
+    for (int i = 0; i <= FILES; i++) {
+        if (f->slot[i])
+            atomic_store(f->slot[i], NULL);
+        free(f->part[i]);
+    }
+    free(f->path);
+    free(f);
+}
+
+/* f->part, and all of it in the table. */
+static int name_parts(AsideFolder *f, const char *const files[FILES], Err *e)
+{
+    char *folder;
+    if (asprintf(&folder, "%s.part-%ld", f->path, (long)getpid()) < 0)
+        return err_set(e, "%s: out of memory", f->path);
+    f->part[FILES] = folder;
+    for (int i = 0; i < FILES; i++)
+        if (asprintf(&f->part[i], "%s/%s", folder, files[i]) < 0) {
+            f->part[i] = NULL;
+            return err_set(e, "%s: out of memory", f->path);
+        }
+    for (int i = 0; i <= FILES; i++)
+        if (!(f->slot[i] = table_add(f->part[i])))
+            return err_set(e, "%s: too many files are being written at once", f->path);
+    return 0;
+}
+
+AsideFolder *aside_folder(const char *path, const char *const files[FILES], Err *e)
+{
+    AsideFolder *f = calloc(1, sizeof *f);
+    if (!f || !(f->path = strdup(path))) {
+        free(f);
+        err_set(e, "%s: out of memory", path);
+        return NULL;
+    }
+    for (size_t n = strlen(f->path); n > 1 && f->path[n - 1] == '/'; n--)
+        f->path[n - 1] = 0;
+    if (name_parts(f, files, e) || folder_make(f->part[FILES], e)) {
+        folder_free(f);
+        return NULL;
+    }
+    return f;
+}
+
+const char *aside_folder_part(const AsideFolder *f)
+{
+    return f->part[FILES];
+}
+
+int aside_folder_commit(AsideFolder *f, Err *e)
+{
+    if (rename(f->part[FILES], f->path)) {
+        err_set(e, "%s: %s", f->path, strerror(errno));
+        aside_folder_abandon(f);
+        return -1;
+    }
+    folder_free(f);
+    return 0;
+}
+
+void aside_folder_abandon(AsideFolder *f)
+{
+    for (int i = 0; i < FILES; i++)
+        unlink(f->part[i]);
+    rmdir(f->part[FILES]);
+    folder_free(f);
+}
+
 void aside_cleanup(void)
 {
-    for (int i = 0; i < SLOTS; i++) {
-        const char *part = atomic_load(&half_written[i]);
-        if (part)
-            unlink(part);
-    }
+    for (int folders = 0; folders < 2; folders++)
+        for (int i = 0; i < SLOTS; i++) {
+            const char *part = atomic_load(&half_written[i]);
+            if (part && folders)
+                rmdir(part);
+            else if (part)
+                unlink(part);
+        }
 }

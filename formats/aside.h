@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* aside.h -- output files that appear under their name only when whole.
+/* aside.h -- output files and folders that appear under their name only when whole.
  *
  * PATH is written as PATH.part-PID beside it and renamed when done. What is half-written stands in a table, so that the
  * handler of SIGINT and SIGTERM can remove it. A PATH that is a device or a FIFO is written straight; a symbolic link
@@ -17,7 +17,14 @@ int aside_fd(const Aside *a);                       /* open for writing, owned b
 /* Closes and renames; with sync, the bytes are on the disk before the name is. a is spent, also when it fails. */
 int aside_commit(Aside *a, bool sync, Err *e);
 void aside_abandon(Aside *a);                       /* closes and removes what was written; NULL is fine */
-/* Removes every half-written file; may be called in a signal handler */
+/* The same of a folder of two files: made as PATH.part-PID, with the folders above it. NULL on error */
+typedef struct AsideFolder AsideFolder;
+AsideFolder *aside_folder(const char *path, const char *const files[2], Err *e);
+const char *aside_folder_part(const AsideFolder *f);    /* where the files go, until it is renamed */
+int aside_folder_commit(AsideFolder *f, Err *e);        /* renames; f is spent, also when it fails */
+void aside_folder_abandon(AsideFolder *f);              /* removes what was written */
+
+/* Removes all that is half-written; may be called in a signal handler */
 void aside_cleanup(void);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* frame_writer.c -- a ring of frames: the caller fills it, workers take frames in order, compress them side by side, and
- * write each when its turn has come. */
+/* frame_writer.c -- a ring of frames: the caller fills it, workers take frames in order, compress them side by side,
+ * and write each when its turn has come. */
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -164,16 +164,22 @@ static int failure(const FrameWriter *f, Err *e)
     return f->error.set ? -1 : 0;
 }
 
+static void write_at_once(FrameWriter *f, Bytes *frame)
+{
+    Slot *s = &f->slot[0];
+    swap(&s->frame, frame);
+    frame->size = 0;
+    compress(f, f->zstd[0], s);
+    f->error = s->error;
+    if (!f->error.set)
+        f->write(f->context, s->packed, s->size, &f->error);
+}
+
 int frame_writer_add(FrameWriter *f, Bytes *frame, Err *e)
 {
     if (f->threads == 0) {
-        Slot *s = &f->slot[0];
-        swap(&s->frame, frame);
-        frame->size = 0;
-        compress(f, f->zstd[0], s);
-        f->error = s->error;
         if (!f->error.set)
-            f->write(f->context, s->packed, s->size, &f->error);
+            write_at_once(f, frame);
         return failure(f, e);
     }
     pthread_mutex_lock(&f->lock);

@@ -105,12 +105,16 @@ void frames_free(Frames *f)
     free(f);
 }
 
+bool frames_takes(const uint8_t *p, size_t n)
+{
+    const unsigned long long inside = ZSTD_getFrameContentSize(p, n);
+    return inside != ZSTD_CONTENTSIZE_UNKNOWN && inside != ZSTD_CONTENTSIZE_ERROR && inside <= LARGEST;
+}
+
 bool frames_whole(const uint8_t *p, size_t n, size_t *size)
 {
     *size = ZSTD_findFrameCompressedSize(p, n);
-    const unsigned long long inside = ZSTD_getFrameContentSize(p, n);
-    return !ZSTD_isError(*size) && inside != ZSTD_CONTENTSIZE_UNKNOWN && inside != ZSTD_CONTENTSIZE_ERROR
-        && inside <= LARGEST;
+    return !ZSTD_isError(*size);
 }
 
 bool frames_has_room(const Frames *f)

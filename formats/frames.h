@@ -18,7 +18,9 @@ typedef struct Frame {
 
 Frames *frames_create(void);            /* NULL: no memory, or one processor only */
 void frames_free(Frames *f);            /* NULL is fine */
-/* Whether the frame at p, all of it in n bytes, can be put: *size gets its length. */
+/* By its header, which lies in the n bytes at p: whether a frame says what it holds, and that is not too much. */
+bool frames_takes(const uint8_t *p, size_t n);
+/* Whether all of the frame at p is in the n bytes there: *size gets its length. */
 bool frames_whole(const uint8_t *p, size_t n, size_t *size);
 /* Room for one more. */
 bool frames_has_room(const Frames *f);

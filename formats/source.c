@@ -20,6 +20,7 @@
 enum {
     READ_SIZE = 256 << 10,
     HEAD = 5,                               /* a frame's magic number and its descriptor */
+    WHOLE_HEAD = 18,                        /* the longest that a frame's header is */
     WHOLE = 64 << 20                        /* a longer frame is not read whole */
 };
 
@@ -96,8 +97,7 @@ static int look(Source *s, Err *e)
     if (s->plain || (s->size >= 4 && (is_zstd(p) || is_skippable(p))))
         return 0;
     return err_set(e, "%s: is not a tensor stream: it begins with byte 0x%02x, neither a zstd frame nor a msgpack map",
-                   s->name,
-                   p[0]);
+                   s->name, p[0]);
 }
 
 Source *source_open(const char *path, Err *e)
@@ -190,10 +190,11 @@ static int read_ahead(Source *s, Err *e)
 {
     while (s->ahead && !s->in_frame && (!s->frames || frames_has_room(s->frames))) {
         size_t size, have;
-        if (want(s, HEAD, e))
+        if (want(s, WHOLE_HEAD, e))
             return -1;
         const uint8_t *p = s->data + s->at;
-        if (s->size - s->at < HEAD || !is_zstd(p) || (p[4] & 0x10))
+        have = s->size - s->at;
+        if (have < HEAD || !is_zstd(p) || (p[4] & 0x10) || !frames_takes(p, have))
             return 0;
         while (!frames_whole(s->data + s->at, have = s->size - s->at, &size)) {
             if (have > WHOLE || want(s, have + 1, e))

@@ -109,6 +109,5 @@ int stream_write(StreamOut *out, const Record *rec, Err *e);    /* EPIPE sets e-
 /* End record, flush, fsync, close, rename; also when it fails, out can only be abandoned then */
 int stream_finish(StreamOut *out, Err *e);
 void stream_abandon(StreamOut *out);                /* frees out; what is not finished is removed. NULL is fine */
-long long stream_bytes_out(const StreamOut *out);
 
 #endif

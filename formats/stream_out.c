@@ -23,18 +23,13 @@ struct StreamOut {
     FrameWriter *frames;                /* NULL: plain msgpack */
     Bytes frame;                        /* msgpack not yet written */
     long count;
-    long long written;
 };
 
-static int put(StreamOut *out, const void *data, size_t n, Err *e)
+/* FrameWrite */
+static int put(void *stream, const void *data, size_t n, Err *e)
 {
-    out->written += (long long)n;
+    const StreamOut *out = stream;
     return out->pipe ? pipe_write(out->pipe, out->name, data, n, e) : fd_write(out->fd, out->name, data, n, e);
-}
-
-static int put_frame(void *context, const void *data, size_t n, Err *e)
-{
-    return put(context, data, n, e);
 }
 
 static int flush_frame(StreamOut *out, Err *e)
@@ -57,11 +52,12 @@ static int flush_all(StreamOut *out, Err *e)
 /* Releases all but the struct itself, which stream_abandon frees: it may be called after stream_finish. */
 static void out_release(StreamOut *out)
 {
-    frame_writer_free(out->frames);
+    frame_writer_free(out->frames);     /* first: nobody writes to a descriptor that is closed */
+    aside_abandon(out->aside);
     pipe_out_free(out->pipe);
     free(out->frame.data);
     free(out->name);
-    *out = (StreamOut){.written = out->written};
+    *out = (StreamOut){0};
 }
 
 int stream_create(StreamOut **result, const char *path, const Record *header, const StreamOptions *options, Err *e)
@@ -81,7 +77,7 @@ int stream_create(StreamOut **result, const char *path, const Record *header, co
     }
     int failed = options->level != STREAM_NO_COMPRESS
         && frame_writer_create(&out->frames, options->level ? options->level : 1, options->threads, out->name,
-                               put_frame, out, e);
+                               put, out, e);
     failed = failed || (!is_stdout && !(out->aside = aside_open(path, e)));
     if (!failed) {
         out->fd = is_stdout ? STDOUT_FILENO : aside_fd(out->aside);
@@ -120,10 +116,10 @@ int stream_write(StreamOut *out, const Record *rec, Err *e)
 int stream_finish(StreamOut *out, Err *e)
 {
     int failed = pack_end(&out->frame, out->count) ? err_set(e, "%s: out of memory", out->name) : flush_all(out, e);
-    if (failed)
-        aside_abandon(out->aside);
-    else if (out->aside)
+    if (!failed && out->aside) {
         failed = aside_commit(out->aside, true, e);
+        out->aside = NULL;
+    }
     out_release(out);
     return failed;
 }
@@ -132,14 +128,6 @@ void stream_abandon(StreamOut *out)
 {
     if (!out)
         return;
-    frame_writer_free(out->frames);     /* nobody writes to a descriptor that is closed */
-    out->frames = NULL;
-    aside_abandon(out->aside);
     out_release(out);
     free(out);
-}
-
-long long stream_bytes_out(const StreamOut *out)
-{
-    return out->written;
 }

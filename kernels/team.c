@@ -148,7 +148,7 @@ int team_start(Team **out, int ranks, TeamLost *lost, void *context, Err *e)
         }
         failed = t->pid[rank] < 0;
     }
-    if (!failed && start_watcher(t) == 0)
+    if (!failed && (errno = start_watcher(t)) == 0)
         return 0;
     err_set(e, "cannot start %d processes: %s", ranks, strerror(errno));
     for (int rank = 1; rank < ranks && t->pid[rank] > 0; rank++) {

@@ -57,6 +57,7 @@ typedef struct FitRun {
     FitJob *job;
     int jobs;
     FILE *log;
+    int log_error;                  /* errno of a line that could not be written: said when the folders are there */
     Progress *progress;
     struct timespec written;        /* last checkpoint, or the start */
     bool stopped;                   /* the checkpoint of the stop is written: what comes after is not kept */
@@ -79,7 +80,7 @@ int fit_read_all(FitRun *run, Err *e);
 
 /* Figures of a learner's autoencoder as it is now on --eval. NULL on error. */
 json_t *fit_held_out(const FitRun *run, const FitJob *job, int learner, Err *e);
-int fit_write_log(const FitRun *run, const FitJob *job, int learner, const FitReport *r);
+int fit_write_log(FitRun *run, const FitJob *job, int learner, const FitReport *r);
 
 /* ---- fit_checkpoint.c ---- */
 

@@ -105,8 +105,8 @@ static int extend(FitGrid *out, const FitCell *from, const Cli *cli, const char 
             cli_misuse(cli, "--grid %s: '%s' is not a number", name, value);
         check_value(cli, name, v);
         if (!put(&cell.learner, name, v))
-            cli_misuse(cli, "--grid: no axis '%s'; there are variant, k, features, expansion, batch, lr, auxk, sparsity, "
-                       "width, seed", name);
+            cli_misuse(cli, "--grid: no axis '%s'; there are variant, k, features, expansion, batch, lr, auxk, "
+                       "sparsity, width, seed", name);
     }
     const size_t n = strlen(cell.name);
     if (snprintf(cell.name + n, sizeof cell.name - n, "%s%s=%s", n ? "," : "", name, value)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* fit_log.c -- a fit's log: one JSON line a report, with the figures of a held-out stream where there is one. */
+#include <errno.h>
 #include <math.h>
 #include "src/cli/fit.h"
 #include "src/models/model.h"
@@ -33,7 +34,7 @@ json_t *fit_held_out(const FitRun *run, const FitJob *job, int learner, Err *e)
     return figures;
 }
 
-int fit_write_log(const FitRun *run, const FitJob *job, int learner, const FitReport *r)
+int fit_write_log(FitRun *run, const FitJob *job, int learner, const FitReport *r)
 {
     json_t *eval = run->cfg->eval ? fit_held_out(run, job, learner, run->e) : NULL;
     if (run->cfg->eval && !eval)
@@ -55,7 +56,8 @@ int fit_write_log(const FitRun *run, const FitJob *job, int learner, const FitRe
         json_object_set_new(line, "eval", eval);
     if (line && json_dumpf(line, run->log, JSON_COMPACT | JSON_REAL_PRECISION(7)) == 0)
         fputc('\n', run->log);
-    fflush(run->log);
+    if (fflush(run->log) && !run->log_error)
+        run->log_error = errno;
     json_decref(line);
     return 0;
 }

@@ -94,6 +94,12 @@ static int fit_all(FitRun *run, Err *e)
     return e->text[0] ? -1 : 0;     /* a report that failed stopped its fit */
 }
 
+static int check_log(const FitRun *run, Err *e)
+{
+    e->closed |= run->log_error == EPIPE;
+    return run->log_error ? err_set(e, "%s: writing: %s", run->cfg->log, strerror(run->log_error)) : 0;
+}
+
 /* Told to stop with --checkpoint: that file stands for the folder. */
 static int leave_checkpoint(FitRun *run, Err *e)
 {
@@ -105,7 +111,7 @@ static int leave_checkpoint(FitRun *run, Err *e)
     if (e->text[0])
         return -1;
     cli_note(run->cli, "stopped; %s is written, and --resume goes on from it", run->cfg->checkpoint);
-    return 0;
+    return check_log(run, e);
 }
 
 int fit_run(FitRun *run, const Cli *cli, const FitConfig *cfg, Team *team, Err *e)
@@ -114,8 +120,10 @@ int fit_run(FitRun *run, const Cli *cli, const FitConfig *cfg, Team *team, Err *
     *run = (FitRun){.cli = cli, .cfg = cfg, .e = e};
     if (!(run->gate = fit_gate_create(e)) || fit_grid_build(&run->grid, cli, cfg, team, e)
         || (cfg->labels && labels_create(&run->labels, cfg->labels, e))
-        || activations_open(&run->in, cfg->c.inputs.items, cfg->c.inputs.count, &o, e)
-        || open_jobs(run, e) || fit_resume(run, e))
+        || activations_open(&run->in, cfg->c.inputs.items, cfg->c.inputs.count, &o, e))
+        return -1;
+    cli_catch_stop();               /* not before: the input's beginning may be a long time coming */
+    if (open_jobs(run, e) || fit_resume(run, e))
         return -1;
     run->progress = progress_start(cli, "tokens", cfg->tokens*run->jobs*run->grid.count);
     const int failed = fit_all(run, e) && !cli_stop;
@@ -129,7 +137,7 @@ int fit_run(FitRun *run, const Cli *cli, const FitConfig *cfg, Team *team, Err *
         return -1;
     if (cfg->checkpoint)
         unlink(cfg->checkpoint);
-    return 0;
+    return check_log(run, e);
 }
 
 void fit_run_close(FitRun *run)

@@ -9,8 +9,8 @@
 #include "src/models/batches.h"
 #include "src/models/sae_shards.h"
 
-/* One batch is trained on while the others become ready: a thread gathers some 1.5 million tokens a second of width 1280,
- * which a GPU trains on, and one in four processors can be spared. */
+/* One batch is trained on while the others become ready: a thread gathers some 1.5 million tokens a second of width
+ * 1280, which a GPU trains on, and one in four processors can be spared. */
 enum { THREADS = 4, PLACES = THREADS + 2 };
 
 struct Batches {

@@ -21,7 +21,7 @@ struct Capture {
     int sites;
     int kept;                       /* steps that are kept */
     int *slot;                      /* [steps] place of a step among the kept, -1: not kept */
-    uint64_t *unfit, *host_unfit;   /* [sites][kept steps][halves kept] first value that does not fit, as op->store says */
+    uint64_t *unfit, *host_unfit;   /* [sites][kept steps][halves kept] first value that does not fit (op->store) */
     float *device;                  /* scratch for diff */
     size_t device_size;
     char *record;                   /* one record's activation */
@@ -44,6 +44,12 @@ int take_parse(Take *take, const char *name, Err *e)
 static int half_count(const Capture *c)
 {
     return c->options.half == HALF_BOTH && c->sampler->halves == 2 ? 2 : 1;
+}
+
+static const char *half_name(const Capture *c, int half)
+{
+    const bool uncond = half_count(c) == 2 ? half == 0 : c->options.half == HALF_UNCOND;
+    return uncond ? "uncond" : "cond";
 }
 
 static size_t place(const Capture *c, const Site *site, int slot, int half, int image)
@@ -112,9 +118,9 @@ static int check_fit(Capture *c, Err *e)
                 if (first == UINT64_MAX)
                     continue;
                 memcpy(&x, &bits, sizeof x);
-                return err_set(e, "%s: step %d (t %d): activation %g does not fit %s%s", unet_hook_path(c->sampler->unet, k), step,
-                               plan->step[step].t, (double)x, dtype_name(c->options.type),
-                               isfinite(x) ? "; use --act-type bf16" : "");
+                return err_set(e, "%s: step %d (t %d): activation %g does not fit %s%s",
+                               unet_hook_path(c->sampler->unet, k), step, plan->step[step].t, (double)x,
+                               dtype_name(c->options.type), isfinite(x) ? "; use --act-type bf16" : "");
             }
     return 0;
 }
@@ -128,7 +134,8 @@ static int on_hook(void *context, const HookCall *call, Err *e)
     if (slot < 0)
         return 0;
     if (c->options.take != TAKE_OUTPUT && !call->input)
-        return err_set(e, "%s: its input has another shape than its output, only --take output is possible", call->path);
+        return err_set(e, "%s: its input has another shape than its output, only --take output is possible",
+                       call->path);
     if (!site->data && site_open(c, site, call, e))
         return -1;
 
@@ -159,7 +166,8 @@ static int plan_steps(Capture *c, Err *e)
         const int keep = i % c->options.every == 0 && t <= c->options.t_high && t >= c->options.t_low;
         c->slot[i] = keep ? c->kept++ : -1;
     }
-    return c->kept ? 0 : err_set(e, "no step's timestep lies in %d-%d: nothing would be kept", c->options.t_high, c->options.t_low);
+    return c->kept ? 0 : err_set(e, "no step's timestep lies in %d-%d: nothing would be kept", c->options.t_high,
+                                 c->options.t_low);
 }
 
 int capture_create(Capture **out, Sampler *s, const CaptureOptions *options, Err *e)
@@ -224,7 +232,8 @@ static uint64_t token_key(uint64_t seed, long long step, int hook)
     return splitmix(seed + SPLITMIX_STEP) ^ splitmix(((uint64_t)step << 16 | (unsigned)hook) + SPLITMIX_STEP);
 }
 
-/* The tokens kept of an activation: a choice fixed by seed, step and hook, in rising order (selection sampling, Knuth 3.4.2 S). */
+/* The tokens kept of an activation: a choice fixed by seed, step and hook, in rising order (selection sampling, Knuth
+ * 3.4.2 S). */
 static void choose_tokens(int32_t *token, int wanted, int total, uint64_t key)
 {
     int taken = 0;
@@ -281,10 +290,10 @@ int capture_write(Capture *c, const CondBatch *batch, StreamOut *out, Err *e)
             record_set_int(&rec, "t", plan->step[i].t);
             for (int k = 0; k < c->sites && !failed; k++)
                 for (int h = 0; h < half_count(c) && !failed; h++) {
-                    const char *half = half_count(c) == 2 ? (h ? "cond" : "uncond") : c->options.half == HALF_UNCOND ? "uncond" : "cond";
+                    const Site *site = &c->site[k];
                     record_set_text(&rec, "hook", unet_hook_path(c->sampler->unet, k));
-                    record_set_text(&rec, "half", half);
-                    failed = write_one(c, out, &rec, k, c->site[k].data + place(c, &c->site[k], c->slot[i], h, b) * value,
+                    record_set_text(&rec, "half", half_name(c, h));
+                    failed = write_one(c, out, &rec, k, site->data + place(c, site, c->slot[i], h, b) * value,
                                        batch->item[b].seed, e);
                 }
         }
@@ -293,12 +302,4 @@ int capture_write(Capture *c, const CondBatch *batch, StreamOut *out, Err *e)
             return -1;
     }
     return 0;
-}
-
-long long capture_picture_bytes(const Capture *c)
-{
-    long long values = 0;
-    for (int i = 0; i < c->sites; i++)
-        values += (long long)c->site[i].size;
-    return values * c->kept * half_count(c) * (long long)dtype_size(c->options.type);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* capture.h -- keeps what hooked modules compute while a batch is drawn, and writes it picture by picture.
  *
- * A batch's activations stay on the device until its last step, in the type of the stream, so that the records come in one order
- * whatever the batch: picture, then step, then hook, then half (uncond, cond). Memory: batch * steps * hooks * halves * H*W*C. */
+ * A batch's activations stay on the device until its last step, in the type of the stream, so that the records come in
+ * one order whatever the batch: picture, then step, then hook, then half (uncond, cond). Memory:
+ * batch * steps * hooks * halves * H*W*C. */
 #ifndef SRC_MODELS_CAPTURE_H
 #define SRC_MODELS_CAPTURE_H
 
@@ -30,7 +31,5 @@ void capture_free(Capture *c);
 void capture_describe(const Capture *c, Record *header);
 /* Writes the records of the batch just drawn. */
 int capture_write(Capture *c, const CondBatch *batch, StreamOut *out, Err *e);
-/* Bytes of activations that one picture makes, once a batch has been drawn; before that 0. */
-long long capture_picture_bytes(const Capture *c);
 
 #endif

@@ -25,14 +25,6 @@ void classifier_free(Classifier *c)
     free(c);
 }
 
-const Domain *classifier_domain(const Classifier *c, const char *name)
-{
-    for (int i = 0; i < c->domains; i++)
-        if (strcmp(c->domain[i].name, name) == 0)
-            return &c->domain[i];
-    return NULL;
-}
-
 int domain_class(const Domain *d, const char *label)
 {
     for (int i = 0; i < d->classes; i++)

@@ -43,7 +43,6 @@ int classifier_load(Classifier **c, const char *path, Err *e);
 int classifier_zero_shot(Classifier **c, const char *path, const char *dir, DType type, Err *e);
 void classifier_free(Classifier *c);
 
-const Domain *classifier_domain(const Classifier *c, const char *name);     /* NULL when absent */
 int domain_class(const Domain *d, const char *label);                       /* -1 when unknown */
 /* The class of the largest logit, the first on a tie. */
 int classifier_predict(const Classifier *c, const Domain *d, const float *embedding);

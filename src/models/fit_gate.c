@@ -66,11 +66,11 @@ GateEvent fit_gate_wait(FitGate *g, struct Fit **fit)
     return event;
 }
 
-static void set(FitGate *g, bool closed, bool left)
+/* One of the gate's flags; nobody asks for room any more, or yet. */
+static void set(FitGate *g, bool *flag, bool value)
 {
     fit_gate_lock(g);
-    g->closed = closed;
-    g->left = left;
+    *flag = value;
     g->asked = NULL;
     pthread_cond_broadcast(&g->changed);
     fit_gate_unlock(g);
@@ -78,17 +78,18 @@ static void set(FitGate *g, bool closed, bool left)
 
 void fit_gate_open(FitGate *g)
 {
-    set(g, false, false);
+    set(g, &g->closed, false);
+    set(g, &g->left, false);
 }
 
 void fit_gate_close(FitGate *g)
 {
-    set(g, true, g->left);
+    set(g, &g->closed, true);
 }
 
 void fit_gate_leave(FitGate *g)
 {
-    set(g, g->closed, true);
+    set(g, &g->left, true);
 }
 
 void fit_gate_ask(FitGate *g, struct Fit *fit)

@@ -77,11 +77,6 @@ bool fit_stopped(const Fit *f)
     return f->stopped;
 }
 
-int fit_learners(const Fit *f)
-{
-    return f->learners;
-}
-
 const LearnerOptions *fit_options(const Fit *f, int learner)
 {
     return &f->learner[learner].options;
@@ -180,7 +175,7 @@ static int teach(Fit *f, int number, int64_t most, bool drops, Err *e)
 static int train(Fit *f, int64_t most, bool drops, Err *e)
 {
     if (!f->batches && batches_create(&f->batches, f->buffer, f->options.labels,
-                                       f->learner[0].options.train.team, f->D, f->batch, e))
+                                      f->learner[0].options.train.team, f->D, f->batch, e))
         return -1;
     if (!f->in_round)
         token_buffer_shuffle(f->buffer);
@@ -241,8 +236,8 @@ static int push(Fit *f, const char *tokens, DType type, int D, int32_t tag, int6
     if (type != f->type)
         return err_set(e, "activations change from %s to %s", dtype_name(f->type), dtype_name(type));
     if (n % f->unit)
-        return err_set(e, "records of %d tokens, then one of %lld: pictures are mixed whole, so all must be of one size",
-                       f->unit, (long long)n);
+        return err_set(e, "records of %d tokens, then one of %lld: pictures are mixed whole, so all must be of one "
+                       "size", f->unit, (long long)n);
     const size_t size = (size_t)D*dtype_size(type);
     f->again = false;
     if (f->skip > 0) {

@@ -49,7 +49,6 @@ int fit_input_ended(Fit *f, bool again, Err *e);
 bool fit_cut_short(const Fit *f);
 void fit_stop(Fit *f);              /* between two rounds: what is not complete stays as it is */
 bool fit_stopped(const Fit *f);     /* by report or fit_stop */
-int fit_learners(const Fit *f);
 const LearnerOptions *fit_options(const Fit *f, int learner);   /* settled once a token has come */
 const FitReport *fit_last(const Fit *f, int learner);           /* of the last step */
 double fit_gradient(const Fit *f, int learner);                 /* its gradient's norm; waits for the device */

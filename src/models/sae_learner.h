@@ -9,8 +9,9 @@
 #include "src/models/sae_train.h"
 
 typedef struct LearnerOptions {
-    TrainOptions train;             /* D is set from the tokens, F where 0; batch 0: 1024, from 8192 features on 4096; dead
-                                     * 0: 50 F/K, so that one ten times as rare as the mean is seldom taken for dead */
+    TrainOptions train;             /* D is set from the tokens, F where 0; batch 0: 1024, from 8192 features on 4096;
+                                     * dead 0: 50 F/K, so that one ten times as rare as the mean is seldom taken for
+                                     * dead */
     int64_t expansion;              /* F = expansion * D where train.F is 0 */
     double rate;                    /* 0: 7e-4/sqrt(F/2^14): sparsify's rule, its rate for short trainings */
     double decay;                   /* part of the tokens over which the rate falls to 0 */

@@ -7,7 +7,6 @@
  *                             [F]; gated: b_gate for b_enc, r_mag = log(scale), b_mag = offset + scale b_gate
  *
  * SAELens keeps what it does not know in "metadata" only: there the rest of our cfg.json goes, as "sdsteer". */
-#include <errno.h>
 #include <limits.h>
 #include <math.h>
 #include <stdbool.h>
@@ -15,8 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
-#include "formats/folder.h"
+#include "formats/aside.h"
 #include "formats/json_file.h"
 #include "formats/weights.h"
 #include "kernels/op.h"
@@ -70,6 +68,11 @@ static void as_magnitude(Host *h, const Sae *s)
     }
 }
 
+static const char *weights_name(const Written *what)
+{
+    return what->saelens ? "sae_weights.safetensors" : "sae.safetensors";
+}
+
 static int write_files(const Sae *s, const char *folder, const Written *what, Err *e)
 {
     Host h = {0};
@@ -93,7 +96,7 @@ static int write_files(const Sae *s, const char *folder, const Written *what, Er
     if (s->offset)
         all[n++] = (Weight){what->saelens ? "b_mag" : "offset", F32, 1, {s->F}, h.offset};
     char path[PATH_MAX + 64];
-    snprintf(path, sizeof path, "%s/%s", folder, what->saelens ? "sae_weights.safetensors" : "sae.safetensors");
+    snprintf(path, sizeof path, "%s/%s", folder, weights_name(what));
     int failed = weights_write(path, all, n, NULL, e);
     snprintf(path, sizeof path, "%s/cfg.json", folder);
     failed = failed || json_file_write(path, what->cfg, e);
@@ -103,27 +106,17 @@ static int write_files(const Sae *s, const char *folder, const Written *what, Er
 
 static int save(const Sae *s, const char *dir, const Written *what, Err *e)
 {
-    char aside[PATH_MAX];
     struct stat st;
     if (stat(dir, &st) == 0)
         return S_ISDIR(st.st_mode) ? write_files(s, dir, what, e)
                                    : err_set(e, "%s: is there, and is not a folder", dir);
-    if (snprintf(aside, sizeof aside, "%s", dir) >= (int)sizeof aside - 32)
-        return err_set(e, "%s: the path is too long", dir);
-    size_t n = strlen(aside);
-    while (n > 1 && aside[n - 1] == '/')
-        aside[--n] = 0;
-    snprintf(aside + n, sizeof aside - n, ".part-%ld", (long)getpid());
-    if (folder_make(aside, e))
+    AsideFolder *f = aside_folder(dir, (const char *const[]){weights_name(what), "cfg.json"}, e);
+    if (!f)
         return -1;
-    if (write_files(s, aside, what, e)) {
-        rmdir(aside);
-        return -1;
-    }
-    aside[n] = 0;
-    char part[PATH_MAX + 32];
-    snprintf(part, sizeof part, "%s.part-%ld", aside, (long)getpid());
-    return rename(part, aside) ? err_set(e, "%s: %s", aside, strerror(errno)) : 0;
+    if (write_files(s, aside_folder_part(f), what, e) == 0)
+        return aside_folder_commit(f, e);
+    aside_folder_abandon(f);
+    return -1;
 }
 
 int sae_save(const Sae *s, const char *dir, Err *e)

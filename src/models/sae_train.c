@@ -412,8 +412,8 @@ static bool needs_no_clipping(const Trainer *t)
     return 2/trainer_spread(t)*sqrt(squares) <= t->options.clip;
 }
 
-/* W_enc and W_dec along gradients that are never in memory: those of the parts, all there are where features are kept as
- * lists. */
+/* W_enc and W_dec along gradients that are never in memory: those of the parts, all there are where features are kept
+ * as lists. */
 static void update_rows(Trainer *t, double rate)
 {
     const Param *dec = &t->param[W_DEC], *enc = &t->param[W_ENC];

@@ -61,7 +61,8 @@ typedef struct TrainOptions {
     Team *team;                 /* that shares the features out (sae_shards.h), or NULL */
 } TrainOptions;
 
-/* Settles what follows from the rest: the levels of matryoshka, or of labels, up to F. trainer_create does it by itself. */
+/* Settles what follows from the rest: the levels of matryoshka, or of labels, up to F. trainer_create does it by
+ * itself. */
 int train_options_settle(TrainOptions *o, Err *e);
 
 typedef struct TrainStep {      /* of one batch, before its update */

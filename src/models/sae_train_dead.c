@@ -2,10 +2,10 @@
 /* sae_train_dead.c -- features that do not fire: told apart, given a term of their own (AuxK), or begun anew.
  *
  * AuxK: Gao et al. 2024 (arXiv 2406.04093), section A.2. Resampling: Bricken et al. 2023 (Towards Monosemanticity,
- * "neuron resampling"): a dead feature gets the direction e of a token drawn with probability ~ |e|^4, its encoder's row at
- * 0.2 of the living rows' mean length, a bias of 0, and no moments. Where only the largest are kept it would never be
- * among them at 0.2: it gets half of the mean length. A token is drawn once, and
- * no more features are begun anew at a time than an eighth of the batch: many of one direction would fire together. */
+ * "neuron resampling"): a dead feature gets the direction e of a token drawn with probability ~ |e|^4, its encoder's
+ * row at 0.2 of the living rows' mean length, a bias of 0, and no moments. Where only the largest are kept it would
+ * never be among them at 0.2: it gets half of the mean length. A token is drawn once, and no more features are begun
+ * anew at a time than an eighth of the batch: many of one direction would fire together. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -6,8 +6,8 @@
  *                                                                      (sums over n, j with i[n,j] = f)
  *   x, c, g (B,D)   a, g_a, i (B,K)
  *
- * The largest of a batch are chosen among each token's K largest, with K above the mean that is kept. That is exact when
- * no token keeps all of its K; where one does, K is doubled and the batch encoded again.
+ * The largest of a batch are chosen among each token's K largest, with K above the mean that is kept. That is exact
+ * when no token keeps all of its K; where one does, K is doubled and the batch encoded again.
  *
  * Matryoshka: level l has the features below level[l], and its own x'_l; with G_l = sum over m >= l of (x'_m - x), a
  * feature that enters at level l has g = G_l. */

@@ -73,7 +73,7 @@ struct Trainer {
     float *scaled;                      /* (B,D) host, where the input is scaled */
     float *x, *c, *g, *y;               /* device (B,D): batch, centered, gradient, reconstruction */
     float *mean;                        /* (D) */
-    float *through_h;                   /* [F] sum over rows of dL/dh, by which b_dec enters h; b_enc's gradient or own */
+    float *through_h;                   /* [F] sum over rows of dL/dh, by which b_dec enters h; gated: not b_enc's */
     CodePart part[MAX_PARTS];           /* gradients of W_enc and W_dec that are not in memory yet */
     int parts;
     float *g_length, *x_length;         /* (B) */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* unet_parts.h -- the UNet's inside, shared by unet_config.c, unet_load.c, unet_eval.c and unet_hooks.c. */
+/* unet_parts.h -- the UNet's inside, shared by the files unet_*.c. */
 #ifndef SRC_MODELS_UNET_PARTS_H
 #define SRC_MODELS_UNET_PARTS_H
 

@@ -221,11 +221,6 @@ int vae_channels(const Vae *v)
     return v->latent;
 }
 
-double vae_scaling_factor(const Vae *v)
-{
-    return v->scaling;
-}
-
 /* ---- pictures, one at a time ---- */
 
 int vae_decode(Vae *v, const float *latent, int64_t B, int64_t h, int64_t w, float *pixels, Err *e)

@@ -16,7 +16,6 @@ int vae_load(Vae **v, const char *dir, DType type, Err *e);
 void vae_free(Vae *v);
 int vae_scale(const Vae *v);                        /* pixels a latent cell: 8 */
 int vae_channels(const Vae *v);                     /* c, of the latent */
-double vae_scaling_factor(const Vae *v);
 /* pixels (B,H,W,3) f32 host = decoder(latent / scaling_factor + shift) of latent (B,h,w,c) host, about [-1,1], not
  * clipped. One picture at a time inside, so memory is flat in B. */
 int vae_decode(Vae *v, const float *latent, int64_t B, int64_t h, int64_t w, float *pixels, Err *e);

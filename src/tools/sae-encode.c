@@ -103,7 +103,6 @@ int main(int argc, char **argv)
     if (!failed) {
         Progress *p = progress_start(&cli, "records", 0);
         failed = encode_all(&s, out, p, &e) || stream_finish(out, &e);
-        out = failed ? out : NULL;
         progress_end(p);
     }
     stream_abandon(out);

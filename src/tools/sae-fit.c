@@ -64,7 +64,8 @@ static const Opt options[] = {
      "FILE  from which --resume goes on; removed when the fit is complete", OPT_NEUTRAL},
     {0, "every-minutes", OPT_NUMBER, offsetof(FitConfig, minutes), "10",
      "R  minutes between checkpoints; 0: by --every alone", OPT_NEUTRAL},
-    {0, "every", OPT_INT, offsetof(FitConfig, every), "0", "N  steps between checkpoints; 0: by time alone", OPT_NEUTRAL},
+    {0, "every", OPT_INT, offsetof(FitConfig, every), "0",
+     "N  steps between checkpoints; 0: by time alone", OPT_NEUTRAL},
     {0, "resume", OPT_FLAG, offsetof(FitConfig, resume), NULL,
      "go on from --checkpoint, or begin where there is none yet", OPT_NEUTRAL},
     COMPUTE_OPTIONS,
@@ -100,10 +101,10 @@ static const Cli cli = {
     "--sparsity in SAELens's measure: of mean |x - x'|^2, x scaled to a mean square length of its width. jumprelu, "
     "gated and relu hold all features of two or three batches in memory, and take some 3 times as long.\n"
     "--labels ties a feature to each label that the records carry (the idea of SAEmnesia, arXiv 2509.21379): feature f "
-    "< labels is pushed above 0 on tokens of pictures with label f and below 0 on all others (logistic loss, --assign), "
-    "their decoder rows are held apart (--decorrelate), and they have to reconstruct alone too, as an inner level of "
-    "matryoshka's. cfg.json says which feature is whose (\"labels\"); sae-rank-concepts --score assigned ranks by that. "
-    "All labels must come within the first --buffer tokens.\n"
+    "< labels is pushed above 0 on tokens of pictures with label f and below 0 on all others (logistic loss, "
+    "--assign), their decoder rows are held apart (--decorrelate), and they have to reconstruct alone too, as an inner "
+    "level of matryoshka's. cfg.json says which feature is whose (\"labels\"); sae-rank-concepts --score assigned "
+    "ranks by that. All labels must come within the first --buffer tokens.\n"
     "Tokens of many pictures and timesteps are mixed in a buffer. An input that fits it is passed over --epochs times "
     "from memory, from a pipe too. A larger one is trained on as it comes, a random half of the buffer at a time; "
     "further passes read the files again, and a pipe ends with the first.\n"
@@ -113,10 +114,9 @@ static const Cli cli = {
     "run by itself with that option (of a grid over seeds: with --order at the grid's --seed).\n"
     "The input is read by a thread of its own, into the places of tokens that have been trained on; from a program "
     "beside this one a pipe is fastest with that one's --no-compress.\n"
-    "Memory is that of the buffer (--buffer), four batches, and for each autoencoder 6 times its weights and a batch. "
-    "The same "
-    "input and options give the same bytes whatever --threads is. SIGINT and SIGTERM end the training; what was "
-    "learned is written, and cfg.json says so.\n"
+    "Memory is that of the buffer (--buffer), six batches, and for each autoencoder 6 times its weights and a batch. "
+    "The same input and options give the same bytes whatever --threads is. SIGINT and SIGTERM end the training; what "
+    "was learned is written, and cfg.json says so.\n"
     "--devices N trains each autoencoder on N devices of this machine, each with an N-th of the features: memory and "
     "the time of a step fall with N, and what is learned differs from one device's only by the order of sums of N "
     "parts. The same N gives the same bytes. To write the folder the first device needs room for the weights of all "
@@ -162,7 +162,6 @@ int main(int argc, char **argv)
 
     cli_parse(&cli, &cfg, argc, argv);
     check(&cfg);
-    cli_catch_stop();
 
     const int failed = fit_devices(&team, &cli, &cfg, &e)
                     || fit_run(&run, &cli, &cfg, team, &e);

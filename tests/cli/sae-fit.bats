@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# sae-fit.bats -- fitting from pipes, files and FIFOs; same bytes; several hooks; halves; stopping; what it says of bad input.
+# sae-fit.bats -- fitting from pipes, files and FIFOs; same bytes; several hooks; halves; stopping; what it says of bad
+# input.
 
 bats_require_minimum_version 1.5.0
 
@@ -89,6 +90,16 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
     [ "$(wc -l <log)" = 24 ]
     jq -e 'select(.fvu > 0 and .l0 > 0 and .lr >= 0 and .dead >= 0 and .tokens_per_second > 0)' log >/dev/null
     [ "$(tail -1 log | jq .tokens)" = 6144 ]
+}
+
+@test "a log that finds no room: the folder is there, and it is said once; one that nobody reads is let go" {
+    run fit --report 2 --log /dev/full -o out one.mpk.zst
+    says 1 "/dev/full" "No space left"
+    fit -o a one.mpk.zst
+    same a out
+    fit --report 1 --log - -o b one.mpk.zst | true
+    [ "${PIPESTATUS[0]}" = 0 ]
+    same a b
 }
 
 @test "a held-out stream: figures in the log and in cfg.json, as sae-eval measures them; training is not touched" {

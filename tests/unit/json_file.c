@@ -80,6 +80,21 @@ static int test_aside(void)
     failed += test_ok("aside/commit after a cleanup fails", aside_commit(a, true, &e) == -1);
     a = aside_open(scratch("x"), &e);
     aside_abandon(a);
+    for (int end = 0; end < 3; end++) {                     /* as a signal does, abandoned, committed */
+        static const char *const names[] = {"a", "b"};
+        AsideFolder *folder = aside_folder(scratch("folder/"), names, &e);
+        char path[4200];
+        snprintf(path, sizeof path, "%s/b", aside_folder_part(folder));
+        failed += test_ok("aside/folder", (a = aside_open(path, &e)) && aside_commit(a, true, &e) == 0);
+        failed += test_ok("aside/folder is not there before", access(scratch("folder"), F_OK) != 0);
+        if (end == 0)
+            aside_cleanup();
+        if (end < 2)
+            aside_folder_abandon(folder);
+        else
+            failed += test_ok("aside/folder is there", aside_folder_commit(folder, &e) == 0
+                              && unlink(scratch("folder/b")) == 0 && rmdir(scratch("folder")) == 0);
+    }
     int files = 0;
     DIR *d = opendir(scratch(""));
     for (struct dirent *f; d && (f = readdir(d));)

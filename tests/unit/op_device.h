@@ -4,9 +4,9 @@
  *
  * op_cuda.c runs it on a GPU, op_simt.c on the same kernels played on the host; there `large` is false.
  *
- * Tolerances: f32 sums of K products in another order, 4e-6 sqrt(K) as in op_conv.c; tensor cores cut each addition of 16
- * products off instead of rounding it, so that errors add up with K; bf16 outputs are rounded to 8 bits, so a neighbour is
- * 2^-8 = 0.004 off; in bf16 attention p is rounded too. */
+ * Tolerances: f32 sums of K products in another order, 4e-6 sqrt(K) as in op_conv.c; tensor cores cut each addition of
+ * 16 products off instead of rounding it, so that errors add up with K; bf16 outputs are rounded to 8 bits, so a
+ * neighbour is 2^-8 = 0.004 off; in bf16 attention p is rounded too. */
 #ifndef TESTS_UNIT_OP_DEVICE_H
 #define TESTS_UNIT_OP_DEVICE_H
 

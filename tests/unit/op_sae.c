@@ -333,7 +333,8 @@ static int gradients(int N, int D, int F, int K)
     op->sae.invert(start, order, i, N, F, K);
     const CodePart part = {a, g_a, g, start, order, 0.5f, K, 0, F};
     float *x_length = op_space(sizeof(float)*N), *g_length = op_space(sizeof(float)*N);
-    float *bound = op_space(sizeof(float)*F), *bound_enc = op_space(sizeof(float)*F), *before = op_space(sizeof(float)*F*D);
+    float *bound = op_space(sizeof(float)*F), *bound_enc = op_space(sizeof(float)*F);
+    float *before = op_space(sizeof(float)*F*D);
     memcpy(before, dec, sizeof(float)*F*D);
     op->sae.row_lengths(x_length, x, N, D);
     op->sae.row_lengths(g_length, g, N, D);
@@ -416,7 +417,8 @@ int main(void)
         return 1;
     }
     int failed = by_hand() + of_all_by_hand() + odd_rows() + adam() + sums(1, 5) + sums(1000, 130)
-        + gradients(50, 128, 40, 8) + gradients(33, 21, 24, 5) + lists() + updates(70, 40, 60, 5, BF16) + updates(33, 129, 200, 8, F32);
+        + gradients(50, 128, 40, 8) + gradients(33, 21, 24, 5) + lists() + updates(70, 40, 60, 5, BF16)
+        + updates(33, 129, 200, 8, F32);
     static const int sizes[][2] = {{2048, 16}, {2048, 1}, {2048, 32}, {33, 7}, {64, 64}, {96, 5}, {700, 300},
                                    {1000, 129}};
     for (int s = 0; s < 8; s++)
