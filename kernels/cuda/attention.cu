@@ -8,9 +8,10 @@
  *   Milakov and Gimelshein 2018 (arXiv 1805.02867); Dao et al. 2022 (arXiv 2205.14135), algorithm 1.
  *
  * A block of 256 threads takes 64 queries of one head of one image, and at most 512 columns of y, fewer where a block
- * has less shared memory: wider heads make their scores again for the next columns. A thread makes 4 by 4 of the 64 by 64 scores of a tile, then 4 by 4 of each
- * 64 columns of o, which stay in shared memory. A query's sums run over its keys in order, in tiles of 64 from key 0,
- * whatever else is in the batch. Bound by shared memory: two 16-byte reads for 16 multiply-adds. */
+ * has less shared memory: wider heads make their scores again for the next columns. A thread makes 4 by 4 of the 64 by
+ * 64 scores of a tile, then 4 by 4 of each 64 columns of o, which stay in shared memory. A query's sums run over its
+ * keys in order, in tiles of 64 from key 0, whatever else is in the batch. Bound by shared memory: two 16-byte reads
+ * for 16 multiply-adds. */
 #include "kernels/cuda/attention.h"
 
 enum { QUERIES = 64, KEYS = 64, CHUNK = 32, COLUMNS = 64, THREADS = 256, MOST_COLUMNS = 512, ROW = 64 + 4 };

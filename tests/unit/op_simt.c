@@ -4,7 +4,8 @@
 #include "tests/unit/op_device.h"
 
 const Ops *sdsteer_backend(int device, Err *e);
-extern int simt_shared, simt_blas_calls, simt_blas_others, simt_dnn_calls, simt_dnn_added, simt_dnn_attentions, simt_dnn_alive;
+extern int simt_shared, simt_blas_calls, simt_blas_others;
+extern int simt_dnn_calls, simt_dnn_added, simt_dnn_attentions, simt_dnn_alive;
 
 int main(void)
 {
