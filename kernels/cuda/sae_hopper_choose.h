@@ -3,8 +3,8 @@
  *
  * A thread has 32 columns of a row of a tile, four threads the row. Of its 2*keep runs of columns the keep-th greatest
  * maximum is a bound that `keep` values reach and few more do, 5 of 128 on average where keep is 4. Pairs of neighbours
- * that reach it go through shared memory to one of the four threads, which sorts them. Where there are more than POOL of
- * them (ties, what is no number), the row's largest are found one after another. */
+ * that reach it go through shared memory to one of the four threads, which sorts them. Where there are more than POOL
+ * of them (ties, what is no number), the row's largest are found one after another. */
 #ifndef KERNELS_CUDA_SAE_HOPPER_CHOOSE_H
 #define KERNELS_CUDA_SAE_HOPPER_CHOOSE_H
 

@@ -5,8 +5,8 @@
  *
  *   i (N,K) in [0,F)   start (F+1)   order (N*K)
  *
- * A counting sort, made stable by sorting each feature's few entries. A few numbers an entry are read and written: bound
- * by memory, or at a few hundred thousand entries by the launch. */
+ * A counting sort, made stable by sorting each feature's few entries. A few numbers an entry are read and written:
+ * bound by memory, or at a few hundred thousand entries by the launch. */
 #include "kernels/cuda/sae_cuda.h"
 
 enum { EACH = 256, SCAN = 1024, SORT_WARPS = 8, NEAR = 512, FIND_THREADS = 1024 };
