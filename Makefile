@@ -4,6 +4,7 @@
 #     make                  programs            make test [T=NAME]    all tests, or those whose path has NAME in it
 #     make man              manual pages        make demo, bench      the pipeline on the small model; timings
 #     make cuda             the GPU backend     make install          PREFIX, DESTDIR as usual; uninstall undoes it
+#                           (NVCCFLAGS=-lineinfo for a profiler that shows lines)
 #     make bench-peers      training beside Python's trainers, by PYTHON (tests/peers)
 #
 # Sources are found by wildcard: src/tools/NAME.c is a program; src/models, src/cli, kernels, kernels/cpu and formats are one
@@ -15,6 +16,7 @@ B        = build
 BIN      = bin
 CC       = gcc
 CFLAGS   = -O2 -g
+NVCCFLAGS =
 WERROR   =
 PYTHON  ?= python3
 NVCC    ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
@@ -98,7 +100,7 @@ else
 cuda:
 	@echo 'make cuda: nvcc is not installed (NVCC=PATH names it): the GPU backend is not built'
 endif
-NVCC_FLAGS = -std=c++17 -O3 -lineinfo $(CUDA_ARCH) -I. -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
+NVCC_FLAGS = -std=c++17 -O3 $(NVCCFLAGS) $(CUDA_ARCH) -I. -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
              $(if $(WERROR),-Werror all-warnings -Xcompiler -Werror)
 
 $(B)/cuda/%.o: kernels/cuda/%.cu Makefile | deps

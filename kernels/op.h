@@ -2,15 +2,16 @@
 /* op.h -- the table of operations that a backend fills in, and the one table in use.
  *
  * Everything above kernels/ computes through `op`. Tensors are plain pointers into the backend's memory, dimensions are
- * arguments. Activations are channels-last: an image is rows (H*W, C), a batch is rows (B*H*W, C), so that a convolution, a
- * linear layer and an autoencoder read the same layout.
+ * arguments. Activations are channels-last: an image is rows (H*W, C), a batch is rows (B*H*W, C), so that a
+ * convolution, a linear layer and an autoencoder read the same layout.
  *
- * The residual stream is always f32. `type` is the type of what enters a matrix product: F32, or BF16 where the device has it;
- * products accumulate in f32. An op that says "T" reads or writes that type, everything else is f32.
+ * The residual stream is always f32. `type` is the type of what enters a matrix product: F32, or BF16 where the device
+ * has it; products accumulate in f32. An op that says "T" reads or writes that type, everything else is f32.
  *
- * Same bytes: the value of an output row depends on that row's inputs and the op's shape alone, not on the number of rows,
- * their neighbours or the number of threads. Every op keeps this; the op tests check it.
- * Nothing here fails after *_create except by abort: sizes were checked above. Rows are 64-bit counts, widths are ints. */
+ * Same bytes: the value of an output row depends on that row's inputs and the op's shape alone, not on the number of
+ * rows, their neighbours or the number of threads. Every op keeps this; the op tests check it.
+ * Nothing here fails after *_create except by abort: sizes were checked above. Rows are 64-bit counts, widths are
+ * ints. */
 #ifndef KERNELS_OP_H
 #define KERNELS_OP_H
 
@@ -23,7 +24,8 @@
 #include "kernels/op_comm.h"
 #include "kernels/op_sae.h"
 
-typedef enum { ACT_NONE, ACT_SILU, ACT_GELU, ACT_QUICK_GELU, ACT_RELU } Activation;    /* gelu: exact (erf); quick: x sigmoid(1.702 x) */
+/* gelu: exact (erf); quick: x sigmoid(1.702 x) */
+typedef enum { ACT_NONE, ACT_SILU, ACT_GELU, ACT_QUICK_GELU, ACT_RELU } Activation;
 
 /* A convolution with its weights packed for the device; a linear layer is one with kernel 1. */
 typedef struct Conv Conv;
@@ -44,7 +46,7 @@ typedef struct Ops {
     /* memory of the device, 64-byte aligned, zeroed. alloc sets e and returns NULL when there is none left. */
     void *(*alloc)(size_t bytes, Err *e);
     void (*free)(void *p);
-    void (*upload)(void *device, const void *host, size_t bytes);
+    void (*upload)(void *device, const void *host, size_t bytes);        /* host has been read when it returns */
     /* An upload beside what is queued: nothing that was asked for since the last download may use `device`, and `host`
      * stays as it is until the next one. Fastest from alloc_host's memory, which is 64-byte aligned; NULL when there is
      * none left. */
@@ -55,47 +57,56 @@ typedef struct Ops {
     void (*download)(void *host, const void *device, size_t bytes);      /* waits for what was queued */
     void (*copy)(void *to, const void *from, size_t bytes);              /* device to device */
 
-    /* weight[parts]: [out_p, in, kernel, kernel] or [out_p, in] each, any float type, stacked along out (sum of out_p is spec.out),
-     * so that q, k and v are one product. bias[parts] (f32 or f16/bf16, [out_p]) or NULL. Host pointers, copied.
-     * Fails for want of memory, for weights of another size, and for an x_type that the device does not multiply (see best). */
-    int (*conv_create)(Conv **c, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias, int parts, Err *e);
+    /* weight[parts]: [out_p, in, kernel, kernel] or [out_p, in] each, any float type, stacked along out (sum of out_p
+     * is spec.out), so that q, k and v are one product. bias[parts] (f32 or f16/bf16, [out_p]) or NULL. Host pointers,
+     * copied. Fails for want of memory, for weights of another size, and for an x_type that the device does not
+     * multiply (see best). */
+    int (*conv_create)(Conv **c, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias,
+                       int parts, Err *e);
     void (*conv_free)(Conv *c);                                          /* NULL: nothing */
-    /* y (B,Ho,Wo,out) = act(conv(x (B,H,W,in)) + bias), or y += conv(x) + bias when add (y_type F32). Ho = (H + pads - kernel)/stride + 1.
-     * A linear layer over N rows is conv_run(c, y, x, 1, N, 1, add). The first call at a shape prepares it; later ones allocate nothing. */
+    /* y (B,Ho,Wo,out) = act(conv(x (B,H,W,in)) + bias), or y += conv(x) + bias when add (y_type F32).
+     * Ho = (H + pads - kernel)/stride + 1. A linear layer over N rows is conv_run(c, y, x, 1, N, 1, add). The first
+     * call at a shape prepares it; later ones allocate nothing. */
     void (*conv_run)(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_t W, bool add);
 
-    /* y T = act(group_norm(x (B,HW,C)) * gamma + beta), statistics over HW and C/groups, biased variance. act NONE or SILU.
-     * shift (B,C) or NULL is added to x before the statistics (the time embedding), without being written back. */
+    /* y T = act(group_norm(x (B,HW,C)) * gamma + beta), statistics over HW and C/groups, biased variance. act NONE or
+     * SILU. shift (B,C) or NULL is added to x before the statistics (the time embedding), and not written back. */
     void (*group_norm)(void *y, DType y_type, const float *x, const float *shift, const float *gamma, const float *beta,
                        int64_t B, int64_t HW, int C, int groups, float eps, Activation act);
     /* y T (N,D) = layer_norm(x) * gamma + beta. y may be x when y_type is F32. */
-    void (*layer_norm)(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D, float eps);
+    void (*layer_norm)(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
+                       float eps);
 
-    /* softmax(q k^T * scale) v, scores never written out. All T. Row s of image b of q is q + (b*Sq + s)*q_stride elements, head h at
-     * h*head_dim from there; k and v likewise with Sk; y rows have y_stride. kv_images: k and v hold that many images and image b uses
-     * k[kv_index[b]] (NULL: b). causal: query s sees keys <= s. Any head_dim (512 in SD's VAE). */
+    /* softmax(q k^T * scale) v, scores never written out. All T. Row s of image b of q is q + (b*Sq + s)*q_stride
+     * elements, head h at h*head_dim from there; k and v likewise with Sk; y rows have y_stride. kv_index: image b uses
+     * k and v of image kv_index[b] (NULL: b). causal: query s sees keys <= s. Any head_dim (512 in SD's VAE). */
     void (*attention)(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride,
-                      const void *v, int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq, int64_t Sk,
-                      const int32_t *kv_index, float scale, bool causal);
+                      const void *v, int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq,
+                      int64_t Sk, const int32_t *kv_index, float scale, bool causal);
 
-    void (*geglu)(void *y, const void *h, DType type, int64_t N, int D);         /* y T (N,D) = h[:, :D] * gelu(h[:, D:]), h T (N,2D) */
+    /* y T (N,D) = h[:, :D] * gelu(h[:, D:]), h T (N,2D) */
+    void (*geglu)(void *y, const void *h, DType type, int64_t N, int D);
     void (*activate)(void *y, DType y_type, const float *x, int64_t n, Activation act);      /* y T = act(x) */
     void (*convert)(void *y, DType y_type, const void *x, DType x_type, int64_t n);
-    /* y T (F32, F16 or BF16) = x, n < 2^32 values, and whether T holds them: *unfit (device memory) = the least of itself
-     * and of i << 32 | x[i]'s bits, of all i whose |x[i]| is not below T's bound (65504 of F16, else infinity). */
+    /* y T (F32, F16 or BF16) = x, n < 2^32 values, and whether T holds them: *unfit (device memory) = the least of
+     * itself and of i << 32 | x[i]'s bits, of all i whose |x[i]| is not below T's bound (65504 of F16, else
+     * infinity). */
     void (*store)(void *y, DType y_type, const float *x, int64_t n, uint64_t *unfit);
     void (*add)(float *y, const float *x, int64_t n);                            /* y += x */
     void (*subtract)(float *y, const float *a, const float *b, int64_t n);       /* y = a - b */
     /* y (N, Ca+Cb) = rows of a and b side by side (the UNet's skip connection) */
     void (*concat)(float *y, const float *a, int Ca, const float *b, int Cb, int64_t N);
-    void (*upsample)(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho, int64_t Wo);   /* nearest */
+    void (*upsample)(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho,
+                     int64_t Wo);                                                   /* nearest */
     /* y (N,D) = table f32 (rows,D)[ids[n]] + (position ? position (S,D)[n % S] : 0) */
     void (*embed)(float *y, const float *table, const float *position, const int32_t *ids, int64_t N, int64_t S, int D);
 
     /* Classifier-free guidance and one DDIM step over n values of each image, in f32:
-     *   eps = uncond + guidance (cond - uncond)    x0 = (x - sqrt_1m_a eps) / sqrt_a    x = sqrt_a_prev x0 + sqrt_1m_a_prev eps
-     * With prediction "v_prediction" the caller passes v = 1 and eps is formed from v first (diffusers DDIMScheduler.step).
-     * uncond NULL: eps = cond. Written as diffusers orders the operations, so that rounding agrees. */
+     *   eps = uncond + guidance (cond - uncond)    x0 = (x - sqrt_1m_a eps) / sqrt_a
+     *   x = sqrt_a_prev x0 + sqrt_1m_a_prev eps
+     * With prediction "v_prediction" the caller passes v = 1 and eps is formed from v first (diffusers
+     * DDIMScheduler.step). uncond NULL: eps = cond. Written as diffusers orders the operations, so that rounding
+     * agrees. */
     void (*ddim_step)(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
                       float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n);
 
@@ -112,11 +123,13 @@ typedef struct Ops {
     CommOps comm;               /* op_comm.h: devices together */
 } Ops;
 
-/* The table in use. backend_pick sets it: "auto" (the GPU where one answers, else the CPU), "cpu", "cuda", "cuda:N"; threads 0: all
- * processors. An unknown or absent backend is an error that says what there is. Call once, when the tool starts. */
+/* The table in use. backend_pick sets it: "auto" (the GPU where one answers, else the CPU), "cpu", "cuda", "cuda:N";
+ * threads 0: all processors. An unknown or absent backend is an error that says what there is. Call once, when the tool
+ * starts. */
 extern const Ops *op;
 int backend_pick(const char *name, int threads, Err *e);
-/* For one of several processes: the device that comes `rank` after the one named; with the CPU a share of the threads. */
+/* For one of several processes: the device that comes `rank` after the one named; with the CPU a share of the
+ * threads. */
 int backend_pick_rank(const char *name, int threads, int rank, int ranks, Err *e);
 
 #endif

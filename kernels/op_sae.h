@@ -86,8 +86,8 @@ typedef struct SaeOps {
     /* The inverse of i: start[f]..start[f+1] (F+1 of them) are the places in order (N*K) of the n*K+j with
      * i[n,j] == f, rising. */
     void (*invert)(int32_t *start, int32_t *order, const int32_t *i, int64_t N, int F, int K);
-    /* Of each of `groups` runs of n values, none negative, the `keep` largest stay, ties to the first; the others become
-     * 0. least[group] = the least above 0 that stayed, 0 where there is none. */
+    /* Of each of `groups` runs of n values, none negative, the `keep` largest stay, ties to the first; the others
+     * become 0. least[group] = the least above 0 that stayed, 0 where there is none. */
     void (*keep_largest)(double *least, float *a, int64_t n, int64_t keep, int64_t groups);
     /* *full = how many of N rows have a last value above 0: a row that may have more than K of them. */
     void (*full_rows)(double *full, const float *a, int64_t N, int K);
@@ -118,7 +118,8 @@ typedef struct SaeOps {
 
     /* ---- training with all of h in memory: variants that bound no token's number of features ---- */
 
-    /* C (M,N) = AB, or C += AB with add. A is (M,K), with A_turned it lies as (K,M); B is (K,N), with B_turned (N,K). */
+    /* C (M,N) = AB, or C += AB with add. A is (M,K), with A_turned it lies as (K,M); B is (K,N), with B_turned
+     * (N,K). */
     void (*gemm)(float *C, bool add, const float *A, bool A_turned, const float *B, bool B_turned, int64_t M, int64_t N,
                  int64_t K);
     /* JumpReLU (Rajamanoharan et al. 2024, arXiv 2407.14435), ReLU with threshold NULL:

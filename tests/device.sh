@@ -1,22 +1,23 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# device.sh -- the CUDA backend on an NVIDIA GPU: its ops against the CPU's, the models' recorded values, then speeds; leaves
-# one report.
+# device.sh -- the CUDA backend on an NVIDIA GPU: its ops against the CPU's, the models' recorded values, then speeds;
+# leaves one report.
 #
-#     tests/device.sh            builds where it can, runs, and writes build/device.txt ($REPORT names another place)
-#     tests/device.sh pack       where there is no GPU: builds, and fills build/device.tar.xz with what a machine needs that
-#                                has a GPU but no packages: programs, tests, the libraries that they open
+#     tests/device.sh         builds where it can, runs, and writes build/device.txt ($REPORT names another place)
+#     tests/device.sh pack    where there is no GPU: builds, and fills build/device.tar.xz with what a machine needs
+#                             that has a GPU but no packages: programs, tests, the libraries that they open
 #
-# Exits 77 where there is no GPU, 1 when a test failed, with the report written either way. A packed archive is used where
-# it lies. PARTS="tests pipeline speeds sd15 peers" are the parts that run; the last two need python3 with numpy, torch,
-# diffusers and sparsify, and say what is missing. Stable Diffusion 1.5's shape takes 2.1 GB in TMPDIR.
+# Exits 77 where there is no GPU, 1 when a test or a timing failed, with the report written either way. A packed archive
+# is used where it lies, in place of a build. PARTS="tests pipeline speeds sd15 peers" are the parts that run; the last
+# two need python3 with numpy, torch, diffusers and sparsify, and say what is missing. Stable Diffusion 1.5's shape
+# takes 2.1 GB in TMPDIR.
 set -u
 tests=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$tests")
 packed=$root/build/device
 report=${REPORT:-$root/build/device.txt}
 jobs=$(nproc)
-pipeline="sd-encode-text sd-sample-hooked sae-fit sae-encode sd-steer sd-decode tstream"
+pipeline="sd-encode-text sd-sample-hooked sae-fit sae-encode sd-steer"
 models="golden_text golden_clip golden_unet golden_unet_hooks golden_vae golden_run golden_saeuron"
 
 if [ "${1-}" = pack ]; then
@@ -30,9 +31,11 @@ if [ "${1-}" = pack ]; then
     cp "$root/build/bench/device_speed" "$root/build/bench/sae_device_speed" "$root/build/bench/unet_speed" \
         "$root/build/bench/pipe_speed" "$packed/bench"
     for program in "$packed"/tests/* "$packed/bin/sae-fit"; do ldd "$program"; done |
-        awk '$3 ~ /^\// && $1 !~ /^(libc|libm|libdl|libpthread|librt|libgcc_s)\./ {print $3}' | sort -u | xargs cp -L -t "$packed/lib"
-    strip --strip-debug "$packed"/bin/* "$packed"/tests/* "$packed"/bench/*
-    tar -C "$packed" -c . | xz -9e -T0 >"$packed.tar.xz"
+        awk '$3 ~ /^\// && $1 !~ /^(libc|libm|libdl|libpthread|librt|libgcc_s)\./ {print $3}' | sort -u |
+        xargs cp -L -t "$packed/lib"
+    strip "$packed"/bin/* "$packed"/tests/* "$packed"/bench/*
+    # programs first, most of whose text is the same; calls as absolute addresses, which repeat
+    tar -C "$packed" -c tests bench bin lib | xz --x86 --lzma2=preset=9e >"$packed.tar.xz"
     du -h "$packed.tar.xz"
     exit 0
 fi
@@ -45,7 +48,17 @@ fi
 mkdir -p "$(dirname "$report")"
 failed=0
 
+# Tests that skip where there is no NCCL, of which there is none without libraries.
+of_nccl() { case $1 in comm_cuda | sae_shards_cuda) ;; *) return 1 ;; esac; }
+
 say() { printf '%s\n' "$*" | tee -a "$report"; }
+
+# COMMAND...: what it says goes to the report
+measure() {
+    "$@" 2>&1 | tee -a "$report"
+    local status=${PIPESTATUS[0]}
+    [ "$status" = 0 ] || { failed=1; say "FAIL  $(basename "$1"), exit $status"; }
+}
 
 results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
@@ -53,7 +66,8 @@ trap 'rm -rf "$results"' EXIT
 # NAME COMMAND...: begins a check, beside those that run
 check() {
     local log
-    log=$(mktemp "$results/$(printf '%03d' "$((++checks))").XXXX")
+    checks=$((checks + 1))
+    log=$results/$(printf '%03d' "$checks")
     echo "$1" >"$log.name"
     shift
     (
@@ -70,11 +84,12 @@ settle() {
     wait
     for log in "$results"/*.name; do
         log=${log%.name}
-        read -r status seconds <"$log.status"
+        status=lost seconds='?'
+        [ ! -e "$log.status" ] || read -r status seconds <"$log.status"
         case $status in
             0) say "ok    $(cat "$log.name"), $seconds s" ;;
-            77)             # a GPU is here, so what it skips for is wrong
-                failed=1
+            77)             # a GPU is here, so what it skips for is wrong, unless it is NCCL
+                of_nccl "$(cat "$log.name")" || failed=1
                 say "SKIP  $(cat "$log.name"): $(tail -n 1 "$log")"
                 ;;
             *)
@@ -92,20 +107,25 @@ before=${LD_LIBRARY_PATH-}
 say "== $(date -u +%Y-%m-%dT%H:%M:%SZ)"
 say "$(nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader | head -n 1)"
 if [ -e "$packed.tar.xz" ]; then
+    rm -rf "$packed"
     mkdir -p "$packed"
-    tar -C "$packed" -xJf "$packed.tar.xz"
+    if ! tar -C "$packed" -xJf "$packed.tar.xz"; then
+        say "$packed.tar.xz cannot be unpacked"
+        exit 1
+    fi
     say "packed elsewhere"
     there=$packed programs=$packed/bin
     export LD_LIBRARY_PATH=$packed/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-elif command -v nvcc >/dev/null && make -s -C "$root" -j"$jobs" all units benches cuda >"$root/build/device-make.log" 2>&1; then
-    say "built here: $(nvcc --version | tail -n 2 | head -n 1)"
+elif make -s -C "$root" -j"$jobs" all units benches cuda >"$root/build/device-make.log" 2>&1 &&
+    [ -e "$root/bin/sdsteer-cuda.so" ]; then
+    say "built here: $(PATH=$PATH:/usr/local/cuda/bin nvcc --version | tail -n 2 | head -n 1)"
     there=$root/build programs=$root/bin
 else
-    say "cannot build: $(tail -n 3 "$root/build/device-make.log" 2>/dev/null)"
+    say "cannot build: $(tail -n 3 "$root/build/device-make.log")"
     exit 1
 fi
-export SDSTEER_TESTS=$tests SDSTEER_TEST_BACKEND=cuda LD_LIBRARY_PATH="$programs:${LD_LIBRARY_PATH-}" PATH=$programs:$PATH
-export LC_ALL=C.UTF-8 SDSTEER_DATA=$root/data
+export SDSTEER_TESTS=$tests SDSTEER_TEST_BACKEND=cuda PATH=$programs:$PATH LC_ALL=C.UTF-8 SDSTEER_DATA=$root/data
+export LD_LIBRARY_PATH=$programs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 
 # cuDNN and cuBLASLt may lie where a Python package put them.
 for folder in {/usr,/usr/local,/opt/*,/opt/*/.venv}/lib/python3*/*-packages/nvidia; do
@@ -117,11 +137,13 @@ done
 wanted() { case " ${PARTS-tests pipeline speeds sd15 peers} " in *" $1 "*) ;; *) return 1 ;; esac; }
 
 if wanted tests; then
-    say "== ops against the CPU's: the kernels of every device alone, then this one's and NVIDIA's libraries; models too"
+    say "== ops against the CPU's: by the kernels of every device alone, by this one's and NVIDIA's libraries; models"
     export OMP_NUM_THREADS=4
     for test in "$there"/tests/*_cuda; do
-        check "$(basename "$test"), own kernels" env SDSTEER_CUDA_LIBRARIES=none SDSTEER_CUDA_KERNELS=portable "$test"
-        check "$(basename "$test")" "$test"
+        name=$(basename "$test")
+        of_nccl "$name" ||
+            check "$name, own kernels" env SDSTEER_CUDA_LIBRARIES=none SDSTEER_CUDA_KERNELS=portable "$test"
+        check "$name" "$test"
     done
     for test in $models; do
         check "$test" "$there/tests/$test"
@@ -138,9 +160,10 @@ if wanted pipeline; then
     cond=$work/cond.mpk.zst acts=$work/acts.mpk.zst
     check "sd-encode-text" sd-encode-text --backend cuda -o "$cond" "$work/prompts.txt"
     settle
-    check "sd-sample-hooked" sd-sample-hooked --backend cuda --steps 10 --latents "$work/latents.mpk.zst" -o "$acts" "$cond"
-    check "sd-sample-hooked, picture by picture" sd-sample-hooked --backend cuda --steps 10 --batch 1 -o "$work/one.mpk.zst" \
-        "$cond"
+    check "sd-sample-hooked" sd-sample-hooked --backend cuda --steps 10 --latents "$work/latents.mpk.zst" \
+        -o "$acts" "$cond"
+    check "sd-sample-hooked, picture by picture" \
+        sd-sample-hooked --backend cuda --steps 10 --batch 1 -o "$work/one.mpk.zst" "$cond"
     settle
     check "the same bytes for any batch" cmp "$acts" "$work/one.mpk.zst"
     for run in sae again; do
@@ -149,7 +172,8 @@ if wanted pipeline; then
     settle
     check "the same autoencoder twice" cmp "$work/sae/sae.safetensors" "$work/again/sae.safetensors"
     check "sae-encode" sae-encode --backend cuda -q --sae "$work/sae" -o "$work/features.mpk.zst" "$acts"
-    check "sd-steer" sd-steer --backend cuda -q --steps 10 --sae "$work/sae" --feature 5=0 -o "$work/pictures.mpk.zst" "$cond"
+    check "sd-steer" sd-steer --backend cuda -q --steps 10 --sae "$work/sae" --feature 5=0 \
+        -o "$work/pictures.mpk.zst" "$cond"
     settle
 fi
 
@@ -158,13 +182,15 @@ if wanted speeds; then
     for libraries in none all; do
         say "-- SDSTEER_CUDA_LIBRARIES=$libraries"
         export SDSTEER_CUDA_LIBRARIES=$libraries
-        "$there/bench/device_speed" cuda 16 2>&1 | tee -a "$report"
-        SDSTEER_BACKEND=cuda "$there/bench/unet_speed" "$root/data/minisd/model" 2>&1 | tee -a "$report"
+        measure "$there/bench/device_speed" cuda 16
+        SDSTEER_BACKEND=cuda measure "$there/bench/unet_speed" "$root/data/minisd/model"
     done
-    "$there/bench/sae_device_speed" cuda 2>&1 | tee -a "$report"
-    "$there/bench/sae_device_speed" cuda 4096 1280 40960 2>&1 | tee -a "$report"
-    "$there/bench/pipe_speed" 2>&1 | tee -a "$report"
+    unset SDSTEER_CUDA_LIBRARIES
+    measure "$there/bench/sae_device_speed" cuda
+    measure "$there/bench/sae_device_speed" cuda 4096 1280 40960
+    measure "$there/bench/pipe_speed"
 fi
+
 # As it was before the packed libraries were put in front.
 python() { LD_LIBRARY_PATH=$before python3 "$@"; }
 
@@ -172,12 +198,12 @@ if wanted sd15; then
     say "== Stable Diffusion 1.5's shape"
     model=$(mktemp -d)
     trap 'rm -rf "$results" "${work-}" "$model"' EXIT
-    if python "$tests/reference/random_sd15.py" "$model" "$root/data/minisd/model" 2>/dev/null; then
+    if python "$tests/reference/random_sd15.py" "$model" "$root/data/minisd/model" 2>"$results/python"; then
         for batch in 32 2; do
-            SDSTEER_BACKEND=cuda "$there/bench/unet_speed" "$model" "$batch" 64 bf16 2>&1 | tee -a "$report"
+            SDSTEER_BACKEND=cuda measure "$there/bench/unet_speed" "$model" "$batch" 64 bf16
         done
     else
-        say "python3 or numpy is missing"
+        say "no model: $(tail -n 1 "$results/python")"
     fi
 fi
 
@@ -185,8 +211,8 @@ if wanted peers; then
     say "== the peers"
     for peer in "unet 32 2" "sae 1280 40960 32 4096"; do
         # shellcheck disable=SC2086
-        if ! python "$tests/bench/device_peers.py" $peer 2>/dev/null | tee -a "$report" | grep .; then
-            say "$peer: python3, torch or the library is missing"
+        if ! python "$tests/bench/device_peers.py" $peer 2>"$results/python" | tee -a "$report" | grep .; then
+            say "$peer: python3, torch or the library is missing: $(tail -n 1 "$results/python")"
         fi
     done
 fi

@@ -7,10 +7,11 @@
  *   q, y (B,Sq,heads,d)   k, v (images,Sk,heads,d)   f32 or bf16, rows at any stride; m, l, o, s in f32
  *   Milakov and Gimelshein 2018 (arXiv 1805.02867); Dao et al. 2022 (arXiv 2205.14135), algorithm 1.
  *
- * A block of 256 threads takes 64 queries of one head of one image, and at most 512 columns of y: wider heads make
- * their scores again for the next columns. A thread makes 4 by 4 of the 64 by 64 scores of a tile, then 4 by 4 of each
- * 64 columns of o, which stay in shared memory. A query's sums run over its keys in order, in tiles of 64 from key 0,
- * whatever else is in the batch. Bound by shared memory: two 16-byte reads for 16 multiply-adds. */
+ * A block of 256 threads takes 64 queries of one head of one image, and at most 512 columns of y, fewer where a block
+ * has less shared memory: wider heads make their scores again for the next columns. A thread makes 4 by 4 of the 64 by
+ * 64 scores of a tile, then 4 by 4 of each 64 columns of o, which stay in shared memory. A query's sums run over its
+ * keys in order, in tiles of 64 from key 0, whatever else is in the batch. Bound by shared memory: two 16-byte reads
+ * for 16 multiply-adds. */
 #include "kernels/cuda/attention.h"
 
 enum { QUERIES = 64, KEYS = 64, CHUNK = 32, COLUMNS = 64, THREADS = 256, MOST_COLUMNS = 512, ROW = 64 + 4 };
@@ -73,12 +74,11 @@ __device__ __forceinline__ void softmax_row(Room *room, int visible)
 }
 
 /* Block (64 queries, head and columns, image). */
-template <typename T> static __global__ void __launch_bounds__(THREADS) attend_plain(const Attention a)
+template <typename T> static __global__ void __launch_bounds__(THREADS) attend_plain(const Attention a, int most)
 {
     Room *room = (Room *)shared_memory();
-    const int parts = (a.d + MOST_COLUMNS - 1)/MOST_COLUMNS, head = blockIdx.y/parts;
-    const int first_column = blockIdx.y%parts*MOST_COLUMNS;
-    const int columns = a.d - first_column < MOST_COLUMNS ? a.d - first_column : MOST_COLUMNS;
+    const int parts = (a.d + most - 1)/most, head = blockIdx.y/parts, first_column = blockIdx.y%parts*most;
+    const int columns = a.d - first_column < most ? a.d - first_column : most;
     const int width = (columns + COLUMNS - 1)/COLUMNS*COLUMNS;
     const int64_t b = blockIdx.z, first = (int64_t)blockIdx.x*QUERIES, image = a.keys_image(b);
     const int queries = a.Sq - first < QUERIES ? (int)(a.Sq - first) : QUERIES;
@@ -142,13 +142,15 @@ template <typename T> static __global__ void __launch_bounds__(THREADS) attend_p
 
 void attention_plain(const Attention *a, DType type, int64_t B)
 {
-    const int parts = (a->d + MOST_COLUMNS - 1)/MOST_COLUMNS, most = a->d < MOST_COLUMNS ? a->d : MOST_COLUMNS;
-    const size_t shared = sizeof(Room) + sizeof(float)*QUERIES*(size_t)((most + COLUMNS - 1)/COLUMNS*COLUMNS);
+    const size_t column = sizeof(float)*QUERIES;
+    const int room = (int)(((size_t)gpu_block_shared - sizeof(Room))/column/COLUMNS*COLUMNS);
+    const int most = room < MOST_COLUMNS ? room : MOST_COLUMNS, parts = (a->d + most - 1)/most;
+    const size_t shared = sizeof(Room) + column*(size_t)(((a->d < most ? a->d : most) + COLUMNS - 1)/COLUMNS*COLUMNS);
     const dim3 grid(gpu_blocks(a->Sq, QUERIES), (unsigned)(a->heads*parts), (unsigned)B);
     if (type == F32)
-        LAUNCH(attend_plain<float>, grid, THREADS, shared, *a);
+        LAUNCH(attend_plain<float>, grid, THREADS, shared, *a, most);
     else
-        LAUNCH(attend_plain<bf16>, grid, THREADS, shared, *a);
+        LAUNCH(attend_plain<bf16>, grid, THREADS, shared, *a, most);
 }
 
 void cuda_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride,
@@ -161,8 +163,6 @@ void cuda_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, 
         && (((uintptr_t)q | (uintptr_t)k | (uintptr_t)v)&15) == 0;
     if (type == BF16 && attention_dnn(&a, B))
         return;
-    if (type == BF16 && head_dim <= ATTENTION_WIDEST)
-        attention_bf16(&a, B);
-    else
+    if (type != BF16 || head_dim > ATTENTION_WIDEST || !attention_bf16(&a, B))
         attention_plain(&a, type, B);
 }

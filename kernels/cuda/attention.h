@@ -30,7 +30,9 @@ typedef struct Attention {
 
 /* dnn_attention.cu, bf16. false: nothing was done, cuDNN does not take the shape; the same answer each time. */
 bool attention_dnn(const Attention *a, int64_t B);
-void attention_bf16(const Attention *a, int64_t B);                 /* attention_bf16.cu; d up to ATTENTION_WIDEST */
+/* attention_bf16.cu, d up to ATTENTION_WIDEST. false: nothing was done, a block has too little shared memory for the
+ * head; the same answer each time. */
+bool attention_bf16(const Attention *a, int64_t B);
 void attention_plain(const Attention *a, DType type, int64_t B);    /* attention.cu */
 
 enum { ATTENTION_WIDEST = 512 };

@@ -182,26 +182,28 @@ template <int WIDE, int TILES> static __global__ void __launch_bounds__(WARPS*WA
         }
 }
 
-template <int WIDE, int TILES> static void attend_by(const Attention *a, int64_t B)
+template <int WIDE, int TILES> static bool attend_by(const Attention *a, int64_t B)
 {
     const int depth = (a->d + 15)/16*16, parts = (a->d + 16*WIDE - 1)/(16*WIDE), queries = WARPS*TILES*16;
     const size_t shared = sizeof(bf16)*(size_t)((queries + KEYS)*(depth + PIECE) + KEYS*(16*WIDE + PIECE));
+    if (shared > (size_t)gpu_block_shared)
+        return false;
     LAUNCH((attend<WIDE, TILES>), dim3(gpu_blocks(a->Sq, queries), (unsigned)(a->heads*parts), (unsigned)B), WARPS*WARP,
            shared, *a, parts);
+    return true;
 }
 
-void attention_bf16(const Attention *a, int64_t B)
+bool attention_bf16(const Attention *a, int64_t B)
 {
     if (a->d <= 32)
-        attend_by<2, 2>(a, B);
-    else if (a->d <= 48)
-        attend_by<3, 2>(a, B);
-    else if (a->d <= 64)
-        attend_by<4, 2>(a, B);
-    else if (a->d <= 80)
-        attend_by<5, 1>(a, B);
-    else if (a->d <= 128 || a->d > 160)
-        attend_by<8, 1>(a, B);
-    else
-        attend_by<10, 1>(a, B);
+        return attend_by<2, 2>(a, B);
+    if (a->d <= 48)
+        return attend_by<3, 2>(a, B);
+    if (a->d <= 64)
+        return attend_by<4, 2>(a, B);
+    if (a->d <= 80)
+        return attend_by<5, 1>(a, B);
+    if (a->d <= 128 || a->d > 160)
+        return attend_by<8, 1>(a, B);
+    return attend_by<10, 1>(a, B);
 }

@@ -36,7 +36,7 @@ static void cuda_free(void *p)
 }
 
 /* Small ones by way of pinned memory, in turns: the runtime would wait for the stream before it copies from pageable
- * memory. */
+ * memory. Large ones are waited for: from memory that the caller pinned the device may still be reading. */
 void gpu_upload(void *device, const void *host, size_t bytes)
 {
     enum { SLOTS = 4, SLOT_BYTES = 256 << 10 };
@@ -57,6 +57,8 @@ void gpu_upload(void *device, const void *host, size_t bytes)
     gpu_check(cudaMemcpyAsync(device, from, bytes, cudaMemcpyHostToDevice, gpu_stream));
     if (small)
         gpu_check(cudaEventRecord(copied[turn], gpu_stream));
+    else
+        gpu_check(cudaStreamSynchronize(gpu_stream));
 }
 
 /* On a stream of its own; gpu_stream goes on when it is there. */

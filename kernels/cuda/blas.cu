@@ -4,10 +4,10 @@
  * cuBLASLt's matrices are columns first, so x is (K,M), w is (K,out) and taken transposed, y is (out,M), each with its
  * rows' length as leading dimension; the bias runs down y's columns, which is what its epilogue adds.
  *
- * What is fast for many rows leaves most of a device idle with few: there is an algorithm for each of SIZES ranges of M,
- * all among those that split no sum. The first range's is the library's choice for many rows, asked for its consent to
- * any M. Another range's must give the same bytes as that one, which is tried on TRIAL_ROWS rows when the layer is made:
- * a row's bytes do not depend on M. */
+ * What is fast for many rows leaves most of a device idle with few: there is an algorithm for each of SIZES ranges of
+ * M, all among those that split no sum. The first range's is the library's choice for many rows, asked for its consent
+ * to few and to as many as make MOST_ELEMENTS of x or y; more rows go in pieces. Another range's must give the same
+ * bytes as that one, which is tried on TRIAL_ROWS rows when the layer is made: a row's bytes do not depend on M. */
 #include <cublasLt.h>
 #include "kernels/cuda/library.h"
 
@@ -271,7 +271,8 @@ BlasPlan *blas_plan(const Product *p, DType x_type, DType y_type)
         plan->out = p->out;
         plan->most = MOST_ELEMENTS/(p->K > p->out ? p->K : p->out)/256*256;
     }
-    if (plan && plan->most >= typical[0] && describe(plan, p->K, p->out, x_type, y_type, p->bias != NULL) && choose(plan, p))
+    if (plan && plan->most >= typical[0] && describe(plan, p->K, p->out, x_type, y_type, p->bias != NULL)
+        && choose(plan, p))
         return plan;
     blas_plan_free(plan);
     return NULL;

@@ -153,7 +153,7 @@ static bool library_run(const Conv *c, const Product *p, int64_t B)
     }
     if (!c->dnn)
         return false;
-    if (c->dnn && p->add && dnn_run(c->dnn, p, B, p->y, true))
+    if (p->add && dnn_run(c->dnn, p, B, p->y, true))
         return true;
     void *made = p->add ? gpu_scratch(SCRATCH_PRODUCT, (size_t)n*sizeof(float)) : p->y;
     if (!dnn_run(c->dnn, p, B, made, false))

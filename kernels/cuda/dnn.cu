@@ -164,9 +164,10 @@ static DnnPlan *plan_for(const Kind *kind, const DnnChoice *c, int64_t B)
     } else {
         at = oldest;
         oldest = (oldest + 1)%MOST_PLANS;
-        gpu_check(cudaStreamSynchronize(gpu_stream));
-        if (!gpu_recorded)              /* a recording may hold the plan's kernels */
+        if (!gpu_recorded) {            /* else a recording may hold the plan's kernels: it stays, out of the table */
+            gpu_check(cudaStreamSynchronize(gpu_stream));
             dnn_plan_drop(&table[at].plan);
+        }
     }
     Plan *p = &table[at];
     char name[128];

@@ -3,15 +3,17 @@
  * kernels/cuda.
  *
  * cuBLASLt multiplies linear layers (blas.cu), cuDNN makes convolutions (dnn.cu) and attention over many keys
- * (dnn_attention.cu). All are opened when they are first wanted; without them, and with SDSTEER_CUDA_LIBRARIES=none,
- * product.h and attention.h do everything. They are given what they do well: no activation (their gelu is an
- * approximation), channels in multiples of 8; convolutions only with sums long enough that their result may take another
- * pass over memory when it is added to y.
+ * (dnn_attention.cu), NCCL carries bytes between devices (comm.cu). All are opened when they are first wanted; without
+ * the first two, and with SDSTEER_CUDA_LIBRARIES=none, product.h and attention.h do everything. They are given what
+ * they do well: no activation (their gelu is an approximation), channels in multiples of 8; convolutions only with
+ * sums long enough that their result may take another pass over memory when it is added to y, or with a result in
+ * bf16, to which nothing is added.
  *
- * Same bytes: a layer's algorithms are chosen when it is made, or first met at a size of picture, for numbers of rows or
- * images that are always the same; no sum is split over blocks, and where the number of rows decides among algorithms,
- * they have been seen to agree. What is added to y may be made by another algorithm than what is not. That an algorithm
- * gives a row the same bytes wherever it lies is observed and not documented by NVIDIA; tests/unit/op_device.h looks. */
+ * Same bytes: a layer's algorithms are chosen when it is made (blas.cu), or when its kind is first met at a size of
+ * picture (dnn.cu), for numbers of rows or images that are always the same; no sum is split over blocks, and where the
+ * number of rows decides among algorithms, they have been seen to agree. What is added to y may be made by another
+ * algorithm than what is not. That an algorithm gives a row the same bytes wherever it lies is observed and not
+ * documented by NVIDIA; tests/unit/op_device.h looks. */
 #ifndef KERNELS_CUDA_LIBRARY_H
 #define KERNELS_CUDA_LIBRARY_H
 
@@ -29,8 +31,8 @@ __attribute__((format(printf, 1, 2))) void library_trace(const char *format, ...
 
 typedef struct BlasPlan BlasPlan;
 
-/* Algorithms for y (M,out) = x (M,K) w (out,K)^T + bias, or y += it, any M: K, out, w and bias of p. NULL when there are
- * none. */
+/* Algorithms for y (M,out) = x (M,K) w (out,K)^T + bias, or y += it, any M: K, out, w and bias of p. NULL when there
+ * are none. */
 BlasPlan *blas_plan(const Product *p, DType x_type, DType y_type);
 void blas_plan_free(BlasPlan *plan);                            /* NULL: nothing */
 /* As product.h does it; p->act is not looked at. */

@@ -14,7 +14,8 @@
  * Bound by memory: x is read twice and y written once. */
 #include "kernels/cuda/cuda.h"
 
-enum { THREADS = 512, WIDEST = 1024, MOST_ROWS = 12 };
+/* WIDEST: threads of a block, each of which can have the registers that MOST_ROWS of four channels take. */
+enum { THREADS = 512, WIDEST = 640, MOST_ROWS = 12 };
 
 typedef struct GroupNorm {
     const float *x, *shift, *gamma, *beta;
@@ -25,8 +26,8 @@ typedef struct GroupNorm {
     float eps;
 } GroupNorm;
 
-/* How the threads of a block share a run: `lanes` beside each other take `each` channels apiece, `down` of them one under
- * another every down-th row. */
+/* How the threads of a block share a run: `lanes` beside each other take `each` channels apiece, `down` of them one
+ * under another every down-th row. */
 typedef struct Share { int lanes, down; } Share;
 
 static Share share_for(int C, int each)

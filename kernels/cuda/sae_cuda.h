@@ -17,6 +17,7 @@ void cuda_sae_ops(SaeOps *ops);
 
 void cuda_sae_encode_ops(SaeOps *ops);      /* sae_encode.cu */
 void cuda_sae_code_ops(SaeOps *ops);        /* sae_codes.cu */
+void cuda_sae_invert_ops(SaeOps *ops);      /* sae_invert.cu */
 void cuda_sae_sum_ops(SaeOps *ops);         /* sae_sums.cu */
 void cuda_sae_grad_ops(SaeOps *ops);        /* sae_grad.cu */
 void cuda_sae_reconstruct_ops(SaeOps *ops); /* sae_reconstruct.cu */

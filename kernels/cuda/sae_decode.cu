@@ -73,6 +73,7 @@ void cuda_sae_ops(SaeOps *ops)
     ops->steer = steer;
     cuda_sae_encode_ops(ops);
     cuda_sae_code_ops(ops);
+    cuda_sae_invert_ops(ops);
     cuda_sae_sum_ops(ops);
     cuda_sae_grad_ops(ops);
     cuda_sae_reconstruct_ops(ops);

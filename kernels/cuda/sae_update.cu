@@ -259,12 +259,18 @@ static __global__ void __launch_bounds__(threads, blocks) update_rows(Update u)
     copy_wait<0>();
 }
 
+/* Dynamic shared memory of a block of update_rows. */
+static size_t stage_bytes(int D)
+{
+    return sizeof(float)*AHEAD*ROWS*(size_t)D;
+}
+
 /* As many blocks as are at work at once. */
 template <int runs, int most_threads, int blocks> static void launch_update(const Update *u)
 {
     const unsigned threads = row_threads(u->q.D, 4), at_once = gpu_processors*most_threads*blocks/threads;
     LAUNCH((update_rows<runs, most_threads, blocks>), at_once < (unsigned)u->q.F ? at_once : (unsigned)u->q.F, threads,
-           sizeof(float)*AHEAD*ROWS*(size_t)u->q.D, *u);
+           stage_bytes(u->q.D), *u);
 }
 
 static void update_by_four(const AdamState *W_dec, const AdamState *W_enc, double *square, const LongList *list,
@@ -328,7 +334,7 @@ static void row_update(double *square, const AdamState *W_dec, const AdamState *
                        const float *x, int F, int D, const AdamStep *step, SaeEncoder *encoder)
 {
     Parts q = {{}, x, parts, F, D};
-    bool by_four = D <= 8*ROW_THREADS
+    bool by_four = D <= 8*ROW_THREADS && stage_bytes(D) + 1024 <= (size_t)gpu_block_shared     /* of its own: 896 */
                    && sae_by_four(D, W_dec->p, W_dec->m, W_dec->v, W_enc->p, W_enc->m, W_enc->v, x);
     if (parts > MOST_PARTS)
         gpu_fail(__FILE__, __LINE__, "row_update", "too many parts");

@@ -138,17 +138,16 @@ void trainer_pass_rows(const Trainer *t, void *all, void *mine, size_t bytes, bo
         const size_t first = (size_t)first_of(t, r), rows = (size_t)first_of(t, r + 1) - first;
         for (size_t at = 0; at < rows; at += most) {
             const size_t n = bytes*(rows - at < most ? rows - at : most);
-            char *here = (char *)mine + at*bytes, *there = rank == 0 ? (char *)all + (first + at)*bytes : NULL, last;
+            char *here = (char *)mine + at*bytes, *there = rank == 0 ? (char *)all + (first + at)*bytes : NULL;
             const void *from = to_all ? here : there;
             if (to_all && device && rank == r)
                 op->download(t->room, from, n);
             else if (rank == (to_all ? r : 0))
                 memcpy(t->room, from, n);
             team_barrier(team);
-            if (!to_all && device && rank == r) {
+            if (!to_all && device && rank == r)
                 op->upload(here, t->room, n);
-                op->download(&last, here, 1);       /* pinned memory may be read after upload has returned */
-            } else if (rank == (to_all ? 0 : r))
+            else if (rank == (to_all ? 0 : r))
                 memcpy(to_all ? there : here, t->room, n);
             team_barrier(team);
         }

@@ -210,6 +210,7 @@ void unet_free(UNet *u)
     UNetLevel *l;
     if (!u)
         return;
+    unet_free_tapes(u);                 /* they play on what follows */
     for (int i = 0; (l = level_at(u, i)); i++) {
         for (int j = 0; j < l->resnets; j++)
             resnet_free(&l->resnet[j]);
@@ -227,7 +228,6 @@ void unet_free(UNet *u)
     for (size_t i = 0; i < sizeof device/sizeof *device; i++)
         if (device[i])
             op->free(device[i]);
-    unet_free_tapes(u);
     workspace_free(&u->work);
     hooks_free(&u->hooks);
     free(u);

@@ -10,6 +10,7 @@ extern "C" {
 }
 
 Simt simt;
+int simt_shared = SIMT_SHARED;
 
 /* Saves what a call keeps (System V ABI) on the running stack, stores its pointer in *from and goes on at `to`. */
 extern "C" void simt_switch(void **from, void *to);
@@ -179,8 +180,8 @@ void simt_start(const char *file, int line, const char *name, dim3 grid, unsigne
     simt.file = file;
     simt.line = line;
     simt.name = name;
-    if (threads == 0 || threads%SIMT_LANES || threads > SIMT_THREADS || shared > SIMT_SHARED || grid.x > 0x7fffffff
-        || grid.y > 65535 || grid.z > 65535)
+    if (threads == 0 || threads%SIMT_LANES || threads > SIMT_THREADS || shared > (size_t)simt_shared
+        || grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535)
         simt_fail("cannot launch (%u,%u,%u) blocks of %u threads with %zu bytes", grid.x, grid.y, grid.z, threads,
                   shared);
     simt.grid_dim = grid;

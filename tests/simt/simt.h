@@ -99,6 +99,7 @@ struct Simt {
     unsigned turn;
 };
 extern Simt simt;
+extern int simt_shared;                 /* bytes of shared memory that a block can have, at most SIMT_SHARED */
 
 /* simt.cc */
 void simt_start(const char *file, int line, const char *name, dim3 grid, unsigned threads, size_t shared);
@@ -307,7 +308,7 @@ static inline cudaError_t cudaHostRegister(void *, size_t, unsigned) { return cu
 static inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr what, int)
 {
     *value = what == cudaDevAttrMultiProcessorCount ? 4 : what == cudaDevAttrComputeCapabilityMajor ? 9
-           : what == cudaDevAttrMaxSharedMemoryPerBlockOptin ? SIMT_SHARED : 0;
+           : what == cudaDevAttrMaxSharedMemoryPerBlockOptin ? simt_shared : 0;
     return cudaSuccess;
 }
 

@@ -337,6 +337,7 @@ static int ops_against_cpu(const Ops *device, bool large)
     failed += group_norm(3, 256, 64, 16, F32, ACT_SILU, 0) + group_norm(2, 16, 160, 16, BF16, ACT_NONE, 0);
     failed += group_norm(2, 100, 24, 8, F32, ACT_NONE, 100) + group_norm(2, 3, 5, 5, BF16, ACT_SILU, 0);
     failed += group_norm(1, 70, 300, 30, F32, ACT_SILU, 0) + group_norm(2, 20, 1280, 32, BF16, ACT_SILU, 0);
+    failed += group_norm(2, 9, 3840, 32, F32, ACT_SILU, 0) + group_norm(1, 5, 1283, 1, BF16, ACT_NONE, 0);
     failed += layer_norm(13, 1, F32) + layer_norm(9, 40, BF16) + layer_norm(8, 320, F32) + layer_norm(3, 1283, F32);
 
     static const ConvCase convs[] = {

@@ -413,7 +413,6 @@ static int sums(int64_t N, int D)
     return failed;
 }
 
-/* All of it. large: sizes of Stable Diffusion too. */
 /* Falling rows of few different values, by rank of other lengths, up to none. */
 static int largest_of_all(int64_t N, int ranks, int keep)
 {
@@ -445,6 +444,7 @@ static int largest_of_all(int64_t N, int ranks, int keep)
     return failed;
 }
 
+/* All of it. large: sizes of Stable Diffusion too. */
 static int sae_against_cpu(const Ops *device, bool large)
 {
     cpu = cpu_ops();

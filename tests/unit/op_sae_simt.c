@@ -5,6 +5,7 @@
 #include "tests/unit/op_sae_device.h"
 
 const Ops *sdsteer_backend(int device, Err *e);
+extern int simt_shared;
 
 int main(void)
 {
@@ -12,5 +13,9 @@ int main(void)
     const Ops *played = sdsteer_backend(0, &e);
     if (!played)
         return test_ok(e.text, 0);
-    return sae_against_cpu(played, false) != 0;
+    int failed = sae_against_cpu(played, false);
+    simt_shared = 99*1024;              /* compute capability 8.6 */
+    sdsteer_backend(0, &e);
+    failed += updates(20, 2304, 40, 3, F32) + reconstructions(9, 2048, 30, 9);
+    return failed != 0;
 }

@@ -4,7 +4,8 @@
 #include "tests/unit/op_device.h"
 
 const Ops *sdsteer_backend(int device, Err *e);
-extern int simt_blas_calls, simt_blas_others, simt_dnn_calls, simt_dnn_added, simt_dnn_attentions, simt_dnn_alive;
+extern int simt_shared, simt_blas_calls, simt_blas_others;
+extern int simt_dnn_calls, simt_dnn_added, simt_dnn_attentions, simt_dnn_alive;
 
 int main(void)
 {
@@ -26,5 +27,11 @@ int main(void)
     const int kept = simt_dnn_alive, before = simt_dnn_attentions;
     failed += conv(&layer, BF16, F32, ACT_NONE, true) + attention(&known, BF16);
     failed += test_ok("cuDNN's descriptors are given back", simt_dnn_alive == kept && simt_dnn_attentions > before);
+
+    /* a device of compute capability 8.6 */
+    const AttentionCase wide = {1, 512, 0, 66, 67, false, false, 1};
+    simt_shared = 99*1024;
+    sdsteer_backend(0, &e);
+    failed += attention(&wide, BF16) + attention(&wide, F32);
     return failed != 0;
 }
