@@ -157,6 +157,20 @@ template <typename T> __device__ __forceinline__ void store_once(T *p, T v)
 #endif
 }
 
+/* v = p[0..each-1]; each is 4, p aligned to 16 bytes, or 1. */
+template <int each> __device__ __forceinline__ void load_run(float (&v)[each], const float *p)
+{
+    if constexpr (each == 4) {
+        const float4 four = *(const float4 *)p;
+        v[0] = four.x;
+        v[1] = four.y;
+        v[2] = four.z;
+        v[3] = four.w;
+    } else {
+        v[0] = *p;
+    }
+}
+
 /* ---- sums whose order depends on nothing but the lane's number ---- */
 
 template <typename T> __device__ __forceinline__ T warp_sum(T v)           /* every lane gets the sum */

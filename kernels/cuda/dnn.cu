@@ -18,7 +18,6 @@
 
 #if DNN_VERSION
 
-enum { MOST_PLANS = 512 };
 enum { UID_X = 1, UID_W, UID_BIAS, UID_Y, UID_SUM, UID_BIASED, UID_HELD };
 
 struct DnnLayer {
@@ -26,21 +25,11 @@ struct DnnLayer {
     bool bias;
 };
 
-/* All that a graph is made of, but for the number of images: layers that are alike have the same choice and plans. */
-typedef struct Kind {
+/* The numbers of a kind. */
+typedef struct Shape {
     int64_t in, out, kernel, stride, pad_before, pad_after, y_type, bias, H, W, add;
-} Kind;
-
-typedef struct Choice {
-    Kind kind;
-    DnnChoice choice;
-} Choice;
-
-typedef struct Plan {
-    Kind kind;
-    int64_t B;
-    DnnPlan plan;
-} Plan;
+} Shape;
+static_assert(sizeof(Shape) <= sizeof(int64_t)*DNN_NUMBERS, "a kind holds a shape");
 
 /* ---- the graph ---- */
 
@@ -52,7 +41,7 @@ static Descriptor picture(Build *b, int64_t uid, cudnnDataType_t type, int64_t n
     return dnn_tensor(b, uid, type, dim, stride, place);
 }
 
-static Descriptor convolution(Build *b, const Kind *s)
+static Descriptor convolution(Build *b, const Shape *s)
 {
     const cudnnDataType_t compute = CUDNN_DATA_FLOAT;
     const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
@@ -87,8 +76,9 @@ static Descriptor pointwise(Build *b, Descriptor x, Descriptor with, Descriptor 
     return dnn_finish(b, d);
 }
 
-static Descriptor graph(Build *b, const Kind *s, int64_t B)
+static Descriptor graph(Build *b, const DnnKind *kind, int64_t B)
 {
+    const Shape *s = (const Shape *)kind->number;
     const int64_t pads = s->pad_before + s->pad_after;
     const int64_t Ho = (s->H + pads - s->kernel)/s->stride + 1, Wo = (s->W + pads - s->kernel)/s->stride + 1;
     const cudnnDataType_t y_type = s->y_type == BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
@@ -118,65 +108,11 @@ static Descriptor graph(Build *b, const Kind *s, int64_t B)
     return dnn_graph(b, operation, count);
 }
 
-/* ---- choices and plans ---- */
-
-static const char *name_of(char name[128], const Kind *s, int64_t B)
+static void name_of(char name[128], const DnnKind *kind, int64_t B)
 {
+    const Shape *s = (const Shape *)kind->number;
     snprintf(name, 128, "conv %ld-%ld k%ld s%ld %ldx%ld %s%s, %ld images", (long)s->in, (long)s->out, (long)s->kernel,
              (long)s->stride, (long)s->H, (long)s->W, dtype_name((DType)s->y_type), s->add ? " added" : "", (long)B);
-    return name;
-}
-
-/* NULL where no engine takes it, or there is no memory. */
-static const DnnChoice *choice_for(const Kind *kind)
-{
-    static Choice **table;
-    static int count;
-    for (int i = 0; i < count; i++)
-        if (memcmp(&table[i]->kind, kind, sizeof *kind) == 0)
-            return table[i]->choice.none ? NULL : &table[i]->choice;
-    Choice **more = (Choice **)realloc(table, sizeof *table*(size_t)(count + 1));
-    Choice *c = more ? (Choice *)calloc(1, sizeof *c) : NULL;
-    if (more)
-        table = more;
-    if (!c)
-        return NULL;
-    table[count++] = c;
-    Build b = {{}, 0, true};
-    char name[128];
-    c->kind = *kind;
-    dnn_choose(&c->choice, &b, graph(&b, kind, DNN_IMAGES), name_of(name, kind, DNN_IMAGES));
-    dnn_drop(&b, 0);
-    return c->choice.none ? NULL : &c->choice;
-}
-
-/* A full table drops its oldest. */
-static DnnPlan *plan_for(const Kind *kind, const DnnChoice *c, int64_t B)
-{
-    static Plan table[MOST_PLANS];
-    static int count, oldest;
-    for (int i = 0; i < count; i++)
-        if (table[i].B == B && memcmp(&table[i].kind, kind, sizeof *kind) == 0)
-            return &table[i].plan;
-    int at = count;
-    if (at < MOST_PLANS) {
-        count++;
-    } else {
-        at = oldest;
-        oldest = (oldest + 1)%MOST_PLANS;
-        if (!gpu_recorded) {            /* else a recording may hold the plan's kernels: it stays, out of the table */
-            gpu_check(cudaStreamSynchronize(gpu_stream));
-            dnn_plan_drop(&table[at].plan);
-        }
-    }
-    Plan *p = &table[at];
-    char name[128];
-    memset(p, 0, sizeof *p);
-    p->kind = *kind;
-    p->B = B;
-    p->plan.build.good = true;
-    dnn_plan(&p->plan, graph(&p->plan.build, kind, B), c, name_of(name, kind, B));
-    return &p->plan;
 }
 
 /* ---- layers ---- */
@@ -201,10 +137,10 @@ void dnn_layer_free(DnnLayer *layer)
 bool dnn_run(const DnnLayer *layer, const Product *p, int64_t B, void *y, bool add)
 {
     const ConvSpec *s = &layer->spec;
-    const Kind kind = {s->in, s->out, s->kernel, s->stride, s->pad_before, s->pad_after, s->y_type, layer->bias, p->H,
-                       p->W, add};
-    const DnnChoice *c = choice_for(&kind);
-    DnnPlan *plan = c ? plan_for(&kind, c, B) : NULL;
+    DnnKind kind = {graph, name_of, {}};
+    *(Shape *)kind.number = Shape{s->in, s->out, s->kernel, s->stride, s->pad_before, s->pad_after, s->y_type,
+                                  layer->bias, p->H, p->W, add};
+    DnnPlan *plan = dnn_plan_for(&kind, B);
     int64_t uid[DNN_TENSORS] = {UID_X, UID_W, UID_Y};
     const void *data[DNN_TENSORS] = {p->x, p->w, y};
     int count = 3;

@@ -14,24 +14,14 @@
 
 #if DNN_VERSION >= 91301
 
-enum { LEAST_KEYS = 256, WIDEST = 256, MOST_SIZES = 32, MOST_PLANS = 64 };
+enum { LEAST_KEYS = 256, WIDEST = 256 };
 enum { UID_Q = 1, UID_K, UID_V, UID_Y, UID_SCALE };
 
+/* The numbers of a kind. */
 typedef struct Size {
-    int64_t heads, d, Sq, Sk, q_stride, k_stride, v_stride, y_stride;
+    int64_t heads, d, Sq, Sk, q_stride, k_stride, v_stride, y_stride, scale;    /* scale: the bits of one */
 } Size;
-
-typedef struct Choice {
-    Size size;
-    DnnChoice choice;
-} Choice;
-
-typedef struct Plan {
-    Size size;
-    int64_t B;
-    float scale;                    /* where the plan's runs find it */
-    DnnPlan plan;
-} Plan;
+static_assert(sizeof(Size) <= sizeof(int64_t)*DNN_NUMBERS, "a kind holds a size");
 
 /* (B,heads,S,d) in rows of `row` elements */
 static Descriptor rows(Build *b, int64_t uid, int64_t B, const Size *s, int64_t S, int64_t row)
@@ -40,8 +30,9 @@ static Descriptor rows(Build *b, int64_t uid, int64_t B, const Size *s, int64_t 
     return dnn_tensor(b, uid, CUDNN_DATA_BFLOAT16, dim, stride, DNN_STORED);
 }
 
-static Descriptor graph(Build *b, const Size *s, int64_t B)
+static Descriptor graph(Build *b, const DnnKind *kind, int64_t B)
 {
+    const Size *s = (const Size *)kind->number;
     const int64_t one[] = {1, 1, 1, 1};
     Descriptor q = rows(b, UID_Q, B, s, s->Sq, s->q_stride), k = rows(b, UID_K, B, s, s->Sk, s->k_stride);
     Descriptor v = rows(b, UID_V, B, s, s->Sk, s->v_stride), y = rows(b, UID_Y, B, s, s->Sq, s->y_stride);
@@ -56,60 +47,11 @@ static Descriptor graph(Build *b, const Size *s, int64_t B)
     return dnn_graph(b, &attend, 1);
 }
 
-static const char *name_of(char name[96], const Size *s, int64_t B)
+static void name_of(char name[128], const DnnKind *kind, int64_t B)
 {
-    snprintf(name, 96, "attention %ldx%ld %ld-%ld, %ld images", (long)s->heads, (long)s->d, (long)s->Sq, (long)s->Sk,
+    const Size *s = (const Size *)kind->number;
+    snprintf(name, 128, "attention %ldx%ld %ld-%ld, %ld images", (long)s->heads, (long)s->d, (long)s->Sq, (long)s->Sk,
              (long)B);
-    return name;
-}
-
-/* NULL where no engine takes the size, or the table is full. */
-static const DnnChoice *choice_for(const Size *s)
-{
-    static Choice table[MOST_SIZES];
-    static int count;
-    for (int i = 0; i < count; i++)
-        if (memcmp(&table[i].size, s, sizeof *s) == 0)
-            return table[i].choice.none ? NULL : &table[i].choice;
-    if (count == MOST_SIZES)
-        return NULL;
-    Choice *c = &table[count++];
-    Build b = {{}, 0, true};
-    char name[96];
-    c->size = *s;
-    dnn_choose(&c->choice, &b, graph(&b, s, DNN_IMAGES), name_of(name, s, DNN_IMAGES));
-    dnn_drop(&b, 0);
-    return c->choice.none ? NULL : &c->choice;
-}
-
-/* A full table drops its oldest. */
-static Plan *plan_for(const Size *s, const DnnChoice *c, int64_t B, float scale)
-{
-    static Plan table[MOST_PLANS];
-    static int count, oldest;
-    for (int i = 0; i < count; i++)
-        if (table[i].B == B && table[i].scale == scale && memcmp(&table[i].size, s, sizeof *s) == 0)
-            return &table[i];
-    int at = count;
-    if (at < MOST_PLANS) {
-        count++;
-    } else {
-        at = oldest;
-        oldest = (oldest + 1)%MOST_PLANS;
-        if (!gpu_recorded) {            /* else a recording may hold the plan's kernels: it stays, out of the table */
-            gpu_check(cudaStreamSynchronize(gpu_stream));
-            dnn_plan_drop(&table[at].plan);
-        }
-    }
-    Plan *p = &table[at];
-    char name[96];
-    memset(p, 0, sizeof *p);
-    p->size = *s;
-    p->B = B;
-    p->scale = scale;
-    p->plan.build.good = true;
-    dnn_plan(&p->plan, graph(&p->plan.build, s, B), c, name_of(name, s, B));
-    return p;
 }
 
 bool attention_dnn(const Attention *a, int64_t B)
@@ -118,14 +60,18 @@ bool attention_dnn(const Attention *a, int64_t B)
     if (!fits || a->causal || a->kv_index || a->Sk < LEAST_KEYS || B == 0 || a->Sq == 0 || !library_wanted()
         || !dnn_open())
         return false;
-    const Size s = {a->heads, a->d, a->Sq, a->Sk, a->q_stride, a->k_stride, a->v_stride, a->y_stride};
-    const DnnChoice *c = choice_for(&s);
-    Plan *p = c ? plan_for(&s, c, B, a->scale) : NULL;
+    DnnKind kind = {graph, name_of, {}};
+    uint32_t scale;
+    memcpy(&scale, &a->scale, sizeof scale);
+    *(Size *)kind.number = Size{a->heads, a->d, a->Sq, a->Sk, a->q_stride, a->k_stride, a->v_stride, a->y_stride,
+                                scale};
+    DnnPlan *p = dnn_plan_for(&kind, B);
     if (!p)
         return false;
+    p->number = a->scale;
     const int64_t uid[] = {UID_Q, UID_K, UID_V, UID_Y, UID_SCALE};
-    const void *data[] = {a->q, a->k, a->v, a->y, &p->scale};
-    return dnn_plan_run(&p->plan, uid, data, 5);
+    const void *data[] = {a->q, a->k, a->v, a->y, &p->number};
+    return dnn_plan_run(p, uid, data, 5);
 }
 
 #else

@@ -4,7 +4,26 @@
 
 #if DNN_VERSION
 
-enum { MOST_PROPOSALS = 16 };
+enum { MOST_PROPOSALS = 16, MOST_PLANS = 512 };
+
+/* An engine and its knobs. */
+typedef struct DnnChoice {
+    int64_t engine;
+    cudnnBackendKnobType_t knob[DNN_KNOBS];
+    int64_t value[DNN_KNOBS], knobs;
+    bool none;                      /* none takes the graph */
+} DnnChoice;
+
+typedef struct Choice {
+    DnnKind kind;
+    DnnChoice choice;
+} Choice;
+
+typedef struct Planned {
+    DnnKind kind;
+    int64_t B;
+    DnnPlan plan;
+} Planned;
 
 #define EACH_FUNCTION(f)                                                                                               \
     f(cudnnCreate) f(cudnnSetStream) f(cudnnGetLastErrorString) f(cudnnBackendCreateDescriptor)                        \
@@ -192,7 +211,7 @@ static void trace_choice(const DnnChoice *c, const char *what, int64_t number, i
                       (long)count, knobs);
 }
 
-void dnn_choose(DnnChoice *c, Build *b, Descriptor graph, const char *what)
+static void choose(DnnChoice *c, Build *b, Descriptor graph, const char *what)
 {
     const cudnnBackendHeurMode_t mode = CUDNN_HEUR_MODE_A;
     const int kept = b->count;
@@ -224,18 +243,70 @@ void dnn_choose(DnnChoice *c, Build *b, Descriptor graph, const char *what)
 
 /* ---- plans ---- */
 
-void dnn_plan(DnnPlan *p, Descriptor graph, const DnnChoice *c, const char *what)
+/* The first of the library's proposals for a kind that serves; NULL where none does, or there is no memory. */
+static const DnnChoice *choice_for(const DnnKind *kind)
 {
-    Descriptor plan = plan_with(&p->build, graph, c);
-    p->plan = p->build.good ? plan : NULL;
-    if (!p->plan)
-        library_trace("cuDNN: %s: engine %ld refuses this number of images", what, (long)c->engine);
+    static Choice **table;
+    static int count;
+    for (int i = 0; i < count; i++)
+        if (memcmp(&table[i]->kind, kind, sizeof *kind) == 0)
+            return table[i]->choice.none ? NULL : &table[i]->choice;
+    Choice **more = (Choice **)realloc(table, sizeof *table*(size_t)(count + 1));
+    Choice *c = more ? (Choice *)calloc(1, sizeof *c) : NULL;
+    if (more)
+        table = more;
+    if (!c)
+        return NULL;
+    table[count++] = c;
+    Build b = {{}, 0, true};
+    char name[128];
+    c->kind = *kind;
+    kind->name(name, kind, DNN_IMAGES);
+    choose(&c->choice, &b, kind->graph(&b, kind, DNN_IMAGES), name);
+    dnn_drop(&b, 0);
+    return c->choice.none ? NULL : &c->choice;
 }
 
-void dnn_plan_drop(DnnPlan *p)
+static void make_plan(DnnPlan *p, const DnnKind *kind, int64_t B, const DnnChoice *c)
 {
-    dnn_drop(&p->run, 0);
-    dnn_drop(&p->build, 0);
+    char name[128];
+    p->build.good = true;
+    Descriptor plan = plan_with(&p->build, kind->graph(&p->build, kind, B), c);
+    p->plan = p->build.good ? plan : NULL;
+    kind->name(name, kind, B);
+    if (!p->plan)
+        library_trace("cuDNN: %s: engine %ld refuses this number of images", name, (long)c->engine);
+}
+
+/* A full table drops its oldest. */
+DnnPlan *dnn_plan_for(const DnnKind *kind, int64_t B)
+{
+    static Planned table[MOST_PLANS];
+    static int count, oldest;
+    const DnnChoice *c = choice_for(kind);
+    if (!c)
+        return NULL;
+    for (int i = 0; i < count; i++)
+        if (table[i].B == B && memcmp(&table[i].kind, kind, sizeof *kind) == 0)
+            return &table[i].plan;
+    int at = count;
+    if (at < MOST_PLANS) {
+        count++;
+    } else {
+        at = oldest;
+        oldest = (oldest + 1)%MOST_PLANS;
+        if (!gpu_recorded) {            /* else a recording may hold the plan's kernels: it stays, out of the table */
+            gpu_check(cudaStreamSynchronize(gpu_stream));
+            dnn_drop(&table[at].plan.run, 0);
+            dnn_drop(&table[at].plan.build, 0);
+        }
+    }
+    Planned *p = &table[at];
+    memset(p, 0, sizeof *p);
+    p->kind = *kind;
+    p->B = B;
+    make_plan(&p->plan, kind, B, c);
+    return &p->plan;
 }
 
 bool dnn_plan_run(DnnPlan *p, const int64_t *uid, const void *const *data, int count)

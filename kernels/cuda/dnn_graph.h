@@ -21,7 +21,7 @@
 #include <cudnn.h>
 #define DNN_VERSION CUDNN_VERSION
 
-enum { DNN_IMAGES = 8, DNN_KNOBS = 24, DNN_OWNED = 64, DNN_TENSORS = 6 };
+enum { DNN_IMAGES = 8, DNN_KNOBS = 24, DNN_OWNED = 64, DNN_TENSORS = 6, DNN_NUMBERS = 12 };
 
 typedef cudnnBackendDescriptor_t Descriptor;
 
@@ -32,13 +32,12 @@ typedef struct Build {
     bool good;
 } Build;
 
-/* An engine and its knobs. */
-typedef struct DnnChoice {
-    int64_t engine;
-    cudnnBackendKnobType_t knob[DNN_KNOBS];
-    int64_t value[DNN_KNOBS], knobs;
-    bool none;                      /* none takes the graph */
-} DnnChoice;
+/* What a graph is made of, but for the number of images B. Filled with zeros first: compared byte by byte. */
+typedef struct DnnKind {
+    Descriptor (*graph)(Build *b, const struct DnnKind *kind, int64_t B);
+    void (*name)(char name[128], const struct DnnKind *kind, int64_t B);    /* for the trace */
+    int64_t number[DNN_NUMBERS];
+} DnnKind;
 
 typedef struct DnnPlan {
     Build build;                    /* keeps all that the plan is made of */
@@ -46,6 +45,7 @@ typedef struct DnnPlan {
     Build run;                      /* keeps the addresses of the last run, which the next often has again */
     Descriptor pack;
     const void *data[DNN_TENSORS], *workspace;
+    float number;                   /* the caller's, where a tensor is one: runs find it here */
 } DnnPlan;
 
 /* Opens the library, once. false: there is none. */
@@ -64,11 +64,9 @@ Descriptor dnn_tensor(Build *b, int64_t uid, cudnnDataType_t type, const int64_t
                       DnnPlace place);
 Descriptor dnn_graph(Build *b, const Descriptor *operation, int64_t count);
 
-/* The first of the library's proposals for the graph that serves. what: the size, for the trace. b holds the graph. */
-void dnn_choose(DnnChoice *c, Build *b, Descriptor graph, const char *what);
-/* Plans the graph that p->build holds (all of *p else is 0). p->plan is NULL where the engine refuses. */
-void dnn_plan(DnnPlan *p, Descriptor graph, const DnnChoice *c, const char *what);
-void dnn_plan_drop(DnnPlan *p);
+/* The plan of a kind for B images, made when they are first met. NULL where no engine takes the kind, or there is no
+ * memory. */
+DnnPlan *dnn_plan_for(const DnnKind *kind, int64_t B);
 /* Queues a run: tensor uid[i] is at data[i], up to DNN_TENSORS of them. false: nothing was done, nor will be by this
  * plan. Once there is a workspace it neither allocates device memory nor waits. */
 bool dnn_plan_run(DnnPlan *p, const int64_t *uid, const void *const *data, int count);

@@ -41,19 +41,6 @@ static unsigned threads_of(const Share *s)
     return (unsigned)(s->lanes*s->down + WARP - 1)/WARP*WARP;
 }
 
-template <int each> __device__ __forceinline__ void load_channels(float (&v)[each], const float *x)
-{
-    if constexpr (each == 4) {
-        const float4 four = *(const float4 *)x;
-        v[0] = four.x;
-        v[1] = four.y;
-        v[2] = four.z;
-        v[3] = four.w;
-    } else {
-        v[0] = *x;
-    }
-}
-
 /* Rows of `rows` that the r-th of `down` has. */
 __device__ __forceinline__ int rows_of(int rows, int r, int down)
 {
@@ -78,7 +65,7 @@ template <int each> static __global__ void run_moments(GroupNorm g, Share s)
             #pragma unroll
             for (int i = 0; i < MOST_ROWS; i++)
                 if (i < mine)
-                    load_channels(v[i], x + (int64_t)i*s.down*g.C);
+                    load_run(v[i], x + (int64_t)i*s.down*g.C);
             #pragma unroll
             for (int i = 0; i < MOST_ROWS; i++)
                 for (int j = 0; j < each && i < mine; j++)
@@ -152,13 +139,13 @@ template <typename T, int each> static __global__ void normalize(T *y, GroupNorm
     const float *scale = g.affine + image*2*g.C, *offset = scale + g.C;
     for (int c = lane; c < g.C; c += width) {
         float s[each], o[each];
-        load_channels(s, scale + c);
-        load_channels(o, offset + c);
+        load_run(s, scale + c);
+        load_run(o, offset + c);
         #pragma unroll 4
         for (int i = 0; i < mine; i++) {
             const int64_t at = (image*g.HW + first + r + (int64_t)i*share.down)*g.C + c;
             float v[each];
-            load_channels(v, g.x + at);
+            load_run(v, g.x + at);
             for (int j = 0; j < each; j++)
                 v[j] = activate_value(v[j]*s[j] + o[j], act);
             if constexpr (each == 4)
@@ -217,7 +204,7 @@ static __global__ void layer_norm(T *y, const float *x, const float *gamma, cons
     #pragma unroll 4
     for (int d = first; d < D; d += WARP*each) {
         float v[each];
-        load_channels(v, row + d);
+        load_run(v, row + d);
         for (int j = 0; j < each; j++)
             sum += v[j];
     }
@@ -225,16 +212,16 @@ static __global__ void layer_norm(T *y, const float *x, const float *gamma, cons
     #pragma unroll 4
     for (int d = first; d < D; d += WARP*each) {
         float v[each];
-        load_channels(v, row + d);
+        load_run(v, row + d);
         for (int j = 0; j < each; j++)
             square += (v[j] - mean)*(v[j] - mean);
     }
     const float rstd = 1/sqrtf(warp_sum(square)/(float)D + eps);
     for (int d = first; d < D; d += WARP*each) {
         float v[each], g[each], b[each];
-        load_channels(v, row + d);
-        load_channels(g, gamma + d);
-        load_channels(b, beta + d);
+        load_run(v, row + d);
+        load_run(g, gamma + d);
+        load_run(b, beta + d);
         for (int j = 0; j < each; j++)
             v[j] = (v[j] - mean)*rstd*g[j] + b[j];
         if constexpr (each == 4)

@@ -109,19 +109,6 @@ void sae_join_sum(double *total, const double *part, int64_t n);
 
 /* ---- four neighbours at once where every row and pointer is aligned to 16 bytes ---- */
 
-template <int each> __device__ __forceinline__ void load_run(float (&v)[each], const float *p)
-{
-    if constexpr (each == 4) {
-        const float4 four = *(const float4 *)p;
-        v[0] = four.x;
-        v[1] = four.y;
-        v[2] = four.z;
-        v[3] = four.w;
-    } else {
-        v[0] = *p;
-    }
-}
-
 template <int each> __device__ __forceinline__ void store_run(float *p, const float (&v)[each])
 {
     if constexpr (each == 4)
