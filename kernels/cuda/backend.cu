@@ -15,16 +15,24 @@ void gpu_fail(const char *file, int line, const char *what, const char *why)
     exit(1);
 }
 
-static void *cuda_alloc(size_t bytes, Err *e)
+void *gpu_memory(size_t bytes, Err *e)
 {
     void *p = NULL;
-    const cudaError_t status = cudaMalloc(&p, bytes ? bytes : 64);
-    if (status != cudaSuccess) {
-        cudaGetLastError();             /* a failed allocation is no broken device: forget it */
-        err_set(e, "cannot allocate %zu bytes on the device: %s", bytes, cudaGetErrorString(status));
+    const cudaError_t status = cudaMalloc(&p, bytes);
+    if (status == cudaSuccess)
+        return p;
+    cudaGetLastError();                 /* a failed allocation is no broken device: forget it */
+    err_set(e, "cannot allocate %zu bytes on the device: %s", bytes, cudaGetErrorString(status));
+    return NULL;
+}
+
+static void *cuda_alloc(size_t bytes, Err *e)
+{
+    const size_t least = bytes ? bytes : 64;
+    void *p = gpu_memory(least, e);
+    if (!p)
         return NULL;
-    }
-    gpu_check(cudaMemsetAsync(p, 0, bytes ? bytes : 64, gpu_stream));
+    gpu_check(cudaMemsetAsync(p, 0, least, gpu_stream));
     gpu_check(cudaStreamSynchronize(gpu_stream));           /* upload_early may follow, which waits for nothing */
     return p;
 }

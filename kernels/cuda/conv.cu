@@ -24,19 +24,9 @@ static bool is_linear(const ConvSpec *s)
     return s->kernel == 1 && s->stride == 1 && s->pad_before == 0 && s->pad_after == 0;
 }
 
-static void *device_memory(size_t bytes, Err *e)
-{
-    void *p = NULL;
-    if (cudaMalloc(&p, bytes) == cudaSuccess)
-        return p;
-    cudaGetLastError();
-    err_set(e, "cannot allocate %zu bytes on the device", bytes);
-    return NULL;
-}
-
 static void *to_device(const void *host, size_t bytes, Err *e)
 {
-    void *p = device_memory(bytes, e);
+    void *p = gpu_memory(bytes, e);
     if (p)
         gpu_check(cudaMemcpyAsync(p, host, bytes, cudaMemcpyHostToDevice, gpu_stream));
     return p;
@@ -57,7 +47,7 @@ static void *pack(const Conv *c, const float *w, Err *e)
     const int taps = c->spec.kernel*c->spec.kernel, in = c->spec.in;
     const int64_t n = (int64_t)c->spec.out*taps*c->in;
     float *as_is = (float *)to_device(w, sizeof *w*(size_t)c->spec.out*(size_t)(in*taps), e);
-    void *packed = as_is ? device_memory((size_t)n*dtype_size(c->spec.x_type), e) : NULL;
+    void *packed = as_is ? gpu_memory((size_t)n*dtype_size(c->spec.x_type), e) : NULL;
     if (packed && c->spec.x_type == F32)
         LAUNCH(turn<float>, gpu_blocks(n, 256), 256, 0, (float *)packed, as_is, n, in, taps, c->in);
     else if (packed)

@@ -41,6 +41,9 @@ extern int gpu_capability;              /* its compute capability, the major num
             gpu_fail(__FILE__, __LINE__, #call, cudaGetErrorString(status_));                                          \
     } while (0)
 
+/* Device memory as it is; NULL with e set when there is none left. Freed by cudaFree. */
+void *gpu_memory(size_t bytes, Err *e);
+
 /* Device memory for what an op needs while it runs: at least bytes, 256-byte aligned, not cleared, good until the next
  * call with the same slot. It only grows, so that an op at a known shape allocates nothing. Work that is queued on an
  * older, smaller buffer is waited for before that goes; once something is recorded, it stays. An op that calls another
@@ -177,13 +180,6 @@ template <typename T> __device__ __forceinline__ T warp_sum(T v)           /* ev
 {
     for (int step = WARP/2; step; step /= 2)
         v += __shfl_xor_sync(ALL_LANES, v, step);
-    return v;
-}
-
-__device__ __forceinline__ float warp_max(float v)
-{
-    for (int step = WARP/2; step; step /= 2)
-        v = fmaxf(v, __shfl_xor_sync(ALL_LANES, v, step));
     return v;
 }
 

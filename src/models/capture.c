@@ -6,6 +6,7 @@
 #include "kernels/op.h"
 #include "src/models/capture.h"
 #include "src/models/splitmix.h"
+#include "src/models/workspace.h"
 
 typedef struct Site {               /* one hooked module */
     int64_t H, W;
@@ -22,7 +23,7 @@ struct Capture {
     int kept;                       /* steps that are kept */
     int *slot;                      /* [steps] place of a step among the kept, -1: not kept */
     uint64_t *unfit, *host_unfit;   /* [sites][kept steps][halves kept] first value that does not fit (op->store) */
-    float *device;                  /* scratch for diff */
+    void *device;                   /* scratch for diff */
     size_t device_size;
     char *record;                   /* one record's activation */
     size_t record_size;
@@ -75,17 +76,6 @@ static int site_open(Capture *c, Site *site, const HookCall *call, Err *e)
         return err_set(e, "out of memory for the activations of %s: %d pictures x %d steps; try a smaller --batch",
                        call->path, c->sampler->options.batch, c->kept);
     return 0;
-}
-
-static int grow(float **buffer, size_t *size, size_t wanted, Err *e)
-{
-    if (wanted <= *size)
-        return 0;
-    if (*buffer)
-        op->free(*buffer);
-    *buffer = op->alloc(wanted * sizeof(float), e);
-    *size = *buffer ? wanted : 0;
-    return *buffer ? 0 : -1;
 }
 
 static size_t unfit_place(const Capture *c, int site, int slot, int half)
@@ -144,7 +134,7 @@ static int on_hook(void *context, const HookCall *call, Err *e)
     const size_t offset = site->size * first, values = site->size * count;
     const float *from = c->options.take == TAKE_INPUT ? call->input + offset : call->act + offset;
     if (c->options.take == TAKE_DIFF) {
-        if (grow(&c->device, &c->device_size, values, e))
+        if (device_grow(&c->device, &c->device_size, values * sizeof(float), e))
             return -1;
         op->subtract(c->device, call->act + offset, call->input + offset, (int64_t)values);
         from = c->device;

@@ -31,25 +31,11 @@ static int compute(void *context, const Transformer *t, TransformerBlock *b)
     return 0;
 }
 
-static int grow(void **p, size_t *have, size_t bytes, Err *e)
-{
-    if (bytes <= *have)
-        return 0;
-    if (*p)
-        op->free(*p);
-    *have = 0;
-    *p = op->alloc(bytes, e);
-    if (!*p)
-        return -1;
-    *have = bytes;
-    return 0;
-}
-
 static int set_index(UNet *u, const int32_t *index, int64_t B, Err *e)
 {
     size_t have = (size_t)u->kv_index_size*sizeof *index, have_zeros = have, bytes = (size_t)B*sizeof *index;
     void *p = u->kv_index, *zeros = u->zeros;
-    const int failed = grow(&p, &have, bytes, e) || grow(&zeros, &have_zeros, bytes, e);
+    const int failed = device_grow(&p, &have, bytes, e) || device_grow(&zeros, &have_zeros, bytes, e);
     u->kv_index = p;
     u->zeros = zeros;
     u->kv_index_size = failed ? 0 : (int64_t)(have/sizeof *index);
@@ -69,7 +55,7 @@ int unet_set_text(UNet *u, const float *states, int64_t images, int64_t S, const
     u->B = 0;                       /* no text until all is there */
     Text x = {.rows = images*S, .value = dtype_size(u->type)};
     unet_each_block(u, count, &x);
-    if (grow(&u->kv, &u->kv_bytes, x.bytes, e) || set_index(u, index, B, e))
+    if (device_grow(&u->kv, &u->kv_bytes, x.bytes, e) || set_index(u, index, B, e))
         return -1;
 
     const WorkspaceMark mark = workspace_mark(&u->work);

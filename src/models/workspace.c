@@ -74,3 +74,17 @@ void workspace_free(Workspace *w)
         op->free(w->piece[i].data);
     *w = (Workspace){0};
 }
+
+int device_grow(void **p, size_t *have, size_t bytes, Err *e)
+{
+    if (bytes <= *have)
+        return 0;
+    if (*p)
+        op->free(*p);
+    *have = 0;
+    *p = op->alloc(bytes, e);
+    if (!*p)
+        return -1;
+    *have = bytes;
+    return 0;
+}

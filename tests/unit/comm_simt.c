@@ -2,18 +2,9 @@
 /* comm_simt.c -- the CUDA backend's ranks (comm_device.h), on the host: kernels are played, and NCCL is tests/simt's,
  * which refuses calls that would hang or read what is not there. */
 #include "tests/unit/comm_device.h"
+#include "tests/unit/played.h"
 
-const Ops *sdsteer_backend(int device, Err *e);
 extern int simt_nccl_gathers, simt_nccl_groups;
-
-static const Ops *played(void)
-{
-    Err e = {0};
-    const Ops *ops = sdsteer_backend(0, &e);
-    if (!ops)
-        die(&e);
-    return ops;
-}
 
 static int calls(void *context)
 {
