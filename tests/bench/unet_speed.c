@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* unet_speed.c -- how fast the UNet is, as a share of what the machine can multiply, and which ops the time goes to.
  *
- *     build/bench/unet_speed [MODEL [B [SIDE [TYPE]]]]     minisd, 32 (16 pictures in two halves), the model's own side, each type
+ *     build/bench/unet_speed [MODEL [B [SIDE [TYPE]]]]
+ *                                    minisd, 32 (16 pictures in two halves), the model's own side, each type
  *
  * Flop are counted where they are spent: the table of ops is replaced by one that adds up 2*in*kernel^2*out a point of
  * a convolution or linear layer and 4*Sq*Sk*C an image of attention, then calls the real one and takes its time. The
@@ -169,6 +170,7 @@ static int measure(const char *model, DType type, int64_t B, int64_t side, Err *
     op = real;
     const double peak = measure_peak(type, e);
     op = &counted;
+    counted.record_begin = real->record_begin;
     conv_count = 0;
     if (peak == 0 || unet_load(&u, model, type, e))
         return -1;
@@ -208,7 +210,7 @@ static int measure(const char *model, DType type, int64_t B, int64_t side, Err *
         const double took = now() - start;
         if (!waited && took < best)
             best = took;
-        if (waited || !device ? took < slowly : false) {
+        if ((waited || !device) && took < slowly) {
             slowly = took;
             memcpy(kept, seconds, sizeof kept);
         }
