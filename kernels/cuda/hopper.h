@@ -2,9 +2,9 @@
 /* hopper.h -- what compute capability 9.0a adds to mma.h: products by four warps from shared memory, boxes of a matrix
  * copied there by the copy engine, and the barriers in shared memory that say when they have come.
  *
- *   C (64,256) f32, sum[128]: thread t of 128 has rows t/32*16 + t%32/4 (sum[4j], sum[4j+1]) and 8 further on
- *     (sum[4j+2], sum[4j+3]) at columns 8j + 2(t%4) and one more, j < 32
- *   A (64,16), B (256,16) bf16, both with k along memory. A row of a stage is BOX_DEPTH = 64 values, 128 bytes, and its
+ *   C (64,n) f32, sum[n/2]: thread t of 128 has rows t/32*16 + t%32/4 (sum[4j], sum[4j+1]) and 8 further on
+ *     (sum[4j+2], sum[4j+3]) at columns 8j + 2(t%4) and one more, j < n/8
+ *   A (64,16), B (n,16) bf16, both with k along memory. A row of a stage is BOX_DEPTH = 64 values, 128 bytes, and its
  *     8 parts of 16 bytes are turned by the row: bits 4..6 of an address are xored with bits 7..9 ("128-byte swizzle"),
  *     by the copy as by the product. So a stage begins at a multiple of 1024 bytes.
  *
@@ -24,6 +24,24 @@ __device__ __forceinline__ uint32_t shared_address(const void *p)
     return simt_shared_address(p);
 #else
     return (uint32_t)__cvta_generic_to_shared(p);
+#endif
+}
+
+/* ---- registers: a block's threads begin with equal shares ---- */
+
+/* All warps of a group of four: at most so many registers a thread from here on (24 to 240, a multiple of 8), fewer
+ * than before, so that others may take more; taking waits until they are there. */
+template <int registers> __device__ __forceinline__ void registers_give(void)
+{
+#ifndef SIMT
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" :: "n"(registers));
+#endif
+}
+
+template <int registers> __device__ __forceinline__ void registers_take(void)
+{
+#ifndef SIMT
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" :: "n"(registers));
 #endif
 }
 
@@ -96,6 +114,75 @@ __device__ __forceinline__ void copy_box(void *to, const CUtensorMap *map, int r
 #endif
 }
 
+/* The same of a map of four dimensions, that along memory first; at may lie outside. */
+typedef struct Place { int at[4]; } Place;
+
+__device__ __forceinline__ void copy_box(void *to, const CUtensorMap *map, const Place &p, Barrier *b)
+{
+#ifdef SIMT
+    simt_copy_box(to, map, p.at, b);
+#else
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], "
+                 "[%1, {%2, %3, %4, %5}], [%6];"
+                 :: "r"(shared_address(to)), "l"(map), "r"(p.at[0]), "r"(p.at[1]), "r"(p.at[2]), "r"(p.at[3]),
+                    "r"(shared_address(b)) : "memory");
+#endif
+}
+
+/* ---- copies to memory: by one thread, of what all have written and shown to the copy engine ---- */
+
+/* By every thread that wrote, before it meets the one that copies. */
+__device__ __forceinline__ void show_written(void)
+{
+#ifndef SIMT
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+
+/* A box from shared memory; what lies outside the tensor is left out. */
+__device__ __forceinline__ void store_box(const CUtensorMap *map, const Place &p, const void *from)
+{
+#ifdef SIMT
+    simt_store_box(map, p.at, from, false);
+#else
+    asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];"
+                 :: "l"(map), "r"(p.at[0]), "r"(p.at[1]), "r"(p.at[2]), "r"(p.at[3]), "r"(shared_address(from))
+                 : "memory");
+#endif
+}
+
+/* The same, added to what is there: f32, each value once, rounded to nearest. */
+__device__ __forceinline__ void add_box(const CUtensorMap *map, const Place &p, const void *from)
+{
+#ifdef SIMT
+    simt_store_box(map, p.at, from, true);
+#else
+    asm volatile("cp.reduce.async.bulk.tensor.4d.global.shared::cta.add.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];"
+                 :: "l"(map), "r"(p.at[0]), "r"(p.at[1]), "r"(p.at[2]), "r"(p.at[3]), "r"(shared_address(from))
+                 : "memory");
+#endif
+}
+
+/* Ends a group of this thread's copies to memory. */
+__device__ __forceinline__ void stores_commit(void)
+{
+#ifdef SIMT
+    simt_stores_commit();
+#else
+    asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+#endif
+}
+
+/* Waits until all of this thread's groups but the newest ones have been read; all, before the block ends. */
+template <int newest> __device__ __forceinline__ void stores_read(void)
+{
+#ifdef SIMT
+    simt_stores_read(newest);
+#else
+    asm volatile("cp.async.bulk.wait_group.read %0;" :: "n"(newest) : "memory");
+#endif
+}
+
 /* ---- products ---- */
 
 /* The operand whose first row begins at p, in a stage as described above; 16 of k further on: 2 more. */
@@ -135,12 +222,12 @@ template <int newest> __device__ __forceinline__ void products_wait(void)
 }
 
 /* Waits for all groups: sum may be read. */
-__device__ __forceinline__ void products_finish(float (&sum)[128])
+template <int n> __device__ __forceinline__ void products_finish(float (&sum)[n])
 {
     products_wait<0>();
 #ifndef SIMT
     #pragma unroll
-    for (int i = 0; i < 128; i++)
+    for (int i = 0; i < n; i++)
         asm volatile("" : "+f"(sum[i]) :: "memory");    /* not read before */
 #else
     (void)sum;
@@ -150,30 +237,57 @@ __device__ __forceinline__ void products_finish(float (&sum)[128])
 #define SUMS_4(i) "+f"(sum[i]), "+f"(sum[i + 1]), "+f"(sum[i + 2]), "+f"(sum[i + 3])
 #define SUMS_16(i) SUMS_4(i), SUMS_4(i + 4), SUMS_4(i + 8), SUMS_4(i + 12)
 #define SUMS_64(i) SUMS_16(i), SUMS_16(i + 16), SUMS_16(i + 32), SUMS_16(i + 48)
+#define NAMES_8(a, b, c, d, e, f, g, h) "%" #a ",%" #b ",%" #c ",%" #d ",%" #e ",%" #f ",%" #g ",%" #h
+#define NAMES_16 NAMES_8(0, 1, 2, 3, 4, 5, 6, 7) "," NAMES_8(8, 9, 10, 11, 12, 13, 14, 15)
+#define NAMES_40 NAMES_16 "," NAMES_8(16, 17, 18, 19, 20, 21, 22, 23) "," NAMES_8(24, 25, 26, 27, 28, 29, 30, 31) "," \
+                 NAMES_8(32, 33, 34, 35, 36, 37, 38, 39)
+#define NAMES_64 NAMES_40 "," NAMES_8(40, 41, 42, 43, 44, 45, 46, 47) "," NAMES_8(48, 49, 50, 51, 52, 53, 54, 55) "," \
+                 NAMES_8(56, 57, 58, 59, 60, 61, 62, 63)
+#define NAMES_80 NAMES_64 "," NAMES_8(64, 65, 66, 67, 68, 69, 70, 71) "," NAMES_8(72, 73, 74, 75, 76, 77, 78, 79)
+#define NAMES_128 NAMES_80 "," NAMES_8(80, 81, 82, 83, 84, 85, 86, 87) "," NAMES_8(88, 89, 90, 91, 92, 93, 94, 95) "," \
+                  NAMES_8(96, 97, 98, 99, 100, 101, 102, 103) "," \
+                  NAMES_8(104, 105, 106, 107, 108, 109, 110, 111) "," \
+                  NAMES_8(112, 113, 114, 115, 116, 117, 118, 119) "," \
+                  NAMES_8(120, 121, 122, 123, 124, 125, 126, 127)
+/* a, b, add: the numbers of the operands that come after the sums */
+#define PRODUCT(columns, names, a, b, add_, ...)                                                                       \
+    asm volatile("{\n\t.reg .pred add;\n\tsetp.ne.b32 add, %" #add_ ", 0;\n\t"                                         \
+                 "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32.bf16.bf16 {" names "}, "                        \
+                 "%" #a ", %" #b ", add, 1, 1, 0, 0;\n\t}"                                                             \
+                 : __VA_ARGS__ : "l"(A), "l"(B), "r"((int)add))
 
-/* sum += A B^T over 16 of k, or = A B^T where not add. All four warps; under way until waited for. */
-__device__ __forceinline__ void product_64x256(float (&sum)[128], uint64_t A, uint64_t B, bool add)
+/* sum += A B^T over 16 of k, or = A B^T where not add; B has 32, 80, 128, 160 or 256 rows. All four warps; under way
+ * until waited for. */
+template <int columns>
+__device__ __forceinline__ void product_64(float (&sum)[columns/2], uint64_t A, uint64_t B, bool add)
 {
+    static_assert(columns == 32 || columns == 80 || columns == 128 || columns == 160 || columns == 256,
+                  "the widths that are here");
 #ifdef SIMT
-    simt_wgmma(sum, A, B, add);
+    simt_wgmma(sum, columns, A, B, add);
 #else
-    asm volatile("{\n\t.reg .pred add;\n\tsetp.ne.b32 add, %130, 0;\n\t"
-                 "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {"
-                 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
-                 "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,"
-                 "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,"
-                 "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,"
-                 "%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,"
-                 "%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,"
-                 "%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,"
-                 "%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127}, "
-                 "%128, %129, add, 1, 1, 0, 0;\n\t}"
-                 : SUMS_64(0), SUMS_64(64) : "l"(A), "l"(B), "r"((int)add));
+    if constexpr (columns == 32)
+        PRODUCT(32, NAMES_16, 16, 17, 18, SUMS_16(0));
+    else if constexpr (columns == 80)
+        PRODUCT(80, NAMES_40, 40, 41, 42, SUMS_16(0), SUMS_16(16), SUMS_4(32), SUMS_4(36));
+    else if constexpr (columns == 128)
+        PRODUCT(128, NAMES_64, 64, 65, 66, SUMS_64(0));
+    else if constexpr (columns == 160)
+        PRODUCT(160, NAMES_80, 80, 81, 82, SUMS_64(0), SUMS_16(64));
+    else
+        PRODUCT(256, NAMES_128, 128, 129, 130, SUMS_64(0), SUMS_64(64));
 #endif
 }
 
 #undef SUMS_4
 #undef SUMS_16
 #undef SUMS_64
+#undef NAMES_8
+#undef NAMES_16
+#undef NAMES_40
+#undef NAMES_64
+#undef NAMES_80
+#undef NAMES_128
+#undef PRODUCT
 
 #endif

@@ -47,7 +47,6 @@ void sae_product(const SaeProduct *p, DType type, int keep);
 
 /* sae_hopper.cu: the same in bf16, on compute capability 9 unless SDSTEER_CUDA_KERNELS is "portable". Its sums differ
  * from sae_product.cu's in their last bits. */
-bool sae_hopper_wanted(void);
 void sae_hopper_product(const SaeProduct *p, int keep);
 
 typedef struct SaeChoice {

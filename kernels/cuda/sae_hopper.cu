@@ -14,6 +14,7 @@
  * of the 128 KB that it moves in that time.
  * The candidates are chosen in registers: sae_hopper_choose.h. */
 #include "kernels/cuda/hopper.h"
+#include "kernels/cuda/hopper_map.h"
 #include "kernels/cuda/mma.h"
 #include "kernels/cuda/sae_hopper_choose.h"
 
@@ -140,7 +141,7 @@ static __global__ void __launch_bounds__(THREADS, 1) product_hopper(const __grid
             products_begin();
             #pragma unroll
             for (int k = 0; k < BOX_DEPTH/16; k++)
-                product_64x256(sum, A + 2*k, B + 2*k, s > 0 || k > 0);
+                product_64<COLUMNS>(sum, A + 2*k, B + 2*k, s > 0 || k > 0);
             products_commit();
             products_wait<1>();                         /* the stage before is read */
             if (s > 0 && lane == 0)
@@ -167,38 +168,12 @@ template <int keep> static __global__ void product_hopper(const __grid_constant_
 
 /* ---- starting it ---- */
 
-typedef decltype(&cuTensorMapEncodeTiled) Encode;
-
-/* The driver's function; NULL where it has none. */
-static Encode tensor_map_encode(void)
-{
-    static void *function;
-    static bool looked;
-    cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
-    if (!looked && (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault,
-                                                     &found) != cudaSuccess
-                    || found != cudaDriverEntryPointSuccess))
-        function = NULL;
-    looked = true;
-    return (Encode)function;
-}
-
-bool sae_hopper_wanted(void)
-{
-    const char *wish = getenv("SDSTEER_CUDA_KERNELS");
-    return gpu_capability == 9 && !(wish && strcmp(wish, "portable") == 0) && tensor_map_encode();
-}
-
 /* A matrix (rows,D_p) of bf16, copied by boxes of box_rows x BOX_DEPTH. */
 static void map_matrix(CUtensorMap *map, const void *p, int64_t rows, int D_p, int box_rows)
 {
-    const cuuint64_t size[2] = {(cuuint64_t)D_p, (cuuint64_t)rows}, pitch[1] = {(cuuint64_t)D_p*2};
-    const cuuint32_t box[2] = {BOX_DEPTH, (cuuint32_t)box_rows}, every[2] = {1, 1};
-    const CUresult status = tensor_map_encode()(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, (void *)p, size, pitch, box,
-                                                every, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                                                CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-    if (status != CUDA_SUCCESS)
-        gpu_fail(__FILE__, __LINE__, "cuTensorMapEncodeTiled", "a matrix that it does not take");
+    const int64_t size[] = {D_p, rows};
+    const int box[] = {BOX_DEPTH, box_rows};
+    tensor_map(map, BF16, 2, p, size, box);
 }
 
 template <int keep> static void launch(const SaeProduct *p)

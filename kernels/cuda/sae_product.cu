@@ -13,6 +13,7 @@
  *     On compute capability 9 sae_hopper.cu takes its place.
  *   f32: sae_tile.h.
  * h passes through shared memory once: a thread reads a row (or half of one) and inserts into a short sorted list. */
+#include "kernels/cuda/hopper_map.h"
 #include "kernels/cuda/mma.h"
 #include "kernels/cuda/sae_largest.h"
 #include "kernels/cuda/sae_tile.h"
@@ -188,7 +189,7 @@ template <int keep> static void launch(const SaeProduct *p, DType type)
 
 void sae_product(const SaeProduct *p, DType type, int keep)
 {
-    if (type == BF16 && sae_hopper_wanted())
+    if (type == BF16 && hopper_wanted())
         sae_hopper_product(p, keep);
     else if (keep == 4)
         launch<4>(p, type);

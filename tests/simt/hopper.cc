@@ -3,8 +3,8 @@
  *
  * A box comes at once, or only when no thread of the block can go on without it; in turn, so that both a stage filled
  * too early and one read too early are seen. A product is computed when its group is waited for, by each thread its own
- * 128 sums, from what shared memory then holds. PTX ISA 8.x: mbarrier, cp.async.bulk.tensor, wgmma.mma_async (matrix
- * descriptors, swizzled K-major layouts, fragments of m64n256k16). */
+ * sums, from what shared memory then holds. PTX ISA 8.x: mbarrier, cp.async.bulk.tensor, wgmma.mma_async (matrix
+ * descriptors, swizzled K-major layouts, fragments of m64nNk16). */
 #include "tests/simt/cuda.h"
 
 /* ---- addresses: shared memory begins at no multiple of 1024 ---- */
@@ -197,7 +197,7 @@ static void multiply(const SimtProduct *p)
     float A[2][16], B[16];
     for (int i = 0; i < 2; i++)
         operand_row(A[i], p->A, row + 8*i);
-    for (int j = 0; j < 32; j++)
+    for (int j = 0; j < p->columns/8; j++)
         for (int c = 0; c < 2; c++) {
             operand_row(B, p->B, 8*j + t%4*2 + c);
             for (int i = 0; i < 2; i++) {
@@ -209,17 +209,19 @@ static void multiply(const SimtProduct *p)
         }
 }
 
-void simt_wgmma(float *sum, uint64_t A, uint64_t B, bool add)
+void simt_wgmma(float *sum, int columns, uint64_t A, uint64_t B, bool add)
 {
     SimtThread *self = simt.self;
-    const uint64_t mine[3] = {A, B, add};
+    const uint64_t mine[4] = {A, B, add, (uint64_t)columns};
     const SimtBoard *board = simt_board("wgmma", mine, sizeof mine);
     for (int l = 0; l < SIMT_LANES; l++)
         if (memcmp(board->slot[l], mine, sizeof mine))
             simt_fail("wgmma: lane %d has other operands", l);
+    if (columns < 8 || columns > 256 || columns%8)
+        simt_fail("wgmma of %d columns", columns);
     if (self->products == SIMT_PRODUCTS)
         simt_fail("more than %d products under way", SIMT_PRODUCTS);
-    self->product[self->products++] = {sum, A, B, add, self->product_group};
+    self->product[self->products++] = {sum, columns, A, B, add, self->product_group};
 }
 
 void simt_wgmma_commit(void)

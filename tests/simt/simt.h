@@ -61,7 +61,7 @@ enum SimtState { SIMT_READY, SIMT_AT_WARP, SIMT_AT_BLOCK, SIMT_AT_BARRIER, SIMT_
 
 struct SimtCopy { void *to; const void *from; int bytes, group; };       /* of 16 bytes; the rest zeros */
 
-struct SimtProduct { float *sum; uint64_t A, B; bool add; int group; };  /* wgmma.mma_async */
+struct SimtProduct { float *sum; int columns; uint64_t A, B; bool add; int group; };     /* wgmma.mma_async */
 
 struct SimtThread {
     void *stack_pointer;
@@ -260,7 +260,7 @@ void simt_barrier_arrive(uint64_t *barrier, unsigned bytes);
 void simt_barrier_wait(uint64_t *barrier, unsigned parity);
 bool simt_barrier_passed(const SimtThread *t);      /* what t waits for at a barrier has come */
 bool simt_box_comes(void);                          /* one of those under way; false: there is none */
-void simt_wgmma(float *sum, uint64_t A, uint64_t B, bool add);
+void simt_wgmma(float *sum, int columns, uint64_t A, uint64_t B, bool add);
 void simt_wgmma_commit(void);
 void simt_wgmma_wait(int newest);                   /* all groups but the newest ones are computed */
 

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* hopper_map.cu -- the driver's function that makes tensor maps, which a program not linked with the driver asks the
+ * runtime for. */
+#include "kernels/cuda/hopper_map.h"
+
+typedef decltype(&cuTensorMapEncodeTiled) Encode;
+
+/* NULL where the driver has none. */
+static Encode encoder(void)
+{
+    static void *function;
+    static bool looked;
+    cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+    if (!looked && (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault,
+                                                     &found) != cudaSuccess
+                    || found != cudaDriverEntryPointSuccess))
+        function = NULL;
+    looked = true;
+    return (Encode)function;
+}
+
+bool hopper_wanted(void)
+{
+    const char *wish = getenv("SDSTEER_CUDA_KERNELS");
+    return gpu_capability == 9 && !(wish && strcmp(wish, "portable") == 0) && encoder();
+}
+
+void tensor_map(CUtensorMap *map, DType type, int rank, const void *p, const int64_t *size, const int *box)
+{
+    cuuint64_t sizes[MAP_DIMENSIONS], pitch[MAP_DIMENSIONS];
+    cuuint32_t boxes[MAP_DIMENSIONS], every[MAP_DIMENSIONS];
+    const size_t value = dtype_size(type), row = (size_t)box[0]*value;
+    for (int i = 0; i < rank; i++) {
+        sizes[i] = (cuuint64_t)size[i];
+        boxes[i] = (cuuint32_t)box[i];
+        every[i] = 1;
+        pitch[i] = (i ? pitch[i - 1] : value)*sizes[i];
+    }
+    const CUresult status = encoder()(
+        map, type == F32 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, (cuuint32_t)rank,
+        (void *)p, sizes, pitch, boxes, every, CU_TENSOR_MAP_INTERLEAVE_NONE,
+        row == 128 ? CU_TENSOR_MAP_SWIZZLE_128B : row == 64 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_32B,
+        CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    if (status != CUDA_SUCCESS)
+        gpu_fail(__FILE__, __LINE__, "cuTensorMapEncodeTiled", "a tensor that it does not take");
+}

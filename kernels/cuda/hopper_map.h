@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* hopper_map.h -- tensor maps: where the copy engine of compute capability 9 finds a tensor, and in what boxes. Private to
+ * kernels/cuda. */
+#ifndef KERNELS_CUDA_HOPPER_MAP_H
+#define KERNELS_CUDA_HOPPER_MAP_H
+
+#include <cuda.h>
+#include "kernels/cuda/cuda.h"
+
+/* Whether kernels for compute capability 9.0a are to be used: the device is one, the driver makes maps, and
+ * SDSTEER_CUDA_KERNELS is not "portable". */
+bool hopper_wanted(void);
+
+enum { MAP_DIMENSIONS = 4 };
+
+/* A dense tensor, F32 or BF16, of `rank` dimensions, that along memory first; p and the sizes of all but the last in
+ * bytes are multiples of 16. A row of a box has 32, 64 or 128 bytes, whose parts of 16 are turned in shared memory by
+ * the swizzle of that width (hopper.h). */
+void tensor_map(CUtensorMap *map, DType type, int rank, const void *p, const int64_t *size, const int *box);
+
+#endif

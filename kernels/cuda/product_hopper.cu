@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: MIT */
+/* product_hopper.cu -- the product of product.h by the instructions of compute capability 9.0a: bf16 in, stride 1.
+ *
+ *     y[m,o] = act(sum_k x[m,k] w[o,k] + bias[o])   or   y += that   or   (sum_a + bias_a) gelu(sum_b + bias_b)
+ *
+ * One block a multiprocessor goes over tiles: a box of output points (x, y, b) by columns. One thread has the copy
+ * engine fill a ring of stages: for a tap and 64 channels the points' box of the input, moved by the tap (what lies
+ * outside the image, and channels beyond the last, come as zeros), and as many of the weights. Groups of four warps
+ * multiply by wgmma, 64 rows and all columns an instruction. Sums get their bias and more in registers, and go out by
+ * the copy engine, from 1 KB at a time of 16 rows; it adds to y too, so that y is not read here, and leaves out points
+ * that are not there. The loads of the next tile go on meanwhile.
+ *
+ * Same bytes: a sum goes over taps, then channels, 16 at a time in rising order, whatever the tile; so the tile is
+ * chosen by the shape.
+ *
+ * 256 x 160: a step of 64 takes the tensor cores 1280 cycles, in which 52 KB come to shared memory and 112 KB are read
+ * there, of the 160 KB that it moves in that time. Widths of Stable Diffusion are multiples of 160, not of 256. */
+#include "kernels/cuda/hopper_map.h"
+#include "kernels/cuda/product_hopper.h"
+
+enum { GROUP_WARPS = WARPGROUP/WARP, LAG = 1, LAG_STEPS = 24 };
+
+#if defined SIMT || !defined __CUDA_ARCH__ || defined __CUDA_ARCH_FEAT_SM90_ALL
+
+/* Where a thread is in the ring. */
+template <int stages> struct Ring {
+    int stage = 0;
+    unsigned parity = 0;
+
+    __device__ __forceinline__ void advance(void)
+    {
+        if (++stage == stages) {
+            stage = 0;
+            parity ^= 1;
+        }
+    }
+
+    __device__ __forceinline__ int before(void) const
+    {
+        return stage ? stage - 1 : stages - 1;
+    }
+};
+
+/* The thread that has the ring filled. */
+template <typename Tile, Finish finish>
+__device__ __forceinline__ void fill_ring(const HopperProduct &p, unsigned char *stages, Barrier *full, Barrier *empty)
+{
+    constexpr int made = finish == GATED ? Tile::columns/2 : Tile::columns;
+    Ring<Tile::stages> at;
+    for (int t = blockIdx.x; t < p.row_tiles*p.column_tiles; t += gridDim.x) {
+        const TilePlace place(p, t, Tile::rows);
+        const int first = place.column*made;
+        for (int r = 0, tap = 0; r < p.kernel; r++)
+            for (int s = 0; s < p.kernel; s++, tap++)
+                for (int c = 0; c < p.channel_boxes; c++, at.advance()) {
+                    unsigned char *to = stages + at.stage*Tile::stage_bytes, *w = to + Tile::x_bytes;
+                    Barrier *b = &full[at.stage];
+                    barrier_wait(&empty[at.stage], at.parity ^ 1);
+                    barrier_expect(b, Tile::stage_bytes);
+                    copy_box(to, &p.x, Place{{c*BOX_DEPTH, place.x + s - p.pad, place.y + r - p.pad, place.b}}, b);
+                    copy_box(w, &p.w, Place{{c*BOX_DEPTH, tap, first, 0}}, b);
+                    if (finish == GATED)
+                        copy_box(w + Tile::w_bytes/2, &p.w, Place{{c*BOX_DEPTH, tap, p.out/2 + first, 0}}, b);
+                }
+    }
+}
+
+/* A group's part of all tiles. */
+template <typename Tile, typename T, Finish finish>
+__device__ __forceinline__ void multiply_tiles(const HopperProduct &p, const unsigned char *stages, unsigned char *rooms,
+                                               int warp, Barrier *full, Barrier *empty, Barrier *begun)
+{
+    const int lane = threadIdx.x%WARP, group = warp/GROUP_WARPS, first_row = group*Tile::deep*64;
+    const int steps = p.kernel*p.kernel*p.channel_boxes;
+    const int lag = Tile::groups == 1 || steps > LAG_STEPS ? 0 : min(steps, (int)LAG);
+    unsigned char *room = rooms + warp*Tile::rooms*Tile::room_bytes;
+    Ring<Tile::stages> at;
+    int used = 0;
+    for (int t = blockIdx.x; t < p.row_tiles*p.column_tiles; t += gridDim.x) {
+        const bool begins = t == (int)blockIdx.x;
+        float sum[Tile::deep][Tile::columns/2];
+        if (begins && lag > 0 && group > 0)
+            barrier_wait(begun, 0);
+        for (int s = 0; s < steps; s++, at.advance()) {
+            const unsigned char *x = stages + at.stage*Tile::stage_bytes;
+            const uint64_t A = operand(x + first_row*BOX_DEPTH*2), B = operand(x + Tile::x_bytes);
+            barrier_wait(&full[at.stage], at.parity);
+            products_begin();
+            #pragma unroll
+            for (int k = 0; k < BOX_DEPTH/16; k++)
+                #pragma unroll
+                for (int d = 0; d < Tile::deep; d++)
+                    product_64<Tile::columns>(sum[d], A + d*(64*BOX_DEPTH*2/16) + 2*k, B + 2*k, s > 0 || k > 0);
+            products_commit();
+            products_wait<1>();                         /* the stage before is read */
+            if (s > 0 && lane == 0)
+                barrier_arrive(&empty[at.before()]);
+            if (begins && group == 0 && s + 1 == lag && lane == 0)
+                barrier_arrive(begun);
+        }
+        #pragma unroll
+        for (int d = 0; d < Tile::deep; d++)
+            products_finish(sum[d]);
+        if (lane == 0)
+            barrier_arrive(&empty[at.before()]);
+        const TilePlace place(p, t, Tile::rows);
+        #pragma unroll
+        for (int d = 0; d < Tile::deep; d++)
+            finish_rows<Tile, T, finish>(p, sum[d], place, first_row + d*64 + warp%GROUP_WARPS*16,
+                                         place.column*made_columns<Tile, finish>, room, used);
+    }
+    if (lane == 0)
+        stores_read<0>();
+}
+
+template <typename Tile, typename T, Finish finish>
+static __global__ void __launch_bounds__(Tile::threads, 1) multiply(const __grid_constant__ HopperProduct p)
+{
+    unsigned char *shared = shared_memory();
+    shared += -shared_address(shared) & (BOX_ALIGNMENT - 1);
+    unsigned char *stages = shared + Tile::stages_at;
+    Barrier *full = (Barrier *)(shared + Tile::barriers_at), *empty = full + Tile::stages, *begun = empty + Tile::stages;
+    if (threadIdx.x == 0) {
+        for (int s = 0; s < Tile::stages; s++) {
+            barrier_create(&full[s], 1);
+            barrier_create(&empty[s], Tile::warps);
+        }
+        barrier_create(begun, GROUP_WARPS);
+        barriers_created();
+    }
+    __syncthreads();
+
+    /* the same in all lanes, and seen to be by the compiler: wgmma is for whole warps */
+    const int warp = __shfl_sync(ALL_LANES, (int)threadIdx.x/WARP, 0);
+    if (warp >= Tile::warps) {
+        if constexpr (Tile::shares)
+            registers_give<40>();
+        if (threadIdx.x == Tile::warps*WARP)
+            fill_ring<Tile, finish>(p, stages, full, empty);
+    } else {
+        if constexpr (Tile::shares)
+            registers_take<232>();
+        multiply_tiles<Tile, T, finish>(p, stages, shared + Tile::rooms_at, warp, full, empty, begun);
+    }
+}
+
+#else
+
+/* It is started on compute capability 9 alone; this is there for devices of other kinds to load. */
+template <typename Tile, typename T, Finish finish> static __global__ void multiply(const __grid_constant__ HopperProduct)
+{
+    __trap();
+}
+
+#endif
+
+/* ---- boxes of points ---- */
+
+/* The box of `rows` points that covers an image's with the fewest: of equal ones the longest lines. */
+typedef struct Cover {
+    int log_w, log_h, log_b;
+    int64_t across, down, images;
+} Cover;
+
+static int64_t parts(int64_t n, int log)
+{
+    return ((n - 1) >> log) + 1;
+}
+
+static Cover cover(const Product *p, int rows)
+{
+    const int64_t B = p->M/((int64_t)p->Ho*p->Wo);
+    int log = 0;
+    while (1 << log < rows)
+        log++;
+    Cover best = {};
+    for (int w = log; w >= 0; w--)
+        for (int h = log - w; h >= 0; h--) {
+            const Cover c = {w, h, log - w - h, parts(p->Wo, w), parts(p->Ho, h), parts(B, log - w - h)};
+            if (best.images == 0 || c.across*c.down*c.images < best.across*best.down*best.images)
+                best = c;
+        }
+    return best;
+}
+
+/* ---- the tile ---- */
+
+template <typename Tile, typename T, Finish finish> static void launch(const Product *p)
+{
+    constexpr int made = made_columns<Tile, finish>;
+    const Cover c = cover(p, Tile::rows);
+    const int taps = p->kernel*p->kernel, columns = finish == GATED ? p->out/2 : p->out;
+    const int64_t B = p->M/((int64_t)p->Ho*p->Wo);
+    const int64_t x_size[] = {p->in, p->W, p->H, B}, w_size[] = {p->in, taps, p->out, 1};
+    const int64_t y_size[] = {columns, p->Wo, p->Ho, B};
+    const int x_box[] = {BOX_DEPTH, 1 << c.log_w, 1 << c.log_h, 1 << c.log_b}, w_box[] = {BOX_DEPTH, 1, made, 1};
+    const int w16 = min(c.log_w, 4), h16 = min(c.log_h, 4 - w16);
+    const int y_box[] = {box_columns<Tile, T, finish>, 1 << w16, 1 << h16, 1 << (4 - w16 - h16)};
+    HopperProduct h = {};
+    tensor_map(&h.x, BF16, 4, p->x, x_size, x_box);
+    tensor_map(&h.w, BF16, 4, p->w, w_size, w_box);
+    tensor_map(&h.y, sizeof(T) == 4 ? F32 : BF16, 4, p->y, y_size, y_box);
+    h.bias = p->bias;
+    h.out = p->out;
+    h.kernel = p->kernel;
+    h.pad = p->pad;
+    h.channel_boxes = (p->in + BOX_DEPTH - 1)/BOX_DEPTH;
+    h.log_w = c.log_w;
+    h.log_h = c.log_h;
+    h.across = (int)c.across;
+    h.down = (int)c.down;
+    h.row_tiles = (int)(c.across*c.down*c.images);
+    h.column_tiles = (columns + made - 1)/made;
+    h.act = p->act;
+    h.add = p->add;
+    const int64_t all = (int64_t)h.row_tiles*h.column_tiles;
+    LAUNCH((multiply<Tile, T, finish>), (unsigned)min(all, (int64_t)gpu_processors), Tile::threads, Tile::shared_bytes,
+           h);
+}
+
+typedef struct Choice {
+    int rows, columns;
+    void (*plain[2])(const Product *p);         /* y in f32, in bf16 */
+    void (*activated[2])(const Product *p);     /* NULL: not by this tile */
+    void (*gated)(const Product *p);
+} Choice;
+
+#define PLAINLY(...) {launch<Tile<__VA_ARGS__>, float, PLAIN>, launch<Tile<__VA_ARGS__>, bf16, PLAIN>}
+#define WITH_ACTIVATION(...) {launch<Tile<__VA_ARGS__>, float, ACTIVATED>, launch<Tile<__VA_ARGS__>, bf16, ACTIVATED>}
+#define BY_GATE(...) launch<Tile<__VA_ARGS__>, bf16, GATED>
+
+static const Choice choices[] = {
+    {256, 160, PLAINLY(2, 2, 160), {},                        BY_GATE(2, 2, 160)},
+    {256, 128, PLAINLY(2, 2, 128), {},                        NULL},
+    {128, 160, PLAINLY(2, 1, 160), {},                        BY_GATE(2, 1, 160)},
+    {128, 80,  PLAINLY(2, 1, 80),  WITH_ACTIVATION(2, 1, 80), NULL},
+    {64,  160, PLAINLY(1, 1, 160), {},                        BY_GATE(1, 1, 160)},
+    {64,  80,  PLAINLY(1, 1, 80),  WITH_ACTIVATION(1, 1, 80), NULL},
+    {64,  32,  PLAINLY(1, 1, 32),  {},                        NULL},
+};
+
+typedef void Launch(const Product *p);
+
+static Launch *launch_of(const Choice *c, const Product *p, DType y_type)
+{
+    return p->act == ACT_NONE ? c->plain[y_type == BF16] : c->activated[y_type == BF16];
+}
+
+/* Cycles, about: a step is bound by the tensor cores, or by what comes from the second-level cache, 28 bytes a cycle,
+ * or by waiting; a tile's values go out at 16 bytes a cycle. */
+static double cycles(const Choice *c, const Product *p, DType y_type)
+{
+    const Cover box = cover(p, c->rows);
+    const double steps = (double)p->kernel*p->kernel*((p->in + BOX_DEPTH - 1)/BOX_DEPTH);
+    const double tiles = (double)(box.across*box.down*box.images)*((p->out + c->columns - 1)/c->columns);
+    const double arithmetic = c->rows*c->columns*BOX_DEPTH/2048, brought = (c->rows + c->columns)*BOX_DEPTH*2/28;
+    const double step = fmax(300, fmax(arithmetic, brought));
+    return ceil(tiles/gpu_processors)*(steps*step + 500 + c->rows*c->columns*(double)dtype_size(y_type)/16);
+}
+
+/* SDSTEER_CUDA_TILE=ROWSxCOLUMNS, to measure one tile or another: where it is one, no other is taken. */
+static bool wished(const Choice *c)
+{
+    const char *wish = getenv("SDSTEER_CUDA_TILE");
+    char name[32];
+    snprintf(name, sizeof name, "%dx%d", c->rows, c->columns);
+    return wish && strcmp(wish, name) == 0;
+}
+
+bool product_hopper_takes(const ConvSpec *s)
+{
+    const bool act = s->act == ACT_NONE || s->act == ACT_SILU || s->act == ACT_GELU || s->act == ACT_QUICK_GELU
+                   || s->act == ACT_RELU;
+    return hopper_wanted() && s->x_type == BF16 && s->stride == 1 && s->in%8 == 0 && s->out%8 == 0 && act;
+}
+
+void product_hopper(const Product *p, DType y_type)
+{
+    Launch *best = NULL;
+    double least = INFINITY;
+    for (const Choice &c : choices) {
+        Launch *const by = launch_of(&c, p, y_type);
+        if (!by)
+            continue;
+        const double count = wished(&c) ? 0 : cycles(&c, p, y_type);
+        if (count < least) {
+            least = count;
+            best = by;
+        }
+    }
+    best(p);
+}
