@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* hopper.h -- what compute capability 9.0a adds to mma.h: products by four warps from shared memory, boxes of a matrix
- * copied there by the copy engine, and the barriers in shared memory that say when they have come.
+ * copied there by the copy engine, the barriers in shared memory that say when they have come, and clusters of blocks
+ * that reach each other's shared memory.
  *
  *   C (64,n) f32, sum[n/2]: thread t of 128 has rows t/32*16 + t%32/4 (sum[4j], sum[4j+1]) and 8 further on
  *     (sum[4j+2], sum[4j+3]) at columns 8j + 2(t%4) and one more, j < n/8
@@ -8,8 +9,8 @@
  *     8 parts of 16 bytes are turned by the row: bits 4..6 of an address are xored with bits 7..9 ("128-byte swizzle"),
  *     by the copy as by the product. So a stage begins at a multiple of 1024 bytes.
  *
- * PTX ISA 8.x, sections wgmma.mma_async (descriptors, fragments), mbarrier, cp.async.bulk.tensor. Code that calls these
- * is compiled for sm_90a only. */
+ * PTX ISA 8.x, sections wgmma.mma_async (descriptors, fragments), mbarrier, cp.async.bulk.tensor, barrier.cluster,
+ * mapa. Code that calls products or multicast_box is compiled for sm_90a only, other code for sm_90 too. */
 #ifndef KERNELS_CUDA_HOPPER_H
 #define KERNELS_CUDA_HOPPER_H
 
@@ -58,7 +59,8 @@ __device__ __forceinline__ void barrier_create(Barrier *b, unsigned arrivals)
 #endif
 }
 
-/* By the thread that created them, before the block meets: the copy engine sees them too. */
+/* By the thread that created them, before the block (or, where others of the cluster use them, the cluster) meets: the
+ * copy engine sees them too. */
 __device__ __forceinline__ void barriers_created(void)
 {
 #ifndef SIMT
@@ -106,7 +108,8 @@ __device__ __forceinline__ void barrier_wait(Barrier *b, unsigned parity)
 __device__ __forceinline__ void copy_box(void *to, const CUtensorMap *map, int row, int column, Barrier *b)
 {
 #ifdef SIMT
-    simt_copy_box(to, map, row, column, b);
+    const int at[2] = {column, row};
+    simt_copy_box(to, map, at, 2, b, 1u << simt_cluster_rank());
 #else
     asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], "
                  "[%1, {%2, %3}], [%4];"
@@ -120,7 +123,7 @@ typedef struct Place { int at[4]; } Place;
 __device__ __forceinline__ void copy_box(void *to, const CUtensorMap *map, const Place &p, Barrier *b)
 {
 #ifdef SIMT
-    simt_copy_box(to, map, p.at, b);
+    simt_copy_box(to, map, p.at, 4, b, 1u << simt_cluster_rank());
 #else
     asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], "
                  "[%1, {%2, %3, %4, %5}], [%6];"
@@ -143,7 +146,7 @@ __device__ __forceinline__ void show_written(void)
 __device__ __forceinline__ void store_box(const CUtensorMap *map, const Place &p, const void *from)
 {
 #ifdef SIMT
-    simt_store_box(map, p.at, from, false);
+    simt_store_box(map, p.at, 4, from, false);
 #else
     asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];"
                  :: "l"(map), "r"(p.at[0]), "r"(p.at[1]), "r"(p.at[2]), "r"(p.at[3]), "r"(shared_address(from))
@@ -151,11 +154,11 @@ __device__ __forceinline__ void store_box(const CUtensorMap *map, const Place &p
 #endif
 }
 
-/* The same, added to what is there: f32, each value once, rounded to nearest. */
+/* The same, added to what is there: f32, each value once, rounded to nearest, subnormals to zero. */
 __device__ __forceinline__ void add_box(const CUtensorMap *map, const Place &p, const void *from)
 {
 #ifdef SIMT
-    simt_store_box(map, p.at, from, true);
+    simt_store_box(map, p.at, 4, from, true);
 #else
     asm volatile("cp.reduce.async.bulk.tensor.4d.global.shared::cta.add.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];"
                  :: "l"(map), "r"(p.at[0]), "r"(p.at[1]), "r"(p.at[2]), "r"(p.at[3]), "r"(shared_address(from))
@@ -180,6 +183,103 @@ template <int newest> __device__ __forceinline__ void stores_read(void)
     simt_stores_read(newest);
 #else
     asm volatile("cp.async.bulk.wait_group.read %0;" :: "n"(newest) : "memory");
+#endif
+}
+
+/* ---- clusters: blocks started by LAUNCH_CLUSTERS, which run side by side ----
+ *
+ * A block reaches another's shared memory by the place that the same thing has in its own: from the first meeting of
+ * the cluster, before which the other may not have begun, to the last, after which it may have ended. */
+
+/* Which of them this block is: consecutive in blockIdx.x. */
+__device__ __forceinline__ unsigned cluster_rank(void)
+{
+#ifdef SIMT
+    return simt_cluster_rank();
+#else
+    unsigned rank;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+#endif
+}
+
+/* A meeting of all threads of its blocks, whole warps at a time: each arrives, then waits, in turn. What a thread wrote
+ * before it arrived, all see that have waited. */
+__device__ __forceinline__ void cluster_arrive(void)
+{
+#ifdef SIMT
+    simt_cluster_arrive();
+#else
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#endif
+}
+
+__device__ __forceinline__ void cluster_wait(void)
+{
+#ifdef SIMT
+    simt_cluster_wait();
+#else
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+
+#ifndef SIMT
+__device__ __forceinline__ uint32_t address_at(const void *p, unsigned rank)
+{
+    uint32_t address;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared_address(p)), "r"(rank));
+    return address;
+}
+#endif
+
+/* *p of block `rank`. */
+__device__ __forceinline__ float load_at(const float *p, unsigned rank)
+{
+#ifdef SIMT
+    return *(const float *)simt_at_rank(p, sizeof *p, rank);
+#else
+    float value;
+    asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(value) : "r"(address_at(p, rank)) : "memory");
+    return value;
+#endif
+}
+
+/* Arrives at *b of block `rank`, which may be this one: says that a stage has been read. Stores of this thread are no
+ * part of it, as they would be at a meeting: to wait for them (.release.cluster) takes longer than a stage. */
+__device__ __forceinline__ void barrier_arrive_at(Barrier *b, unsigned rank)
+{
+#ifdef SIMT
+    simt_barrier_arrive_at(b, rank);
+#else
+    asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" :: "r"(address_at(b, rank)) : "memory");
+#endif
+}
+
+/* copy_box to every block whose rank's bit is set: to the same place in each, and its bytes arrive at each one's b. */
+__device__ __forceinline__ void multicast_box(void *to, const CUtensorMap *map, int row, int column, Barrier *b,
+                                              unsigned ranks)
+{
+#ifdef SIMT
+    const int at[2] = {column, row};
+    simt_copy_box(to, map, at, 2, b, ranks);
+#else
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster "
+                 "[%0], [%1, {%2, %3}], [%4], %5;"
+                 :: "r"(shared_address(to)), "l"(map), "r"(column), "r"(row), "r"(shared_address(b)),
+                    "h"((uint16_t)ranks) : "memory");
+#endif
+}
+
+__device__ __forceinline__ void multicast_box(void *to, const CUtensorMap *map, const Place &p, Barrier *b,
+                                              unsigned ranks)
+{
+#ifdef SIMT
+    simt_copy_box(to, map, p.at, 4, b, ranks);
+#else
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster "
+                 "[%0], [%1, {%2, %3, %4, %5}], [%6], %7;"
+                 :: "r"(shared_address(to)), "l"(map), "r"(p.at[0]), "r"(p.at[1]), "r"(p.at[2]), "r"(p.at[3]),
+                    "r"(shared_address(b)), "h"((uint16_t)ranks) : "memory");
 #endif
 }
 

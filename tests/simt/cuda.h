@@ -9,17 +9,20 @@
 typedef uint64_t cuuint64_t;
 typedef uint32_t cuuint32_t;
 enum CUresult { CUDA_SUCCESS, CUDA_ERROR_INVALID_VALUE };
-enum CUtensorMapDataType { CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 = 9 };
+enum CUtensorMapDataType { CU_TENSOR_MAP_DATA_TYPE_FLOAT32 = 7, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 = 9 };
 enum CUtensorMapInterleave { CU_TENSOR_MAP_INTERLEAVE_NONE };
-enum CUtensorMapSwizzle { CU_TENSOR_MAP_SWIZZLE_128B = 3 };
+enum CUtensorMapSwizzle { CU_TENSOR_MAP_SWIZZLE_32B = 1, CU_TENSOR_MAP_SWIZZLE_64B, CU_TENSOR_MAP_SWIZZLE_128B };
 enum CUtensorMapL2promotion { CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_L2_PROMOTION_L2_256B = 3 };
 enum CUtensorMapFloatOOBfill { CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE };
 
-/* Of a matrix of 16-bit values: size, box {columns, rows}. */
+enum { SIMT_DIMENSIONS = 4 };
+
+/* pitch[i]: bytes from one to the next along dimension i. */
 typedef struct alignas(64) CUtensorMap {
-    const unsigned char *p;
-    uint64_t size[2], pitch;
-    uint32_t box[2];
+    unsigned char *p;
+    uint32_t rank, value_bytes;
+    uint64_t size[SIMT_DIMENSIONS], pitch[SIMT_DIMENSIONS];
+    uint32_t box[SIMT_DIMENSIONS];
 } CUtensorMap;
 
 /* CUDA_ERROR_INVALID_VALUE for what is documented as refused. */
@@ -33,8 +36,13 @@ enum { cudaEnableDefault };
 cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **function, unsigned version,
                                              unsigned long long flags, cudaDriverEntryPointQueryResult *found);
 
-/* The box from (row, column) on, turned by CU_TENSOR_MAP_SWIZZLE_128B; arrives at `barrier` at once or as late as it
- * may. */
-void simt_copy_box(void *to, const CUtensorMap *map, int row, int column, uint64_t *barrier);
+/* The box from `at` on, of as many dimensions, turned by the swizzle of its rows' width, to every block of the cluster
+ * whose rank's bit is set, at the same places; it arrives at each one's `barrier` at once or as late as it may, to one
+ * sooner, to another later. */
+void simt_copy_box(void *to, const CUtensorMap *map, const int *at, uint32_t dimensions, uint64_t *barrier,
+                   unsigned ranks);
+
+/* The box at `from` to the tensor, or added to its values; read at once or as late as it may be. */
+void simt_store_box(const CUtensorMap *map, const int *at, uint32_t dimensions, const void *from, bool add);
 
 #endif

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* hopper.cc -- kernels/cuda/hopper.h on the host: barriers in shared memory, boxes copied there, products of 4 warps.
+/* hopper.cc -- kernels/cuda/hopper.h on the host: barriers in shared memory, clusters of blocks, products of 4 warps.
+ * Boxes are in boxes.cc.
  *
- * A box comes at once, or only when no thread of the block can go on without it; in turn, so that both a stage filled
- * too early and one read too early are seen. A product is computed when its group is waited for, by each thread its own
- * sums, from what shared memory then holds. PTX ISA 8.x: mbarrier, cp.async.bulk.tensor, wgmma.mma_async (matrix
- * descriptors, swizzled K-major layouts, fragments of m64nNk16). */
+ * A product is computed when its group is waited for, by each thread its own sums, from what shared memory then holds.
+ * Stricter than PTX: all threads of a cluster meet at its barrier, those that have ended are missed there. PTX ISA 8.x:
+ * mbarrier, barrier.cluster, mapa, wgmma.mma_async (matrix descriptors, swizzled K-major layouts, fragments of
+ * m64nNk16). */
 #include "tests/simt/cuda.h"
 
 /* ---- addresses: shared memory begins at no multiple of 1024 ---- */
@@ -13,23 +14,39 @@ enum { SHARED_BEGIN = 1024 + 128, SHARED_END = SHARED_BEGIN + SIMT_SHARED };
 
 uint32_t simt_shared_address(const void *p)
 {
-    const ptrdiff_t at = (const unsigned char *)p - simt.dynamic;
+    const ptrdiff_t at = (const unsigned char *)p - simt.here->dynamic;
     if (at < 0 || at > SIMT_SHARED)
-        simt_fail("%p is not in shared memory", p);
+        simt_fail("%p is not in the block's shared memory", p);
     return (uint32_t)at + SHARED_BEGIN;
 }
 
-static unsigned char *shared_at(uint32_t address, uint32_t bytes)
+unsigned char *simt_shared_at(SimtBlock *b, uint32_t address, uint32_t bytes)
 {
     if (address < SHARED_BEGIN || address + bytes > SHARED_BEGIN + simt.dynamic_bytes)
         simt_fail("address %u is outside the block's shared memory", address);
-    return simt.dynamic + (address - SHARED_BEGIN);
+    return b->dynamic + (address - SHARED_BEGIN);
 }
 
-/* The 128-byte swizzle. */
-static uint32_t turned(uint32_t address)
+unsigned simt_cluster_rank(void)
 {
-    return address ^ (address >> 7 & 7) << 4;
+    return (unsigned)(simt.here - simt.block);
+}
+
+SimtBlock *simt_block_of(unsigned rank)
+{
+    SimtBlock *b = &simt.block[rank];
+    if (rank >= simt.blocks)
+        simt_fail("block %u of a cluster of %u", rank, simt.blocks);
+    if (!b->begun || b->ended)
+        simt_fail("the shared memory of block %u of the cluster, which has %s", rank, b->ended ? "ended" : "not begun");
+    return b;
+}
+
+void *simt_at_rank(const void *p, unsigned bytes, unsigned rank)
+{
+    if ((uintptr_t)p%bytes)
+        simt_fail("%u bytes at %p are not aligned", bytes, p);
+    return simt_shared_at(simt_block_of(rank), simt_shared_address(p), bytes);
 }
 
 /* ---- barriers ---- */
@@ -80,6 +97,13 @@ void simt_barrier_arrive(uint64_t *barrier, unsigned bytes)
     end_phase(a);
 }
 
+void simt_barrier_bytes(uint64_t *barrier, unsigned bytes)
+{
+    Arrivals *a = arrivals(barrier);
+    a->bytes -= (int32_t)bytes;
+    end_phase(a);
+}
+
 bool simt_barrier_passed(const SimtThread *t)
 {
     return arrivals(t->barrier)->parity != t->parity;
@@ -94,84 +118,35 @@ void simt_barrier_wait(uint64_t *barrier, unsigned parity)
         simt_meet(SIMT_AT_BARRIER, "mbarrier.try_wait");
 }
 
-/* ---- boxes ---- */
-
-enum { MOST_BOXES = 64 };
-struct Box { unsigned char *to; CUtensorMap map; int64_t row, column; uint64_t *barrier; };
-static Box box[MOST_BOXES];
-static int boxes;
-static unsigned boxes_begun;
-
-static void bring(const Box *b)
+void simt_barrier_arrive_at(uint64_t *barrier, unsigned rank)
 {
-    const uint32_t to = simt_shared_address(b->to);
-    for (uint32_t r = 0; r < b->map.box[1]; r++)
-        for (uint32_t c = 0; c < b->map.box[0]; c++) {
-            const int64_t row = b->row + r, column = b->column + c;
-            unsigned char *at = shared_at(turned(to + r*128 + c*2), 2);
-            if (row < 0 || row >= (int64_t)b->map.size[1] || column < 0 || column >= (int64_t)b->map.size[0])
-                memset(at, 0, 2);
-            else
-                memcpy(at, b->map.p + (uint64_t)row*b->map.pitch + (uint64_t)column*2, 2);
-        }
-    Arrivals *a = arrivals(b->barrier);
-    a->bytes -= (int32_t)(b->map.box[0]*b->map.box[1]*2);
-    end_phase(a);
+    simt_barrier_arrive((uint64_t *)simt_at_rank(barrier, sizeof *barrier, rank), 0);
 }
 
-void simt_copy_box(void *to, const CUtensorMap *map, int row, int column, uint64_t *barrier)
-{
-    if (simt_shared_address(to)%1024)
-        simt_fail("a box goes to %u, which is no multiple of 1024", simt_shared_address(to));
-    if (boxes == MOST_BOXES)
-        simt_fail("more than %d boxes under way", MOST_BOXES);
-    box[boxes] = {(unsigned char *)to, *map, row, column, barrier};
-    if ((boxes_begun++ + simt.turn)%2)
-        bring(&box[boxes]);
-    else
-        boxes++;
-}
+/* ---- the barrier of a cluster ---- */
 
-/* The oldest or the newest that has not come; false: none is under way. */
-bool simt_box_comes(void)
+void simt_cluster_arrive(void)
 {
-    if (boxes == 0)
-        return false;
-    const int which = simt.turn++ & 1 ? boxes - 1 : 0;
-    const Box b = box[which];
-    memmove(&box[which], &box[which + 1], sizeof *box*(size_t)(boxes - which - 1));
-    boxes--;
-    bring(&b);
-    return true;
-}
-
-CUresult cuTensorMapEncodeTiled(CUtensorMap *map, CUtensorMapDataType, cuuint32_t rank, void *p,
-                                const cuuint64_t *size, const cuuint64_t *pitch, const cuuint32_t *box_size,
-                                const cuuint32_t *every, CUtensorMapInterleave, CUtensorMapSwizzle,
-                                CUtensorMapL2promotion, CUtensorMapFloatOOBfill)
-{
-    if (rank != 2 || (uintptr_t)map%64 || (uintptr_t)p%16 || pitch[0]%16 || pitch[0] >= (uint64_t)1 << 40
-        || pitch[0] < size[0]*2 || every[0] != 1 || every[1] != 1 || box_size[0]*2 != 128)
-        return CUDA_ERROR_INVALID_VALUE;
-    for (int i = 0; i < 2; i++)
-        if (size[i] == 0 || size[i] > (uint64_t)1 << 32 || box_size[i] == 0 || box_size[i] > 256)
-            return CUDA_ERROR_INVALID_VALUE;
-    map->p = (const unsigned char *)p;
-    map->pitch = pitch[0];
-    for (int i = 0; i < 2; i++) {
-        map->size[i] = size[i];
-        map->box[i] = box_size[i];
+    SimtThread *self = simt.self;
+    simt_board("barrier.cluster.arrive", "", 0);
+    if (self->joined != self->waited)
+        simt_fail("barrier.cluster.arrive again before barrier.cluster.wait");
+    self->joined++;
+    if (++simt.joined == simt.blocks*simt.block_dim.x) {
+        simt.joined = 0;
+        simt.phases++;
     }
-    return CUDA_SUCCESS;
 }
 
-cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **function, unsigned, unsigned long long,
-                                             cudaDriverEntryPointQueryResult *found)
+void simt_cluster_wait(void)
 {
-    const bool known = strcmp(name, "cuTensorMapEncodeTiled") == 0;
-    *function = known ? (void *)cuTensorMapEncodeTiled : NULL;
-    *found = known ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
-    return cudaSuccess;
+    SimtThread *self = simt.self;
+    simt_board("barrier.cluster.wait", "", 0);
+    if (self->joined == self->waited)
+        simt_fail("barrier.cluster.wait without barrier.cluster.arrive");
+    self->waited++;
+    if (simt.phases != self->waited)
+        simt_meet(SIMT_AT_CLUSTER, "barrier.cluster.wait");
 }
 
 /* ---- products ---- */
@@ -185,7 +160,8 @@ static void operand_row(float value[16], uint64_t descriptor, int row)
                   (unsigned long long)descriptor);
     for (uint32_t part = 0; part < 2; part++) {
         uint16_t half[8];
-        memcpy(half, shared_at(turned(start + (uint32_t)row/8*next + (uint32_t)row%8*128 + part*16), 16), 16);
+        const uint32_t at = start + (uint32_t)row/8*next + (uint32_t)row%8*128 + part*16;
+        memcpy(half, simt_shared_at(simt.here, simt_turned(at, 128), 16), 16);
         for (int k = 0; k < 8; k++)
             value[part*8 + (uint32_t)k] = __uint_as_float((uint32_t)half[k] << 16);
     }

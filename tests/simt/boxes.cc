@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+/* boxes.cc -- tensor maps on the host, and boxes that are copied to shared memory and from there.
+ *
+ * A box comes at once, or only when no thread of the cluster can go on without it; one to memory is read at once, or only
+ * when that is waited for; in turn, so that both a stage filled too early and one read too early are seen. PTX ISA 8.x,
+ * sections cp.async.bulk.tensor, cp.reduce.async.bulk.tensor; the driver's manual, cuTensorMapEncodeTiled. */
+#include "tests/simt/cuda.h"
+
+/* ---- maps ---- */
+
+CUresult cuTensorMapEncodeTiled(CUtensorMap *map, CUtensorMapDataType type, cuuint32_t rank, void *p,
+                                const cuuint64_t *size, const cuuint64_t *pitch, const cuuint32_t *box,
+                                const cuuint32_t *every, CUtensorMapInterleave, CUtensorMapSwizzle swizzle,
+                                CUtensorMapL2promotion, CUtensorMapFloatOOBfill)
+{
+    const uint32_t value_bytes = type == CU_TENSOR_MAP_DATA_TYPE_FLOAT32 ? 4 : 2;
+    if (rank < 2 || rank > SIMT_DIMENSIONS || (uintptr_t)map%64 || (uintptr_t)p%16
+        || box[0]*value_bytes != 16u << swizzle)        /* shorter rows than the swizzle's are not played */
+        return CUDA_ERROR_INVALID_VALUE;
+    uint64_t least = size[0]*value_bytes;
+    *map = {(unsigned char *)p, rank, value_bytes, {}, {value_bytes}, {}};
+    for (uint32_t i = 0; i < rank; i++) {
+        if (size[i] == 0 || size[i] > (uint64_t)1 << 32 || box[i] == 0 || box[i] > 256 || every[i] != 1)
+            return CUDA_ERROR_INVALID_VALUE;
+        map->size[i] = size[i];
+        map->box[i] = box[i];
+        if (i == 0)
+            continue;
+        if (pitch[i - 1]%16 || pitch[i - 1] >= (uint64_t)1 << 40 || pitch[i - 1] < least)
+            return CUDA_ERROR_INVALID_VALUE;
+        map->pitch[i] = pitch[i - 1];
+        least = pitch[i - 1]*size[i];
+    }
+    return CUDA_SUCCESS;
+}
+
+cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **function, unsigned, unsigned long long,
+                                             cudaDriverEntryPointQueryResult *found)
+{
+    const bool known = strcmp(name, "cuTensorMapEncodeTiled") == 0;
+    *function = known ? (void *)cuTensorMapEncodeTiled : NULL;
+    *found = known ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
+    return cudaSuccess;
+}
+
+/* ---- boxes ---- */
+
+enum { MOST_BOXES = 512 };
+struct Box { SimtBlock *block; uint32_t shared; CUtensorMap map; int at[SIMT_DIMENSIONS]; uint64_t *barrier; };
+static Box box[MOST_BOXES];
+static int boxes;
+static unsigned boxes_begun;
+
+static uint32_t values(const CUtensorMap *map)
+{
+    uint32_t n = 1;
+    for (uint32_t i = 0; i < map->rank; i++)
+        n *= map->box[i];
+    return n;
+}
+
+/* The i-th value of the box in the tensor, NULL where that is outside, and *shared in the block. */
+static unsigned char *value_of(const Box *b, uint32_t i, unsigned char **shared)
+{
+    const CUtensorMap *m = &b->map;
+    const uint32_t address = simt_turned(b->shared + i*m->value_bytes, m->box[0]*m->value_bytes);
+    unsigned char *p = m->p;
+    *shared = simt_shared_at(b->block, address, m->value_bytes);
+    for (uint32_t d = 0; d < m->rank; d++) {
+        const int64_t at = b->at[d] + (int64_t)(i%m->box[d]);
+        if (at < 0 || at >= (int64_t)m->size[d])
+            return NULL;
+        p += (uint64_t)at*m->pitch[d];
+        i /= m->box[d];
+    }
+    return p;
+}
+
+static Box box_of(const CUtensorMap *map, const int *at, uint32_t dimensions, const void *shared, uint32_t alignment)
+{
+    Box b = {simt.here, simt_shared_address(shared), *map, {}, NULL};
+    if (b.shared%alignment)
+        simt_fail("a box at %u, which is no multiple of %u", b.shared, alignment);
+    if (dimensions != map->rank)
+        simt_fail("a box in %u dimensions of a map of %u", dimensions, map->rank);
+    memcpy(b.at, at, sizeof *at*dimensions);
+    return b;
+}
+
+static void bring(const Box *b)
+{
+    const uint32_t n = values(&b->map);
+    for (uint32_t i = 0; i < n; i++) {
+        unsigned char *shared, *p = value_of(b, i, &shared);
+        if (p)
+            memcpy(shared, p, b->map.value_bytes);
+        else
+            memset(shared, 0, b->map.value_bytes);
+    }
+    simt_barrier_bytes(b->barrier, n*b->map.value_bytes);
+}
+
+void simt_copy_box(void *to, const CUtensorMap *map, const int *at, uint32_t dimensions, uint64_t *barrier,
+                   unsigned ranks)
+{
+    Box b = box_of(map, at, dimensions, to, 1024);
+    if (ranks == 0 || ranks >> 16)
+        simt_fail("a box for blocks %x of a cluster", ranks);
+    for (unsigned rank = 0; ranks >> rank; rank++) {
+        if (!(ranks >> rank & 1))
+            continue;
+        b.block = simt_block_of(rank);
+        b.barrier = (uint64_t *)simt_at_rank(barrier, sizeof *barrier, rank);
+        if (boxes == MOST_BOXES)
+            simt_fail("more than %d boxes under way", MOST_BOXES);
+        if ((boxes_begun++ + simt.turn)%2)
+            bring(&b);
+        else
+            box[boxes++] = b;
+    }
+}
+
+void simt_block_ends(const SimtBlock *b)
+{
+    for (int i = 0; i < boxes; i++)
+        if (box[i].block == b)
+            simt_fail("the block ends while boxes are on their way to it");
+}
+
+/* The oldest or the newest that has not come; false: none is under way. */
+bool simt_box_comes(void)
+{
+    if (boxes == 0)
+        return false;
+    const int which = simt.turn++ & 1 ? boxes - 1 : 0;
+    const Box b = box[which];
+    memmove(&box[which], &box[which + 1], sizeof *box*(size_t)(boxes - which - 1));
+    boxes--;
+    bring(&b);
+    return true;
+}
+
+/* ---- boxes to memory ---- */
+
+struct Store { Box box; SimtThread *thread; int group; bool add, read; };
+static Store store[MOST_BOXES];
+static int stores;
+
+static void put(const Store *s)
+{
+    const uint32_t n = values(&s->box.map);
+    for (uint32_t i = 0; i < n; i++) {
+        unsigned char *shared, *p = value_of(&s->box, i, &shared);
+        if (p && s->add)
+            *(float *)p += *(const float *)shared;
+        else if (p)
+            memcpy(p, shared, s->box.map.value_bytes);
+    }
+}
+
+void simt_store_box(const CUtensorMap *map, const int *at, uint32_t dimensions, const void *from, bool add)
+{
+    Store s = {box_of(map, at, dimensions, from, 128), simt.self, simt.self->store_group, add, false};
+    if (add && map->value_bytes != 4)
+        simt_fail("only f32 is added to");
+    if (stores == MOST_BOXES)
+        simt_fail("more than %d boxes under way to memory", MOST_BOXES);
+    s.read = (boxes_begun++ + simt.turn)%2;
+    if (s.read)
+        put(&s);
+    store[stores++] = s;
+    simt.self->stores++;
+}
+
+void simt_stores_commit(void)
+{
+    simt.self->store_group++;
+}
+
+void simt_stores_read(int newest)
+{
+    SimtThread *self = simt.self;
+    int kept = 0;
+    for (int i = 0; i < stores; i++) {
+        const Store s = store[i];
+        if (s.thread == self && s.group < self->store_group - newest) {
+            if (!s.read)
+                put(&s);
+            self->stores--;
+        } else {
+            store[kept++] = s;
+        }
+    }
+    stores = kept;
+}
