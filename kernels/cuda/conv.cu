@@ -15,6 +15,7 @@ struct Conv {
     int in;                     /* channels, filled up to a multiple of 8 */
     void *weight;               /* (out, kernel, kernel, in) of x_type */
     float *bias;                /* NULL: none */
+    bool hopper;                /* product_hopper.cu multiplies, product_bf16.cu and the libraries do not */
     BlasPlan *blas;             /* who multiplies in place of product.h; NULL: no one */
     DnnLayer *dnn;
 };
@@ -65,7 +66,8 @@ static void choose_library(Conv *c)
     p.bias = c->bias;
     p.K = s->kernel*s->kernel*s->in;
     p.out = s->out;
-    if (!library_wanted() || s->act != ACT_NONE || s->in%8 || s->out%8)
+    c->hopper = product_hopper_takes(s);
+    if (c->hopper || !library_wanted() || s->act != ACT_NONE || s->in%8 || s->out%8)
         return;
     if (is_linear(s))
         c->blas = blas_plan(&p, s->x_type, s->y_type);
@@ -185,6 +187,8 @@ void cuda_conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_
         return;
     if (s->x_type == F32)
         product_f32(&p);
+    else if (c->hopper)
+        product_hopper(&p, s->y_type);
     else
         product_bf16(&p, s->y_type);
 }

@@ -13,7 +13,7 @@ enum Finish { PLAIN, ACTIVATED, GATED };
 template <int groups_, int deep_, int columns_> struct Tile {
     static constexpr int groups = groups_, deep = deep_, columns = columns_, rows = groups*deep*64;
     static constexpr bool shares = deep > 1;                    /* registers: the group that copies gives them away */
-    static constexpr int warps = groups*(WARPGROUP/WARP), threads = groups*WARPGROUP + (shares ? WARPGROUP : WARP);
+    static constexpr int warps = groups*(WARPGROUP/WARP), threads = warps*WARP + (shares ? (int)WARPGROUP : (int)WARP);
     static constexpr int x_bytes = rows*BOX_DEPTH*2, w_bytes = columns*BOX_DEPTH*2, stage_bytes = x_bytes + w_bytes;
     static constexpr int room_bytes = 1024, rooms = 2;          /* a warp's, for what it stores */
     static constexpr int rooms_at = 0, stages_at = (warps*rooms*room_bytes + BOX_ALIGNMENT - 1)/BOX_ALIGNMENT
@@ -52,7 +52,7 @@ struct TilePlace {
     __device__ __forceinline__ TilePlace(const HopperProduct &p, int t, int rows)
     {
         const int band = t/(BAND*p.column_tiles), first = band*BAND, rest = t - first*p.column_tiles;
-        const int high = min(BAND, p.row_tiles - first), box = first + rest%high, line = box/p.across;
+        const int high = min((int)BAND, p.row_tiles - first), box = first + rest%high, line = box/p.across;
         int log_b = 0;
         while (1 << (log_b + p.log_w + p.log_h) < rows)
             log_b++;
