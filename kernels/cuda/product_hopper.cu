@@ -243,7 +243,8 @@ typedef void Launch(const Product *p);
 
 static Launch *launch_of(const Choice *c, const Product *p, DType y_type)
 {
-    return p->act == ACT_NONE ? c->plain[y_type == BF16] : c->activated[y_type == BF16];
+    return p->act == ACT_GEGLU ? c->gated : p->act == ACT_NONE ? c->plain[y_type == BF16]
+         : c->activated[y_type == BF16];
 }
 
 /* Cycles, about: a step is bound by the tensor cores, or by what comes from the second-level cache, 28 bytes a cycle,
@@ -269,9 +270,8 @@ static bool wished(const Choice *c)
 
 bool product_hopper_takes(const ConvSpec *s)
 {
-    const bool act = s->act == ACT_NONE || s->act == ACT_SILU || s->act == ACT_GELU || s->act == ACT_QUICK_GELU
-                   || s->act == ACT_RELU;
-    return hopper_wanted() && s->x_type == BF16 && s->stride == 1 && s->in%8 == 0 && s->out%8 == 0 && act;
+    return hopper_wanted() && s->x_type == BF16 && s->stride == 1 && s->out%8 == 0
+        && (s->act != ACT_GEGLU || (s->y_type == BF16 && s->out%16 == 0));
 }
 
 void product_hopper(const Product *p, DType y_type)

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/* op_conv_device.h -- a device's convolutions and linear layers against the CPU's, for the tests of its ops.
+ *
+ * Tolerances: op_device.h. */
+#ifndef TESTS_UNIT_OP_CONV_DEVICE_H
+#define TESTS_UNIT_OP_CONV_DEVICE_H
+
+#include "tests/unit/device.h"
+
+typedef struct ConvCase {
+    int in, out, kernel, stride, before, after;
+    int64_t B, H, W;
+} ConvCase;
+
+static Conv *conv_on(const Ops *ops, const ConvCase *c, DType x_type, DType y_type, Activation act, const float *w,
+                     const float *b)
+{
+    const int cut = c->out > 1 ? c->out/3 : 0;       /* stacked of two parts, weights of two types */
+    const size_t K = (size_t)(c->in*c->kernel*c->kernel);
+    float *second = malloc((K*(size_t)c->out + 16)*sizeof *second);
+    memcpy(second, w, K*(size_t)c->out*sizeof *w);
+    void *as = op_typed(second, BF16, K*(size_t)c->out);
+    const Weight parts[] = {
+        {.name = "w0", .type = F32, .ndim = 4, .dim = {cut, c->in, c->kernel, c->kernel}, .data = w},
+        {.name = "w1", .type = BF16, .ndim = 4, .dim = {c->out - cut, c->in, c->kernel, c->kernel},
+         .data = (uint16_t *)as + (size_t)cut*K},
+        {.name = "b0", .type = F32, .ndim = 1, .dim = {cut}, .data = b},
+        {.name = "b1", .type = F32, .ndim = 1, .dim = {c->out - cut}, .data = b ? b + cut : NULL},
+    };
+    const Weight *weight[] = {&parts[0], &parts[1]}, *bias[] = {&parts[2], &parts[3]};
+    const ConvSpec spec = {c->in, c->out, c->kernel, c->stride, c->before, c->after, x_type, y_type, act};
+    const int skip = cut == 0;
+    Conv *conv = NULL;
+    Err e = {0};
+    if (ops->conv_create(&conv, &spec, weight + skip, b ? bias + skip : NULL, 2 - skip, &e)) {
+        printf("FAIL %s\n", e.text);
+        exit(1);
+    }
+    free(second);
+    free(as);
+    return conv;
+}
+
+/* Error of a sum of K products in f32; gated, that of one is multiplied by another, and a device may round both to
+ * y_type before they are. */
+static float conv_tolerance(float K, DType type, DType y_type, Activation act)
+{
+    const float sum = 4e-6f*sqrtf(K)*(type == BF16 ? 1 + K/1024 : 1);
+    return act != ACT_GEGLU ? sum : sqrtf(K)*(y_type == BF16 ? 1e-3f : sum);
+}
+
+/* Against the CPU's f32 (of rounded inputs), the last image or row alone, then both added to what was there. */
+static int conv(const ConvCase *c, DType type, DType y_type, Activation act, bool with_bias)
+{
+    const int pads = c->before + c->after;
+    const int64_t Ho = (c->H + pads - c->kernel)/c->stride + 1, Wo = (c->W + pads - c->kernel)/c->stride + 1;
+    const size_t image = (size_t)(c->H*c->W*c->in), nx = (size_t)c->B*image,
+        nw = (size_t)c->out*(size_t)(c->in*c->kernel*c->kernel);
+    const size_t y_image = (size_t)(Ho*Wo*(act == ACT_GEGLU ? c->out/2 : c->out)), ny = (size_t)c->B*y_image;
+    char name[160];
+    float *x = op_values(nx, 1), *w = op_values(nw, 2), *b = with_bias ? op_values((size_t)c->out, 3) : NULL;
+    float *want = op_values(ny, 4), *sum = op_values(ny, 5);
+    free(op_typed(w, BF16, nw));
+    void *x_t = op_typed(x, type, nx);
+    Conv *host = conv_on(cpu, c, F32, F32, act, w, b), *dev = conv_on(gpu, c, type, y_type, act, w, b);
+    char *dx = to_device(x_t, nx*dtype_size(type)), *dy = device_space(ny*dtype_size(y_type)),
+        *one = device_space(y_image*dtype_size(y_type));
+    cpu->conv_run(host, want, x, c->B, c->H, c->W, false);
+    gpu->conv_run(dev, dy, dx, c->B, c->H, c->W, false);
+    gpu->conv_run(dev, one, dx + (size_t)(c->B - 1)*image*dtype_size(type), 1, c->H, c->W, false);
+    op_name(name, "conv %d-%d k%d s%d %ldx%ldx%ld %s-%s act %d%s", c->in, c->out, c->kernel, c->stride, (long)c->B,
+            (long)c->H, (long)c->W, dtype_name(type), dtype_name(y_type), act, with_bias ? " bias" : "");
+    int failed = same_on_device("conv/alone", one, dy + (size_t)(c->B - 1)*y_image*dtype_size(y_type),
+                                y_image*dtype_size(y_type));
+    float *got = from_device(dy, y_type, ny);
+    const float K = (float)(c->in*c->kernel*c->kernel);
+    failed += test_close(name, got, want, ny, conv_tolerance(K, type, y_type, act),
+                         y_type != BF16 ? 2e-5f : act == ACT_GEGLU ? 0.015f : 0.005f);
+    if (y_type == F32 && act == ACT_NONE) {         /* a library may order the sum otherwise where it adds to y */
+        for (size_t i = 0; i < ny; i++)
+            want[i] = got[i] + sum[i];
+        char *dsum = to_device(sum, 4*ny), *last = to_device(sum + ny - y_image, 4*y_image);
+        gpu->conv_run(dev, dsum, dx, c->B, c->H, c->W, true);
+        gpu->conv_run(dev, last, dx + (size_t)(c->B - 1)*image*dtype_size(type), 1, c->H, c->W, true);
+        failed += same_on_device("conv/added alone", last, dsum + 4*(ny - y_image), 4*y_image);
+        gpu->free(last);
+        float *added = from_device(dsum, F32, ny);
+        failed += test_close("conv/added", added, want, ny, conv_tolerance(K, type, y_type, act), 2e-5f);
+        free(added);
+    }
+    cpu->conv_free(host); gpu->conv_free(dev); gpu->conv_free(NULL); gpu->free(dx); gpu->free(one);
+    free(x); free(w); free(b); free(want); free(sum); free(x_t); free(got);
+    return failed;
+}
+
+#endif

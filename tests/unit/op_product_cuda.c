@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* op_product_cuda.c -- the product of compute capability 9.0a on a GPU, against the CPU's and by all of its tiles
+ * (op_product_device.h). Skipped where there is none. */
+#include "tests/unit/op_product_device.h"
+
+int main(void)
+{
+    Err e = {0};
+    if (backend_pick("cuda", 0, &e)) {
+        printf("skipped: %s\n", e.text);
+        return TEST_SKIPPED;
+    }
+    return products_by_tiles(op) != 0;
+}

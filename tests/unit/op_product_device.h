@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/* op_product_device.h -- the product of compute capability 9.0a (kernels/cuda/product_hopper.cu): shapes with tails in
+ * points, columns and channels, images smaller than a tile and larger, by each of its tiles against the CPU's and, byte
+ * for byte, against the tile that is chosen.
+ *
+ * op_product_cuda.c runs it on a GPU, op_product_simt.c on the same kernels played on the host. */
+#ifndef TESTS_UNIT_OP_PRODUCT_DEVICE_H
+#define TESTS_UNIT_OP_PRODUCT_DEVICE_H
+
+#include "tests/unit/op_conv_device.h"
+
+/* Bytes of y, in new memory; added to values of their own where add. */
+static void *product_bytes(Conv *c, const ConvCase *k, void *x, DType y_type, size_t ny, bool add)
+{
+    const size_t bytes = ny*dtype_size(y_type);
+    float *held = op_values(ny, 7);
+    void *dy = add ? to_device(held, bytes) : device_space(bytes), *y = op_space(bytes);
+    gpu->conv_run(c, dy, x, k->B, k->H, k->W, add);
+    gpu->download(y, dy, bytes);
+    gpu->free(dy);
+    free(held);
+    return y;
+}
+
+/* One layer by all tiles, and by what conv() looks at with the one that is chosen. */
+static int by_tiles(const ConvCase *k, DType y_type, Activation act, bool with_bias)
+{
+    static const char *const tiles[] = {"256x160", "256x128", "128x160", "128x80", "64x160", "64x80", "64x32"};
+    const int64_t Ho = k->H + k->before + k->after - k->kernel + 1, Wo = k->W + k->before + k->after - k->kernel + 1;
+    const size_t nx = (size_t)(k->B*k->H*k->W*k->in), nw = (size_t)(k->out*k->in*k->kernel*k->kernel);
+    const size_t ny = (size_t)(k->B*Ho*Wo*(act == ACT_GEGLU ? k->out/2 : k->out));
+    char name[160];
+    float *x = op_values(nx, 1), *w = op_values(nw, 2), *b = with_bias ? op_values((size_t)k->out, 3) : NULL;
+    void *x_t = op_typed(x, BF16, nx), *dx = to_device(x_t, nx*dtype_size(BF16));
+    free(op_typed(w, BF16, nw));
+    unsetenv("SDSTEER_CUDA_TILE");
+    int failed = conv(k, BF16, y_type, act, with_bias);
+    Conv *c = conv_on(gpu, k, BF16, y_type, act, w, b);
+    for (int add = 0; add < (y_type == F32 && act == ACT_NONE ? 2 : 1); add++) {
+        void *want = product_bytes(c, k, dx, y_type, ny, add);
+        for (size_t t = 0; t < sizeof tiles/sizeof *tiles; t++) {
+            setenv("SDSTEER_CUDA_TILE", tiles[t], 1);
+            void *got = product_bytes(c, k, dx, y_type, ny, add);
+            failed += test_same(op_name(name, "%s, %d-%d k%d %ldx%ldx%d %s act %d%s", tiles[t], k->in, k->out,
+                                        k->kernel, (long)k->H, (long)k->W, (int)k->B, dtype_name(y_type), act,
+                                        add ? " added" : ""), got, want, ny*dtype_size(y_type));
+            free(got);
+        }
+        unsetenv("SDSTEER_CUDA_TILE");
+        free(want);
+    }
+    gpu->conv_free(c);
+    gpu->free(dx);
+    free(x); free(w); free(b); free(x_t);
+    return failed;
+}
+
+/* Rows of a layer run alone, few and many at a time: a row's bytes are the same. */
+static int by_rows(int in, int out, DType y_type, Activation act)
+{
+    static const int64_t counts[] = {1, 7, 64, 129, 300};
+    enum { N = 700 };
+    const ConvCase all = {in, out, 1, 1, 0, 0, 1, N, 1};
+    const size_t width = (size_t)(act == ACT_GEGLU ? out/2 : out)*dtype_size(y_type), nx = (size_t)(N*in);
+    char name[160];
+    float *x = op_values(nx, 1), *w = op_values((size_t)(in*out), 2), *b = op_values((size_t)out, 3);
+    void *x_t = op_typed(x, BF16, nx);
+    char *dx = to_device(x_t, nx*2);
+    free(op_typed(w, BF16, (size_t)(in*out)));
+    Conv *c = conv_on(gpu, &all, BF16, y_type, act, w, b);
+    char *want = product_bytes(c, &all, dx, y_type, N*width/dtype_size(y_type), false);
+    int failed = 0;
+    for (size_t i = 0; i < sizeof counts/sizeof *counts; i++) {
+        const ConvCase few = {in, out, 1, 1, 0, 0, 1, counts[i], 1};
+        const size_t first = (size_t)(N - counts[i]), bytes = (size_t)counts[i]*width;
+        void *got = product_bytes(c, &few, dx + first*(size_t)in*2, y_type, bytes/dtype_size(y_type), false);
+        failed += test_same(op_name(name, "%ld rows, %d-%d act %d", (long)counts[i], in, out, act), got,
+                            want + first*width, bytes);
+        free(got);
+    }
+    gpu->conv_free(c);
+    gpu->free(dx);
+    free(x); free(w); free(b); free(x_t); free(want);
+    return failed;
+}
+
+static int products_by_tiles(const Ops *device)
+{
+    static const ConvCase cases[] = {
+        {64, 160, 1, 1, 0, 0, 1, 130, 1}, {72, 168, 1, 1, 0, 0, 1, 77, 1}, {16, 8, 1, 1, 0, 0, 1, 1, 1},
+        {128, 336, 1, 1, 0, 0, 1, 300, 1},
+        {16, 40, 3, 1, 1, 1, 3, 8, 8}, {72, 16, 3, 1, 1, 1, 1, 16, 16}, {8, 8, 3, 1, 1, 1, 1, 3, 64},
+        {24, 24, 3, 1, 1, 1, 2, 7, 5}, {8, 16, 3, 1, 0, 1, 5, 4, 12}, {4, 16, 5, 1, 2, 2, 2, 9, 6},
+        {40, 32, 1, 1, 0, 0, 3, 6, 10}, {8, 24, 2, 1, 0, 1, 1, 5, 3},
+    };
+    cpu = cpu_ops();
+    gpu = device;
+    int failed = 0;
+    for (size_t i = 0; i < sizeof cases/sizeof *cases; i++) {
+        failed += by_tiles(&cases[i], F32, ACT_NONE, i%2);
+        failed += by_tiles(&cases[i], BF16, ACT_NONE, !(i%2));
+    }
+    for (int act = ACT_SILU; act <= ACT_RELU; act++)
+        failed += by_tiles(&cases[1], act%2 ? F32 : BF16, (Activation)act, act%3);
+    static const ConvCase gated[] = {
+        {64, 320, 1, 1, 0, 0, 1, 130, 1}, {72, 176, 1, 1, 0, 0, 1, 77, 1}, {16, 16, 1, 1, 0, 0, 1, 1, 1},
+    };
+    for (size_t i = 0; i < sizeof gated/sizeof *gated; i++)
+        failed += by_tiles(&gated[i], BF16, ACT_GEGLU, i%2 == 0);
+    failed += by_rows(64, 320, BF16, ACT_GEGLU) + by_rows(72, 328, F32, ACT_NONE) + by_rows(64, 96, BF16, ACT_SILU);
+    return failed;
+}
+
+#endif
