@@ -5,7 +5,8 @@
  *
  * One block a multiprocessor goes over tiles: a box of output points (x, y, b) by columns. One thread has the copy
  * engine fill a ring of stages: for a tap and 64 channels the points' box of the input, moved by the tap (what lies
- * outside the image, and channels beyond the last, come as zeros), and as many of the weights. Groups of four warps
+ * outside the image, and channels beyond the last, come as zeros), and as many of the weights; two blocks with the same
+ * points fetch half of them each for both. Groups of four warps
  * multiply by wgmma, 64 rows and all columns an instruction. Sums get their bias and more in registers, and go out by
  * the copy engine, from 1 KB at a time of 16 rows; it adds to y too, so that y is not read here, and leaves out points
  * that are not there. The loads of the next tile go on meanwhile.
@@ -41,27 +42,50 @@ template <int stages> struct Ring {
     }
 };
 
+template <typename Tile> __device__ __forceinline__ int rank_of(void)
+{
+    return Tile::cluster > 1 ? (int)cluster_rank() : 0;
+}
+
 /* The thread that has the ring filled. */
 template <typename Tile, Finish finish>
 __device__ __forceinline__ void fill_ring(const HopperProduct &p, unsigned char *stages, Barrier *full, Barrier *empty)
 {
-    constexpr int made = finish == GATED ? Tile::columns/2 : Tile::columns;
+    constexpr int made = made_columns<Tile, finish>, part = Tile::rows/Tile::cluster;
+    const int rank = rank_of<Tile>(), all = p.row_tiles*p.column_runs;
     Ring<Tile::stages> at;
-    for (int t = blockIdx.x; t < p.row_tiles*p.column_tiles; t += gridDim.x) {
+    for (int t = blockIdx.x/Tile::cluster; t < all; t += gridDim.x/Tile::cluster) {
         const TilePlace place(p, t, Tile::rows);
-        const int first = place.column*made;
+        const Place x = place.point(p, rank*part, 0);
+        const int first = (place.run*Tile::cluster + rank)*made;
         for (int r = 0, tap = 0; r < p.kernel; r++)
             for (int s = 0; s < p.kernel; s++, tap++)
-                for (int c = 0; c < p.channel_boxes; c++, at.advance()) {
+                for (int c = 0; c < p.channel_boxes*BOX_DEPTH; c += BOX_DEPTH, at.advance()) {
                     unsigned char *to = stages + at.stage*Tile::stage_bytes, *w = to + Tile::x_bytes;
+                    const Place moved = {{c, x.at[1] + s - p.pad, x.at[2] + r - p.pad, x.at[3]}};
                     Barrier *b = &full[at.stage];
-                    barrier_wait(&empty[at.stage], at.parity ^ 1);
+                    barrier_wait(&empty[at.stage], at.parity ^ 1);      /* in all blocks of the cluster */
                     barrier_expect(b, Tile::stage_bytes);
-                    copy_box(to, &p.x, Place{{c*BOX_DEPTH, place.x + s - p.pad, place.y + r - p.pad, place.b}}, b);
-                    copy_box(w, &p.w, Place{{c*BOX_DEPTH, tap, first, 0}}, b);
+                    if constexpr (Tile::cluster > 1)
+                        multicast_box(to + rank*part*BOX_DEPTH*2, &p.x, moved, b, (1 << Tile::cluster) - 1);
+                    else
+                        copy_box(to, &p.x, moved, b);
+                    copy_box(w, &p.w, Place{{c, tap, first, 0}}, b);
                     if (finish == GATED)
-                        copy_box(w + Tile::w_bytes/2, &p.w, Place{{c*BOX_DEPTH, tap, p.out/2 + first, 0}}, b);
+                        copy_box(w + Tile::w_bytes/2, &p.w, Place{{c, tap, p.out/2 + first, 0}}, b);
                 }
+    }
+}
+
+/* A warp has read a stage. */
+template <typename Tile> __device__ __forceinline__ void give_back(Barrier *empty)
+{
+    const int lane = threadIdx.x%WARP;
+    if constexpr (Tile::cluster > 1) {
+        if (lane < Tile::cluster)
+            barrier_arrive_at(empty, (unsigned)lane);
+    } else if (lane == 0) {
+        barrier_arrive(empty);
     }
 }
 
@@ -71,13 +95,13 @@ __device__ __forceinline__ void multiply_tiles(const HopperProduct &p, const uns
                                                int warp, Barrier *full, Barrier *empty, Barrier *begun)
 {
     const int lane = threadIdx.x%WARP, group = warp/GROUP_WARPS, first_row = group*Tile::deep*64;
-    const int steps = p.kernel*p.kernel*p.channel_boxes;
+    const int steps = p.kernel*p.kernel*p.channel_boxes, all = p.row_tiles*p.column_runs, rank = rank_of<Tile>();
     const int lag = Tile::groups == 1 || steps > LAG_STEPS ? 0 : min(steps, (int)LAG);
     unsigned char *room = rooms + warp*Tile::rooms*Tile::room_bytes;
     Ring<Tile::stages> at;
     int used = 0;
-    for (int t = blockIdx.x; t < p.row_tiles*p.column_tiles; t += gridDim.x) {
-        const bool begins = t == (int)blockIdx.x;
+    bool begins = true;
+    for (int t = blockIdx.x/Tile::cluster; t < all; t += gridDim.x/Tile::cluster, begins = false) {
         float sum[Tile::deep][Tile::columns/2];
         if (begins && lag > 0 && group > 0)
             barrier_wait(begun, 0);
@@ -93,24 +117,35 @@ __device__ __forceinline__ void multiply_tiles(const HopperProduct &p, const uns
                     product_64<Tile::columns>(sum[d], A + d*(64*BOX_DEPTH*2/16) + 2*k, B + 2*k, s > 0 || k > 0);
             products_commit();
             products_wait<1>();                         /* the stage before is read */
-            if (s > 0 && lane == 0)
-                barrier_arrive(&empty[at.before()]);
+            if (s > 0)
+                give_back<Tile>(&empty[at.before()]);
             if (begins && group == 0 && s + 1 == lag && lane == 0)
                 barrier_arrive(begun);
         }
         #pragma unroll
         for (int d = 0; d < Tile::deep; d++)
             products_finish(sum[d]);
-        if (lane == 0)
-            barrier_arrive(&empty[at.before()]);
+        give_back<Tile>(&empty[at.before()]);
         const TilePlace place(p, t, Tile::rows);
+        const int first = (place.run*Tile::cluster + rank)*made_columns<Tile, finish>;
         #pragma unroll
         for (int d = 0; d < Tile::deep; d++)
-            finish_rows<Tile, T, finish>(p, sum[d], place, first_row + d*64 + warp%GROUP_WARPS*16,
-                                         place.column*made_columns<Tile, finish>, room, used);
+            finish_rows<Tile, T, finish>(p, sum[d], place, first_row + d*64 + warp%GROUP_WARPS*16, first, room, used);
     }
     if (lane == 0)
         stores_read<0>();
+    __syncwarp();
+}
+
+/* All blocks of the cluster. */
+template <typename Tile> __device__ __forceinline__ void meet(void)
+{
+    if constexpr (Tile::cluster > 1) {
+        cluster_arrive();
+        cluster_wait();
+    } else {
+        __syncthreads();
+    }
 }
 
 template <typename Tile, typename T, Finish finish>
@@ -123,12 +158,12 @@ static __global__ void __launch_bounds__(Tile::threads, 1) multiply(const __grid
     if (threadIdx.x == 0) {
         for (int s = 0; s < Tile::stages; s++) {
             barrier_create(&full[s], 1);
-            barrier_create(&empty[s], Tile::warps);
+            barrier_create(&empty[s], Tile::cluster*Tile::warps);
         }
         barrier_create(begun, GROUP_WARPS);
         barriers_created();
     }
-    __syncthreads();
+    meet<Tile>();
 
     /* the same in all lanes, and seen to be by the compiler: wgmma is for whole warps */
     const int warp = __shfl_sync(ALL_LANES, (int)threadIdx.x/WARP, 0);
@@ -137,11 +172,14 @@ static __global__ void __launch_bounds__(Tile::threads, 1) multiply(const __grid
             registers_give<40>();
         if (threadIdx.x == Tile::warps*WARP)
             fill_ring<Tile, finish>(p, stages, full, empty);
+        __syncwarp();
     } else {
         if constexpr (Tile::shares)
             registers_take<232>();
-        multiply_tiles<Tile, T, finish>(p, stages, shared + Tile::rooms_at, warp, full, empty, begun);
+        multiply_tiles<Tile, T, finish>(p, stages, shared, warp, full, empty, begun);
     }
+    if constexpr (Tile::cluster > 1)
+        meet<Tile>();                                   /* what others send or say here has come */
 }
 
 #else
@@ -183,17 +221,34 @@ static Cover cover(const Product *p, int rows)
     return best;
 }
 
+/* One of 2^n equal parts of a box, of points that come after each other. */
+static Cover part_of(Cover c, int parts)
+{
+    for (; parts > 1; parts /= 2) {
+        int *const log = c.log_b ? &c.log_b : c.log_h ? &c.log_h : &c.log_w;
+        (*log)--;
+    }
+    return c;
+}
+
 /* ---- the tile ---- */
+
+static int column_tiles(int columns, int each)
+{
+    return (columns + each - 1)/each;
+}
 
 template <typename Tile, typename T, Finish finish> static void launch(const Product *p)
 {
     constexpr int made = made_columns<Tile, finish>;
     const Cover c = cover(p, Tile::rows);
+    const Cover part = part_of(c, Tile::cluster);
     const int taps = p->kernel*p->kernel, columns = finish == GATED ? p->out/2 : p->out;
     const int64_t B = p->M/((int64_t)p->Ho*p->Wo);
     const int64_t x_size[] = {p->in, p->W, p->H, B}, w_size[] = {p->in, taps, p->out, 1};
     const int64_t y_size[] = {columns, p->Wo, p->Ho, B};
-    const int x_box[] = {BOX_DEPTH, 1 << c.log_w, 1 << c.log_h, 1 << c.log_b}, w_box[] = {BOX_DEPTH, 1, made, 1};
+    const int x_box[] = {BOX_DEPTH, 1 << part.log_w, 1 << part.log_h, 1 << part.log_b};
+    const int w_box[] = {BOX_DEPTH, 1, made, 1};
     const int w16 = min(c.log_w, 4), h16 = min(c.log_h, 4 - w16);
     const int y_box[] = {box_columns<Tile, T, finish>, 1 << w16, 1 << h16, 1 << (4 - w16 - h16)};
     HopperProduct h = {};
@@ -210,41 +265,50 @@ template <typename Tile, typename T, Finish finish> static void launch(const Pro
     h.across = (int)c.across;
     h.down = (int)c.down;
     h.row_tiles = (int)(c.across*c.down*c.images);
-    h.column_tiles = (columns + made - 1)/made;
+    h.column_runs = column_tiles(columns, made)/Tile::cluster;
     h.act = p->act;
     h.add = p->add;
-    const int64_t all = (int64_t)h.row_tiles*h.column_tiles;
-    LAUNCH((multiply<Tile, T, finish>), (unsigned)min(all, (int64_t)gpu_processors), Tile::threads, Tile::shared_bytes,
-           h);
+    static int clusters;                        /* that run at a time */
+    if (clusters == 0)
+        clusters = Tile::cluster == 1 ? gpu_processors
+                 : gpu_clusters(multiply<Tile, T, finish>, Tile::cluster, Tile::threads, Tile::shared_bytes);
+    const int64_t all = (int64_t)h.row_tiles*h.column_runs;
+    LAUNCH_CLUSTERS((multiply<Tile, T, finish>), Tile::cluster, (unsigned)min(all, (int64_t)clusters)*Tile::cluster,
+                    Tile::threads, Tile::shared_bytes, h);
 }
-
-typedef struct Choice {
-    int rows, columns;
-    void (*plain[2])(const Product *p);         /* y in f32, in bf16 */
-    void (*activated[2])(const Product *p);     /* NULL: not by this tile */
-    void (*gated)(const Product *p);
-} Choice;
-
-#define PLAINLY(...) {launch<Tile<__VA_ARGS__>, float, PLAIN>, launch<Tile<__VA_ARGS__>, bf16, PLAIN>}
-#define WITH_ACTIVATION(...) {launch<Tile<__VA_ARGS__>, float, ACTIVATED>, launch<Tile<__VA_ARGS__>, bf16, ACTIVATED>}
-#define BY_GATE(...) launch<Tile<__VA_ARGS__>, bf16, GATED>
-
-static const Choice choices[] = {
-    {256, 160, PLAINLY(2, 2, 160), {},                        BY_GATE(2, 2, 160)},
-    {256, 128, PLAINLY(2, 2, 128), {},                        NULL},
-    {128, 160, PLAINLY(2, 1, 160), {},                        BY_GATE(2, 1, 160)},
-    {128, 80,  PLAINLY(2, 1, 80),  WITH_ACTIVATION(2, 1, 80), NULL},
-    {64,  160, PLAINLY(1, 1, 160), {},                        BY_GATE(1, 1, 160)},
-    {64,  80,  PLAINLY(1, 1, 80),  WITH_ACTIVATION(1, 1, 80), NULL},
-    {64,  32,  PLAINLY(1, 1, 32),  {},                        NULL},
-};
 
 typedef void Launch(const Product *p);
 
+typedef struct Choice {
+    int rows, columns, cluster;
+    Launch *plain[2], *activated[2], *gated;    /* y in f32, in bf16; NULL: not by this tile */
+} Choice;
+
+#define AS(y, finish, ...) launch<Tile<__VA_ARGS__>, y, finish>
+#define PLAINLY(...) {AS(float, PLAIN, __VA_ARGS__), AS(bf16, PLAIN, __VA_ARGS__)}
+#define ACTIVATING(...) {AS(float, ACTIVATED, __VA_ARGS__), AS(bf16, ACTIVATED, __VA_ARGS__)}
+#define GATING(...) AS(bf16, GATED, __VA_ARGS__)
+
+static const Choice choices[] = {
+    {256, 160, 2, PLAINLY(2, 2, 160, 2), {},                       GATING(2, 2, 160, 2)},
+    {256, 160, 1, PLAINLY(2, 2, 160, 1), {},                       GATING(2, 2, 160, 1)},
+    {256, 128, 2, PLAINLY(2, 2, 128, 2), {},                       NULL},
+    {256, 128, 1, PLAINLY(2, 2, 128, 1), {},                       NULL},
+    {128, 160, 2, PLAINLY(2, 1, 160, 2), {},                       GATING(2, 1, 160, 2)},
+    {128, 160, 1, PLAINLY(2, 1, 160, 1), {},                       GATING(2, 1, 160, 1)},
+    {128, 80,  1, PLAINLY(2, 1, 80, 1),  ACTIVATING(2, 1, 80, 1),  NULL},
+    {64,  160, 1, PLAINLY(1, 1, 160, 1), {},                       GATING(1, 1, 160, 1)},
+    {64,  80,  1, PLAINLY(1, 1, 80, 1),  ACTIVATING(1, 1, 80, 1),  NULL},
+    {64,  32,  1, PLAINLY(1, 1, 32, 1),  {},                       NULL},
+};
+
+/* NULL where the tile does not make it. */
 static Launch *launch_of(const Choice *c, const Product *p, DType y_type)
 {
-    return p->act == ACT_GEGLU ? c->gated : p->act == ACT_NONE ? c->plain[y_type == BF16]
-         : c->activated[y_type == BF16];
+    Launch *const gated = c->gated, *const act = c->activated[y_type == BF16];
+    if (column_tiles(p->out, c->columns)%c->cluster)
+        return NULL;
+    return p->act == ACT_GEGLU ? gated : p->act == ACT_NONE ? c->plain[y_type == BF16] : act;
 }
 
 /* Cycles, about: a step is bound by the tensor cores, or by what comes from the second-level cache, 28 bytes a cycle,
@@ -253,18 +317,19 @@ static double cycles(const Choice *c, const Product *p, DType y_type)
 {
     const Cover box = cover(p, c->rows);
     const double steps = (double)p->kernel*p->kernel*((p->in + BOX_DEPTH - 1)/BOX_DEPTH);
-    const double tiles = (double)(box.across*box.down*box.images)*((p->out + c->columns - 1)/c->columns);
-    const double arithmetic = c->rows*c->columns*BOX_DEPTH/2048, brought = (c->rows + c->columns)*BOX_DEPTH*2/28;
+    const double tiles = (double)(box.across*box.down*box.images)*column_tiles(p->out, c->columns);
+    const double arithmetic = c->rows*c->columns*BOX_DEPTH/2048;
+    const double brought = (c->rows/c->cluster + c->columns)*BOX_DEPTH*2/28;
     const double step = fmax(300, fmax(arithmetic, brought));
     return ceil(tiles/gpu_processors)*(steps*step + 500 + c->rows*c->columns*(double)dtype_size(y_type)/16);
 }
 
-/* SDSTEER_CUDA_TILE=ROWSxCOLUMNS, to measure one tile or another: where it is one, no other is taken. */
+/* SDSTEER_CUDA_TILE=ROWSxCOLUMNSxCLUSTER, to measure one tile or another: no other is taken where it can be. */
 static bool wished(const Choice *c)
 {
     const char *wish = getenv("SDSTEER_CUDA_TILE");
     char name[32];
-    snprintf(name, sizeof name, "%dx%d", c->rows, c->columns);
+    snprintf(name, sizeof name, "%dx%dx%d", c->rows, c->columns, c->cluster);
     return wish && strcmp(wish, name) == 0;
 }
 

@@ -9,20 +9,22 @@
 /* What is stored for a sum: with its bias; an activation of that; or, of two sums, a * gelu(b). */
 enum Finish { PLAIN, ACTIVATED, GATED };
 
-/* groups: of four warps, each with deep*64 rows and all columns. */
-template <int groups_, int deep_, int columns_> struct Tile {
-    static constexpr int groups = groups_, deep = deep_, columns = columns_, rows = groups*deep*64;
+/* groups: of four warps, each with deep*64 rows and all columns. cluster: blocks with the same rows and neighbouring
+ * columns, each of which fetches a part of the rows for all. */
+template <int groups_, int deep_, int columns_, int cluster_> struct Tile {
+    static constexpr int groups = groups_, deep = deep_, columns = columns_, cluster = cluster_, rows = groups*deep*64;
     static constexpr bool shares = deep > 1;                    /* registers: the group that copies gives them away */
-    static constexpr int warps = groups*(WARPGROUP/WARP), threads = warps*WARP + (shares ? (int)WARPGROUP : (int)WARP);
+    static constexpr int warps = groups*(WARPGROUP/WARP);
+    static constexpr int threads = warps*WARP + (shares ? (int)WARPGROUP : (int)WARP);
     static constexpr int x_bytes = rows*BOX_DEPTH*2, w_bytes = columns*BOX_DEPTH*2, stage_bytes = x_bytes + w_bytes;
     static constexpr int room_bytes = 1024, rooms = 2;          /* a warp's, for what it stores */
-    static constexpr int rooms_at = 0, stages_at = (warps*rooms*room_bytes + BOX_ALIGNMENT - 1)/BOX_ALIGNMENT
-                                                  *BOX_ALIGNMENT;
+    static constexpr int stages_at = warps*rooms*room_bytes;
     static constexpr int fit = (227*1024 - BOX_ALIGNMENT - stages_at - 256)/stage_bytes;
     static constexpr int stages = fit < 12 ? fit : 12;
     static constexpr int barriers_at = stages_at + stages*stage_bytes;
     static constexpr int shared_bytes = BOX_ALIGNMENT + barriers_at + (2*stages + 1)*(int)sizeof(Barrier);
     static_assert(stages >= 3 && shared_bytes <= 227*1024, "a block's shared memory");
+    static_assert(stages_at%BOX_ALIGNMENT == 0 && w_bytes%BOX_ALIGNMENT == 0, "where boxes begin");
 };
 
 /* Columns of y that a tile makes, and that a box of T to y has: 64 bytes of them, or 32. */
@@ -31,12 +33,13 @@ template <typename Tile, typename T, Finish finish>
 constexpr int box_columns = made_columns<Tile, finish>%(64/(int)sizeof(T)) ? 32/(int)sizeof(T) : 64/(int)sizeof(T);
 
 typedef struct HopperProduct {
-    CUtensorMap x, w, y;        /* (C,W,H,B) by boxes of a tile; (C,taps,out,1); (columns,Wo,Ho,B) by 16 rows */
+    CUtensorMap x, w, y;        /* (C,W,H,B) by a block's part of a tile; (C,taps,out,1); (columns,Wo,Ho,B) by 16 rows */
     const float *bias;          /* NULL: none */
     int out, kernel, pad;
     int channel_boxes;          /* to a tap */
     int log_w, log_h;           /* a tile's rows are points (b, y, x) of a box, x fastest, of 2^log_w by 2^log_h */
-    int across, down, row_tiles, column_tiles;      /* boxes to a line and to a column of an image, and in all */
+    int across, down, row_tiles;    /* boxes to a line and to a column of an image, and in all */
+    int column_runs;                /* tiles' columns, a cluster's at a time */
     Activation act;
     bool add;
 } HopperProduct;
@@ -47,25 +50,26 @@ typedef struct HopperProduct {
 enum { BAND = 8 };
 
 struct TilePlace {
-    int column, x, y, b;        /* its number, and the box's first point */
+    int run, x, y, b;           /* number of its columns' run, and the box's first point */
 
+    /* The t-th cluster's, of `rows` rows. */
     __device__ __forceinline__ TilePlace(const HopperProduct &p, int t, int rows)
     {
-        const int band = t/(BAND*p.column_tiles), first = band*BAND, rest = t - first*p.column_tiles;
+        const int band = t/(BAND*p.column_runs), first = band*BAND, rest = t - first*p.column_runs;
         const int high = min((int)BAND, p.row_tiles - first), box = first + rest%high, line = box/p.across;
         int log_b = 0;
         while (1 << (log_b + p.log_w + p.log_h) < rows)
             log_b++;
-        column = rest/high;
+        run = rest/high;
         x = (box - line*p.across) << p.log_w;
         y = line%p.down << p.log_h;
         b = line/p.down << log_b;
     }
 
-    /* Of the 16 points from the i-th on. */
-    __device__ __forceinline__ Place points(const HopperProduct &p, int first_column, int i) const
+    /* Of the i-th point, at a column or channel. */
+    __device__ __forceinline__ Place point(const HopperProduct &p, int i, int column) const
     {
-        return Place{{first_column, x + (i & ((1 << p.log_w) - 1)), y + (i >> p.log_w & ((1 << p.log_h) - 1)),
+        return Place{{column, x + (i & ((1 << p.log_w) - 1)), y + (i >> p.log_w & ((1 << p.log_h) - 1)),
                       b + (i >> (p.log_w + p.log_h))}};
     }
 };
@@ -110,46 +114,67 @@ template <typename T, int columns> struct BoxLane {
     }
 };
 
-/* A warp's 16 rows of sums to y, from column `first` of y and of w on. room: its two boxes; used: how often, which
- * says whose turn it is. */
+/* Bias of a lane's columns in a box from `first` on; of b, those half of all further on. */
+template <int columns> struct Bias {
+    float2 a[columns/8], b[columns/8];
+
+    template <Finish finish> __device__ __forceinline__ void load(const HopperProduct &p, int first)
+    {
+        const int half = p.out/2;
+        #pragma unroll
+        for (int j = 0; j < columns/8; j++) {
+            const int column = first + 8*j + threadIdx.x%4*2;
+            a[j] = bias_of(p, column, finish == GATED ? half : p.out);
+            if (finish == GATED)
+                b[j] = bias_of(p, half + column, p.out);
+        }
+    }
+};
+
+/* A warp's 16 rows of sums, those of the tile from `row` on, to y from column `first` on. room: its boxes; used: how
+ * often, which says whose turn it is. */
 template <typename Tile, typename T, Finish finish>
 __device__ __forceinline__ void finish_rows(const HopperProduct &p, const float (&sum)[Tile::columns/2],
                                             const TilePlace &place, int row, int first, unsigned char *room, int &used)
 {
     constexpr int made = made_columns<Tile, finish>, columns = box_columns<Tile, T, finish>;
-    const int lane = threadIdx.x%WARP, pair = lane%4*2, half = p.out/2;
+    const int lane = threadIdx.x%WARP;
     const BoxLane<T, columns> at(lane);
+    Bias<columns> bias, next;
+    next.template load<finish>(p, first);
     #pragma unroll
     for (int c = 0; c < made; c += columns, used++) {
         unsigned char *box = room + used%Tile::rooms*Tile::room_bytes;
         if (lane == 0)
             stores_read<Tile::rooms - 1>();
         __syncwarp();
+        bias = next;
+        if (c + columns < made)
+            next.template load<finish>(p, first + c + columns);
         #pragma unroll
-        for (int j = c/8; j < (c + columns)/8; j++) {
-            const int column = first + 8*j + pair;
-            const float2 bias = bias_of(p, column, finish == GATED ? half : p.out);
-            float v[4] = {sum[4*j] + bias.x, sum[4*j + 1] + bias.y, sum[4*j + 2] + bias.x, sum[4*j + 3] + bias.y};
+        for (int j = 0; j < columns/8; j++) {
+            const float *s = sum + (c/8 + j)*4;
+            float v[4] = {s[0] + bias.a[j].x, s[1] + bias.a[j].y, s[2] + bias.a[j].x, s[3] + bias.a[j].y};
             if constexpr (finish == GATED) {
-                const float *b = sum + made/2;
-                const float2 more = bias_of(p, half + column, p.out);
-                v[0] = gated(v[0], b[4*j] + more.x);
-                v[1] = gated(v[1], b[4*j + 1] + more.y);
-                v[2] = gated(v[2], b[4*j + 2] + more.x);
-                v[3] = gated(v[3], b[4*j + 3] + more.y);
+                s += made/2;
+                v[0] = gated(v[0], s[0] + bias.b[j].x);
+                v[1] = gated(v[1], s[1] + bias.b[j].y);
+                v[2] = gated(v[2], s[2] + bias.b[j].x);
+                v[3] = gated(v[3], s[3] + bias.b[j].y);
             } else if constexpr (finish == ACTIVATED) {
                 activate_all(v, p.act);
             }
-            at.put(box, 0, 8*j - c + pair, v[0], v[1]);
-            at.put(box, 8, 8*j - c + pair, v[2], v[3]);
+            at.put(box, 0, 8*j + lane%4*2, v[0], v[1]);
+            at.put(box, 8, 8*j + lane%4*2, v[2], v[3]);
         }
         show_written();
         __syncwarp();
         if (lane == 0) {
+            const Place to = place.point(p, row, first + c);
             if (p.add)
-                add_box(&p.y, place.points(p, first + c, row), box);
+                add_box(&p.y, to, box);
             else
-                store_box(&p.y, place.points(p, first + c, row), box);
+                store_box(&p.y, to, box);
             stores_commit();
         }
     }

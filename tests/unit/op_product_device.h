@@ -25,7 +25,8 @@ static void *product_bytes(Conv *c, const ConvCase *k, void *x, DType y_type, si
 /* One layer by all tiles, and by what conv() looks at with the one that is chosen. */
 static int by_tiles(const ConvCase *k, DType y_type, Activation act, bool with_bias)
 {
-    static const char *const tiles[] = {"256x160", "256x128", "128x160", "128x80", "64x160", "64x80", "64x32"};
+    static const char *const tiles[] = {"256x160x2", "256x160x1", "256x128x2", "256x128x1", "128x160x2",
+                                        "128x160x1", "128x80x1", "64x160x1", "64x80x1", "64x32x1"};
     const int64_t Ho = k->H + k->before + k->after - k->kernel + 1, Wo = k->W + k->before + k->after - k->kernel + 1;
     const size_t nx = (size_t)(k->B*k->H*k->W*k->in), nw = (size_t)(k->out*k->in*k->kernel*k->kernel);
     const size_t ny = (size_t)(k->B*Ho*Wo*(act == ACT_GEGLU ? k->out/2 : k->out));
@@ -89,7 +90,7 @@ static int products_by_tiles(const Ops *device)
     static const ConvCase cases[] = {
         {64, 160, 1, 1, 0, 0, 1, 130, 1}, {72, 168, 1, 1, 0, 0, 1, 77, 1}, {16, 8, 1, 1, 0, 0, 1, 1, 1},
         {128, 336, 1, 1, 0, 0, 1, 300, 1},
-        {16, 40, 3, 1, 1, 1, 3, 8, 8}, {72, 16, 3, 1, 1, 1, 1, 16, 16}, {8, 8, 3, 1, 1, 1, 1, 3, 64},
+        {16, 168, 3, 1, 1, 1, 3, 8, 8}, {72, 16, 3, 1, 1, 1, 1, 16, 16}, {8, 168, 3, 1, 1, 1, 1, 3, 64},
         {24, 24, 3, 1, 1, 1, 2, 7, 5}, {8, 16, 3, 1, 0, 1, 5, 4, 12}, {4, 16, 5, 1, 2, 2, 2, 9, 6},
         {40, 32, 1, 1, 0, 0, 3, 6, 10}, {8, 24, 2, 1, 0, 1, 1, 5, 3},
     };
