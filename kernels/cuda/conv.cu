@@ -24,7 +24,7 @@ struct Conv {
     int in;                     /* channels, filled up to a multiple of 8 */
     void *weight;               /* (out, kernel, kernel, in) of x_type */
     float *bias;                /* NULL: none */
-    bool hopper;                /* product_hopper.cu multiplies, product_bf16.cu and the libraries do not */
+    bool hopper;                /* product_hopper.cu multiplies what the libraries do not, else product_bf16.cu */
     BlasPlan *blas;             /* who multiplies in place of product.h; NULL: no one */
     DnnLayer *dnn;
 };
@@ -67,7 +67,7 @@ static void *pack(const Conv *c, const float *w, Err *e)
 }
 
 /* Decided by the layer alone, so that all its runs give a row the same bytes. */
-static void choose_library(Conv *c)
+static void choose(Conv *c)
 {
     const ConvSpec *s = &c->spec;
     Product p = {};
@@ -76,11 +76,11 @@ static void choose_library(Conv *c)
     p.K = s->kernel*s->kernel*s->in;
     p.out = s->out;
     c->hopper = product_hopper_takes(s);
-    if (c->hopper || !library_wanted() || (s->act != ACT_NONE && s->act != ACT_GEGLU) || s->in%8 || s->out%8)
+    if (!library_wanted() || (s->act != ACT_NONE && (c->hopper || s->act != ACT_GEGLU)) || s->in%8 || s->out%8)
         return;
     if (is_linear(s))
-        c->blas = blas_plan(&p, s->x_type, s->y_type);
-    else if (s->x_type == BF16 && (p.K >= LIBRARY_LEAST_K || s->y_type == BF16))
+        c->blas = blas_plan(&p, s->x_type, s->y_type, c->hopper);
+    else if (!c->hopper && s->x_type == BF16 && (p.K >= LIBRARY_LEAST_K || s->y_type == BF16))
         c->dnn = dnn_layer(s, c->bias != NULL);
 }
 
@@ -105,7 +105,7 @@ int cuda_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *wei
         cuda_conv_free(c);
         return -1;
     }
-    choose_library(c);
+    choose(c);
     *conv = c;
     return 0;
 }
@@ -148,10 +148,8 @@ static const void *filled_up(const Conv *c, const void *x, int64_t points)
 static bool library_run(const Conv *c, const Product *p, int64_t B)
 {
     const int64_t n = p->M*p->out;
-    if (c->blas) {
-        blas_run(c->blas, p);
-        return true;
-    }
+    if (c->blas)
+        return blas_run(c->blas, p);
     if (!c->dnn)
         return false;
     if (p->add && dnn_run(c->dnn, p, B, p->y, true))

@@ -7,9 +7,11 @@
  * the first two, and with SDSTEER_CUDA_LIBRARIES=none, product.h and attention.h do everything. They are given what
  * they do well: no activation (their gelu is an approximation; conv.cu gates after them), channels in multiples of 8;
  * convolutions only with sums long enough that their result may take another pass over memory when it is added to y,
- * or with a result in bf16, to which nothing is added.
+ * or with a result in bf16, to which nothing is added. On compute capability 9 product_hopper.cu makes the layers of
+ * bf16 and stride 1, and cuBLASLt takes the ranges of rows for which it has an algorithm of the same bytes that is
+ * faster; with SDSTEER_CUDA_KERNELS=libraries the libraries come first there too.
  *
- * Same bytes: a layer's algorithms are chosen when it is made (blas.cu), or when its kind is first met at a size of
+ * Same bytes: a layer's algorithms are chosen when it is made (blas_choice.cu), or when its kind is first met at a size of
  * picture (dnn.cu), for numbers of rows or images that are always the same; no sum is split over blocks, and where the
  * number of rows decides among algorithms, they have been seen to agree. What is added to y may be made by another
  * algorithm than what is not. That an algorithm gives a row the same bytes wherever it lies is observed and not
@@ -31,12 +33,12 @@ __attribute__((format(printf, 1, 2))) void library_trace(const char *format, ...
 
 typedef struct BlasPlan BlasPlan;
 
-/* Algorithms for y (M,out) = x (M,K) w (out,K)^T + bias, or y += it, any M: K, out, w and bias of p. NULL when there
- * are none. */
-BlasPlan *blas_plan(const Product *p, DType x_type, DType y_type);
+/* Algorithms for y (M,out) = x (M,K) w (out,K)^T + bias, or y += it, any M: K, out, w and bias of p. beside: only those
+ * that give product_hopper's bytes and are faster. NULL when there are none. */
+BlasPlan *blas_plan(const Product *p, DType x_type, DType y_type, bool beside);
 void blas_plan_free(BlasPlan *plan);                            /* NULL: nothing */
-/* As product.h does it; p->act is not looked at. */
-void blas_run(BlasPlan *plan, const Product *p);
+/* As product.h does it; p->act is not looked at. false: nothing was done, there is no algorithm for so many rows. */
+bool blas_run(BlasPlan *plan, const Product *p);
 
 typedef struct DnnLayer DnnLayer;
 

@@ -335,7 +335,8 @@ static bool wished(const Choice *c)
 
 bool product_hopper_takes(const ConvSpec *s)
 {
-    return hopper_wanted() && s->x_type == BF16 && s->stride == 1 && s->out%8 == 0
+    const char *wish = getenv("SDSTEER_CUDA_KERNELS");
+    return hopper_wanted() && !(wish && strcmp(wish, "libraries") == 0) && s->x_type == BF16 && s->stride == 1 && s->out%8 == 0
         && (s->act != ACT_GEGLU || (s->y_type == BF16 && s->out%16 == 0));
 }
 

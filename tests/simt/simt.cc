@@ -11,6 +11,7 @@ extern "C" {
 }
 
 Simt simt;
+float simt_time;
 int simt_shared = SIMT_SHARED;
 
 /* Saves what a call keeps (System V ABI) on the running stack, stores its pointer in *from and goes on at `to`. */
@@ -225,6 +226,7 @@ static void run_cluster(unsigned threads)
 void simt_start(const char *file, int line, const char *name, unsigned blocks, dim3 grid, unsigned threads,
                 size_t shared)
 {
+    simt_time++;
     simt.self = NULL;
     simt.file = file;
     simt.line = line;
@@ -392,6 +394,29 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t)
 {
     if (bytes)
         simt_do([=] { memset(p, value, bytes); });
+    return cudaSuccess;
+}
+
+/* ---- events ---- */
+
+struct SimtEvent { float at; };
+
+cudaError_t cudaEventCreate(cudaEvent_t *e)
+{
+    *e = (cudaEvent_t)calloc(1, sizeof **e);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t)
+{
+    if (e)
+        e->at = simt_time;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEvent_t end)
+{
+    *ms = end->at - begin->at;
     return cudaSuccess;
 }
 

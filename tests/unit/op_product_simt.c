@@ -5,6 +5,7 @@
 #include "tests/unit/op_product_device.h"
 
 const Ops *sdsteer_backend(int device, Err *e);
+extern int simt_blas_calls, simt_blas_others;
 
 int main(void)
 {
@@ -13,5 +14,15 @@ int main(void)
     if (!played)
         return test_ok(e.text, 0);
     unsetenv("SDSTEER_CUDA_KERNELS");
-    return products_by_tiles(played) != 0;
+    setenv("SDSTEER_CUDA_LIBRARIES", "none", 1);
+    int failed = products_by_tiles(played);
+
+    /* of cuBLASLt's algorithms one is faster than ours and gives other bytes, one is and gives the same, for few rows */
+    unsetenv("SDSTEER_CUDA_LIBRARIES");
+    failed += rows_by_counts();
+    failed += test_ok("few rows went to an algorithm of the same bytes", simt_blas_others > 0);
+    const int before = simt_blas_calls;
+    failed += by_rows(72, 328, F32, ACT_NONE);
+    failed += test_ok("layers that are alike are looked at once, and many rows stay here", simt_blas_calls == before + 5);
+    return failed != 0;
 }
