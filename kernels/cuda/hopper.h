@@ -132,6 +132,28 @@ __device__ __forceinline__ void copy_box(void *to, const CUtensorMap *map, const
 #endif
 }
 
+/* A box to the second-level cache, which may be left undone. */
+__device__ __forceinline__ void prefetch_box(const CUtensorMap *map, const Place &p)
+{
+#ifdef SIMT
+    simt_prefetch_box(map, 4);
+    (void)p;
+#else
+    asm volatile("cp.async.bulk.prefetch.tensor.4d.L2.global.tile [%0, {%1, %2, %3, %4}];"
+                 :: "l"(map), "r"(p.at[0]), "r"(p.at[1]), "r"(p.at[2]), "r"(p.at[3]) : "memory");
+#endif
+}
+
+/* The map itself, before its first box. */
+__device__ __forceinline__ void prefetch_map(const CUtensorMap *map)
+{
+#ifdef SIMT
+    (void)map;
+#else
+    asm volatile("prefetch.tensormap [%0];" :: "l"(map) : "memory");
+#endif
+}
+
 /* ---- copies to memory: by one thread, of what all have written and shown to the copy engine ---- */
 
 /* By every thread that wrote, before it meets the one that copies. */

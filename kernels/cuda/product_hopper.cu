@@ -8,8 +8,8 @@
  * outside the image, and channels beyond the last, come as zeros), and as many of the weights; two blocks with the same
  * points fetch half of them each for both. Groups of four warps
  * multiply by wgmma, 64 rows and all columns an instruction. Sums get their bias and more in registers, and go out by
- * the copy engine, from 1 KB at a time of 16 rows; it adds to y too, so that y is not read here, and leaves out points
- * that are not there. The loads of the next tile go on meanwhile.
+ * the copy engine, from 1 KB at a time of 16 rows; it adds to y too, so that y is not read here but brought to the
+ * second-level cache, and leaves out points that are not there. The loads of the next tile go on meanwhile.
  *
  * Same bytes: a sum goes over taps, then channels, 16 at a time in rising order, whatever the tile; so the tile is
  * chosen by the shape.
@@ -19,7 +19,7 @@
 #include "kernels/cuda/hopper_map.h"
 #include "kernels/cuda/product_hopper.h"
 
-enum { GROUP_WARPS = WARPGROUP/WARP, LAG = 1, LAG_STEPS = 24 };
+enum { GROUP_WARPS = WARPGROUP/WARP, LAG = 2, LAG_STEPS = 24 };
 
 #if defined SIMT || !defined __CUDA_ARCH__ || defined __CUDA_ARCH_FEAT_SM90_ALL
 
@@ -53,11 +53,13 @@ __device__ __forceinline__ void fill_ring(const HopperProduct &p, unsigned char 
 {
     constexpr int made = made_columns<Tile, finish>, part = Tile::rows/Tile::cluster;
     const int rank = rank_of<Tile>(), all = p.row_tiles*p.column_runs;
+    const int steps = p.kernel*p.kernel*p.channel_boxes;
     Ring<Tile::stages> at;
     for (int t = blockIdx.x/Tile::cluster; t < all; t += gridDim.x/Tile::cluster) {
         const TilePlace place(p, t, Tile::rows);
         const Place x = place.point(p, rank*part, 0);
         const int first = (place.run*Tile::cluster + rank)*made;
+        int held = p.add ? 0 : (int)HELD_PARTS, step = 0;
         for (int r = 0, tap = 0; r < p.kernel; r++)
             for (int s = 0; s < p.kernel; s++, tap++)
                 for (int c = 0; c < p.channel_boxes*BOX_DEPTH; c += BOX_DEPTH, at.advance()) {
@@ -73,6 +75,8 @@ __device__ __forceinline__ void fill_ring(const HopperProduct &p, unsigned char 
                     copy_box(w, &p.w, Place{{c, tap, first, 0}}, b);
                     if (finish == GATED)
                         copy_box(w + Tile::w_bytes/2, &p.w, Place{{c, tap, p.out/2 + first, 0}}, b);
+                    for (step++; held < HELD_PARTS && held*steps < HELD_PARTS*step; held++)
+                        prefetch_box(&p.held, place.point(p, held*(Tile::rows/HELD_PARTS), first));
                 }
     }
 }
@@ -156,6 +160,9 @@ static __global__ void __launch_bounds__(Tile::threads, 1) multiply(const __grid
     unsigned char *stages = shared + Tile::stages_at;
     Barrier *full = (Barrier *)(shared + Tile::barriers_at), *empty = full + Tile::stages, *begun = empty + Tile::stages;
     if (threadIdx.x == 0) {
+        prefetch_map(&p.x);
+        prefetch_map(&p.w);
+        prefetch_map(&p.y);
         for (int s = 0; s < Tile::stages; s++) {
             barrier_create(&full[s], 1);
             barrier_create(&empty[s], Tile::cluster*Tile::warps);
@@ -251,10 +258,14 @@ template <typename Tile, typename T, Finish finish> static void launch(const Pro
     const int w_box[] = {BOX_DEPTH, 1, made, 1};
     const int w16 = min(c.log_w, 4), h16 = min(c.log_h, 4 - w16);
     const int y_box[] = {box_columns<Tile, T, finish>, 1 << w16, 1 << h16, 1 << (4 - w16 - h16)};
+    const Cover held = part_of(c, HELD_PARTS);
+    const int held_box[] = {made, 1 << held.log_w, 1 << held.log_h, 1 << held.log_b};
     HopperProduct h = {};
     tensor_map(&h.x, BF16, 4, p->x, x_size, x_box);
     tensor_map(&h.w, BF16, 4, p->w, w_size, w_box);
     tensor_map(&h.y, sizeof(T) == 4 ? F32 : BF16, 4, p->y, y_size, y_box);
+    if (p->add)
+        tensor_map(&h.held, F32, 4, p->y, y_size, held_box);
     h.bias = p->bias;
     h.out = p->out;
     h.kernel = p->kernel;
@@ -296,9 +307,13 @@ static const Choice choices[] = {
     {256, 128, 1, PLAINLY(2, 2, 128, 1), {},                       NULL},
     {128, 160, 2, PLAINLY(2, 1, 160, 2), {},                       GATING(2, 1, 160, 2)},
     {128, 160, 1, PLAINLY(2, 1, 160, 1), {},                       GATING(2, 1, 160, 1)},
+    {128, 80,  2, PLAINLY(2, 1, 80, 2),  {},                       NULL},
     {128, 80,  1, PLAINLY(2, 1, 80, 1),  ACTIVATING(2, 1, 80, 1),  NULL},
+    {64,  160, 2, PLAINLY(1, 1, 160, 2), {},                       GATING(1, 1, 160, 2)},
     {64,  160, 1, PLAINLY(1, 1, 160, 1), {},                       GATING(1, 1, 160, 1)},
+    {64,  80,  4, PLAINLY(1, 1, 80, 4),  {},                       NULL},
     {64,  80,  1, PLAINLY(1, 1, 80, 1),  ACTIVATING(1, 1, 80, 1),  NULL},
+    {64,  32,  4, PLAINLY(1, 1, 32, 4),  {},                       NULL},
     {64,  32,  1, PLAINLY(1, 1, 32, 1),  {},                       NULL},
 };
 
@@ -324,13 +339,11 @@ static double cycles(const Choice *c, const Product *p, DType y_type)
     return ceil(tiles/gpu_processors)*(steps*step + 500 + c->rows*c->columns*(double)dtype_size(y_type)/16);
 }
 
-/* SDSTEER_CUDA_TILE=ROWSxCOLUMNSxCLUSTER, to measure one tile or another: no other is taken where it can be. */
-static bool wished(const Choice *c)
+static bool is_named(const Choice *c, const char *name)
 {
-    const char *wish = getenv("SDSTEER_CUDA_TILE");
-    char name[32];
-    snprintf(name, sizeof name, "%dx%dx%d", c->rows, c->columns, c->cluster);
-    return wish && strcmp(wish, name) == 0;
+    char text[32];
+    snprintf(text, sizeof text, "%dx%dx%d", c->rows, c->columns, c->cluster);
+    return strcmp(text, name) == 0;
 }
 
 bool product_hopper_takes(const ConvSpec *s)
@@ -340,15 +353,17 @@ bool product_hopper_takes(const ConvSpec *s)
         && (s->act != ACT_GEGLU || (s->y_type == BF16 && s->out%16 == 0));
 }
 
+/* SDSTEER_CUDA_TILE=ROWSxCOLUMNSxCLUSTER, to measure one tile or another: no other is taken where it can be. */
 void product_hopper(const Product *p, DType y_type)
 {
+    const char *wish = getenv("SDSTEER_CUDA_TILE");
     Launch *best = NULL;
     double least = INFINITY;
     for (const Choice &c : choices) {
         Launch *const by = launch_of(&c, p, y_type);
         if (!by)
             continue;
-        const double count = wished(&c) ? 0 : cycles(&c, p, y_type);
+        const double count = wish && is_named(&c, wish) ? 0 : cycles(&c, p, y_type);
         if (count < least) {
             least = count;
             best = by;

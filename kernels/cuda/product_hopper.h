@@ -17,10 +17,14 @@ template <int groups_, int deep_, int columns_, int cluster_> struct Tile {
     static constexpr int warps = groups*(WARPGROUP/WARP);
     static constexpr int threads = warps*WARP + (shares ? (int)WARPGROUP : (int)WARP);
     static constexpr int x_bytes = rows*BOX_DEPTH*2, w_bytes = columns*BOX_DEPTH*2, stage_bytes = x_bytes + w_bytes;
-    static constexpr int room_bytes = 1024, rooms = 2;          /* a warp's, for what it stores */
-    static constexpr int stages_at = warps*rooms*room_bytes;
-    static constexpr int fit = (227*1024 - BOX_ALIGNMENT - stages_at - 256)/stage_bytes;
-    static constexpr int stages = fit < 12 ? fit : 12;
+    static constexpr int room_bytes = 1024;                     /* a warp has several, for what it stores */
+    static constexpr int stages_beside(int n)
+    {
+        const int fit = (227*1024 - BOX_ALIGNMENT - warps*n*room_bytes - 256)/stage_bytes;
+        return fit < 12 ? fit : 12;
+    }
+    static constexpr int rooms = stages_beside(4) > 4 || stages_beside(4) == stages_beside(2) ? 4 : 2;
+    static constexpr int stages = stages_beside(rooms), stages_at = warps*rooms*room_bytes;
     static constexpr int barriers_at = stages_at + stages*stage_bytes;
     static constexpr int shared_bytes = BOX_ALIGNMENT + barriers_at + (2*stages + 1)*(int)sizeof(Barrier);
     static_assert(stages >= 3 && shared_bytes <= 227*1024, "a block's shared memory");
@@ -32,8 +36,11 @@ template <typename Tile, Finish finish> constexpr int made_columns = finish == G
 template <typename Tile, typename T, Finish finish>
 constexpr int box_columns = made_columns<Tile, finish>%(64/(int)sizeof(T)) ? 32/(int)sizeof(T) : 64/(int)sizeof(T);
 
+enum { HELD_PARTS = 8 };
+
 typedef struct HopperProduct {
     CUtensorMap x, w, y;        /* (C,W,H,B) by a block's part of a tile; (C,taps,out,1); (columns,Wo,Ho,B) by 16 rows */
+    CUtensorMap held;           /* y by HELD_PARTS of a tile, for what is added to */
     const float *bias;          /* NULL: none */
     int out, kernel, pad;
     int channel_boxes;          /* to a tap */
@@ -90,9 +97,40 @@ template <int n> __device__ __forceinline__ void activate_all(float (&v)[n], Act
         v[i] = activate_value(v[i], act);
 }
 
+__device__ __forceinline__ float power_of_2(float x)
+{
+#ifdef SIMT
+    return exp2f(x);
+#else
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#endif
+}
+
+__device__ __forceinline__ float reciprocal(float x)
+{
+#ifdef SIMT
+    return 1/x;
+#else
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#endif
+}
+
+/* a b Phi(b), the normal distribution's within 1e-7: 1 - Phi(z) = t (a1 + t (a2 + ...)) exp(-z^2/2)/2, t = 1/(1 + pz),
+ * for z >= 0 (Abramowitz and Stegun, 7.1.26). Half the instructions of erff, of which a tile would take as long as its
+ * products; y is bf16. */
 __device__ __forceinline__ float gated(float a, float b)
 {
-    return a*activate_value(b, ACT_GELU);
+    const float t = reciprocal(fmaf(0.23164188f, fabsf(b), 1));
+    float sum = fmaf(t, 0.530702715f, -0.7265760135f);
+    sum = fmaf(t, sum, 0.7107068705f);
+    sum = fmaf(t, sum, -0.142248368f);
+    sum = fmaf(t, sum, 0.127414796f);
+    const float beyond = t*sum*power_of_2(b*b*-0.72134752f);
+    return a*(b*(b < 0 ? beyond : 1 - beyond));
 }
 
 /* A lane's place in a box of 16 rows of T, as the copy engine reads it. */

@@ -15,10 +15,10 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap *map, CUtensorMapDataType type, cuui
 {
     const uint32_t value_bytes = type == CU_TENSOR_MAP_DATA_TYPE_FLOAT32 ? 4 : 2;
     if (rank < 2 || rank > SIMT_DIMENSIONS || (uintptr_t)map%64 || (uintptr_t)p%16
-        || box[0]*value_bytes != 16u << swizzle)        /* shorter rows than the swizzle's are not played */
+        || box[0]*value_bytes%16 || (swizzle && box[0]*value_bytes > 16u << swizzle))
         return CUDA_ERROR_INVALID_VALUE;
     uint64_t least = size[0]*value_bytes;
-    *map = {(unsigned char *)p, rank, value_bytes, {}, {value_bytes}, {}};
+    *map = {(unsigned char *)p, rank, value_bytes, swizzle ? 16u << swizzle : 0, {}, {value_bytes}, {}};
     for (uint32_t i = 0; i < rank; i++) {
         if (size[i] == 0 || size[i] > (uint64_t)1 << 32 || box[i] == 0 || box[i] > 256 || every[i] != 1)
             return CUDA_ERROR_INVALID_VALUE;
@@ -63,7 +63,7 @@ static uint32_t values(const CUtensorMap *map)
 static unsigned char *value_of(const Box *b, uint32_t i, unsigned char **shared)
 {
     const CUtensorMap *m = &b->map;
-    const uint32_t address = simt_turned(b->shared + i*m->value_bytes, m->box[0]*m->value_bytes);
+    const uint32_t address = simt_turned(b->shared + i*m->value_bytes, m->turned_bytes);
     unsigned char *p = m->p;
     *shared = simt_shared_at(b->block, address, m->value_bytes);
     for (uint32_t d = 0; d < m->rank; d++) {
@@ -83,6 +83,9 @@ static Box box_of(const CUtensorMap *map, const int *at, uint32_t dimensions, co
         simt_fail("a box at %u, which is no multiple of %u", b.shared, alignment);
     if (dimensions != map->rank)
         simt_fail("a box in %u dimensions of a map of %u", dimensions, map->rank);
+    if (map->box[0]*map->value_bytes != map->turned_bytes)
+        simt_fail("a box with rows of %u bytes, turned in %u: such are not played", map->box[0]*map->value_bytes,
+                  map->turned_bytes);
     memcpy(b.at, at, sizeof *at*dimensions);
     return b;
 }
@@ -118,6 +121,12 @@ void simt_copy_box(void *to, const CUtensorMap *map, const int *at, uint32_t dim
         else
             box[boxes++] = b;
     }
+}
+
+void simt_prefetch_box(const CUtensorMap *map, uint32_t dimensions)
+{
+    if (dimensions != map->rank)
+        simt_fail("a box in %u dimensions of a map of %u", dimensions, map->rank);
 }
 
 void simt_block_ends(const SimtBlock *b)

@@ -11,7 +11,8 @@ typedef uint32_t cuuint32_t;
 enum CUresult { CUDA_SUCCESS, CUDA_ERROR_INVALID_VALUE };
 enum CUtensorMapDataType { CU_TENSOR_MAP_DATA_TYPE_FLOAT32 = 7, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 = 9 };
 enum CUtensorMapInterleave { CU_TENSOR_MAP_INTERLEAVE_NONE };
-enum CUtensorMapSwizzle { CU_TENSOR_MAP_SWIZZLE_32B = 1, CU_TENSOR_MAP_SWIZZLE_64B, CU_TENSOR_MAP_SWIZZLE_128B };
+enum CUtensorMapSwizzle { CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_SWIZZLE_32B, CU_TENSOR_MAP_SWIZZLE_64B,
+                          CU_TENSOR_MAP_SWIZZLE_128B };
 enum CUtensorMapL2promotion { CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_L2_PROMOTION_L2_256B = 3 };
 enum CUtensorMapFloatOOBfill { CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE };
 
@@ -20,7 +21,7 @@ enum { SIMT_DIMENSIONS = 4 };
 /* pitch[i]: bytes from one to the next along dimension i. */
 typedef struct alignas(64) CUtensorMap {
     unsigned char *p;
-    uint32_t rank, value_bytes;
+    uint32_t rank, value_bytes, turned_bytes;   /* the swizzle's width; 0: none */
     uint64_t size[SIMT_DIMENSIONS], pitch[SIMT_DIMENSIONS];
     uint32_t box[SIMT_DIMENSIONS];
 } CUtensorMap;
@@ -41,6 +42,8 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **function, 
  * sooner, to another later. */
 void simt_copy_box(void *to, const CUtensorMap *map, const int *at, uint32_t dimensions, uint64_t *barrier,
                    unsigned ranks);
+
+void simt_prefetch_box(const CUtensorMap *map, uint32_t dimensions);
 
 /* The box at `from` to the tensor, or added to its values; read at once or as late as it may be. */
 void simt_store_box(const CUtensorMap *map, const int *at, uint32_t dimensions, const void *from, bool add);
