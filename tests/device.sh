@@ -179,13 +179,13 @@ fi
 
 if wanted speeds; then
     say "== speeds"
-    for libraries in none all; do
-        say "-- SDSTEER_CUDA_LIBRARIES=$libraries"
-        export SDSTEER_CUDA_LIBRARIES=$libraries
+    for how in SDSTEER_CUDA_LIBRARIES=none SDSTEER_CUDA_LIBRARIES=all SDSTEER_CUDA_KERNELS=libraries; do
+        say "-- $how"
+        export "${how?}"
         measure "$there/bench/device_speed" cuda 16
         SDSTEER_BACKEND=cuda measure "$there/bench/unet_speed" "$root/data/minisd/model"
     done
-    unset SDSTEER_CUDA_LIBRARIES
+    unset SDSTEER_CUDA_LIBRARIES SDSTEER_CUDA_KERNELS
     measure "$there/bench/sae_device_speed" cuda
     measure "$there/bench/sae_device_speed" cuda 4096 1280 40960
     measure "$there/bench/pipe_speed"
@@ -201,6 +201,8 @@ if wanted sd15; then
     if python "$tests/reference/random_sd15.py" "$model" "$root/data/minisd/model" 2>"$results/python"; then
         for batch in 32 2; do
             SDSTEER_BACKEND=cuda measure "$there/bench/unet_speed" "$model" "$batch" 64 bf16
+            say "-- SDSTEER_CUDA_KERNELS=libraries"
+            SDSTEER_CUDA_KERNELS=libraries SDSTEER_BACKEND=cuda measure "$there/bench/unet_speed" "$model" "$batch" 64 bf16
         done
     else
         say "no model: $(tail -n 1 "$results/python")"
