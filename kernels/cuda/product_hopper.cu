@@ -12,12 +12,13 @@
  * second-level cache, and leaves out points that are not there. The loads of the next tile go on meanwhile.
  *
  * Same bytes: a sum goes over taps, then channels, 16 at a time in rising order, whatever the tile; so the tile is
- * chosen by the shape.
+ * chosen by the shape and by time (product_tile.cu).
  *
  * 256 x 160: a step of 64 takes the tensor cores 1280 cycles, in which 52 KB come to shared memory and 112 KB are read
  * there, of the 160 KB that it moves in that time. Widths of Stable Diffusion are multiples of 160, not of 256. */
 #include "kernels/cuda/hopper_map.h"
 #include "kernels/cuda/product_hopper.h"
+#include "kernels/cuda/product_tile.h"
 
 enum { GROUP_WARPS = WARPGROUP/WARP, LAG = 2, LAG_STEPS = 24 };
 
@@ -199,57 +200,13 @@ template <typename Tile, typename T, Finish finish> static __global__ void multi
 
 #endif
 
-/* ---- boxes of points ---- */
-
-/* The box of `rows` points that covers an image's with the fewest: of equal ones the longest lines. */
-typedef struct Cover {
-    int log_w, log_h, log_b;
-    int64_t across, down, images;
-} Cover;
-
-static int64_t parts(int64_t n, int log)
-{
-    return ((n - 1) >> log) + 1;
-}
-
-static Cover cover(const Product *p, int rows)
-{
-    const int64_t B = p->M/((int64_t)p->Ho*p->Wo);
-    int log = 0;
-    while (1 << log < rows)
-        log++;
-    Cover best = {};
-    for (int w = log; w >= 0; w--)
-        for (int h = log - w; h >= 0; h--) {
-            const Cover c = {w, h, log - w - h, parts(p->Wo, w), parts(p->Ho, h), parts(B, log - w - h)};
-            if (best.images == 0 || c.across*c.down*c.images < best.across*best.down*best.images)
-                best = c;
-        }
-    return best;
-}
-
-/* One of 2^n equal parts of a box, of points that come after each other. */
-static Cover part_of(Cover c, int parts)
-{
-    for (; parts > 1; parts /= 2) {
-        int *const log = c.log_b ? &c.log_b : c.log_h ? &c.log_h : &c.log_w;
-        (*log)--;
-    }
-    return c;
-}
-
-/* ---- the tile ---- */
-
-static int column_tiles(int columns, int each)
-{
-    return (columns + each - 1)/each;
-}
+/* ---- starting it ---- */
 
 template <typename Tile, typename T, Finish finish> static void launch(const Product *p)
 {
     constexpr int made = made_columns<Tile, finish>;
-    const Cover c = cover(p, Tile::rows);
-    const Cover part = part_of(c, Tile::cluster);
+    const Cover c = product_cover(p, Tile::rows);
+    const Cover part = product_part(c, Tile::cluster);
     const int taps = p->kernel*p->kernel, columns = finish == GATED ? p->out/2 : p->out;
     const int64_t B = p->M/((int64_t)p->Ho*p->Wo);
     const int64_t x_size[] = {p->in, p->W, p->H, B}, w_size[] = {p->in, taps, p->out, 1};
@@ -258,7 +215,7 @@ template <typename Tile, typename T, Finish finish> static void launch(const Pro
     const int w_box[] = {BOX_DEPTH, 1, made, 1};
     const int w16 = min(c.log_w, 4), h16 = min(c.log_h, 4 - w16);
     const int y_box[] = {box_columns<Tile, T, finish>, 1 << w16, 1 << h16, 1 << (4 - w16 - h16)};
-    const Cover held = part_of(c, HELD_PARTS);
+    const Cover held = product_part(c, HELD_PARTS);
     const int held_box[] = {made, 1 << held.log_w, 1 << held.log_h, 1 << held.log_b};
     HopperProduct h = {};
     tensor_map(&h.x, BF16, 4, p->x, x_size, x_box);
@@ -276,7 +233,7 @@ template <typename Tile, typename T, Finish finish> static void launch(const Pro
     h.across = (int)c.across;
     h.down = (int)c.down;
     h.row_tiles = (int)(c.across*c.down*c.images);
-    h.column_runs = column_tiles(columns, made)/Tile::cluster;
+    h.column_runs = product_columns(columns, made)/Tile::cluster;
     h.act = p->act;
     h.add = p->add;
     static int clusters;                        /* that run at a time */
@@ -288,19 +245,12 @@ template <typename Tile, typename T, Finish finish> static void launch(const Pro
                     Tile::threads, Tile::shared_bytes, h);
 }
 
-typedef void Launch(const Product *p);
-
-typedef struct Choice {
-    int rows, columns, cluster;
-    Launch *plain[2], *activated[2], *gated;    /* y in f32, in bf16; NULL: not by this tile */
-} Choice;
-
 #define AS(y, finish, ...) launch<Tile<__VA_ARGS__>, y, finish>
 #define PLAINLY(...) {AS(float, PLAIN, __VA_ARGS__), AS(bf16, PLAIN, __VA_ARGS__)}
 #define ACTIVATING(...) {AS(float, ACTIVATED, __VA_ARGS__), AS(bf16, ACTIVATED, __VA_ARGS__)}
 #define GATING(...) AS(bf16, GATED, __VA_ARGS__)
 
-static const Choice choices[] = {
+const ProductTile product_tiles[] = {
     {256, 160, 2, PLAINLY(2, 2, 160, 2), {},                       GATING(2, 2, 160, 2)},
     {256, 160, 1, PLAINLY(2, 2, 160, 1), {},                       GATING(2, 2, 160, 1)},
     {256, 128, 2, PLAINLY(2, 2, 128, 2), {},                       NULL},
@@ -316,58 +266,4 @@ static const Choice choices[] = {
     {64,  32,  4, PLAINLY(1, 1, 32, 4),  {},                       NULL},
     {64,  32,  1, PLAINLY(1, 1, 32, 1),  {},                       NULL},
 };
-
-/* NULL where the tile does not make it. */
-static Launch *launch_of(const Choice *c, const Product *p, DType y_type)
-{
-    Launch *const gated = c->gated, *const act = c->activated[y_type == BF16];
-    if (column_tiles(p->out, c->columns)%c->cluster)
-        return NULL;
-    return p->act == ACT_GEGLU ? gated : p->act == ACT_NONE ? c->plain[y_type == BF16] : act;
-}
-
-/* Cycles, about: a step is bound by the tensor cores, or by what comes from the second-level cache, 28 bytes a cycle,
- * or by waiting; a tile's values go out at 16 bytes a cycle. */
-static double cycles(const Choice *c, const Product *p, DType y_type)
-{
-    const Cover box = cover(p, c->rows);
-    const double steps = (double)p->kernel*p->kernel*((p->in + BOX_DEPTH - 1)/BOX_DEPTH);
-    const double tiles = (double)(box.across*box.down*box.images)*column_tiles(p->out, c->columns);
-    const double arithmetic = c->rows*c->columns*BOX_DEPTH/2048;
-    const double brought = (c->rows/c->cluster + c->columns)*BOX_DEPTH*2/28;
-    const double step = fmax(300, fmax(arithmetic, brought));
-    return ceil(tiles/gpu_processors)*(steps*step + 500 + c->rows*c->columns*(double)dtype_size(y_type)/16);
-}
-
-static bool is_named(const Choice *c, const char *name)
-{
-    char text[32];
-    snprintf(text, sizeof text, "%dx%dx%d", c->rows, c->columns, c->cluster);
-    return strcmp(text, name) == 0;
-}
-
-bool product_hopper_takes(const ConvSpec *s)
-{
-    const char *wish = getenv("SDSTEER_CUDA_KERNELS");
-    return hopper_wanted() && !(wish && strcmp(wish, "libraries") == 0) && s->x_type == BF16 && s->stride == 1 && s->out%8 == 0
-        && (s->act != ACT_GEGLU || (s->y_type == BF16 && s->out%16 == 0));
-}
-
-/* SDSTEER_CUDA_TILE=ROWSxCOLUMNSxCLUSTER, to measure one tile or another: no other is taken where it can be. */
-void product_hopper(const Product *p, DType y_type)
-{
-    const char *wish = getenv("SDSTEER_CUDA_TILE");
-    Launch *best = NULL;
-    double least = INFINITY;
-    for (const Choice &c : choices) {
-        Launch *const by = launch_of(&c, p, y_type);
-        if (!by)
-            continue;
-        const double count = wish && is_named(&c, wish) ? 0 : cycles(&c, p, y_type);
-        if (count < least) {
-            least = count;
-            best = by;
-        }
-    }
-    best(p);
-}
+const int product_tile_count = sizeof product_tiles/sizeof *product_tiles;

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: MIT */
+/* product_tile.cu -- which tile makes a product of product_hopper.cu: all give the same bytes.
+ *
+ * Cycles are estimated for each. Where they are many, the few best are timed when a shape is first met, and the fastest
+ * makes it from then on. */
+#include "kernels/cuda/hopper_map.h"
+#include "kernels/cuda/library.h"
+#include "kernels/cuda/product_tile.h"
+
+enum { CANDIDATES = 4, TIMED = 2, BUCKETS = 64, NAME = 32 };
+static const double worth_timing = 20000, near = 2;     /* cycles; an estimate beside the least */
+
+/* ROWSxCOLUMNSxCLUSTER, to measure one tile or another, and to test them. */
+#define WISH "SDSTEER_CUDA_TILE"
+
+/* ---- boxes of points ---- */
+
+static int64_t parts(int64_t n, int log)
+{
+    return ((n - 1) >> log) + 1;
+}
+
+static int64_t images(const Product *p)
+{
+    return p->M/((int64_t)p->Ho*p->Wo);
+}
+
+Cover product_cover(const Product *p, int rows)
+{
+    int log = 0;
+    while (1 << log < rows)
+        log++;
+    Cover best = {};
+    for (int w = log; w >= 0; w--)
+        for (int h = log - w; h >= 0; h--) {
+            const Cover c = {w, h, log - w - h, parts(p->Wo, w), parts(p->Ho, h), parts(images(p), log - w - h)};
+            if (best.images == 0 || c.across*c.down*c.images < best.across*best.down*best.images)
+                best = c;
+        }
+    return best;
+}
+
+Cover product_part(Cover c, int parts)
+{
+    for (; parts > 1; parts /= 2) {
+        int *const log = c.log_b ? &c.log_b : c.log_h ? &c.log_h : &c.log_w;
+        (*log)--;
+    }
+    return c;
+}
+
+/* ---- estimates ---- */
+
+typedef void Launch(const Product *p);
+typedef struct Candidate {
+    const ProductTile *tile;
+    Launch *launch;
+    double cycles;
+} Candidate;
+
+/* NULL where the tile does not make it. */
+static Launch *launch_of(const ProductTile *t, const Product *p, DType y_type)
+{
+    const bool as_bf16 = y_type == BF16;
+    if (product_columns(p->out, t->columns)%t->cluster)
+        return NULL;
+    return p->act == ACT_GEGLU ? t->gated : p->act == ACT_NONE ? t->plain[as_bf16] : t->activated[as_bf16];
+}
+
+/* A step is bound by the tensor cores, or by what comes from the second-level cache, 28 bytes a cycle, or by waiting; a
+ * tile's values go out at 16 bytes a cycle. */
+static double cycles(const ProductTile *t, const Product *p, DType y_type)
+{
+    const Cover box = product_cover(p, t->rows);
+    const double steps = (double)p->kernel*p->kernel*product_columns(p->in, 64);
+    const double tiles = (double)(box.across*box.down*box.images)*product_columns(p->out, t->columns);
+    const double arithmetic = t->rows*t->columns*64/2048, brought = (t->rows/t->cluster + t->columns)*128/28;
+    const double step = fmax(250, fmax(arithmetic, brought));
+    return ceil(tiles/gpu_processors)*(steps*step + 500 + t->rows*t->columns*(double)dtype_size(y_type)/16);
+}
+
+static void name_of(char name[NAME], const ProductTile *t)
+{
+    snprintf(name, NAME, "%dx%dx%d", t->rows, t->columns, t->cluster);
+}
+
+/* The best by estimate first; how many. The one that is wished for alone, where it can be taken. */
+static int candidates(Candidate best[CANDIDATES], const Product *p, DType y_type)
+{
+    const char *wish = getenv(WISH);
+    char name[NAME];
+    int count = 0;
+    for (const ProductTile *t = product_tiles; t < product_tiles + product_tile_count; t++) {
+        const Candidate c = {t, launch_of(t, p, y_type), cycles(t, p, y_type)};
+        if (!c.launch)
+            continue;
+        if (wish && (name_of(name, t), strcmp(name, wish) == 0)) {
+            best[0] = c;
+            return 1;
+        }
+        int at = count < CANDIDATES ? count++ : CANDIDATES;
+        for (; at > 0 && best[at - 1].cycles > c.cycles; at--)
+            if (at < CANDIDATES)
+                best[at] = best[at - 1];
+        if (at < CANDIDATES)
+            best[at] = c;
+    }
+    while (count > 1 && best[count - 1].cycles > near*best[0].cycles)
+        count--;
+    return best[0].cycles < worth_timing ? 1 : count;
+}
+
+/* ---- times ---- */
+
+/* Milliseconds. What would be added to y is stored elsewhere. */
+static float time_of(const Candidate *c, const Product *p)
+{
+    static cudaEvent_t begin, end;
+    Product timed = *p;
+    float ms = 0;
+    if (!begin) {
+        gpu_check(cudaEventCreate(&begin));
+        gpu_check(cudaEventCreate(&end));
+    }
+    if (p->add)
+        timed.y = gpu_scratch(SCRATCH_LIBRARY, (size_t)(p->M*p->out)*sizeof(float));
+    timed.add = false;
+    c->launch(&timed);
+    gpu_check(cudaEventRecord(begin, gpu_stream));
+    for (int i = 0; i < TIMED; i++)
+        c->launch(&timed);
+    gpu_check(cudaEventRecord(end, gpu_stream));
+    gpu_check(cudaEventSynchronize(end));
+    gpu_check(cudaEventElapsedTime(&ms, begin, end));
+    return ms/TIMED;
+}
+
+static Launch *fastest(const Product *p, DType y_type)
+{
+    Candidate c[CANDIDATES];
+    const int count = candidates(c, p, y_type);
+    int best = 0;
+    float least = INFINITY;
+    for (int i = 0; i < count && count > 1; i++) {
+        const float ms = time_of(&c[i], p);
+        if (ms < least) {
+            least = ms;
+            best = i;
+        }
+    }
+    if (library_traced() && count > 1) {
+        char name[NAME];
+        name_of(name, c[best].tile);
+        library_trace("product %d-%d k%d %dx%d %s act %d, %ld images: %s, %.1f us, %.0f TFLOP/s", p->in, p->out,
+                      p->kernel, p->Ho, p->Wo, dtype_name(y_type), p->act, (long)images(p), name, 1e3*least,
+                      2e-9*(double)p->M*p->out*p->K/least);
+    }
+    return c[best].launch;
+}
+
+/* ---- shapes that were met ---- */
+
+typedef struct Shape {                  /* without gaps: compared as bytes */
+    int64_t M;
+    int in, out, kernel, pad, H, W, Ho, Wo, act, add, y_type, zero;
+} Shape;
+static_assert(sizeof(Shape) == 8 + 12*4, "no gaps");
+
+typedef struct Known {
+    Shape shape;
+    Launch *launch;
+    struct Known *next;
+} Known;
+
+static unsigned bucket_of(const Shape *s)
+{
+    return (unsigned)(s->M*31 + s->in*7 + s->out*3 + s->kernel + s->W + s->act + s->add)%BUCKETS;
+}
+
+bool product_hopper_takes(const ConvSpec *s)
+{
+    const char *wish = getenv("SDSTEER_CUDA_KERNELS");
+    return hopper_wanted() && !(wish && strcmp(wish, "libraries") == 0) && s->x_type == BF16 && s->stride == 1
+        && s->out%8 == 0 && (s->act != ACT_GEGLU || (s->y_type == BF16 && s->out%16 == 0));
+}
+
+void product_hopper(const Product *p, DType y_type)
+{
+    static Known *known[BUCKETS];
+    const Shape shape = {p->M, p->in, p->out, p->kernel, p->pad, p->H, p->W, p->Ho, p->Wo, p->act, p->add, y_type, 0};
+    Known **const at = &known[bucket_of(&shape)], *k = *at;
+    while (k && memcmp(&k->shape, &shape, sizeof shape) != 0)
+        k = k->next;
+    if (k && !getenv(WISH)) {
+        k->launch(p);
+        return;
+    }
+    Launch *const launch = fastest(p, y_type);
+    launch(p);
+    if (!k && !getenv(WISH) && (k = (Known *)malloc(sizeof *k))) {
+        *k = {shape, launch, *at};
+        *at = k;
+    }
+}
