@@ -202,7 +202,8 @@ if wanted sd15; then
         for batch in 32 2; do
             SDSTEER_BACKEND=cuda measure "$there/bench/unet_speed" "$model" "$batch" 64 bf16
             say "-- SDSTEER_CUDA_KERNELS=libraries"
-            SDSTEER_CUDA_KERNELS=libraries SDSTEER_BACKEND=cuda measure "$there/bench/unet_speed" "$model" "$batch" 64 bf16
+            SDSTEER_CUDA_KERNELS=libraries SDSTEER_BACKEND=cuda \
+                measure "$there/bench/unet_speed" "$model" "$batch" 64 bf16
         done
     else
         say "no model: $(tail -n 1 "$results/python")"

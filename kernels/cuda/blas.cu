@@ -2,8 +2,8 @@
 /* blas.cu -- linear layers by cuBLASLt: y (M,out) = x (M,K) w (out,K)^T + bias, or y += it, sums in f32, never in TF32.
  *
  * cuBLASLt's matrices are columns first, so x is (K,M), w is (K,out) and taken transposed, y is (out,M), each with its
- * rows' length as leading dimension; the bias runs down y's columns, which is what its epilogue adds. More rows than make
- * MOST_ELEMENTS of x or y go in pieces. Which algorithm multiplies how many rows: blas_choice.cu. */
+ * rows' length as leading dimension; the bias runs down y's columns, which is what its epilogue adds. More rows than
+ * make MOST_ELEMENTS of x or y go in pieces. Which algorithm multiplies how many rows: blas_choice.cu. */
 #include "kernels/cuda/blas.h"
 
 enum { MOST_ELEMENTS = 1 << 30 };

@@ -179,7 +179,8 @@ bool blas_choose(BlasPlan *plan, const Product *p, cublasLtMatmulPreference_t wi
 static float time_of(BlasPlan *plan, const Product *layer, const cublasLtMatmulAlgo_t *algorithm, int size, bool add)
 {
     static cudaEvent_t begin, end;
-    const int64_t x_row = plan->K*(int64_t)dtype_size(plan->x_type), y_row = plan->out*(int64_t)dtype_size(plan->y_type);
+    const int64_t x_row = plan->K*(int64_t)dtype_size(plan->x_type);
+    const int64_t y_row = plan->out*(int64_t)dtype_size(plan->y_type);
     const int64_t fit = timed_bytes/(x_row + y_row), rows = fit < blas_typical[size] ? fit : blas_typical[size];
     char *at = (char *)gpu_scratch(SCRATCH_PRODUCT, (size_t)(rows*(x_row + y_row) + 512));
     void *x = take(&at, rows*x_row), *y = take(&at, rows*y_row);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* hopper_map.h -- tensor maps: where the copy engine of compute capability 9 finds a tensor, and in what boxes. Private to
- * kernels/cuda. */
+/* hopper_map.h -- tensor maps: where the copy engine of compute capability 9 finds a tensor, and in what boxes. Private
+ * to kernels/cuda. */
 #ifndef KERNELS_CUDA_HOPPER_MAP_H
 #define KERNELS_CUDA_HOPPER_MAP_H
 

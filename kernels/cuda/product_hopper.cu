@@ -5,11 +5,12 @@
  *
  * One block a multiprocessor goes over tiles: a box of output points (x, y, b) by columns. One thread has the copy
  * engine fill a ring of stages: for a tap and 64 channels the points' box of the input, moved by the tap (what lies
- * outside the image, and channels beyond the last, come as zeros), and as many of the weights; two blocks with the same
- * points fetch half of them each for both. Groups of four warps
- * multiply by wgmma, 64 rows and all columns an instruction. Sums get their bias and more in registers, and go out by
- * the copy engine, from 1 KB at a time of 16 rows; it adds to y too, so that y is not read here but brought to the
- * second-level cache, and leaves out points that are not there. The loads of the next tile go on meanwhile.
+ * outside the image, and channels beyond the last, come as zeros), and as many of the weights. Blocks of a cluster have
+ * the same points and neighbouring columns; each fetches a part of the points for all. Groups of four warps multiply by
+ * wgmma, 64 rows and all columns an instruction. Sums get their bias and more in registers, and go out by the copy
+ * engine in boxes of 16 rows by at most 128 bytes; it adds to y too, so that y is not read here but brought to the
+ * second-level cache, and leaves out points that are not there. The loads of the next tile go on meanwhile, and the
+ * second group goes a few stages behind the first, so that one multiplies while the other stores.
  *
  * Same bytes: a sum goes over taps, then channels, 16 at a time in rising order, whatever the tile; so the tile is
  * chosen by the shape and by time (product_tile.cu).
@@ -20,7 +21,7 @@
 #include "kernels/cuda/product_hopper.h"
 #include "kernels/cuda/product_tile.h"
 
-enum { GROUP_WARPS = WARPGROUP/WARP, LAG = 2, LAG_STEPS = 24 };
+enum { GROUP_WARPS = WARPGROUP/WARP, LAG = 2 };         /* stages */
 
 #if defined SIMT || !defined __CUDA_ARCH__ || defined __CUDA_ARCH_FEAT_SM90_ALL
 
@@ -96,15 +97,14 @@ template <typename Tile> __device__ __forceinline__ void give_back(Barrier *empt
 
 /* A group's part of all tiles. */
 template <typename Tile, typename T, Finish finish>
-__device__ __forceinline__ void multiply_tiles(const HopperProduct &p, const unsigned char *stages, unsigned char *rooms,
+__device__ __forceinline__ void multiply_tiles(const HopperProduct &p, unsigned char *rooms, unsigned char *stages,
                                                int warp, Barrier *full, Barrier *empty, Barrier *begun)
 {
     const int lane = threadIdx.x%WARP, group = warp/GROUP_WARPS, first_row = group*Tile::deep*64;
     const int steps = p.kernel*p.kernel*p.channel_boxes, all = p.row_tiles*p.column_runs, rank = rank_of<Tile>();
-    const int lag = Tile::groups == 1 || steps > LAG_STEPS ? 0 : min(steps, (int)LAG);
-    unsigned char *room = rooms + warp*Tile::rooms*Tile::room_bytes;
+    const int lag = Tile::groups > 1 ? min(steps, (int)LAG) : 0;
+    unsigned char *room = rooms + warp*Tile::room_bytes;
     Ring<Tile::stages> at;
-    int used = 0;
     bool begins = true;
     for (int t = blockIdx.x/Tile::cluster; t < all; t += gridDim.x/Tile::cluster, begins = false) {
         float sum[Tile::deep][Tile::columns/2];
@@ -130,12 +130,11 @@ __device__ __forceinline__ void multiply_tiles(const HopperProduct &p, const uns
         #pragma unroll
         for (int d = 0; d < Tile::deep; d++)
             products_finish(sum[d]);
-        give_back<Tile>(&empty[at.before()]);
         const TilePlace place(p, t, Tile::rows);
-        const int first = (place.run*Tile::cluster + rank)*made_columns<Tile, finish>;
-        #pragma unroll
-        for (int d = 0; d < Tile::deep; d++)
-            finish_rows<Tile, T, finish>(p, sum[d], place, first_row + d*64 + warp%GROUP_WARPS*16, first, room, used);
+        const int first = (place.run*Tile::cluster + rank)*made_columns<Tile, finish>, row = warp%GROUP_WARPS*16;
+        finish_tile<Tile, T, finish>(p, sum, place, first_row + row, first, room,
+                                     stages + at.before()*Tile::stage_bytes + (first_row + row)*BOX_DEPTH*2,
+                                     [&] { give_back<Tile>(&empty[at.before()]); });
     }
     if (lane == 0)
         stores_read<0>();
@@ -159,7 +158,8 @@ static __global__ void __launch_bounds__(Tile::threads, 1) multiply(const __grid
     unsigned char *shared = shared_memory();
     shared += -shared_address(shared) & (BOX_ALIGNMENT - 1);
     unsigned char *stages = shared + Tile::stages_at;
-    Barrier *full = (Barrier *)(shared + Tile::barriers_at), *empty = full + Tile::stages, *begun = empty + Tile::stages;
+    Barrier *full = (Barrier *)(shared + Tile::barriers_at), *empty = full + Tile::stages;
+    Barrier *begun = empty + Tile::stages;
     if (threadIdx.x == 0) {
         prefetch_map(&p.x);
         prefetch_map(&p.w);
@@ -184,7 +184,7 @@ static __global__ void __launch_bounds__(Tile::threads, 1) multiply(const __grid
     } else {
         if constexpr (Tile::shares)
             registers_take<232>();
-        multiply_tiles<Tile, T, finish>(p, stages, shared, warp, full, empty, begun);
+        multiply_tiles<Tile, T, finish>(p, shared, stages, warp, full, empty, begun);
     }
     if constexpr (Tile::cluster > 1)
         meet<Tile>();                                   /* what others send or say here has come */
@@ -193,7 +193,8 @@ static __global__ void __launch_bounds__(Tile::threads, 1) multiply(const __grid
 #else
 
 /* It is started on compute capability 9 alone; this is there for devices of other kinds to load. */
-template <typename Tile, typename T, Finish finish> static __global__ void multiply(const __grid_constant__ HopperProduct)
+template <typename Tile, typename T, Finish finish>
+static __global__ void multiply(const __grid_constant__ HopperProduct)
 {
     __trap();
 }

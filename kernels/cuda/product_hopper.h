@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* product_hopper.h -- what product_hopper.cu's kernel is made of: its tiles, its arguments, and what becomes of sums. */
+/* product_hopper.h -- what product_hopper.cu's kernel is made of: its tiles, its arguments, what becomes of sums. */
 #ifndef KERNELS_CUDA_PRODUCT_HOPPER_H
 #define KERNELS_CUDA_PRODUCT_HOPPER_H
 
@@ -17,30 +17,32 @@ template <int groups_, int deep_, int columns_, int cluster_> struct Tile {
     static constexpr int warps = groups*(WARPGROUP/WARP);
     static constexpr int threads = warps*WARP + (shares ? (int)WARPGROUP : (int)WARP);
     static constexpr int x_bytes = rows*BOX_DEPTH*2, w_bytes = columns*BOX_DEPTH*2, stage_bytes = x_bytes + w_bytes;
-    static constexpr int room_bytes = 1024;                     /* a warp has several, for what it stores */
-    static constexpr int stages_beside(int n)
+    static constexpr int stages_beside(int room_bytes_)         /* of a warp, for what it stores */
     {
-        const int fit = (227*1024 - BOX_ALIGNMENT - warps*n*room_bytes - 256)/stage_bytes;
+        const int fit = (227*1024 - BOX_ALIGNMENT - warps*room_bytes_ - 256)/stage_bytes;
         return fit < 12 ? fit : 12;
     }
-    static constexpr int rooms = stages_beside(4) > 4 || stages_beside(4) == stages_beside(2) ? 4 : 2;
-    static constexpr int stages = stages_beside(rooms), stages_at = warps*rooms*room_bytes;
+    static constexpr int room_bytes = stages_beside(4096) > 4 || stages_beside(4096) == stages_beside(2048) ? 4096 : 2048;
+    /* where that is little, it has its rows of a tile's last stage too, once they are multiplied */
+    static constexpr int lent_bytes = room_bytes == 2048 ? deep*16*BOX_DEPTH*2 : 0;
+    static constexpr int stages = stages_beside(room_bytes), stages_at = warps*room_bytes;
     static constexpr int barriers_at = stages_at + stages*stage_bytes;
     static constexpr int shared_bytes = BOX_ALIGNMENT + barriers_at + (2*stages + 1)*(int)sizeof(Barrier);
     static_assert(stages >= 3 && shared_bytes <= 227*1024, "a block's shared memory");
     static_assert(stages_at%BOX_ALIGNMENT == 0 && w_bytes%BOX_ALIGNMENT == 0, "where boxes begin");
 };
 
-/* Columns of y that a tile makes, and that a box of T to y has: 64 bytes of them, or 32. */
+/* Columns of y that a tile makes, and that a box of T to y has: 128 bytes of them, 64, or 32. */
 template <typename Tile, Finish finish> constexpr int made_columns = finish == GATED ? Tile::columns/2 : Tile::columns;
-template <typename Tile, typename T, Finish finish>
-constexpr int box_columns = made_columns<Tile, finish>%(64/(int)sizeof(T)) ? 32/(int)sizeof(T) : 64/(int)sizeof(T);
+template <typename Tile, typename T, Finish finish> constexpr int box_columns =
+    (made_columns<Tile, finish>*sizeof(T)%128 == 0 ? 128 : made_columns<Tile, finish>*sizeof(T)%64 == 0 ? 64 : 32)
+    /(int)sizeof(T);
 
 enum { HELD_PARTS = 8 };
 
 typedef struct HopperProduct {
-    CUtensorMap x, w, y;        /* (C,W,H,B) by a block's part of a tile; (C,taps,out,1); (columns,Wo,Ho,B) by 16 rows */
-    CUtensorMap held;           /* y by HELD_PARTS of a tile, for what is added to */
+    CUtensorMap x, w, y, held;  /* (C,W,H,B) by a block's part of a tile; (C,taps,out,1); (columns,Wo,Ho,B) by 16 rows;
+                                 * the same by HELD_PARTS of a tile, for what is added to */
     const float *bias;          /* NULL: none */
     int out, kernel, pad;
     int channel_boxes;          /* to a tap */
@@ -169,29 +171,42 @@ template <int columns> struct Bias {
     }
 };
 
-/* A warp's 16 rows of sums, those of the tile from `row` on, to y from column `first` on. room: its boxes; used: how
- * often, which says whose turn it is. */
-template <typename Tile, typename T, Finish finish>
-__device__ __forceinline__ void finish_rows(const HopperProduct &p, const float (&sum)[Tile::columns/2],
-                                            const TilePlace &place, int row, int first, unsigned char *room, int &used)
+/* A warp's sums to y, from column `first` on: those of 16 rows from `row` on, and of 16 rows every 64 further. room: its
+ * own; lent: its rows of the last stage, which is given back by release() when they have been read. The last boxes go
+ * by its own room, so that only those before them are waited for. */
+template <typename Tile, typename T, Finish finish, typename Release>
+__device__ __forceinline__ void finish_tile(const HopperProduct &p, const float (&sums)[Tile::deep][Tile::columns/2],
+                                            const TilePlace &place, int row, int first, unsigned char *room,
+                                            unsigned char *lent, Release release)
 {
-    constexpr int made = made_columns<Tile, finish>, columns = box_columns<Tile, T, finish>;
+    constexpr int made = made_columns<Tile, finish>, columns = box_columns<Tile, T, finish>, boxes = made/columns;
+    constexpr int box_bytes = 16*columns*(int)sizeof(T), lent_part = 16*BOX_DEPTH*2;
+    constexpr int own = Tile::room_bytes/box_bytes, all = own + Tile::lent_bytes/box_bytes;
     const int lane = threadIdx.x%WARP;
     const BoxLane<T, columns> at(lane);
     Bias<columns> bias, next;
+    if (Tile::lent_bytes == 0)
+        release();
     next.template load<finish>(p, first);
     #pragma unroll
-    for (int c = 0; c < made; c += columns, used++) {
-        unsigned char *box = room + used%Tile::rooms*Tile::room_bytes;
-        if (lane == 0)
-            stores_read<Tile::rooms - 1>();
-        __syncwarp();
+    for (int i = 0; i < Tile::deep*boxes; i++) {
+        const int d = i/boxes, c = i%boxes*columns, turn = (Tile::deep*boxes - 1 - i)%all;
+        const int away = (turn - own)*box_bytes;
+        unsigned char *const box = turn < own ? room + turn*box_bytes
+                                 : lent + away/lent_part*64*BOX_DEPTH*2 + away%lent_part;
+        if (i == 0 || i >= all) {               /* of the tile before, or of this one when it was this box's turn */
+            if (lane == 0 && i == 0)
+                stores_read<0>();
+            else if (lane == 0)
+                stores_read<all - 1>();
+            __syncwarp();
+        }
         bias = next;
-        if (c + columns < made)
-            next.template load<finish>(p, first + c + columns);
+        if (i + 1 < Tile::deep*boxes)
+            next.template load<finish>(p, first + (i + 1)%boxes*columns);
         #pragma unroll
         for (int j = 0; j < columns/8; j++) {
-            const float *s = sum + (c/8 + j)*4;
+            const float *s = sums[d] + (c/8 + j)*4;
             float v[4] = {s[0] + bias.a[j].x, s[1] + bias.a[j].y, s[2] + bias.a[j].x, s[3] + bias.a[j].y};
             if constexpr (finish == GATED) {
                 s += made/2;
@@ -208,13 +223,19 @@ __device__ __forceinline__ void finish_rows(const HopperProduct &p, const float 
         show_written();
         __syncwarp();
         if (lane == 0) {
-            const Place to = place.point(p, row, first + c);
+            const Place to = place.point(p, row + 64*d, first + c);
             if (p.add)
                 add_box(&p.y, to, box);
             else
                 store_box(&p.y, to, box);
             stores_commit();
         }
+    }
+    if (Tile::lent_bytes > 0) {
+        if (lane == 0)
+            stores_read<own>();
+        __syncwarp();
+        release();
     }
 }
 

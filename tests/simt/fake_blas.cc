@@ -4,8 +4,8 @@
  *     D (m,n) = alpha op(A) B + beta C, then + bias[row] where the epilogue says so; matrices lie columns first
  *
  * It refuses what the library may refuse: strides shorter than a column, addresses off the alignment that was promised,
- * an algorithm that its heuristic did not give, or that may split sums. For few columns of D it proposes two more, first
- * one that sums backwards, then one with the same sums, both faster than a kernel; the one for many is slower. */
+ * an algorithm that its heuristic did not give, or that may split sums. For few columns of D it proposes two more,
+ * first one that sums backwards, then one with the same sums, both faster than a kernel; the one for many is slower. */
 #include "tests/simt/cublasLt.h"
 
 enum { MARK = 0x5ade, BACKWARDS, ANOTHER, WORKSPACE = 4096, FEW = 4096 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* op_product_simt.c -- the product of compute capability 9.0a, built for the host and played there (tests/simt), against
- * the CPU's and by all of its tiles (op_product_device.h): a wrong index, a missing barrier or a write out of bounds is
+/* op_product_simt.c -- the product of compute capability 9.0a, built for the host and played there (tests/simt),
+ * against the CPU's and by all of its tiles (op_product_device.h): a wrong index, a missing barrier or a write out of bounds is
  * found on a machine without a GPU. */
 #include "tests/unit/op_product_device.h"
 
@@ -17,12 +17,13 @@ int main(void)
     setenv("SDSTEER_CUDA_LIBRARIES", "none", 1);
     int failed = products_by_tiles(played);
 
-    /* of cuBLASLt's algorithms one is faster than ours and gives other bytes, one is and gives the same, for few rows */
+    /* of cuBLASLt's algorithms for few rows one is faster than ours and gives other bytes, one gives the same */
     unsetenv("SDSTEER_CUDA_LIBRARIES");
     failed += rows_by_counts();
     failed += test_ok("few rows went to an algorithm of the same bytes", simt_blas_others > 0);
     const int before = simt_blas_calls;
     failed += by_rows(72, 328, F32, ACT_NONE);
-    failed += test_ok("layers that are alike are looked at once, and many rows stay here", simt_blas_calls == before + 5);
+    failed += test_ok("layers that are alike are looked at once, and many rows stay here",
+                      simt_blas_calls == before + 5);
     return failed != 0;
 }
