@@ -12,8 +12,8 @@
  * faster; with SDSTEER_CUDA_KERNELS=libraries the libraries come first there too.
  *
  * Same bytes: a layer's algorithms are chosen when it is made (blas_choice.cu), or when its kind is first met at a size
- * of picture (dnn.cu), for numbers of rows or images that are always the same; no sum is split over blocks, and where the
- * number of rows decides among algorithms, they have been seen to agree. What is added to y may be made by another
+ * of picture (dnn.cu), for numbers of rows or images that are always the same; no sum is split over blocks, and where
+ * the number of rows decides among algorithms, they have been seen to agree. What is added to y may be made by another
  * algorithm than what is not. That an algorithm gives a row the same bytes wherever it lies is observed and not
  * documented by NVIDIA; tests/unit/op_device.h looks. */
 #ifndef KERNELS_CUDA_LIBRARY_H

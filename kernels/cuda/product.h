@@ -89,8 +89,8 @@ void product_bf16(const Product *p, DType y_type);      /* product_bf16.cu */
 void product_f32(const Product *p);                     /* product_f32.cu; y is f32 */
 
 /* product_hopper.cu, on compute capability 9 unless SDSTEER_CUDA_KERNELS is "portable" or "libraries": whether it makes
- * a layer; x, w and y are then 16-byte aligned. Its sums differ from product_bf16's in their last bits. With ACT_GEGLU y
- * is out/2 wide and bf16. What is added to y is rounded once, subnormal sums to zero. */
+ * a layer; x, w and y are then 16-byte aligned. Its sums differ from product_bf16's in their last bits. With ACT_GEGLU
+ * y is out/2 wide and bf16. What is added to y is rounded once, subnormal sums to zero. */
 bool product_hopper_takes(const ConvSpec *s);
 void product_hopper(const Product *p, DType y_type);
 

@@ -22,9 +22,10 @@ template <int groups_, int deep_, int columns_, int cluster_> struct Tile {
         const int fit = (227*1024 - BOX_ALIGNMENT - warps*room_bytes_ - 256)/stage_bytes;
         return fit < 12 ? fit : 12;
     }
-    static constexpr int room_bytes = stages_beside(4096) > 4 || stages_beside(4096) == stages_beside(2048) ? 4096 : 2048;
+    static constexpr bool roomy = stages_beside(4096) > 4 || stages_beside(4096) == stages_beside(2048);
+    static constexpr int room_bytes = roomy ? 4096 : 2048;
     /* where that is little, it has its rows of a tile's last stage too, once they are multiplied */
-    static constexpr int lent_bytes = room_bytes == 2048 ? deep*16*BOX_DEPTH*2 : 0;
+    static constexpr int lent_bytes = roomy ? 0 : deep*16*BOX_DEPTH*2;
     static constexpr int stages = stages_beside(room_bytes), stages_at = warps*room_bytes;
     static constexpr int barriers_at = stages_at + stages*stage_bytes;
     static constexpr int shared_bytes = BOX_ALIGNMENT + barriers_at + (2*stages + 1)*(int)sizeof(Barrier);
@@ -171,9 +172,9 @@ template <int columns> struct Bias {
     }
 };
 
-/* A warp's sums to y, from column `first` on: those of 16 rows from `row` on, and of 16 rows every 64 further. room: its
- * own; lent: its rows of the last stage, which is given back by release() when they have been read. The last boxes go
- * by its own room, so that only those before them are waited for. */
+/* A warp's sums to y, from column `first` on: those of 16 rows from `row` on, and of 16 rows every 64 further. room:
+ * its own; lent: its rows of the last stage, which is given back by release() when they have been read. The last boxes
+ * go by its own room, so that only those before them are waited for. */
 template <typename Tile, typename T, Finish finish, typename Release>
 __device__ __forceinline__ void finish_tile(const HopperProduct &p, const float (&sums)[Tile::deep][Tile::columns/2],
                                             const TilePlace &place, int row, int first, unsigned char *room,

@@ -2,8 +2,8 @@
 /* boxes.cc -- tensor maps on the host, and boxes that are copied to shared memory and from there.
  *
  * A box comes at once, or only when no thread of the cluster can go on without it; one to memory is read at once, or
- * only when that is waited for; in turn, so that both a stage filled too early and one read too early are seen. PTX ISA 8.x,
- * sections cp.async.bulk.tensor, cp.reduce.async.bulk.tensor; the driver's manual, cuTensorMapEncodeTiled. */
+ * only when that is waited for; in turn, so that both a stage filled too early and one read too early are seen. PTX ISA
+ * 8.x, sections cp.async.bulk.tensor, cp.reduce.async.bulk.tensor; the driver's manual, cuTensorMapEncodeTiled. */
 #include "tests/simt/cuda.h"
 
 /* ---- maps ---- */

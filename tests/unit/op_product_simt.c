@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* op_product_simt.c -- the product of compute capability 9.0a, built for the host and played there (tests/simt),
- * against the CPU's and by all of its tiles (op_product_device.h): a wrong index, a missing barrier or a write out of bounds is
- * found on a machine without a GPU. */
+ * against the CPU's and by all of its tiles (op_product_device.h): a wrong index, a missing barrier or a write out of
+ * bounds is found on a machine without a GPU. */
 #include "tests/unit/op_product_device.h"
 
 const Ops *sdsteer_backend(int device, Err *e);
