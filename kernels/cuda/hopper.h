@@ -159,7 +159,9 @@ __device__ __forceinline__ void prefetch_map(const CUtensorMap *map)
 /* By every thread that wrote, before it meets the one that copies. */
 __device__ __forceinline__ void show_written(void)
 {
-#ifndef SIMT
+#ifdef SIMT
+    simt_show_written();
+#else
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 #endif
 }

@@ -9,6 +9,7 @@
 
 enum { CANDIDATES = 4, TIMED = 2, BUCKETS = 64, NAME = 32 };
 static const double worth_timing = 20000, near = 2;     /* cycles; an estimate beside the least */
+static const int64_t hold_bytes = 256 << 20;
 
 /* ROWSxCOLUMNSxCLUSTER, to measure one tile or another, and to test them. */
 #define WISH "SDSTEER_CUDA_TILE"
@@ -112,19 +113,36 @@ static int candidates(Candidate best[CANDIDATES], const Product *p, DType y_type
 
 /* ---- times ---- */
 
-/* Milliseconds. What would be added to y is stored elsewhere. */
+/* The product, not added, of as many whole images, or rows of a linear layer, as hold_bytes hold; each: of a row. */
+static Product less(const Product *p, int64_t each)
+{
+    const int64_t points = (int64_t)p->Ho*p->Wo, fit = hold_bytes/(each*points);
+    Product part = *p;
+    part.add = false;
+    if (points == p->M && p->Ho == 1) {
+        part.M = p->M < hold_bytes/each ? p->M : hold_bytes/each;
+        part.W = part.Wo = (int)part.M;
+    } else if (fit < images(p)) {
+        part.M = points*(fit ? fit : 1);
+    }
+    return part;
+}
+
+/* Milliseconds. What would be added to y is stored elsewhere, of a part where it is much. */
 static float time_of(const Candidate *c, const Product *p)
 {
     static cudaEvent_t begin, end;
+    const int64_t each = p->out*(int64_t)sizeof(float);
     Product timed = *p;
     float ms = 0;
     if (!begin) {
         gpu_check(cudaEventCreate(&begin));
         gpu_check(cudaEventCreate(&end));
     }
-    if (p->add)
-        timed.y = gpu_scratch(SCRATCH_LIBRARY, (size_t)(p->M*p->out)*sizeof(float));
-    timed.add = false;
+    if (p->add) {
+        timed = less(p, each);
+        timed.y = gpu_scratch(SCRATCH_LIBRARY, (size_t)(timed.M*each));
+    }
     c->launch(&timed);
     gpu_check(cudaEventRecord(begin, gpu_stream));
     for (int i = 0; i < TIMED; i++)
@@ -132,7 +150,7 @@ static float time_of(const Candidate *c, const Product *p)
     gpu_check(cudaEventRecord(end, gpu_stream));
     gpu_check(cudaEventSynchronize(end));
     gpu_check(cudaEventElapsedTime(&ms, begin, end));
-    return ms/TIMED;
+    return ms/TIMED*(float)p->M/(float)timed.M;
 }
 
 static Launch *fastest(const Product *p, DType y_type)
@@ -141,20 +159,21 @@ static Launch *fastest(const Product *p, DType y_type)
     const int count = candidates(c, p, y_type);
     int best = 0;
     float least = INFINITY;
+    char times[CANDIDATES*2*NAME] = "", name[NAME];
     for (int i = 0; i < count && count > 1; i++) {
         const float ms = time_of(&c[i], p);
+        const size_t used = strlen(times);
         if (ms < least) {
             least = ms;
             best = i;
         }
+        name_of(name, c[i].tile);
+        snprintf(times + used, sizeof times - used, ", %s %.1f us", name, 1e3*ms);
     }
-    if (library_traced() && count > 1) {
-        char name[NAME];
-        name_of(name, c[best].tile);
-        library_trace("product %d-%d k%d %dx%d %s act %d, %ld images: %s, %.1f us, %.0f TFLOP/s", p->in, p->out,
-                      p->kernel, p->Ho, p->Wo, dtype_name(y_type), p->act, (long)images(p), name, 1e3*least,
-                      2e-9*(double)p->M*p->out*p->K/least);
-    }
+    if (count > 1)
+        library_trace("product %d-%d k%d %dx%d %s act %d%s, %ld images: %.0f TFLOP/s%s", p->in, p->out, p->kernel,
+                      p->Ho, p->Wo, dtype_name(y_type), p->act, p->add ? " added" : "", (long)images(p),
+                      2e-9*(double)p->M*p->out*p->K/least, times);
     return c[best].launch;
 }
 

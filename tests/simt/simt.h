@@ -79,6 +79,7 @@ struct SimtThread {
     SimtProduct product[SIMT_PRODUCTS];
     int products, product_group;
     int stores, store_group;            /* boxes to memory that were not read yet, and groups of them that ended */
+    int shown, stored;                  /* calls of fence.proxy.async; boxes to memory that it has begun */
     uint64_t *barrier;                  /* in shared memory, waited at for the end of the phase of this parity */
     unsigned parity;
     unsigned joined, waited;            /* barrier.cluster.arrive and .wait called */
@@ -299,6 +300,7 @@ static inline uint32_t simt_turned(uint32_t address, uint32_t row_bytes)
 void *simt_at_rank(const void *p, unsigned bytes, unsigned rank);
 void simt_barrier_arrive_at(uint64_t *barrier, unsigned rank);
 void simt_wgmma(float *sum, int columns, uint64_t A, uint64_t B, bool add);
+void simt_show_written(void);
 void simt_stores_commit(void);
 void simt_stores_read(int newest);                  /* all groups but the newest ones are read */
 void simt_wgmma_commit(void);

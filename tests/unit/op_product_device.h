@@ -22,7 +22,7 @@ static void *product_bytes(Conv *c, const ConvCase *k, void *x, DType y_type, si
     return y;
 }
 
-/* One layer by all tiles, and by what conv() looks at with the one that is chosen. */
+/* One layer by all tiles. */
 static int by_tiles(const ConvCase *k, DType y_type, Activation act, bool with_bias)
 {
     static const char *const tiles[] = {"256x160x2", "256x160x1", "256x128x2", "256x128x1", "128x160x2", "128x160x1",
@@ -35,8 +35,7 @@ static int by_tiles(const ConvCase *k, DType y_type, Activation act, bool with_b
     float *x = op_values(nx, 1), *w = op_values(nw, 2), *b = with_bias ? op_values((size_t)k->out, 3) : NULL;
     void *x_t = op_typed(x, BF16, nx), *dx = to_device(x_t, nx*dtype_size(BF16));
     free(op_typed(w, BF16, nw));
-    unsetenv("SDSTEER_CUDA_TILE");
-    int failed = conv(k, BF16, y_type, act, with_bias);
+    int failed = 0;
     Conv *c = conv_on(gpu, k, BF16, y_type, act, w, b);
     for (int add = 0; add < (y_type == F32 && act == ACT_NONE ? 2 : 1); add++) {
         void *want = product_bytes(c, k, dx, y_type, ny, add);
@@ -92,7 +91,15 @@ static int rows_by_counts(void)
          + by_rows(64, 168, BF16, ACT_NONE);
 }
 
-static int products_by_tiles(const Ops *device)
+/* By the tile that is chosen against the CPU's, then by all. */
+static int by_all(const ConvCase *k, DType y_type, Activation act, bool with_bias)
+{
+    unsetenv("SDSTEER_CUDA_TILE");
+    return conv(k, BF16, y_type, act, with_bias) + by_tiles(k, y_type, act, with_bias);
+}
+
+/* large: shapes of Stable Diffusion too, each tile's blocks many times over. */
+static int products_by_tiles(const Ops *device, bool large)
 {
     static const ConvCase cases[] = {
         {64, 160, 1, 1, 0, 0, 1, 130, 1}, {72, 168, 1, 1, 0, 0, 1, 77, 1}, {16, 8, 1, 1, 0, 0, 1, 1, 1},
@@ -105,16 +112,23 @@ static int products_by_tiles(const Ops *device)
     gpu = device;
     int failed = 0;
     for (size_t i = 0; i < sizeof cases/sizeof *cases; i++) {
-        failed += by_tiles(&cases[i], F32, ACT_NONE, i%2);
-        failed += by_tiles(&cases[i], BF16, ACT_NONE, !(i%2));
+        failed += by_all(&cases[i], F32, ACT_NONE, i%2);
+        failed += by_all(&cases[i], BF16, ACT_NONE, !(i%2));
     }
     for (int act = ACT_SILU; act <= ACT_RELU; act++)
-        failed += by_tiles(&cases[1], act%2 ? F32 : BF16, (Activation)act, act%3);
+        failed += by_all(&cases[1], act%2 ? F32 : BF16, (Activation)act, act%3);
     static const ConvCase gated[] = {
         {64, 320, 1, 1, 0, 0, 1, 130, 1}, {72, 176, 1, 1, 0, 0, 1, 77, 1}, {16, 16, 1, 1, 0, 0, 1, 1, 1},
     };
     for (size_t i = 0; i < sizeof gated/sizeof *gated; i++)
-        failed += by_tiles(&gated[i], BF16, ACT_GEGLU, i%2 == 0);
+        failed += by_all(&gated[i], BF16, ACT_GEGLU, i%2 == 0);
+    static const ConvCase wide[] = {
+        {320, 320, 3, 1, 1, 1, 9, 64, 64}, {1280, 1280, 3, 1, 1, 1, 5, 8, 8}, {640, 960, 1, 1, 0, 0, 1, 30000, 1},
+    };
+    for (size_t i = 0; i < (large ? sizeof wide/sizeof *wide : 0); i++)
+        failed += by_tiles(&wide[i], F32, ACT_NONE, true) + by_tiles(&wide[i], BF16, ACT_NONE, false);
+    if (large)
+        failed += by_tiles(&wide[2], BF16, ACT_GEGLU, true);
     return failed + rows_by_counts();
 }
 
