@@ -78,7 +78,7 @@ static __global__ void norm_kept(T *y, const float *x, const float *__restrict__
                 for (int j = 0; j < 4; j++)
                     v[r][i][j] = fmaf(v[r][i][j]*rstd[r], g[j], b[j]);
                 if (n + r < N)
-                    store4(y, (n + r)*D + d, make_float4(v[r][i][0], v[r][i][1], v[r][i][2], v[r][i][3]));
+                    store_run(y, (n + r)*D + d, v[r][i]);
             }
         }
     }
@@ -118,10 +118,7 @@ static __global__ void norm_reread(T *y, const float *x, const float *gamma, con
         load_run(b, beta + d);
         for (int j = 0; j < each; j++)
             v[j] = (v[j] - mean)*rstd*g[j] + b[j];
-        if constexpr (each == 4)
-            store4(y, n*D + d, make_float4(v[0], v[1], v[2], v[3]));
-        else
-            y[n*D + d] = from_float<T>(v[0]);
+        store_run(y, n*D + d, v);
     }
 }
 

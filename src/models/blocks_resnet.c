@@ -36,7 +36,7 @@ void resnet_free(Resnet *n)
 
 int resnet_run(const Resnet *n, const Run *r, float *y, const float *x, const float *shift, Err *e)
 {
-    const int64_t HW = r->H*r->W, N = r->B*HW;
+    const int64_t N = r->B*r->H*r->W;
     const WorkspaceMark mark = workspace_mark(r->work);
     float *input = NULL;
     if (n->in == n->out && run_keep_input(r, n->module, x, n->in, &input, e))
@@ -50,11 +50,9 @@ int resnet_run(const Resnet *n, const Run *r, float *y, const float *x, const fl
         op->conv_run(n->shortcut, y, run_as_type(r, z, x, N*n->in), r->B, r->H, r->W, false);
     else if (y != x)
         op->copy(y, x, (size_t)(N*n->out)*sizeof(float));
-    op->group_norm(z, r->type, x, NULL, n->norm1.gamma, n->norm1.beta, r->B, HW, n->in, n->norm1.groups, n->norm1.eps,
-                   ACT_SILU);
+    run_group_norm(r, &n->norm1, z, NULL, (NormInput){.x = x, .type = F32, .C = n->in}, ACT_SILU);
     op->conv_run(n->conv1, h, z, r->B, r->H, r->W, false);
-    op->group_norm(z, r->type, h, shift, n->norm2.gamma, n->norm2.beta, r->B, HW, n->out, n->norm2.groups, n->norm2.eps,
-                   ACT_SILU);
+    run_group_norm(r, &n->norm2, z, NULL, (NormInput){.x = h, .type = F32, .C = n->out, .shift = shift}, ACT_SILU);
     op->conv_run(n->conv2, y, z, r->B, r->H, r->W, true);
     const int failed = run_hook(r, n->module, y, input, n->out, e);
     workspace_release(r->work, mark);

@@ -210,8 +210,7 @@ static int evaluate(Eval *v, float *eps, const float *x, Err *e)
     void *z = run_take(r, r->type, rows(r)*C, e);
     if (!z)
         return -1;
-    op->group_norm(z, r->type, h, NULL, u->norm_out.gamma, u->norm_out.beta, r->B, r->H*r->W, C, u->norm_out.groups,
-                   u->norm_out.eps, ACT_SILU);
+    run_group_norm(r, &u->norm_out, z, NULL, (NormInput){.x = h, .type = F32, .C = C}, ACT_SILU);
     op->conv_run(u->conv_out, eps, z, r->B, r->H, r->W, false);
     return run_hook(r, u->module_conv_out, eps, c->in == c->C[0] ? h : NULL, c->in, e);
 }

@@ -83,25 +83,6 @@ static int elementwise(size_t n)
     return failed;
 }
 
-static int geglu(int64_t N, int D, DType type)
-{
-    const size_t n = (size_t)N*(size_t)D;
-    char name[160];
-    float *h = op_values(2*n, 1), *want = op_values(n, 2);
-    for (size_t i = 0; i < 2*n; i++)
-        h[i] *= 4;
-    void *h_t = op_typed(h, type, 2*n), *dh = to_device(h_t, 2*n*dtype_size(type)),
-        *dy = device_space(n*dtype_size(type));
-    gpu->geglu(dy, dh, type, N, D);
-    cpu->geglu(want, h, F32, N, D);
-    float *got = from_device(dy, type, n);
-    const int failed = test_close(op_name(name, "geglu %ldx%d %s", (long)N, D, dtype_name(type)), got, want, n, 1e-5f,
-                                  type == BF16 ? 0.004f : 0);
-    gpu->free(dh);
-    free(h); free(want); free(h_t); free(got);
-    return failed;
-}
-
 /* ---- rows moved ---- */
 
 static int moves(int Ca, int Cb, int64_t N)
@@ -148,34 +129,68 @@ static int moves(int Ca, int Cb, int64_t N)
 
 /* ---- norms ---- */
 
-static int group_norm(int64_t B, int64_t HW, int C, int groups, DType type, Activation act, float offset)
+/* What group_norm takes and what it makes of it, of one image or several. */
+typedef struct NormCase {
+    int64_t B, HW;
+    int C, beside, groups;      /* C without those beside */
+    DType x_type, type;
+    Activation act;
+    float offset;
+} NormCase;
+
+/* Image b and those after it. */
+static NormInput norm_input(const NormCase *c, const void *x, const float *beside, const float *shift, int64_t b)
 {
-    const size_t image = (size_t)HW*(size_t)C, n = (size_t)B*image, size = dtype_size(type);
+    const int64_t rows = b*c->HW;
+    return (NormInput){(const char *)x + (size_t)(rows*c->C)*dtype_size(c->x_type), c->x_type, c->C,
+                       c->beside ? beside + rows*c->beside : NULL, c->beside,
+                       shift ? shift + b*(c->C + c->beside) : NULL};
+}
+
+/* Against the CPU's; the last image alone; with and without shift and the input as it is. */
+static int group_norm(NormCase c)
+{
+    const int C = c.C + c.beside;
+    const size_t image = (size_t)(c.HW*C), n = (size_t)c.B*image, nx = (size_t)(c.B*c.HW*c.C), nb = n - nx;
+    const size_t size = dtype_size(c.type), last = (size_t)(c.B - 1)*image*size;
     char name[160];
-    float *x = op_values(n, 1), *shift = op_values((size_t)B*(size_t)C, 2), *gamma = op_values((size_t)C, 3),
-        *beta = op_values((size_t)C, 4), *want = op_values(n, 5);
-    for (size_t i = 0; i < n; i++)
-        x[i] += offset;
-    float *dx = to_device(x, 4*n), *dshift = to_device(shift, 4*(size_t)B*(size_t)C);
+    float *x = op_values(nx, 1), *beside = op_values(nb, 6), *shift = op_values((size_t)(c.B*C), 2),
+        *gamma = op_values((size_t)C, 3), *beta = op_values((size_t)C, 4), *want = op_values(n, 5);
+    for (size_t i = 0; i < nx; i++)
+        x[i] += c.offset;
+    for (size_t i = 0; i < nb; i++)
+        beside[i] += c.offset;
+    void *x_t = op_typed(x, c.x_type, nx), *raw = op_space(n*size), *as_is = op_space(n*size);
+    void *dx = to_device(x_t, nx*dtype_size(c.x_type));
+    float *dbeside = to_device(beside, 4*nb), *dshift = to_device(shift, 4*(size_t)(c.B*C));
     void *dg = to_device(gamma, 4*(size_t)C), *db = to_device(beta, 4*(size_t)C);
-    char *dy = device_space(n*size), *one = device_space(image*size);
+    char *dy = device_space(n*size), *das_is = device_space(n*size), *one = device_space(image*size),
+        *one_as_is = device_space(image*size);
     int failed = 0;
-    for (int shifted = 0; shifted < 2; shifted++) {
-        gpu->group_norm(dy, type, dx, shifted ? dshift : NULL, dg, db, B, HW, C, groups, 1e-5f, act);
-        gpu->group_norm(one, type, dx + (size_t)(B - 1)*image, shifted ? dshift + (B - 1)*C : NULL, dg, db, 1, HW, C,
-                        groups, 1e-5f, act);
-        failed += same_on_device("group_norm/alone", one, dy + (size_t)(B - 1)*image*size, image*size);
-        cpu->group_norm(want, F32, x, shifted ? shift : NULL, gamma, beta, B, HW, C, groups, 1e-5f, act);
-        void *raw = op_space(n*size);
+    for (int pass = 0; pass < 2; pass++) {
+        const NormInput in = norm_input(&c, dx, dbeside, pass ? dshift : NULL, 0),
+            alone = norm_input(&c, dx, dbeside, pass ? dshift : NULL, c.B - 1),
+            on_cpu = norm_input(&c, x_t, beside, pass ? shift : NULL, 0);
+        gpu->group_norm(dy, c.type, pass ? das_is : NULL, &in, dg, db, c.B, c.HW, c.groups, 1e-5f, c.act);
+        gpu->group_norm(one, c.type, pass ? one_as_is : NULL, &alone, dg, db, 1, c.HW, c.groups, 1e-5f, c.act);
+        failed += same_on_device("group_norm/alone", one, dy + last, image*size);
+        cpu->group_norm(want, F32, NULL, &on_cpu, gamma, beta, c.B, c.HW, c.groups, 1e-5f, c.act);
         gpu->download(raw, dy, n*size);
-        float *got = op_floats(raw, type, n);
-        failed += test_close(op_name(name, "group_norm %ldx%ldx%d/%d %s act %d%s offset %g", (long)B, (long)HW, C,
-                                     groups, dtype_name(type), act, shifted ? " shift" : "", (double)offset),
-                             got, want, n, 4e-6f*(1 + fabsf(offset)), type == BF16 ? 0.004f : 2e-6f);
-        free(raw); free(got);
+        float *got = op_floats(raw, c.type, n);
+        failed += test_close(op_name(name, "group_norm %ldx%ldx%d+%d/%d %s-%s act %d%s offset %g", (long)c.B,
+                                     (long)c.HW, c.C, c.beside, c.groups, dtype_name(c.x_type), dtype_name(c.type),
+                                     c.act, pass ? " shift" : "", (double)c.offset),
+                             got, want, n, 4e-6f*(1 + fabsf(c.offset)), c.type == BF16 ? 0.004f : 2e-6f);
+        free(got);
+        if (pass) {
+            cpu->group_norm(raw, c.type, as_is, &on_cpu, gamma, beta, c.B, c.HW, c.groups, 1e-5f, c.act);
+            failed += same_bytes("group_norm/as it is", das_is, as_is, n*size);
+            failed += same_on_device("group_norm/as it is, alone", one_as_is, das_is + last, image*size);
+        }
     }
-    gpu->free(dx); gpu->free(dshift); gpu->free(dg); gpu->free(db); gpu->free(dy); gpu->free(one);
-    free(x); free(shift); free(gamma); free(beta); free(want);
+    gpu->free(dx); gpu->free(dbeside); gpu->free(dshift); gpu->free(dg); gpu->free(db); gpu->free(dy);
+    gpu->free(das_is); gpu->free(one); gpu->free(one_as_is);
+    free(x); free(beside); free(x_t); free(shift); free(gamma); free(beta); free(want); free(raw); free(as_is);
     return failed;
 }
 
@@ -240,6 +255,14 @@ static Conv *conv_on(const Ops *ops, const ConvCase *c, DType x_type, DType y_ty
     return conv;
 }
 
+/* Error of a sum of K products in f32; gated, that of one is multiplied by another, and a device may round both to
+ * y_type before they are. */
+static float conv_tolerance(float K, DType type, DType y_type, Activation act)
+{
+    const float sum = 4e-6f*sqrtf(K)*(type == BF16 ? 1 + K/1024 : 1);
+    return act != ACT_GEGLU ? sum : sqrtf(K)*(y_type == BF16 ? 1e-3f : sum);
+}
+
 /* Against the CPU's f32 (of rounded inputs), the last image or row alone, then both added to what was there. */
 static int conv(const ConvCase *c, DType type, DType y_type, Activation act, bool with_bias)
 {
@@ -247,7 +270,7 @@ static int conv(const ConvCase *c, DType type, DType y_type, Activation act, boo
     const int64_t Ho = (c->H + pads - c->kernel)/c->stride + 1, Wo = (c->W + pads - c->kernel)/c->stride + 1;
     const size_t image = (size_t)(c->H*c->W*c->in), nx = (size_t)c->B*image,
         nw = (size_t)c->out*(size_t)(c->in*c->kernel*c->kernel);
-    const size_t y_image = (size_t)(Ho*Wo*c->out), ny = (size_t)c->B*y_image;
+    const size_t y_image = (size_t)(Ho*Wo*(act == ACT_GEGLU ? c->out/2 : c->out)), ny = (size_t)c->B*y_image;
     char name[160];
     float *x = op_values(nx, 1), *w = op_values(nw, 2), *b = with_bias ? op_values((size_t)c->out, 3) : NULL;
     float *want = op_values(ny, 4), *sum = op_values(ny, 5);
@@ -265,8 +288,8 @@ static int conv(const ConvCase *c, DType type, DType y_type, Activation act, boo
                                 y_image*dtype_size(y_type));
     float *got = from_device(dy, y_type, ny);
     const float K = (float)(c->in*c->kernel*c->kernel);
-    failed += test_close(name, got, want, ny, 4e-6f*sqrtf(K)*(type == BF16 ? 1 + K/1024 : 1),
-                         y_type == BF16 ? 0.005f : 2e-5f);
+    failed += test_close(name, got, want, ny, conv_tolerance(K, type, y_type, act),
+                         y_type != BF16 ? 2e-5f : act == ACT_GEGLU ? 0.015f : 0.005f);
     if (y_type == F32 && act == ACT_NONE) {         /* a library may order the sum otherwise where it adds to y */
         for (size_t i = 0; i < ny; i++)
             want[i] = got[i] + sum[i];
@@ -276,7 +299,7 @@ static int conv(const ConvCase *c, DType type, DType y_type, Activation act, boo
         failed += same_on_device("conv/added alone", last, dsum + 4*(ny - y_image), 4*y_image);
         gpu->free(last);
         float *added = from_device(dsum, F32, ny);
-        failed += test_close("conv/added", added, want, ny, 4e-6f*sqrtf(K)*(type == BF16 ? 1 + K/1024 : 1), 2e-5f);
+        failed += test_close("conv/added", added, want, ny, conv_tolerance(K, type, y_type, act), 2e-5f);
         free(added);
     }
     cpu->conv_free(host); gpu->conv_free(dev); gpu->conv_free(NULL); gpu->free(dx); gpu->free(one);
@@ -332,12 +355,22 @@ static int ops_against_cpu(const Ops *device, bool large)
     cpu = cpu_ops();
     gpu = device;
     int failed = elementwise(1000) + elementwise(1003);
-    failed += geglu(30, 160, F32) + geglu(7, 7, BF16) + geglu(9, 64, BF16);
     failed += moves(8, 4, 20) + moves(5, 3, 12);
-    failed += group_norm(3, 256, 64, 16, F32, ACT_SILU, 0) + group_norm(2, 16, 160, 16, BF16, ACT_NONE, 0);
-    failed += group_norm(2, 100, 24, 8, F32, ACT_NONE, 100) + group_norm(2, 3, 5, 5, BF16, ACT_SILU, 0);
-    failed += group_norm(1, 70, 300, 30, F32, ACT_SILU, 0) + group_norm(2, 20, 1280, 32, BF16, ACT_SILU, 0);
-    failed += group_norm(2, 9, 3840, 32, F32, ACT_SILU, 0) + group_norm(1, 5, 1283, 1, BF16, ACT_NONE, 0);
+    static const NormCase norms[] = {
+        {3, 256, 64, 0, 16, F32, F32, ACT_SILU, 0}, {2, 16, 160, 0, 16, F32, BF16, ACT_NONE, 0},
+        {2, 100, 24, 0, 8, F32, F32, ACT_NONE, 100}, {2, 3, 5, 0, 5, F32, BF16, ACT_SILU, 0},
+        {1, 70, 300, 0, 30, F32, F32, ACT_SILU, 0}, {2, 20, 1280, 0, 32, F32, BF16, ACT_SILU, 0},
+        {2, 9, 3840, 0, 32, F32, F32, ACT_SILU, 0}, {1, 5, 1283, 0, 1, F32, BF16, ACT_NONE, 0},
+        {3, 64, 320, 0, 32, BF16, BF16, ACT_SILU, 0}, {2, 70, 30, 0, 5, BF16, BF16, ACT_NONE, 0},
+        {2, 33, 64, 0, 16, BF16, F32, ACT_SILU, 4},
+        {3, 64, 64, 64, 16, F32, BF16, ACT_SILU, 0}, {2, 50, 160, 128, 16, F32, F32, ACT_SILU, 0},
+        {2, 20, 5, 3, 4, F32, BF16, ACT_SILU, 0}, {1, 9, 1280, 1280, 32, F32, BF16, ACT_SILU, 0},
+        {2, 64, 36, 2, 2, F32, F32, ACT_NONE, 100},
+        {2, 4096, 640, 320, 32, F32, BF16, ACT_SILU, 0}, {3, 4096, 320, 0, 32, BF16, BF16, ACT_SILU, 0},
+        {2, 4096, 320, 0, 32, F32, BF16, ACT_SILU, 0}, {2, 64, 1280, 640, 32, F32, BF16, ACT_SILU, 0},
+    };
+    for (size_t i = 0; i < (large ? 20 : 16); i++)
+        failed += group_norm(norms[i]);
     failed += layer_norm(13, 1, F32) + layer_norm(9, 40, BF16) + layer_norm(8, 320, F32) + layer_norm(3, 1283, F32);
 
     static const ConvCase convs[] = {
@@ -358,6 +391,13 @@ static int ops_against_cpu(const Ops *device, bool large)
             failed += conv(&convs[i], type, F32, ACT_NONE, i%2);
             failed += conv(&convs[i], type, type, (Activation)(i%5), !(i%2));
         }
+    static const ConvCase gated[] = {
+        {160, 256, 1, 1, 0, 0, 3, 70, 1}, {7, 6, 1, 1, 0, 0, 2, 11, 1}, {24, 40, 1, 1, 0, 0, 300, 2, 1},
+        {320, 2560, 1, 1, 0, 0, 7, 9000, 1}, {1280, 10240, 1, 1, 0, 0, 2, 300, 1},
+    };
+    for (size_t i = 0; i < (large ? 5 : 3); i++)
+        for (int bias = 0; bias < 2; bias++)
+            failed += conv(&gated[i], F32, F32, ACT_GEGLU, bias) + conv(&gated[i], BF16, BF16, ACT_GEGLU, bias);
 
     static const AttentionCase attentions[] = {
         {2, 40, 0, 70, 77, false, true, 1}, {2, 32, 8, 130, 130, true, false, 1}, {1, 64, 3, 33, 65, false, false, 40},
