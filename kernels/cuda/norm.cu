@@ -11,8 +11,9 @@
  * mean, so that nothing is lost to cancellation. Then a block a group joins runs and channels in double (Chan et al.
  * 1979: M2 = sum M2_i + n_i (mean_i - mean)^2) into one scale and one offset a channel. Then y. Runs depend on C alone
  * and are joined in one order, so an image's bytes do not depend on its neighbours.
- * Bound by memory: x is read twice and y written once. */
-#include "kernels/cuda/cuda.h"
+ * Bound by memory: x is read twice and y written once. Compute capability 9.0 reads it once where a group of an image
+ * fits in the shared memory of a few blocks (norm_hopper.cu). */
+#include "kernels/cuda/norm.h"
 
 /* WIDEST: threads of a block, each of which can have the registers that MOST_ROWS of four channels take. */
 enum { THREADS = 512, WIDEST = 640, MOST_ROWS = 12 };
@@ -205,6 +206,8 @@ template <typename T> static void norm_from(T *y, T *as_is, DType x_type, const 
 void cuda_group_norm(void *y, DType y_type, void *as_is, const NormInput *in, const float *gamma, const float *beta,
                      int64_t B, int64_t HW, int groups, float eps, Activation act)
 {
+    if (norm_by_clusters(y, y_type, as_is, in, gamma, beta, B, HW, groups, eps, act))
+        return;
     const GroupNorm g = {in->x, in->beside, in->shift, gamma, beta, NULL, NULL, HW, in->C, in->C + in->C_beside, groups,
                          0, 0, eps};
     if (y_type == F32)
