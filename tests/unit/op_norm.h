@@ -9,6 +9,7 @@ static void plain_group_norm(float *y, const float *x, const float *shift, const
                              int64_t B, int64_t HW, int C, int groups, double eps, Activation act)
 {
     const int width = C/groups;
+    #pragma omp parallel for collapse(2)
     for (int64_t b = 0; b < B; b++)
         for (int g = 0; g < groups; g++) {
             double sum = 0, square = 0;
