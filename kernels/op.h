@@ -106,8 +106,6 @@ typedef struct Ops {
     void (*store)(void *y, DType y_type, const float *x, int64_t n, uint64_t *unfit);
     void (*add)(float *y, const float *x, int64_t n);                            /* y += x */
     void (*subtract)(float *y, const float *a, const float *b, int64_t n);       /* y = a - b */
-    /* y (N, Ca+Cb) = rows of a and b side by side (the UNet's skip connection) */
-    void (*concat)(float *y, const float *a, int Ca, const float *b, int Cb, int64_t N);
     void (*upsample)(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho,
                      int64_t Wo);                                                   /* nearest */
     /* y (N,D) = table f32 (rows,D)[ids[n]] + (position ? position (S,D)[n % S] : 0) */

@@ -76,7 +76,7 @@ const Ops *cpu_ops(void)
         .group_norm = cpu_group_norm, .layer_norm = cpu_layer_norm, .attention = cpu_attention,
         .activate = cpu_activate, .convert = cpu_convert, .store = cpu_store, .add = cpu_add,
         .subtract = cpu_subtract,
-        .concat = cpu_concat, .upsample = cpu_upsample, .embed = cpu_embed, .ddim_step = cpu_ddim_step,
+        .upsample = cpu_upsample, .embed = cpu_embed, .ddim_step = cpu_ddim_step,
     };
     static bool filled;
     if (!filled) {

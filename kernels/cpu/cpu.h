@@ -63,7 +63,6 @@ void cpu_convert(void *y, DType y_type, const void *x, DType x_type, int64_t n);
 void cpu_store(void *y, DType y_type, const float *x, int64_t n, uint64_t *unfit);
 void cpu_add(float *y, const float *x, int64_t n);
 void cpu_subtract(float *y, const float *a, const float *b, int64_t n);
-void cpu_concat(float *y, const float *a, int Ca, const float *b, int Cb, int64_t N);
 void cpu_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho,
                   int64_t Wo);
 void cpu_embed(float *y, const float *table, const float *position, const int32_t *ids, int64_t N, int64_t S, int D);

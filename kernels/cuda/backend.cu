@@ -195,7 +195,6 @@ extern "C" __attribute__((visibility("default"))) const Ops *sdsteer_backend(int
     ops.store = cuda_store;
     ops.add = cuda_add;
     ops.subtract = cuda_subtract;
-    ops.concat = cuda_concat;
     ops.upsample = cuda_upsample;
     ops.embed = cuda_embed;
     ops.ddim_step = cuda_ddim_step;

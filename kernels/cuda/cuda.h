@@ -307,7 +307,6 @@ void cuda_convert(void *y, DType y_type, const void *x, DType x_type, int64_t n)
 void cuda_store(void *y, DType y_type, const float *x, int64_t n, uint64_t *unfit);
 void cuda_add(float *y, const float *x, int64_t n);
 void cuda_subtract(float *y, const float *a, const float *b, int64_t n);
-void cuda_concat(float *y, const float *a, int Ca, const float *b, int Cb, int64_t N);
 void cuda_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho,
                    int64_t Wo);
 void cuda_embed(float *y, const float *table, const float *position, const int32_t *ids, int64_t N, int64_t S, int D);

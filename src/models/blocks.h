@@ -54,8 +54,8 @@ const void *run_as_type(const Run *r, void *room, const float *x, int64_t n);
 
 /* ---- ResnetBlock2D ----
  *     h = conv1(silu(norm1(x)))      y = shortcut(x) + conv2(silu(norm2(h + temb)))         x (B,HW,in)   y (B,HW,out)
- * temb is given to norm2 as its shift. shortcut is a 1x1 convolution where in and out differ, else nothing is done to
- * x. */
+ * h is T. temb is given to norm2 as its shift. shortcut is a 1x1 convolution where in and out differ, else nothing is
+ * done to x. */
 typedef struct Resnet {
     int in, out, module;            /* module: -1 without hooks */
     int temb;                       /* offset of its channels among those of all resnets, -1: no time embedding */
@@ -66,8 +66,9 @@ typedef struct Resnet {
 int resnet_load(Resnet *n, const Part *part, const char *prefix, int in, int out, int groups, float eps, DType type,
                 Err *e);
 void resnet_free(Resnet *n);
-/* y may be x where there is no shortcut. shift (B,out) or NULL. */
-int resnet_run(const Resnet *n, const Run *r, float *y, const float *x, const float *shift, Err *e);
+/* in: f32, without shift, of n->in channels in all; something beside it only where there is a shortcut. y may be in->x
+ * where there is none. shift (B,out) or NULL. */
+int resnet_run(const Resnet *n, const Run *r, float *y, const NormInput *in, const float *shift, Err *e);
 
 /* ---- Transformer2DModel over the tokens of an image: y = x + proj_out(blocks(proj_in(norm(x)))) ----
  * Each block:  x += attn1(norm1(x))    x += attn2(norm2(x), text)    x += ff(norm3(x)),  ff(x) = W2 geglu(W1 x) */

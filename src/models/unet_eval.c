@@ -40,14 +40,16 @@ static int embed_time(Eval *v, Err *e)
     return 0;
 }
 
-static int run_resnet(Eval *v, const Resnet *n, float *y, const float *x, Err *e)
+/* skip (B,HW,n->in - C) beside x (B,HW,C), or NULL. */
+static int run_resnet(Eval *v, const Resnet *n, float *y, const float *x, int C, const float *skip, Err *e)
 {
     const WorkspaceMark mark = workspace_mark(v->r.work);
+    const NormInput in = {.x = x, .type = F32, .C = C, .beside = skip, .C_beside = n->in - C};
     float *shift = run_take(&v->r, F32, v->r.B*n->out, e);
     if (!shift)
         return -1;
     op->embed(shift, v->temb + n->temb, NULL, v->u->zeros, v->r.B, 1, n->out);      /* its row for every image */
-    const int failed = resnet_run(n, &v->r, y, x, shift, e);
+    const int failed = resnet_run(n, &v->r, y, &in, shift, e);
     workspace_release(v->r.work, mark);
     return failed;
 }
@@ -91,7 +93,7 @@ static int run_down(Eval *v, const UNetLevel *l, Err *e)
     const float *x = in.x;
     for (int j = 0; j < l->resnets; j++) {
         float *y = push(v, l->C, v->r.H, v->r.W, e);
-        if (!y || run_resnet(v, &l->resnet[j], y, x, e)
+        if (!y || run_resnet(v, &l->resnet[j], y, x, l->resnet[j].in, NULL, e)
             || (l->attentions && transformer_run(&l->attention[j], &v->r, y, e)))
             return -1;
         x = y;
@@ -108,8 +110,8 @@ static int run_mid(Eval *v, float **x, Err *e)
     const UNetLevel *l = &v->u->mid;
     const float *in = *x;
     float *y = run_take(&v->r, F32, rows(&v->r)*l->C, e);
-    if (!y || run_resnet(v, &l->resnet[0], y, in, e) || transformer_run(&l->attention[0], &v->r, y, e)
-        || run_resnet(v, &l->resnet[1], y, y, e))
+    if (!y || run_resnet(v, &l->resnet[0], y, in, l->C, NULL, e) || transformer_run(&l->attention[0], &v->r, y, e)
+        || run_resnet(v, &l->resnet[1], y, y, l->C, NULL, e))
         return -1;
     *x = y;
     return run_hook(&v->r, l->module, y, in, l->C, e);
@@ -142,15 +144,9 @@ static int run_up(Eval *v, const UNetLevel *l, float **x, int *C, Err *e)
         return -1;
     for (int j = 0; j < l->resnets; j++) {
         const Skip s = v->skip[--v->skips];
-        const WorkspaceMark before = workspace_mark(v->r.work);
-        float *joined = run_take(&v->r, F32, rows(&v->r)*(*C + s.C), e), *y = v->turn[v->next];
-        if (!joined)
-            return -1;
-        op->concat(joined, *x, *C, s.x, s.C, rows(&v->r));
-        if (run_resnet(v, &l->resnet[j], y, joined, e))
-            return -1;
-        workspace_release(v->r.work, before);
-        if (l->attentions && transformer_run(&l->attention[j], &v->r, y, e))
+        float *y = v->turn[v->next];
+        if (run_resnet(v, &l->resnet[j], y, *x, *C, s.x, e)
+            || (l->attentions && transformer_run(&l->attention[j], &v->r, y, e)))
             return -1;
         v->next ^= 1;
         *x = y;

@@ -36,17 +36,19 @@ static int attention(const VaeAttention *a, const Run *r, float *x, int C, Err *
 static int mid(const VaeSide *side, Stream *s, Err *e)
 {
     float *x = s->turn[s->now];
-    if (resnet_run(&side->mid[0], &s->r, x, x, NULL, e)
+    const NormInput in = {.x = x, .type = F32, .C = side->mid[0].in};
+    if (resnet_run(&side->mid[0], &s->r, x, &in, NULL, e)
         || (side->has_attention && attention(&side->attention, &s->r, x, side->mid[0].out, e)))
         return -1;
-    return resnet_run(&side->mid[1], &s->r, x, x, NULL, e);
+    return resnet_run(&side->mid[1], &s->r, x, &in, NULL, e);
 }
 
 static int resnets(const VaeLevel *l, Stream *s, Err *e)
 {
     for (int j = 0; j < l->resnets; j++) {
         const int next = l->resnet[j].shortcut ? !s->now : s->now;
-        if (resnet_run(&l->resnet[j], &s->r, s->turn[next], s->turn[s->now], NULL, e))
+        const NormInput in = {.x = s->turn[s->now], .type = F32, .C = l->resnet[j].in};
+        if (resnet_run(&l->resnet[j], &s->r, s->turn[next], &in, NULL, e))
             return -1;
         s->now = next;
     }

@@ -115,8 +115,6 @@ static int moves(void)
 {
     int failed = 0;
     float y[24];
-    op->concat(y, (float[]){1, 2, 3, 4}, 2, (float[]){5, 6}, 1, 2);
-    failed += test_same("concat", y, (float[]){1, 2, 5, 3, 4, 6}, 6*sizeof(float));
     op->upsample(y, F32, (float[]){1, 2, 3, 4}, 1, 2, 1, 2, 4, 2);     /* (1,2) and (3,4), twice along both sides */
     failed += test_same("upsample", y, (float[]){1, 2, 1, 2, 1, 2, 1, 2, 3, 4, 3, 4, 3, 4, 3, 4}, 16*sizeof(float));
     uint16_t h[16];
