@@ -6,7 +6,8 @@
  *     h = conv_in(x);  down: h -> levels, each result kept as a skip;  mid;  up: [h, last skip] -> levels
  *     eps = conv_out(silu(norm(h)))
  *
- *   x, eps (B,H,W,c) f32      h (B,HW,C) f32      temb (1, sum of the resnets' channels), t being one for the batch
+ *   x, eps (B,H,W,c) f32      h (B,HW,C) f32      temb (1, sum of the resnets' channels), t being one for the batch,
+ *                                                 then (B,C) of each resnet, for its norm's shift
  *
  * A level's result is the skip itself, changed in place by what follows until the next resnet. On the way up two
  * buffers take turns. An upsampling goes to the size of the next skip, which is twice its own unless that was odd
@@ -18,7 +19,7 @@ typedef struct Skip { float *x; int C; int64_t H, W; } Skip;
 typedef struct Eval {
     const UNet *u;
     Run r;
-    float *temb;
+    float *shifts;                  /* of each resnet (B,C), in the order of their offsets */
     Skip skip[UNET_SKIPS];
     int skips;
     float *turn[2];                 /* buffers of the way up */
@@ -28,14 +29,18 @@ typedef struct Eval {
 static int embed_time(Eval *v, Err *e)
 {
     const UNetConfig *c = &v->u->config;
-    v->temb = run_take(&v->r, F32, v->u->temb, e);
+    const int64_t B = v->r.B;
+    const int temb = v->u->temb, piece = v->u->piece;
+    v->shifts = run_take(&v->r, F32, B*temb, e);
     const WorkspaceMark mark = workspace_mark(v->r.work);
     float *a = run_take(&v->r, F32, c->time_width, e), *b = run_take(&v->r, F32, c->time_width, e);
-    if (!b)
+    float *row = run_take(&v->r, F32, temb, e);
+    if (!row)
         return -1;
     op->conv_run(v->u->time1, a, v->u->waves, 1, 1, 1, false);
     op->conv_run(v->u->time2, b, a, 1, 1, 1, false);
-    op->conv_run(v->u->time_proj, v->temb, b, 1, 1, 1, false);
+    op->conv_run(v->u->time_proj, row, b, 1, 1, 1, false);
+    op->embed(v->shifts, row, NULL, v->u->shift_rows, B*(temb/piece), 1, piece);
     workspace_release(v->r.work, mark);
     return 0;
 }
@@ -43,15 +48,8 @@ static int embed_time(Eval *v, Err *e)
 /* skip (B,HW,n->in - C) beside x (B,HW,C), or NULL. */
 static int run_resnet(Eval *v, const Resnet *n, float *y, const float *x, int C, const float *skip, Err *e)
 {
-    const WorkspaceMark mark = workspace_mark(v->r.work);
     const NormInput in = {.x = x, .type = F32, .C = C, .beside = skip, .C_beside = n->in - C};
-    float *shift = run_take(&v->r, F32, v->r.B*n->out, e);
-    if (!shift)
-        return -1;
-    op->embed(shift, v->temb + n->temb, NULL, v->u->zeros, v->r.B, 1, n->out);      /* its row for every image */
-    const int failed = resnet_run(n, &v->r, y, &in, shift, e);
-    workspace_release(v->r.work, mark);
-    return failed;
+    return resnet_run(n, &v->r, y, &in, v->shifts + v->r.B*n->temb, e);
 }
 
 /* ---- levels ---- */
