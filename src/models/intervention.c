@@ -5,6 +5,7 @@
 #include "kernels/op.h"
 #include "src/models/intervention.h"
 #include "src/models/sae_hook.h"
+#include "src/models/workspace.h"
 
 enum { KINDS = 4 };                 /* kinds of label steered at once: concept, theme, ... */
 
@@ -20,11 +21,13 @@ typedef struct Place {              /* one autoencoder at its module */
     Plan *plan;                     /* [variants] */
     uint64_t *shown[KINDS];         /* [batch] labels that each picture has shown so far: steering_gate */
     int active;                     /* whether something is steered at this step */
-    float *diff, *steered;          /* device scratch, for autoencoders of output - input */
-    size_t diff_size;
-    float *a, *host_a;              /* codes of a batch, for scouting: device and host */
-    int32_t *i, *host_i;
-    size_t codes_size;
+    void *diff, *steered;           /* device scratch, for autoencoders of output - input */
+    size_t diff_bytes, steered_bytes;
+    void *a, *i;                    /* codes of a batch, for scouting: device and host */
+    size_t a_bytes, i_bytes;
+    float *host_a;
+    int32_t *host_i;
+    size_t host_codes;
 } Place;
 
 struct Intervention {
@@ -66,6 +69,21 @@ static int steer_images(Place *p, float *x, const HookCall *call, Err *e)
     return 0;
 }
 
+static int need_codes(Place *p, size_t codes, Err *e)
+{
+    if (device_grow(&p->a, &p->a_bytes, codes * sizeof *p->host_a, e)
+        || device_grow(&p->i, &p->i_bytes, codes * sizeof *p->host_i, e))
+        return -1;
+    if (codes <= p->host_codes)
+        return 0;
+    free(p->host_a);
+    free(p->host_i);
+    p->host_a = malloc(codes * sizeof *p->host_a);
+    p->host_i = malloc(codes * sizeof *p->host_i);
+    p->host_codes = p->host_a && p->host_i ? codes : 0;
+    return p->host_codes ? 0 : err_set(e, "out of memory for %zu codes", codes);
+}
+
 /* Codes of the conditional half, once, then the gates of every variant. */
 static int watch_gates(Place *p, const float *x, const HookCall *call, Err *e)
 {
@@ -74,22 +92,11 @@ static int watch_gates(Place *p, const float *x, const HookCall *call, Err *e)
     int cond, pictures;
     sampler_half(v->sampler, HALF_COND, &cond, &pictures);
     const size_t codes = (size_t)(pictures * HW) * p->sae->K;
-    if (codes > p->codes_size) {
-        if (p->a) op->free(p->a);
-        if (p->i) op->free(p->i);
-        free(p->host_a);
-        free(p->host_i);
-        p->a = op->alloc(codes * sizeof *p->a, e);
-        p->i = op->alloc(codes * sizeof *p->i, e);
-        p->host_a = malloc(codes * sizeof *p->host_a);
-        p->host_i = malloc(codes * sizeof *p->host_i);
-        p->codes_size = p->a && p->i && p->host_a && p->host_i ? codes : 0;
-        if (!p->codes_size)
-            return err_set(e, "out of memory for the codes of %d pictures", pictures);
-    }
+    if (need_codes(p, codes, e))
+        return -1;
     sae_encode(p->sae, p->a, p->i, x + HW * cond * call->C, pictures * HW);
-    op->download(p->host_a, p->a, codes * sizeof *p->a);
-    op->download(p->host_i, p->i, codes * sizeof *p->i);
+    op->download(p->host_a, p->a, codes * sizeof *p->host_a);
+    op->download(p->host_i, p->i, codes * sizeof *p->host_i);
     for (int n = 0; n < v->variants->count; n++)
         for (int k = 0; k < p->plan[n].steerings; k++) {
             memset(p->shown[k], 0, sizeof *p->shown[k] * pictures);
@@ -109,15 +116,9 @@ static int steer_rows(Place *p, float *x, const HookCall *call, Err *e)
 static int steer_difference(Place *p, const HookCall *call, Err *e)
 {
     const size_t n = (size_t)(call->B * call->H * call->W) * call->C;
-    if (n > p->diff_size) {
-        if (p->diff) op->free(p->diff);
-        if (p->steered) op->free(p->steered);
-        p->diff = op->alloc(n * sizeof(float), e);
-        p->steered = p->diff ? op->alloc(n * sizeof(float), e) : NULL;
-        p->diff_size = p->steered ? n : 0;
-        if (!p->steered)
-            return -1;
-    }
+    if (device_grow(&p->diff, &p->diff_bytes, n * sizeof(float), e)
+        || device_grow(&p->steered, &p->steered_bytes, n * sizeof(float), e))
+        return -1;
     op->subtract(p->diff, call->act, call->input, (int64_t)n);
     op->copy(p->steered, p->diff, n * sizeof(float));
     if (steer_rows(p, p->steered, call, e))

@@ -7,6 +7,7 @@
 #include <string.h>
 #include "kernels/op.h"
 #include "src/models/steer_choose.h"
+#include "src/models/workspace.h"
 
 enum { BLOCK_ROWS = 4096, BLOCK_VALUES = 1 << 20 };
 
@@ -22,12 +23,11 @@ struct Steering {
     int32_t *feature;
     float *value;
 
-    int64_t room;                   /* values of each buffer, rows * width */
-    int64_t rows_room;
-    float *a, *s, *recon, *steered; /* device: (rows, width) each; (rows, D) for compat_saeuron */
-    int32_t *i;
+    void *a, *s, *i, *recon, *steered;      /* device: (rows, width) each; (rows, D) for compat_saeuron */
+    size_t a_bytes, s_bytes, i_bytes, recon_bytes, steered_bytes;
     float *host_a, *host_s;
     int32_t *host_i;
+    int64_t room;                   /* values of each on the host */
 };
 
 static int copy_spec(Steering *s, const SteerSpec *spec, Err *e)
@@ -102,8 +102,10 @@ int steering_create(Steering **out, const SteerSpec *spec, Sae *sae, const Ranks
     return 0;
 }
 
-static void free_buffers(Steering *s)
+void steering_free(Steering *s)
 {
+    if (!s)
+        return;
     void *const device[] = {s->a, s->s, s->i, s->recon, s->steered};
     for (int k = 0; k < 5; k++)
         if (device[k])
@@ -111,16 +113,6 @@ static void free_buffers(Steering *s)
     free(s->host_a);
     free(s->host_s);
     free(s->host_i);
-    s->a = s->s = s->recon = s->steered = s->host_a = s->host_s = NULL;
-    s->i = s->host_i = NULL;
-    s->room = s->rows_room = 0;
-}
-
-void steering_free(Steering *s)
-{
-    if (!s)
-        return;
-    free_buffers(s);
     choice_free(&s->choice);
     for (int i = 0; s->labels && i < s->spec.label_count; i++)
         free(s->labels[i]);
@@ -140,23 +132,22 @@ static int width(const Steering *s)
 
 static int need_buffers(Steering *s, int64_t rows, Err *e)
 {
-    const int64_t values = rows * width(s), D = s->sae->D;
-    if (values <= s->room && rows <= s->rows_room)
+    const int64_t values = rows * width(s);
+    const size_t bytes = sizeof(float) * values, whole = s->spec.compat_saeuron ? sizeof(float) * rows * s->sae->D : 0;
+    if (device_grow(&s->a, &s->a_bytes, bytes, e) || device_grow(&s->s, &s->s_bytes, bytes, e)
+        || device_grow(&s->i, &s->i_bytes, bytes, e) || device_grow(&s->recon, &s->recon_bytes, whole, e)
+        || device_grow(&s->steered, &s->steered_bytes, whole, e))
+        return -1;
+    if (values <= s->room)
         return 0;
-    free_buffers(s);
-    s->a = op->alloc(sizeof(float) * values, e);
-    s->s = op->alloc(sizeof(float) * values, e);
-    s->i = op->alloc(sizeof(int32_t) * values, e);
-    s->recon = op->alloc(s->spec.compat_saeuron ? sizeof(float) * rows * D : 1, e);
-    s->steered = op->alloc(s->spec.compat_saeuron ? sizeof(float) * rows * D : 1, e);
-    s->host_a = malloc(sizeof(float) * values);
-    s->host_s = malloc(sizeof(float) * values);
-    s->host_i = malloc(sizeof(int32_t) * values);
-    if (!s->a || !s->s || !s->i || !s->recon || !s->steered || !s->host_a || !s->host_s || !s->host_i)
-        return err_set(e, "out of memory for steering %lld rows", (long long)rows);
-    s->room = values;
-    s->rows_room = rows;
-    return 0;
+    free(s->host_a);
+    free(s->host_s);
+    free(s->host_i);
+    s->host_a = malloc(bytes);
+    s->host_s = malloc(bytes);
+    s->host_i = malloc(bytes);
+    s->room = s->host_a && s->host_s && s->host_i ? values : 0;
+    return s->room ? 0 : err_set(e, "out of memory for steering %lld rows", (long long)rows);
 }
 
 int steering_set_step(Steering *s, int t, Err *e)
