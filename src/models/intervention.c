@@ -4,6 +4,7 @@
 #include <string.h>
 #include "kernels/op.h"
 #include "src/models/intervention.h"
+#include "src/models/mask.h"
 #include "src/models/sae_hook.h"
 #include "src/models/workspace.h"
 
@@ -28,6 +29,8 @@ typedef struct Place {              /* one autoencoder at its module */
     float *host_a;
     int32_t *host_i;
     size_t host_codes;
+    float *mask;                    /* (mask_H, mask_W) of each token of the module */
+    int64_t mask_H, mask_W;
 } Place;
 
 struct Intervention {
@@ -45,6 +48,21 @@ struct Intervention {
 
 enum { SCOUT = -1 };
 
+/* p->mask of the module's tokens. */
+static int need_mask(Place *p, int64_t H, int64_t W, Err *e)
+{
+    if (p->mask && p->mask_H == H && p->mask_W == W)
+        return 0;
+    free(p->mask);
+    p->mask = malloc((size_t)(H * W) * sizeof *p->mask);
+    if (!p->mask)
+        return err_set(e, "out of memory for a mask of %lld x %lld tokens", (long long)H, (long long)W);
+    p->mask_H = H;
+    p->mask_W = W;
+    mask_tokens(p->mask, p->owner->options.mask, H, W);
+    return 0;
+}
+
 /* Steers the images of the halves asked for in x (B*HW, C), runs of images with the same labels at once. */
 static int steer_images(Place *p, float *x, const HookCall *call, Err *e)
 {
@@ -54,8 +72,11 @@ static int steer_images(Place *p, float *x, const HookCall *call, Err *e)
     sampler_half(s, p->owner->options.half, &first, &count);
     sampler_half(s, HALF_COND, &cond, &pictures);
     const Plan *plan = &p->plan[p->owner->now];
+    if (p->owner->options.mask && need_mask(p, call->H, call->W, e))
+        return -1;
     for (int k = 0; k < plan->steerings; k++) {
         const uint64_t *shown = p->shown[k];
+        steering_mask(plan->steering[k], p->mask, HW);
         if (steering_gated(plan->steering[k])
             && steering_gate(plan->steering[k], x + size * cond, pictures, HW, p->shown[k], e))
             return -1;
@@ -189,6 +210,7 @@ static void close_place(Place *p, int variants)
             op->free(device[k]);
     free(p->host_a);
     free(p->host_i);
+    free(p->mask);
     ranks_free(p->ranks);
     sae_free(p->sae);
 }

@@ -6,6 +6,7 @@
 #ifndef SRC_MODELS_INTERVENTION_H
 #define SRC_MODELS_INTERVENTION_H
 
+#include "formats/image.h"
 #include "src/models/sampler.h"
 #include "src/models/variants.h"
 
@@ -18,8 +19,9 @@ typedef struct InterventionOptions {
     const int32_t *feature;         /* given by hand, for one autoencoder */
     const float *value;
     int feature_count;
+    const Image *mask;              /* steers where it is white (mask.h), for every autoencoder; NULL: everywhere */
     Half half;
-    bool compat_saeuron;
+    bool compat_saeuron;            /* without a mask */
     DType type;
 } InterventionOptions;
 

@@ -10,7 +10,7 @@
 typedef struct Config {
     SamplingConfig s;
     List saes, ranks, concepts, themes, labels, features, sweeps;
-    const char *hook, *mode, *when, *half, *compat, *latents;
+    const char *hook, *mode, *when, *where, *half, *compat, *latents;
     int64_t top;
     double percentile, multiplier, gate;
     int unsteered;
@@ -38,6 +38,8 @@ static const Opt options[] = {
     {0, "feature", OPT_LIST, offsetof(Config, features), NULL, "I=VALUE  steer feature I by hand, without ranks", 0},
     {0, "when", OPT_STR, offsetof(Config, when), "",
      "HIGH-LOW  steer where the timestep lies in between (default: always)", 0},
+    {0, "where", OPT_STR, offsetof(Config, where), NULL,
+     "MASK  PNG stretched over the picture: steer where it is white, not where black, in part where grey", 0},
     {0, "half", OPT_STR, offsetof(Config, half), "both",
      "cond|uncond|both  halves of classifier-free guidance to steer", 0},
     {0, "hook", OPT_STR, offsetof(Config, hook), NULL,
@@ -62,10 +64,13 @@ static const Cli cli = {
     "over all labels, replace to M*m there; scale sets it to M*a; ablate to 0; clamp to M*m where it is more; others to its mean over the "
     "pictures of other labels, unlabelled over those without a label, where it is more; set to M*m everywhere; add adds M*m.\n"
     "Only the change is added, x' = x + sum (new - old) W_dec, so a steering that changes no feature gives the unsteered picture bit for "
-    "bit. A sweep draws all its variants with one model load; each variant's name becomes the first part of its pictures' ids.",
+    "bit. --where multiplies each token's change by the mean of the mask over its part of the picture, 0 to 1; transparent is black. "
+    "Through attention and later layers other parts may still follow. A sweep draws all its variants with one model load; each variant's name becomes the first part of its pictures' ids.",
     "# the fish goes, the watercolor stays\n"
     "echo '{\"id\":\"fish\",\"prompt\":\"A fish in Watercolor style.\",\"seed\":188}' | sd-encode-text |\n"
     "  sd-steer --sae sae/ --ranks ranks.mpk.zst --concept Fishes -o out/\n"
+    "# the same in the white part of a mask\n"
+    "sd-encode-text prompts.jsonl | sd-steer --sae sae/ --ranks ranks.mpk.zst --concept Fishes --where mask.png -o out/\n"
     "# every concept in turn, two strengths\n"
     "sd-encode-text prompts.jsonl | sd-steer --sae sae/ --ranks ranks.mpk.zst --sweep concept=all --sweep multiplier=-1,-5 -o sweep/"
 };
@@ -82,6 +87,7 @@ typedef struct Run {
     long long done;                 /* pictures */
     int32_t *feature;
     float *value;
+    Image mask;                     /* --where */
     float *final;                   /* (variants, batch, C,H,W) */
 } Run;
 
@@ -114,7 +120,7 @@ static int open_intervention(Run *r, Err *e)
     InterventionOptions o = {.saes = cfg->saes.items, .sae_count = cfg->saes.count, .ranks = cfg->ranks.items,
                              .ranks_count = cfg->ranks.count, .hook = cfg->hook, .feature = r->feature, .value = r->value,
                              .feature_count = cfg->features.count, .compat_saeuron = strcmp(cfg->compat, "saeuron") == 0,
-                             .type = r->s.compute.type};
+                             .mask = cfg->where ? &r->mask : NULL, .type = r->s.compute.type};
     return half_parse(&o.half, cfg->half, e) || intervention_create(&r->intervention, r->s.sampler, &o, e);
 }
 
@@ -174,8 +180,8 @@ static int open_outputs(Run *r, Err *e)
     return r->final ? 0 : err_set(e, "out of memory for the latents of %d variants", r->variants.count);
 }
 
-/* Adds the features given by hand to what a variant says of its steering. */
-static void describe_features(const Run *r, Record *rec)
+/* Adds the features given by hand, and the mask, to what a variant says of its steering. */
+static void describe_run(const Run *r, Record *rec)
 {
     json_t *steering = json_object_get(rec->fields, "steering"), *features = json_object();
     for (int i = 0; i < r->cfg->features.count; i++) {
@@ -185,6 +191,8 @@ static void describe_features(const Run *r, Record *rec)
     }
     if (steering && json_object_size(features))
         json_object_set(steering, "features", features);
+    if (steering && r->cfg->where)
+        json_object_set_new(steering, "where", json_string(r->cfg->where));
     json_decref(features);
 }
 
@@ -201,7 +209,7 @@ static int write_picture(Run *r, const CondItem *item, const Variant *v, const f
         record_set_text(&rec, "id", id);
     }
     variant_describe(v, &rec);
-    describe_features(r, &rec);
+    describe_run(r, &rec);
     int failed = pictures_write(r->pictures, &rec, latent, s->C, s->H, s->W, e);
     if (!failed && r->latents) {
         record_add_tensor(&rec, "latent", F32, 3, (int64_t[]){s->C, s->H, s->W}, latent);
@@ -253,6 +261,7 @@ static void release(Run *r)
     free(r->final);
     free(r->feature);
     free(r->value);
+    image_free(&r->mask);
 }
 
 static void check_usage(const Config *cfg)
@@ -266,6 +275,8 @@ static void check_usage(const Config *cfg)
         cli_misuse(&cli, "--top must be 0 or more");
     if (cfg->features.count && cfg->saes.count > 1)
         cli_misuse(&cli, "--feature steers one autoencoder, not %d", cfg->saes.count);
+    if (cfg->where && strcmp(cfg->compat, "saeuron") == 0)
+        cli_misuse(&cli, "--where masks a change, and --compat saeuron adds more than that");
 }
 
 int main(int argc, char **argv)
@@ -278,6 +289,7 @@ int main(int argc, char **argv)
     check_usage(&cfg);
 
     int failed = parse_features(&r, &e)
+              || (cfg.where && image_read_grey(&r.mask, cfg.where, &e))
               || sampling_open(&r.s, &cli, &cfg.s, &e)
               || open_intervention(&r, &e)
               || plan_variants(&r, &e)

@@ -4,6 +4,8 @@
 
 bats_require_minimum_version 1.5.0
 
+load says
+
 setup_file() {
     export DIR="$BATS_FILE_TMPDIR"
     sd-assemble-prompts --split gather -n 1 | jq -c 'select(.concept == "Fishes" or .concept == "Cats")' | head -6 > "$DIR/prompts"
@@ -52,6 +54,77 @@ plain() { tstream to-npy --tensor latent -o "$1.npy" "$DIR/plain.mpk.zst"; }
     latents --mode replace --top 20 --gate 0.5 --multiplier -5 --concept Cats "$BATS_TEST_TMPDIR/one"
     cmp <(tstream view --tensors "$BATS_TEST_TMPDIR/sweep.mpk.zst" | jq -c 'select(.id | startswith("multiplier=-5/concept=Cats/")) | .latent') \
         <(tstream view --tensors "$BATS_TEST_TMPDIR/one.mpk.zst" | jq -c .latent)
+}
+
+# FILE WIDTH HEIGHT GREY: a grey PNG; GREY is an expression of x and y
+mask() {
+    python3 - "$@" <<'PY'
+import struct, sys, zlib
+path, width, height, grey = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), compile(sys.argv[4], "grey", "eval")
+rows = b"".join(b"\0" + bytes(int(eval(grey, {"x": x, "y": y})) for x in range(width)) for y in range(height))
+chunk = lambda name, data: struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+open(path, "wb").write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+                       + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+PY
+}
+
+@test "--where: a black mask changes nothing, a white one nothing of the steering, bit for bit; half a mask its half" {
+    cd "$BATS_TEST_TMPDIR"
+    steering=(--concept Fishes --top 20 --mode replace --multiplier -5)
+    mask black.png 3 5 0
+    mask white.png 7 100 255
+    mask left.png 64 64 "255 if x < 32 else 0"
+    plain plain
+    latents "${steering[@]}" whole
+    for name in black white left; do latents "${steering[@]}" --where $name.png $name; done
+    cmp black.npy plain.npy
+    cmp white.npy whole.npy
+    latents "${steering[@]}" --where left.png --batch 1 single
+    cmp single.npy left.npy
+    # squared changes of the left and the right half, over all pictures: the right one is left to what attention carries over
+    python3 - <<'PY'
+import array, ast
+def load(path):
+    data = open(path, "rb").read()
+    end = 10 + int.from_bytes(data[8:10], "little")
+    return ast.literal_eval(data[10:end].decode())["shape"][-1], array.array("f", data[end:])
+def changes(path):
+    (W, y), (_, x) = load(path), load("plain.npy")
+    change = [0, 0]
+    for i in range(len(y)):
+        change[i % W >= W // 2] += (y[i] - x[i]) ** 2
+    return change
+left, right = changes("left.npy")
+_, steered = changes("whole.npy")
+assert right < left / 1.5 and right < steered / 2, (left, right, steered)
+PY
+    [ "$(tstream view left.mpk.zst | jq -r .steering.where | sort -u)" = left.png ]
+    run -0 tstream info left.mpk.zst
+    [[ "$output" == *--where=left.png* ]]
+    run -0 tstream text "$(find left -name '*.png' | head -1)"
+    [[ "$output" == *where*left.png* ]]
+}
+
+@test "--where: no file, not a PNG, a cut one, one of hostile size: one message, no output" {
+    cd "$BATS_TEST_TMPDIR"
+    where() { sd-steer -q --steps 3 --sae "$DIR/sae" --feature 3=2 --where "$@" -o o.mpk.zst "$DIR/cond.mpk.zst"; }
+    run where none.png
+    says 1 none.png "No such file"
+    echo hello, world > text.png
+    run where text.png
+    says 1 text.png "Not a PNG"
+    mask m.png 40 40 "x * y % 256"
+    head -c 100 m.png > cut.png
+    run where cut.png
+    says 1 cut.png cut
+    python3 -c 'import struct, zlib
+head = b"IHDR" + struct.pack(">IIBBBBB", 1 << 20, 1 << 20, 8, 6, 0, 0, 0)
+open("huge.png", "wb").write(b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack(">I", zlib.crc32(head)))'
+    run where huge.png
+    says 1 huge.png IHDR
+    run where m.png --compat saeuron
+    says 2 --where saeuron
+    [ ! -e o.mpk.zst ]
 }
 
 @test "a feature by hand needs no ranks" {
