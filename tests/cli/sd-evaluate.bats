@@ -37,6 +37,21 @@ setup() { cd "$DATA" || return 1; }
     grep -q '"row":"target","kind":"concept","target":"Fishes"' lines
 }
 
+@test "pictures of sd-steer --feature have rows of their own, from a stream and from PNG files" {
+    sd-sample-hooked -q --steps 2 --hook up_blocks.0.attentions.1 -o acts.mpk.zst <(head -2 prompts.jsonl | sd-encode-text)
+    sae-fit -q -k 4 --features 64 --batch 16 -o sae acts.mpk.zst
+    head -2 prompts.jsonl | sd-encode-text -o two.mpk.zst
+    for out in steered.mpk.zst steered; do
+        sd-steer -q --steps 2 --sae sae --feature 3=2.5 --feature 7=0 --mode add -o $out two.mpk.zst
+    done
+    for pictures in steered.mpk.zst steered/; do
+        sd-encode-image $pictures | sd-evaluate --texts texts.jsonl >table
+        cut -f 1-4 table | cmp - <(printf '%b\n' 'row\tkind\ttarget\tpictures' \
+            'features\tconcept\t3:2.5+7:0\t2' 'features\ttheme\t3:2.5+7:0\t2')
+        [ "$(cut -f 15 table | tail -1)" = "mode=add multiplier=-1 percentile=99.5 features=3:2.5+7:0" ]
+    done
+}
+
 @test "predictions are one line a picture" {
     sd-evaluate --texts texts.jsonl embeddings.mpk.zst --predictions found.jsonl -o table
     [ "$(wc -l <found.jsonl)" = 5 ]
