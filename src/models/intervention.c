@@ -178,7 +178,8 @@ int intervention_create(Intervention **out, Sampler *s, const InterventionOption
 {
     *out = NULL;
     if (options->ranks_count && options->ranks_count != options->sae_count)
-        return err_set(e, "%d ranks for %d autoencoders: give one --ranks after each --sae", options->ranks_count, options->sae_count);
+        return err_set(e, "%d ranks for %d autoencoders: give one --ranks after each --sae", options->ranks_count,
+                       options->sae_count);
     Intervention *v = calloc(1, sizeof *v);
     if (!v || !(v->place = calloc(options->sae_count, sizeof *v->place))) {
         free(v);
@@ -239,7 +240,8 @@ static int add_steering(Place *p, Plan *plan, const Variant *variant, const char
 {
     const InterventionOptions *o = &p->owner->options;
     const char *labels[VARIANT_TARGETS];
-    SteerSpec spec = {.mode = variant->mode, .multiplier = variant->multiplier, .top = variant->top, .percentile = variant->percentile,
+    SteerSpec spec = {.mode = variant->mode, .multiplier = variant->multiplier, .top = variant->top,
+                      .percentile = variant->percentile,
                       .kind = kind, .labels = labels, .t_high = variant->t_high, .t_low = variant->t_low,
                       .gate = variant->gate, .compat_saeuron = o->compat_saeuron};
     for (int i = 0; kind && i < variant->targets; i++)

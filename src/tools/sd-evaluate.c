@@ -252,7 +252,8 @@ static int print_rows(Run *r, Err *e)
     const int count = evaluation_rows(r->evaluation, &rows, e);
     if (count > 0 && !r->cfg->json)
         fprintf(f, "row\tkind\ttarget\tpictures\tUA\tUA_low\tUA_high\tIRA\tIRA_low\tIRA_high\tCRA\tCRA_low\tCRA_high"
-                   "\tmean%s%s\tsteering\n", r->clip ? "\tCLIP\tCLIP_low\tCLIP_high" : "", r->reference ? "\tfrechet" : "");
+                   "\tmean%s%s\tsteering\n", r->clip ? "\tCLIP\tCLIP_low\tCLIP_high" : "",
+                r->reference ? "\tfrechet" : "");
     for (int i = 0; i < count; i++)
         if (r->cfg->json)
             print_json(r, &rows[i]);

@@ -1,7 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# promises.bats -- what every program promises, seen from outside: the same bytes whatever the batch, threads and shards; a broken
-# input gives one message and exit 1; a closed pipe is quiet; nothing half-written stays under its name.
+# promises.bats -- what every program promises, seen from outside: the same bytes whatever the batch, threads and
+# shards; a broken input gives one message and exit 1; a closed pipe is quiet;
+# nothing half-written stays under its name.
 
 bats_require_minimum_version 1.5.0
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# sd-encode-image.bats -- pictures to embeddings: streams, PNG files and folders alike, in order, with their fields; CLIP and
-# a judge's network; what is refused.
+# sd-encode-image.bats -- pictures to embeddings: streams, PNG files and folders alike, in order, with their fields;
+# CLIP and a judge's network; what is refused.
 
 bats_require_minimum_version 1.5.0
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# sd-encode-text.bats -- prompts to text states: what a record has, that it depends on itself alone, negatives, types, cut
-# prompts; what is refused.
+# sd-encode-text.bats -- prompts to text states: what a record has, that it depends on itself alone, negatives, types,
+# cut prompts; what is refused.
 
 bats_require_minimum_version 1.5.0
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# sd-evaluate.bats -- the table of UA, IRA and CRA, and what it says of bad input. Numbers are checked by tests/unit/evaluate.c.
+# sd-evaluate.bats -- the table of UA, IRA and CRA, and what it says of bad input.
+# Numbers are checked by tests/unit/evaluate.c.
 
 load says
 

@@ -81,7 +81,8 @@ PY
     cmp white.npy whole.npy
     latents "${steering[@]}" --where left.png --batch 1 single
     cmp single.npy left.npy
-    # squared changes of the left and the right half, over all pictures: the right one is left to what attention carries over
+    # squared changes of the left and the right half, over all pictures:
+    # the right one is left to what attention carries over
     python3 - <<'PY'
 import array, ast
 def load(path):

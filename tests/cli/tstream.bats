@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# tstream from outside: every subcommand, its messages and exit codes, against an independent reader and writer in Python.
+# tstream from outside: every subcommand, its messages and exit codes,
+# against an independent reader and writer in Python.
 
 bats_require_minimum_version 1.5.0
 
