@@ -8,12 +8,14 @@ load says
 setup_file() {
     export DATA=$BATS_FILE_TMPDIR
     cd "$DATA" || return 1
-    cat >prompts.jsonl <<'END'
-{"id":"a","prompt":"A fish.","concept":"Fishes","seed":1}
-{"id":"b","prompt":"A dog in Rust style.","concept":"Dogs","theme":"Rust","seed":2}
-{"id":"c","prompt":"A fish.","concept":"Fishes","seed":3,"steered":"Fishes","steered_kind":"concept","steering":{"mode":"scale","multiplier":-5}}
-{"id":"d","prompt":"A dog in Rust style.","concept":"Dogs","theme":"Rust","seed":4,"steered":"Fishes","steered_kind":"concept","steering":{"mode":"scale","multiplier":-5}}
-{"id":"e","prompt":"A dog in Rust style.","concept":"Dogs","theme":"Rust","seed":4,"steered":"Rust","steered_kind":"theme"}
+    fish='"prompt":"A fish.","concept":"Fishes"' dog='"prompt":"A dog in Rust style.","concept":"Dogs","theme":"Rust"'
+    steered='"steered":"Fishes","steered_kind":"concept","steering":{"mode":"scale","multiplier":-5}'
+    cat >prompts.jsonl <<END
+{"id":"a",$fish,"seed":1}
+{"id":"b",$dog,"seed":2}
+{"id":"c",$fish,"seed":3,$steered}
+{"id":"d",$dog,"seed":4,$steered}
+{"id":"e",$dog,"seed":4,"steered":"Rust","steered_kind":"theme"}
 END
     cat >texts.jsonl <<'END'
 {"prompt":"A fish.","concept":"Fishes"}
@@ -39,7 +41,8 @@ setup() { cd "$DATA" || return 1; }
 }
 
 @test "pictures of sd-steer --feature have rows of their own, from a stream and from PNG files" {
-    sd-sample-hooked -q --steps 2 --hook up_blocks.0.attentions.1 -o acts.mpk.zst <(head -2 prompts.jsonl | sd-encode-text)
+    sd-sample-hooked -q --steps 2 --hook up_blocks.0.attentions.1 -o acts.mpk.zst \
+        <(head -2 prompts.jsonl | sd-encode-text)
     sae-fit -q -k 4 --features 64 --batch 16 -o sae acts.mpk.zst
     head -2 prompts.jsonl | sd-encode-text -o two.mpk.zst
     for out in steered.mpk.zst steered; do
@@ -63,7 +66,8 @@ setup() { cd "$DATA" || return 1; }
     sd-evaluate --texts texts.jsonl embeddings.mpk.zst >table
     for half in 3 2; do
         if [ $half = 3 ]; then tail -3 prompts.jsonl; else head -2 prompts.jsonl; fi |
-            sd-encode-text | sd-sample-hooked --steps 4 --no-activations --images - | sd-encode-image -o part$half.mpk.zst
+            sd-encode-text | sd-sample-hooked --steps 4 --no-activations --images - |
+                sd-encode-image -o part$half.mpk.zst
     done
     sd-evaluate --texts texts.jsonl part3.mpk.zst part2.mpk.zst | cmp - table
 }

@@ -8,7 +8,8 @@ load says
 
 setup_file() {
     export DIR="$BATS_FILE_TMPDIR"
-    sd-assemble-prompts --split gather -n 1 | jq -c 'select(.concept == "Fishes" or .concept == "Cats")' | head -6 > "$DIR/prompts"
+    sd-assemble-prompts --split gather -n 1 |
+        jq -c 'select(.concept == "Fishes" or .concept == "Cats")' | head -6 > "$DIR/prompts"
     sd-encode-text -o "$DIR/cond.mpk.zst" "$DIR/prompts"
     sd-sample-hooked -q --steps 3 --latents "$DIR/plain.mpk.zst" -o "$DIR/acts.mpk.zst" "$DIR/cond.mpk.zst"
     sae-fit -q -k 8 --features 256 --batch 128 --epochs 4 -o "$DIR/sae" "$DIR/acts.mpk.zst"
@@ -18,7 +19,8 @@ setup_file() {
 # Final latents of a steering, as text without the fields that tell of it: the last argument names the file.
 latents() {
     local out=${*: -1}
-    sd-steer -q --steps 3 --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" "${@:1:$#-1}" --latents "$out.mpk.zst" -o "$out" "$DIR/cond.mpk.zst"
+    sd-steer -q --steps 3 --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" "${@:1:$#-1}" \
+        --latents "$out.mpk.zst" -o "$out" "$DIR/cond.mpk.zst"
     tstream to-npy --tensor latent -o "$out.npy" "$out.mpk.zst"
 }
 
@@ -41,18 +43,19 @@ plain() { tstream to-npy --tensor latent -o "$1.npy" "$DIR/plain.mpk.zst"; }
     plain "$BATS_TEST_TMPDIR/plain"
     cmp "$BATS_TEST_TMPDIR/shut.npy" "$BATS_TEST_TMPDIR/plain.npy"
     latents --concept Fishes --top 20 --mode replace --multiplier -5 --gate 0.5 "$BATS_TEST_TMPDIR/half"
-    cmp <(tstream view --tensors "$BATS_TEST_TMPDIR/half.mpk.zst" | jq -c 'select(.concept == "Cats") | .latent') \
-        <(tstream view --tensors "$DIR/plain.mpk.zst" | jq -c 'select(.concept == "Cats") | .latent')
-    run ! cmp -s <(tstream view --tensors "$BATS_TEST_TMPDIR/half.mpk.zst" | jq -c 'select(.concept == "Fishes") | .latent') \
-        <(tstream view --tensors "$DIR/plain.mpk.zst" | jq -c 'select(.concept == "Fishes") | .latent')
+    of() { tstream view --tensors "$2" | jq -c "select(.concept == \"$1\") | .latent"; }
+    cmp <(of Cats "$BATS_TEST_TMPDIR/half.mpk.zst") <(of Cats "$DIR/plain.mpk.zst")
+    run ! cmp -s <(of Fishes "$BATS_TEST_TMPDIR/half.mpk.zst") <(of Fishes "$DIR/plain.mpk.zst")
 }
 
 @test "a sweep equals its runs one by one, whatever the batch" {
-    latents --mode replace --top 20 --gate 0.5 --unsteered --sweep multiplier=-2,-5 --sweep concept=all --batch 2 "$BATS_TEST_TMPDIR/sweep"
+    latents --mode replace --top 20 --gate 0.5 --unsteered --sweep multiplier=-2,-5 --sweep concept=all \
+        --batch 2 "$BATS_TEST_TMPDIR/sweep"
     run -0 ls "$BATS_TEST_TMPDIR/sweep" "$BATS_TEST_TMPDIR/sweep/multiplier=-5"
     [[ "$output" == *"multiplier=-2"*unsteered*"concept=Cats"*"concept=Fishes"* ]]
     latents --mode replace --top 20 --gate 0.5 --multiplier -5 --concept Cats "$BATS_TEST_TMPDIR/one"
-    cmp <(tstream view --tensors "$BATS_TEST_TMPDIR/sweep.mpk.zst" | jq -c 'select(.id | startswith("multiplier=-5/concept=Cats/")) | .latent') \
+    cmp <(tstream view --tensors "$BATS_TEST_TMPDIR/sweep.mpk.zst" |
+            jq -c 'select(.id | startswith("multiplier=-5/concept=Cats/")) | .latent') \
         <(tstream view --tensors "$BATS_TEST_TMPDIR/one.mpk.zst" | jq -c .latent)
 }
 
@@ -129,15 +132,19 @@ open("huge.png", "wb").write(b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack("
 }
 
 @test "a feature by hand needs no ranks" {
-    sd-steer -q --steps 3 --sae "$DIR/sae" --feature 3=2.5 --mode add -o "$BATS_TEST_TMPDIR/out.mpk.zst" "$DIR/cond.mpk.zst"
+    sd-steer -q --steps 3 --sae "$DIR/sae" --feature 3=2.5 --mode add \
+        -o "$BATS_TEST_TMPDIR/out.mpk.zst" "$DIR/cond.mpk.zst"
     [ "$(tstream view "$BATS_TEST_TMPDIR/out.mpk.zst" | wc -l)" -eq 6 ]
-    run -1 --separate-stderr sd-steer -q --steps 3 --sae "$DIR/sae" --feature 256=1 -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$DIR/cond.mpk.zst"
+    run -1 --separate-stderr sd-steer -q --steps 3 --sae "$DIR/sae" --feature 256=1 \
+        -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$DIR/cond.mpk.zst"
     [[ "$stderr" == *"features 0 to 255"* ]]
 }
 
 @test "the steering is in the fields and in the PNG" {
     latents --concept Fishes --top 5 --mode ablate "$BATS_TEST_TMPDIR/a"
-    [ "$(tstream view "$BATS_TEST_TMPDIR/a.mpk.zst" | jq -r '"\(.steered) \(.steered_kind) \(.steering.mode) \(.steering.top)"' | sort -u)" = "Fishes concept ablate 5" ]
+    [ "$(tstream view "$BATS_TEST_TMPDIR/a.mpk.zst" |
+        jq -r '"\(.steered) \(.steered_kind) \(.steering.mode) \(.steering.top)"' | sort -u)" \
+        = "Fishes concept ablate 5" ]
     run -0 tstream text "$(find "$BATS_TEST_TMPDIR/a" -name '*.png' | head -1)"
     [[ "$output" == *ablate* ]]
 }
@@ -149,18 +156,21 @@ open("huge.png", "wb").write(b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack("
 }
 
 @test "messages: an unknown concept, ranks of another autoencoder, too few ranks, nothing to steer" {
-    steer() { sd-steer -q --steps 3 --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$@" "$DIR/cond.mpk.zst"; }
+    steer() {
+        sd-steer -q --steps 3 --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$@" \
+            "$DIR/cond.mpk.zst"
+    }
     run -1 --separate-stderr steer --concept Dragons
     [[ "$stderr" == *Dragons*Cats*Fishes* ]]
     run -1 --separate-stderr steer --sweep multiplier=much --concept Fishes
     [[ "$stderr" == *much* ]]
     sae-fit -q -k 8 --features 256 --seed 5 --batch 128 -o "$BATS_TEST_TMPDIR/sae" "$DIR/acts.mpk.zst"
-    run -1 --separate-stderr sd-steer -q --steps 3 --sae "$BATS_TEST_TMPDIR/sae" --ranks "$DIR/ranks.mpk.zst" --concept Fishes \
-        -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$DIR/cond.mpk.zst"
+    run -1 --separate-stderr sd-steer -q --steps 3 --sae "$BATS_TEST_TMPDIR/sae" --ranks "$DIR/ranks.mpk.zst" \
+        --concept Fishes -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$DIR/cond.mpk.zst"
     [[ "$stderr" == *"another"* || "$stderr" == *"made with"* ]]
     sae-rank-concepts -q --sae "$DIR/sae" --top 2 -o "$BATS_TEST_TMPDIR/few.mpk.zst" "$DIR/acts.mpk.zst"
-    run -1 --separate-stderr sd-steer -q --steps 3 --sae "$DIR/sae" --ranks "$BATS_TEST_TMPDIR/few.mpk.zst" --concept Fishes --top 9 \
-        -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$DIR/cond.mpk.zst"
+    run -1 --separate-stderr sd-steer -q --steps 3 --sae "$DIR/sae" --ranks "$BATS_TEST_TMPDIR/few.mpk.zst" \
+        --concept Fishes --top 9 -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$DIR/cond.mpk.zst"
     [[ "$stderr" == *"--top 9"* ]]
     run -2 steer
     [ ! -e "$BATS_TEST_TMPDIR/o.mpk.zst" ]
