@@ -59,28 +59,71 @@ double gpu_read_double(const double *device);
 
 /* LAUNCH(kernel<...>, grid, threads, shared, arguments...): grid is a dim3 or a number of blocks, threads a number (of
  * whole warps), shared the bytes of dynamic shared memory. An empty grid starts nothing. */
-#define LAUNCH(kernel, grid, threads, shared, ...)                                                                     \
-    gpu_launch(__FILE__, __LINE__, #kernel, kernel, dim3(grid), (unsigned)(threads), (size_t)(shared), __VA_ARGS__)
+#define LAUNCH(kernel, grid, threads, shared, ...) LAUNCH_CLUSTERS(kernel, 1, grid, threads, shared, __VA_ARGS__)
+
+/* The same, in clusters of `blocks` that run side by side (hopper.h): 1 to 8, grid.x a multiple of it. Compute
+ * capability 9. */
+#define LAUNCH_CLUSTERS(kernel, blocks, grid, threads, shared, ...)                                                    \
+    gpu_launch(__FILE__, __LINE__, #kernel, kernel, (unsigned)(blocks), dim3(grid), (unsigned)(threads),               \
+               (size_t)(shared), __VA_ARGS__)
+
+#ifndef SIMT
+struct GpuLaunch {                      /* config points into itself */
+    cudaLaunchAttribute cluster = {};
+    cudaLaunchConfig_t config = {};
+
+    GpuLaunch(unsigned blocks, dim3 grid, unsigned threads, size_t shared)
+    {
+        cluster.id = cudaLaunchAttributeClusterDimension;
+        cluster.val.clusterDim.x = blocks;
+        cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+        config.gridDim = grid;
+        config.blockDim = dim3(threads);
+        config.dynamicSmemBytes = shared;
+        config.stream = gpu_stream;
+        config.attrs = &cluster;
+        config.numAttrs = blocks > 1;
+    }
+    GpuLaunch(const GpuLaunch &) = delete;
+};
+
+template <typename... P> cudaError_t gpu_allow_shared(void (*kernel)(P...), size_t shared)
+{
+    return shared <= 48*1024 ? cudaSuccess
+         : cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+}
+#endif
 
 template <typename... P, typename... A>
-void gpu_launch(const char *file, int line, const char *name, void (*kernel)(P...), dim3 grid, unsigned threads,
-                size_t shared, A... arguments)
+void gpu_launch(const char *file, int line, const char *name, void (*kernel)(P...), unsigned blocks, dim3 grid,
+                unsigned threads, size_t shared, A... arguments)
 {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0)
         return;
 #ifdef SIMT
-    simt_run(file, line, name, grid, threads, shared, [=] { kernel(static_cast<P>(arguments)...); });
+    simt_run(file, line, name, blocks, grid, threads, shared, [=] { kernel(static_cast<P>(arguments)...); });
 #else
-    cudaError_t status = cudaSuccess;
-    if (shared > 48*1024)
-        status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
-    if (status == cudaSuccess) {
-        kernel<<<grid, threads, shared, gpu_stream>>>(static_cast<P>(arguments)...);
-        status = cudaGetLastError();
-    }
+    const GpuLaunch launch(blocks, grid, threads, shared);
+    cudaError_t status = gpu_allow_shared(kernel, shared);
+    if (status == cudaSuccess)
+        status = cudaLaunchKernelEx(&launch.config, kernel, static_cast<P>(arguments)...);
     if (status != cudaSuccess)
         gpu_fail(file, line, name, cudaGetErrorString(status));
 #endif
+}
+
+/* How many clusters of such a launch the device runs at a time, at least 1. */
+template <typename... P> int gpu_clusters(void (*kernel)(P...), unsigned blocks, unsigned threads, size_t shared)
+{
+    int clusters = gpu_processors/(int)blocks;
+#ifdef SIMT
+    (void)kernel; (void)threads; (void)shared;
+#else
+    const GpuLaunch launch(blocks, dim3(blocks), threads, shared);
+    gpu_check(gpu_allow_shared(kernel, shared));
+    gpu_check(cudaOccupancyMaxActiveClusters(&clusters, kernel, &launch.config));
+#endif
+    return clusters > 1 ? clusters : 1;
 }
 
 /* Blocks of `each` for n, at most 2^31 - 1. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* hopper.h -- what compute capability 9.0a adds to mma.h: products by four warps from shared memory, boxes of a matrix
- * copied there by the copy engine, and the barriers in shared memory that say when they have come.
+ * copied there by the copy engine, the barriers in shared memory that say when they have come, and clusters of blocks
+ * that reach each other's shared memory.
  *
  *   C (64,256) f32, sum[128]: thread t of 128 has rows t/32*16 + t%32/4 (sum[4j], sum[4j+1]) and 8 further on
  *     (sum[4j+2], sum[4j+3]) at columns 8j + 2(t%4) and one more, j < 32
@@ -8,8 +9,8 @@
  *     8 parts of 16 bytes are turned by the row: bits 4..6 of an address are xored with bits 7..9 ("128-byte swizzle"),
  *     by the copy as by the product. So a stage begins at a multiple of 1024 bytes.
  *
- * PTX ISA 8.x, sections wgmma.mma_async (descriptors, fragments), mbarrier, cp.async.bulk.tensor. Code that calls these
- * is compiled for sm_90a only. */
+ * PTX ISA 8.x, sections wgmma.mma_async (descriptors, fragments), mbarrier, cp.async.bulk.tensor, barrier.cluster,
+ * mapa. Code that calls products or multicast_box is compiled for sm_90a only, other code for sm_90 too. */
 #ifndef KERNELS_CUDA_HOPPER_H
 #define KERNELS_CUDA_HOPPER_H
 
@@ -40,7 +41,8 @@ __device__ __forceinline__ void barrier_create(Barrier *b, unsigned arrivals)
 #endif
 }
 
-/* By the thread that created them, before the block meets: the copy engine sees them too. */
+/* By the thread that created them, before the block (or, where others of the cluster use them, the cluster) meets: the
+ * copy engine sees them too. */
 __device__ __forceinline__ void barriers_created(void)
 {
 #ifndef SIMT
@@ -93,6 +95,89 @@ __device__ __forceinline__ void copy_box(void *to, const CUtensorMap *map, int r
     asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], "
                  "[%1, {%2, %3}], [%4];"
                  :: "r"(shared_address(to)), "l"(map), "r"(column), "r"(row), "r"(shared_address(b)) : "memory");
+#endif
+}
+
+/* ---- clusters: blocks started by LAUNCH_CLUSTERS, which run side by side ----
+ *
+ * A block reaches another's shared memory by the place that the same thing has in its own: from the first meeting of
+ * the cluster, before which the other may not have begun, to the last, after which it may have ended. */
+
+/* Which of them this block is: consecutive in blockIdx.x. */
+__device__ __forceinline__ unsigned cluster_rank(void)
+{
+#ifdef SIMT
+    return simt_cluster_rank();
+#else
+    unsigned rank;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+#endif
+}
+
+/* A meeting of all threads of its blocks, whole warps at a time: each arrives, then waits, in turn. What a thread wrote
+ * before it arrived, all see that have waited. */
+__device__ __forceinline__ void cluster_arrive(void)
+{
+#ifdef SIMT
+    simt_cluster_arrive();
+#else
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#endif
+}
+
+__device__ __forceinline__ void cluster_wait(void)
+{
+#ifdef SIMT
+    simt_cluster_wait();
+#else
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+
+#ifndef SIMT
+__device__ __forceinline__ uint32_t address_at(const void *p, unsigned rank)
+{
+    uint32_t address;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared_address(p)), "r"(rank));
+    return address;
+}
+#endif
+
+/* *p of block `rank`. */
+__device__ __forceinline__ float load_at(const float *p, unsigned rank)
+{
+#ifdef SIMT
+    return *(const float *)simt_at_rank(p, sizeof *p, rank);
+#else
+    float value;
+    asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(value) : "r"(address_at(p, rank)) : "memory");
+    return value;
+#endif
+}
+
+/* Arrives at *b of block `rank`, which may be this one: says that a stage has been read. Stores of this thread are no
+ * part of it, as they would be at a meeting: to wait for them (.release.cluster) takes longer than a stage. */
+__device__ __forceinline__ void barrier_arrive_at(Barrier *b, unsigned rank)
+{
+#ifdef SIMT
+    simt_barrier_arrive_at(b, rank);
+#else
+    asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" :: "r"(address_at(b, rank)) : "memory");
+#endif
+}
+
+/* copy_box to every block whose rank's bit is set: to the same place in each, and its bytes arrive at each one's b. */
+__device__ __forceinline__ void multicast_box(void *to, const CUtensorMap *map, int row, int column, Barrier *b,
+                                              unsigned ranks)
+{
+#ifdef SIMT
+    simt_multicast_box(to, map, row, column, b, ranks);
+#else
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster "
+                 "[%0], [%1, {%2, %3}], [%4], %5;"
+                 :: "r"(shared_address(to)), "l"(map), "r"(column), "r"(row), "r"(shared_address(b)),
+                    "h"((uint16_t)ranks) : "memory");
 #endif
 }
 

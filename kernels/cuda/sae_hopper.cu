@@ -10,14 +10,19 @@
  * chooses its tile's candidates while the other goes on in the ring: the second starts a few stages later, so that both
  * are not choosing at a time.
  *
+ * The BLOCKS of a cluster have neighbouring row tiles of the same features; each fetches its part of W for all, and a
+ * stage is empty when all have read it. The last row tiles may be without rows. Where there is but one row tile, each
+ * block has features of its own and fetches all of their W.
+ *
  * Bound by the arithmetic: a stage takes 1024 cycles, in which 48 KB come to shared memory and 80 KB are read there,
- * of the 128 KB that it moves in that time.
+ * of the 128 KB that it moves in that time. 32 KB a block come out of the second-level cache; all 48 would take it 1900
+ * cycles (27 bytes a cycle and multiprocessor of an H100).
  * The candidates are chosen in registers: sae_hopper_choose.h. */
 #include "kernels/cuda/hopper.h"
 #include "kernels/cuda/mma.h"
 #include "kernels/cuda/sae_hopper_choose.h"
 
-enum { ROWS = 128, COLUMNS = 2*TILE, GROUPS = 2, GROUP_ROWS = ROWS/GROUPS, STAGES = 4, LAG = 2 };
+enum { ROWS = 128, COLUMNS = 2*TILE, GROUPS = 2, GROUP_ROWS = ROWS/GROUPS, STAGES = 4, LAG = 2, BLOCKS = 2 };
 enum { THREADS = GROUPS*WARPGROUP + WARP, GROUP_WARPS = WARPGROUP/WARP };
 enum { X_BYTES = ROWS*BOX_DEPTH*2, W_BYTES = COLUMNS*BOX_DEPTH*2, STAGE_BYTES = X_BYTES + W_BYTES };
 /* a warp's LENT_BYTES: the bias of the tiles, then what choose puts there */
@@ -83,48 +88,63 @@ static __global__ void __launch_bounds__(THREADS, 1) product_hopper(const __grid
     unsigned char *shared = shared_memory();
     shared += -shared_address(shared) & (BOX_ALIGNMENT - 1);
     Barrier *full = (Barrier *)(shared + BARRIERS_AT), *empty = full + STAGES, *begun = empty + STAGES;
+    const int64_t N = p.count ? *p.count : p.N;
+    const int row_tiles = (int)((N + ROWS - 1)/ROWS);
+    const int sharing = row_tiles > 1 ? BLOCKS : 1;     /* so many blocks share W */
+    const unsigned rank = cluster_rank(), mine = sharing == BLOCKS ? rank : 0;
     if (threadIdx.x == 0) {
         for (int s = 0; s < STAGES; s++) {
             barrier_create(&full[s], 1);
-            barrier_create(&empty[s], GROUPS*GROUP_WARPS);
+            barrier_create(&empty[s], sharing*GROUPS*GROUP_WARPS);
         }
         barrier_create(begun, GROUP_WARPS);
         barriers_created();
     }
-    __syncthreads();
+    cluster_arrive();
+    cluster_wait();
 
-    const int64_t N = p.count ? *p.count : p.N;
-    const int row_tiles = (int)((N + ROWS - 1)/ROWS), all = row_tiles*((p.tiles + 1)/2);
+    /* step t: `sharing` row tiles from t%row_steps*sharing on, columns from t/row_steps*COLUMNS on */
+    const int row_steps = (row_tiles + sharing - 1)/sharing, all = row_steps*((p.tiles + 1)/2);
+    const int begin = blockIdx.x/sharing, stride = gridDim.x/sharing;
     const int steps = (p.D_p + BOX_DEPTH - 1)/BOX_DEPTH, lane = threadIdx.x%WARP;
     /* the same in all lanes, and seen to be by the compiler: wgmma is for whole warps */
     const int warp = __shfl_sync(ALL_LANES, (int)threadIdx.x/WARP, 0), group = warp/GROUP_WARPS;
     Ring at;
     if (group == GROUPS) {
-        if (lane == 0)
-            for (int t = blockIdx.x; t < all; t += gridDim.x)
-                for (int s = 0; s < steps; s++, at.advance()) {
-                    unsigned char *to = shared + at.stage*STAGE_BYTES;
-                    barrier_wait(&empty[at.stage], at.parity ^ 1);
-                    barrier_expect(&full[at.stage], STAGE_BYTES);
-                    copy_box(to, &maps.x, t%row_tiles*ROWS, s*BOX_DEPTH, &full[at.stage]);
-                    copy_box(to + X_BYTES, &maps.W, t/row_tiles*COLUMNS, s*BOX_DEPTH, &full[at.stage]);
-                }
+        if (lane > 0)
+            return;
+        const unsigned ranks = sharing == BLOCKS ? (1u << BLOCKS) - 1 : 1u << rank;
+        for (int t = begin; t < all; t += stride)
+            for (int s = 0; s < steps; s++, at.advance()) {
+                unsigned char *to = shared + at.stage*STAGE_BYTES;
+                barrier_wait(&empty[at.stage], at.parity ^ 1);
+                barrier_expect(&full[at.stage], STAGE_BYTES);
+                copy_box(to, &maps.x, (t%row_steps*sharing + mine)*ROWS, s*BOX_DEPTH, &full[at.stage]);
+                for (unsigned i = mine; i < BLOCKS; i += sharing)
+                    multicast_box(to + X_BYTES + i*W_BYTES/BLOCKS, &maps.W, t/row_steps*COLUMNS + i*COLUMNS/BLOCKS,
+                                  s*BOX_DEPTH, &full[at.stage], ranks);
+            }
+        for (int s = 0; s < STAGES; s++, at.advance())  /* other blocks may still arrive here */
+            barrier_wait(&empty[at.stage], at.parity ^ 1);
         return;
     }
+    auto read = [&](int stage) {                        /* by this warp: said to each that fills it */
+        if (lane < sharing)
+            barrier_arrive_at(&empty[stage], sharing == BLOCKS ? lane : rank);
+    };
     float *lent = (float *)(shared + LENT_AT + warp*LENT_BYTES);
     const int lag = steps < LAG ? steps : LAG;
-    for (int t = blockIdx.x; t < all; t += gridDim.x) {
-        const bool first = t == (int)blockIdx.x;
-        const int64_t row = (int64_t)(t%row_tiles)*ROWS + group*GROUP_ROWS;
+    for (int t = begin; t < all; t += stride) {
+        const bool first = t == begin;
+        const int64_t row = (int64_t)(t%row_steps*sharing + mine)*ROWS + group*GROUP_ROWS;
         if (row >= N) {                                 /* nothing for this group */
             for (int s = 0; s < steps; s++, at.advance()) {
                 barrier_wait(&full[at.stage], at.parity);
-                if (lane == 0)
-                    barrier_arrive(&empty[at.stage]);
+                read(at.stage);
             }
             continue;
         }
-        const int tile = t/row_tiles*2;
+        const int tile = t/row_steps*2;
         for (int i = 0; i < 2; i++) {
             const bool there = tile + i < p.tiles;
             copy_async(lent + i*TILE + lane*4, p.bias + (there ? tile + i : 0)*TILE + lane*4, there);
@@ -143,14 +163,13 @@ static __global__ void __launch_bounds__(THREADS, 1) product_hopper(const __grid
                 product_64x256(sum, A + 2*k, B + 2*k, s > 0 || k > 0);
             products_commit();
             products_wait<1>();                         /* the stage before is read */
-            if (s > 0 && lane == 0)
-                barrier_arrive(&empty[(at.stage + STAGES - 1)%STAGES]);
+            if (s > 0)
+                read((at.stage + STAGES - 1)%STAGES);
             if (first && group == 0 && s + 1 == lag && lane == 0)
                 barrier_arrive(begun);
         }
         products_finish(sum);
-        if (lane == 0)
-            barrier_arrive(&empty[(at.stage + STAGES - 1)%STAGES]);
+        read((at.stage + STAGES - 1)%STAGES);
         finish_rows<keep>(p, sum, lent, row + warp%GROUP_WARPS*16, N, tile);
     }
 }
@@ -205,9 +224,11 @@ template <int keep> static void launch(const SaeProduct *p)
 {
     Maps maps;
     map_matrix(&maps.x, p->x, p->N, p->D_p, ROWS);
-    map_matrix(&maps.W, p->W, (int64_t)p->tiles*TILE, p->D_p, COLUMNS);
-    const int64_t all = (p->N + ROWS - 1)/ROWS*((p->tiles + 1)/2);
-    LAUNCH(product_hopper<keep>, (unsigned)min(all, (int64_t)gpu_processors), THREADS, SHARED_BYTES, maps, *p);
+    map_matrix(&maps.W, p->W, (int64_t)p->tiles*TILE, p->D_p, COLUMNS/BLOCKS);
+    static const int clusters = gpu_clusters(product_hopper<keep>, BLOCKS, THREADS, SHARED_BYTES);
+    const int64_t all = (p->N + BLOCKS*ROWS - 1)/(BLOCKS*ROWS)*((p->tiles + 1)/2);
+    LAUNCH_CLUSTERS(product_hopper<keep>, BLOCKS, (unsigned)min(all, (int64_t)clusters)*BLOCKS, THREADS, SHARED_BYTES,
+                    maps, *p);
 }
 
 void sae_hopper_product(const SaeProduct *p, int keep)

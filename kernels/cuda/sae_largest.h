@@ -48,6 +48,22 @@ template <int keep, bool rising> struct Largest {
             }
     }
 
+    /* insert without branches: for values of which many go in. */
+    __device__ __forceinline__ void put(float v, int c)
+    {
+        bool above[keep];
+        #pragma unroll
+        for (int j = 0; j < keep; j++)
+            above[j] = before(v, c, value[j], column[j]);
+        #pragma unroll
+        for (int j = keep - 1; j > 0; j--) {
+            value[j] = above[j - 1] ? value[j - 1] : above[j] ? v : value[j];
+            column[j] = above[j - 1] ? column[j - 1] : above[j] ? c : column[j];
+        }
+        value[0] = above[0] ? v : value[0];
+        column[0] = above[0] ? c : column[0];
+    }
+
     /* As the at-th candidates of SaeProduct. */
     __device__ __forceinline__ void write(const SaeProduct &p, int64_t at) const
     {

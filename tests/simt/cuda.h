@@ -37,4 +37,7 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **function, 
  * may. */
 void simt_copy_box(void *to, const CUtensorMap *map, int row, int column, uint64_t *barrier);
 
+/* To every block of the cluster whose rank's bit is set, at the same places; to one sooner, to another later. */
+void simt_multicast_box(void *to, const CUtensorMap *map, int row, int column, uint64_t *barrier, unsigned ranks);
+
 #endif

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* hopper.cc -- kernels/cuda/hopper.h on the host: barriers in shared memory, boxes copied there, products of 4 warps.
+/* hopper.cc -- kernels/cuda/hopper.h on the host: barriers in shared memory, boxes copied there, clusters of blocks,
+ * products of 4 warps.
  *
- * A box comes at once, or only when no thread of the block can go on without it; in turn, so that both a stage filled
+ * A box comes at once, or only when no thread of the cluster can go on without it; in turn, so that both a stage filled
  * too early and one read too early are seen. A product is computed when its group is waited for, by each thread its own
- * 128 sums, from what shared memory then holds. PTX ISA 8.x: mbarrier, cp.async.bulk.tensor, wgmma.mma_async (matrix
- * descriptors, swizzled K-major layouts, fragments of m64n256k16). */
+ * 128 sums, from what shared memory then holds. Stricter than PTX: all threads of a cluster meet at its barrier, those
+ * that have ended are missed there. PTX ISA 8.x: mbarrier, cp.async.bulk.tensor, barrier.cluster, mapa, wgmma.mma_async
+ * (matrix descriptors, swizzled K-major layouts, fragments of m64n256k16). */
 #include "tests/simt/cuda.h"
 
 /* ---- addresses: shared memory begins at no multiple of 1024 ---- */
@@ -13,17 +15,39 @@ enum { SHARED_BEGIN = 1024 + 128, SHARED_END = SHARED_BEGIN + SIMT_SHARED };
 
 uint32_t simt_shared_address(const void *p)
 {
-    const ptrdiff_t at = (const unsigned char *)p - simt.dynamic;
+    const ptrdiff_t at = (const unsigned char *)p - simt.here->dynamic;
     if (at < 0 || at > SIMT_SHARED)
-        simt_fail("%p is not in shared memory", p);
+        simt_fail("%p is not in the block's shared memory", p);
     return (uint32_t)at + SHARED_BEGIN;
 }
 
-static unsigned char *shared_at(uint32_t address, uint32_t bytes)
+static unsigned char *shared_at(SimtBlock *b, uint32_t address, uint32_t bytes)
 {
     if (address < SHARED_BEGIN || address + bytes > SHARED_BEGIN + simt.dynamic_bytes)
         simt_fail("address %u is outside the block's shared memory", address);
-    return simt.dynamic + (address - SHARED_BEGIN);
+    return b->dynamic + (address - SHARED_BEGIN);
+}
+
+unsigned simt_cluster_rank(void)
+{
+    return (unsigned)(simt.here - simt.block);
+}
+
+static SimtBlock *block_of(unsigned rank)
+{
+    SimtBlock *b = &simt.block[rank];
+    if (rank >= simt.blocks)
+        simt_fail("block %u of a cluster of %u", rank, simt.blocks);
+    if (!b->begun || b->ended)
+        simt_fail("the shared memory of block %u of the cluster, which has %s", rank, b->ended ? "ended" : "not begun");
+    return b;
+}
+
+void *simt_at_rank(const void *p, unsigned bytes, unsigned rank)
+{
+    if ((uintptr_t)p%bytes)
+        simt_fail("%u bytes at %p are not aligned", bytes, p);
+    return shared_at(block_of(rank), simt_shared_address(p), bytes);
 }
 
 /* The 128-byte swizzle. */
@@ -94,21 +118,51 @@ void simt_barrier_wait(uint64_t *barrier, unsigned parity)
         simt_meet(SIMT_AT_BARRIER, "mbarrier.try_wait");
 }
 
+void simt_barrier_arrive_at(uint64_t *barrier, unsigned rank)
+{
+    simt_barrier_arrive((uint64_t *)simt_at_rank(barrier, sizeof *barrier, rank), 0);
+}
+
+/* ---- the barrier of a cluster ---- */
+
+void simt_cluster_arrive(void)
+{
+    SimtThread *self = simt.self;
+    simt_board("barrier.cluster.arrive", "", 0);
+    if (self->joined != self->waited)
+        simt_fail("barrier.cluster.arrive again before barrier.cluster.wait");
+    self->joined++;
+    if (++simt.joined == simt.blocks*simt.block_dim.x) {
+        simt.joined = 0;
+        simt.phases++;
+    }
+}
+
+void simt_cluster_wait(void)
+{
+    SimtThread *self = simt.self;
+    simt_board("barrier.cluster.wait", "", 0);
+    if (self->joined == self->waited)
+        simt_fail("barrier.cluster.wait without barrier.cluster.arrive");
+    self->waited++;
+    if (simt.phases != self->waited)
+        simt_meet(SIMT_AT_CLUSTER, "barrier.cluster.wait");
+}
+
 /* ---- boxes ---- */
 
-enum { MOST_BOXES = 64 };
-struct Box { unsigned char *to; CUtensorMap map; int64_t row, column; uint64_t *barrier; };
+enum { MOST_BOXES = 512 };
+struct Box { SimtBlock *block; uint32_t to; CUtensorMap map; int64_t row, column; uint64_t *barrier; };
 static Box box[MOST_BOXES];
 static int boxes;
 static unsigned boxes_begun;
 
 static void bring(const Box *b)
 {
-    const uint32_t to = simt_shared_address(b->to);
     for (uint32_t r = 0; r < b->map.box[1]; r++)
         for (uint32_t c = 0; c < b->map.box[0]; c++) {
             const int64_t row = b->row + r, column = b->column + c;
-            unsigned char *at = shared_at(turned(to + r*128 + c*2), 2);
+            unsigned char *at = shared_at(b->block, turned(b->to + r*128 + c*2), 2);
             if (row < 0 || row >= (int64_t)b->map.size[1] || column < 0 || column >= (int64_t)b->map.size[0])
                 memset(at, 0, 2);
             else
@@ -119,17 +173,37 @@ static void bring(const Box *b)
     end_phase(a);
 }
 
+void simt_multicast_box(void *to, const CUtensorMap *map, int row, int column, uint64_t *barrier, unsigned ranks)
+{
+    const uint32_t address = simt_shared_address(to);
+    if (address%1024)
+        simt_fail("a box goes to %u, which is no multiple of 1024", address);
+    if (ranks == 0 || ranks >> 16)
+        simt_fail("a box for blocks %x of a cluster", ranks);
+    for (unsigned rank = 0; ranks >> rank; rank++) {
+        if (!(ranks >> rank & 1))
+            continue;
+        SimtBlock *block = block_of(rank);
+        if (boxes == MOST_BOXES)
+            simt_fail("more than %d boxes under way", MOST_BOXES);
+        box[boxes] = {block, address, *map, row, column, (uint64_t *)simt_at_rank(barrier, sizeof *barrier, rank)};
+        if ((boxes_begun++ + simt.turn)%2)
+            bring(&box[boxes]);
+        else
+            boxes++;
+    }
+}
+
 void simt_copy_box(void *to, const CUtensorMap *map, int row, int column, uint64_t *barrier)
 {
-    if (simt_shared_address(to)%1024)
-        simt_fail("a box goes to %u, which is no multiple of 1024", simt_shared_address(to));
-    if (boxes == MOST_BOXES)
-        simt_fail("more than %d boxes under way", MOST_BOXES);
-    box[boxes] = {(unsigned char *)to, *map, row, column, barrier};
-    if ((boxes_begun++ + simt.turn)%2)
-        bring(&box[boxes]);
-    else
-        boxes++;
+    simt_multicast_box(to, map, row, column, barrier, 1u << simt_cluster_rank());
+}
+
+void simt_block_ends(const SimtBlock *b)
+{
+    for (int i = 0; i < boxes; i++)
+        if (box[i].block == b)
+            simt_fail("the block ends while boxes are on their way to it");
 }
 
 /* The oldest or the newest that has not come; false: none is under way. */
@@ -185,7 +259,8 @@ static void operand_row(float value[16], uint64_t descriptor, int row)
                   (unsigned long long)descriptor);
     for (uint32_t part = 0; part < 2; part++) {
         uint16_t half[8];
-        memcpy(half, shared_at(turned(start + (uint32_t)row/8*next + (uint32_t)row%8*128 + part*16), 16), 16);
+        const uint32_t at = start + (uint32_t)row/8*next + (uint32_t)row%8*128 + part*16;
+        memcpy(half, shared_at(simt.here, turned(at), 16), 16);
         for (int k = 0; k < 8; k++)
             value[part*8 + (uint32_t)k] = __uint_as_float((uint32_t)half[k] << 16);
     }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* simt.cc -- runs a kernel's blocks one after another, and the threads of a block as fibers (simt.h).
+/* simt.cc -- runs a kernel's clusters one after another, and the threads of their blocks as fibers (simt.h).
  *
  * The scheduler goes over the warps and resumes lanes that are ready, until all of a warp's lanes wait: in an operation
- * of the warp they are let go on together; at a barrier of the block, when every thread that still runs is there. */
+ * of the warp they are let go on together; at a barrier of the block, when all of its threads are there. A block goes
+ * on until none of its warps can; then it is the next block's turn in the cluster. */
 #include "tests/simt/simt.h"
 #include <stdarg.h>
 extern "C" {
@@ -27,8 +28,7 @@ void simt_fail(const char *format, ...)
     fflush(stdout);
     fprintf(stderr, "%s:%d: %s", simt.file ? simt.file : "?", simt.line, simt.name ? simt.name : "?");
     if (simt.self)
-        fprintf(stderr, ", block (%u,%u,%u), thread %u", simt.block_index.x, simt.block_index.y, simt.block_index.z,
-                simt.self->index.x);
+        fprintf(stderr, ", block (%u,%u,%u), thread %u", blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x);
     fputs(": ", stderr);
     vfprintf(stderr, format, values);
     fputc('\n', stderr);
@@ -42,6 +42,8 @@ static void thread_main(void)
     simt_copy_wait(0);
     if (simt.self->products)
         simt_fail("a thread ends while products are under way");
+    if (simt.self->joined != simt.self->waited)
+        simt_fail("a thread ends that has not waited at the cluster's barrier");
     simt.self->state = SIMT_DONE;
     simt_switch(&simt.self->stack_pointer, simt.scheduler);
     simt_fail("a thread that had ended was resumed");
@@ -57,7 +59,7 @@ void simt_meet(SimtState where, const char *at)
 SimtBoard *simt_board(const char *at, const void *mine, size_t bytes)
 {
     SimtThread *self = simt.self;
-    SimtBoard *board = &simt.board[self->index.x/SIMT_LANES][self->calls++%2];
+    SimtBoard *board = &simt.here->board[self->index.x/SIMT_LANES][self->calls++%2];
     if (bytes > sizeof board->slot[0])
         simt_fail("%s of %zu bytes", at, bytes);
     memcpy(board->slot[simt_lane()], mine, bytes);
@@ -65,17 +67,17 @@ SimtBoard *simt_board(const char *at, const void *mine, size_t bytes)
     return board;
 }
 
-static int block_votes;
 int __syncthreads_count(int predicate)
 {
+    int *votes = &simt.here->votes;
     if (predicate)
-        block_votes++;
+        (*votes)++;
     __syncthreads();
-    const int votes = block_votes;
+    const int all = *votes;
     __syncthreads();
-    block_votes = 0;
+    *votes = 0;
     __syncthreads();
-    return votes;
+    return all;
 }
 
 int __syncthreads_or(int predicate)
@@ -83,9 +85,8 @@ int __syncthreads_or(int predicate)
     return __syncthreads_count(predicate) != 0;
 }
 
-static void thread_begin(unsigned n)
+static void thread_begin(SimtThread *t, unsigned n)
 {
-    SimtThread *t = &simt.thread[n];
     if (!t->stack && !(t->stack = (char *)malloc(SIMT_STACK)))
         simt_fail("no memory for stacks");
     /* as simt_switch left it: six registers and where to return to; there the stack is 8 off a multiple of 16 */
@@ -96,6 +97,7 @@ static void thread_begin(unsigned n)
     t->index = {n, 0, 0};
     t->calls = 0;
     t->copies = t->group = t->products = t->product_group = 0;
+    t->joined = t->waited = 0;
     t->at = "its start";
 }
 
@@ -118,7 +120,8 @@ static bool run_warp(SimtThread *warp)
         int waiting = 0, held = 0;
         for (int i = 0; i < SIMT_LANES; i++) {
             waiting += warp[i].state == SIMT_AT_WARP;
-            held += warp[i].state == SIMT_AT_BARRIER;       /* may come to the others' operation yet */
+            /* may come to the others' operation yet */
+            held += warp[i].state == SIMT_AT_BARRIER || warp[i].state == SIMT_AT_CLUSTER;
         }
         if (waiting == 0 || held)
             return ran;
@@ -134,47 +137,90 @@ static bool run_warp(SimtThread *warp)
     }
 }
 
-static void run_block(unsigned threads)
+static void block_begins(SimtBlock *b, uint3 index, unsigned threads)
 {
     for (unsigned n = 0; n < threads; n++)
-        thread_begin(n);
-    memset(simt.dynamic, 0xff, simt.dynamic_bytes + 128);
-    for (;;) {
-        bool ran = false;
-        for (unsigned w = 0; w < threads/SIMT_LANES; w++)
-            ran |= run_warp(&simt.thread[(simt.turn & 1 ? threads/SIMT_LANES - 1 - w : w)*SIMT_LANES]);
-        unsigned waiting = 0, done = 0, held = 0;
-        for (unsigned n = 0; n < threads; n++) {
-            SimtThread *t = &simt.thread[n];
-            if (t->state == SIMT_AT_BARRIER && simt_barrier_passed(t)) {
-                t->state = SIMT_READY;
-                ran = true;
-            }
-            waiting += t->state == SIMT_AT_BLOCK;
-            done += t->state == SIMT_DONE;
-            held += t->state == SIMT_AT_BARRIER;
-        }
-        if (done == threads)
-            break;
-        if (held || ran) {
-            if (!ran && !simt_box_comes())
-                simt_fail("%u threads wait at barriers in shared memory for what does not come", held);
-            continue;
-        }
-        if (waiting != threads)
-            simt_fail("%u threads wait at a barrier, %u have ended", waiting, done);
-        for (unsigned n = 0; n < threads; n++)
-            simt.thread[n].state = SIMT_READY;
-        simt.turn++;
-    }
-    if (simt_box_comes())
-        simt_fail("the block ends while boxes are under way");
+        thread_begin(&b->thread[n], n);
+    memset(b->dynamic, 0xff, simt.dynamic_bytes + 128);
+    b->index = index;
+    b->votes = 0;
+    b->begun = b->ended = false;
+}
+
+static void block_ends(SimtBlock *b)
+{
+    b->ended = true;
+    simt_block_ends(b);
     for (int i = 0; i < 128; i++)
-        if (simt.dynamic[simt.dynamic_bytes + (size_t)i] != 0xff)
+        if (b->dynamic[simt.dynamic_bytes + (size_t)i] != 0xff)
             simt_fail("shared memory written %d bytes behind its %zu", i, simt.dynamic_bytes);
 }
 
-void simt_start(const char *file, int line, const char *name, dim3 grid, unsigned threads, size_t shared)
+/* Goes once over a block's warps. Returns whether any ran or can now. */
+static bool run_block(SimtBlock *b, unsigned threads)
+{
+    bool ran = false;
+    if (b->ended)
+        return false;
+    b->begun = true;
+    simt.here = b;
+    for (unsigned w = 0; w < threads/SIMT_LANES; w++)
+        ran |= run_warp(&b->thread[(simt.turn & 1 ? threads/SIMT_LANES - 1 - w : w)*SIMT_LANES]);
+    unsigned waiting = 0, done = 0;
+    for (unsigned n = 0; n < threads; n++) {
+        SimtThread *t = &b->thread[n];
+        if ((t->state == SIMT_AT_BARRIER && simt_barrier_passed(t))
+            || (t->state == SIMT_AT_CLUSTER && simt.phases == t->waited)) {
+            t->state = SIMT_READY;
+            ran = true;
+        }
+        waiting += t->state == SIMT_AT_BLOCK;
+        done += t->state == SIMT_DONE;
+    }
+    if (done == threads) {
+        block_ends(b);
+    } else if (waiting == threads) {
+        for (unsigned n = 0; n < threads; n++)
+            b->thread[n].state = SIMT_READY;
+        simt.turn++;
+        ran = true;
+    } else if (waiting && waiting + done == threads) {
+        simt_fail("%u threads wait at a barrier, %u have ended", waiting, done);
+    }
+    return ran;
+}
+
+static unsigned count(unsigned threads, SimtState state)
+{
+    unsigned sum = 0;
+    for (unsigned i = 0; i < simt.blocks; i++)
+        for (unsigned n = 0; n < threads; n++)
+            sum += simt.block[i].thread[n].state == state;
+    return sum;
+}
+
+static void run_cluster(unsigned threads)
+{
+    unsigned ended;
+    simt.joined = simt.phases = 0;
+    do {
+        const bool backward = simt.turn & 1;
+        bool ran = false;
+        ended = 0;
+        for (unsigned i = 0; i < simt.blocks; i++) {
+            SimtBlock *b = &simt.block[backward ? simt.blocks - 1 - i : i];
+            while (run_block(b, threads))
+                ran = true;
+            ended += b->ended;
+        }
+        if (ended < simt.blocks && !ran && !simt_box_comes())
+            simt_fail("%u threads wait at barriers in shared memory for what does not come, %u at the cluster's",
+                      count(threads, SIMT_AT_BARRIER), count(threads, SIMT_AT_CLUSTER));
+    } while (ended < simt.blocks);
+}
+
+void simt_start(const char *file, int line, const char *name, unsigned blocks, dim3 grid, unsigned threads,
+                size_t shared)
 {
     simt.self = NULL;
     simt.file = file;
@@ -184,16 +230,20 @@ void simt_start(const char *file, int line, const char *name, dim3 grid, unsigne
         || grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535)
         simt_fail("cannot launch (%u,%u,%u) blocks of %u threads with %zu bytes", grid.x, grid.y, grid.z, threads,
                   shared);
+    if (blocks == 0 || blocks > SIMT_CLUSTER || grid.x%blocks)
+        simt_fail("cannot launch (%u,%u,%u) blocks in clusters of %u", grid.x, grid.y, grid.z, blocks);
     simt.grid_dim = grid;
     simt.block_dim = dim3(threads);
+    simt.blocks = blocks;
     simt.dynamic_bytes = shared;
     simt.turn = 0;
     for (unsigned z = 0; z < grid.z; z++)
         for (unsigned y = 0; y < grid.y; y++)
-            for (unsigned x = 0; x < grid.x; x++) {
-                simt.block_index = {x, y, z};
+            for (unsigned x = 0; x < grid.x; x += blocks) {
+                for (unsigned i = 0; i < blocks; i++)
+                    block_begins(&simt.block[i], {x + i, y, z}, threads);
                 simt.turn++;
-                run_block(threads);
+                run_cluster(threads);
             }
     simt.self = NULL;
 }

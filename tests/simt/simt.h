@@ -6,8 +6,9 @@
  * What a device would leave undefined ends the program with a message: lanes that part, barriers that some threads
  * miss, a collective with lanes missing, addresses that are not aligned, memory written outside its bounds. Shared
  * memory starts a block as NaN; cp.async copies at the latest moment allowed, and so do wgmma and every other copy of a
- * box (hopper.cc); the order of warps and lanes turns round at every barrier, so that a missing one shows. Blocks run
- * one after another, and so do kernels: a missing barrier between blocks is not seen.
+ * box (hopper.cc); the order of warps and lanes turns round at every barrier, so that a missing one shows. The blocks
+ * of a cluster run in turns, each as far as it can. Clusters (a block, where there are none) run one after another, and
+ * so do kernels: a missing barrier between them is not seen.
  *
  * Arithmetic is the host's: expf, erff and sums in an mma may differ from a device's in the last bits. */
 #ifndef TESTS_SIMT_SIMT_H
@@ -32,7 +33,10 @@
 #define __launch_bounds__(...)
 #define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
-#define __shared__ static               /* blocks run one after another */
+/* One for all blocks, so none for blocks that run side by side: those have shared_memory(). */
+#define SIMT_JOIN_(a, b) a##b
+#define SIMT_JOIN(a, b) SIMT_JOIN_(a, b)
+#define __shared__ __attribute__((unused)) const bool SIMT_JOIN(simt_alone_, __COUNTER__) = simt_alone(); static
 #define __constant__ static
 
 struct uint3 { unsigned x, y, z; };
@@ -56,8 +60,8 @@ static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) {
 /* ---- threads ---- */
 
 enum { SIMT_LANES = 32, SIMT_THREADS = 1024, SIMT_STACK = 64*1024, SIMT_COPIES = 128, SIMT_PRODUCTS = 32,
-       SIMT_SHARED = 227*1024 };
-enum SimtState { SIMT_READY, SIMT_AT_WARP, SIMT_AT_BLOCK, SIMT_AT_BARRIER, SIMT_DONE };
+       SIMT_SHARED = 227*1024, SIMT_CLUSTER = 8 };         /* blocks of a cluster: what every device takes */
+enum SimtState { SIMT_READY, SIMT_AT_WARP, SIMT_AT_BLOCK, SIMT_AT_BARRIER, SIMT_AT_CLUSTER, SIMT_DONE };
 
 struct SimtCopy { void *to; const void *from; int bytes, group; };       /* of 16 bytes; the rest zeros */
 
@@ -76,6 +80,7 @@ struct SimtThread {
     int products, product_group;
     uint64_t *barrier;                  /* in shared memory, waited at for the end of the phase of this parity */
     unsigned parity;
+    unsigned joined, waited;            /* barrier.cluster.arrive and .wait called */
 };
 
 /* What lanes lay open to each other. Two, since a lane may reach the next operation before another has read. */
@@ -84,12 +89,21 @@ struct SimtBoard {
     float A[16][16], B[16][8];          /* of an mma */
 };
 
-struct Simt {
-    uint3 block_index;
-    dim3 block_dim, grid_dim;
-    SimtThread thread[SIMT_THREADS], *self;
+struct SimtBlock {
+    uint3 index;
+    SimtThread thread[SIMT_THREADS];
     SimtBoard board[SIMT_THREADS/SIMT_LANES][2];
     alignas(128) unsigned char dynamic[SIMT_SHARED + 128];
+    int votes;
+    bool begun, ended;
+};
+
+struct Simt {
+    SimtBlock block[SIMT_CLUSTER], *here;       /* by rank; the one that runs */
+    SimtThread *self;
+    dim3 block_dim, grid_dim;
+    unsigned blocks;                    /* of a cluster */
+    unsigned joined, phases;            /* threads at barrier.cluster; how often all were */
     size_t dynamic_bytes;
     void *scheduler;                    /* its stack pointer */
     void (*call)(void *closure);
@@ -102,7 +116,8 @@ extern Simt simt;
 extern int simt_shared;                 /* bytes of shared memory that a block can have, at most SIMT_SHARED */
 
 /* simt.cc */
-void simt_start(const char *file, int line, const char *name, dim3 grid, unsigned threads, size_t shared);
+void simt_start(const char *file, int line, const char *name, unsigned blocks, dim3 grid, unsigned threads,
+                size_t shared);
 [[noreturn]] void simt_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void simt_meet(SimtState where, const char *at);                /* waits until the others are there too */
 SimtBoard *simt_board(const char *at, const void *mine, size_t bytes);    /* lays mine open, waits for the warp */
@@ -121,21 +136,28 @@ template <typename F> void simt_do(F f)
         f();
 }
 
-template <typename F> void simt_run(const char *file, int line, const char *name, dim3 grid, unsigned threads,
-                                    size_t shared, F f)
+template <typename F> void simt_run(const char *file, int line, const char *name, unsigned blocks, dim3 grid,
+                                    unsigned threads, size_t shared, F f)
 {
     simt_do([=] {
         simt.call = [](void *closure) { (*(F *)closure)(); };
         simt.closure = (void *)&f;
-        simt_start(file, line, name, grid, threads, shared);
+        simt_start(file, line, name, blocks, grid, threads, shared);
     });
 }
 
 #define threadIdx (simt.self->index)
-#define blockIdx (simt.block_index)
+#define blockIdx (simt.here->index)
 #define blockDim (simt.block_dim)
 #define gridDim (simt.grid_dim)
-#define shared_memory() (simt.dynamic)
+#define shared_memory() (simt.here->dynamic)
+
+static inline bool simt_alone(void)
+{
+    if (simt.blocks > 1)
+        simt_fail("a __shared__ variable in a cluster");
+    return true;
+}
 
 static inline int simt_lane(void) { return (int)(simt.self->index.x%SIMT_LANES); }
 static inline void __syncthreads(void) { simt_meet(SIMT_AT_BLOCK, "__syncthreads"); }
@@ -260,6 +282,13 @@ void simt_barrier_arrive(uint64_t *barrier, unsigned bytes);
 void simt_barrier_wait(uint64_t *barrier, unsigned parity);
 bool simt_barrier_passed(const SimtThread *t);      /* what t waits for at a barrier has come */
 bool simt_box_comes(void);                          /* one of those under way; false: there is none */
+void simt_block_ends(const SimtBlock *b);           /* refused while boxes are on their way to it */
+unsigned simt_cluster_rank(void);
+void simt_cluster_arrive(void);
+void simt_cluster_wait(void);
+/* p's place in the shared memory of the block of that rank of the cluster, which has begun and not ended. */
+void *simt_at_rank(const void *p, unsigned bytes, unsigned rank);
+void simt_barrier_arrive_at(uint64_t *barrier, unsigned rank);
 void simt_wgmma(float *sum, uint64_t A, uint64_t B, bool add);
 void simt_wgmma_commit(void);
 void simt_wgmma_wait(int newest);                   /* all groups but the newest ones are computed */

@@ -211,6 +211,8 @@ static int encoder_against_cpu(const Ops *device, bool large)
         failed += encode_nearly(40, 128, 2048, 16, type) + encode_nearly(37, 75, 640, 5, type);
         failed += encode_odd(type);
     }
+    /* three row tiles of 128, and more of D than a ring of stages; rows of one tile as among more */
+    failed += encode_exactly(260, 330, 600, 3, BF16, SPREAD, false) + encode_nearly(150, 75, 640, 5, BF16);
     failed += encode_exactly(2, 3, 4200, 2100, F32, SPREAD, false);        /* more than a list in shared memory holds */
     failed += encode_exactly(8300, 2, 512, 1, BF16, SPREAD, false);        /* two runs of rows */
     if (large) {

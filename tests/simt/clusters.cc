@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/* clusters.cc -- small kernels of clusters, and the same with mistakes in them, for tests/unit/cluster_simt.c: what
+ * hopper.h has for clusters, and what is refused when it is played. */
+#include "kernels/cuda/hopper.h"
+#include "tests/simt/clusters.h"
+
+/* ---- sums over a cluster, read from each other's shared memory ---- */
+
+/* y[block, round] = sum over the cluster's blocks of x[block, round], x in block-sized runs of threads. The slots are
+ * two: a block may be a round ahead when another still reads. */
+static __global__ void join_sums(float *y, const float *x, int blocks, int rounds, Mistake mistake)
+{
+    float *slot = (float *)shared_memory(), *room = slot + 2;
+    const unsigned rank = cluster_rank();
+    const int64_t n = thread_number();
+    if (mistake == SHARED_VARIABLE) {
+        __shared__ float one;
+        one = x[0];
+        y[0] = one;
+    }
+    for (int r = 0; r < rounds; r++) {
+        const float sum = block_sum(x[n*rounds + r], room);
+        float *mine = &slot[mistake == ONE_SLOT ? 0 : r%2];
+        if (threadIdx.x == 0)
+            *mine = sum;
+        if (mistake == LATE_WARP && rank == 1 && threadIdx.x >= WARP)
+            return;
+        if (mistake != NO_ARRIVAL)
+            cluster_arrive();
+        if (mistake == TWO_ARRIVALS)
+            cluster_arrive();
+        cluster_wait();
+        float all = 0;
+        for (int b = 0; b < blocks; b++)
+            all += load_at(mine, mistake == OTHER_CLUSTER ? blocks : b);
+        if (threadIdx.x == 0)
+            y[blockIdx.x*rounds + r] = all;
+    }
+    if (mistake != NO_END)
+        cluster_arrive();
+    if (mistake != NO_END && mistake != NO_WAIT)
+        cluster_wait();
+}
+
+void simt_join_sums(float *y, const float *x, int blocks, int clusters, int rounds, Mistake mistake)
+{
+    const int grid = blocks*clusters + (mistake == ODD_GRID);
+    LAUNCH_CLUSTERS(join_sums, blocks, (unsigned)grid, JOIN_THREADS, (2 + WARP)*sizeof(float), y, x, blocks, rounds,
+                    mistake);
+}
+
+/* ---- a ring of stages, part of each from every block of the cluster ---- */
+
+enum { STAGES = 2, PART_ROWS = 8, PART_BYTES = PART_ROWS*BOX_DEPTH*2, CONSUMERS = 2 };
+
+/* y[block] = sum_k of the products of x[block*PART_ROWS, k] and the sum over all rows of W[., k]: exact for small whole
+ * numbers, where all of what a stage should hold does. x (all blocks' PART_ROWS, steps*BOX_DEPTH), W (blocks*PART_ROWS,
+ * the same); each block fetches its x and PART_ROWS rows of W, those for all. */
+static __global__ void ring(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ CUtensorMap W_map,
+                            float *y, int blocks, int steps, Mistake mistake)
+{
+    unsigned char *shared = shared_memory();
+    shared += -shared_address(shared) & (BOX_ALIGNMENT - 1);
+    const unsigned rank = cluster_rank();
+    const int stage_bytes = (blocks + 1)*PART_BYTES, lane = threadIdx.x%WARP, warp = threadIdx.x/WARP;
+    Barrier *full = (Barrier *)(shared + STAGES*stage_bytes), *empty = full + STAGES;
+    float *sums = (float *)(empty + STAGES);            /* of the warps */
+    if (threadIdx.x == 0) {
+        for (int s = 0; s < STAGES; s++) {
+            barrier_create(&full[s], 1);
+            barrier_create(&empty[s], mistake == OWN_ARRIVALS ? CONSUMERS : blocks*CONSUMERS);
+        }
+        barriers_created();
+    }
+    if (mistake == NO_BEGIN) {
+        __syncthreads();
+    } else {
+        cluster_arrive();
+        cluster_wait();
+    }
+    if (warp == CONSUMERS) {
+        for (int s = 0; s < steps && lane == 0; s++) {
+            unsigned char *to = shared + s%STAGES*stage_bytes;
+            const unsigned all = (1u << blocks) - 1;
+            barrier_wait(&empty[s%STAGES], s/STAGES%2 ^ 1);
+            barrier_expect(&full[s%STAGES], stage_bytes);
+            copy_box(to, &x_map, blockIdx.x*PART_ROWS, s*BOX_DEPTH, &full[s%STAGES]);
+            multicast_box(to + (1 + rank)*PART_BYTES, &W_map, rank*PART_ROWS, s*BOX_DEPTH, &full[s%STAGES],
+                          mistake == OUTSIDE ? all + 1 : all);
+        }
+        __syncwarp();
+    } else {
+        float sum = 0;
+        for (int s = 0; s < steps; s++) {
+            unsigned char *stage = shared + s%STAGES*stage_bytes;
+            auto value = [&](int row, int column) {
+                const int at = row*BOX_DEPTH*2 + column*2;
+                return to_float(*(bf16 *)(stage + (at ^ (at >> 7 & 7) << 4)));
+            };
+            barrier_wait(&full[s%STAGES], s/STAGES%2);
+            const int column = warp*WARP + lane;
+            float W = 0;
+            for (int r = 0; r < blocks*PART_ROWS; r++)
+                W += value(PART_ROWS + r, column);
+            sum += value(0, column)*W;
+            __syncwarp();
+            if (lane == 0)
+                for (int b = 0; b < (mistake == OWN_ARRIVALS ? 1 : blocks); b++)
+                    barrier_arrive_at(&empty[s%STAGES], mistake == OWN_ARRIVALS ? rank : b);
+        }
+        sum = warp_sum(sum);
+        if (lane == 0)
+            sums[warp] = sum;
+    }
+    if (mistake == NO_END) {
+        __syncthreads();
+    } else {
+        cluster_arrive();
+        cluster_wait();
+    }
+    if (threadIdx.x == 0)
+        y[blockIdx.x] = sums[0] + sums[1];
+}
+
+static CUtensorMap map_of(const uint16_t *p, int rows, int columns)
+{
+    CUtensorMap map;
+    const cuuint64_t size[2] = {(cuuint64_t)columns, (cuuint64_t)rows}, pitch[1] = {(cuuint64_t)columns*2};
+    const cuuint32_t box[2] = {BOX_DEPTH, PART_ROWS}, every[2] = {1, 1};
+    if (cuTensorMapEncodeTiled(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, (void *)p, size, pitch, box, every,
+                               CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                               CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS)
+        simt_fail("no map of (%d,%d)", rows, columns);
+    return map;
+}
+
+void simt_ring(float *y, const uint16_t *x, const uint16_t *W, int blocks, int clusters, int steps, Mistake mistake)
+{
+    const CUtensorMap x_map = map_of(x, clusters*blocks*PART_ROWS, steps*BOX_DEPTH),
+                      W_map = map_of(W, blocks*PART_ROWS, steps*BOX_DEPTH);
+    LAUNCH_CLUSTERS(ring, blocks, (unsigned)(blocks*clusters), (CONSUMERS + 1)*WARP,
+                    BOX_ALIGNMENT + STAGES*((blocks + 1)*PART_BYTES + 2*sizeof(Barrier)) + CONSUMERS*sizeof(float),
+                    x_map, W_map, y, blocks, steps, mistake);
+}
