@@ -234,7 +234,8 @@ static json_t *read_texts(Job *job)
     return object;
 }
 
-static int read_png(Job *job, Image *image, json_t **text)
+/* 1 to 4 channels. */
+static int read_png(Job *job, Image *image, bool alpha, json_t **text)
 {
     if (!(job->png = png_create_read_struct(PNG_LIBPNG_VER_STRING, job, on_error, on_warning))
         || !(job->info = png_create_info_struct(job->png)))
@@ -246,14 +247,15 @@ static int read_png(Job *job, Image *image, json_t **text)
     png_read_info(job->png, job->info);
     png_set_expand(job->png);
     png_set_scale_16(job->png);
-    png_set_strip_alpha(job->png);
+    if (!alpha)
+        png_set_strip_alpha(job->png);
     png_set_interlace_handling(job->png);
     png_read_update_info(job->png, job->info);
     image->width = (int)png_get_image_width(job->png, job->info);
     image->height = (int)png_get_image_height(job->png, job->info);
     image->channels = png_get_channels(job->png, job->info);
     const size_t row = png_get_rowbytes(job->png, job->info);
-    if ((image->channels != 1 && image->channels != 3) || row != (size_t)image->width * (size_t)image->channels)
+    if (image->channels < 1 || image->channels > 4 || row != (size_t)image->width * (size_t)image->channels)
         return err_set(job->e, "%s: pixels of %d channels are not read", job->name, image->channels);
     image->pixels = malloc(row * (size_t)image->height);
     job->rows = malloc(sizeof *job->rows * (size_t)image->height);
@@ -268,7 +270,7 @@ static int read_png(Job *job, Image *image, json_t **text)
     return 0;
 }
 
-int image_read(Image *image, const char *path, json_t **text, Err *e)
+static int read_file(Image *image, const char *path, bool alpha, json_t **text, Err *e)
 {
     const bool is_stdin = strcmp(path, "-") == 0;
     Job job = {.name = is_stdin ? "standard input" : path, .e = e};
@@ -278,7 +280,7 @@ int image_read(Image *image, const char *path, json_t **text, Err *e)
     job.fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
     if (job.fd < 0)
         return err_set(e, "%s: %s", path, strerror(errno));
-    const int failed = read_png(&job, image, text);
+    const int failed = read_png(&job, image, alpha, text);
     png_destroy_read_struct(&job.png, &job.info, NULL);
     free(job.rows);
     if (!is_stdin)
@@ -286,6 +288,28 @@ int image_read(Image *image, const char *path, json_t **text, Err *e)
     if (failed)
         image_free(image);
     return failed ? -1 : 0;
+}
+
+int image_read(Image *image, const char *path, json_t **text, Err *e)
+{
+    return read_file(image, path, false, text, e);
+}
+
+int image_read_grey(Image *image, const char *path, Err *e)
+{
+    if (read_file(image, path, true, NULL, e))
+        return -1;
+    const size_t n = (size_t)image->width * (size_t)image->height;
+    const int channels = image->channels, colours = channels < 3 ? 1 : 3;
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t *p = image->pixels + i * (size_t)channels;
+        unsigned grey = colours == 1 ? p[0] : (299u * p[0] + 587u * p[1] + 114u * p[2] + 500) / 1000;
+        if (channels > colours)
+            grey = (grey * p[colours] + 127) / 255;
+        image->pixels[i] = (uint8_t)grey;
+    }
+    image->channels = 1;
+    return 0;
 }
 
 void image_free(Image *image)
