@@ -4,8 +4,8 @@
  *     D (m,n) = alpha op(A) B + beta C, then + bias[row] where the epilogue says so; matrices lie columns first
  *
  * It refuses what the library may refuse: strides shorter than a column, addresses off the alignment that was promised,
- * an algorithm that its heuristic did not give, or that may split sums. For few columns of D it proposes two more, first
- * one that sums backwards, then one with the same sums. */
+ * an algorithm that its heuristic did not give, or that may split sums. For few columns of D it proposes two more,
+ * first one that sums backwards, then one with the same sums. */
 #include "tests/simt/cublasLt.h"
 
 enum { MARK = 0x5ade, BACKWARDS, ANOTHER, WORKSPACE = 4096, FEW = 4096 };
@@ -105,7 +105,8 @@ static bool fits(cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t A, cublasLtMatri
 {
     const bool turned = d->transposed == CUBLAS_OP_T;
     const uint64_t m = turned ? A->columns : A->rows, k = turned ? A->rows : A->columns;
-    return D->rows*D->columns < 1u << 31 && B->rows*B->columns < 1u << 31 && A->type == B->type && m == D->rows && k == B->rows && B->columns == D->columns
+    return D->rows*D->columns < 1u << 31 && B->rows*B->columns < 1u << 31 && A->type == B->type && m == D->rows
+        && k == B->rows && B->columns == D->columns
         && (A->type == CUDA_R_16BF || D->type == CUDA_R_32F)
         && (d->epilogue != CUBLASLT_EPILOGUE_BIAS || (d->bias && d->bias_type == CUDA_R_32F));
 }
