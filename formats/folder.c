@@ -15,7 +15,8 @@ int folder_make_above(const char *path, Err *e)
 {
     char *above = strdup(path);
     int failed = above ? 0 : err_set(e, "out of memory");
-    for (char *slash = failed || !*above ? NULL : strchr(above + 1, '/'); slash && !failed; slash = strchr(slash + 1, '/')) {
+    for (char *slash = failed || !*above ? NULL : strchr(above + 1, '/'); slash && !failed;
+         slash = strchr(slash + 1, '/')) {
         *slash = 0;
         failed = make(above, e);
         *slash = '/';

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* frame_writer.c -- a ring of frames: the caller fills it, workers take frames in order, compress them side by side,
- * and write each when its turn has come. */
+ * and write each when its turn has come. The workers start at the first frame that is worth it: what comes before, and
+ * all of a small stream, the caller compresses and writes itself. */
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include "formats/frame_writer.h"
 
 enum { MOST_THREADS = 4, SLOTS = MOST_THREADS + 2 };
+static const size_t WORTH_THREADS = (size_t)256 << 10;  /* bytes of a frame */
 
 typedef struct Slot {
     Bytes frame;
@@ -28,8 +30,10 @@ struct FrameWriter {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     pthread_t thread[MOST_THREADS];
-    ZSTD_CCtx *zstd[MOST_THREADS];
+    ZSTD_CCtx *zstd[MOST_THREADS];      /* the caller's own is the first thread's too */
     int threads;                        /* 0: the caller does it all */
+    int wanted;                         /* threads to start; 0 once that has been tried */
+    int level;
 };
 
 static void compress(const FrameWriter *f, ZSTD_CCtx *zstd, Slot *s)
@@ -99,20 +103,6 @@ static void *work(void *argument)
     return NULL;
 }
 
-static int start_thread(FrameWriter *f)
-{
-    Worker *w = malloc(sizeof *w);
-    if (!w)
-        return -1;
-    *w = (Worker){f, f->threads};
-    if (pthread_create(&f->thread[f->threads], NULL, work, w)) {
-        free(w);
-        return -1;
-    }
-    f->threads++;
-    return 0;
-}
-
 /* ---- the caller's side ---- */
 
 static int open_zstd(ZSTD_CCtx **zstd, int level, Err *e)
@@ -125,6 +115,29 @@ static int open_zstd(ZSTD_CCtx **zstd, int level, Err *e)
     return 0;
 }
 
+static int start_thread(FrameWriter *f)
+{
+    Err ignored = {0};
+    Worker *w = malloc(sizeof *w);
+    if (!w)
+        return -1;
+    *w = (Worker){f, f->threads};
+    if ((!f->zstd[w->number] && open_zstd(&f->zstd[w->number], f->level, &ignored))
+        || pthread_create(&f->thread[w->number], NULL, work, w)) {
+        free(w);
+        return -1;
+    }
+    f->threads++;
+    return 0;
+}
+
+/* Fewer than wanted will do, and none. */
+static void start_threads(FrameWriter *f)
+{
+    while (f->wanted > 1 && f->threads < f->wanted && start_thread(f) == 0) {}
+    f->wanted = 0;
+}
+
 int frame_writer_create(FrameWriter **out, int level, int threads, const char *name, FrameWrite write, void *context,
                         Err *e)
 {
@@ -135,16 +148,15 @@ int frame_writer_create(FrameWriter **out, int level, int threads, const char *n
     f->name = name;
     f->write = write;
     f->context = context;
+    f->level = level;
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->changed, NULL);
-    long wanted = threads ? threads : sysconf(_SC_NPROCESSORS_ONLN);
-    wanted = wanted < 1 ? 1 : wanted > MOST_THREADS ? MOST_THREADS : wanted;
-    for (int i = 0; i < wanted; i++)
-        if (open_zstd(&f->zstd[i], level, e)) {
-            frame_writer_free(f);
-            return -1;
-        }
-    while (wanted > 1 && f->threads < wanted && start_thread(f) == 0) {}    /* fewer will do, and none */
+    const long wanted = threads ? threads : sysconf(_SC_NPROCESSORS_ONLN);
+    f->wanted = wanted > MOST_THREADS ? MOST_THREADS : (int)wanted;
+    if (open_zstd(&f->zstd[0], level, e)) {
+        frame_writer_free(f);
+        return -1;
+    }
     *out = f;
     return 0;
 }
@@ -177,6 +189,8 @@ static void write_at_once(FrameWriter *f, Bytes *frame)
 
 int frame_writer_add(FrameWriter *f, Bytes *frame, Err *e)
 {
+    if (f->wanted && frame->size >= WORTH_THREADS)
+        start_threads(f);
     if (f->threads == 0) {
         if (!f->error.set)
             write_at_once(f, frame);

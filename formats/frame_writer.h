@@ -12,8 +12,8 @@ typedef struct FrameWriter FrameWriter;
 /* Called for one frame after another, from any thread. */
 typedef int (*FrameWrite)(void *context, const void *data, size_t n, Err *e);
 
-/* level: zstd's. threads 0: one a processor; four at most; 1: none, frame_writer_add compresses and writes. name: in
- * messages, kept by the caller. */
+/* level: zstd's. threads 0: one a processor; four at most, started at the first frame of 256 KiB or more; before, and
+ * with 1, frame_writer_add compresses and writes. name: in messages, kept by the caller. */
 int frame_writer_create(FrameWriter **f, int level, int threads, const char *name, FrameWrite write, void *context,
                         Err *e);
 /* Takes frame's contents and leaves it empty. Fails for an earlier frame too; nothing is written after a failure. */

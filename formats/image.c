@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* image.c -- PNG files by libpng: deterministic bytes, fields as iTXt chunks.
+/* image.c -- PNG files by libpng, and in memory: deterministic bytes, fields as iTXt chunks.
  *
  * libpng reports errors by longjmp, so what must outlive one is kept in a struct, never in a local. */
 #include <errno.h>
@@ -19,7 +19,9 @@ enum { MAX_SIDE = 16384, ZLIB_LEVEL = 4, MAX_KEY = 79 };
 
 typedef struct Job {
     const char *name;
-    int fd;
+    int fd;                     /* -1: to memory */
+    uint8_t *memory;
+    size_t size, room;
     Err *e;
     png_structp png;
     png_infop info;
@@ -44,10 +46,25 @@ static void on_warning(png_structp png, png_const_charp reason)
 
 /* ---- writing ---- */
 
+static int to_memory(Job *job, const uint8_t *data, size_t n)
+{
+    if (n > job->room - job->size) {
+        const size_t room = 2 * (job->size + n);
+        uint8_t *more = realloc(job->memory, room);
+        if (!more)
+            return err_set(job->e, "%s: out of memory", job->name);
+        job->memory = more;
+        job->room = room;
+    }
+    memcpy(job->memory + job->size, data, n);
+    job->size += n;
+    return 0;
+}
+
 static void on_write(png_structp png, png_bytep data, png_size_t n)
 {
-    const Job *job = png_get_io_ptr(png);
-    if (fd_write(job->fd, job->name, data, n, job->e))
+    Job *job = png_get_io_ptr(png);
+    if (job->fd < 0 ? to_memory(job, data, n) : fd_write(job->fd, job->name, data, n, job->e))
         png_longjmp(png, 1);
 }
 
@@ -101,7 +118,8 @@ static int write_png(Job *job, int width, int height, int channels, const uint8_
     png_set_compression_level(job->png, ZLIB_LEVEL);
     png_set_filter(job->png, 0, PNG_FILTER_SUB | PNG_FILTER_UP | PNG_FILTER_PAETH);
     png_set_IHDR(job->png, job->info, (png_uint_32)width, (png_uint_32)height, 8,
-                 channels == 1 ? PNG_COLOR_TYPE_GRAY : PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
+                 channels == 1 ? PNG_COLOR_TYPE_GRAY : channels == 3 ? PNG_COLOR_TYPE_RGB : PNG_COLOR_TYPE_RGB_ALPHA,
+                 PNG_INTERLACE_NONE,
                  PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     if (job->texts)
         png_set_text(job->png, job->info, job->text, job->texts);
@@ -140,6 +158,36 @@ int image_write(const char *path, int width, int height, int channels, const uin
     else if (aside)
         return aside_commit(aside, false, e);
     return failed ? -1 : 0;
+}
+
+int image_encode(uint8_t **bytes, size_t *n, int width, int height, int channels, const uint8_t *pixels, Err *e)
+{
+    Job job = {.name = "a picture", .fd = -1, .e = e};
+    const int failed = write_png(&job, width, height, channels, pixels);
+    png_destroy_write_struct(&job.png, &job.info);
+    if (failed)
+        free(job.memory);
+    *bytes = failed ? NULL : job.memory;
+    *n = failed ? 0 : job.size;
+    return failed;
+}
+
+void image_resize(uint8_t *to, int w, int h, const uint8_t *from, int W, int H)
+{
+    for (int y = 0; y < h; y++)
+        for (int x = 0; x < w; x++) {
+            const int y0 = (int)((int64_t)y*H/h), y1 = (int)(((int64_t)(y + 1)*H + h - 1)/h);
+            const int x0 = (int)((int64_t)x*W/w), x1 = (int)(((int64_t)(x + 1)*W + w - 1)/w);
+            const int last_y = h >= H ? y0 + 1 : y1, last_x = w >= W ? x0 + 1 : x1;
+            const int64_t count = (int64_t)(last_y - y0) * (last_x - x0);
+            for (int c = 0; c < 3; c++) {
+                int64_t sum = 0;
+                for (int j = y0; j < last_y; j++)
+                    for (int i = x0; i < last_x; i++)
+                        sum += from[((size_t)j*W + i)*3 + c];
+                to[((size_t)y*w + x)*3 + c] = (uint8_t)((sum + count/2) / count);
+            }
+        }
 }
 
 /* ---- reading ---- */
@@ -186,7 +234,8 @@ static json_t *read_texts(Job *job)
     return object;
 }
 
-static int read_png(Job *job, Image *image, json_t **text)
+/* 1 to 4 channels. */
+static int read_png(Job *job, Image *image, bool alpha, json_t **text)
 {
     if (!(job->png = png_create_read_struct(PNG_LIBPNG_VER_STRING, job, on_error, on_warning))
         || !(job->info = png_create_info_struct(job->png)))
@@ -198,14 +247,15 @@ static int read_png(Job *job, Image *image, json_t **text)
     png_read_info(job->png, job->info);
     png_set_expand(job->png);
     png_set_scale_16(job->png);
-    png_set_strip_alpha(job->png);
+    if (!alpha)
+        png_set_strip_alpha(job->png);
     png_set_interlace_handling(job->png);
     png_read_update_info(job->png, job->info);
     image->width = (int)png_get_image_width(job->png, job->info);
     image->height = (int)png_get_image_height(job->png, job->info);
     image->channels = png_get_channels(job->png, job->info);
     const size_t row = png_get_rowbytes(job->png, job->info);
-    if ((image->channels != 1 && image->channels != 3) || row != (size_t)image->width * (size_t)image->channels)
+    if (image->channels < 1 || image->channels > 4 || row != (size_t)image->width * (size_t)image->channels)
         return err_set(job->e, "%s: pixels of %d channels are not read", job->name, image->channels);
     image->pixels = malloc(row * (size_t)image->height);
     job->rows = malloc(sizeof *job->rows * (size_t)image->height);
@@ -220,7 +270,7 @@ static int read_png(Job *job, Image *image, json_t **text)
     return 0;
 }
 
-int image_read(Image *image, const char *path, json_t **text, Err *e)
+static int read_file(Image *image, const char *path, bool alpha, json_t **text, Err *e)
 {
     const bool is_stdin = strcmp(path, "-") == 0;
     Job job = {.name = is_stdin ? "standard input" : path, .e = e};
@@ -230,7 +280,7 @@ int image_read(Image *image, const char *path, json_t **text, Err *e)
     job.fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
     if (job.fd < 0)
         return err_set(e, "%s: %s", path, strerror(errno));
-    const int failed = read_png(&job, image, text);
+    const int failed = read_png(&job, image, alpha, text);
     png_destroy_read_struct(&job.png, &job.info, NULL);
     free(job.rows);
     if (!is_stdin)
@@ -238,6 +288,28 @@ int image_read(Image *image, const char *path, json_t **text, Err *e)
     if (failed)
         image_free(image);
     return failed ? -1 : 0;
+}
+
+int image_read(Image *image, const char *path, json_t **text, Err *e)
+{
+    return read_file(image, path, false, text, e);
+}
+
+int image_read_grey(Image *image, const char *path, Err *e)
+{
+    if (read_file(image, path, true, NULL, e))
+        return -1;
+    const size_t n = (size_t)image->width * (size_t)image->height;
+    const int channels = image->channels, colours = channels < 3 ? 1 : 3;
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t *p = image->pixels + i * (size_t)channels;
+        unsigned grey = colours == 1 ? p[0] : (299u * p[0] + 587u * p[1] + 114u * p[2] + 500) / 1000;
+        if (channels > colours)
+            grey = (grey * p[colours] + 127) / 255;
+        image->pixels[i] = (uint8_t)grey;
+    }
+    image->channels = 1;
+    return 0;
 }
 
 void image_free(Image *image)

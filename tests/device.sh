@@ -5,7 +5,10 @@
 #
 #     tests/device.sh         builds where it can, runs, and writes build/device.txt ($REPORT names another place)
 #     tests/device.sh pack    where there is no GPU: builds, and fills build/device.tar.xz with what a machine needs
-#                             that has a GPU but no packages: programs, tests, the libraries that they open
+#                             that has a GPU but no packages: programs, tests, the libraries that they open; and
+#                             build/device-run.tar.xz with that and all else that a run reads, to be unpacked into an
+#                             empty folder and run there. Fails where that folder would hold over 60 MB.
+#     tests/device.sh cpu     what can be run without a GPU, on the CPU, which tells whether all is there
 #
 # Exits 77 where there is no GPU, 1 when a test or a timing failed, with the report written either way. A packed archive
 # is used where it lies, in place of a build. PARTS="tests pipeline speeds sd15 peers" are the parts that run; the last
@@ -18,6 +21,10 @@ packed=$root/build/device
 report=${REPORT:-$root/build/device.txt}
 jobs=$(nproc)
 pipeline="sd-encode-text sd-sample-hooked sae-fit sae-encode sd-steer"
+# Beside the packed programs; paths from the root.
+reads="tests/device.sh tests/golden tests/golden-more/text_names tests/golden-more/prepare.safetensors
+    tests/reference/random_sd15.py tests/bench/device_peers.py data/minisd/model"
+most=60000000       # bytes of all of it
 models="golden_text golden_clip golden_unet golden_unet_hooks golden_vae golden_run golden_saeuron"
 
 if [ "${1-}" = pack ]; then
@@ -36,11 +43,23 @@ if [ "${1-}" = pack ]; then
     strip "$packed"/bin/* "$packed"/tests/* "$packed"/bench/*
     # programs first, most of whose text is the same; calls as absolute addresses, which repeat
     tar -C "$packed" -c tests bench bin lib | xz --x86 --lzma2=preset=9e >"$packed.tar.xz"
-    du -h "$packed.tar.xz"
+    # shellcheck disable=SC2086
+    bytes=$(cd "$root" && find $reads build/device.tar.xz -type f -printf '%s\n' | awk '{sum += $1} END {print sum}')
+    # shellcheck disable=SC2086
+    tar -C "$root" -c $reads build/device.tar.xz | xz -T0 >"$packed-run.tar.xz"
+    printf '%s: %s bytes of programs\n' build/device.tar.xz "$(stat -c %s "$packed.tar.xz")"
+    printf '%s: %s bytes, for a folder of %s\n' build/device-run.tar.xz "$(stat -c %s "$packed-run.tar.xz")" "$bytes"
+    if [ "$bytes" -gt $most ]; then
+        echo "that is more than $most"
+        exit 1
+    fi
     exit 0
 fi
 
-if ! nvidia-smi -L >/dev/null 2>&1; then
+backend=cuda
+if [ "${1-}" = cpu ]; then
+    backend=cpu
+elif ! nvidia-smi -L >/dev/null 2>&1; then
     echo "no NVIDIA GPU answers here"
     exit 77
 fi
@@ -58,6 +77,11 @@ measure() {
     "$@" 2>&1 | tee -a "$report"
     local status=${PIPESTATUS[0]}
     [ "$status" = 0 ] || { failed=1; say "FAIL  $(basename "$1"), exit $status"; }
+}
+
+# WORD...: what needs a GPU, said and passed over where there is to be none
+on_gpu() {
+    [ $backend = cuda ] || { say "SKIP  $*: on a GPU only"; return 1; }
 }
 
 results=$(mktemp -d)
@@ -88,8 +112,8 @@ settle() {
         [ ! -e "$log.status" ] || read -r status seconds <"$log.status"
         case $status in
             0) say "ok    $(cat "$log.name"), $seconds s" ;;
-            77)             # a GPU is here, so what it skips for is wrong, unless it is NCCL
-                of_nccl "$(cat "$log.name")" || failed=1
+            77)             # where a GPU is, what it skips for is wrong, unless it is NCCL
+                [ $backend = cpu ] || of_nccl "$(cat "$log.name")" || failed=1
                 say "SKIP  $(cat "$log.name"): $(tail -n 1 "$log")"
                 ;;
             *)
@@ -105,7 +129,11 @@ settle() {
 before=${LD_LIBRARY_PATH-}
 : >"$report"
 say "== $(date -u +%Y-%m-%dT%H:%M:%SZ)"
-say "$(nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader | head -n 1)"
+if [ $backend = cuda ]; then
+    say "$(nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader | head -n 1)"
+else
+    say "on the CPU"
+fi
 if [ -e "$packed.tar.xz" ]; then
     rm -rf "$packed"
     mkdir -p "$packed"
@@ -124,7 +152,7 @@ else
     say "cannot build: $(tail -n 3 "$root/build/device-make.log")"
     exit 1
 fi
-export SDSTEER_TESTS=$tests SDSTEER_TEST_BACKEND=cuda PATH=$programs:$PATH LC_ALL=C.UTF-8 SDSTEER_DATA=$root/data
+export SDSTEER_TESTS=$tests SDSTEER_TEST_BACKEND=$backend PATH=$programs:$PATH LC_ALL=C.UTF-8 SDSTEER_DATA=$root/data
 export LD_LIBRARY_PATH=$programs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 
 # cuDNN and cuBLASLt may lie where a Python package put them.
@@ -158,43 +186,47 @@ if wanted pipeline; then
     trap 'rm -rf "$results" "$work"' EXIT
     printf '%s\n' 'a red tower' 'a blue fish' >"$work/prompts.txt"
     cond=$work/cond.mpk.zst acts=$work/acts.mpk.zst
-    check "sd-encode-text" sd-encode-text --backend cuda -o "$cond" "$work/prompts.txt"
+    check "sd-encode-text" sd-encode-text --backend $backend -o "$cond" "$work/prompts.txt"
     settle
-    check "sd-sample-hooked" sd-sample-hooked --backend cuda --steps 10 --latents "$work/latents.mpk.zst" \
+    check "sd-sample-hooked" sd-sample-hooked --backend $backend --steps 10 --latents "$work/latents.mpk.zst" \
         -o "$acts" "$cond"
     check "sd-sample-hooked, picture by picture" \
-        sd-sample-hooked --backend cuda --steps 10 --batch 1 -o "$work/one.mpk.zst" "$cond"
+        sd-sample-hooked --backend $backend --steps 10 --batch 1 -o "$work/one.mpk.zst" "$cond"
     settle
     check "the same bytes for any batch" cmp "$acts" "$work/one.mpk.zst"
     for run in sae again; do
-        check "sae-fit" sae-fit --backend cuda --quiet --topk 16 --features 2048 -o "$work/$run" "$acts"
+        check "sae-fit" sae-fit --backend $backend --quiet --topk 16 --features 2048 -o "$work/$run" "$acts"
     done
     settle
     check "the same autoencoder twice" cmp "$work/sae/sae.safetensors" "$work/again/sae.safetensors"
-    check "sae-encode" sae-encode --backend cuda -q --sae "$work/sae" -o "$work/features.mpk.zst" "$acts"
-    check "sd-steer" sd-steer --backend cuda -q --steps 10 --sae "$work/sae" --feature 5=0 \
+    check "sae-encode" sae-encode --backend $backend -q --sae "$work/sae" -o "$work/features.mpk.zst" "$acts"
+    check "sd-steer" sd-steer --backend $backend -q --steps 10 --sae "$work/sae" --feature 5=0 \
         -o "$work/pictures.mpk.zst" "$cond"
     settle
 fi
 
 if wanted speeds; then
     say "== speeds"
-    for how in SDSTEER_CUDA_LIBRARIES=none SDSTEER_CUDA_LIBRARIES=all SDSTEER_CUDA_KERNELS=libraries; do
-        say "-- $how"
-        export "${how?}"
-        measure "$there/bench/device_speed" cuda 16
-        SDSTEER_BACKEND=cuda measure "$there/bench/unet_speed" "$root/data/minisd/model"
-    done
-    unset SDSTEER_CUDA_LIBRARIES SDSTEER_CUDA_KERNELS
-    measure "$there/bench/sae_device_speed" cuda
-    measure "$there/bench/sae_device_speed" cuda 4096 1280 40960
+    if on_gpu "the speed of each op and of autoencoders"; then
+        for how in SDSTEER_CUDA_LIBRARIES=none SDSTEER_CUDA_LIBRARIES=all SDSTEER_CUDA_KERNELS=libraries; do
+            say "-- $how"
+            export "${how?}"
+            measure "$there/bench/device_speed" cuda 16
+            SDSTEER_BACKEND=cuda measure "$there/bench/unet_speed" "$root/data/minisd/model"
+        done
+        unset SDSTEER_CUDA_LIBRARIES SDSTEER_CUDA_KERNELS
+        measure "$there/bench/sae_device_speed" cuda
+        measure "$there/bench/sae_device_speed" cuda 4096 1280 40960
+    else
+        SDSTEER_BACKEND=cpu measure "$there/bench/unet_speed" "$root/data/minisd/model"
+    fi
     measure "$there/bench/pipe_speed"
 fi
 
 # As it was before the packed libraries were put in front.
 python() { LD_LIBRARY_PATH=$before python3 "$@"; }
 
-if wanted sd15; then
+if wanted sd15 && on_gpu "Stable Diffusion 1.5's shape"; then
     say "== Stable Diffusion 1.5's shape"
     model=$(mktemp -d)
     trap 'rm -rf "$results" "${work-}" "$model"' EXIT
@@ -210,7 +242,7 @@ if wanted sd15; then
     fi
 fi
 
-if wanted peers; then
+if wanted peers && on_gpu "the peers"; then
     say "== the peers"
     for peer in "unet 32 2" "sae 1280 40960 32 4096"; do
         # shellcheck disable=SC2086
@@ -219,5 +251,8 @@ if wanted peers; then
         fi
     done
 fi
-say "== clocks after: $(nvidia-smi --query-gpu=clocks.sm,temperature.gpu,power.draw --format=csv,noheader | head -n 1)"
+if [ $backend = cuda ]; then
+    say "== clocks after: $(nvidia-smi --query-gpu=clocks.sm,temperature.gpu,power.draw --format=csv,noheader |
+        head -n 1)"
+fi
 exit $failed

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# install.sh -- make install puts programs, manual pages, completion and data where they find each other; uninstall takes
-# all of it away again.
+# install.sh -- make install puts programs, manual pages, completion and data where they find each other; uninstall
+# takes all of it away again.
 set -eu
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT

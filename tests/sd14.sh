@@ -1,10 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# sd14.sh -- Stable Diffusion 1.4's full shape against diffusers: errors, seconds an evaluation, a guided step, a picture.
+# sd14.sh -- Stable Diffusion 1.4's full shape against diffusers: errors, seconds an evaluation,
+# a guided step, a picture.
 #
-#     SDSTEER_SD14=DIR tests/sd14.sh        DIR gets the model (6.5 GB) when it is not there yet; random weights, see make_sd14.py
+#     SDSTEER_SD14=DIR tests/sd14.sh        DIR gets the model (6.5 GB) when it is not there yet; random weights, see
+#                                           make_sd14.py
 #
-# Skipped (77) where SDSTEER_SD14 is not set, or torch and diffusers are missing. PYTHON names the interpreter that has them.
+# Skipped (77) where SDSTEER_SD14 is not set, or torch and diffusers are missing.
+# PYTHON names the interpreter that has them.
 set -eu
 tests=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$tests")

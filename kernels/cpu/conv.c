@@ -15,6 +15,7 @@
  * Same bytes: oneDNN may choose other code for another B or number of rows; it sums over channels and taps in an order
  * that tests/unit/op_conv.c checks to be one for all of them. Its code for bf16 on machines without AVX512-BF16 does
  * not keep that order (nor is it fast), so those machines multiply f32 only. */
+#include <assert.h>
 #include <omp.h>
 #include <oneapi/dnnl/dnnl.h>
 #include <stdio.h>
@@ -202,6 +203,7 @@ int cpu_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weig
                     int parts, Err *e)
 {
     *conv = NULL;
+    assert(spec->act != ACT_GEGLU || (is_linear(spec) && spec->out%2 == 0));
     if (spec->x_type == BF16 && cpu_level < CPU_AVX512_BF16)
         return err_set(e, "%s: this machine has no AVX512-BF16 to multiply bf16 with; f32 works", weight[0]->name);
     start();

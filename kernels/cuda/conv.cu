@@ -9,6 +9,7 @@
  * A linear layer is a 1x1 convolution over one line of N = B*H*W points. Copies to shared memory are of 16 bytes, so a
  * layer whose channels are no multiple of 8 (the pictures' 3, the latents' 4) runs on a copy of x filled with zeros.
  * With ACT_GEGLU the product of y_type is made in scratch memory, for runs of rows, and gated from there. */
+#include <assert.h>
 #include "kernels/cuda/library.h"
 
 /* Bytes of a gated run's product, where runs are multiples of GATED_ROWS; played, small tests have several runs too. */
@@ -88,6 +89,7 @@ int cuda_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *wei
                      int parts, Err *e)
 {
     *conv = NULL;
+    assert(spec->act != ACT_GEGLU || (is_linear(spec) && spec->out%2 == 0));
     Conv *c = (Conv *)calloc(1, sizeof *c);
     if (!c)
         return err_set(e, "cannot allocate %zu bytes", sizeof *c);

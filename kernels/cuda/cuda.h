@@ -217,10 +217,17 @@ template <int each> __device__ __forceinline__ void load_run(float (&v)[each], c
     }
 }
 
-/* As floats; each is 4, p aligned to 8 bytes, or 1. */
+/* As floats; each is 8 or 4, p aligned to 16 or 8 bytes, or 1. */
 template <int each> __device__ __forceinline__ void load_run(float (&v)[each], const bf16 *p)
 {
-    if constexpr (each == 4) {
+    if constexpr (each == 8) {
+        const uint4 eight = *(const uint4 *)p;
+        const uint32_t word[4] = {eight.x, eight.y, eight.z, eight.w};
+        for (int i = 0; i < 4; i++) {
+            v[2*i] = __uint_as_float(word[i] << 16);
+            v[2*i + 1] = __uint_as_float(word[i] & 0xffff0000u);
+        }
+    } else if constexpr (each == 4) {
         const uint2 four = *(const uint2 *)p;
         v[0] = __uint_as_float(four.x << 16);
         v[1] = __uint_as_float(four.x & 0xffff0000u);
@@ -228,6 +235,20 @@ template <int each> __device__ __forceinline__ void load_run(float (&v)[each], c
         v[3] = __uint_as_float(four.y & 0xffff0000u);
     } else {
         v[0] = to_float(*p);
+    }
+}
+
+/* y[i..i+each-1] = v; each is 8 or 4, i a multiple of it, y aligned to that many, or 1. */
+template <typename T, int each> __device__ __forceinline__ void store_run(T *y, int64_t i, const float (&v)[each])
+{
+    if constexpr (each == 8 && sizeof(T) == 2) {
+        *(uint4 *)(y + i) = make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]),
+                                       pack_bf16(v[6], v[7]));
+    } else if constexpr (each == 1) {
+        y[i] = from_float<T>(v[0]);
+    } else {
+        for (int j = 0; j < each; j += 4)
+            store4(y, i + j, make_float4(v[j], v[j + 1], v[j + 2], v[j + 3]));
     }
 }
 

@@ -1,29 +1,22 @@
 /* SPDX-License-Identifier: MIT */
-/* norm.cu -- group norm with SiLU, and layer norm.
+/* norm.cu -- group norm with SiLU.
  *
- *     group   y[b,i,c] = act((x[b,i,c] - mean[b,g]) * rstd[b,g] * gamma[c] + beta[c]),  g = c/(C/groups)
- *     layer   y[n,d]   = (x[n,d] - mean[n]) * rstd[n] * gamma[d] + beta[d],      rstd = 1/sqrt(variance + eps)
+ *     y[b,i,c] = act((x[b,i,c] - mean[b,g]) * rstd[b,g] * gamma[c] + beta[c]),  g = c/(C/groups)
+ *     rstd = 1/sqrt(variance + eps)
  *
- *   x (B,HW,C) f32 or bf16, or two of f32 side by side, shift (B,C) added first; y f32 or bf16      x (N,D) f32
+ *   x (B,HW,C) f32 or bf16, or two of f32 side by side, shift (B,C) added first; y f32 or bf16
  *   Wu and He 2018 (arXiv 1803.08494); Ba et al. 2016 (arXiv 1607.06450). Variances are biased.
  *
  * Group norm is three kernels. Runs of rows: each channel's mean in the run, then its squared deviations from that
  * mean, so that nothing is lost to cancellation. Then a block a group joins runs and channels in double (Chan et al.
  * 1979: M2 = sum M2_i + n_i (mean_i - mean)^2) into one scale and one offset a channel. Then y. Runs depend on C alone
  * and are joined in one order, so an image's bytes do not depend on its neighbours.
- * Bound by memory: x is read twice and y written once. */
-#include "kernels/cuda/cuda.h"
+ * Bound by memory: x is read twice and y written once. Compute capability 9.0 reads it once where a group of an image
+ * fits in the shared memory of a few blocks (norm_hopper.cu). */
+#include "kernels/cuda/norm.h"
 
 /* WIDEST: threads of a block, each of which can have the registers that MOST_ROWS of four channels take. */
 enum { THREADS = 512, WIDEST = 640, MOST_ROWS = 12 };
-
-template <typename T, int each> __device__ __forceinline__ void store_run(T *y, int64_t at, const float (&v)[each])
-{
-    if constexpr (each == 4)
-        store4(y, at, make_float4(v[0], v[1], v[2], v[3]));
-    else
-        y[at] = from_float<T>(v[0]);
-}
 
 typedef struct GroupNorm {
     const void *x;                  /* (B,HW,C_x) */
@@ -213,70 +206,12 @@ template <typename T> static void norm_from(T *y, T *as_is, DType x_type, const 
 void cuda_group_norm(void *y, DType y_type, void *as_is, const NormInput *in, const float *gamma, const float *beta,
                      int64_t B, int64_t HW, int groups, float eps, Activation act)
 {
+    if (norm_by_clusters(y, y_type, as_is, in, gamma, beta, B, HW, groups, eps, act))
+        return;
     const GroupNorm g = {in->x, in->beside, in->shift, gamma, beta, NULL, NULL, HW, in->C, in->C + in->C_beside, groups,
                          0, 0, eps};
     if (y_type == F32)
         norm_from((float *)y, (float *)as_is, in->type, g, B, act);
     else
         norm_from((bf16 *)y, (bf16 *)as_is, in->type, g, B, act);
-}
-
-enum { ROWS = 8 };      /* of a block */
-
-/* One warp a row, which it reads three times: from memory, then from the first-level cache. Each value is read and
- * written by one lane, and all are read for the sums before any is written, so y may be x. */
-template <typename T, int each>
-static __global__ void layer_norm(T *y, const float *x, const float *gamma, const float *beta, int64_t N, int D,
-                                  float eps)
-{
-    const int64_t n = (int64_t)blockIdx.x*ROWS + threadIdx.x/WARP;
-    const int first = threadIdx.x%WARP*each;
-    if (n >= N)
-        return;
-    const float *row = x + n*D;
-    float sum = 0, square = 0;
-    #pragma unroll 4
-    for (int d = first; d < D; d += WARP*each) {
-        float v[each];
-        load_run(v, row + d);
-        for (int j = 0; j < each; j++)
-            sum += v[j];
-    }
-    const float mean = warp_sum(sum)/(float)D;
-    #pragma unroll 4
-    for (int d = first; d < D; d += WARP*each) {
-        float v[each];
-        load_run(v, row + d);
-        for (int j = 0; j < each; j++)
-            square += (v[j] - mean)*(v[j] - mean);
-    }
-    const float rstd = 1/sqrtf(warp_sum(square)/(float)D + eps);
-    for (int d = first; d < D; d += WARP*each) {
-        float v[each], g[each], b[each];
-        load_run(v, row + d);
-        load_run(g, gamma + d);
-        load_run(b, beta + d);
-        for (int j = 0; j < each; j++)
-            v[j] = (v[j] - mean)*rstd*g[j] + b[j];
-        store_run(y, n*D + d, v);
-    }
-}
-
-template <typename T>
-static void layer_norm_as(T *y, const float *x, const float *gamma, const float *beta, int64_t N, int D, float eps)
-{
-    const unsigned blocks = gpu_blocks(N, ROWS);
-    if (D%4 == 0 && (((uintptr_t)y | (uintptr_t)x | (uintptr_t)gamma | (uintptr_t)beta)&15) == 0)
-        LAUNCH((layer_norm<T, 4>), blocks, ROWS*WARP, 0, y, x, gamma, beta, N, D, eps);
-    else
-        LAUNCH((layer_norm<T, 1>), blocks, ROWS*WARP, 0, y, x, gamma, beta, N, D, eps);
-}
-
-void cuda_layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
-                     float eps)
-{
-    if (y_type == F32)
-        layer_norm_as((float *)y, x, gamma, beta, N, D, eps);
-    else
-        layer_norm_as((bf16 *)y, x, gamma, beta, N, D, eps);
 }

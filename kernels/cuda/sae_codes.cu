@@ -9,7 +9,7 @@
 
 typedef unsigned long long Key;
 
-enum { EACH = 256, BINS = 2048, RANK_THREADS = 1024 };
+enum { EACH = 256, BINS = 2048, RANK_THREADS = 1024, RANK_GROUPS = 256 };
 
 /* ---- one thread an entry ---- */
 
@@ -230,18 +230,9 @@ static __global__ void rank_end(double *least, const Rank *r, int64_t groups)
         least[group] = r[group].least == UINT32_MAX ? 0 : (double)__uint_as_float(r[group].least);
 }
 
-static void keep_largest(double *least, float *a, int64_t n, int64_t keep, int64_t groups)
+/* For up to RANK_GROUPS groups, 0 < keep. */
+static void keep_of_groups(double *least, float *a, int64_t n, int64_t keep, int64_t groups, Rank *r, int32_t *bin)
 {
-    if (n > UINT32_MAX || groups > 65535)
-        gpu_fail(__FILE__, __LINE__, "keep_largest", "more than 2^32 values or 65535 groups");
-    if (n == 0 || keep <= 0) {
-        gpu_check(cudaMemsetAsync(a, 0, sizeof *a*(size_t)(n*groups), gpu_stream));
-        gpu_check(cudaMemsetAsync(least, 0, sizeof *least*(size_t)groups, gpu_stream));
-        return;
-    }
-    const size_t many = (size_t)groups;
-    Rank *r = (Rank *)gpu_scratch(SCRATCH_SAE2, many*(sizeof *r + BINS*sizeof(int32_t)));
-    int32_t *bin = (int32_t *)(r + many);
     const dim3 blocks(gpu_blocks(n, 4*EACH) < 4096 ? gpu_blocks(n, 4*EACH) : 4096, (unsigned)groups);
     const dim3 one(1, (unsigned)groups);
     LAUNCH(rank_begin, one, RANK_THREADS, 0, r, bin, keep < n ? keep : n);
@@ -255,6 +246,24 @@ static void keep_largest(double *least, float *a, int64_t n, int64_t keep, int64
     }
     LAUNCH(rank_apply, blocks, EACH, 0, a, r, n);
     LAUNCH(rank_end, gpu_blocks(groups, EACH), EACH, 0, least, r, groups);
+}
+
+/* So many groups at once that they fill the device, and that their bins, 2 MB, stay in its cache. */
+static void keep_largest(double *least, float *a, int64_t n, int64_t keep, int64_t groups)
+{
+    if (n > UINT32_MAX)
+        gpu_fail(__FILE__, __LINE__, "keep_largest", "more than 2^32 values");
+    if (n == 0 || keep <= 0) {
+        gpu_check(cudaMemsetAsync(a, 0, sizeof *a*(size_t)(n*groups), gpu_stream));
+        gpu_check(cudaMemsetAsync(least, 0, sizeof *least*(size_t)groups, gpu_stream));
+        return;
+    }
+    const int64_t most = groups < RANK_GROUPS ? groups : (int64_t)RANK_GROUPS;
+    Rank *r = (Rank *)gpu_scratch(SCRATCH_SAE2, (size_t)most*(sizeof *r + BINS*sizeof(int32_t)));
+    for (int64_t first = 0; first < groups; first += most) {
+        const int64_t now = groups - first < most ? groups - first : most;
+        keep_of_groups(least + first, a + first*n, n, keep, now, r, (int32_t *)(r + most));
+    }
 }
 
 void cuda_sae_code_ops(SaeOps *ops)

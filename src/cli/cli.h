@@ -28,8 +28,8 @@ typedef struct Opt {
     OptType type;
     size_t offset;          /* in the program's Config */
     const char *fallback;   /* default, parsed as if given; NULL: zero */
-    const char *help;       /* "FILE  what it is"; a first word in capitals names the value; '|'-joined first word lists choices,
-                               and another value is misuse */
+    const char *help;       /* "FILE  what it is"; a first word in capitals names the value; '|'-joined first word lists
+                             * choices, and another value is misuse */
     int flags;
 } Opt;
 
@@ -42,8 +42,9 @@ typedef struct Cli {
     const char *examples;   /* lines that work when pasted, a comment line before each */
 } Cli;
 
-/* Options that every program has (-q, -v, --progress auto|on|off; --help, --version, --man are the parser's own), and those
- * of programs that compute. Embedded first in each Config as `Common c;`, and in its table by COMMON_OPTIONS / COMPUTE_OPTIONS. */
+/* Options that every program has (-q, -v, --progress auto|on|off; --help, --version, --man are the parser's own), and
+ * those of programs that compute. Embedded first in each Config as `Common c;`,
+ * and in its table by COMMON_OPTIONS / COMPUTE_OPTIONS. */
 typedef struct Common {
     int quiet, verbose;
     const char *progress;
@@ -64,7 +65,8 @@ typedef struct Common {
     {'o', "output", OPT_STR, offsetof(Common, output), "-", \
      "FILE  where the result goes; - is standard output", OPT_NEUTRAL}
 #define STREAM_OPTIONS OUTPUT_OPTIONS, \
-    {0, "no-compress", OPT_FLAG, offsetof(Common, no_compress), NULL, "write plain msgpack, for a local pipe", OPT_NEUTRAL}, \
+    {0, "no-compress", OPT_FLAG, offsetof(Common, no_compress), NULL, "write plain msgpack, for a local pipe", \
+     OPT_NEUTRAL}, \
     {0, "level", OPT_INT, offsetof(Common, level), "1", "N  zstd level of the output, 1 to 19", OPT_NEUTRAL}
 #define COMPUTE_OPTIONS \
     {0, "backend", OPT_STR, offsetof(Common, backend), "auto", "NAME  auto, cpu, cuda or cuda:N", 0}, \
@@ -75,9 +77,10 @@ typedef struct Common {
     {0, "dtype", OPT_STR, offsetof(Common, dtype), "f32", \
      "auto|f32|bf16  type of the matrix products; auto: bf16 where the processor has it", 0}
 
-/* Fills cfg (the program's Config, whose first member is Common) from the table and argv. --help prints to stdout and exits
- * 0, --version too; misuse prints one line and a pointer to --help on stderr and exits 2. SIGPIPE is ignored from here on
- * (a closed pipe comes back as EPIPE), SIGINT and SIGTERM remove half-written files and then end the program by that signal. */
+/* Fills cfg (the program's Config, whose first member is Common) from the table and argv. --help prints to stdout and
+ * exits 0, --version too; misuse prints one line and a pointer to --help on stderr and exits 2. SIGPIPE is ignored from
+ * here on (a closed pipe comes back as EPIPE), SIGINT and SIGTERM remove half-written files
+ * and then end the program by that signal. */
 void cli_parse(const Cli *cli, void *cfg, int argc, char **argv);
 /* Misuse found after parsing: prints "NAME: reason" and exits 2. */
 _Noreturn void cli_misuse(const Cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -88,13 +91,14 @@ void cli_note(const Cli *cli, const char *format, ...) __attribute__((format(pri
 /* This run for a stream's provenance: {program, version, arguments: ["--steps=25", ...]} with every option that is not
  * neutral, defaults included. The caller owns it. */
 json_t *cli_provenance(const Cli *cli);
-/* The folder of the embedded default model: $SDSTEER_DATA/minisd/model, else beside the program (bin/../data, share/sdsteer). */
+/* The folder of the embedded default model: $SDSTEER_DATA/minisd/model, else beside the program (bin/../data,
+ * share/sdsteer). */
 const char *cli_default_model(void);
 const char *cli_data(void);                         /* the data folder itself */
 extern const char sdsteer_version[];
 
-/* For programs that end cleanly when told to: from this call on the first SIGINT or SIGTERM only sets cli_stop to its number;
- * a second one removes half-written files and ends the program. */
+/* For programs that end cleanly when told to: from this call on the first SIGINT or SIGTERM only sets cli_stop to its
+ * number; a second one removes half-written files and ends the program. */
 void cli_catch_stop(void);
 extern volatile sig_atomic_t cli_stop;
 
@@ -103,7 +107,8 @@ typedef struct Progress Progress;
 /* what: "pictures"; total <= 0: unknown. */
 Progress *progress_start(const Cli *cli, const char *what, long long total);
 void progress_set(Progress *p, long long done);     /* cheap to call often: prints at most ten times a second */
-void progress_note(Progress *p, const char *format, ...) __attribute__((format(printf, 2, 3)));   /* text after the rate */
+/* Text after the rate. */
+void progress_note(Progress *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void progress_end(Progress *p);                     /* clears the line; prints the summary when verbose. NULL is fine */
 
 #endif

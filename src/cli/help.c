@@ -78,8 +78,8 @@ static int wrap(FILE *f, const char *text, int column)
 static void help_row(FILE *f, const Opt *o, const OptHelp *h)
 {
     char left[128], brackets[300];
-    snprintf(left, sizeof left, "  %c%c%c --%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ', o->letter ? ',' : ' ',
-             o->name, *h->value ? " " : "", h->value);
+    snprintf(left, sizeof left, "  %c%c%c --%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
+             o->letter ? ',' : ' ', o->name, *h->value ? " " : "", h->value);
     int column = (int)strlen(left);
     fputs(left, f);
     if (column > INDENT - 2) {
@@ -124,7 +124,8 @@ static void roff(FILE *f, const char *text, size_t length, bool literal)
     for (size_t i = 0; i < length; i++)
         switch (text[i]) {
         case '\\': fputs("\\e", f); break;
-        case '-':  fputs(literal || (i && text[i - 1] == '-') || (i + 1 < length && text[i + 1] == '-') ? "\\-" : "-", f);
+        case '-':  fputs(literal || (i && text[i - 1] == '-') || (i + 1 < length && text[i + 1] == '-') ? "\\-" : "-",
+                         f);
                    break;
         case '\'': fputs("\\(aq", f); break;
         case '`':  fputs("\\(ga", f); break;
@@ -219,13 +220,14 @@ void manual_print(const Cli *cli, FILE *f)
     }
     fputs(".SH OPTIONS\n", f);
     each_option(cli, f, man_row);
-    fputs(".PP\nA flag is undone by \\fB\\-\\-no\\-\\fINAME\\fR. Counts take K, M, G (powers of ten) and Ki, Mi, Gi.\n", f);
+    fputs(".PP\nA flag is undone by \\fB\\-\\-no\\-\\fINAME\\fR. Counts take K, M, G (powers of ten) and Ki, Mi, Gi.\n",
+          f);
     if (cli->examples) {
         fputs(".SH EXAMPLES\n", f);
         man_text(f, cli->examples, true);
     }
     fputs(".SH EXIT STATUS\n0 done; 1 failed, with one line on standard error that says why; 2 misuse.\n"
-          ".SH ENVIRONMENT\n.TP\n\\fBSDSTEER_DATA\\fR\nfolder of prompts, concepts and the small model, in place of the one "
-          "that came with the programs\n"
+          ".SH ENVIRONMENT\n.TP\n\\fBSDSTEER_DATA\\fR\nfolder of prompts, concepts and the small model, in place of "
+          "the one that came with the programs\n"
           ".SH SEE ALSO\nsdsteer(7)\n", f);
 }

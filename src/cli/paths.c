@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* paths.c -- where the data that came with the programs lies: bin/../data in the source tree, bin/../share/sdsteer installed. */
+/* paths.c -- where the data that came with the programs lies: bin/../data in the source tree,
+ * bin/../share/sdsteer installed. */
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>

@@ -3,7 +3,8 @@
  *
  *     sd-sample-hooked: 120/800 pictures  15%  3.2/s  3:33 left  fvu 0.21
  *
- * On a terminal the line is rewritten, at most ten times a second; elsewhere (--progress on) there is a line every 10 s. */
+ * On a terminal the line is rewritten, at most ten times a second; elsewhere (--progress on)
+ * there is a line every 10 s. */
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,8 +133,8 @@ void progress_end(Progress *p)
         char rate[48];
         const double seconds = now() - p->started;
         rate_text(rate, seconds > 0 ? (double)p->done / seconds : 0);
-        fprintf(stderr, "%s: %lld %s in %.1f s, %s%s%s\n", p->name, p->done, p->what, seconds, rate, *p->note ? ", " : "",
-                p->note);
+        fprintf(stderr, "%s: %lld %s in %.1f s, %s%s%s\n", p->name, p->done, p->what, seconds, rate,
+                *p->note ? ", " : "", p->note);
     }
     free(p);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* sampling.h -- what sd-sample-hooked and sd-steer have in common: the options of sampling, and what they open for it. */
+/* sampling.h -- what sd-sample-hooked and sd-steer have in common: the options of sampling,
+ * and what they open for it. */
 #ifndef SRC_CLI_SAMPLING_H
 #define SRC_CLI_SAMPLING_H
 
@@ -17,9 +18,12 @@ typedef struct SamplingConfig {     /* first member of such a program's Config *
     {0, "steps", OPT_INT, offsetof(SamplingConfig, steps), "25", "N  sampling steps", 0}, \
     {0, "guidance", OPT_NUMBER, offsetof(SamplingConfig, guidance), "4", "G  classifier-free guidance; 1: none", 0}, \
     {0, "sampler", OPT_STR, offsetof(SamplingConfig, sampler), "ddim", "ddim  sampling method (eta 0)", 0}, \
-    {0, "height", OPT_INT, offsetof(SamplingConfig, height), "0", "PIXELS  of the picture; 0: what the model was made for", 0}, \
-    {0, "width", OPT_INT, offsetof(SamplingConfig, width), "0", "PIXELS  of the picture; 0: what the model was made for", 0}, \
-    {0, "batch", OPT_INT, offsetof(SamplingConfig, batch), "16", "N  pictures at once; the result does not depend on it", OPT_NEUTRAL}
+    {0, "height", OPT_INT, offsetof(SamplingConfig, height), "0", \
+     "PIXELS  of the picture; 0: what the model was made for", 0}, \
+    {0, "width", OPT_INT, offsetof(SamplingConfig, width), "0", \
+     "PIXELS  of the picture; 0: what the model was made for", 0}, \
+    {0, "batch", OPT_INT, offsetof(SamplingConfig, batch), "16", \
+     "N  pictures at once; the result does not depend on it", OPT_NEUTRAL}
 
 typedef struct Sampling {
     const SamplingConfig *cfg;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* waiting.c -- makes the threads of a program that waits for its neighbours in a pipe sleep rather than spin.
  *
- * libgomp's threads spin for milliseconds at every barrier unless the environment says otherwise, and it reads the environment
- * before main. Two programs of a pipe on the same processors then stand in each other's way: measured here, a sampler beside other
- * work took 28.9 s with the default and 1.6 s without spinning. So a program starts itself anew, once, with GOMP_SPINCOUNT set. */
+ * libgomp's threads spin for milliseconds at every barrier unless the environment says otherwise, and it reads the
+ * environment before main. Two programs of a pipe on the same processors then stand in each other's way: measured here,
+ * a sampler beside other work took 28.9 s with the default and 1.6 s without spinning. So a program starts itself anew,
+ * once, with GOMP_SPINCOUNT set. */
 #include <stdlib.h>
 #include <unistd.h>
 #include "src/cli/options.h"

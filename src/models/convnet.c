@@ -32,14 +32,17 @@ static int read_layer(ConvNet *n, const Weights *w, const char *text, Err *e)
     const Weight *bias = weight ? weights_need(w, name[1], 1, (int64_t[]){weight->dim[0]}, e) : NULL;
     if (!bias)
         return -1;
-    *s = (ConvSpec){.in = in, .out = (int)weight->dim[0], .kernel = (int)weight->dim[2], .x_type = F32, .y_type = F32, .act = ACT_RELU};
-    if (sscanf(text, "%d,%d", &s->stride, &s->pad_before) != 2 || s->stride < 1 || s->pad_before < 0 || s->pad_before >= s->kernel
+    *s = (ConvSpec){.in = in, .out = (int)weight->dim[0], .kernel = (int)weight->dim[2], .x_type = F32, .y_type = F32,
+                    .act = ACT_RELU};
+    if (sscanf(text, "%d,%d", &s->stride, &s->pad_before) != 2 || s->stride < 1 || s->pad_before < 0
+        || s->pad_before >= s->kernel
         || weight->dim[2] != weight->dim[3])
         return err_set(e, "%s: layer %d: '%s' is not \"stride,pad\" of a square kernel", weights_path(w), i, text);
     s->pad_after = s->pad_before;
     n->side[i + 1] = (n->side[i] + 2*s->pad_before - s->kernel) / s->stride + 1;
     if (n->side[i] + 2*s->pad_before < s->kernel)
-        return err_set(e, "%s: layer %d: its input of side %d is smaller than its kernel", weights_path(w), i, n->side[i]);
+        return err_set(e, "%s: layer %d: its input of side %d is smaller than its kernel", weights_path(w), i,
+                       n->side[i]);
     n->layers++;
     return op->conv_create(&n->conv[i], s, &weight, &bias, 1, e);
 }
@@ -49,7 +52,8 @@ static int meta_int(const Weights *w, const char *key, int low, int high, int *v
     const char *text = json_string_value(json_object_get(weights_metadata(w), key));
     *value = text ? atoi(text) : 0;
     return *value >= low && *value <= high ? 0
-        : err_set(e, "%s: metadata '%s' is %s, expected %d to %d", weights_path(w), key, text ? text : "missing", low, high);
+        : err_set(e, "%s: metadata '%s' is %s, expected %d to %d", weights_path(w), key, text ? text : "missing", low,
+                  high);
 }
 
 static int read_layers(ConvNet *n, const Weights *w, Err *e)
@@ -64,7 +68,8 @@ static int read_layers(ConvNet *n, const Weights *w, Err *e)
         if (read_layer(n, w, text, e))
             return -1;
     if (n->layers == 0 || n->side[n->layers] % n->grid)
-        return err_set(e, "%s: the last layer's side %d is not a multiple of the grid %d", weights_path(w), n->side[n->layers], n->grid);
+        return err_set(e, "%s: the last layer's side %d is not a multiple of the grid %d", weights_path(w),
+                       n->side[n->layers], n->grid);
     for (int i = 0; i <= n->layers; i++) {
         const size_t values = (size_t)n->side[i] * n->side[i] * (i ? n->spec[i - 1].out : 3);
         n->values = values > n->values ? values : n->values;

@@ -7,7 +7,10 @@
 
 const char *const measure_names[MEASURES] = {"UA", "IRA", "CRA"};
 
-typedef struct Group {              /* one target under one steering; or the unsteered pictures of one domain */
+enum { STEERING_TEXT = 4096 };
+
+typedef struct Group {              /* one target under one steering; or one domain, unsteered or by features */
+    RowType type;
     char *steering, *kind, *target;
     long pictures, hits[MEASURES], of[MEASURES];
     long scored;                    /* pictures with a CLIP score */
@@ -46,11 +49,13 @@ void evaluation_free(Evaluation *v)
     free(v);
 }
 
-static Group *need_group(Evaluation *v, const char *steering, const char *kind, const char *target, Err *e)
+static Group *need_group(Evaluation *v, RowType type, const char *steering, const char *kind, const char *target,
+                         Err *e)
 {
     for (size_t i = v->groups; i-- > 0; ) {
         Group *g = &v->group[i];
-        if (strcmp(g->target, target) == 0 && strcmp(g->kind, kind) == 0 && strcmp(g->steering, steering) == 0)
+        if (g->type == type && strcmp(g->target, target) == 0 && strcmp(g->kind, kind) == 0
+            && strcmp(g->steering, steering) == 0)
             return g;
     }
     if (v->groups == v->room) {
@@ -64,7 +69,7 @@ static Group *need_group(Evaluation *v, const char *steering, const char *kind, 
         v->room = room;
     }
     Group *g = &v->group[v->groups++];
-    *g = (Group){.steering = strdup(steering), .kind = strdup(kind), .target = strdup(target)};
+    *g = (Group){.type = type, .steering = strdup(steering), .kind = strdup(kind), .target = strdup(target)};
     if (!g->steering || !g->kind || !g->target)
         err_set(e, "out of memory");
     else if (!v->reference || !moments_create(&g->moments, v->c->P, e))
@@ -72,18 +77,36 @@ static Group *need_group(Evaluation *v, const char *steering, const char *kind, 
     return NULL;
 }
 
-/* The field "steering" as one line: "mode=multiply multiplier=-1 percentile=99.5". */
-static void steering_text(char *text, size_t size, const Record *rec)
+/* Features and their values: "3:2.5+7:0"; "" for none. */
+static void features_text(char *text, size_t size, json_t *features)
 {
-    json_t *steering = json_object_get(rec->fields, "steering"), *value;
+    const char *feature;
+    json_t *value;
+    size_t used = 0;
+    *text = 0;
+    json_object_foreach(features, feature, value) {
+        used += (size_t)snprintf(text + used, size - used, "%s%s:%.7g", used ? "+" : "", feature,
+                                 json_number_value(value));
+        if (used >= size)
+            return;
+    }
+}
+
+/* The field "steering" as one line: "mode=multiply multiplier=-1 percentile=99.5 features=3:2.5". */
+static void steering_text(char *text, size_t size, json_t *steering)
+{
     const char *name;
+    json_t *value;
     size_t used = 0;
     *text = 0;
     json_object_foreach(steering, name, value) {
-        char number[64];
+        char made[STEERING_TEXT];
+        if (json_is_object(value))
+            features_text(made, sizeof made, value);
+        else
+            snprintf(made, sizeof made, "%.10g", json_number_value(value));
         const char *what = json_string_value(value);
-        snprintf(number, sizeof number, "%.10g", json_number_value(value));
-        used += (size_t)snprintf(text + used, size - used, "%s%s=%s", used ? " " : "", name, what ? what : number);
+        used += (size_t)snprintf(text + used, size - used, "%s%s=%s", used ? " " : "", name, what ? what : made);
         if (used >= size)
             return;
     }
@@ -130,15 +153,15 @@ static void count(Group *g, Measure m, bool hit)
 }
 
 /* Domain i is the target's, the other one is crossed. */
-static Group *count_picture(Evaluation *v, int i, const char *steering, const char *target, const int *class,
-                            const int *predicted, Err *e)
+static Group *count_picture(Evaluation *v, int i, RowType type, const char *steering, const char *target,
+                            const int *class, const int *predicted, Err *e)
 {
     const Domain *own = &v->c->domain[i];
-    Group *g = need_group(v, steering, own->name, target, e);
+    Group *g = need_group(v, type, steering, own->name, target, e);
     if (!g)
         return NULL;
     g->pictures++;
-    if (class[i] >= 0 && *target && in_target(target, own->label[class[i]]))
+    if (class[i] >= 0 && type == ROW_TARGET && in_target(target, own->label[class[i]]))
         count(g, MEASURE_UA, !in_target(target, own->label[predicted[i]]));
     else if (class[i] >= 0)
         count(g, MEASURE_IRA, predicted[i] == class[i]);
@@ -168,7 +191,8 @@ int evaluation_add(Evaluation *v, const char *file, const Record *rec, const flo
 {
     const Classifier *c = v->c;
     const char *target = record_text(rec, "steered", ""), *kind = record_text(rec, "steered_kind", "concept");
-    char steering[1024];
+    json_t *how = json_object_get(rec->fields, "steering");
+    char steering[STEERING_TEXT], features[STEERING_TEXT];
     int class[DOMAINS], own = -1;
     for (int i = 0; i < c->domains; i++) {
         const Domain *d = &c->domain[i];
@@ -178,9 +202,13 @@ int evaluation_add(Evaluation *v, const char *file, const Record *rec, const flo
         if (strcmp(d->name, kind) == 0)
             own = i;
     }
+    steering_text(steering, sizeof steering, how);
     if (!*target) {
+        features_text(features, sizeof features, json_object_get(how, "features"));
+        const RowType type = *features ? ROW_FEATURES : ROW_UNSTEERED;
         for (int i = 0; i < c->domains; i++)
-            if (measure(v, count_picture(v, i, "", "", class, predicted, e), embedding, clip))
+            if (measure(v, count_picture(v, i, type, *features ? steering : "", features, class, predicted, e),
+                        embedding, clip))
                 return -1;
         return 0;
     }
@@ -190,8 +218,7 @@ int evaluation_add(Evaluation *v, const char *file, const Record *rec, const flo
     if (!target_known(&c->domain[own], target))
         return err_set(e, "%s: record %ld: the steered %s '%s' is none that %s knows", file, rec->number, kind, target,
                        c->name);
-    steering_text(steering, sizeof steering, rec);
-    return measure(v, count_picture(v, own, steering, target, class, predicted, e), embedding, clip);
+    return measure(v, count_picture(v, own, ROW_TARGET, steering, target, class, predicted, e), embedding, clip);
 }
 
 /* ---- rows ---- */
@@ -222,8 +249,8 @@ static void finish_row(const Evaluation *v, EvalRow *row, const Group *g)
 
 static EvalRow target_row(const Evaluation *v, const Group *g)
 {
-    EvalRow row = {.type = *g->target ? ROW_TARGET : ROW_UNSTEERED, .kind = g->kind, .target = g->target,
-                   .steering = g->steering, .targets = *g->target != 0, .pictures = g->pictures};
+    EvalRow row = {.type = g->type, .kind = g->kind, .target = g->target,
+                   .steering = g->steering, .targets = g->type == ROW_TARGET, .pictures = g->pictures};
     for (int m = 0; m < MEASURES; m++)
         row.share[m] = share_wilson(g->hits[m], g->of[m]);
     finish_row(v, &row, g);
@@ -274,15 +301,15 @@ static int by_name(const void *a, const void *b)
 {
     const Group *x = a, *y = b;
     const int order = strcmp(x->steering, y->steering), kind = strcmp(x->kind, y->kind);
-    if (!*x->target != !*y->target)     /* the unsteered first */
-        return *x->target ? 1 : -1;
+    if (x->type != y->type)             /* the unsteered first */
+        return x->type < y->type ? -1 : 1;
     return order ? order : kind ? kind : strcmp(x->target, y->target);
 }
 
-/* Whether two groups are averaged into one overall row, or are both unsteered. */
+/* Whether two groups are averaged into one overall row, or are of the same kind and steering without one. */
 static bool together(const Group *a, const Group *b)
 {
-    return !*a->target == !*b->target && strcmp(a->kind, b->kind) == 0 && strcmp(a->steering, b->steering) == 0;
+    return a->type == b->type && strcmp(a->kind, b->kind) == 0 && strcmp(a->steering, b->steering) == 0;
 }
 
 int evaluation_rows(Evaluation *v, EvalRow **rows, Err *e)
@@ -304,7 +331,7 @@ int evaluation_rows(Evaluation *v, EvalRow **rows, Err *e)
             row[count_rows++] = target_row(v, &v->group[i]);
             add_group(v, &all, &v->group[i]);
         }
-        if (*first->target) {
+        if (first->type == ROW_TARGET) {
             row[count_rows] = overall_row(v, row, from, count_rows, &all);
             count_rows++;
         }

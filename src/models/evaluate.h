@@ -7,7 +7,8 @@
  *   IRA   in-domain retain accuracy: share of the pictures with another label of d that are classified as theirs
  *   CRA   cross-domain retain accuracy: share of all the pictures whose label of the other domain is classified rightly
  * overall: the mean over targets of each. A target of several labels ("Bears+Birds") is the set of them. The unsteered
- * pictures, in each domain: IRA over all of them, CRA likewise, no UA.
+ * pictures, in each domain: IRA over all of them, CRA likewise, no UA. So too the pictures steered by features alone
+ * (sd-steer --feature), apart for each set of features and values and each steering.
  *
  * Intervals, 95 %: Wilson's (1927) of each share; of a mean of T shares with limits l_i, u_i around p_i (MOVER, Zou and
  * Donner 2008)
@@ -24,10 +25,10 @@ extern const char *const measure_names[MEASURES];
 
 typedef struct Share { long hits, of; double value, low, high; } Share;         /* of 0: not measured */
 
-typedef enum { ROW_UNSTEERED, ROW_TARGET, ROW_OVERALL } RowType;
+typedef enum { ROW_UNSTEERED, ROW_FEATURES, ROW_TARGET, ROW_OVERALL } RowType;
 typedef struct EvalRow {
     RowType type;
-    const char *kind, *target;      /* "concept", "Fishes"; target "" in the other rows */
+    const char *kind, *target;      /* "concept", "Fishes"; of features "3:2.5+7:0"; "" in the other rows */
     const char *steering;           /* "mode=multiply multiplier=-1 ...", "" when unsteered */
     int targets;                    /* of an overall row */
     long pictures;
@@ -43,12 +44,12 @@ typedef struct Evaluation Evaluation;
 int evaluation_create(Evaluation **v, const Classifier *c, const Frechet *reference, Err *e);
 void evaluation_free(Evaluation *v);
 /* One picture, classified: rec has its labels, "steered", "steered_kind" and "steering" as sd-steer writes them
- * (steered missing or empty: not steered). clip is its CLIP score, NaN without. predicted [domains] gets the classes.
- * Errors name file and record. */
+ * (steered missing or empty, and no features in steering: not steered). clip is its CLIP score, NaN without.
+ * predicted [domains] gets the classes. Errors name file and record. */
 int evaluation_add(Evaluation *v, const char *file, const Record *rec, const float *embedding, double clip,
                    int *predicted, Err *e);
-/* Rows: unsteered first, then by steering and kind its targets in the order of their names, and their mean. The caller
- * frees rows, whose texts are the evaluation's. Returns their number, or -1. */
+/* Rows: unsteered first, then those of features, then by steering and kind its targets in the order of their names, and
+ * their mean. The caller frees rows, whose texts are the evaluation's. Returns their number, or -1. */
 int evaluation_rows(Evaluation *v, EvalRow **rows, Err *e);
 
 Share share_wilson(long hits, long of);

@@ -3,20 +3,33 @@
 #include <string.h>
 #include "src/models/font.h"
 
-/* A glyph is 9 digits in base 32, a row each from the top: bit 4 is the leftmost pixel, the last two rows lie below the line. */
+/* A glyph is 9 digits in base 32, a row each from the top: bit 4 is the leftmost pixel, the last two rows lie below the
+ * line. */
 static const char glyphs[95][10] = {
-    "000000000", "444440400", "aaa000000", "aavavaa00", "4fke5u400", "pp248jj00", "cik8lid00", "440000000",     /*   ! " # $ % & ' */
-    "248884200", "842224800", "04lel4000", "044v44000", "00000c480", "000v00000", "00000cc00", "01248g000",     /* ( ) * + , - . / */
-    "ehjlphe00", "4c4444e00", "eh1248v00", "v2421he00", "26aiv2200", "vgu11he00", "68guhhe00", "v12488800",     /* 0 1 2 3 4 5 6 7 */
-    "ehhehhe00", "ehhf12c00", "0cc0cc000", "0cc0c4800", "248g84200", "00v0v0000", "842124800", "eh1240400",     /* 8 9 : ; < = > ? */
-    "eh1dlle00", "ehhhvhh00", "uhhuhhu00", "ehggghe00", "sihhhis00", "vgguggv00", "vgguggg00", "ehgnhhf00",     /* @ A B C D E F G */
-    "hhhvhhh00", "e44444e00", "72222ic00", "hikokih00", "ggggggv00", "hrllhhh00", "hhpljhh00", "ehhhhhe00",     /* H I J K L M N O */
-    "uhhuggg00", "ehhhlid00", "uhhukih00", "fgge11u00", "v44444400", "hhhhhhe00", "hhhhha400", "hhhllla00",     /* P Q R S T U V W */
-    "hha4ahh00", "hhha44400", "v1248gv00", "e88888e00", "0g8421000", "e22222e00", "4ah000000", "000000v00",     /* X Y Z [ \ ] ^ _ */
-    "840000000", "00e1fhf00", "ggmphhu00", "00egghe00", "11djhhf00", "00ehvge00", "698s88800", "00fhhhf1e",     /* ` a b c d e f g */
-    "ggmphhh00", "40c444e00", "2062222ic", "ggikoki00", "c44444e00", "00qllhh00", "00mphhh00", "00ehhhe00",     /* h i j k l m n o */
-    "00uhhhugg", "00fhhhf11", "00mpggg00", "00fge1u00", "88s889600", "00hhhjd00", "00hhha400", "00hhlla00",     /* p q r s t u v w */
-    "00ha4ah00", "00hhhhf1e", "00v248v00", "244844200", "444444400", "844244800", "008l20000"};                 /* x y z { | } ~ */
+    /*   ! " # $ % & ' */
+    "000000000", "444440400", "aaa000000", "aavavaa00", "4fke5u400", "pp248jj00", "cik8lid00", "440000000",
+    /* ( ) * + , - . / */
+    "248884200", "842224800", "04lel4000", "044v44000", "00000c480", "000v00000", "00000cc00", "01248g000",
+    /* 0 1 2 3 4 5 6 7 */
+    "ehjlphe00", "4c4444e00", "eh1248v00", "v2421he00", "26aiv2200", "vgu11he00", "68guhhe00", "v12488800",
+    /* 8 9 : ; < = > ? */
+    "ehhehhe00", "ehhf12c00", "0cc0cc000", "0cc0c4800", "248g84200", "00v0v0000", "842124800", "eh1240400",
+    /* @ A B C D E F G */
+    "eh1dlle00", "ehhhvhh00", "uhhuhhu00", "ehggghe00", "sihhhis00", "vgguggv00", "vgguggg00", "ehgnhhf00",
+    /* H I J K L M N O */
+    "hhhvhhh00", "e44444e00", "72222ic00", "hikokih00", "ggggggv00", "hrllhhh00", "hhpljhh00", "ehhhhhe00",
+    /* P Q R S T U V W */
+    "uhhuggg00", "ehhhlid00", "uhhukih00", "fgge11u00", "v44444400", "hhhhhhe00", "hhhhha400", "hhhllla00",
+    /* X Y Z [ \ ] ^ _ */
+    "hha4ahh00", "hhha44400", "v1248gv00", "e88888e00", "0g8421000", "e22222e00", "4ah000000", "000000v00",
+    /* ` a b c d e f g */
+    "840000000", "00e1fhf00", "ggmphhu00", "00egghe00", "11djhhf00", "00ehvge00", "698s88800", "00fhhhf1e",
+    /* h i j k l m n o */
+    "ggmphhh00", "40c444e00", "2062222ic", "ggikoki00", "c44444e00", "00qllhh00", "00mphhh00", "00ehhhe00",
+    /* p q r s t u v w */
+    "00uhhhugg", "00fhhhf11", "00mpggg00", "00fge1u00", "88s889600", "00hhhjd00", "00hhha400", "00hhlla00",
+    /* x y z { | } ~ */
+    "00ha4ah00", "00hhhhf1e", "00v248v00", "244844200", "444444400", "844244800", "008l20000"};
 
 /* The character at *text, which moves on; 0 at the end. */
 static int next_character(const char **text)

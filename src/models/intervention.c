@@ -4,7 +4,9 @@
 #include <string.h>
 #include "kernels/op.h"
 #include "src/models/intervention.h"
+#include "src/models/mask.h"
 #include "src/models/sae_hook.h"
+#include "src/models/workspace.h"
 
 enum { KINDS = 4 };                 /* kinds of label steered at once: concept, theme, ... */
 
@@ -20,11 +22,15 @@ typedef struct Place {              /* one autoencoder at its module */
     Plan *plan;                     /* [variants] */
     uint64_t *shown[KINDS];         /* [batch] labels that each picture has shown so far: steering_gate */
     int active;                     /* whether something is steered at this step */
-    float *diff, *steered;          /* device scratch, for autoencoders of output - input */
-    size_t diff_size;
-    float *a, *host_a;              /* codes of a batch, for scouting: device and host */
-    int32_t *i, *host_i;
-    size_t codes_size;
+    void *diff, *steered;           /* device scratch, for autoencoders of output - input */
+    size_t diff_bytes, steered_bytes;
+    void *a, *i;                    /* codes of a batch, for scouting: device and host */
+    size_t a_bytes, i_bytes;
+    float *host_a;
+    int32_t *host_i;
+    size_t host_codes;
+    float *mask;                    /* (mask_H, mask_W) of each token of the module */
+    int64_t mask_H, mask_W;
 } Place;
 
 struct Intervention {
@@ -42,6 +48,21 @@ struct Intervention {
 
 enum { SCOUT = -1 };
 
+/* p->mask of the module's tokens. */
+static int need_mask(Place *p, int64_t H, int64_t W, Err *e)
+{
+    if (p->mask && p->mask_H == H && p->mask_W == W)
+        return 0;
+    free(p->mask);
+    p->mask = malloc((size_t)(H * W) * sizeof *p->mask);
+    if (!p->mask)
+        return err_set(e, "out of memory for a mask of %lld x %lld tokens", (long long)H, (long long)W);
+    p->mask_H = H;
+    p->mask_W = W;
+    mask_tokens(p->mask, p->owner->options.mask, H, W);
+    return 0;
+}
+
 /* Steers the images of the halves asked for in x (B*HW, C), runs of images with the same labels at once. */
 static int steer_images(Place *p, float *x, const HookCall *call, Err *e)
 {
@@ -51,8 +72,11 @@ static int steer_images(Place *p, float *x, const HookCall *call, Err *e)
     sampler_half(s, p->owner->options.half, &first, &count);
     sampler_half(s, HALF_COND, &cond, &pictures);
     const Plan *plan = &p->plan[p->owner->now];
+    if (p->owner->options.mask && need_mask(p, call->H, call->W, e))
+        return -1;
     for (int k = 0; k < plan->steerings; k++) {
         const uint64_t *shown = p->shown[k];
+        steering_mask(plan->steering[k], p->mask, HW);
         if (steering_gated(plan->steering[k])
             && steering_gate(plan->steering[k], x + size * cond, pictures, HW, p->shown[k], e))
             return -1;
@@ -66,6 +90,21 @@ static int steer_images(Place *p, float *x, const HookCall *call, Err *e)
     return 0;
 }
 
+static int need_codes(Place *p, size_t codes, Err *e)
+{
+    if (device_grow(&p->a, &p->a_bytes, codes * sizeof *p->host_a, e)
+        || device_grow(&p->i, &p->i_bytes, codes * sizeof *p->host_i, e))
+        return -1;
+    if (codes <= p->host_codes)
+        return 0;
+    free(p->host_a);
+    free(p->host_i);
+    p->host_a = malloc(codes * sizeof *p->host_a);
+    p->host_i = malloc(codes * sizeof *p->host_i);
+    p->host_codes = p->host_a && p->host_i ? codes : 0;
+    return p->host_codes ? 0 : err_set(e, "out of memory for %zu codes", codes);
+}
+
 /* Codes of the conditional half, once, then the gates of every variant. */
 static int watch_gates(Place *p, const float *x, const HookCall *call, Err *e)
 {
@@ -74,22 +113,11 @@ static int watch_gates(Place *p, const float *x, const HookCall *call, Err *e)
     int cond, pictures;
     sampler_half(v->sampler, HALF_COND, &cond, &pictures);
     const size_t codes = (size_t)(pictures * HW) * p->sae->K;
-    if (codes > p->codes_size) {
-        if (p->a) op->free(p->a);
-        if (p->i) op->free(p->i);
-        free(p->host_a);
-        free(p->host_i);
-        p->a = op->alloc(codes * sizeof *p->a, e);
-        p->i = op->alloc(codes * sizeof *p->i, e);
-        p->host_a = malloc(codes * sizeof *p->host_a);
-        p->host_i = malloc(codes * sizeof *p->host_i);
-        p->codes_size = p->a && p->i && p->host_a && p->host_i ? codes : 0;
-        if (!p->codes_size)
-            return err_set(e, "out of memory for the codes of %d pictures", pictures);
-    }
+    if (need_codes(p, codes, e))
+        return -1;
     sae_encode(p->sae, p->a, p->i, x + HW * cond * call->C, pictures * HW);
-    op->download(p->host_a, p->a, codes * sizeof *p->a);
-    op->download(p->host_i, p->i, codes * sizeof *p->i);
+    op->download(p->host_a, p->a, codes * sizeof *p->host_a);
+    op->download(p->host_i, p->i, codes * sizeof *p->host_i);
     for (int n = 0; n < v->variants->count; n++)
         for (int k = 0; k < p->plan[n].steerings; k++) {
             memset(p->shown[k], 0, sizeof *p->shown[k] * pictures);
@@ -109,15 +137,9 @@ static int steer_rows(Place *p, float *x, const HookCall *call, Err *e)
 static int steer_difference(Place *p, const HookCall *call, Err *e)
 {
     const size_t n = (size_t)(call->B * call->H * call->W) * call->C;
-    if (n > p->diff_size) {
-        if (p->diff) op->free(p->diff);
-        if (p->steered) op->free(p->steered);
-        p->diff = op->alloc(n * sizeof(float), e);
-        p->steered = p->diff ? op->alloc(n * sizeof(float), e) : NULL;
-        p->diff_size = p->steered ? n : 0;
-        if (!p->steered)
-            return -1;
-    }
+    if (device_grow(&p->diff, &p->diff_bytes, n * sizeof(float), e)
+        || device_grow(&p->steered, &p->steered_bytes, n * sizeof(float), e))
+        return -1;
     op->subtract(p->diff, call->act, call->input, (int64_t)n);
     op->copy(p->steered, p->diff, n * sizeof(float));
     if (steer_rows(p, p->steered, call, e))
@@ -156,7 +178,8 @@ int intervention_create(Intervention **out, Sampler *s, const InterventionOption
 {
     *out = NULL;
     if (options->ranks_count && options->ranks_count != options->sae_count)
-        return err_set(e, "%d ranks for %d autoencoders: give one --ranks after each --sae", options->ranks_count, options->sae_count);
+        return err_set(e, "%d ranks for %d autoencoders: give one --ranks after each --sae", options->ranks_count,
+                       options->sae_count);
     Intervention *v = calloc(1, sizeof *v);
     if (!v || !(v->place = calloc(options->sae_count, sizeof *v->place))) {
         free(v);
@@ -188,6 +211,7 @@ static void close_place(Place *p, int variants)
             op->free(device[k]);
     free(p->host_a);
     free(p->host_i);
+    free(p->mask);
     ranks_free(p->ranks);
     sae_free(p->sae);
 }
@@ -216,7 +240,8 @@ static int add_steering(Place *p, Plan *plan, const Variant *variant, const char
 {
     const InterventionOptions *o = &p->owner->options;
     const char *labels[VARIANT_TARGETS];
-    SteerSpec spec = {.mode = variant->mode, .multiplier = variant->multiplier, .top = variant->top, .percentile = variant->percentile,
+    SteerSpec spec = {.mode = variant->mode, .multiplier = variant->multiplier, .top = variant->top,
+                      .percentile = variant->percentile,
                       .kind = kind, .labels = labels, .t_high = variant->t_high, .t_low = variant->t_low,
                       .gate = variant->gate, .compat_saeuron = o->compat_saeuron};
     for (int i = 0; kind && i < variant->targets; i++)

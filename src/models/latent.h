@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* latent.h -- a latent's two orders: planes (C,H,W), as torch and the streams have it, and rows (H*W,C), as the ops read it. */
+/* latent.h -- a latent's two orders: planes (C,H,W), as torch and the streams have it, and rows (H*W,C),
+ * as the ops read it. */
 #ifndef SRC_MODELS_LATENT_H
 #define SRC_MODELS_LATENT_H
 

@@ -25,7 +25,8 @@ static int ends_with(const char *text, const char *end)
     return n >= m && strcmp(text + n - m, end) == 0;
 }
 
-int pictures_open(Pictures **out, const char *path, Vae *vae, const Record *header, const StreamOptions *options, Err *e)
+int pictures_open(Pictures **out, const char *path, Vae *vae, const Record *header, const StreamOptions *options,
+                  Err *e)
 {
     *out = NULL;
     Pictures *p = calloc(1, sizeof *p);
@@ -58,7 +59,8 @@ static int reserve(Pictures *p, size_t latent, size_t pixels, Err *e)
     p->pixels = malloc(pixels * 3 * sizeof(float));
     p->image = malloc(pixels * 3);
     p->capacity = pixels;
-    return p->latent && p->rows && p->pixels && p->image ? 0 : err_set(e, "out of memory for a picture of %zu pixels", pixels);
+    return p->latent && p->rows && p->pixels && p->image ? 0
+        : err_set(e, "out of memory for a picture of %zu pixels", pixels);
 }
 
 /* An id names a file below the folder and nothing else. */
@@ -67,7 +69,8 @@ static int check_id(const char *id, long number, Err *e)
     for (const char *part = id; ; part = strchr(part, '/') + 1) {
         size_t n = strcspn(part, "/");
         if (n == 0 || part[0] == '.')
-            return err_set(e, "record %ld: id '%s' cannot name a file: a part is empty or starts with a dot", number, id);
+            return err_set(e, "record %ld: id '%s' cannot name a file: a part is empty or starts with a dot", number,
+                           id);
         if (!part[n])
             return 0;
     }
@@ -97,7 +100,8 @@ static int write_png(Pictures *p, const Record *rec, const char *id, const uint8
 /* p->image of a latent (C,h,w) */
 static int decode(Pictures *p, const float *latent, int C, int h, int w, Err *e)
 {
-    const size_t cells = (size_t)h * w, bytes = cells * C * sizeof(float), pixels = cells * vae_scale(p->vae) * vae_scale(p->vae);
+    const size_t cells = (size_t)h * w, bytes = cells * C * sizeof(float),
+        pixels = cells * vae_scale(p->vae) * vae_scale(p->vae);
     if (reserve(p, cells * C, pixels, e))
         return -1;
     if (p->latent_size == bytes && memcmp(p->latent, latent, bytes) == 0)

@@ -42,8 +42,8 @@ static void place(uint64_t *ids, size_t capacity, uint64_t h)
     ids[i] = h;
 }
 
-/* 1: the id is new and now known, 0: it came before, -1: out of memory. Two ids that share 64 bits of hash would be taken for
- * one: at a million records one run in 37 million. */
+/* 1: the id is new and now known, 0: it came before, -1: out of memory. Two ids that share 64 bits of hash would be
+ * taken for one: at a million records one run in 37 million. */
 static int remember(Prompts *p, const char *id)
 {
     if (p->count * 2 >= p->capacity) {
@@ -187,8 +187,8 @@ static json_t *line_object(Prompts *p, Err *e)
     json_error_t why;
     json_t *object = json_loads(p->line, JSON_REJECT_DUPLICATES, &why);
     if (!object)
-        err_set(e, "%s: line %ld: not a JSON object, though it begins with {: %s at column %d", p->name, p->number, why.text,
-                why.column);
+        err_set(e, "%s: line %ld: not a JSON object, though it begins with {: %s at column %d", p->name, p->number,
+                why.text, why.column);
     return object;
 }
 

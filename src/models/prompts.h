@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* prompts.h -- text records: one prompt a line, as JSON or as plain text.
  *
- *     {"id":"Fishes/Watercolor/3","prompt":"A fish in Watercolor style.","concept":"Fishes","theme":"Watercolor","seed":188}
+ *     {"id":"Fishes/Watercolor/3","prompt":"A fish in Watercolor style.","concept":"Fishes","theme":"Watercolor",
+ *      "seed":188}
  *     A fish in Watercolor style.
  *
- * A line that begins with { is a JSON object, any other line is a prompt; blank lines are skipped, CRLF and a byte order mark
- * are tolerated. Errors name the file and the line: bad JSON, text that is not UTF-8, an id that came before, a field of the
- * wrong type, a seed outside 0..2^63-1, a line over PROMPT_MAX_BYTES. */
+ * A line that begins with { is a JSON object, any other line is a prompt; blank lines are skipped, CRLF and a byte
+ * order mark are tolerated. Errors name the file and the line: bad JSON, text that is not UTF-8, an id that came
+ * before, a field of the wrong type, a seed outside 0..2^63-1, a line over PROMPT_MAX_BYTES. */
 #ifndef SRC_MODELS_PROMPTS_H
 #define SRC_MODELS_PROMPTS_H
 
@@ -19,16 +20,17 @@ typedef struct Prompts Prompts;
 
 /* Opens path (NULL or "-": stdin). seed: of the records that bring none. *p is NULL on failure. */
 int prompts_open(Prompts **p, const char *path, uint64_t seed, Err *e);
-/* Next record: fields id (default: the line's number), prompt, negative, concept, theme (where given and not empty), seed,
- * then the others in their order. rec->number is the line. The fields are good until the next call (json_incref to keep).
- * Memory grows by 16 bytes a record, to know ids that come twice.
+/* Next record: fields id (default: the line's number), prompt, negative, concept, theme (where given and not empty),
+ * seed, then the others in their order. rec->number is the line. The fields are good until the next call (json_incref
+ * to keep). Memory grows by 16 bytes a record, to know ids that come twice.
  * Returns 1 with a record, 0 at the end, -1 on error. */
 int prompts_next(Prompts *p, Record *rec, Err *e);
 void prompts_close(Prompts *p);                     /* NULL is fine */
 const char *prompts_name(const Prompts *p);         /* the file's name, or "standard input", for messages */
 
 /* Seed of record `id` in a run seeded `seed`: a number in 0..2^31-1 that depends on nothing else.
- *     h = FNV-1a of the id's bytes, 64 bits      mix = splitmix64's finalizer      mix(mix(seed + 0x9e3779b97f4a7c15) ^ h) >> 33 */
+ *     h = FNV-1a of the id's bytes, 64 bits      mix = splitmix64's finalizer
+ *     mix(mix(seed + 0x9e3779b97f4a7c15) ^ h) >> 33 */
 int64_t prompt_seed(uint64_t seed, const char *id);
 
 #endif

@@ -17,7 +17,8 @@ struct RankFeed {
     RankFeedOptions options;
     Sae *sae;
     RankStats *stats;
-    json_t *about;                  /* sae, hook, take, half, by, features, assigned, model: fields of every header made here */
+    /* sae, hook, take, half, by, features, assigned, model: fields of every header made here */
+    json_t *about;
     json_t *provenance;
     char *first;                    /* name of the first stream, for messages */
     const char *hook, *half;        /* in about */

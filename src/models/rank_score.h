@@ -43,7 +43,8 @@ typedef int (*RankSink)(void *context, const RankEntry *entry, Err *e);
 /* assigned: {"concept": {"Bears": 0, ...}, ...} as sae-fit --labels leaves it in cfg.json, for that score, else NULL.
  * Every label of every kind, in the order kind, label, t descending, with its `top` best features (0: all), ties to the
  * lower feature. A kind that no picture has is left out. Memory: 40 F bytes a timestep. */
-int rank_stats_rank(const RankStats *s, ScoreKind score, const json_t *assigned, int top, RankSink sink, void *context, Err *e);
+int rank_stats_rank(const RankStats *s, ScoreKind score, const json_t *assigned, int top, RankSink sink, void *context,
+                    Err *e);
 /* A record of a ranks stream from an entry; its tensors are the entry's. */
 void rank_record(Record *rec, const RankEntry *entry);
 

@@ -6,8 +6,8 @@
  *
  *   x, x' (N,D)   h (N,F)   a (N,K) with features i (N,K)   W_enc, W_dec (F,D)
  *
- * A threshold goes into the encoder's bias, so that the K largest are those furthest above theirs, and comes back in the
- * gate.
+ * A threshold goes into the encoder's bias, so that the K largest are those furthest above theirs, and comes back in
+ * the gate.
  *
  * Gao et al. 2024 (arXiv 2406.04093), section 2.3. b_dec is taken off before W_enc, not after. */
 #include <stdlib.h>

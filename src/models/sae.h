@@ -6,9 +6,9 @@
  *   x, x' (N,D) activations   h (N,F)   a (N,K) with features i (N,K)   W_enc, W_dec (F,D), W_dec in unit rows
  *
  * Autoencoders that keep no fixed number of features have a gate behind that: of the K largest only those with
- * h[f] > threshold[f] are kept, as a[f] = scale[f] h[f] + offset[f], at least 0. BatchTopK and JumpReLU have a threshold,
- * ReLU one of 0, Gated scale and offset. K is then only the most that a token may keep, "most" in cfg.json, whose "k" is
- * the mean that training aimed at.
+ * h[f] > threshold[f] are kept, as a[f] = scale[f] h[f] + offset[f], at least 0. BatchTopK and JumpReLU have a
+ * threshold, ReLU one of 0, Gated scale and offset. K is then only the most that a token may keep, "most" in cfg.json,
+ * whose "k" is the mean that training aimed at.
  *
  * Gao et al. 2024 (arXiv 2406.04093), section 2.3; folder as sparsify and SAeUron write it: cfg.json and
  * sae.safetensors with encoder.weight [F,D], encoder.bias [F], W_dec [F,D], b_dec [D]. What those lack goes in added
@@ -34,9 +34,9 @@ typedef struct Sae {
 
 typedef enum { SAE_SAEURON, SAE_SPARSIFY, SAE_SAELENS } SaeFormat;
 
-/* Loads DIR; also one level down (DIR/HOOK/cfg.json) where DIR holds one such folder. Folders of SAELens 6, OpenAI's kind
- * and dictionary_learning (see sae_layout.h) are read too where their autoencoder is one of this kind; s->cfg is then as
- * SAeUron's, with the other config below "origin". */
+/* Loads DIR; also one level down (DIR/HOOK/cfg.json) where DIR holds one such folder. Folders of SAELens 6, OpenAI's
+ * kind and dictionary_learning (see sae_layout.h) are read too where their autoencoder is one of this kind; s->cfg is
+ * then as SAeUron's, with the other config below "origin". */
 int sae_load(Sae **s, const char *dir, Err *e);
 /* An autoencoder of these sizes with zero weights, for a trainer to fill. */
 int sae_create(Sae **s, int D, int F, int K, Err *e);
@@ -45,7 +45,8 @@ int sae_need_gate(Sae *s, float **part, Err *e);
 /* Writes DIR/cfg.json (s->cfg) and DIR/sae.safetensors: a new folder appears whole, with those above it made as needed;
  * in one that is there each file is replaced whole. */
 int sae_save(const Sae *s, const char *dir, Err *e);
-/* As sae_save, with a config that the loader of SAeUron, sparsify or SAELens 6 takes, and SAELens's files for that one. */
+/* As sae_save, with a config that the loader of SAeUron, sparsify or SAELens 6 takes,
+ * and SAELens's files for that one. */
 int sae_save_as(const Sae *s, const char *dir, SaeFormat format, Err *e);
 void sae_free(Sae *s);
 /* Packs the encoder for products of `type`; memory is flat in N. After a change of weights, again. */

@@ -20,7 +20,8 @@
 #include "src/models/sae.h"
 #include "src/models/sae_layout.h"
 
-enum { MAX_WIDTH = 1 << 17, MAX_FEATURES = 1 << 24, MOST = 512 };    /* MOST: kept a token where nothing says how many */
+/* MOST: kept a token where nothing says how many */
+enum { MAX_WIDTH = 1 << 17, MAX_FEATURES = 1 << 24, MOST = 512 };
 
 /* The folder that holds an autoencoder: dir, or the one folder in it that does. */
 static int find_folder(char folder[PATH_MAX], const SaeLayout **layout, const char *dir, Err *e)

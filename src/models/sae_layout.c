@@ -63,7 +63,8 @@ static const Kind saelens[] = {
     {"gated", "gated", {"W_enc", "b_gate", "W_dec", "b_dec", .enc_across = true, .r_mag = "r_mag", .b_mag = "b_mag"}},
 };
 
-static const Kind *find_kind(const Kind *kinds, size_t count, const char *file, const char *key, const char *name, Err *e)
+static const Kind *find_kind(const Kind *kinds, size_t count, const char *file, const char *key, const char *name,
+                             Err *e)
 {
     char known[300] = "";
     for (size_t i = 0; i < count; i++) {
@@ -198,9 +199,10 @@ json_t *sae_layout_config(const SaeLayout *l, json_t *cfg, const SaeConfig *c)
     json_t *config = returns ? json_deep_copy(was) : json_object();
     json_t *sizes = json_pack("{s:I, s:b, s:I, s:I, s:b, s:b, s:b, s:b, s:s, s:I, s:s, s:s}",
                               "expansion_factor", (json_int_t)(c->F/c->D), "normalize_decoder", 0,
-                              "num_latents", (json_int_t)c->F, "k", (json_int_t)(c->k ? c->k : c->K), "batch_topk", 0, "sample_topk", 0,
-                              "input_unit_norm", 0, "multi_topk", 0, "activation", c->activation, "d_in", (json_int_t)c->D,
-                              "hook", c->hook, "take", c->take);
+                              "num_latents", (json_int_t)c->F, "k", (json_int_t)(c->k ? c->k : c->K),
+                              "batch_topk", 0, "sample_topk", 0, "input_unit_norm", 0, "multi_topk", 0,
+                              "activation", c->activation, "d_in", (json_int_t)c->D, "hook", c->hook,
+                              "take", c->take);
     json_t *origin = returns ? NULL : json_pack("{s:s, s:O}", "layout", l->name, "config", cfg);
     int failed = !config || !sizes || (!returns && !origin);
     failed = failed || (returns ? json_object_update_missing(config, sizes) : json_object_update(config, sizes));

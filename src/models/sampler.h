@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* sampler.h -- guided DDIM sampling of a batch of pictures, with hooks on the way.
  *
- *   x_T = torch noise of the picture's seed      for t = T..1: eps = UNet([x, x], t, [uncond, cond]);  x = ddim(x, guided eps)
+ *   x_T = torch noise of the picture's seed
+ *   for t = T..1: eps = UNet([x, x], t, [uncond, cond]);  x = ddim(x, guided eps)
  *
  * The UNet's batch is [uncond of every picture..., cond of every picture...]; with guidance 1 there is no uncond half.
  * A picture's latent depends on its own record only, not on its batch. Nothing is allocated inside the loop after the
@@ -46,7 +47,8 @@ typedef int (*StepFn)(void *context, Sampler *s, Err *e);
 /* Draws the batch's pictures (batch->count <= options.batch): latents (count,C,H,W) f32 host, as the UNet has them. */
 int sampler_run(Sampler *s, const CondBatch *batch, float *latents, StepFn before_step, void *context, Err *e);
 
-/* First image and number of images of a half in the UNet's batch: "cond", "uncond", "both". Without guidance all is cond. */
+/* First image and number of images of a half in the UNet's batch: "cond", "uncond", "both".
+ * Without guidance all is cond. */
 typedef enum { HALF_COND, HALF_UNCOND, HALF_BOTH } Half;
 int half_parse(Half *half, const char *name, Err *e);
 void sampler_half(const Sampler *s, Half half, int *first, int *count);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include "kernels/op.h"
 #include "src/models/steer_choose.h"
+#include "src/models/workspace.h"
 
 enum { BLOCK_ROWS = 4096, BLOCK_VALUES = 1 << 20 };
 
@@ -17,17 +18,18 @@ struct Steering {
     Choice choice;
     bool active;
     uint64_t now;                   /* labels of the rows in work */
+    const float *mask;              /* [tokens], NULL: none */
+    int64_t tokens;
     double *sum;                    /* [F] of a picture's kept values, by place in choice */
     char **labels;                  /* copies that spec points to */
     int32_t *feature;
     float *value;
 
-    int64_t room;                   /* values of each buffer, rows * width */
-    int64_t rows_room;
-    float *a, *s, *recon, *steered; /* device: (rows, width) each; (rows, D) for compat_saeuron */
-    int32_t *i;
+    void *a, *s, *i, *recon, *steered;      /* device: (rows, width) each; (rows, D) for compat_saeuron */
+    size_t a_bytes, s_bytes, i_bytes, recon_bytes, steered_bytes;
     float *host_a, *host_s;
     int32_t *host_i;
+    int64_t room;                   /* values of each on the host */
 };
 
 static int copy_spec(Steering *s, const SteerSpec *spec, Err *e)
@@ -102,8 +104,10 @@ int steering_create(Steering **out, const SteerSpec *spec, Sae *sae, const Ranks
     return 0;
 }
 
-static void free_buffers(Steering *s)
+void steering_free(Steering *s)
 {
+    if (!s)
+        return;
     void *const device[] = {s->a, s->s, s->i, s->recon, s->steered};
     for (int k = 0; k < 5; k++)
         if (device[k])
@@ -111,16 +115,6 @@ static void free_buffers(Steering *s)
     free(s->host_a);
     free(s->host_s);
     free(s->host_i);
-    s->a = s->s = s->recon = s->steered = s->host_a = s->host_s = NULL;
-    s->i = s->host_i = NULL;
-    s->room = s->rows_room = 0;
-}
-
-void steering_free(Steering *s)
-{
-    if (!s)
-        return;
-    free_buffers(s);
     choice_free(&s->choice);
     for (int i = 0; s->labels && i < s->spec.label_count; i++)
         free(s->labels[i]);
@@ -140,23 +134,22 @@ static int width(const Steering *s)
 
 static int need_buffers(Steering *s, int64_t rows, Err *e)
 {
-    const int64_t values = rows * width(s), D = s->sae->D;
-    if (values <= s->room && rows <= s->rows_room)
+    const int64_t values = rows * width(s);
+    const size_t bytes = sizeof(float) * values, whole = s->spec.compat_saeuron ? sizeof(float) * rows * s->sae->D : 0;
+    if (device_grow(&s->a, &s->a_bytes, bytes, e) || device_grow(&s->s, &s->s_bytes, bytes, e)
+        || device_grow(&s->i, &s->i_bytes, bytes, e) || device_grow(&s->recon, &s->recon_bytes, whole, e)
+        || device_grow(&s->steered, &s->steered_bytes, whole, e))
+        return -1;
+    if (values <= s->room)
         return 0;
-    free_buffers(s);
-    s->a = op->alloc(sizeof(float) * values, e);
-    s->s = op->alloc(sizeof(float) * values, e);
-    s->i = op->alloc(sizeof(int32_t) * values, e);
-    s->recon = op->alloc(s->spec.compat_saeuron ? sizeof(float) * rows * D : 1, e);
-    s->steered = op->alloc(s->spec.compat_saeuron ? sizeof(float) * rows * D : 1, e);
-    s->host_a = malloc(sizeof(float) * values);
-    s->host_s = malloc(sizeof(float) * values);
-    s->host_i = malloc(sizeof(int32_t) * values);
-    if (!s->a || !s->s || !s->i || !s->recon || !s->steered || !s->host_a || !s->host_s || !s->host_i)
-        return err_set(e, "out of memory for steering %lld rows", (long long)rows);
-    s->room = values;
-    s->rows_room = rows;
-    return 0;
+    free(s->host_a);
+    free(s->host_s);
+    free(s->host_i);
+    s->host_a = malloc(bytes);
+    s->host_s = malloc(bytes);
+    s->host_i = malloc(bytes);
+    s->room = s->host_a && s->host_s && s->host_i ? values : 0;
+    return s->room ? 0 : err_set(e, "out of memory for steering %lld rows", (long long)rows);
 }
 
 int steering_set_step(Steering *s, int t, Err *e)
@@ -173,9 +166,21 @@ static bool in_work(const Steering *s, const Chosen *x)
     return s->now >> x->label & 1;
 }
 
-/* One row widened from K to `wide` values: a and i as encoded, out s as steered. Chosen features that the row does not
- * keep have value 0 and stand behind the kept ones. Returns whether a value changed. */
-static bool steer_row(const Steering *s, float *a, float *out, int32_t *i, int wide)
+void steering_mask(Steering *s, const float *mask, int64_t tokens)
+{
+    s->mask = mask;
+    s->tokens = tokens;
+}
+
+/* From a value to its new one; at 0 and 1 exactly the one and the other. */
+static float part_way(float old, float new, float m)
+{
+    return m >= 1 ? new : m > 0 ? old + m * (new - old) : old;
+}
+
+/* One row widened from K to `wide` values: a and i as encoded, out s as steered, m of the way. Chosen features that the
+ * row does not keep have value 0 and stand behind the kept ones. Returns whether a value changed. */
+static bool steer_row(const Steering *s, float *a, float *out, int32_t *i, int wide, float m)
 {
     const int K = s->sae->K;
     bool changed = false;
@@ -183,13 +188,13 @@ static bool steer_row(const Steering *s, float *a, float *out, int32_t *i, int w
         const Chosen *x = &s->choice.item[c - K];
         i[c] = x->feature;
         a[c] = 0;
-        out[c] = in_work(s, x) ? steer_value(s->spec.mode, x, 0) : 0;
+        out[c] = in_work(s, x) ? part_way(0, steer_value(s->spec.mode, x, 0), m) : 0;
         changed |= out[c] != 0;
     }
     for (int k = 0; k < K; k++) {
         const int slot = s->choice.slot[i[k]];
         const Chosen *x = slot < 0 ? NULL : &s->choice.item[slot];
-        out[k] = x && in_work(s, x) ? steer_value(s->spec.mode, x, a[k]) : a[k];
+        out[k] = x && in_work(s, x) ? part_way(a[k], steer_value(s->spec.mode, x, a[k]), m) : a[k];
         changed |= out[k] != a[k];
         if (slot >= 0 && wide > K)
             out[K + slot] = 0;      /* kept: steered in its own place */
@@ -197,8 +202,9 @@ static bool steer_row(const Steering *s, float *a, float *out, int32_t *i, int w
     return changed;
 }
 
-/* Values of the block on the host, widened and steered. The rows grow in place, from the last one on. */
-static bool steer_rows(Steering *s, int64_t rows, int wide)
+/* Values of the block on the host, widened and steered; its first row is row `first` of all. The rows grow in place,
+ * from the last one on. */
+static bool steer_rows(Steering *s, int64_t first, int64_t rows, int wide)
 {
     const int K = s->sae->K;
     bool changed = false;
@@ -207,12 +213,13 @@ static bool steer_rows(Steering *s, int64_t rows, int wide)
         int32_t *i = s->host_i + n*wide;
         memmove(a, s->host_a + n*K, sizeof *a * K);
         memmove(i, s->host_i + n*K, sizeof *i * K);
-        changed |= steer_row(s, a, s->host_s + n*wide, i, wide);
+        changed |= steer_row(s, a, s->host_s + n*wide, i, wide, s->mask ? s->mask[(first + n) % s->tokens] : 1);
     }
     return changed;
 }
 
-static int apply_block(Steering *s, float *x, int64_t rows, Err *e)
+/* x: the rows from number `first` of all. */
+static int apply_block(Steering *s, float *x, int64_t first, int64_t rows, Err *e)
 {
     const Sae *sae = s->sae;
     const int wide = width(s), D = sae->D;
@@ -224,7 +231,7 @@ static int apply_block(Steering *s, float *x, int64_t rows, Err *e)
         op->sae.decode(s->recon, s->a, s->i, sae->W_dec, sae->b_dec, rows, D, sae->K);
     op->download(s->host_a, s->a, kept * sizeof(float));
     op->download(s->host_i, s->i, kept * sizeof(int32_t));
-    const bool changed = steer_rows(s, rows, wide);
+    const bool changed = steer_rows(s, first, rows, wide);
     if (!changed && !s->spec.compat_saeuron)
         return 0;
     op->upload(s->a, s->host_a, values * sizeof(float));
@@ -253,7 +260,7 @@ int steering_apply_labels(Steering *s, uint64_t labels, float *x, int64_t N, Err
         return 0;
     s->now = labels | (uint64_t)1 << STEER_LABELS;
     for (int64_t n = 0; n < N; n += block)
-        if (apply_block(s, x + n * s->sae->D, N - n < block ? N - n : block, e))
+        if (apply_block(s, x + n * s->sae->D, n, N - n < block ? N - n : block, e))
             return -1;
     return 0;
 }

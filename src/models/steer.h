@@ -3,7 +3,8 @@
  *
  *   x' = x + sum_j (new_j - a_j) W_dec[i_j]
  *
- * over the kept features j of each token; for add and set over all chosen ones.
+ * over the kept features j of each token; for add and set over all chosen ones. With a mask, a token of mask value m in
+ * [0, 1] gets m times its change.
  *
  * Modes, for a chosen feature of value a whose means at the timestep are m (of the label), mean_all, mean_rest and
  * mean_none as ranks.h has them, M = multiplier; where the condition does not hold, a stays:
@@ -69,7 +70,10 @@ void steering_free(Steering *s);
 /* Timestep of the steps that follow; builds the table of changed features. Returns 1 when something is steered there, 0
  * when not, -1 on error. With compat_saeuron something always is, inside --when. */
 int steering_set_step(Steering *s, int t, Err *e);
-/* x (N,D) device rows, in place. A row's result depends on that row alone. */
+/* From now on row n of x is token n % tokens, whose change is multiplied by mask[n % tokens], 0 to 1: bit for bit no
+ * change at 0, all of it at 1. mask (tokens) stays the caller's; NULL: none. Not with compat_saeuron. */
+void steering_mask(Steering *s, const float *mask, int64_t tokens);
+/* x (N,D) device rows, in place. A row's result depends on that row and its mask alone. */
 int steering_apply(Steering *s, float *x, int64_t N, Err *e);
 /* The same for some of the labels: bit l stands for spec's label l. */
 int steering_apply_labels(Steering *s, uint64_t labels, float *x, int64_t N, Err *e);

@@ -9,7 +9,8 @@
 
 /* ---- lines ---- */
 
-/* Called for each line that is neither blank nor a comment; line has no end and may be changed. where: "file: line 3". */
+/* Called for each line that is neither blank nor a comment; line has no end and may be changed. where:
+ * "file: line 3". */
 typedef int (*LineFn)(void *context, char *line, const char *where, Err *e);
 
 static int read_lines(const char *path, LineFn fn, void *context, Err *e)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* templates.h -- concepts, themes and sentence templates, as small text files, and the prompts they make.
  *
- * Lists      NAME[<TAB>words[<TAB>article]], one a line; # begins a comment line. Without words the theme's name itself, and
- *            the concept's name in small letters, stand in prompts.
- * Templates  SPLIT<TAB>text, SPLIT: gather, generate, both. {concept}, {article}, {Article} and {theme} are replaced; a text
- *            without {theme} is for plain prompts.
+ * Lists      NAME[<TAB>words[<TAB>article]], one a line; # begins a comment line. Without words the theme's name
+ *            itself, and the concept's name in small letters, stand in prompts.
+ * Templates  SPLIT<TAB>text, SPLIT: gather, generate, both. {concept}, {article}, {Article} and {theme} are replaced; a
+ *            text without {theme} is for plain prompts.
  * Anchors    CONCEPT<TAB>sentence, or CONCEPT,sentence as CSV writes it: templates of one concept, for both splits. */
 #ifndef SRC_MODELS_TEMPLATES_H
 #define SRC_MODELS_TEMPLATES_H
@@ -36,10 +36,11 @@ typedef struct Templates {
     int count;
 } Templates;
 
-/* Reads a list. A name that comes twice, is empty or holds a / (it parts ids) is an error naming file and line. An empty
- * file is an empty list. names is to be freed also after an error; the same holds for templates. */
+/* Reads a list. A name that comes twice, is empty or holds a / (it parts ids) is an error naming file and line. An
+ * empty file is an empty list. names is to be freed also after an error; the same holds for templates. */
 int names_read(Names *names, const char *path, bool small_letters, Err *e);
-/* Keeps the wanted names only, in the order wanted; one that is not there is an error. what: "concept", for the message. */
+/* Keeps the wanted names only, in the order wanted; one that is not there is an error. what: "concept",
+ * for the message. */
 int names_keep(Names *names, const char *const *wanted, int count, const char *what, Err *e);
 void names_free(Names *names);
 
@@ -48,7 +49,8 @@ int templates_add(Templates *t, const char *text, int splits, const char *where,
 int anchors_read(Templates *t, const char *path, const Names *concepts, Err *e);
 void templates_free(Templates *t);
 
-/* The turn-th template for a prompt about concept, themed or plain, going round those that fit; NULL where none does. */
+/* The turn-th template for a prompt about concept, themed or plain, going round those that fit;
+ * NULL where none does. */
 const Template *template_pick(const Templates *t, int split, const Name *concept, bool themed, size_t turn);
 /* A fresh string, or NULL when out of memory. theme: NULL for a plain prompt. */
 char *template_fill(const Template *t, const Name *concept, const Name *theme);

@@ -31,8 +31,8 @@ void workspace_release(Workspace *w, WorkspaceMark mark);       /* gives back al
 int workspace_settle(Workspace *w, Err *e);
 void workspace_free(Workspace *w);
 
-/* Device memory by itself: *p holds *have bytes (NULL and 0 at first) and bytes or more afterwards, not what it held. -1:
- * out of memory */
+/* Device memory by itself: *p holds *have bytes (NULL and 0 at first) and bytes or more afterwards, not what it held.
+ * -1: out of memory */
 int device_grow(void **p, size_t *have, size_t bytes, Err *e);
 
 #endif

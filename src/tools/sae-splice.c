@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* sae-splice.c -- how far pictures move when an autoencoder's reconstruction stands in for what it was trained on, against
- * zero and mean ablation. */
+/* sae-splice.c -- how far pictures move when an autoencoder's reconstruction stands in for what it was trained on,
+ * against zero and mean ablation. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,26 +37,28 @@ static const Opt options[] = {
 
 static const Cli cli = {
     "sae-splice", "Measure how far pictures move when an autoencoder stands in for its module.", options, "[FILE]",
-    "Reads a conditioning stream (sd-encode-text) and draws each picture four times from the same noise: plain; spliced, "
-    "with the module's output x replaced by the autoencoder's reconstruction at every step, and nothing of its error added "
-    "back; zero, with x replaced by 0; and mean, with x replaced by its mean over the picture's own tokens. For an "
-    "autoencoder of output - input, that difference is what is replaced, so that zero skips the module.\n"
-    "Writes a tab-separated table, three lines a picture and three for all of them, or JSON, a line a picture and a last "
-    "one for all. Columns, with z, p the plain latent and picture, z', p' the others, p in [0,1]:\n"
-    "latent_nmse = sum |z' - z|^2 / sum |z|^2. latent_cosine = mean of z.z' / (|z| |z'|). mse = mean (p' - p)^2. psnr = "
-    "-10 log10(mse), in dB. mad = mean |p' - p|. ssim = structural similarity of 7 x 7 windows. latent_recovered = 1 - "
-    "latent_nmse / latent_nmse of zero; picture_recovered = 1 - mse / mse of zero: 1 where nothing is lost, 0 where "
+    "Reads a conditioning stream (sd-encode-text) and draws each picture four times from the same noise: plain; "
+    "spliced, with the module's output x replaced by the autoencoder's reconstruction at every step, and nothing of "
+    "its error added back; zero, with x replaced by 0; and mean, with x replaced by its mean over the picture's own "
+    "tokens. For an autoencoder of output - input, that difference is what is replaced, so that zero skips the "
+    "module.\n"
+    "Writes a tab-separated table, three lines a picture and three for all of them, or JSON, a line a picture and a "
+    "last one for all. Columns, with z, p the plain latent and picture, z', p' the others, p in [0,1]:\n"
+    "latent_nmse = sum |z' - z|^2 / sum |z|^2. latent_cosine = mean of z.z' / (|z| |z'|). mse = mean (p' - p)^2. psnr "
+    "= -10 log10(mse), in dB. mad = mean |p' - p|. ssim = structural similarity of 7 x 7 windows. latent_recovered = 1 "
+    "- latent_nmse / latent_nmse of zero; picture_recovered = 1 - mse / mse of zero: 1 where nothing is lost, 0 where "
     "zero ablation is as near, below 0 where it is nearer. - (in JSON null) where zero ablation moves nothing, and inf "
     "(null) is the psnr of equal pictures. For all: of the sums over pictures.\n"
-    "By default both halves of guidance are replaced: the network computes both, and an error made in both alike is not "
-    "multiplied by guidance, as one in a single half is. --half cond and uncond replace in one of them, zero and mean "
-    "too; compare figures of the same halves, steps and guidance only.\n"
+    "By default both halves of guidance are replaced: the network computes both, and an error made in both alike is "
+    "not multiplied by guidance, as one in a single half is. --half cond and uncond replace in one of them, zero and "
+    "mean too; compare figures of the same halves, steps and guidance only.\n"
     "Pictures of --images have ids spliced/ID and fields splice (plain, spliced, zero, mean) and of (ID).\n"
     "Memory: a batch's latents, four times.",
     "# over twenty pictures\n"
     "sd-assemble-prompts -n 1 | head -20 | sd-encode-text | sae-splice --sae sae/ | tail -3\n"
     "# to look at, a row a prompt: plain, spliced, zero, mean\n"
-    "sd-assemble-prompts -n 1 | head -5 | sd-encode-text | sae-splice --sae sae/ --images splice.mpk.zst -o splice.tsv\n"
+    "sd-assemble-prompts -n 1 | head -5 | sd-encode-text | "
+    "sae-splice --sae sae/ --images splice.mpk.zst -o splice.tsv\n"
     "sd-sheet --rows of --columns splice splice.mpk.zst -o sheet.png"
 };
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* sd-assemble-prompts.c -- prompts of every concept in every theme, as text records.
  *
- * Records come in rounds of C*T pairs (T: the themes, and none). Round n deals concepts and themes in orders p, q of its own:
+ * Records come in rounds of C*T pairs (T: the themes, and none). Round n deals concepts and themes in orders
+ * p, q of its own:
  *     pair j = (concept p[j mod C], theme q[(j/C + j mod C) mod T])       0 <= j < C*T
  * a Latin square: C records in a row are of C concepts, so what is trained on them in order sees them mixed. */
 #include <stdbool.h>
@@ -48,24 +49,26 @@ static const Opt options[] = {
     {0}};
 
 static const Cli cli = {
-    "sd-assemble-prompts", "Write prompts for every pair of concept and theme, as JSON lines with ids and seeds.", options, NULL,
+    "sd-assemble-prompts", "Write prompts for every pair of concept and theme, as JSON lines with ids and seeds.",
+    options, NULL,
     "Writes one JSON object a line: id, prompt, concept, theme (left out of plain prompts) and seed. The id is "
     "CONCEPT/THEME/NUMBER, with plain for the theme where there is none.\n"
     "\n"
-    "A record's seed is a hash of --seed, the split and its id, so it does not change when concepts, themes or --count do. Seeds "
-    "of the split gather are even and those of generate odd: a picture of one never is a picture of the other.\n"
+    "A record's seed is a hash of --seed, the split and its id, so it does not change when concepts, themes or --count "
+    "do. Seeds of the split gather are even and those of generate odd: a picture of one never is a picture of the "
+    "other.\n"
     "\n"
     "Records that follow each other have different concepts and mixed themes.\n"
     "\n"
-    "A list has a name a line, for concepts followed by a TAB and the noun that stands in prompts, and by another TAB and the "
-    "article where a or an by its first letter is wrong. A line of the templates is gather, generate or both, a TAB, and a "
-    "sentence:\n"
+    "A list has a name a line, for concepts followed by a TAB and the noun that stands in prompts, and by another TAB "
+    "and the article where a or an by its first letter is wrong. A line of the templates is gather, generate or both, "
+    "a TAB, and a sentence:\n"
     "\n"
     "    both<TAB>{Article} {concept} in {theme} style.\n"
     "    gather<TAB>A picture of {article} {concept}.\n"
     "\n"
-    "Anchors are sentences about one concept, and take the place of the templates for it; in themed prompts their full stop "
-    "becomes \" in THEME style.\"",
+    "Anchors are sentences about one concept, and take the place of the templates for it; in themed prompts their full "
+    "stop becomes \" in THEME style.\"",
     "# ten prompts of each pair of the small model's 20 concepts and 9 themes\n"
     "sd-assemble-prompts -n 10 > prompts.jsonl\n"
     "# pictures of fishes to evaluate with, in two themes\n"
@@ -121,8 +124,8 @@ static void shuffle(int *order, int n, const Config *cfg, const char *what, long
 }
 
 /* theme: NULL for a plain prompt; number: of the record in its pair, from 1. */
-static int write_record(FILE *f, const Config *cfg, const Plan *plan, const Name *concept, const Name *theme, long long number,
-                        Err *e)
+static int write_record(FILE *f, const Config *cfg, const Plan *plan, const Name *concept, const Name *theme,
+                        long long number, Err *e)
 {
     char pair[512], id[576], hashed[640];
     snprintf(pair, sizeof pair, "%s/%s", concept->name, theme ? theme->name : "plain");
@@ -134,8 +137,8 @@ static int write_record(FILE *f, const Config *cfg, const Plan *plan, const Name
     const size_t turn = (size_t)prompt_seed((uint64_t)cfg->c.seed, pair) + (size_t)number;
     const Template *t = template_pick(&plan->templates, plan->split, concept, theme != NULL, turn);
     if (!t)
-        return err_set(e, "no %s template for the split %s: one %s {theme} is needed", theme ? "themed" : "plain", cfg->split,
-                       theme ? "with" : "without");
+        return err_set(e, "no %s template for the split %s: one %s {theme} is needed", theme ? "themed" : "plain",
+                       cfg->split, theme ? "with" : "without");
     char *prompt = template_fill(t, concept, theme);
     json_t *record = json_pack("{s:s, s:s, s:s}", "id", id, "prompt", prompt, "concept", concept->name);
     if (record && theme)
@@ -161,8 +164,8 @@ static int write_round(FILE *f, const Config *cfg, const Plan *plan, long long n
         if (((n % plan->shards)*(C*T % plan->shards) + j) % plan->shards != plan->shard)
             continue;
         const int t = q[(j / C + j % C) % T];
-        if (write_record(f, cfg, plan, &plan->concepts.item[p[j % C]], t < plan->themes.count ? &plan->themes.item[t] : NULL,
-                         n + 1, e))
+        if (write_record(f, cfg, plan, &plan->concepts.item[p[j % C]],
+                         t < plan->themes.count ? &plan->themes.item[t] : NULL, n + 1, e))
             return -1;
     }
     return 0;
@@ -211,7 +214,8 @@ int main(int argc, char **argv)
     const bool standard = strcmp(cfg.c.output, "-") == 0;
     int failed = read_plan(&plan, &cfg, &e)
               || (!standard && !(out = aside_open(cfg.c.output, &e)))
-              || write_all(out ? aside_fd(out) : STDOUT_FILENO, out ? cfg.c.output : "standard output", &cfg, &plan, &e);
+              || write_all(out ? aside_fd(out) : STDOUT_FILENO, out ? cfg.c.output : "standard output", &cfg, &plan,
+                           &e);
     if (!failed && out) {
         failed = aside_commit(out, false, &e);
         out = NULL;

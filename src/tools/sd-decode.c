@@ -20,9 +20,9 @@ static const Opt options[] = {
 
 static const Cli cli = {
     "sd-decode", "Decode a stream of latents into pictures.", options, "[FILE]",
-    "Reads a latents stream, as sd-sample-hooked --latents and sd-steer --latents write it, and decodes each record with "
-    "the VAE of the model. -o DIR writes PNG files named by the records' ids, whose text chunks hold the record's fields "
-    "and the stream's provenance; - or a name ending in .mpk or .mpk.zst is a stream of images.\n"
+    "Reads a latents stream, as sd-sample-hooked --latents and sd-steer --latents write it, and decodes each record "
+    "with the VAE of the model. -o DIR writes PNG files named by the records' ids, whose text chunks hold the record's "
+    "fields and the stream's provenance; - or a name ending in .mpk or .mpk.zst is a stream of images.\n"
     "One picture is in work at a time: memory does not depend on the number of records.",
     "# draw now, decode later or elsewhere\n"
     "sd-encode-text prompts.jsonl | sd-sample-hooked --no-activations --latents latents.mpk.zst\n"

@@ -34,8 +34,9 @@ static const Cli cli = {
     "embedding [P], the projected class token. The fields of a PNG file are its text chunks as sd-steer and sd-decode "
     "write them; its id, where it has none, is its path within the folder, without .png.\n"
     "CLIP is the folder clip/ of the model (a CLIPModel). Pictures are resized (short side, bicubic) and cropped in "
-    "the centre as CLIP wants them. With --net a plain convolutional network describes them instead (its features, for a "
-    "classifier trained on them); it takes pictures of its own size only. Memory does not depend on the number of pictures.",
+    "the centre as CLIP wants them. With --net a plain convolutional network describes them instead (its features, for "
+    "a classifier trained on them); it takes pictures of its own size only. Memory does not depend on the number of "
+    "pictures.",
     "# embeddings of a folder of pictures\n"
     "sd-encode-image pictures/ -o embeddings.mpk.zst\n"
     "# straight from the sampler into the evaluation\n"

@@ -40,9 +40,10 @@ static const Cli cli = {
     "IRA, the share of the pictures of other labels of its kind taken for what they are; CRA, the share of all of "
     "them whose label of the other kind is found. An overall row is the mean over targets; 95 % intervals are "
     "Wilson's, those of a mean by MOVER. Unsteered pictures have a row a kind, with the "
-    "accuracy in that kind under IRA and in the other under CRA.\n"
-    "The table is tab-separated, in percent: row (unsteered, target, overall), kind, target, pictures, then each "
-    "measure with its limits, "
+    "accuracy in that kind under IRA and in the other under CRA; so have those steered by features alone (sd-steer "
+    "--feature), for each set of features, FEATURE:VALUE joined by +.\n"
+    "The table is tab-separated, in percent: row (unsteered, features, target, overall), kind, target, pictures, then "
+    "each measure with its limits, "
     "the mean of the three, and the steering. - stands for a measure without pictures.\n"
     "--clip-score adds 100 cos(picture, prompt) with its interval; --reference adds the Frechet distance between the "
     "embeddings of a row's "
@@ -181,7 +182,7 @@ static int read_inputs(Run *r, Err *e)
     return failed ? -1 : 0;
 }
 
-static const char *const row_names[] = {"unsteered", "target", "overall"};
+static const char *const row_names[] = {"unsteered", "features", "target", "overall"};
 
 static void print_number(FILE *f, double x)
 {
@@ -251,7 +252,8 @@ static int print_rows(Run *r, Err *e)
     const int count = evaluation_rows(r->evaluation, &rows, e);
     if (count > 0 && !r->cfg->json)
         fprintf(f, "row\tkind\ttarget\tpictures\tUA\tUA_low\tUA_high\tIRA\tIRA_low\tIRA_high\tCRA\tCRA_low\tCRA_high"
-                   "\tmean%s%s\tsteering\n", r->clip ? "\tCLIP\tCLIP_low\tCLIP_high" : "", r->reference ? "\tfrechet" : "");
+                   "\tmean%s%s\tsteering\n", r->clip ? "\tCLIP\tCLIP_low\tCLIP_high" : "",
+                r->reference ? "\tfrechet" : "");
     for (int i = 0; i < count; i++)
         if (r->cfg->json)
             print_json(r, &rows[i]);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* sd-sample-hooked.c -- draws the pictures of a conditioning stream and writes what hooked modules compute on the way. */
+/* sd-sample-hooked.c -- draws the pictures of a conditioning stream and writes what hooked
+ * modules compute on the way. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,14 +44,16 @@ static const Opt options[] = {
 };
 
 static const Cli cli = {
-    "sd-sample-hooked", "Draw pictures with a Stable Diffusion model and write what chosen modules compute.", options, "[FILE]",
-    "Reads a conditioning stream (sd-encode-text) and draws one picture a record by DDIM with classifier-free guidance, from the "
-    "noise that torch's CPU generator gives for the record's seed. While it draws, the outputs of the hooked modules are written as a "
-    "stream of activations: one record a picture, step, hook and half.\n"
-    "Memory is flat in the number of records: a batch's activations are held until its last step, so that the order of records, and "
-    "with it every byte, is the same for any --batch.",
+    "sd-sample-hooked", "Draw pictures with a Stable Diffusion model and write what chosen modules compute.",
+    options, "[FILE]",
+    "Reads a conditioning stream (sd-encode-text) and draws one picture a record by DDIM with classifier-free "
+    "guidance, from the noise that torch's CPU generator gives for the record's seed. While it draws, the outputs of "
+    "the hooked modules are written as a stream of activations: one record a picture, step, hook and half.\n"
+    "Memory is flat in the number of records: a batch's activations are held until its last step, so that the order of "
+    "records, and with it every byte, is the same for any --batch.",
     "# capture two modules of 20 pictures and look at what came\n"
-    "sd-assemble-prompts -n 1 | head -20 | sd-encode-text | sd-sample-hooked --hook 'up_blocks.1.attentions.[01]' -o acts.mpk.zst\n"
+    "sd-assemble-prompts -n 1 | head -20 | sd-encode-text | "
+    "sd-sample-hooked --hook 'up_blocks.1.attentions.[01]' -o acts.mpk.zst\n"
     "tstream info acts.mpk.zst\n"
     "# pictures only\n"
     "echo 'A fish in Watercolor style.' | sd-encode-text | sd-sample-hooked --no-activations --images out/"
@@ -84,8 +87,8 @@ static int open_capture(Run *r, Err *e)
     const Config *cfg = r->cfg;
     if (cfg->no_activations)
         return 0;
-    CaptureOptions o = {.patterns = usual, .pattern_count = 1, .type = (DType)dtype_parse(cfg->act_type), .every = (int)cfg->every,
-                        .tokens = (int)cfg->tokens};
+    CaptureOptions o = {.patterns = usual, .pattern_count = 1, .type = (DType)dtype_parse(cfg->act_type),
+                        .every = (int)cfg->every, .tokens = (int)cfg->tokens};
     if (cfg->hooks.count) {
         o.patterns = cfg->hooks.items;
         o.pattern_count = cfg->hooks.count;

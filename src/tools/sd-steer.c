@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* sd-steer.c -- draws the pictures of a conditioning stream with features of sparse autoencoders turned down, up or off. */
+/* sd-steer.c -- draws the pictures of a conditioning stream with features of sparse autoencoders turned down,
+ * up or off. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 typedef struct Config {
     SamplingConfig s;
     List saes, ranks, concepts, themes, labels, features, sweeps;
-    const char *hook, *mode, *when, *half, *compat, *latents;
+    const char *hook, *mode, *when, *where, *half, *compat, *latents;
     int64_t top;
     double percentile, multiplier, gate;
     int unsteered;
@@ -34,16 +35,20 @@ static const Opt options[] = {
     {0, "mode", OPT_STR, offsetof(Config, mode), "multiply",
      "multiply|replace|scale|ablate|clamp|others|unlabelled|set|add  what becomes of a chosen feature", 0},
     {0, "gate", OPT_NUMBER, offsetof(Config, gate), "0",
-     "G  steer only pictures in which the label shows: its features' sum lies G of the way from other labels' mean to its own; 0: all", 0},
+     "G  steer only pictures in which the label shows: its features' sum lies G of the way from other labels' mean to "
+     "its own; 0: all", 0},
     {0, "feature", OPT_LIST, offsetof(Config, features), NULL, "I=VALUE  steer feature I by hand, without ranks", 0},
     {0, "when", OPT_STR, offsetof(Config, when), "",
      "HIGH-LOW  steer where the timestep lies in between (default: always)", 0},
+    {0, "where", OPT_STR, offsetof(Config, where), NULL,
+     "MASK  PNG stretched over the picture: steer where it is white, not where black, in part where grey", 0},
     {0, "half", OPT_STR, offsetof(Config, half), "both",
      "cond|uncond|both  halves of classifier-free guidance to steer", 0},
     {0, "hook", OPT_STR, offsetof(Config, hook), NULL,
      "NAME  module of the autoencoder, where its folder does not say", 0},
     {0, "sweep", OPT_LIST, offsetof(Config, sweeps), NULL,
-     "NAME=V,V  draw once with each value of multiplier, top, percentile, mode, when, concept or theme (all: every one); again for the product", 0},
+     "NAME=V,V  draw once with each value of multiplier, top, percentile, mode, when, concept or theme (all: every "
+     "one); again for the product", 0},
     {0, "unsteered", OPT_FLAG, offsetof(Config, unsteered), NULL,
      "with --sweep: draw the unsteered pictures too, first", 0},
     {0, "compat", OPT_STR, offsetof(Config, compat), "none",
@@ -56,18 +61,27 @@ static const Opt options[] = {
 
 static const Cli cli = {
     "sd-steer", "Draw pictures while features of a sparse autoencoder are turned down, up or off.", options, "[FILE]",
-    "Reads a conditioning stream (sd-encode-text) and draws each picture with the features that --ranks ties to the labels changed at "
-    "every step. -o DIR writes PNG files named by the records' ids; - or a name ending in .mpk.zst is a stream of images.\n"
-    "Modes, for a chosen feature of value a whose mean over the label's pictures is m: multiply sets it to M*m*a where a exceeds its mean "
-    "over all labels, replace to M*m there; scale sets it to M*a; ablate to 0; clamp to M*m where it is more; others to its mean over the "
-    "pictures of other labels, unlabelled over those without a label, where it is more; set to M*m everywhere; add adds M*m.\n"
-    "Only the change is added, x' = x + sum (new - old) W_dec, so a steering that changes no feature gives the unsteered picture bit for "
-    "bit. A sweep draws all its variants with one model load; each variant's name becomes the first part of its pictures' ids.",
+    "Reads a conditioning stream (sd-encode-text) and draws each picture with the features that --ranks ties to the "
+    "labels changed at every step. -o DIR writes PNG files named by the records' ids; - or a name ending in .mpk.zst "
+    "is a stream of images.\n"
+    "Modes, for a chosen feature of value a whose mean over the label's pictures is m: multiply sets it to M*m*a where "
+    "a exceeds its mean over all labels, replace to M*m there; scale sets it to M*a; ablate to 0; clamp to M*m where "
+    "it is more; others to its mean over the pictures of other labels, unlabelled over those without a label, where it "
+    "is more; set to M*m everywhere; add adds M*m.\n"
+    "Only the change is added, x' = x + sum (new - old) W_dec, so a steering that changes no feature gives the "
+    "unsteered picture bit for bit. --where multiplies each token's change by the mean of the mask over its part of "
+    "the picture, 0 to 1; transparent is black. Through attention and later layers other parts may still follow. A "
+    "sweep draws all its variants with one model load; each variant's name becomes the first part of its pictures' "
+    "ids.",
     "# the fish goes, the watercolor stays\n"
     "echo '{\"id\":\"fish\",\"prompt\":\"A fish in Watercolor style.\",\"seed\":188}' | sd-encode-text |\n"
     "  sd-steer --sae sae/ --ranks ranks.mpk.zst --concept Fishes -o out/\n"
+    "# the same in the white part of a mask\n"
+    "sd-encode-text prompts.jsonl | "
+    "sd-steer --sae sae/ --ranks ranks.mpk.zst --concept Fishes --where mask.png -o out/\n"
     "# every concept in turn, two strengths\n"
-    "sd-encode-text prompts.jsonl | sd-steer --sae sae/ --ranks ranks.mpk.zst --sweep concept=all --sweep multiplier=-1,-5 -o sweep/"
+    "sd-encode-text prompts.jsonl | "
+    "sd-steer --sae sae/ --ranks ranks.mpk.zst --sweep concept=all --sweep multiplier=-1,-5 -o sweep/"
 };
 
 typedef struct Run {
@@ -82,6 +96,7 @@ typedef struct Run {
     long long done;                 /* pictures */
     int32_t *feature;
     float *value;
+    Image mask;                     /* --where */
     float *final;                   /* (variants, batch, C,H,W) */
 } Run;
 
@@ -112,9 +127,10 @@ static int open_intervention(Run *r, Err *e)
 {
     const Config *cfg = r->cfg;
     InterventionOptions o = {.saes = cfg->saes.items, .sae_count = cfg->saes.count, .ranks = cfg->ranks.items,
-                             .ranks_count = cfg->ranks.count, .hook = cfg->hook, .feature = r->feature, .value = r->value,
-                             .feature_count = cfg->features.count, .compat_saeuron = strcmp(cfg->compat, "saeuron") == 0,
-                             .type = r->s.compute.type};
+                             .ranks_count = cfg->ranks.count, .hook = cfg->hook, .feature = r->feature,
+                             .value = r->value, .feature_count = cfg->features.count,
+                             .compat_saeuron = strcmp(cfg->compat, "saeuron") == 0,
+                             .mask = cfg->where ? &r->mask : NULL, .type = r->s.compute.type};
     return half_parse(&o.half, cfg->half, e) || intervention_create(&r->intervention, r->s.sampler, &o, e);
 }
 
@@ -133,7 +149,8 @@ static int plan_variants(Run *r, Err *e)
 {
     const Config *cfg = r->cfg;
     const Ranks *ranks = intervention_ranks(r->intervention);
-    Variant base = {.multiplier = cfg->multiplier, .percentile = cfg->percentile, .gate = cfg->gate, .top = (int)cfg->top};
+    Variant base = {.multiplier = cfg->multiplier, .percentile = cfg->percentile, .gate = cfg->gate,
+                    .top = (int)cfg->top};
     int failed = steer_mode(&base.mode, cfg->mode, e) || t_range_parse(cfg->when, &base.t_high, &base.t_low, e);
     for (int i = 0; i < cfg->concepts.count && !failed; i++)
         failed = variant_target(&base, "concept", cfg->concepts.items[i], ranks, e);
@@ -174,8 +191,8 @@ static int open_outputs(Run *r, Err *e)
     return r->final ? 0 : err_set(e, "out of memory for the latents of %d variants", r->variants.count);
 }
 
-/* Adds the features given by hand to what a variant says of its steering. */
-static void describe_features(const Run *r, Record *rec)
+/* Adds the features given by hand, and the mask, to what a variant says of its steering. */
+static void describe_run(const Run *r, Record *rec)
 {
     json_t *steering = json_object_get(rec->fields, "steering"), *features = json_object();
     for (int i = 0; i < r->cfg->features.count; i++) {
@@ -185,6 +202,8 @@ static void describe_features(const Run *r, Record *rec)
     }
     if (steering && json_object_size(features))
         json_object_set(steering, "features", features);
+    if (steering && r->cfg->where)
+        json_object_set_new(steering, "where", json_string(r->cfg->where));
     json_decref(features);
 }
 
@@ -201,7 +220,7 @@ static int write_picture(Run *r, const CondItem *item, const Variant *v, const f
         record_set_text(&rec, "id", id);
     }
     variant_describe(v, &rec);
-    describe_features(r, &rec);
+    describe_run(r, &rec);
     int failed = pictures_write(r->pictures, &rec, latent, s->C, s->H, s->W, e);
     if (!failed && r->latents) {
         record_add_tensor(&rec, "latent", F32, 3, (int64_t[]){s->C, s->H, s->W}, latent);
@@ -230,7 +249,8 @@ static int draw_all(Run *r, Err *e)
             return -1;
         for (int i = 0; i < batch->count; i++)
             for (int v = 0; v < r->variants.count; v++)
-                if (write_picture(r, &batch->item[i], &r->variants.item[v], r->final + picture*((size_t)s->options.batch*v + i), e))
+                if (write_picture(r, &batch->item[i], &r->variants.item[v],
+                                  r->final + picture*((size_t)s->options.batch*v + i), e))
                     return -1;
     }
     return got;
@@ -253,6 +273,7 @@ static void release(Run *r)
     free(r->final);
     free(r->feature);
     free(r->value);
+    image_free(&r->mask);
 }
 
 static void check_usage(const Config *cfg)
@@ -266,6 +287,8 @@ static void check_usage(const Config *cfg)
         cli_misuse(&cli, "--top must be 0 or more");
     if (cfg->features.count && cfg->saes.count > 1)
         cli_misuse(&cli, "--feature steers one autoencoder, not %d", cfg->saes.count);
+    if (cfg->where && strcmp(cfg->compat, "saeuron") == 0)
+        cli_misuse(&cli, "--where masks a change, and --compat saeuron adds more than that");
 }
 
 int main(int argc, char **argv)
@@ -278,6 +301,7 @@ int main(int argc, char **argv)
     check_usage(&cfg);
 
     int failed = parse_features(&r, &e)
+              || (cfg.where && image_read_grey(&r.mask, cfg.where, &e))
               || sampling_open(&r.s, &cli, &cfg.s, &e)
               || open_intervention(&r, &e)
               || plan_variants(&r, &e)

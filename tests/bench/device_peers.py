@@ -94,7 +94,8 @@ def sae(width, features, k, batch, warm=10, steps=40):
         source = Source()
         with tempfile.TemporaryDirectory() as folder:
             config = TrainConfig(SparseCoderConfig(num_latents=features, k=k), batch_size=1, hookpoints=["place"],
-                                 optimizer="adam", save_every=10**9, save_dir=folder, run_name="fit", log_to_wandb=False)
+                                 optimizer="adam", save_every=10**9, save_dir=folder, run_name="fit",
+                                 log_to_wandb=False)
             ids = torch.zeros(batch, dtype=torch.long)
             trainer = Trainer(config, [{"input_ids": ids}] * (warm + steps + 1), source)
             with torch.autocast("cuda", torch.bfloat16, enabled=autocast):

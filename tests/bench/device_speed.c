@@ -5,7 +5,8 @@
  *
  * Each op runs on random values until 0.05 s have passed, after a first call that prepares it; the median of five such
  * runs is shown. Products count 2 flop a multiply-add, attention both its products; bytes are what must be read and
- * written once. Exits 77 where there is no such backend. */
+ * written once. Group norms run a second time by the kernels of every device, unless SDSTEER_CUDA_KERNELS says which.
+ * Exits 77 where there is no such backend. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -155,7 +156,7 @@ static void measure(const char *name, const Work *w)
     case LAYER_NORM: bytes = points*w->out*(4 + size); break;
     case ADD:        bytes = points*w->out*12; break;
     }
-    printf("%-52s %10.1f us  %8.1f %s\n", name, 1e6*seconds[2], (flop > 0 ? flop/1e12 : bytes/1e9)/seconds[2],
+    printf("%-56s %10.1f us  %8.1f %s\n", name, 1e6*seconds[2], (flop > 0 ? flop/1e12 : bytes/1e9)/seconds[2],
            flop > 0 ? "TFLOP/s" : "GB/s");
     fflush(stdout);
     op->free(m.x); op->free(m.y); op->free(m.k); op->free(m.v); op->free(m.a); op->free(m.b);
@@ -196,12 +197,27 @@ int main(int argc, char **argv)
         {"group norm 320 at 64x64, SiLU, bf16 out", {GROUP_NORM, 0, 320, 0, 64, 0, BF16, false}},
         {"group norm 320 at 64x64, SiLU, bf16 in and out", {GROUP_NORM_T, 0, 320, 0, 64, 0, BF16, false}},
         {"group norm 320+320 at 64x64, SiLU, bf16 out, as is too", {GROUP_NORM, 320, 320, 0, 64, 0, BF16, false}},
+        {"group norm 640+320 at 64x64, SiLU, bf16 out, as is too", {GROUP_NORM, 320, 640, 0, 64, 0, BF16, false}},
+        {"group norm 640 at 32x32, SiLU, bf16 out", {GROUP_NORM, 0, 640, 0, 32, 0, BF16, false}},
+        {"group norm 640 at 32x32, SiLU, bf16 in and out", {GROUP_NORM_T, 0, 640, 0, 32, 0, BF16, false}},
+        {"group norm 1280+640 at 32x32, SiLU, bf16 out, as is too", {GROUP_NORM, 640, 1280, 0, 32, 0, BF16, false}},
         {"group norm 1280 at 16x16, SiLU, bf16 out", {GROUP_NORM, 0, 1280, 0, 16, 0, BF16, false}},
+        {"group norm 1280 at 16x16, SiLU, bf16 in and out", {GROUP_NORM_T, 0, 1280, 0, 16, 0, BF16, false}},
+        {"group norm 1280+1280 at 8x8, SiLU, bf16 out, as is too", {GROUP_NORM, 1280, 1280, 0, 8, 0, BF16, false}},
         {"layer norm 320 of 64x64, bf16 out", {LAYER_NORM, 0, 320, 0, 64, 0, BF16, false}},
+        {"layer norm 640 of 32x32, bf16 out", {LAYER_NORM, 0, 640, 0, 32, 0, BF16, false}},
+        {"layer norm 1280 of 16x16, bf16 out", {LAYER_NORM, 0, 1280, 0, 16, 0, BF16, false}},
         {"add 320 of 64x64, f32", {ADD, 0, 320, 0, 64, 0, F32, false}},
     };
     printf("%s, %ld images\n", op->name, (long)B);
-    for (size_t i = 0; i < sizeof list/sizeof *list; i++)
+    const bool both = !getenv("SDSTEER_CUDA_KERNELS");
+    for (size_t i = 0; i < sizeof list/sizeof *list; i++) {
         measure(list[i].name, &list[i].work);
+        if (both && (list[i].work.kind == GROUP_NORM || list[i].work.kind == GROUP_NORM_T)) {
+            setenv("SDSTEER_CUDA_KERNELS", "portable", 1);
+            measure("    by the kernels of every device", &list[i].work);
+            unsetenv("SDSTEER_CUDA_KERNELS");
+        }
+    }
     return 0;
 }

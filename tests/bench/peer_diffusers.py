@@ -1,8 +1,10 @@
-"""The peer of the capture stage: diffusers on torch draws pictures of minisd and hooks one module, as SAeUron's code does.
+"""The peer of the capture stage: diffusers on torch draws pictures of minisd and hooks one module, as SAeUron's code
+does.
 
     python3 peer_diffusers.py MODEL PICTURES BATCH     ->  TSV: what, UNet evaluations a second
 
-Classifier-free guidance, 25 DDIM steps. One warm-up batch is not counted. Exits 77 where torch or diffusers are missing.
+Classifier-free guidance, 25 DDIM steps. One warm-up batch is not counted. Exits 77 where torch or diffusers are
+missing.
 """
 import sys
 import time

@@ -36,8 +36,8 @@ static void measure(const Shape *s, DType type, double peak)
         x[j] = (float)((int32_t)state >> 8)*0x1p-23f;
     }
     op->upload(on_device, x, sizeof(float)*values);
-    die_if(trainer_create(&t, &o, &e) || trainer_start(t, x, 64, &e) || trainer_step(t, x, NULL, s->batch, 1e-3, &step, &e),
-           &e);
+    die_if(trainer_create(&t, &o, &e) || trainer_start(t, x, 64, &e)
+           || trainer_step(t, x, NULL, s->batch, 1e-3, &step, &e), &e);
     double encode = 1e9, train = 1e9, pack = 1e9;
     for (int r = 0; r < s->times; r++) {
         double start = bench_seconds();

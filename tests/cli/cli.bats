@@ -140,7 +140,8 @@ Try '$tool --help'." ]
 
 @test "the shell scripts pass shellcheck" {
     command -v shellcheck > /dev/null || skip "shellcheck is not installed"
-    scripts=$(grep -lE '^#! ?/(usr/)?bin/(env )?(ba)?sh' -- pipelines/* tests/* tests/bench/* .ci/run 2> /dev/null || true)
+    scripts=$(grep -lE '^#! ?/(usr/)?bin/(env )?(ba)?sh' -- \
+        pipelines/* tests/* tests/bench/* .ci/run 2> /dev/null || true)
     # shellcheck disable=SC2086
     run shellcheck --external-sources --source-path=SCRIPTDIR --severity=warning $scripts
     echo "$output"

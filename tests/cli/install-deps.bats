@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# pipelines/install-deps, with stand-ins for dpkg-query, apt-get, sudo and id: what it installs, and when it only speaks.
+# pipelines/install-deps, with stand-ins for dpkg-query, apt-get, sudo and id: what it installs,
+# and when it only speaks.
 
 bats_require_minimum_version 1.5.0
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# promises.bats -- what every program promises, seen from outside: the same bytes whatever the batch, threads and shards; a broken
-# input gives one message and exit 1; a closed pipe is quiet; nothing half-written stays under its name.
+# promises.bats -- what every program promises, seen from outside: the same bytes whatever the batch, threads and
+# shards; a broken input gives one message and exit 1; a closed pipe is quiet;
+# nothing half-written stays under its name.
 
 bats_require_minimum_version 1.5.0
 
@@ -63,7 +64,8 @@ first_concept() { head -1 "$DIR/prompts.jsonl" | jq -r .concept; }
 
 @test "sae-fit: 1 and 2 threads give the same autoencoder" {
     for threads in 1 2; do
-        sae-fit -q -k 8 --features 256 --batch 256 --epochs 1 --threads "$threads" -o "$BATS_TEST_TMPDIR/$threads" "$DIR/acts.mpk.zst"
+        sae-fit -q -k 8 --features 256 --batch 256 --epochs 1 --threads "$threads" \
+            -o "$BATS_TEST_TMPDIR/$threads" "$DIR/acts.mpk.zst"
         cmp "$BATS_TEST_TMPDIR/$threads/sae.safetensors" "$DIR/sae/sae.safetensors"
     done
 }
@@ -78,14 +80,18 @@ first_concept() { head -1 "$DIR/prompts.jsonl" | jq -r .concept; }
 }
 
 @test "sd-steer: batch and threads do not change the pictures" {
-    steer() { sd-steer -q --steps 4 --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" --top 4 --concept "$(first_concept)" "$@" "$DIR/cond.mpk.zst"; }
+    steer() {
+        sd-steer -q --steps 4 --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" --top 4 --concept "$(first_concept)" "$@" \
+            "$DIR/cond.mpk.zst"
+    }
     steer --batch 1 > "$BATS_TEST_TMPDIR/1.mpk.zst"
     steer --batch 4 --threads 1 | cmp - "$BATS_TEST_TMPDIR/1.mpk.zst"
 }
 
 @test "sd-steer: a steering that changes no feature gives the unsteered pictures bit for bit" {
     sample --no-activations --latents "$BATS_TEST_TMPDIR/plain.mpk.zst" "$DIR/cond.mpk.zst"
-    sd-steer -q --steps 4 --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" --concept "$(first_concept)" --top 4 --mode scale --multiplier 1 \
+    sd-steer -q --steps 4 --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" --concept "$(first_concept)" --top 4 \
+        --mode scale --multiplier 1 \
         --latents "$BATS_TEST_TMPDIR/noop.mpk.zst" -o "$BATS_TEST_TMPDIR/noop" "$DIR/cond.mpk.zst"
     for f in plain noop; do
         tstream to-npy --tensor latent -o "$BATS_TEST_TMPDIR/$f.npy" "$BATS_TEST_TMPDIR/$f.mpk.zst"
@@ -129,7 +135,8 @@ PY
     fails_with "conditioning" sample -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$DIR/acts.mpk.zst"
     fails_with "activations" sae-fit -q -o "$BATS_TEST_TMPDIR/sae" "$DIR/cond.mpk.zst"
     sample --hook up_blocks.0.attentions.1 "$DIR/cond.mpk.zst" > "$BATS_TEST_TMPDIR/wide.mpk.zst"
-    fails_with "160" sae-encode -q --hook up_blocks.0.attentions.1 --sae "$DIR/sae" -o "$BATS_TEST_TMPDIR/f.mpk.zst" "$BATS_TEST_TMPDIR/wide.mpk.zst"
+    fails_with "160" sae-encode -q --hook up_blocks.0.attentions.1 --sae "$DIR/sae" \
+        -o "$BATS_TEST_TMPDIR/f.mpk.zst" "$BATS_TEST_TMPDIR/wide.mpk.zst"
 }
 
 @test "a missing tensor" {
@@ -137,9 +144,11 @@ PY
 import struct, sys
 def text(s): return bytes([0xa0 + len(s)]) + s.encode()
 def bin8(b): return bytes([0xc4, len(b)]) + b
-def tensor(n): return (b"\x85" + bin8(b"nd") + b"\xc3" + bin8(b"type") + text("<f4") + bin8(b"kind") + bin8(b"") + bin8(b"shape")
-                       + b"\x92\x01\xcc\x80" + bin8(b"data") + b"\xc5" + struct.pack(">H", 4 * n) + bytes(4 * n))
-header = b"\x84" + text("stream") + text("conditioning") + text("version") + b"\x01" + text("uncond") + tensor(128) + text("provenance") + b"\x90"
+def tensor(n): return (b"\x85" + bin8(b"nd") + b"\xc3" + bin8(b"type") + text("<f4") + bin8(b"kind") + bin8(b"")
+                       + bin8(b"shape") + b"\x92\x01\xcc\x80" + bin8(b"data") + b"\xc5" + struct.pack(">H", 4 * n)
+                       + bytes(4 * n))
+header = (b"\x84" + text("stream") + text("conditioning") + text("version") + b"\x01" + text("uncond") + tensor(128)
+          + text("provenance") + b"\x90")
 record = b"\x82" + text("id") + text("a") + text("seed") + b"\x07"
 open(sys.argv[1], "wb").write(header + record + b"\x81" + text("end") + b"\x01")
 PY
@@ -155,7 +164,9 @@ PY
 }
 
 @test "a closed pipe ends a program quietly" {
-    run -0 --separate-stderr bash -c 'sd-sample-hooked --steps 4 --no-compress "$DIR/cond.mpk.zst" | head -c 100 > /dev/null; exit ${PIPESTATUS[0]}'
+    run -0 --separate-stderr bash -c '
+        sd-sample-hooked --steps 4 --no-compress "$DIR/cond.mpk.zst" | head -c 100 > /dev/null
+        exit ${PIPESTATUS[0]}'
     [ -z "$stderr" ]
 }
 

@@ -22,13 +22,16 @@ setup() {
 
 @test "one record, byte for byte" {
     run sd-assemble-prompts --split generate --concept Fishes --theme Watercolor --no-plain
-    [ "$output" = '{"id":"Fishes/Watercolor/1","prompt":"A fish in Watercolor style.","concept":"Fishes","theme":"Watercolor","seed":1598747077}' ]
+    fields='"prompt":"A fish in Watercolor style.","concept":"Fishes","theme":"Watercolor","seed":1598747077'
+    [ "$output" = '{"id":"Fishes/Watercolor/1",'"$fields}" ]
 }
 
 @test "the article fits the noun, or is the list's own" {
     printf 'Apes\nOtters\totter\nHours\thour\tan\n' > concepts
-    run sd-assemble-prompts --concepts concepts --themes /dev/null --template '{Article} {concept}, {article} {concept}.'
-    [ "$(jq -r .prompt <<< "$output" | sort)" = "$(printf '%s\n' 'An apes, an apes.' 'An hour, an hour.' 'An otter, an otter.')" ]
+    run sd-assemble-prompts --concepts concepts --themes /dev/null \
+        --template '{Article} {concept}, {article} {concept}.'
+    jq -r .prompt <<< "$output" | sort |
+        cmp - <(printf '%s\n' 'An apes, an apes.' 'An hour, an hour.' 'An otter, an otter.')
 }
 
 @test "seeds and prompts do not depend on the count, on the other concepts, or on shards" {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# sae-encode.bats -- features of activations: shapes, fields, the same bytes however they come, and what it says of bad input.
+# sae-encode.bats -- features of activations: shapes, fields, the same bytes however they come,
+# and what it says of bad input.
 
 setup_file() {
     export DATA=$BATS_FILE_TMPDIR SAE=$SDSTEER_TESTS/golden/saeuron/sae HOOK=up_blocks.1.attentions.1

@@ -5,7 +5,8 @@
 setup_file() {
     export DATA=$BATS_FILE_TMPDIR SAE=$SDSTEER_TESTS/golden/saeuron/sae HOOK=up_blocks.1.attentions.1
     cd "$DATA" || return 1
-    sd-assemble-prompts -n 1 | head -4 | sd-encode-text | sd-sample-hooked --steps 5 --half both --hook $HOOK -o acts.mpk.zst
+    sd-assemble-prompts -n 1 | head -4 | sd-encode-text |
+        sd-sample-hooked --steps 5 --half both --hook $HOOK -o acts.mpk.zst
     sae-eval --sae "$SAE" acts.mpk.zst >all
 }
 
@@ -13,19 +14,24 @@ setup() { cd "$DATA" || return 1; }
 
 @test "one line for all, figures in bounds" {
     [ "$(wc -l <all)" = 2 ]
-    head -1 all | cmp - <(printf 'group\ttokens\tfvu\tev\tmse\tcosine\tnorm_ratio\tl0\tdead\tdensity_median\tdensity_max\tdead_1e4\tdead_1e6\tdead_1e7\n')
-    awk -F '\t' 'NR == 2 && $2 == 1280 && $3 > 0.05 && $3 < 0.3 && $4 > 0.7 && $4 >= 1 - $3 && $6 > 0.8 && $6 < 1 && $8 == 16 {ok = 1} END {exit !ok}' all
+    head -1 all | tr '\t' ' ' |
+        cmp - <(printf '%s %s\n' 'group tokens fvu ev mse cosine norm_ratio l0 dead density_median density_max' \
+            'dead_1e4 dead_1e6 dead_1e7')
+    awk -F '\t' 'NR == 2 && $2 == 1280 && $3 > 0.05 && $3 < 0.3 && $4 > 0.7 && $4 >= 1 - $3 && $6 > 0.8 && $6 < 1 &&
+        $8 == 16 {ok = 1} END {exit !ok}' all
 }
 
 @test "by timestep: tokens add up, timesteps fall" {
     sae-eval --sae "$SAE" --by t acts.mpk.zst >t
     [ "$(sed -n 2p t | cut -f 2-)" = "$(sed -n 2p all | cut -f 2-)" ]
-    awk -F '\t' 'NR == 2 {all = $2} NR > 2 {sum += $2} NR > 3 && $1 >= last {exit 1} {last = $1} END {exit sum != all || NR != 7}' t
+    awk -F '\t' 'NR == 2 {all = $2} NR > 2 {sum += $2} NR > 3 && $1 >= last {exit 1} {last = $1}
+        END {exit sum != all || NR != 7}' t
 }
 
 @test "by a label; halves; a field that is missing" {
     [ "$(sae-eval --sae "$SAE" --by concept acts.mpk.zst | wc -l)" -ge 3 ]
-    sae-eval --sae "$SAE" --by half --half both acts.mpk.zst | cut -f 1,2 | cmp - <(printf 'half\ttokens\nall\t2560\ncond\t1280\nuncond\t1280\n')
+    sae-eval --sae "$SAE" --by half --half both acts.mpk.zst |
+        cut -f 1,2 | cmp - <(printf 'half\ttokens\nall\t2560\ncond\t1280\nuncond\t1280\n')
     run sae-eval --sae "$SAE" --by colour acts.mpk.zst
     [ "$status" = 1 ] && [[ $output == *"record"*colour* ]]
 }
@@ -43,8 +49,10 @@ setup() { cd "$DATA" || return 1; }
 @test "the histogram has every feature once, the dead ones first; JSON has the same" {
     sae-eval --sae "$SAE" --density acts.mpk.zst >d
     head -1 d | cmp - <(printf 'group\tlog10_density\tfeatures\tbar\n')
-    awk -F '\t' 'NR == 2 && $2 != "-inf" {exit 1} NR > 1 {sum += $3} NR > 3 && $2 != last + 0.5 {exit 1} {last = $2} END {exit sum != 2048}' d
-    [ "$(sed 1,2d d | awk -F '\t' '{sum += $3} END {print sum}')" = "$(sae-eval --sae "$SAE" --json acts.mpk.zst | jq '.density_log10.features | add')" ]
+    awk -F '\t' 'NR == 2 && $2 != "-inf" {exit 1} NR > 1 {sum += $3} NR > 3 && $2 != last + 0.5 {exit 1} {last = $2}
+        END {exit sum != 2048}' d
+    [ "$(sed 1,2d d | awk -F '\t' '{sum += $3} END {print sum}')" = \
+        "$(sae-eval --sae "$SAE" --json acts.mpk.zst | jq '.density_log10.features | add')" ]
     run sae-eval --sae "$SAE" --density --features acts.mpk.zst
     [ "$status" = 2 ]
 }

@@ -35,7 +35,9 @@ killed() {
 
 @test "killed: a buffer smaller than the input, several readings" { killed --epochs 40 --buffer 512 one.mpk.zst; }
 
-@test "killed: two hooks, a number of tokens, dead features" { killed --tokens 60000 --buffer 700 --dead 2000 two.mpk.zst; }
+@test "killed: two hooks, a number of tokens, dead features" {
+    killed --tokens 60000 --buffer 700 --dead 2000 two.mpk.zst;
+}
 
 @test "killed: batchtopk" { killed --variant batchtopk --epochs 60 one.mpk.zst; }
 
@@ -43,7 +45,9 @@ killed() {
 
 @test "killed: labels" { killed --labels concept,theme --epochs 30 --buffer 1400 one.mpk.zst; }
 
-@test "killed: a grid, several readings" { killed --grid k=4,8 --grid batch=128,96 --epochs 15 --buffer 700 one.mpk.zst; }
+@test "killed: a grid, several readings" {
+    killed --grid k=4,8 --grid batch=128,96 --epochs 15 --buffer 700 one.mpk.zst;
+}
 
 @test "killed at its first checkpoint, which comes after 1 to 12 steps" {
     fit --epochs 2 --buffer 512 --seed 4 -o a one.mpk.zst

@@ -213,7 +213,8 @@ print("\n".join(json.loads(f.read(int.from_bytes(f.read(8), "little")))))' "$1/s
     [ "$(jq -c '[.labels[][]] | sort == [range(length)]' out/cfg.json)" = true ]
     [ "$(jq -c '.labels.concept | [keys[] as $k | .[$k]] == [range(length)]' out/cfg.json)" = true ]
     sae-rank-concepts --sae out --by concept --score assigned --top 1 --json - one.mpk.zst >ranks.jsonl
-    jq -e --slurpfile c out/cfg.json '.feature[0] == $c[0].labels.concept[.label] and .score[0] == 1' ranks.jsonl >/dev/null
+    jq -e --slurpfile c out/cfg.json '.feature[0] == $c[0].labels.concept[.label] and .score[0] == 1' \
+        ranks.jsonl >/dev/null
     # it sets its label apart better than any other feature does, at every timestep
     fit --labels concept --epochs 40 -o b one.mpk.zst
     sae-rank-concepts --sae b --by concept --score difference --top 1 --json - one.mpk.zst |

@@ -104,7 +104,9 @@ setup() { cd "$DATA" || return 1; }
 }
 
 @test "a reader that goes away ends it quietly" {
-    run bash -c 'set -o pipefail; sae-rank-concepts --sae "$SAE" acts.mpk.zst --top 0 --table - | head -1; echo ${PIPESTATUS[0]}'
+    run bash -c 'set -o pipefail
+        sae-rank-concepts --sae "$SAE" acts.mpk.zst --top 0 --table - | head -1
+        echo ${PIPESTATUS[0]}'
     [ "${lines[1]}" = 0 ]
     [ "${#lines[@]}" = 2 ]
 }

@@ -26,7 +26,8 @@ all() { awk -F '\t' -v kind="$2" -v column="$3" '$1 == "all" && $2 == kind {prin
 above() { awk -v x="$1" -v y="$2" 'BEGIN {exit !(x > y)}'; }
 
 @test "three lines a picture and three for all, figures in bounds" {
-    head -1 table | cmp - <(printf 'id\tsplice\tlatent_nmse\tlatent_cosine\tmse\tpsnr\tmad\tssim\tlatent_recovered\tpicture_recovered\n')
+    head -1 table | tr '\t' ' ' |
+        cmp - <(echo 'id splice latent_nmse latent_cosine mse psnr mad ssim latent_recovered picture_recovered')
     [ "$(cut -f 2 table | sed 1d | uniq | tr '\n' ,)" = "$(for _ in 1 2 3 4; do printf 'spliced,zero,mean,'; done)" ]
     [ "$(tail -3 table | cut -f 1 | uniq)" = all ]
     awk -F '\t' 'NR > 1 && ($3 <= 0 || $4 > 1 || $5 <= 0 || $7^2 > $5 || $8 > 1 || $9 > 1) {exit 1}' table
@@ -51,7 +52,8 @@ above() { awk -v x="$1" -v y="$2" 'BEGIN {exit !(x > y)}'; }
     jq -r 'select(.id) | [.id, .spliced.latent_nmse] | @tsv' json | awk -F '\t' '{printf "%s\t%.6g\n", $1, $2}' |
         cmp - <(awk -F '\t' '$2 == "spliced" && $1 != "all" {print $1 "\t" $3}' table)
     [ "$(jq -r 'select(.id) | .concept' json)" = "$(jq -r .concept prompts)" ]
-    [ "$(tail -1 json | jq -c '[.pictures, .hook, .half, .steps, .guidance]')" = '[3,"up_blocks.1.attentions.1","both",3,4]' ]
+    [ "$(tail -1 json | jq -c '[.pictures, .hook, .half, .steps, .guidance]')" \
+        = '[3,"up_blocks.1.attentions.1","both",3,4]' ]
     [[ $(tail -1 json | jq -r .sae) == sae-* ]]
 }
 
@@ -70,7 +72,11 @@ above() { awk -v x="$1" -v y="$2" 'BEGIN {exit !(x > y)}'; }
     cmp t table
     [ "$(echo out/*)" = "out/mean out/plain out/spliced out/zero" ]
     id=$(jq -r .id prompts | head -1)
-    pixels() { python3 -c 'import sys; d = open(sys.argv[1], "rb").read(); sys.stdout.buffer.write(d[d.index(b"IDAT"):])' "$1"; }
+    pixels() {
+        python3 -c 'import sys
+d = open(sys.argv[1], "rb").read()
+sys.stdout.buffer.write(d[d.index(b"IDAT"):])' "$1"
+    }
     cmp <(pixels "out/plain/$id.png") <(pixels "plain/$id.png")
     run ! cmp -s <(pixels "out/zero/$id.png") <(pixels "plain/$id.png")
     run -0 tstream text "out/spliced/$id.png"

@@ -7,9 +7,11 @@ bats_require_minimum_version 1.5.0
 setup_file() {
     cd "$BATS_TEST_DIRNAME/../.." || return
     export DIR="$BATS_FILE_TMPDIR"
-    printf '%s\n' '{"id":"a/1","prompt":"A fish in Watercolor style.","concept":"Fishes","seed":188}' '{"id":"b","prompt":"a red tower"}' |
+    printf '%s\n' '{"id":"a/1","prompt":"A fish in Watercolor style.","concept":"Fishes","seed":188}' \
+        '{"id":"b","prompt":"a red tower"}' |
         sd-encode-text -o "$DIR/cond.mpk.zst"
-    sd-sample-hooked -q --no-activations --steps 2 --latents "$DIR/latents.mpk.zst" --images "$DIR/drawn" "$DIR/cond.mpk.zst"
+    sd-sample-hooked -q --no-activations --steps 2 --latents "$DIR/latents.mpk.zst" --images "$DIR/drawn" \
+        "$DIR/cond.mpk.zst"
 }
 
 setup() {
@@ -44,7 +46,8 @@ pixels() { tail -c +"$(grep -abo IDAT "$1" | head -1 | cut -d: -f1)" "$1"; }
 
 @test "a stream of images, from a pipe, by its header and records" {
     sd-decode -q < "$DIR/latents.mpk.zst" > "$DIR/images.mpk.zst"
-    tstream info --json "$DIR/images.mpk.zst" 2> /dev/null | grep -q images || tstream info "$DIR/images.mpk.zst" | grep -q images
+    tstream info --json "$DIR/images.mpk.zst" 2> /dev/null | grep -q images ||
+        tstream info "$DIR/images.mpk.zst" | grep -q images
     tstream check "$DIR/images.mpk.zst"
     sd-decode -q -@ 1 "$DIR/latents.mpk.zst" | cmp - "$DIR/images.mpk.zst"
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# sd-encode-image.bats -- pictures to embeddings: streams, PNG files and folders alike, in order, with their fields; CLIP and
-# a judge's network; what is refused.
+# sd-encode-image.bats -- pictures to embeddings: streams, PNG files and folders alike, in order, with their fields;
+# CLIP and a judge's network; what is refused.
 
 bats_require_minimum_version 1.5.0
 
@@ -31,7 +31,8 @@ refused() {     # exit status, what the message must hold, then the command
 
 @test "a stream: fields and embeddings in its order, provenance handed on" {
     [ "$(tstream view --tsv id,prompt,concept,theme,seed "$DIR/e.mpk.zst")" = "$(printf '%s\t%s\t%s\t%s\t%s\n' \
-        b/2 'A dog.' Dogs '' 9007199254740993 a 'A fish in Watercolor style.' Fishes Watercolor 188 b/10 'a red tower' '' '' 3)" ]
+        b/2 'A dog.' Dogs '' 9007199254740993 a 'A fish in Watercolor style.' Fishes Watercolor 188 \
+        b/10 'a red tower' '' '' 3)" ]
     [ "$(tstream view "$DIR/e.mpk.zst" | jq -c .embedding | sort -u)" = '{"type":"f32","shape":[128]}' ]
     [ "$(tstream view -H "$DIR/e.mpk.zst" | head -1 | jq -r '.provenance | map(.program) | join(" ")')" \
         = "sd-encode-text sd-sample-hooked sd-encode-image" ]
@@ -80,8 +81,9 @@ PY
 
 @test "--normalize gives length 1" {
     sd-encode-image --normalize "$DIR/images.mpk.zst" | view > one
-    [ "$(jq -c '.embedding.values | map(. * .) | add | . > 0.99999 and . < 1.00001' one | uniq -c | tr -s ' ')" = " 3 true" ]
-    [ "$(view "$DIR/e.mpk.zst" | jq -c '.embedding.values | map(. * .) | add | . > 0.99999 and . < 1.00001' | sort -u)" = false ]
+    of_length_1='.embedding.values | map(. * .) | add | . > 0.99999 and . < 1.00001'
+    [ "$(jq -c "$of_length_1" one | uniq -c | tr -s ' ')" = " 3 true" ]
+    [ "$(view "$DIR/e.mpk.zst" | jq -c "$of_length_1" | sort -u)" = false ]
 }
 
 @test "--net: features of a judge's network, of pictures of its size" {
@@ -90,8 +92,10 @@ PY
     [ "$(tstream view n.mpk.zst | jq -c '.embedding.shape[0] > 128' | sort -u)" = true ]
     cmp <(sd-encode-image --net "$JUDGE" "$DIR/pictures" | view | sort) <(view n.mpk.zst | sort)
     sd-sample-hooked -q --steps 1 --height 64 --width 64 --no-activations --images small.mpk.zst "$DIR/cond.mpk.zst"
-    refused 1 "picture b/2 is 64 x 64, the network takes 128 x 128" sd-encode-image --net "$JUDGE" small.mpk.zst -o no.mpk.zst
-    refused 1 unet sd-encode-image --net "$BATS_TEST_DIRNAME/../../data/minisd/model/unet/diffusion_pytorch_model.safetensors" -o no.mpk.zst "$DIR/images.mpk.zst"
+    refused 1 "picture b/2 is 64 x 64, the network takes 128 x 128" \
+        sd-encode-image --net "$JUDGE" small.mpk.zst -o no.mpk.zst
+    unet=$BATS_TEST_DIRNAME/../../data/minisd/model/unet/diffusion_pytorch_model.safetensors
+    refused 1 unet sd-encode-image --net "$unet" -o no.mpk.zst "$DIR/images.mpk.zst"
     [ ! -e no.mpk.zst ]
 }
 

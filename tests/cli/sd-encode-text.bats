@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# sd-encode-text.bats -- prompts to text states: what a record has, that it depends on itself alone, negatives, types, cut
-# prompts; what is refused.
+# sd-encode-text.bats -- prompts to text states: what a record has, that it depends on itself alone, negatives, types,
+# cut prompts; what is refused.
 
 bats_require_minimum_version 1.5.0
 
@@ -31,7 +31,8 @@ refused() {     # exit status, what the message must hold, then the command
 {"type":"f32","shape":[77,128]}' ]
     [ "$(tstream view c.mpk.zst | jq .seed | sort -u | wc -l)" = 3 ]        # of --seed and the id
     [ "$(states c.mpk.zst | sort -u | wc -l)" = 2 ]                         # the same text, the same state
-    [[ $(tstream view -H c.mpk.zst | head -1 | jq -r '.model + " " + .provenance[0].program') == "minisd-"*" sd-encode-text" ]]
+    [[ $(tstream view -H c.mpk.zst | head -1 | jq -r '.model + " " + .provenance[0].program') \
+        == "minisd-"*" sd-encode-text" ]]
 }
 
 @test "--seed moves the seeds that it gives, and no state" {
@@ -40,7 +41,8 @@ refused() {     # exit status, what the message must hold, then the command
     sd-encode-text p -o none.mpk.zst
     cmp <(states seven.mpk.zst) <(states none.mpk.zst)
     [ "$(tstream view seven.mpk.zst | jq 'select(.id == "x") | .seed')" = 188 ]
-    [ "$(tstream view seven.mpk.zst | jq 'select(.id == "1") | .seed')" != "$(tstream view none.mpk.zst | jq 'select(.id == "1") | .seed')" ]
+    [ "$(tstream view seven.mpk.zst | jq 'select(.id == "1") | .seed')" \
+        != "$(tstream view none.mpk.zst | jq 'select(.id == "1") | .seed')" ]
 }
 
 @test "a record's state does not depend on its neighbours, threads or files" {
@@ -51,17 +53,20 @@ refused() {     # exit status, what the message must hold, then the command
     sd-encode-text <(head -33 p) <(tail -n +34 p) | cmp - all.mpk.zst
     sed -n 37p p | sd-encode-text | tstream view --tensors > alone
     tstream view --tensors all.mpk.zst | grep '"id":"37"' | cmp - alone
-    shuf --random-source=p p | sd-encode-text | tstream view --tensors | sort | cmp - <(tstream view --tensors all.mpk.zst | sort)
+    shuf --random-source=p p | sd-encode-text | tstream view --tensors | sort |
+        cmp - <(tstream view --tensors all.mpk.zst | sort)
 }
 
 @test "negative prompts: the header's, and a record's own" {
-    printf '%s\n' '{"id":"a","prompt":"blurry","seed":1}' '{"id":"b","prompt":"A fish.","negative":"blurry","seed":2}' > p
+    printf '%s\n' '{"id":"a","prompt":"blurry","seed":1}' \
+        '{"id":"b","prompt":"A fish.","negative":"blurry","seed":2}' > p
     sd-encode-text --negative blurry p -o told.mpk.zst
     sd-encode-text p -o plain.mpk.zst
     uncond() { tstream view --tensors -H "$1" | jq -c 'select(.stream) | .uncond'; }
     [ "$(uncond told.mpk.zst)" = "$(states told.mpk.zst | head -1)" ]
     [ "$(uncond told.mpk.zst)" != "$(uncond plain.mpk.zst)" ]
-    [ "$(tstream view --tensors plain.mpk.zst | jq -c 'select(.id == "b") | .uncond')" = "$(states plain.mpk.zst | head -1)" ]
+    [ "$(tstream view --tensors plain.mpk.zst | jq -c 'select(.id == "b") | .uncond')" \
+        = "$(states plain.mpk.zst | head -1)" ]
     [ "$(tstream view plain.mpk.zst | jq -c 'select(.id == "a") | .uncond')" = null ]
     # the record's own counts where it is drawn, and the same one in the header gives the same picture
     sd-sample-hooked -q --steps 2 --no-activations --latents a.mpk.zst plain.mpk.zst

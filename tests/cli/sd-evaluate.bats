@@ -1,18 +1,21 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# sd-evaluate.bats -- the table of UA, IRA and CRA, and what it says of bad input. Numbers are checked by tests/unit/evaluate.c.
+# sd-evaluate.bats -- the table of UA, IRA and CRA, and what it says of bad input.
+# Numbers are checked by tests/unit/evaluate.c.
 
 load says
 
 setup_file() {
     export DATA=$BATS_FILE_TMPDIR
     cd "$DATA" || return 1
-    cat >prompts.jsonl <<'END'
-{"id":"a","prompt":"A fish.","concept":"Fishes","seed":1}
-{"id":"b","prompt":"A dog in Rust style.","concept":"Dogs","theme":"Rust","seed":2}
-{"id":"c","prompt":"A fish.","concept":"Fishes","seed":3,"steered":"Fishes","steered_kind":"concept","steering":{"mode":"scale","multiplier":-5}}
-{"id":"d","prompt":"A dog in Rust style.","concept":"Dogs","theme":"Rust","seed":4,"steered":"Fishes","steered_kind":"concept","steering":{"mode":"scale","multiplier":-5}}
-{"id":"e","prompt":"A dog in Rust style.","concept":"Dogs","theme":"Rust","seed":4,"steered":"Rust","steered_kind":"theme"}
+    fish='"prompt":"A fish.","concept":"Fishes"' dog='"prompt":"A dog in Rust style.","concept":"Dogs","theme":"Rust"'
+    steered='"steered":"Fishes","steered_kind":"concept","steering":{"mode":"scale","multiplier":-5}'
+    cat >prompts.jsonl <<END
+{"id":"a",$fish,"seed":1}
+{"id":"b",$dog,"seed":2}
+{"id":"c",$fish,"seed":3,$steered}
+{"id":"d",$dog,"seed":4,$steered}
+{"id":"e",$dog,"seed":4,"steered":"Rust","steered_kind":"theme"}
 END
     cat >texts.jsonl <<'END'
 {"prompt":"A fish.","concept":"Fishes"}
@@ -37,6 +40,22 @@ setup() { cd "$DATA" || return 1; }
     grep -q '"row":"target","kind":"concept","target":"Fishes"' lines
 }
 
+@test "pictures of sd-steer --feature have rows of their own, from a stream and from PNG files" {
+    sd-sample-hooked -q --steps 2 --hook up_blocks.0.attentions.1 -o acts.mpk.zst \
+        <(head -2 prompts.jsonl | sd-encode-text)
+    sae-fit -q -k 4 --features 64 --batch 16 -o sae acts.mpk.zst
+    head -2 prompts.jsonl | sd-encode-text -o two.mpk.zst
+    for out in steered.mpk.zst steered; do
+        sd-steer -q --steps 2 --sae sae --feature 3=2.5 --feature 7=0 --mode add -o $out two.mpk.zst
+    done
+    for pictures in steered.mpk.zst steered/; do
+        sd-encode-image $pictures | sd-evaluate --texts texts.jsonl >table
+        cut -f 1-4 table | cmp - <(printf '%b\n' 'row\tkind\ttarget\tpictures' \
+            'features\tconcept\t3:2.5+7:0\t2' 'features\ttheme\t3:2.5+7:0\t2')
+        [ "$(cut -f 15 table | tail -1)" = "mode=add multiplier=-1 percentile=99.5 features=3:2.5+7:0" ]
+    done
+}
+
 @test "predictions are one line a picture" {
     sd-evaluate --texts texts.jsonl embeddings.mpk.zst --predictions found.jsonl -o table
     [ "$(wc -l <found.jsonl)" = 5 ]
@@ -47,7 +66,8 @@ setup() { cd "$DATA" || return 1; }
     sd-evaluate --texts texts.jsonl embeddings.mpk.zst >table
     for half in 3 2; do
         if [ $half = 3 ]; then tail -3 prompts.jsonl; else head -2 prompts.jsonl; fi |
-            sd-encode-text | sd-sample-hooked --steps 4 --no-activations --images - | sd-encode-image -o part$half.mpk.zst
+            sd-encode-text | sd-sample-hooked --steps 4 --no-activations --images - |
+                sd-encode-image -o part$half.mpk.zst
     done
     sd-evaluate --texts texts.jsonl part3.mpk.zst part2.mpk.zst | cmp - table
 }

@@ -6,8 +6,8 @@ bats_require_minimum_version 1.5.0
 
 setup_file() {
     export DIR="$BATS_FILE_TMPDIR"
-    printf '%s\n' '{"id":"a/fish","prompt":"A fish in Watercolor style.","concept":"Fishes","theme":"Watercolor","seed":188}' \
-        'a red tower' > "$DIR/prompts"
+    fields='"prompt":"A fish in Watercolor style.","concept":"Fishes","theme":"Watercolor","seed":188'
+    printf '%s\n' '{"id":"a/fish",'"$fields}" 'a red tower' > "$DIR/prompts"
     sd-encode-text -o "$DIR/cond.mpk.zst" "$DIR/prompts"
     sample --act-type f32 -o "$DIR/acts.mpk.zst" "$DIR/cond.mpk.zst"
 }
@@ -49,7 +49,8 @@ def values(name):
     for line in open(f"{sys.argv[1]}/{name}"):
         act = json.loads(line)["act"]
         yield flat(act["values"] if isinstance(act, dict) else act)
-worst = max(abs(o - i - d) for a, b, c in zip(values("output"), values("input"), values("diff")) for o, i, d in zip(a, b, c))
+worst = max(abs(o - i - d) for a, b, c in zip(values("output"), values("input"), values("diff"))
+            for o, i, d in zip(a, b, c))
 print(worst)
 sys.exit(worst > 1e-4)
 PY
@@ -66,7 +67,8 @@ PY
 @test "--half both writes uncond, then cond, and cond is what --half cond writes" {
     sample --act-type f32 --half both -o "$BATS_TEST_TMPDIR/both.mpk.zst" "$DIR/cond.mpk.zst"
     [ "$(fields "$BATS_TEST_TMPDIR/both.mpk.zst" .half | head -2 | tr '\n' ,)" = uncond,cond, ]
-    cmp <(tstream view --tensors "$BATS_TEST_TMPDIR/both.mpk.zst" | grep '"half":"cond"') <(tstream view --tensors "$DIR/acts.mpk.zst")
+    cmp <(tstream view --tensors "$BATS_TEST_TMPDIR/both.mpk.zst" | grep '"half":"cond"') \
+        <(tstream view --tensors "$DIR/acts.mpk.zst")
 }
 
 @test "--tokens keeps rows of the whole, the same in any batch" {
@@ -83,13 +85,18 @@ PY
 }
 
 @test "pictures carry their prompt, seed and provenance; --latents, decoded, are the same pictures" {
-    sample --no-activations --images "$BATS_TEST_TMPDIR/out" --latents "$BATS_TEST_TMPDIR/lat.mpk.zst" "$DIR/cond.mpk.zst"
+    sample --no-activations --images "$BATS_TEST_TMPDIR/out" --latents "$BATS_TEST_TMPDIR/lat.mpk.zst" \
+        "$DIR/cond.mpk.zst"
     run -0 tstream text "$BATS_TEST_TMPDIR/out/a/fish.png"
     [[ "$output" == *"A fish in Watercolor style."* && "$output" == *188* && "$output" == *sd-sample-hooked* ]]
     sd-decode -q -o "$BATS_TEST_TMPDIR/dec" "$BATS_TEST_TMPDIR/lat.mpk.zst"
+    pixels() {
+        python3 -c 'import sys
+d = open(sys.argv[1], "rb").read()
+sys.stdout.buffer.write(d[d.index(b"IDAT"):])' "$1"
+    }
     for f in a/fish 2; do
-        cmp <(python3 -c 'import sys,zlib; d=open(sys.argv[1],"rb").read(); i=d.index(b"IDAT"); sys.stdout.buffer.write(d[i:])' "$BATS_TEST_TMPDIR/out/$f.png") \
-            <(python3 -c 'import sys,zlib; d=open(sys.argv[1],"rb").read(); i=d.index(b"IDAT"); sys.stdout.buffer.write(d[i:])' "$BATS_TEST_TMPDIR/dec/$f.png")
+        cmp <(pixels "$BATS_TEST_TMPDIR/out/$f.png") <(pixels "$BATS_TEST_TMPDIR/dec/$f.png")
     done
 }
 

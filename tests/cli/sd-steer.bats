@@ -4,9 +4,12 @@
 
 bats_require_minimum_version 1.5.0
 
+load says
+
 setup_file() {
     export DIR="$BATS_FILE_TMPDIR"
-    sd-assemble-prompts --split gather -n 1 | jq -c 'select(.concept == "Fishes" or .concept == "Cats")' | head -6 > "$DIR/prompts"
+    sd-assemble-prompts --split gather -n 1 |
+        jq -c 'select(.concept == "Fishes" or .concept == "Cats")' | head -6 > "$DIR/prompts"
     sd-encode-text -o "$DIR/cond.mpk.zst" "$DIR/prompts"
     sd-sample-hooked -q --steps 3 --latents "$DIR/plain.mpk.zst" -o "$DIR/acts.mpk.zst" "$DIR/cond.mpk.zst"
     sae-fit -q -k 8 --features 256 --batch 128 --epochs 4 -o "$DIR/sae" "$DIR/acts.mpk.zst"
@@ -16,7 +19,8 @@ setup_file() {
 # Final latents of a steering, as text without the fields that tell of it: the last argument names the file.
 latents() {
     local out=${*: -1}
-    sd-steer -q --steps 3 --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" "${@:1:$#-1}" --latents "$out.mpk.zst" -o "$out" "$DIR/cond.mpk.zst"
+    sd-steer -q --steps 3 --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" "${@:1:$#-1}" \
+        --latents "$out.mpk.zst" -o "$out" "$DIR/cond.mpk.zst"
     tstream to-npy --tensor latent -o "$out.npy" "$out.mpk.zst"
 }
 
@@ -39,31 +43,108 @@ plain() { tstream to-npy --tensor latent -o "$1.npy" "$DIR/plain.mpk.zst"; }
     plain "$BATS_TEST_TMPDIR/plain"
     cmp "$BATS_TEST_TMPDIR/shut.npy" "$BATS_TEST_TMPDIR/plain.npy"
     latents --concept Fishes --top 20 --mode replace --multiplier -5 --gate 0.5 "$BATS_TEST_TMPDIR/half"
-    cmp <(tstream view --tensors "$BATS_TEST_TMPDIR/half.mpk.zst" | jq -c 'select(.concept == "Cats") | .latent') \
-        <(tstream view --tensors "$DIR/plain.mpk.zst" | jq -c 'select(.concept == "Cats") | .latent')
-    run ! cmp -s <(tstream view --tensors "$BATS_TEST_TMPDIR/half.mpk.zst" | jq -c 'select(.concept == "Fishes") | .latent') \
-        <(tstream view --tensors "$DIR/plain.mpk.zst" | jq -c 'select(.concept == "Fishes") | .latent')
+    of() { tstream view --tensors "$2" | jq -c "select(.concept == \"$1\") | .latent"; }
+    cmp <(of Cats "$BATS_TEST_TMPDIR/half.mpk.zst") <(of Cats "$DIR/plain.mpk.zst")
+    run ! cmp -s <(of Fishes "$BATS_TEST_TMPDIR/half.mpk.zst") <(of Fishes "$DIR/plain.mpk.zst")
 }
 
 @test "a sweep equals its runs one by one, whatever the batch" {
-    latents --mode replace --top 20 --gate 0.5 --unsteered --sweep multiplier=-2,-5 --sweep concept=all --batch 2 "$BATS_TEST_TMPDIR/sweep"
+    latents --mode replace --top 20 --gate 0.5 --unsteered --sweep multiplier=-2,-5 --sweep concept=all \
+        --batch 2 "$BATS_TEST_TMPDIR/sweep"
     run -0 ls "$BATS_TEST_TMPDIR/sweep" "$BATS_TEST_TMPDIR/sweep/multiplier=-5"
     [[ "$output" == *"multiplier=-2"*unsteered*"concept=Cats"*"concept=Fishes"* ]]
     latents --mode replace --top 20 --gate 0.5 --multiplier -5 --concept Cats "$BATS_TEST_TMPDIR/one"
-    cmp <(tstream view --tensors "$BATS_TEST_TMPDIR/sweep.mpk.zst" | jq -c 'select(.id | startswith("multiplier=-5/concept=Cats/")) | .latent') \
+    cmp <(tstream view --tensors "$BATS_TEST_TMPDIR/sweep.mpk.zst" |
+            jq -c 'select(.id | startswith("multiplier=-5/concept=Cats/")) | .latent') \
         <(tstream view --tensors "$BATS_TEST_TMPDIR/one.mpk.zst" | jq -c .latent)
 }
 
+# FILE WIDTH HEIGHT GREY: a grey PNG; GREY is an expression of x and y
+mask() {
+    python3 - "$@" <<'PY'
+import struct, sys, zlib
+path, width, height, grey = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), compile(sys.argv[4], "grey", "eval")
+rows = b"".join(b"\0" + bytes(int(eval(grey, {"x": x, "y": y})) for x in range(width)) for y in range(height))
+chunk = lambda name, data: struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+open(path, "wb").write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+                       + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+PY
+}
+
+@test "--where: a black mask changes nothing, a white one nothing of the steering, bit for bit; half a mask its half" {
+    cd "$BATS_TEST_TMPDIR"
+    steering=(--concept Fishes --top 20 --mode replace --multiplier -5)
+    mask black.png 3 5 0
+    mask white.png 7 100 255
+    mask left.png 64 64 "255 if x < 32 else 0"
+    plain plain
+    latents "${steering[@]}" whole
+    for name in black white left; do latents "${steering[@]}" --where $name.png $name; done
+    cmp black.npy plain.npy
+    cmp white.npy whole.npy
+    latents "${steering[@]}" --where left.png --batch 1 single
+    cmp single.npy left.npy
+    # squared changes of the left and the right half, over all pictures:
+    # the right one is left to what attention carries over
+    python3 - <<'PY'
+import array, ast
+def load(path):
+    data = open(path, "rb").read()
+    end = 10 + int.from_bytes(data[8:10], "little")
+    return ast.literal_eval(data[10:end].decode())["shape"][-1], array.array("f", data[end:])
+def changes(path):
+    (W, y), (_, x) = load(path), load("plain.npy")
+    change = [0, 0]
+    for i in range(len(y)):
+        change[i % W >= W // 2] += (y[i] - x[i]) ** 2
+    return change
+left, right = changes("left.npy")
+_, steered = changes("whole.npy")
+assert right < left / 1.5 and right < steered / 2, (left, right, steered)
+PY
+    [ "$(tstream view left.mpk.zst | jq -r .steering.where | sort -u)" = left.png ]
+    run -0 tstream info left.mpk.zst
+    [[ "$output" == *--where=left.png* ]]
+    run -0 tstream text "$(find left -name '*.png' | head -1)"
+    [[ "$output" == *where*left.png* ]]
+}
+
+@test "--where: no file, not a PNG, a cut one, one of hostile size: one message, no output" {
+    cd "$BATS_TEST_TMPDIR"
+    where() { sd-steer -q --steps 3 --sae "$DIR/sae" --feature 3=2 --where "$@" -o o.mpk.zst "$DIR/cond.mpk.zst"; }
+    run where none.png
+    says 1 none.png "No such file"
+    echo hello, world > text.png
+    run where text.png
+    says 1 text.png "Not a PNG"
+    mask m.png 40 40 "x * y % 256"
+    head -c 100 m.png > cut.png
+    run where cut.png
+    says 1 cut.png cut
+    python3 -c 'import struct, zlib
+head = b"IHDR" + struct.pack(">IIBBBBB", 1 << 20, 1 << 20, 8, 6, 0, 0, 0)
+open("huge.png", "wb").write(b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack(">I", zlib.crc32(head)))'
+    run where huge.png
+    says 1 huge.png IHDR
+    run where m.png --compat saeuron
+    says 2 --where saeuron
+    [ ! -e o.mpk.zst ]
+}
+
 @test "a feature by hand needs no ranks" {
-    sd-steer -q --steps 3 --sae "$DIR/sae" --feature 3=2.5 --mode add -o "$BATS_TEST_TMPDIR/out.mpk.zst" "$DIR/cond.mpk.zst"
+    sd-steer -q --steps 3 --sae "$DIR/sae" --feature 3=2.5 --mode add \
+        -o "$BATS_TEST_TMPDIR/out.mpk.zst" "$DIR/cond.mpk.zst"
     [ "$(tstream view "$BATS_TEST_TMPDIR/out.mpk.zst" | wc -l)" -eq 6 ]
-    run -1 --separate-stderr sd-steer -q --steps 3 --sae "$DIR/sae" --feature 256=1 -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$DIR/cond.mpk.zst"
+    run -1 --separate-stderr sd-steer -q --steps 3 --sae "$DIR/sae" --feature 256=1 \
+        -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$DIR/cond.mpk.zst"
     [[ "$stderr" == *"features 0 to 255"* ]]
 }
 
 @test "the steering is in the fields and in the PNG" {
     latents --concept Fishes --top 5 --mode ablate "$BATS_TEST_TMPDIR/a"
-    [ "$(tstream view "$BATS_TEST_TMPDIR/a.mpk.zst" | jq -r '"\(.steered) \(.steered_kind) \(.steering.mode) \(.steering.top)"' | sort -u)" = "Fishes concept ablate 5" ]
+    [ "$(tstream view "$BATS_TEST_TMPDIR/a.mpk.zst" |
+        jq -r '"\(.steered) \(.steered_kind) \(.steering.mode) \(.steering.top)"' | sort -u)" \
+        = "Fishes concept ablate 5" ]
     run -0 tstream text "$(find "$BATS_TEST_TMPDIR/a" -name '*.png' | head -1)"
     [[ "$output" == *ablate* ]]
 }
@@ -75,18 +156,21 @@ plain() { tstream to-npy --tensor latent -o "$1.npy" "$DIR/plain.mpk.zst"; }
 }
 
 @test "messages: an unknown concept, ranks of another autoencoder, too few ranks, nothing to steer" {
-    steer() { sd-steer -q --steps 3 --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$@" "$DIR/cond.mpk.zst"; }
+    steer() {
+        sd-steer -q --steps 3 --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$@" \
+            "$DIR/cond.mpk.zst"
+    }
     run -1 --separate-stderr steer --concept Dragons
     [[ "$stderr" == *Dragons*Cats*Fishes* ]]
     run -1 --separate-stderr steer --sweep multiplier=much --concept Fishes
     [[ "$stderr" == *much* ]]
     sae-fit -q -k 8 --features 256 --seed 5 --batch 128 -o "$BATS_TEST_TMPDIR/sae" "$DIR/acts.mpk.zst"
-    run -1 --separate-stderr sd-steer -q --steps 3 --sae "$BATS_TEST_TMPDIR/sae" --ranks "$DIR/ranks.mpk.zst" --concept Fishes \
-        -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$DIR/cond.mpk.zst"
+    run -1 --separate-stderr sd-steer -q --steps 3 --sae "$BATS_TEST_TMPDIR/sae" --ranks "$DIR/ranks.mpk.zst" \
+        --concept Fishes -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$DIR/cond.mpk.zst"
     [[ "$stderr" == *"another"* || "$stderr" == *"made with"* ]]
     sae-rank-concepts -q --sae "$DIR/sae" --top 2 -o "$BATS_TEST_TMPDIR/few.mpk.zst" "$DIR/acts.mpk.zst"
-    run -1 --separate-stderr sd-steer -q --steps 3 --sae "$DIR/sae" --ranks "$BATS_TEST_TMPDIR/few.mpk.zst" --concept Fishes --top 9 \
-        -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$DIR/cond.mpk.zst"
+    run -1 --separate-stderr sd-steer -q --steps 3 --sae "$DIR/sae" --ranks "$BATS_TEST_TMPDIR/few.mpk.zst" \
+        --concept Fishes --top 9 -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$DIR/cond.mpk.zst"
     [[ "$stderr" == *"--top 9"* ]]
     run -2 steer
     [ ! -e "$BATS_TEST_TMPDIR/o.mpk.zst" ]

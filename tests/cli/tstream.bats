@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# tstream from outside: every subcommand, its messages and exit codes, against an independent reader and writer in Python.
+# tstream from outside: every subcommand, its messages and exit codes,
+# against an independent reader and writer in Python.
 
 bats_require_minimum_version 1.5.0
 
@@ -9,7 +10,8 @@ setup() {
     tests=$PWD/tests
     PATH=$PWD/bin:$PATH
     cd "$BATS_TEST_TMPDIR"
-    header='{"stream":"latents","version":1,"model":"m","provenance":[{"program":"p","version":"1","arguments":["--steps=2"]}]}'
+    header='{"stream":"latents","version":1,"model":"m",'
+    header+='"provenance":[{"program":"p","version":"1","arguments":["--steps=2"]}]}'
 }
 
 # records FIRST LAST: a stream of those records, plain, on stdout; concept alternates between two
@@ -17,8 +19,9 @@ records() {
     { echo "$header"
       for ((i = $1; i <= $2; i++)); do
           concept=Fishes; ((i % 2)) || concept='Cats & "dogs"'
-          jq -nc --arg c "$concept" --argjson i "$i" '{id: "Fishes/Rust/\($i)", seed: (5000000000 + $i), concept: $c, t: (981 - $i), w: [0.25, null, true],
-              latent: {type: "f32", shape: [2, 1, 2], values: [$i, -1.5, 0, 2]}, half: {type: "bf16", shape: [2], values: [$i, -0.5]}}'
+          jq -nc --arg c "$concept" --argjson i "$i" '{id: "Fishes/Rust/\($i)", seed: (5000000000 + $i), concept: $c,
+              t: (981 - $i), w: [0.25, null, true], latent: {type: "f32", shape: [2, 1, 2], values: [$i, -1.5, 0, 2]},
+              half: {type: "bf16", shape: [2], values: [$i, -0.5]}}'
       done; } | python3 "$tests/write_stream.py"
 }
 
@@ -60,7 +63,9 @@ fails() {       # WORDS COMMAND...: exit 1, nothing on stdout, one line on stder
     python3 "$tests/read_stream.py" --values a.mpk.zst | jq -c . > python
     diff c python
     [ "$(tstream view a.mpk.zst | jq -r .latent.shape[2] | uniq)" = 2 ]
-    [ "$(tstream view a.mpk.zst | head -n 1)" = '{"id":"Fishes/Rust/1","seed":5000000001,"concept":"Fishes","t":980,"w":[0.25,null,true],"latent":{"type":"f32","shape":[2,1,2]},"half":{"type":"bf16","shape":[2]}}' ]
+    fields='{"id":"Fishes/Rust/1","seed":5000000001,"concept":"Fishes","t":980,"w":[0.25,null,true],'
+    fields+='"latent":{"type":"f32","shape":[2,1,2]},"half":{"type":"bf16","shape":[2]}}'
+    [ "$(tstream view a.mpk.zst | head -n 1)" = "$fields" ]
 }
 
 @test "view --tsv prints columns, escaped" {
@@ -76,7 +81,8 @@ fails() {       # WORDS COMMAND...: exit 1, nothing on stdout, one line on stder
     [[ $output == "a.mpk.zst: latents"* ]]
     [[ $output == *"5 records with"* && $output == *"latent f32 (2, 1, 2)"* && $output == *"1. p 1 --steps=2"* ]]
     run -0 tstream info --json a.mpk.zst
-    [ "$(jq -c '[.kind, .records, .tensors["half bf16 (2)"], .header.model, .fields.seed, .tensor_bytes]' <<< "$output")" = '["latents",5,5,"m",5,100]' ]
+    [ "$(jq -c '[.kind, .records, .tensors["half bf16 (2)"], .header.model, .fields.seed, .tensor_bytes]' \
+        <<< "$output")" = '["latents",5,5,"m",5,100]' ]
     [ "$(jq .bytes <<< "$output")" = "$(stat -c %s a.mpk.zst)" ]
     run -0 tstream info -H a.mpk.zst
     [[ $output != *records* ]]
@@ -107,13 +113,15 @@ fails() {       # WORDS COMMAND...: exit 1, nothing on stdout, one line on stder
     records 1 1 > a
     header=${header/steps=2/steps=3}
     records 2 2 > b
-    [ "$(tstream cat a b a | tstream info -H --json | jq -c '[.header.provenance[].arguments[0]]')" = '["--steps=2","--steps=3"]' ]
+    [ "$(tstream cat a b a | tstream info -H --json | jq -c '[.header.provenance[].arguments[0]]')" \
+        = '["--steps=2","--steps=3"]' ]
     header=${header/'"model":"m"'/'"model":"other"'}
     records 3 3 > c
     fails "tstream cat: c: header: its model differs from that of a" tstream cat a c -o out
     [ ! -e out ]
     cat a c > joined
-    fails 'joined: after record 1: a joined stream'\''s header has another model: "other", the first has "m"' tstream check joined
+    fails 'joined: after record 1: a joined stream'\''s header has another model: "other", the first has "m"' \
+        tstream check joined
 }
 
 @test "split by count, by turns and by a field" {
@@ -137,8 +145,10 @@ fails() {       # WORDS COMMAND...: exit 1, nothing on stdout, one line on stder
     printf 'tensor\trecords\tvalues\tmean\tstd\tmin\tmax\tnan\tinf\n' > want
     printf 'latent\t3\t12\t0.625\t1.52923\t-1.5\t3\t0\t0\nhalf\t3\t6\t0.75\t1.37689\t-0.5\t3\t0\t0\n' >> want
     diff want got
-    [ "$(records 1 4 | tstream stat --by concept | cut -f 1,2,3 | tail -n +2 | xargs -d '\n')" = $'Fishes\tlatent\t2 Fishes\thalf\t2 Cats & "dogs"\tlatent\t2 Cats & "dogs"\thalf\t2' ]
-    { echo "$header"; echo '{"id":"a","x":{"type":"f32","shape":[4],"values":[NaN,Infinity,1,3]}}'; } | python3 "$tests/write_stream.py" > nan
+    [ "$(records 1 4 | tstream stat --by concept | cut -f 1,2,3 | tail -n +2 | xargs -d '\n')" \
+        = $'Fishes\tlatent\t2 Fishes\thalf\t2 Cats & "dogs"\tlatent\t2 Cats & "dogs"\thalf\t2' ]
+    { echo "$header"; echo '{"id":"a","x":{"type":"f32","shape":[4],"values":[NaN,Infinity,1,3]}}'; } |
+        python3 "$tests/write_stream.py" > nan
     [ "$(tstream stat nan | tail -n 1)" = $'x\t1\t4\t2\t1\t1\t3\t1\t1' ]
     tstream check nan
     fails "record 1: x has nan at value 0 (2 of 4 are not finite)" tstream check --finite nan
@@ -155,7 +165,8 @@ fails() {       # WORDS COMMAND...: exit 1, nothing on stdout, one line on stder
     [ -z "$output$stderr" ]
     run -1 --separate-stderr tstream check good.mpk.zst cut.mpk.zst plain-cut.mpk text empty none good.mpk.zst
     [ -z "$output" ]
-    [ "$(sed 's/^tstream check: //' <<< "$stderr")" = "cut.mpk.zst: record 1: the stream was cut inside a compressed frame
+    [ "$(sed 's/^tstream check: //' <<< "$stderr")" = "\
+cut.mpk.zst: record 1: the stream was cut inside a compressed frame
 plain-cut.mpk: stopped after record 2 without an end record: the stream was cut
 text: is not a tensor stream: it begins with byte 0x68, neither a zstd frame nor a msgpack map
 empty: is empty, expected a tensor stream (did the program before it fail?)
@@ -183,7 +194,8 @@ none: No such file or directory" ]
     tstream to-npy -t half -o h.npy a
     python3 - <<'END'
 import ast, struct
-for name, shape, first in ("a.npy", (3, 2, 1, 2), [1, -1.5, 0, 2, 2, -1.5]), ("h.npy", (3, 2), [1, -.5, 2, -.5, 3, -.5]):
+for name, shape, first in (("a.npy", (3, 2, 1, 2), [1, -1.5, 0, 2, 2, -1.5]),
+                           ("h.npy", (3, 2), [1, -.5, 2, -.5, 3, -.5])):
     b = open(name, "rb").read()
     assert b[:8] == b"\x93NUMPY\x01\x00"
     n = struct.unpack("<H", b[8:10])[0]
@@ -194,9 +206,11 @@ for name, shape, first in ("a.npy", (3, 2, 1, 2), [1, -1.5, 0, 2, 2, -1.5]), ("h
     values = list(struct.unpack(f"<{len(data) // 4}f", data))
     assert values[:6] == first, values
 END
-    python3 -c 'import numpy as n; assert n.load("a.npy").shape == (3, 2, 1, 2)' || ! python3 -c 'import numpy' 2> /dev/null
+    python3 -c 'import numpy as n; assert n.load("a.npy").shape == (3, 2, 1, 2)' ||
+        ! python3 -c 'import numpy' 2> /dev/null
     fails "has no tensor x" tstream to-npy -t x -o x.npy a
-    { echo "$header"; echo '{"x":{"type":"u8","shape":[1],"values":[1]}}'; echo '{"x":{"type":"u8","shape":[2],"values":[1,2]}}'; } | python3 "$tests/write_stream.py" > uneven
+    { echo "$header"; echo '{"x":{"type":"u8","shape":[1],"values":[1]}}'
+      echo '{"x":{"type":"u8","shape":[2],"values":[1,2]}}'; } | python3 "$tests/write_stream.py" > uneven
     fails "record 2: x is u8 (2), the records before it have u8 (1)" tstream to-npy -o x.npy uneven
     [ ! -e x.npy ]
     run -2 tstream to-npy -t latent a
@@ -207,7 +221,8 @@ END
     pictures 2 > a
     tstream to-png -o out a
     [ "$(find out -type f | sort | xargs)" = "out/Fishes/1.png out/Fishes/2.png" ]
-    [ "$(tstream text out/Fishes/2.png)" = '{"id":"Fishes/2","seed":"2","prompt":"A fish, é.","steering":"{\"mode\":\"ablate\"}"}' ]
+    [ "$(tstream text out/Fishes/2.png)" \
+        = '{"id":"Fishes/2","seed":"2","prompt":"A fish, é.","steering":"{\"mode\":\"ablate\"}"}' ]
     cp out/Fishes/1.png first.png
     tstream to-png -o out a
     cmp first.png out/Fishes/1.png
@@ -225,10 +240,12 @@ END
     for id in ../../x /etc/x a/../../../x . .. a//./b 'c
 d'; do
         { echo '{"stream":"images","version":1,"provenance":[]}'
-          jq -nc --arg id "$id" '{id: $id, image: {type: "u8", shape: [1, 1, 3], values: [1, 2, 3]}}'; } | python3 "$tests/write_stream.py" > s
+          jq -nc --arg id "$id" '{id: $id, image: {type: "u8", shape: [1, 1, 3], values: [1, 2, 3]}}'; } |
+            python3 "$tests/write_stream.py" > s
         tstream to-png -o in/out s || [ "$id" = . ]
     done
-    [ "$(find . -name '*.png' | sort | xargs)" = "./in/out/_.png ./in/out/_/_/x.png ./in/out/a/_/_/_/x.png ./in/out/a/b.png ./in/out/c_d.png ./in/out/etc/x.png" ]
+    [ "$(find . -name '*.png' | sort | xargs)" = "./in/out/_.png ./in/out/_/_/x.png ./in/out/a/_/_/_/x.png \
+./in/out/a/b.png ./in/out/c_d.png ./in/out/etc/x.png" ]
 }
 
 @test "a closed pipe ends a program quietly" {

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""Reference values for the UNet's hooks and for configurations that minisd does not have, computed with diffusers in float32.
+"""Reference values for the UNet's hooks and for configurations that minisd does not have, computed with diffusers in
+float32.
 
     python3 make_unet.py MODEL OUT          MODEL: data/minisd/model; OUT: tests/golden
 
 Writes into OUT:
-  unet_hooks.safetensors    x [1,4,16,16], state [1,77,128]; for each module M of MODULES its output M [B,H,W,C], its input M.input where
-                            the shapes agree, and M.eps, the evaluation in which M's output was multiplied by 1.5 in place
-  variants/NAME             small models of random weights: unet (other heads, layers, projections, embeddings) and vae (other names of
-                            layers, no quantisation layers, a shift); variants/NAME.safetensors: inputs and outputs
+  unet_hooks.safetensors    x [1,4,16,16], state [1,77,128]; for each module M of MODULES its output M [B,H,W,C], its
+                            input M.input where the shapes agree, and M.eps, the evaluation in which M's output was
+                            multiplied by 1.5 in place
+  variants/NAME             small models of random weights: unet (other heads, layers, projections, embeddings) and vae
+                            (other names of layers, no quantisation layers, a shift); variants/NAME.safetensors: inputs
+                            and outputs
 """
 import sys
 from pathlib import Path
@@ -19,9 +22,9 @@ from safetensors.torch import load_file, save_file
 TIMESTEP = 500
 BLOCK = "down_blocks.1.attentions.0.transformer_blocks.0"
 MODULES = ["conv_in", "conv_out", "down_blocks.0", "down_blocks.1", "down_blocks.2", "down_blocks.1.resnets.0",
-           "down_blocks.1.resnets.1", "down_blocks.1.attentions.0", "down_blocks.0.downsamplers.0", BLOCK, BLOCK + ".attn1",
-           BLOCK + ".attn2", BLOCK + ".ff", "mid_block", "mid_block.attentions.0", "up_blocks.0", "up_blocks.0.upsamplers.0",
-           "up_blocks.1.attentions.1", "up_blocks.2", "up_blocks.2.resnets.2"]
+           "down_blocks.1.resnets.1", "down_blocks.1.attentions.0", "down_blocks.0.downsamplers.0", BLOCK,
+           BLOCK + ".attn1", BLOCK + ".attn2", BLOCK + ".ff", "mid_block", "mid_block.attentions.0", "up_blocks.0",
+           "up_blocks.0.upsamplers.0", "up_blocks.1.attentions.1", "up_blocks.2", "up_blocks.2.resnets.2"]
 
 
 def rows(t):
@@ -54,18 +57,20 @@ def hooks(model, out):
 
 UNETS = {
     "linear": ((13, 10), 24, dict(
-        sample_size=12, block_out_channels=(16, 32), layers_per_block=(1, 2), norm_num_groups=4, norm_eps=1e-6, cross_attention_dim=24,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        attention_head_dim=(2, 4), use_linear_projection=True, transformer_layers_per_block=(1, 2), flip_sin_to_cos=False, freq_shift=1,
+        sample_size=12, block_out_channels=(16, 32), layers_per_block=(1, 2), norm_num_groups=4, norm_eps=1e-6,
+        cross_attention_dim=24, down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"), attention_head_dim=(2, 4),
+        use_linear_projection=True, transformer_layers_per_block=(1, 2), flip_sin_to_cos=False, freq_shift=1,
         upcast_attention=True)),
     "padding": ((16, 24), 16, dict(
-        sample_size=16, in_channels=3, out_channels=3, block_out_channels=(16, 16, 32), layers_per_block=1, norm_num_groups=8,
-        cross_attention_dim=16, attention_head_dim=2, downsample_padding=0, conv_in_kernel=5, time_embedding_dim=48,
+        sample_size=16, in_channels=3, out_channels=3, block_out_channels=(16, 16, 32), layers_per_block=1,
+        norm_num_groups=8, cross_attention_dim=16, attention_head_dim=2, downsample_padding=0, conv_in_kernel=5,
+        time_embedding_dim=48,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "UpBlock2D", "CrossAttnUpBlock2D"))),
     "one": ((5, 7), 8, dict(
-        sample_size=8, block_out_channels=(24,), layers_per_block=2, norm_num_groups=3, cross_attention_dim=8, attention_head_dim=3,
-        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",))),
+        sample_size=8, block_out_channels=(24,), layers_per_block=2, norm_num_groups=3, cross_attention_dim=8,
+        attention_head_dim=3, down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",))),
 }
 
 
@@ -104,7 +109,8 @@ def variants(out):
     folder = out / "variants" / "names" / "vae"
     save(vae, folder)
     file = folder / "diffusion_pytorch_model.safetensors"
-    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}       # and 1x1 convolutions, as in the first files
+    # and 1x1 convolutions, as in the first files
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     weights = {}
     for key, value in load_file(file).items():
         for new, name in old.items():

@@ -130,9 +130,9 @@ VAE = {"_class_name": "AutoencoderKL", "act_fn": "silu", "block_out_channels": [
        "down_block_types": ["DownEncoderBlock2D"] * 4, "latent_channels": 4, "layers_per_block": LAYERS,
        "norm_num_groups": 32, "out_channels": 3, "sample_size": 512, "scaling_factor": 0.18215,
        "up_block_types": ["UpDecoderBlock2D"] * 4}
-CLIP = {"architectures": ["CLIPTextModel"], "hidden_act": "quick_gelu", "hidden_size": TEXT, "intermediate_size": 4 * TEXT,
-        "layer_norm_eps": 1e-05, "max_position_embeddings": 77, "model_type": "clip_text_model",
-        "num_attention_heads": 12, "num_hidden_layers": 12, "vocab_size": 49408}
+CLIP = {"architectures": ["CLIPTextModel"], "hidden_act": "quick_gelu", "hidden_size": TEXT,
+        "intermediate_size": 4 * TEXT, "layer_norm_eps": 1e-05, "max_position_embeddings": 77,
+        "model_type": "clip_text_model", "num_attention_heads": 12, "num_hidden_layers": 12, "vocab_size": 49408}
 
 
 def write(folder, config, file, shapes):

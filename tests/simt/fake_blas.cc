@@ -105,7 +105,8 @@ static bool fits(cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t A, cublasLtMatri
 {
     const bool turned = d->transposed == CUBLAS_OP_T;
     const uint64_t m = turned ? A->columns : A->rows, k = turned ? A->rows : A->columns;
-    return D->rows*D->columns < 1u << 31 && B->rows*B->columns < 1u << 31 && A->type == B->type && m == D->rows && k == B->rows && B->columns == D->columns
+    return D->rows*D->columns < 1u << 31 && B->rows*B->columns < 1u << 31 && A->type == B->type && m == D->rows
+        && k == B->rows && B->columns == D->columns
         && (A->type == CUDA_R_16BF || D->type == CUDA_R_32F)
         && (d->epilogue != CUBLASLT_EPILOGUE_BIAS || (d->bias && d->bias_type == CUDA_R_32F));
 }

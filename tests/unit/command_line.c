@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* command_line.c -- the parser of options: values, defaults, lists, clusters, misuse (exit 2 and its words), provenance. */
+/* command_line.c -- the parser of options: values, defaults, lists, clusters, misuse (exit 2 and its words),
+ * provenance. */
 #include <sys/wait.h>
 #include "src/cli/cli.h"
 #include "tests/unit/test.h"
@@ -23,7 +24,8 @@ static const Opt options[] = {
     {'c', "check", OPT_FLAG, offsetof(Config, check), "1", "check it", 0},
     COMMON_OPTIONS,
     {0}};
-static const Opt required[] = {{'w', "weights", OPT_STR, offsetof(Config, file), NULL, "DIR  weights", OPT_REQUIRED}, {0}};
+static const Opt required[] = {{'w', "weights", OPT_STR, offsetof(Config, file), NULL, "DIR  weights", OPT_REQUIRED},
+                               {0}};
 
 static const Cli cli = {"prog", "Do it.", options, "[FILE...]", NULL, NULL};
 static const Cli strict = {"prog", "Do it.", options, NULL, NULL, NULL};
@@ -87,10 +89,11 @@ static int values(void)
     failed += test_ok("cli/defaults", c.count == 32 && c.rate == 0.5 && strcmp(c.mode, "add") == 0 && !c.file && !c.fast
                       && c.check && c.at.count == 1 && c.c.inputs.count == 0 && strcmp(c.c.progress, "auto") == 0);
     c = parse(&cli, "--count=40K --rate -1e-3 --mode=set-all --no-check --fast --file=");
-    failed += test_ok("cli/long options", c.count == 40000 && c.rate == -1e-3 && strcmp(c.mode, "set-all") == 0 && !c.check
-                      && c.fast && c.file && !*c.file);
+    failed += test_ok("cli/long options", c.count == 40000 && c.rate == -1e-3 && strcmp(c.mode, "set-all") == 0
+                      && !c.check && c.fast && c.file && !*c.file);
     c = parse(&cli, "one -xqn2Gi - -f -x -- -n --fast");
-    failed += test_ok("cli/clusters, operands, --", c.count == INT64_C(2) << 30 && c.fast && c.c.quiet && strcmp(c.file, "-x") == 0
+    failed += test_ok("cli/clusters, operands, --", c.count == INT64_C(2) << 30 && c.fast && c.c.quiet
+                      && strcmp(c.file, "-x") == 0
                       && c.c.inputs.count == 4 && strcmp(c.c.inputs.items[1], "-") == 0
                       && strcmp(c.c.inputs.items[3], "--fast") == 0);
     c = parse(&cli, "-a 1 --at=2 -a3");
@@ -139,7 +142,8 @@ static int texts(void)
     said = run(&needy, "--version", STDOUT_FILENO, &status);
     char want[64];
     snprintf(want, sizeof want, "prog (sdsteer) %s\n", sdsteer_version);
-    failed += test_text("cli/--version", said, want) + test_ok("cli/--version exits 0, whatever is required", status == 0);
+    failed += test_text("cli/--version", said, want)
+        + test_ok("cli/--version exits 0, whatever is required", status == 0);
     said = run(&cli, "--man", STDOUT_FILENO, &status);
     failed += test_ok("cli/--man", status == 0 && strstr(said, ".SH NAME\nprog \\- Do it.\n"));
     return failed;
@@ -151,7 +155,8 @@ static int provenance(void)
     parse(&cli, "--count 1K --rate=0.1 -f secret -q -a 5 -x in.mpk.zst");
     json_t *made = cli_provenance(&cli);
     char *text = json_dumps(json_object_get(made, "arguments"), JSON_COMPACT);
-    failed += test_text("cli/provenance", text, "[\"--count=1000\",\"--rate=0.1\",\"--mode=add\",\"--at=5\",\"--fast\",\"--check\"]");
+    failed += test_text("cli/provenance", text,
+                        "[\"--count=1000\",\"--rate=0.1\",\"--mode=add\",\"--at=5\",\"--fast\",\"--check\"]");
     free(text);
     failed += test_text("cli/provenance program", json_string_value(json_object_get(made, "program")), "prog");
     json_decref(made);

@@ -37,7 +37,8 @@ static const Shown shown[] = {
     {"Cats", "Rust", "Rust", "theme", 0, 1}, {"Cats", "", "Rust", "theme", 1, 0},
 };
 
-static int add(Evaluation *v, const Shown *s, double clip, Err *e)
+/* steering: JSON, NULL for none */
+static int add(Evaluation *v, const Shown *s, const char *steering, double clip, Err *e)
 {
     Record rec;
     float x[P] = {0};
@@ -49,6 +50,8 @@ static int add(Evaluation *v, const Shown *s, double clip, Err *e)
         record_set_text(&rec, "theme", s->theme);
     record_set_text(&rec, "steered", s->steered);
     record_set_text(&rec, "steered_kind", s->kind);
+    if (steering)
+        record_set_json(&rec, "steering", json_loads(steering, 0, NULL));
     x[s->class] = 1;
     x[3 + s->style] = 1;
     int failed = evaluation_add(v, "pictures", &rec, x, clip, predicted, e);
@@ -68,7 +71,7 @@ static int test_rows(const Classifier *c)
     EvalRow *rows = NULL;
     int failed = evaluation_create(&v, c, NULL, &e);
     for (size_t i = sizeof shown / sizeof *shown; i-- > 0; )
-        failed += add(v, &shown[i], i % 2 ? 10 : 20, &e);
+        failed += add(v, &shown[i], NULL, i % 2 ? 10 : 20, &e);
     const int count = evaluation_rows(v, &rows, &e);
     if (test_ok("seven rows", count == 7 && !failed))
         return 1;
@@ -91,6 +94,57 @@ static int test_rows(const Classifier *c)
     failed += test_close("means over targets", got, (float[]){0.75f, 1.0f/3, 0.9f}, 3, 1e-6f, 0);
     x = rows[5].share;
     failed += test_ok("Rust", is(&x[MEASURE_UA], 0, 1) && is(&x[MEASURE_IRA], 1, 1) && is(&x[MEASURE_CRA], 1, 2));
+    free(rows);
+    evaluation_free(v);
+    return failed;
+}
+
+/* Steered by features alone: a group for each set of them and each steering, in each domain, never the unsteered's. */
+static int test_features(const Classifier *c)
+{
+    static const struct { Shown shown; const char *steering; } pictures[] = {
+        {{"Cats", "Rust", "", "", 0, 1}, NULL}, {{"Cats", "Rust", "", "", 0, 1}, "{\"mode\": \"add\"}"},
+        {{"Cats", "Rust", "", "", 1, 1}, "{\"mode\": \"add\", \"features\": {\"3\": 2.5}}"},
+        {{"Dogs", "", "", "", 1, 0}, "{\"mode\": \"add\", \"features\": {\"3\": 2.5}}"},
+        {{"Cats", "Rust", "", "", 0, 0}, "{\"mode\": \"set\", \"features\": {\"3\": 2.5}}"},
+        {{"Cats", "Rust", "", "", 0, 0}, "{\"mode\": \"add\", \"features\": {\"3\": 2.5, \"11\": -1}}"},
+        {{"Cats", "", "Cats", "concept", 1, 0}, "{\"mode\": \"add\", \"features\": {\"3\": 2.5}}"},
+        {{"Cats", "", "Cats", "concept", 1, 0}, "{\"mode\": \"add\", \"features\": {\"3\": 1}}"},
+    };
+    static const struct { RowType type; const char *kind, *target, *steering; long pictures; } want[] = {
+        {ROW_UNSTEERED, "concept", "", "", 2},
+        {ROW_UNSTEERED, "theme", "", "", 2},
+        {ROW_FEATURES, "concept", "3:2.5", "mode=add features=3:2.5", 2},
+        {ROW_FEATURES, "theme", "3:2.5", "mode=add features=3:2.5", 2},
+        {ROW_FEATURES, "concept", "3:2.5+11:-1", "mode=add features=3:2.5+11:-1", 1},
+        {ROW_FEATURES, "theme", "3:2.5+11:-1", "mode=add features=3:2.5+11:-1", 1},
+        {ROW_FEATURES, "concept", "3:2.5", "mode=set features=3:2.5", 1},
+        {ROW_FEATURES, "theme", "3:2.5", "mode=set features=3:2.5", 1},
+        {ROW_TARGET, "concept", "Cats", "mode=add features=3:1", 1},
+        {ROW_OVERALL, "concept", "", "mode=add features=3:1", 1},
+        {ROW_TARGET, "concept", "Cats", "mode=add features=3:2.5", 1},
+        {ROW_OVERALL, "concept", "", "mode=add features=3:2.5", 1},
+    };
+    enum { ROWS = sizeof want / sizeof *want };
+    Err e = {0};
+    Evaluation *v = NULL;
+    EvalRow *rows = NULL;
+    int failed = evaluation_create(&v, c, NULL, &e);
+    for (size_t i = 0; i < sizeof pictures / sizeof *pictures; i++)
+        failed += add(v, &pictures[i].shown, pictures[i].steering, NAN, &e);
+    const int count = evaluation_rows(v, &rows, &e);
+    failed += test_ok("rows of features", count == ROWS);
+    for (int i = 0; i < count && i < ROWS; i++) {
+        failed += test_ok("a row's type", rows[i].type == want[i].type);
+        failed += test_ok("its pictures", rows[i].pictures == want[i].pictures);
+        failed += test_text("its kind", rows[i].kind, want[i].kind);
+        failed += test_text("its target", rows[i].target, want[i].target);
+        failed += test_text("its steering", rows[i].steering, want[i].steering);
+    }
+    /* Cats was taken for a dog, Dogs for itself; Rust and no theme were found */
+    failed += test_ok("shares without UA", count == ROWS && is(&rows[2].share[MEASURE_IRA], 1, 2)
+                      && is(&rows[2].share[MEASURE_CRA], 2, 2) && is(&rows[2].share[MEASURE_UA], 0, 0)
+                      && rows[2].targets == 0);
     free(rows);
     evaluation_free(v);
     return failed;
@@ -164,7 +218,7 @@ static int test_unknown(const Classifier *c)
         Err e = {0};
         Evaluation *v = NULL;
         evaluation_create(&v, c, NULL, &e);
-        failed += test_ok(says[i], add(v, &bad[i], NAN, &e) < 0 && strstr(e.text, says[i])
+        failed += test_ok(says[i], add(v, &bad[i], NULL, NAN, &e) < 0 && strstr(e.text, says[i])
                           && strstr(e.text, "record 7"));
         evaluation_free(v);
     }
@@ -192,7 +246,8 @@ int main(void)
     close(fd);
     int failed = write_probe(path, P, "[\"Cats\", \"Dogs\", \"Fishes\"]", &e) || classifier_load(&c, path, &e);
     if (!failed)
-        failed = test_ok("the file", c->P == P && c->domains == 2) + test_rows(c) + test_wilson() + test_frechet()
+        failed = test_ok("the file", c->P == P && c->domains == 2) + test_rows(c) + test_features(c)
+            + test_wilson() + test_frechet()
             + test_frechet_matrices() + test_unknown(c);
     failed += test_broken(path, 4, "[\"Cats\", \"Dogs\", \"Fishes\"]", "takes embeddings of 5");
     failed += test_broken(path, P, "[\"Cats\", \"Dogs\"]", "concept.weight");

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* golden_run.c -- whole DDIM runs against diffusers: text, noise, every hooked step, the picture.
  *
- * tests/golden/run0, run1.safetensors: recorded with diffusers in float32. Activations may differ by 1e-3 in relative L2 at each step
- * (rounding differences grow along the run), the picture by 1/255 on 99.9 % of its values. */
+ * tests/golden/run0, run1.safetensors: recorded with diffusers in float32. Activations may differ by 1e-3 in relative
+ * L2 at each step (rounding differences grow along the run), the picture by 1/255 on 99.9 % of its values. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,7 +54,8 @@ static int run(const char *name, const char *model, Err *e)
     TextEncoder *encoder = NULL;
     Vae *vae = NULL;
     Sampler *sampler = NULL;
-    if (weights_open(&file, path, e) || tokenizer_load(&tokenizer, model, e) || text_encoder_load(&encoder, model, 0, F32, e)
+    if (weights_open(&file, path, e) || tokenizer_load(&tokenizer, model, e)
+        || text_encoder_load(&encoder, model, 0, F32, e)
         || vae_load(&vae, model, F32, e))
         return -1;
     const json_t *meta = weights_metadata(file);
@@ -70,17 +71,20 @@ static int run(const char *name, const char *model, Err *e)
     if (tokenizer_encode(tokenizer, "", ids, e) < 0 || tokenizer_encode(tokenizer, prompt, ids + S, e) < 0
         || text_encode(encoder, ids, 2, states, e))
         return -1;
-    CondItem item = {.seed = strtoull(json_string_value(json_object_get(meta, "seed")), NULL, 10), .state = states + (size_t)S*E};
+    CondItem item = {.seed = strtoull(json_string_value(json_object_get(meta, "seed")), NULL, 10),
+                     .state = states + (size_t)S*E};
     CondBatch batch = {.S = S, .E = E, .uncond = states, .item = &item, .count = 1, .capacity = 1};
 
-    const Weight *hook = weights_find(file, "hook.output"), *latents = weights_find(file, "latents"), *image = weights_find(file, "image");
+    const Weight *hook = weights_find(file, "hook.output"), *latents = weights_find(file, "latents"),
+        *image = weights_find(file, "image");
     Watch w = {.sampler = sampler, .want = hook->data, .got = malloc(sizeof(float) * weight_count(hook))};
     if (unet_hook(sampler->unet, json_string_value(json_object_get(meta, "hook")), false, watch, &w, e) != 1)
         return -1;
 
     const size_t picture = (size_t)sampler->C * sampler->H * sampler->W;
     const size_t pixels = (size_t)image->dim[0] * image->dim[1] * 3;
-    float *latent = malloc(picture * sizeof(float)), *rows = malloc(picture * sizeof(float)), *drawn = malloc(pixels * sizeof(float));
+    float *latent = malloc(picture * sizeof(float)), *rows = malloc(picture * sizeof(float)),
+        *drawn = malloc(pixels * sizeof(float));
     uint8_t *u8 = malloc(pixels);
     if (sampler_run(sampler, &batch, latent, NULL, NULL, e))
         return -1;

@@ -166,7 +166,8 @@ int main(void)
     if (fd < 0)
         return 1;
     close(fd);
-    int failed = backend_pick(test_backend(), 0, &e) || weights_open(&w, test_path("golden/saeuron/saeuron.safetensors"), &e)
+    int failed = backend_pick(test_backend(), 0, &e)
+        || weights_open(&w, test_path("golden/saeuron/saeuron.safetensors"), &e)
               || sae_load(&sae, test_path("golden/saeuron/sae"), &e) || sae_prepare(sae, F32, &e);
     if (!failed) {
         check.w = w;

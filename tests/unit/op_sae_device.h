@@ -457,7 +457,7 @@ static int sae_against_cpu(const Ops *device, bool large)
         + lists(1000, 3, 1) + lists(1, 2100, 9);
     failed += largest(1, 1, 1, false) + largest(5000, 700, 1, false) + largest(5000, 1200, 1, true)
         + largest(5000, 4000, 1, true) + largest(3000, 0, 1, false) + largest(300, 9999, 2, true)
-        + largest(900, 100, 7, false) + largest(1300, 300, 3, true);
+        + largest(900, 100, 7, false) + largest(1300, 300, 3, true) + largest(3, 2, 300, true);
     failed += largest_of_all(50, 5, 8) + largest_of_all(3, 2, 33);
     for (int64_t keep = 1; keep < 64; keep++)
         failed += largest(64, keep, 1, true);
@@ -473,7 +473,7 @@ static int sae_against_cpu(const Ops *device, bool large)
             + gradients(4096, 1280, 20480, 32)
             + updates(4096, 1280, 20480, 32, BF16) + adam(20480, 1280, true)
             + sums(4096, 1280) + lists(4096, 20480, 32) + largest(4096*128, 4096*32, 1, false)
-            + largest(256*128, 256*32, 16, false) + product(500, 1280, 2048);
+            + largest(256*128, 256*32, 16, false) + largest(3, 2, 70000, true) + product(500, 1280, 2048);
     }
     return failed;
 }

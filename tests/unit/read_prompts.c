@@ -88,11 +88,14 @@ int main(void)
     failed += reads("prompts/plain lines", "a cat\r\n\n  \na dog",
                     "{\"id\":\"1\",\"prompt\":\"a cat\",\"seed\":" TEXT(SEED_0_1) "}\n"
                     "{\"id\":\"4\",\"prompt\":\"a dog\",\"seed\":" TEXT(SEED_0_4) "}\n");
-    failed += reads("prompts/order of fields", "{\"x\":[1],\"seed\":7,\"theme\":\"Rust\",\"concept\":\"Cats\",\"prompt\":\"p\","
+    failed += reads("prompts/order of fields",
+                    "{\"x\":[1],\"seed\":7,\"theme\":\"Rust\",\"concept\":\"Cats\",\"prompt\":\"p\","
                     "\"negative\":\"n\",\"id\":\"a/b\",\"y\":null}\n",
-                    "{\"id\":\"a/b\",\"prompt\":\"p\",\"negative\":\"n\",\"concept\":\"Cats\",\"theme\":\"Rust\",\"seed\":7,"
+                    "{\"id\":\"a/b\",\"prompt\":\"p\",\"negative\":\"n\",\"concept\":\"Cats\",\"theme\":\"Rust\","
+                    "\"seed\":7,"
                     "\"x\":[1],\"y\":null}\n");
-    failed += reads("prompts/empty labels are left out", "{\"id\":5,\"prompt\":\"\",\"theme\":\"\",\"concept\":null,\"seed\":0}",
+    failed += reads("prompts/empty labels are left out",
+                    "{\"id\":5,\"prompt\":\"\",\"theme\":\"\",\"concept\":null,\"seed\":0}",
                     "{\"id\":\"5\",\"prompt\":\"\",\"seed\":0}\n");
     failed += reads("prompts/byte order mark", "\xef\xbb\xbf{\"prompt\":\"p\",\"seed\":9223372036854775807}\n",
                     "{\"id\":\"1\",\"prompt\":\"p\",\"seed\":9223372036854775807}\n");
@@ -105,16 +108,20 @@ int main(void)
     failed += refuses("prompts/key twice", "{\"prompt\":\"a\",\"prompt\":\"b\"}\n", "error: line 1: not a JSON object");
     failed += refuses("prompts/id twice", "{\"id\":\"2\",\"prompt\":\"a\"}\nb\n", "error: line 2: id '2' came before");
     failed += refuses("prompts/empty id", "{\"id\":\"\",\"prompt\":\"a\"}\n", "error: line 1: id is empty");
-    failed += refuses("prompts/id of a wrong type", "{\"id\":1.5,\"prompt\":\"a\"}\n", "error: line 1: id is a fraction");
+    failed += refuses("prompts/id of a wrong type", "{\"id\":1.5,\"prompt\":\"a\"}\n",
+                      "error: line 1: id is a fraction");
     failed += refuses("prompts/no prompt", "{\"id\":\"a\"}\n", "error: line 1: prompt is missing, expected text");
-    failed += refuses("prompts/prompt of a wrong type", "{\"prompt\":[1]}\n", "error: line 1: prompt is an array, expected text");
-    failed += refuses("prompts/theme of a wrong type", "{\"prompt\":\"a\",\"theme\":3}\n", "error: line 1: theme is an integer");
+    failed += refuses("prompts/prompt of a wrong type", "{\"prompt\":[1]}\n",
+                      "error: line 1: prompt is an array, expected text");
+    failed += refuses("prompts/theme of a wrong type", "{\"prompt\":\"a\",\"theme\":3}\n",
+                      "error: line 1: theme is an integer");
     failed += refuses("prompts/seed below 0", "{\"prompt\":\"a\",\"seed\":-1}\n", "error: line 1: seed is -1");
     failed += refuses("prompts/seed over 2^63", "{\"prompt\":\"a\",\"seed\":9223372036854775808}\n", "error: line 1: ");
     failed += refuses("prompts/seed as text", "{\"prompt\":\"a\",\"seed\":\"1\"}\n", "error: line 1: seed is text");
     failed += refuses("prompts/not UTF-8", "caf\xe9\n", "error: line 1: the prompt is not UTF-8");
     failed += refuses("prompts/JSON not UTF-8", "{\"prompt\":\"caf\xe9\"}\n", "error: line 1: not a JSON object");
-    failed += test_text("prompts/zero byte", all_records("a\0b\n", 4, 0), "error: line 1: holds a zero byte; are these prompts?");
+    failed += test_text("prompts/zero byte", all_records("a\0b\n", 4, 0),
+                        "error: line 1: holds a zero byte; are these prompts?");
 
     char *big = malloc(PROMPT_MAX_BYTES + 2);
     memset(big, 'a', PROMPT_MAX_BYTES + 1);
@@ -124,7 +131,8 @@ int main(void)
 
     Prompts *p = NULL;
     Err e = {0};
-    failed += test_ok("prompts/no such file", prompts_open(&p, "/nowhere/prompts", 0, &e) == -1 && !p && strstr(e.text, "/nowhere"));
+    failed += test_ok("prompts/no such file", prompts_open(&p, "/nowhere/prompts", 0, &e) == -1 && !p
+                      && strstr(e.text, "/nowhere"));
     remove(path);
     return failed != 0;
 }

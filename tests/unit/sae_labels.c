@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* sae_labels.c -- features tied to labels: the numbers that labels get, and the supervised terms' gradients against finite
- * differences of the terms in double.
+/* sae_labels.c -- features tied to labels: the numbers that labels get, and the supervised terms' gradients against
+ * finite differences of the terms in double.
  *
  * The terms are added to the rest of the loss, so their gradients are what changes when their weights go from 0 to 1.
  * Tolerance: differences of f32 sums. */
@@ -111,8 +111,8 @@ static double slope(Point *p, double *at, double x[N][D], const uint8_t *label)
 enum { ALL = 2*F*D + F + D };
 
 /* All gradients of a trainer whose terms have these weights; its weights and scaled input as doubles. */
-static void gradients_at(float got[ALL], Point *p, double wide[N][D], const float *x, const uint8_t *label, double assign,
-                         double decorrelate, TrainStep *step)
+static void gradients_at(float got[ALL], Point *p, double wide[N][D], const float *x, const uint8_t *label,
+                         double assign, double decorrelate, TrainStep *step)
 {
     const TrainOptions o = {.D = D, .F = F, .K = K, .batch = N, .labels = C, .assign = assign,
                             .decorrelate = decorrelate, .dead = 1 << 20, .seed = 5};

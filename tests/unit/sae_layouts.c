@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* sae_layouts.c -- folders that SAELens, sparsify and torch wrote: the same features as those programs find; what is written
- * from here in each layout reads back as it was; what cannot be computed is refused by its name.
+/* sae_layouts.c -- folders that SAELens, sparsify and torch wrote: the same features as those programs find; what is
+ * written from here in each layout reads back as it was; what cannot be computed is refused by its name.
  *
  * tests/golden-more/sae_layouts/make.py made the folders and the features. */
 #include "formats/json_file.h"
@@ -55,8 +55,10 @@ static int same_gate(const char *title, const float *a, const float *b)
 
 static int same_weights(const char *title, const Sae *a, const Sae *b)
 {
-    return test_same(title, a->W_enc, b->W_enc, sizeof(float[F*D])) + test_same(title, a->W_dec, b->W_dec, sizeof(float[F*D]))
-         + test_same(title, a->b_enc, b->b_enc, sizeof(float[F])) + test_same(title, a->b_dec, b->b_dec, sizeof(float[D]))
+    return test_same(title, a->W_enc, b->W_enc, sizeof(float[F*D]))
+         + test_same(title, a->W_dec, b->W_dec, sizeof(float[F*D]))
+         + test_same(title, a->b_enc, b->b_enc, sizeof(float[F]))
+         + test_same(title, a->b_dec, b->b_dec, sizeof(float[D]))
          + same_gate(title, a->threshold, b->threshold) + same_gate(title, a->scale, b->scale)
          + same_gate(title, a->offset, b->offset)
          + test_ok(title, a->K == b->K && strcmp(a->hook, b->hook) == 0 && strcmp(a->take, b->take) == 0);

@@ -193,9 +193,9 @@ static int encodes_as_many(Trainer *t, const double feature_of[TRUE_FEATURES][WI
     return failed;
 }
 
-/* Nine in ten are asked for, and a reconstruction. matryoshka sees features of unequal frequency, the commonest of which
- * fill its inner level; it pays for the level with some of the others: 8 in 10. relu finds them all, but |a|_1 shrinks
- * what it decodes so much that its fvu (0.84 at 3 features a token) says nothing. */
+/* Nine in ten are asked for, and a reconstruction. matryoshka sees features of unequal frequency, the commonest of
+ * which fill its inner level; it pays for the level with some of the others: 8 in 10. relu finds them all, but |a|_1
+ * shrinks what it decodes so much that its fvu (0.84 at 3 features a token) says nothing. */
 static int recovery(SaeVariant variant)
 {
     static double feature_of[TRUE_FEATURES][WIDTH];

@@ -77,7 +77,8 @@ static int shown(void)
         lines += *c == '\r';
     failed += test_ok("progress/at most ten times a second", lines >= 2 && lines <= 40);
     text = run(0, "-v", NULL);
-    failed += test_ok("progress/-v sums up", strncmp(text, "prog: 100 pictures in ", 22) == 0 && strstr(text, ", loss 100\n"));
+    failed += test_ok("progress/-v sums up", strncmp(text, "prog: 100 pictures in ", 22) == 0
+                      && strstr(text, ", loss 100\n"));
     return failed;
 }
 

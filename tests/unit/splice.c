@@ -185,7 +185,8 @@ static int test_output(const char *dir, const char *model, Half half, Err *e)
     return failed;
 }
 
-/* Of output - input: zero is the input, which no one sees; but the autoencoder that loses nothing still loses nothing. */
+/* Of output - input: zero is the input, which no one sees; but the autoencoder that loses
+ * nothing still loses nothing. */
 static int test_difference(const char *dir, const char *model, Err *e)
 {
     Bench b;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* steer.c -- steering by hand: every mode on a small autoencoder, no change, several labels, gates, any batch. */
+/* steer.c -- steering by hand: each mode on a small autoencoder, no change, several labels, masks, gates, any batch. */
 #include "kernels/op.h"
 #include "src/models/rank_score.h"
 #include "src/models/steer.h"
@@ -266,6 +266,45 @@ static int test_apply_labels(Sae *sae, const Ranks *ranks)
     return failed;
 }
 
+/* Each mode over pictures of five tokens with mask 0, 1, 0.25, 0, 1, over a block's end: none of the change, all of it,
+ * a quarter. */
+static int test_mask(Sae *sae, const Ranks *ranks)
+{
+    enum { TOKENS = 5, N = TOKENS * 1000 };
+    static const float mask[TOKENS] = {0, 1, 0.25f, 0, 1};
+    static float x[N * D], whole[N * D], masked[N * D];
+    Err e = {0};
+    unsigned state = 1;
+    for (int i = 0; i < N * D; i++)
+        x[i] = (float)((state = state * 1664525u + 1013904223u) >> 8) / 4e6f;
+    int failed = 0;
+    for (int mode = 0; mode < STEER_MODES; mode++) {
+        const SteerSpec spec = cats((SteerMode)mode, -1.5, 2);
+        Steering *s = NULL;
+        steered(&spec, sae, ranks, 500, x, whole, N, &e);
+        memcpy(masked, x, sizeof x);
+        if (test_ok("a mask", !steering_create(&s, &spec, sae, ranks, &e) && steering_set_step(s, 500, &e) == 1))
+            return 1;
+        steering_mask(s, mask, TOKENS);
+        failed += test_ok(steer_mode_name((SteerMode)mode), !steering_apply(s, masked, N, &e));
+        int others = 0;
+        float part[N / TOKENS * D], want[N / TOKENS * D];
+        for (int n = 0; n < N; n++) {
+            const float *full = mask[n % TOKENS] == 1 ? whole : x;
+            if (n % TOKENS != 2)
+                others += memcmp(masked + n*D, full + n*D, sizeof(float) * D) != 0;
+            for (int d = 0; d < D && n % TOKENS == 2; d++) {
+                part[n / TOKENS * D + d] = masked[n*D + d];
+                want[n / TOKENS * D + d] = x[n*D + d] + 0.25f * (whole[n*D + d] - x[n*D + d]);
+            }
+        }
+        failed += test_ok("0: nothing, 1: all, bit for bit", others == 0);
+        failed += test_close("0.25: a quarter of the change", part, want, N / TOKENS * D, 1e-5f, 1e-5f);
+        steering_free(s);
+    }
+    return failed;
+}
+
 /* Rows steered together and one by one give the same bytes, over a block's end. */
 static int test_batch(Sae *sae, const Ranks *ranks)
 {
@@ -302,7 +341,7 @@ int main(void)
         || make_ranks(&plain, path, 0, &e);
     if (!failed)
         failed = test_modes(sae, ranks) + test_labels(sae, ranks) + test_hand(sae) + test_errors(sae, ranks, plain)
-               + test_gate(sae, ranks) + test_apply_labels(sae, ranks) + test_batch(sae, ranks);
+               + test_gate(sae, ranks) + test_apply_labels(sae, ranks) + test_mask(sae, ranks) + test_batch(sae, ranks);
     if (e.set)
         printf("FAIL %s\n", e.text);
     unlink(path);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* stream.c -- tensor streams: bytes made by hand, round trips, joined streams, equal bytes, and what is refused with
  * which words. */
+#include <dirent.h>
+#include "formats/frame_writer.h"
 #include "tests/unit/stream_test.h"
 
 /* {"stream":"latents","version":1,"provenance":[]}  {"id":"a","latent":f32 (2) = 1, -2}  {"end":1} */
@@ -110,6 +112,67 @@ static int test_round_trip(void)
     free(joined);
     free(a.data);
     free(b.data);
+    return failed;
+}
+
+static int threads_now(void)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    int count = 0;
+    for (const struct dirent *at; tasks && (at = readdir(tasks)); )
+        count += at->d_name[0] != '.';
+    if (tasks)
+        closedir(tasks);
+    return count;
+}
+
+/* FrameWrite */
+static int collect(void *written, const void *data, size_t n, Err *e)
+{
+    Bytes *b = written;
+    if (bytes_reserve(b, n))
+        return err_set(e, "out of memory");
+    memcpy(b->data + b->size, data, n);
+    b->size += n;
+    return 0;
+}
+
+/* A frame of each size; returns how many threads there are then beyond those before. */
+static int write_frames(Bytes *written, const size_t *sizes, int count, int threads)
+{
+    Err e = {0};
+    FrameWriter *f;
+    Bytes frame = {0};
+    const int before = threads_now();
+    int failed = frame_writer_create(&f, 1, threads, "test", collect, written, &e);
+    for (int i = 0; i < count && !failed; i++) {
+        failed = bytes_reserve(&frame, sizes[i]);
+        for (size_t k = 0; k < sizes[i] && !failed; k++)
+            frame.data[k] = (uint8_t)(k * k / 7 + (size_t)i);
+        frame.size = sizes[i];
+        failed = failed || frame_writer_add(f, &frame, &e);
+    }
+    failed = failed || frame_writer_drain(f, &e);
+    const int more = threads_now() - before;
+    frame_writer_free(f);
+    free(frame.data);
+    return failed ? -1 : more;
+}
+
+static int test_threads(void)
+{
+    static const size_t sizes[] = {300, 5000, 1 << 20, 20, 1 << 20, 3 << 20, 7};
+    int failed = 0;
+    Bytes small = {0}, one = {0}, three = {0};
+    failed += test_ok("threads/none for small frames", write_frames(&small, sizes, 2, 3) == 0);
+    failed += test_ok("threads/none when not wanted", write_frames(&one, sizes, 7, 1) == 0);
+    failed += test_ok("threads/at the first large frame", write_frames(&three, sizes, 7, 3) == 3);
+    failed += test_ok("threads/length", one.size == three.size && small.size < one.size);
+    failed += test_same("threads/bytes", three.data, one.data, one.size)
+        + test_same("threads/begins alike", small.data, one.data, small.size);
+    free(small.data);
+    free(one.data);
+    free(three.data);
     return failed;
 }
 
@@ -268,7 +331,7 @@ int main(void)
 {
     int failed = 0;
     failed += test_by_hand();
-    failed += test_round_trip();
+    failed += test_round_trip() + test_threads();
     failed += test_refused();
     failed += test_scalar();
     failed += test_writing();

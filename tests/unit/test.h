@@ -26,8 +26,8 @@ __attribute__((unused)) static int test_ok(const char *name, int ok)
     return !ok;
 }
 
-__attribute__((unused)) static int test_close(const char *name, const float *got, const float *want, size_t n, float atol,
-                                              float rtol)
+__attribute__((unused)) static int test_close(const char *name, const float *got, const float *want, size_t n,
+                                              float atol, float rtol)
 {
     size_t worst = 0, wrong = 0;
     double most = -1;           /* error of the worst place; a NaN counts as infinite */
@@ -45,7 +45,8 @@ __attribute__((unused)) static int test_close(const char *name, const float *got
     }
     printf("%s %s: ", wrong ? "FAIL" : "ok  ", name);
     if (n)
-        printf("largest error %.3g at %zu (got %.9g, expected %.9g), ", most, worst, (double)got[worst], (double)want[worst]);
+        printf("largest error %.3g at %zu (got %.9g, expected %.9g), ", most, worst, (double)got[worst],
+               (double)want[worst]);
     printf("%zu of %zu outside %g + %g*|x|\n", wrong, n, (double)atol, (double)rtol);
     fflush(stdout);
     return wrong != 0;
@@ -91,8 +92,8 @@ __attribute__((unused)) static const char *test_backend(void)
     return name ? name : "cpu";
 }
 
-/* Path of a file under tests/ ("golden/text.safetensors"): in $SDSTEER_TESTS, else beside the program (build/tests/NAME).
- * Good until the eighth next call. */
+/* Path of a file under tests/ ("golden/text.safetensors"): in $SDSTEER_TESTS, else beside the program
+ * (build/tests/NAME). Good until the eighth next call. */
 __attribute__((unused)) static const char *test_path(const char *name)
 {
     static char text[8][PATH_MAX + 256];

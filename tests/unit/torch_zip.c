@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* torch_zip.c -- files of torch.save: those of torch itself, and pickles and zips made by hand to be refused; none is executed.
+/* torch_zip.c -- files of torch.save: those of torch itself, and pickles and zips made by hand to be refused;
+ * none is executed.
  *
  * tests/golden-more/torch/make.py made the files; the tensor m there is 0, 1, ... 11 in [3,4]. */
 #include "formats/torch_zip.h"
@@ -32,7 +33,8 @@ static int holds(const Weights *w, const char *name, DType type, int ndim, const
 static int test_types(void)
 {
     static const struct { const char *name; DType type; } whole[] = {
-        {"f32", F32}, {"f16", F16}, {"bf16", BF16}, {"f64", F64}, {"i8", I8}, {"u8", U8}, {"i16", I16}, {"i32", I32}, {"i64", I64},
+        {"f32", F32}, {"f16", F16}, {"bf16", BF16}, {"f64", F64}, {"i8", I8}, {"u8", U8}, {"i16", I16}, {"i32", I32},
+        {"i64", I64},
     };
     Err e = {0};
     Weights *w;
@@ -62,7 +64,8 @@ static int test_types(void)
     failed += test_ok("layer.weight", weights_find(w, "layer.weight") && weights_find(w, "layer.bias"));
     failed += test_ok("what is no tensor is passed over", weights_count(w) == 23 && !weights_find(w, "k"));
     e = (Err){0};
-    failed += test_ok("need", !weights_need(w, "none", 1, (int64_t[]){3}, &e) && strstr(e.text, "tensor none is missing"));
+    failed += test_ok("need", !weights_need(w, "none", 1, (int64_t[]){3}, &e)
+                      && strstr(e.text, "tensor none is missing"));
     weights_close(w);
     return failed;
 }
@@ -140,7 +143,8 @@ static int refused(const char *name, const char *path, const char *words)
 
 /* {'w': tensor of storage `key` with `elements`, offset, size and stride}, all opcodes as given */
 #define TEXT(n, text) "X" n "\0\0\0" text
-#define STORAGE(type, elements) "(" TEXT("\7", "storage") "ctorch\n" type "\n" TEXT("\1", "0") TEXT("\3", "cpu") elements "tQ"
+#define STORAGE(type, elements) \
+    "(" TEXT("\7", "storage") "ctorch\n" type "\n" TEXT("\1", "0") TEXT("\3", "cpu") elements "tQ"
 #define TENSOR(type, elements, offset, size, stride) "\x80\2}" TEXT("\1", "w") "ctorch._utils\n_rebuild_tensor_v2\n(" \
     STORAGE(type, elements) offset size stride "\x89" "ccollections\nOrderedDict\n)RtRs."
 
@@ -158,7 +162,9 @@ static int test_pickles(void)
     failed += PICKLE("eval", "\x80\2c__builtin__\neval\n(X\1\0\0\0" "1tR.", "names __builtin__.eval");
     failed += PICKLE("torch.load", "\x80\2ctorch\nload\n.", "names torch.load");
     failed += PICKLE("a name with control characters", "\x80\2c\33[2J\nx\n.", "names ?[2J.x");
-    failed += PICKLE("a long name", "\x80\2ctorch.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+    failed += PICKLE("a long name",
+                     "\x80\2ctorch."
+                     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
                      "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\nx\n.", "names torch.aaa");
     failed += PICKLE("a name without end", "\x80\2cos", "a name has no end");
     failed += PICKLE("INST", "\x80\2(ios\nsystem\n.", "opcode 0x69 (INST) is not read");
@@ -169,11 +175,14 @@ static int test_pickles(void)
     failed += PICKLE("protocol 4", "\x80\4}.", "protocol 4, expected 2");
     failed += PICKLE("no opcode", "\x80\2\xff.", "opcode 0xff (not an opcode)");
     failed += PICKLE("REDUCE of text", "\x80\2X\1\0\0\0a)R.", "REDUCE of what is not a known function");
-    failed += PICKLE("REDUCE of a storage type", "\x80\2ctorch\nFloatStorage\n)R.", "REDUCE of what is not a known function");
+    failed += PICKLE("REDUCE of a storage type", "\x80\2ctorch\nFloatStorage\n)R.",
+                     "REDUCE of what is not a known function");
     failed += PICKLE("REDUCE of a dict", "\x80\2}" ")R.", "REDUCE of what is not a known function");
-    failed += PICKLE("OrderedDict of something", "\x80\2ccollections\nOrderedDict\nK\1\x85R.", "OrderedDict with arguments");
+    failed += PICKLE("OrderedDict of something", "\x80\2ccollections\nOrderedDict\nK\1\x85R.",
+                     "OrderedDict with arguments");
     failed += PICKLE("a tensor of nothing", "\x80\2ctorch._utils\n_rebuild_tensor_v2\n)R.", "a tensor is not made of");
-    failed += PICKLE("a parameter of nothing", "\x80\2ctorch._utils\n_rebuild_parameter\n)R.", "a parameter is not made of");
+    failed += PICKLE("a parameter of nothing", "\x80\2ctorch._utils\n_rebuild_parameter\n)R.",
+                     "a parameter is not made of");
     failed += PICKLE("BUILD of text", "\x80\2X\1\0\0\0a}b.", "BUILD of what is not a dict");
     failed += PICKLE("a persistent id of text", "\x80\2X\1\0\0\0aQ.", "a persistent id is not");
     failed += PICKLE("nothing", "", "1 bytes should follow, the pickle has 0 more");
@@ -206,23 +215,34 @@ static int test_tensors(void)
                      "names torch.ComplexFloatStorage");
     failed += PICKLE("more elements than bytes", TENSOR("FloatStorage", "K\x0d", "K\0", "K\3\x85", "K\1\x85"),
                      "claims 13 elements of 4 bytes, data/0 is 48 bytes");
-    failed += PICKLE("2^62 elements", TENSOR("FloatStorage", "\x8a\10\0\0\0\0\0\0\0\x40", "K\0", "K\3\x85", "K\1\x85"), "claims");
-    failed += PICKLE("-1 elements", TENSOR("FloatStorage", "J\xff\xff\xff\xff", "K\0", "K\3\x85", "K\1\x85"), "persistent id");
-    failed += PICKLE("past the end", TENSOR("FloatStorage", "K\x0c", "K\1", "K\3K\4\x86", "K\4K\1\x86"), "reach out of its storage");
-    failed += PICKLE("offset past the end", TENSOR("FloatStorage", "K\x0c", "K\x0d", "K\0\x85", "K\1\x85"), "reach out");
-    failed += PICKLE("offset of -1", TENSOR("FloatStorage", "K\x0c", "J\xff\xff\xff\xff", "K\3\x85", "K\1\x85"), "a tensor is not");
-    failed += PICKLE("size of -1", TENSOR("FloatStorage", "K\x0c", "K\0", "J\xff\xff\xff\xff\x85", "K\1\x85"), "a tensor is not");
-    failed += PICKLE("stride of -1", TENSOR("FloatStorage", "K\x0c", "K\0", "K\3\x85", "J\xff\xff\xff\xff\x85"), "a tensor is not");
-    failed += PICKLE("stride past the end", TENSOR("FloatStorage", "K\x0c", "K\0", "K\3\x85", "K\6\x85"), "reach out");
-    failed += PICKLE("stride of 2^62", TENSOR("FloatStorage", "K\x0c", "K\0", "K\3\x85", "\x8a\10\0\0\0\0\0\0\0\x40\x85"), "reach out");
-    failed += PICKLE("stride 0, many", TENSOR("FloatStorage", "K\x0c", "K\0", "K\x7f\x85", "K\0\x85"), "reach out");
-    failed += PICKLE("sizes that overflow", TENSOR("FloatStorage", "K\x0c", "K\0", "\x8a\10\0\0\0\0\0\0\0\x40" "K\4\x86", "K\0K\0\x86"),
+    failed += PICKLE("2^62 elements", TENSOR("FloatStorage", "\x8a\10\0\0\0\0\0\0\0\x40", "K\0", "K\3\x85", "K\1\x85"),
+                     "claims");
+    failed += PICKLE("-1 elements", TENSOR("FloatStorage", "J\xff\xff\xff\xff", "K\0", "K\3\x85", "K\1\x85"),
+                     "persistent id");
+    failed += PICKLE("past the end", TENSOR("FloatStorage", "K\x0c", "K\1", "K\3K\4\x86", "K\4K\1\x86"),
+                     "reach out of its storage");
+    failed += PICKLE("offset past the end", TENSOR("FloatStorage", "K\x0c", "K\x0d", "K\0\x85", "K\1\x85"),
                      "reach out");
-    failed += PICKLE("two sizes, one stride", TENSOR("FloatStorage", "K\x0c", "K\0", "K\3K\4\x86", "K\4\x85"), "a tensor is not");
+    failed += PICKLE("offset of -1", TENSOR("FloatStorage", "K\x0c", "J\xff\xff\xff\xff", "K\3\x85", "K\1\x85"),
+                     "a tensor is not");
+    failed += PICKLE("size of -1", TENSOR("FloatStorage", "K\x0c", "K\0", "J\xff\xff\xff\xff\x85", "K\1\x85"),
+                     "a tensor is not");
+    failed += PICKLE("stride of -1", TENSOR("FloatStorage", "K\x0c", "K\0", "K\3\x85", "J\xff\xff\xff\xff\x85"),
+                     "a tensor is not");
+    failed += PICKLE("stride past the end", TENSOR("FloatStorage", "K\x0c", "K\0", "K\3\x85", "K\6\x85"), "reach out");
+    failed += PICKLE("stride of 2^62",
+                     TENSOR("FloatStorage", "K\x0c", "K\0", "K\3\x85", "\x8a\10\0\0\0\0\0\0\0\x40\x85"), "reach out");
+    failed += PICKLE("stride 0, many", TENSOR("FloatStorage", "K\x0c", "K\0", "K\x7f\x85", "K\0\x85"), "reach out");
+    failed += PICKLE("sizes that overflow",
+                     TENSOR("FloatStorage", "K\x0c", "K\0", "\x8a\10\0\0\0\0\0\0\0\x40" "K\4\x86", "K\0K\0\x86"),
+                     "reach out");
+    failed += PICKLE("two sizes, one stride", TENSOR("FloatStorage", "K\x0c", "K\0", "K\3K\4\x86", "K\4\x85"),
+                     "a tensor is not");
     failed += PICKLE("nine dimensions", TENSOR("FloatStorage", "K\x0c", "K\0", "(K\1K\1K\1K\1K\1K\1K\1K\1K\1t",
                                                "(K\1K\1K\1K\1K\1K\1K\1K\1K\1t"), "at most 8 dimensions");
     failed += PICKLE("a name twice", "\x80\2}" TEXT("\1", "w") "ctorch._utils\n_rebuild_tensor_v2\n("
-                     STORAGE("FloatStorage", "K\1") "K\0K\1\x85K\1\x85\x89NtRq\1s" TEXT("\1", "w") "h\1s.", "tensor w comes twice");
+                     STORAGE("FloatStorage", "K\1") "K\0K\1\x85K\1\x85\x89NtRq\1s" TEXT("\1", "w") "h\1s.",
+                     "tensor w comes twice");
     begin_zip();
     static const char good[] = TENSOR("FloatStorage", "K\x0c", "K\0", "K\3K\4\x86", "K\4K\1\x86");
     add("a/data.pkl", good, sizeof good - 1);
@@ -259,7 +279,8 @@ static int test_zips(void)
     static const struct { const char *name; int at, value; const char *words; } damage[] = {
         {"compressed", 10, 8, "is compressed (method 8)"}, {"encrypted", 8, 1, "is encrypted"},
         {"other packed size", 20, 5, "is compressed"}, {"offset", 42, 1, "does not begin at byte 1"},
-        {"offset past the end", 45, 0x7f, "does not begin at byte"}, {"name past the end", 29, 0x7f, "directory is damaged"},
+        {"offset past the end", 45, 0x7f, "does not begin at byte"},
+        {"name past the end", 29, 0x7f, "directory is damaged"},
         {"extra past the end", 31, 0x7f, "directory is damaged"}, {"signature", 2, 9, "directory is damaged"},
     };
     for (size_t i = 0; i < sizeof damage / sizeof *damage; i++) {

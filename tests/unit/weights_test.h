@@ -6,8 +6,8 @@
 #include "formats/weights.h"
 #include "tests/unit/stream_test.h"
 
-static inline int test_weights_refused(int (*open)(Weights **w, const char *path, Err *e), const char *name, const char *path,
-                                       const char *words)
+static inline int test_weights_refused(int (*open)(Weights **w, const char *path, Err *e), const char *name,
+                                       const char *path, const char *words)
 {
     Err e = {0};
     Weights *w;

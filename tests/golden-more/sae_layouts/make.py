@@ -57,8 +57,10 @@ with torch.no_grad():
 
 W_enc, b_enc, W_dec, b_dec = fresh()
 os.makedirs("openai", exist_ok=True)
-json.dump({"n_dirs_local": F, "d_model": D, "k": K, "auxk": 8, "dead_steps_threshold": 100}, open("openai/config.json", "w"))
-state = {"encoder.weight": W_enc, "latent_bias": b_enc, "decoder.weight": W_dec.T, "pre_bias": b_dec,   # column-major, as there
+json.dump({"n_dirs_local": F, "d_model": D, "k": K, "auxk": 8, "dead_steps_threshold": 100},
+          open("openai/config.json", "w"))
+# W_dec column-major, as there
+state = {"encoder.weight": W_enc, "latent_bias": b_enc, "decoder.weight": W_dec.T, "pre_bias": b_dec,
          "stats_last_nonzero": torch.zeros(F, dtype=torch.long)}
 torch.save({"state_dict": state}, "openai/state_dict.pth")
 values, indices = ((x - b_dec) @ W_enc.T + b_enc).topk(K)

@@ -1,22 +1,27 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""make.py -- losses and gradients of others' training code on small weights and one batch, for tests/unit/sae_variants.c.
+"""make.py -- losses and gradients of others' training code on small weights and one batch, for
+tests/unit/sae_variants.c.
 
-With sae-lens 6.54, eai-sparsify 1.3 and torch: one pass of SAELens's own training classes, and of sparsify's SparseCoder
-for what that has alone (multi). Their loss is mean over tokens of |x - x'|^2 and the variant's own terms; ours is the same
-divided by V/N, V = |x - mean|^2, so gradients differ by that factor, which the test takes out. sparsify's is divided by V
-already, and multiplied by V/N here. Their W_enc is [D,F], turned here; x has a mean square length of D, so that the scale of
-the variants which scale their input is 1; rows of W_dec have length 1.
+With sae-lens 6.54, eai-sparsify 1.3 and torch: one pass of SAELens's own training classes, and of sparsify's
+SparseCoder for what that has alone (multi). Their loss is mean over tokens of |x - x'|^2 and the variant's own terms;
+ours is the same divided by V/N, V = |x - mean|^2, so gradients differ by that factor, which the test takes out.
+sparsify's is divided by V already, and multiplied by V/N here. Their W_enc is [D,F], turned here; x has a mean square
+length of D, so that the scale of the variants which scale their input is 1; rows of W_dec have length 1.
 
-What along a row of W_dec its gradient has is taken off: SAELens weighs |a|_1 with the rows' lengths, which ours are held at.
+What along a row of W_dec its gradient has is taken off: SAELens weighs |a|_1 with the rows' lengths, which ours are
+held at.
 
 Where ours differs on purpose, torch differentiates what ours means:
-    gated       SAELens lets |x - x'_gate|^2 teach W_dec and b_dec; the paper (arXiv 2404.16014, section 3.2) holds both fixed
-    multi, dead sparsify's fused encoder drops the gradient that comes through all of h, and so teaches the encoder by the
-                K largest alone; a plain encoder is put in its place. (SAELens lets dead features below 0 take part.)
+    gated       SAELens lets |x - x'_gate|^2 teach W_dec and b_dec; the paper (arXiv 2404.16014, section 3.2) holds both
+                fixed
+    multi, dead sparsify's fused encoder drops the gradient that comes through all of h, and so teaches the encoder by
+                the K largest alone; a plain encoder is put in its place. (SAELens lets dead features below 0 take
+                part.)
     jumprelu-dead   the same term beside SAELens's loss, which has none for jumprelu
 
-    x [N,D], W_enc, W_dec [F,D], b_enc, threshold, r_mag, b_mag [F], b_dec [D]      dead [1]: features from there on are dead
+    x [N,D], W_enc, W_dec [F,D], b_enc, threshold, r_mag, b_mag [F], b_dec [D]
+    dead [1]: features from there on are dead
     NAME.square [1] |x - x'|^2 over N, NAME.l0 [1], NAME.PARAMETER gradients
 """
 import os, torch
@@ -70,7 +75,8 @@ size = {"d_in": D, "d_sae": F}
 top = {**size, "k": K, "rescale_acts_by_decoder_norm": False}
 lens("topk", TopKTrainingSAE, TopKTrainingSAEConfig(**top))
 lens("batchtopk", BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig(**top))
-lens("matryoshka", MatryoshkaBatchTopKTrainingSAE, MatryoshkaBatchTopKTrainingSAEConfig(**top, matryoshka_widths=LEVELS))
+lens("matryoshka", MatryoshkaBatchTopKTrainingSAE,
+     MatryoshkaBatchTopKTrainingSAEConfig(**top, matryoshka_widths=LEVELS))
 
 def dead_term(sae, step):
     h = torch.relu((x - sae.b_dec) @ sae.W_enc + sae.b_enc)[:, DEAD:]
@@ -96,13 +102,15 @@ sparsify.sparse_coder.fused_encoder = plain_encoder
 
 for name, multi, dead in (("multi", True, False), ("multi-dead", True, True), ("topk-dead", False, True)):
     sae = SparseCoder(D, SparseCoderConfig(num_latents=F, k=K, multi_topk=multi), dtype=torch.float32)
-    sae.load_state_dict({"encoder.weight": W["W_enc"], "encoder.bias": W["b_enc"], "W_dec": W["W_dec"], "b_dec": W["b_dec"]})
+    sae.load_state_dict({"encoder.weight": W["W_enc"], "encoder.bias": W["b_enc"], "W_dec": W["W_dec"],
+                         "b_dec": W["b_dec"]})
     o = sae(x, dead_mask=torch.arange(F) >= DEAD if dead else None)
     scale = (x - x.mean(0)).square().sum() / N
     ((o.fvu + AUXK * o.auxk_loss + o.multi_topk_fvu / 8) * scale).backward()
     h = torch.relu((x - W["b_dec"]) @ W["W_enc"].T + W["b_enc"])
     keep(name, o.fvu * scale, (h.topk(K).values > 0).sum() / N,
-         {"W_enc": sae.encoder.weight.grad, "b_enc": sae.encoder.bias.grad, "W_dec": sae.W_dec.grad, "b_dec": sae.b_dec.grad})
+         {"W_enc": sae.encoder.weight.grad, "b_enc": sae.encoder.bias.grad, "W_dec": sae.W_dec.grad,
+          "b_dec": sae.b_dec.grad})
 
 save_file(out, "expected.safetensors")
 print({k: float(v) for k, v in out.items() if k.endswith((".l0", ".square"))})
