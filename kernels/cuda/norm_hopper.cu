@@ -14,9 +14,9 @@
  * one's copies run beside the other's sums and stores. */
 #include <numeric>
 #include "kernels/cuda/hopper.h"
+#include "kernels/cuda/hopper_map.h"
 #include "kernels/cuda/mma.h"
 #include "kernels/cuda/norm.h"
-#include "kernels/cuda/sae_cuda.h"
 
 /* SMALL: bytes of x in a block, from which on it is cut in more blocks, MOST_BLOCKS at the most. */
 enum { MOST_THREADS = 1024, MOST_ROWS = 12, MOST_BLOCKS = 8, MOST_GROUPS = 16, SMALL = 32*1024 };
@@ -306,7 +306,7 @@ bool norm_by_clusters(void *y, DType y_type, void *as_is, const NormInput *in, c
                       int64_t B, int64_t HW, int groups, float eps, Activation act)
 {
     Parts p = {in->x, in->beside, in->shift, gamma, beta, HW, in->C, in->C + in->C_beside, 0, 0, 0, 0, 0, 0, 0, eps};
-    if (!sae_hopper_wanted() || (((uintptr_t)y | (uintptr_t)as_is | (uintptr_t)in->x | (uintptr_t)in->beside)&15)
+    if (!hopper_wanted() || (((uintptr_t)y | (uintptr_t)as_is | (uintptr_t)in->x | (uintptr_t)in->beside)&15)
         || !cut_image(&p, groups, in->type, y_type))
         return false;
     if (in->type == F32)

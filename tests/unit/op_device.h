@@ -123,9 +123,6 @@ static int moves(int C, int64_t N)
     return failed;
 }
 
-    return failed;
-}
-
 /* ---- attention ---- */
 
 typedef struct AttentionCase {
