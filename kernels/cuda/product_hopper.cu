@@ -51,7 +51,8 @@ template <typename Tile> __device__ __forceinline__ int rank_of(void)
 
 /* The thread that has the ring filled. */
 template <typename Tile, Finish finish>
-__device__ __forceinline__ void fill_ring(const HopperProduct &p, unsigned char *stages, Barrier *full, Barrier *empty)
+__device__ __forceinline__ void fill_ring(const HopperProduct &p, unsigned char *stages,
+                                          typename Tile::BarriersOf *barriers)
 {
     constexpr int made = made_columns<Tile, finish>, part = Tile::rows/Tile::cluster;
     const int rank = rank_of<Tile>(), all = p.row_tiles*p.column_runs;
@@ -67,8 +68,8 @@ __device__ __forceinline__ void fill_ring(const HopperProduct &p, unsigned char 
                 for (int c = 0; c < p.channel_boxes*BOX_DEPTH; c += BOX_DEPTH, at.advance()) {
                     unsigned char *to = stages + at.stage*Tile::stage_bytes, *w = to + Tile::x_bytes;
                     const Place moved = {{c, x.at[1] + s - p.pad, x.at[2] + r - p.pad, x.at[3]}};
-                    Barrier *b = &full[at.stage];
-                    barrier_wait(&empty[at.stage], at.parity ^ 1);      /* in all blocks of the cluster */
+                    Barrier *b = &barriers->full[at.stage];
+                    barrier_wait(&barriers->empty[at.stage], at.parity ^ 1);      /* in all blocks of the cluster */
                     barrier_expect(b, Tile::stage_bytes);
                     if constexpr (Tile::cluster > 1)
                         multicast_box(to + rank*part*BOX_DEPTH*2, &p.x, moved, b, (1 << Tile::cluster) - 1);
@@ -98,18 +99,20 @@ template <typename Tile> __device__ __forceinline__ void give_back(Barrier *empt
 /* A group's part of all tiles. */
 template <typename Tile, typename T, Finish finish>
 __device__ __forceinline__ void multiply_tiles(const HopperProduct &p, unsigned char *rooms, unsigned char *stages,
-                                               int warp, Barrier *full, Barrier *empty, Barrier *begun)
+                                               int warp, typename Tile::BarriersOf *barriers)
 {
+    Barrier *const full = barriers->full, *const empty = barriers->empty;
     const int lane = threadIdx.x%WARP, group = warp/GROUP_WARPS, first_row = group*Tile::deep*64;
     const int steps = p.kernel*p.kernel*p.channel_boxes, all = p.row_tiles*p.column_runs, rank = rank_of<Tile>();
     const int lag = Tile::groups > 1 ? min(steps, (int)LAG) : 0;
     unsigned char *room = rooms + warp*Tile::room_bytes;
     Ring<Tile::stages> at;
     bool begins = true;
-    for (int t = blockIdx.x/Tile::cluster; t < all; t += gridDim.x/Tile::cluster, begins = false) {
+    unsigned parity = 0;                /* of the tile's number */
+    for (int t = blockIdx.x/Tile::cluster; t < all; t += gridDim.x/Tile::cluster, begins = false, parity ^= 1) {
         float sum[Tile::deep][Tile::columns/2];
         if (begins && lag > 0 && group > 0)
-            barrier_wait(begun, 0);
+            barrier_wait(&barriers->begun, 0);
         for (int s = 0; s < steps; s++, at.advance()) {
             const unsigned char *x = stages + at.stage*Tile::stage_bytes;
             const uint64_t A = operand(x + first_row*BOX_DEPTH*2), B = operand(x + Tile::x_bytes);
@@ -125,11 +128,16 @@ __device__ __forceinline__ void multiply_tiles(const HopperProduct &p, unsigned 
             if (s > 0)
                 give_back<Tile>(&empty[at.before()]);
             if (begins && group == 0 && s + 1 == lag && lane == 0)
-                barrier_arrive(begun);
+                barrier_arrive(&barriers->begun);
         }
         #pragma unroll
         for (int d = 0; d < Tile::deep; d++)
             products_finish(sum[d]);
+        if (Tile::lent_bytes > 0) {
+            if (lane == 0)
+                barrier_arrive(&barriers->read[group]);
+            barrier_wait(&barriers->read[group], parity);
+        }
         const TilePlace place(p, t, Tile::rows);
         const int first = (place.run*Tile::cluster + rank)*made_columns<Tile, finish>, row = warp%GROUP_WARPS*16;
         finish_tile<Tile, T, finish>(p, sum, place, first_row + row, first, room,
@@ -158,17 +166,18 @@ static __global__ void __launch_bounds__(Tile::threads, 1) multiply(const __grid
     unsigned char *shared = shared_memory();
     shared += -shared_address(shared) & (BOX_ALIGNMENT - 1);
     unsigned char *stages = shared + Tile::stages_at;
-    Barrier *full = (Barrier *)(shared + Tile::barriers_at), *empty = full + Tile::stages;
-    Barrier *begun = empty + Tile::stages;
+    typename Tile::BarriersOf *barriers = (typename Tile::BarriersOf *)(shared + Tile::barriers_at);
     if (threadIdx.x == 0) {
         prefetch_map(&p.x);
         prefetch_map(&p.w);
         prefetch_map(&p.y);
         for (int s = 0; s < Tile::stages; s++) {
-            barrier_create(&full[s], 1);
-            barrier_create(&empty[s], Tile::cluster*Tile::warps);
+            barrier_create(&barriers->full[s], 1);
+            barrier_create(&barriers->empty[s], Tile::cluster*Tile::warps);
         }
-        barrier_create(begun, GROUP_WARPS);
+        barrier_create(&barriers->begun, GROUP_WARPS);
+        for (int g = 0; g < Tile::groups; g++)
+            barrier_create(&barriers->read[g], GROUP_WARPS);
         barriers_created();
     }
     meet<Tile>();
@@ -179,12 +188,12 @@ static __global__ void __launch_bounds__(Tile::threads, 1) multiply(const __grid
         if constexpr (Tile::shares)
             registers_give<40>();
         if (threadIdx.x == Tile::warps*WARP)
-            fill_ring<Tile, finish>(p, stages, full, empty);
+            fill_ring<Tile, finish>(p, stages, barriers);
         __syncwarp();
     } else {
         if constexpr (Tile::shares)
             registers_take<232>();
-        multiply_tiles<Tile, T, finish>(p, shared, stages, warp, full, empty, begun);
+        multiply_tiles<Tile, T, finish>(p, shared, stages, warp, barriers);
     }
     if constexpr (Tile::cluster > 1)
         meet<Tile>();                                   /* what others send or say here has come */

@@ -9,6 +9,12 @@
 /* What is stored for a sum: with its bias; an activation of that; or, of two sums, a * gelu(b). */
 enum Finish { PLAIN, ACTIVATED, GATED };
 
+template <int stages, int groups> struct Barriers {
+    Barrier full[stages], empty[stages];
+    Barrier begun;              /* the first group is LAG stages into its first tile */
+    Barrier read[groups];       /* by all of a group, of a tile's last stage */
+};
+
 /* groups: of four warps, each with deep*64 rows and all columns. cluster: blocks with the same rows and neighbouring
  * columns, each of which fetches a part of the rows for all. */
 template <int groups_, int deep_, int columns_, int cluster_> struct Tile {
@@ -28,7 +34,8 @@ template <int groups_, int deep_, int columns_, int cluster_> struct Tile {
     static constexpr int lent_bytes = roomy ? 0 : deep*16*BOX_DEPTH*2;
     static constexpr int stages = stages_beside(room_bytes), stages_at = warps*room_bytes;
     static constexpr int barriers_at = stages_at + stages*stage_bytes;
-    static constexpr int shared_bytes = BOX_ALIGNMENT + barriers_at + (2*stages + 1)*(int)sizeof(Barrier);
+    static constexpr int shared_bytes = BOX_ALIGNMENT + barriers_at + (int)sizeof(Barriers<stages, groups>);
+    typedef Barriers<stages, groups> BarriersOf;
     static_assert(stages >= 3 && shared_bytes <= 227*1024, "a block's shared memory");
     static_assert(stages_at%BOX_ALIGNMENT == 0 && w_bytes%BOX_ALIGNMENT == 0, "where boxes begin");
 };
