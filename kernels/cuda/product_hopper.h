@@ -143,13 +143,16 @@ __device__ __forceinline__ float gated(float a, float b)
     return a*(b*(b < 0 ? beyond : 1 - beyond));
 }
 
-/* A lane's place in a box of 16 rows of T, as the copy engine reads it. */
+/* A lane's place in a box of 16 rows of T, as the copy engine reads it. In boxes of 128 bytes of f32 a pair of
+ * neighbouring rows has two banks' worth in the same place: lanes of odd rows write halves of the columns in the other
+ * order, those of column ^ flip. */
 template <typename T, int columns> struct BoxLane {
     static constexpr int row_bytes = columns*(int)sizeof(T);
-    int row, turn;
+    int row, turn, flip;
 
     __device__ __forceinline__ BoxLane(int lane)
-        : row(lane/4), turn((row*row_bytes >> 7 & (row_bytes/16 - 1)) << 4) {}
+        : row(lane/4), turn((row*row_bytes >> 7 & (row_bytes/16 - 1)) << 4),
+          flip(sizeof(T) == 4 && columns == 32 && row%2 ? 16 : 0) {}
 
     /* Two neighbours from an even column on, of the lane's row or the eighth after it. */
     __device__ __forceinline__ void put(unsigned char *box, int further, int column, float a, float b) const
@@ -178,6 +181,25 @@ template <int columns> struct Bias {
         }
     }
 };
+
+/* Two neighbours of a row and of the eighth after it. */
+template <Finish finish, int made>
+__device__ __forceinline__ void finish_sums(float (&v)[4], const float *sum, float2 a, float2 b, Activation act)
+{
+    v[0] = sum[0] + a.x;
+    v[1] = sum[1] + a.y;
+    v[2] = sum[2] + a.x;
+    v[3] = sum[3] + a.y;
+    if constexpr (finish == GATED) {
+        const float *gate = sum + made/2;
+        v[0] = gated(v[0], gate[0] + b.x);
+        v[1] = gated(v[1], gate[1] + b.y);
+        v[2] = gated(v[2], gate[2] + b.x);
+        v[3] = gated(v[3], gate[3] + b.y);
+    } else if constexpr (finish == ACTIVATED) {
+        activate_all(v, act);
+    }
+}
 
 /* A warp's sums to y, from column `first` on: those of 16 rows from `row` on, and of 16 rows every 64 further. room:
  * its own; lent: its rows of the last stage, which is given back by release() when they have been read. The last boxes
@@ -212,21 +234,23 @@ __device__ __forceinline__ void finish_tile(const HopperProduct &p, const float 
         bias = next;
         if (i + 1 < Tile::deep*boxes)
             next.template load<finish>(p, first + (i + 1)%boxes*columns);
+        float v[columns/8][4];
+        #pragma unroll
+        for (int j = 0; j < columns/8; j++)
+            finish_sums<finish, made>(v[j], sums[d] + (c/8 + j)*4, bias.a[j], bias.b[j], p.act);
+        if (at.flip)
+            #pragma unroll
+            for (int j = 0; j < columns/16; j++)
+                #pragma unroll
+                for (int k = 0; k < 4; k++) {
+                    const float other = v[j + columns/16][k];
+                    v[j + columns/16][k] = v[j][k];
+                    v[j][k] = other;
+                }
         #pragma unroll
         for (int j = 0; j < columns/8; j++) {
-            const float *s = sums[d] + (c/8 + j)*4;
-            float v[4] = {s[0] + bias.a[j].x, s[1] + bias.a[j].y, s[2] + bias.a[j].x, s[3] + bias.a[j].y};
-            if constexpr (finish == GATED) {
-                s += made/2;
-                v[0] = gated(v[0], s[0] + bias.b[j].x);
-                v[1] = gated(v[1], s[1] + bias.b[j].y);
-                v[2] = gated(v[2], s[2] + bias.b[j].x);
-                v[3] = gated(v[3], s[3] + bias.b[j].y);
-            } else if constexpr (finish == ACTIVATED) {
-                activate_all(v, p.act);
-            }
-            at.put(box, 0, 8*j + lane%4*2, v[0], v[1]);
-            at.put(box, 8, 8*j + lane%4*2, v[2], v[3]);
+            at.put(box, 0, (8*j + lane%4*2) ^ at.flip, v[j][0], v[j][1]);
+            at.put(box, 8, (8*j + lane%4*2) ^ at.flip, v[j][2], v[j][3]);
         }
         show_written();
         __syncwarp();
