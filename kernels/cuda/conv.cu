@@ -8,7 +8,8 @@
  *
  * A linear layer is a 1x1 convolution over one line of N = B*H*W points. Copies to shared memory are of 16 bytes, so a
  * layer whose channels are no multiple of 8 (the pictures' 3, the latents' 4) runs on a copy of x filled with zeros.
- * With ACT_GEGLU the product of y_type is made in scratch memory, for runs of rows, and gated from there. */
+ * With ACT_GEGLU the product of y_type is made in scratch memory, for runs of rows, and gated from there; by
+ * product_hopper.cu at once. */
 #include <assert.h>
 #include "kernels/cuda/library.h"
 
