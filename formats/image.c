@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* image.c -- PNG files by libpng: deterministic bytes, fields as iTXt chunks.
+/* image.c -- PNG files by libpng, and in memory: deterministic bytes, fields as iTXt chunks.
  *
  * libpng reports errors by longjmp, so what must outlive one is kept in a struct, never in a local. */
 #include <errno.h>
@@ -19,7 +19,9 @@ enum { MAX_SIDE = 16384, ZLIB_LEVEL = 4, MAX_KEY = 79 };
 
 typedef struct Job {
     const char *name;
-    int fd;
+    int fd;                     /* -1: to memory */
+    uint8_t *memory;
+    size_t size, room;
     Err *e;
     png_structp png;
     png_infop info;
@@ -44,10 +46,25 @@ static void on_warning(png_structp png, png_const_charp reason)
 
 /* ---- writing ---- */
 
+static int to_memory(Job *job, const uint8_t *data, size_t n)
+{
+    if (n > job->room - job->size) {
+        const size_t room = 2 * (job->size + n);
+        uint8_t *more = realloc(job->memory, room);
+        if (!more)
+            return err_set(job->e, "%s: out of memory", job->name);
+        job->memory = more;
+        job->room = room;
+    }
+    memcpy(job->memory + job->size, data, n);
+    job->size += n;
+    return 0;
+}
+
 static void on_write(png_structp png, png_bytep data, png_size_t n)
 {
-    const Job *job = png_get_io_ptr(png);
-    if (fd_write(job->fd, job->name, data, n, job->e))
+    Job *job = png_get_io_ptr(png);
+    if (job->fd < 0 ? to_memory(job, data, n) : fd_write(job->fd, job->name, data, n, job->e))
         png_longjmp(png, 1);
 }
 
@@ -101,7 +118,8 @@ static int write_png(Job *job, int width, int height, int channels, const uint8_
     png_set_compression_level(job->png, ZLIB_LEVEL);
     png_set_filter(job->png, 0, PNG_FILTER_SUB | PNG_FILTER_UP | PNG_FILTER_PAETH);
     png_set_IHDR(job->png, job->info, (png_uint_32)width, (png_uint_32)height, 8,
-                 channels == 1 ? PNG_COLOR_TYPE_GRAY : PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
+                 channels == 1 ? PNG_COLOR_TYPE_GRAY : channels == 3 ? PNG_COLOR_TYPE_RGB : PNG_COLOR_TYPE_RGB_ALPHA,
+                 PNG_INTERLACE_NONE,
                  PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     if (job->texts)
         png_set_text(job->png, job->info, job->text, job->texts);
@@ -140,6 +158,36 @@ int image_write(const char *path, int width, int height, int channels, const uin
     else if (aside)
         return aside_commit(aside, false, e);
     return failed ? -1 : 0;
+}
+
+int image_encode(uint8_t **bytes, size_t *n, int width, int height, int channels, const uint8_t *pixels, Err *e)
+{
+    Job job = {.name = "a picture", .fd = -1, .e = e};
+    const int failed = write_png(&job, width, height, channels, pixels);
+    png_destroy_write_struct(&job.png, &job.info);
+    if (failed)
+        free(job.memory);
+    *bytes = failed ? NULL : job.memory;
+    *n = failed ? 0 : job.size;
+    return failed;
+}
+
+void image_resize(uint8_t *to, int w, int h, const uint8_t *from, int W, int H)
+{
+    for (int y = 0; y < h; y++)
+        for (int x = 0; x < w; x++) {
+            const int y0 = (int)((int64_t)y*H/h), y1 = (int)(((int64_t)(y + 1)*H + h - 1)/h);
+            const int x0 = (int)((int64_t)x*W/w), x1 = (int)(((int64_t)(x + 1)*W + w - 1)/w);
+            const int last_y = h >= H ? y0 + 1 : y1, last_x = w >= W ? x0 + 1 : x1;
+            const int64_t count = (int64_t)(last_y - y0) * (last_x - x0);
+            for (int c = 0; c < 3; c++) {
+                int64_t sum = 0;
+                for (int j = y0; j < last_y; j++)
+                    for (int i = x0; i < last_x; i++)
+                        sum += from[((size_t)j*W + i)*3 + c];
+                to[((size_t)y*w + x)*3 + c] = (uint8_t)((sum + count/2) / count);
+            }
+        }
 }
 
 /* ---- reading ---- */

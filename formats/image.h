@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* image.h -- 8-bit RGB and grey PNG files with text chunks, by libpng. */
+/* image.h -- 8-bit RGB and grey PNG files with text chunks, by libpng; pictures brought to another size. */
 #ifndef FORMATS_IMAGE_H
 #define FORMATS_IMAGE_H
 
@@ -22,5 +22,9 @@ int image_read(Image *image, const char *path, json_t **text, Err *e);
 /* The same as one channel of grey: of colours 0.299 R + 0.587 G + 0.114 B, each pixel times its alpha (0 to 1). */
 int image_read_grey(Image *image, const char *path, Err *e);
 void image_free(Image *image);
+/* A PNG without text in memory: n bytes that the caller frees, NULL on error. channels 1, 3, or 4: RGB and alpha. */
+int image_encode(uint8_t **bytes, size_t *n, int width, int height, int channels, const uint8_t *pixels, Err *e);
+/* from (H,W,3) to (h,w,3): each pixel the mean of those it covers; a larger picture repeats pixels. */
+void image_resize(uint8_t *to, int w, int h, const uint8_t *from, int W, int H);
 
 #endif

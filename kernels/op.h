@@ -24,8 +24,8 @@
 #include "kernels/op_comm.h"
 #include "kernels/op_sae.h"
 
-/* gelu: exact (erf); quick: x sigmoid(1.702 x) */
-typedef enum { ACT_NONE, ACT_SILU, ACT_GELU, ACT_QUICK_GELU, ACT_RELU } Activation;
+/* gelu: exact (erf); quick: x sigmoid(1.702 x). geglu: a linear layer's alone (ConvSpec); the others are of a value. */
+typedef enum { ACT_NONE, ACT_SILU, ACT_GELU, ACT_QUICK_GELU, ACT_RELU, ACT_GEGLU } Activation;
 
 /* A convolution with its weights packed for the device; a linear layer is one with kernel 1. */
 typedef struct Conv Conv;
@@ -34,8 +34,21 @@ typedef struct ConvSpec {
     int kernel, stride;         /* square; 1 and 1 for a linear layer */
     int pad_before, pad_after;  /* zeros on top and left, below and right */
     DType x_type, y_type;       /* T of the input (the product's type), and F32 or T of the output */
-    Activation act;             /* applied to x*W + bias; not together with add */
+    Activation act;             /* applied to x*W + bias; not together with add. ACT_GEGLU, of a linear layer whose
+                                 * `out` is even: a * gelu(b), a the first out/2 of x*W + bias and b the rest, so that
+                                 * rows of y are out/2 wide */
 } ConvSpec;
+
+/* What group_norm takes: rows of one matrix, or of two side by side (the UNet's skip connection) that are never joined
+ * in memory. */
+typedef struct NormInput {
+    const void *x;              /* (B,HW,C) of `type`, F32 or T */
+    DType type;
+    int C;
+    const float *beside;        /* (B,HW,C_beside) on its right; type is F32 then. NULL: none, and C_beside is 0 */
+    int C_beside;
+    const float *shift;         /* (B,C+C_beside), added before the statistics (the time embedding); NULL: none */
+} NormInput;
 
 typedef struct Recording Recording;
 
@@ -64,15 +77,16 @@ typedef struct Ops {
     int (*conv_create)(Conv **c, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias,
                        int parts, Err *e);
     void (*conv_free)(Conv *c);                                          /* NULL: nothing */
-    /* y (B,Ho,Wo,out) = act(conv(x (B,H,W,in)) + bias), or y += conv(x) + bias when add (y_type F32).
+    /* y (B,Ho,Wo,out) = act(conv(x (B,H,W,in)) + bias), or y += conv(x) + bias when add (y_type F32, act NONE).
      * Ho = (H + pads - kernel)/stride + 1. A linear layer over N rows is conv_run(c, y, x, 1, N, 1, add). The first
      * call at a shape prepares it; later ones allocate nothing. */
     void (*conv_run)(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_t W, bool add);
 
-    /* y T = act(group_norm(x (B,HW,C)) * gamma + beta), statistics over HW and C/groups, biased variance. act NONE or
-     * SILU. shift (B,C) or NULL is added to x before the statistics (the time embedding), and not written back. */
-    void (*group_norm)(void *y, DType y_type, const float *x, const float *shift, const float *gamma, const float *beta,
-                       int64_t B, int64_t HW, int C, int groups, float eps, Activation act);
+    /* y T (B,HW,C) = act(group_norm(in) * gamma + beta), C being in->C + in->C_beside here, statistics over HW and
+     * C/groups, biased variance. act NONE or SILU. as_is (B,HW,C) of y_type, or NULL, gets the input itself without its
+     * shift, for a product that takes it. */
+    void (*group_norm)(void *y, DType y_type, void *as_is, const NormInput *in, const float *gamma, const float *beta,
+                       int64_t B, int64_t HW, int groups, float eps, Activation act);
     /* y T (N,D) = layer_norm(x) * gamma + beta. y may be x when y_type is F32. */
     void (*layer_norm)(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
                        float eps);
@@ -84,8 +98,6 @@ typedef struct Ops {
                       const void *v, int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq,
                       int64_t Sk, const int32_t *kv_index, float scale, bool causal);
 
-    /* y T (N,D) = h[:, :D] * gelu(h[:, D:]), h T (N,2D) */
-    void (*geglu)(void *y, const void *h, DType type, int64_t N, int D);
     void (*activate)(void *y, DType y_type, const float *x, int64_t n, Activation act);      /* y T = act(x) */
     void (*convert)(void *y, DType y_type, const void *x, DType x_type, int64_t n);
     /* y T (F32, F16 or BF16) = x, n < 2^32 values, and whether T holds them: *unfit (device memory) = the least of
@@ -94,8 +106,6 @@ typedef struct Ops {
     void (*store)(void *y, DType y_type, const float *x, int64_t n, uint64_t *unfit);
     void (*add)(float *y, const float *x, int64_t n);                            /* y += x */
     void (*subtract)(float *y, const float *a, const float *b, int64_t n);       /* y = a - b */
-    /* y (N, Ca+Cb) = rows of a and b side by side (the UNet's skip connection) */
-    void (*concat)(float *y, const float *a, int Ca, const float *b, int Cb, int64_t N);
     void (*upsample)(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho,
                      int64_t Wo);                                                   /* nearest */
     /* y (N,D) = table f32 (rows,D)[ids[n]] + (position ? position (S,D)[n % S] : 0) */

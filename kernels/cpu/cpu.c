@@ -74,9 +74,9 @@ const Ops *cpu_ops(void)
         .upload_early = copy_bytes, .alloc_host = cpu_alloc_host, .free_host = free, .clear = clear_bytes,
         .conv_create = cpu_conv_create, .conv_free = cpu_conv_free, .conv_run = cpu_conv_run,
         .group_norm = cpu_group_norm, .layer_norm = cpu_layer_norm, .attention = cpu_attention,
-        .geglu = cpu_geglu, .activate = cpu_activate, .convert = cpu_convert, .store = cpu_store,
-        .add = cpu_add, .subtract = cpu_subtract,
-        .concat = cpu_concat, .upsample = cpu_upsample, .embed = cpu_embed, .ddim_step = cpu_ddim_step,
+        .activate = cpu_activate, .convert = cpu_convert, .store = cpu_store, .add = cpu_add,
+        .subtract = cpu_subtract,
+        .upsample = cpu_upsample, .embed = cpu_embed, .ddim_step = cpu_ddim_step,
     };
     static bool filled;
     if (!filled) {

@@ -51,26 +51,27 @@ int cpu_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weig
                     int parts, Err *e);
 void cpu_conv_free(Conv *c);
 void cpu_conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_t W, bool add);
-void cpu_group_norm(void *y, DType y_type, const float *x, const float *shift, const float *gamma, const float *beta,
-                    int64_t B, int64_t HW, int C, int groups, float eps, Activation act);
+void cpu_group_norm(void *y, DType y_type, void *as_is, const NormInput *in, const float *gamma, const float *beta,
+                    int64_t B, int64_t HW, int groups, float eps, Activation act);
 void cpu_layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
                     float eps);
 void cpu_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride,
                    const void *v, int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq,
                    int64_t Sk, const int32_t *kv_index, float scale, bool causal);
-void cpu_geglu(void *y, const void *h, DType type, int64_t N, int D);
 void cpu_activate(void *y, DType y_type, const float *x, int64_t n, Activation act);
 void cpu_convert(void *y, DType y_type, const void *x, DType x_type, int64_t n);
 void cpu_store(void *y, DType y_type, const float *x, int64_t n, uint64_t *unfit);
 void cpu_add(float *y, const float *x, int64_t n);
 void cpu_subtract(float *y, const float *a, const float *b, int64_t n);
-void cpu_concat(float *y, const float *a, int Ca, const float *b, int Cb, int64_t N);
 void cpu_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho,
                   int64_t Wo);
 void cpu_embed(float *y, const float *table, const float *position, const int32_t *ids, int64_t N, int64_t S, int D);
 void cpu_ddim_step(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
                    float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n);
 void cpu_sae_ops(SaeOps *ops);
+
+/* y (N,D) of y_type = h[:, :D] * gelu(h[:, D:]), h (N,2D): what conv_run does with ACT_GEGLU after the product. */
+void cpu_geglu(void *y, DType y_type, const float *h, int64_t N, int D);
 void cpu_comm_ops(CommOps *ops);
 
 #endif

@@ -45,31 +45,32 @@ void cpu_activate(void *y, DType y_type, const float *x, int64_t n, Activation a
         activate_range(y, y_type, x, i, least(i + BLOCK, n), act);
 }
 
-ALWAYS_INLINE void geglu_as(void *y, const void *h, DType type, int64_t n, int64_t end, int D)
+ALWAYS_INLINE void geglu_as(void *y, DType y_type, const float *h, int64_t n, int64_t end, int D)
 {
     for (; n < end; n++)
         for (int d = 0; d < D; d += LANES) {
             const int w = D - d < LANES ? D - d : LANES;
-            const V value = v_load_as(h, type, 2*n*D + d, w), gate = v_load_as(h, type, (2*n + 1)*D + d, w);
-            v_store_as(y, type, n*D + d, value*v_gelu(gate), w);
+            const V value = v_load(h + 2*n*D + d, w), gate = v_load(h + (2*n + 1)*D + d, w);
+            v_store_as(y, y_type, n*D + d, value*v_gelu(gate), w);
         }
 }
 
-ALWAYS_INLINE void geglu_rows_body(void *y, const void *h, DType type, int64_t n, int64_t end, int D)
+ALWAYS_INLINE void geglu_rows_body(void *y, DType y_type, const float *h, int64_t n, int64_t end, int D)
 {
-    if (type == F32)
-        geglu_as(y, h, F32, n, end, D);
+    if (y_type == F32)
+        geglu_as(y, F32, h, n, end, D);
     else
-        geglu_as(y, h, BF16, n, end, D);
+        geglu_as(y, BF16, h, n, end, D);
 }
-CPU_VARIANTS(geglu_rows, (void *y, const void *h, DType type, int64_t n, int64_t end, int D), (y, h, type, n, end, D))
+CPU_VARIANTS(geglu_rows, (void *y, DType y_type, const float *h, int64_t n, int64_t end, int D),
+             (y, y_type, h, n, end, D))
 
-void cpu_geglu(void *y, const void *h, DType type, int64_t N, int D)
+void cpu_geglu(void *y, DType y_type, const float *h, int64_t N, int D)
 {
     const int64_t rows = D < BLOCK ? BLOCK/D : 1;
 #pragma omp parallel for if (N*D >= CPU_PARALLEL/4)
     for (int64_t n = 0; n < N; n += rows)
-        geglu_rows(y, h, type, n, least(n + rows, N), D);
+        geglu_rows(y, y_type, h, n, least(n + rows, N), D);
 }
 
 ALWAYS_INLINE void convert_range_body(void *y, DType y_type, const void *x, DType x_type, int64_t i, int64_t end)

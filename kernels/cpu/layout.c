@@ -1,20 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* layout.c -- ops that move rows: concatenation of channels, nearest upsampling, token embedding. Bound by memory. */
-#include <string.h>
+/* layout.c -- ops that move rows: nearest upsampling, token embedding. Bound by memory. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/vec.h"
-
-/* y (N, Ca+Cb): row n is a's row, then b's. */
-void cpu_concat(float *y, const float *a, int Ca, const float *b, int Cb, int64_t N)
-{
-    const size_t a_bytes = (size_t)Ca*sizeof *a, b_bytes = (size_t)Cb*sizeof *b;
-#pragma omp parallel for if (N*(Ca + Cb) >= CPU_PARALLEL)
-    for (int64_t n = 0; n < N; n++) {
-        float *row = y + n*(Ca + Cb);
-        memcpy(row, a + n*Ca, a_bytes);
-        memcpy(row + Ca, b + n*Cb, b_bytes);
-    }
-}
 
 ALWAYS_INLINE void convert_row_body(void *y, DType y_type, int64_t i, const float *x, int C)
 {

@@ -4,7 +4,7 @@
  *     group   y[b,i,c] = act((x[b,i,c] - mean[b,g]) * rstd[b,g] * gamma[c] + beta[c]),  g = c/(C/groups)
  *     layer   y[n,d]   = (x[n,d] - mean[n]) * rstd[n] * gamma[d] + beta[d],      rstd = 1/sqrt(variance + eps)
  *
- *   x (B,HW,C) f32, shift (B,C) added to it first; y f32 or bf16      x (N,D) f32
+ *   x (B,HW,C) f32 or bf16, or two of f32 side by side, shift (B,C) added first; y f32 or bf16      x (N,D) f32
  *   Wu and He 2018 (arXiv 1803.08494); Ba et al. 2016 (arXiv 1607.06450). Variances are biased.
  *
  * Group norm goes over x twice. First, blocks of rows small enough for the first-level cache: each channel's mean in
@@ -19,20 +19,29 @@
 
 enum { BLOCK_VALUES = 8192, AT_ONCE = 4 };      /* 32 KB a block; vectors of channels, or rows, summed side by side */
 
+/* Channels [at, at + C) of what is normalized: rows of a matrix of C. */
+typedef struct Side {
+    const void *x;
+    DType type;
+    int at, C;
+} Side;
+
 typedef struct GroupNorm {
-    void *y;
+    void *y, *as_is;
     DType y_type;
-    const float *x, *shift, *gamma, *beta;
+    Side side[2];
+    int sides;
+    const float *shift, *gamma, *beta;
     int64_t HW, blocks, rows;       /* rows: of a block */
-    int C, groups;
+    int C, groups;                  /* C: of all sides */
     float eps;
     Activation act;
     float *parts;                   /* (B, blocks, 2, C): mean and M2 of each channel in each block */
     float *affine;                  /* (B, 2, C): scale and offset that make y of x */
 } GroupNorm;
 
-/* Channels [c, c + vectors*LANES) of one block of `rows` rows; the last vector may be short (last lanes). */
-ALWAYS_INLINE void channel_moments(const GroupNorm *g, const float *x, int64_t rows, float *mean, float *M2,
+/* Vectors of channels from element `at` of x on, in a block of `rows` rows of C; the last may be short (last lanes). */
+ALWAYS_INLINE void channel_moments(const void *x, DType type, int64_t at, int C, int64_t rows, float *mean, float *M2,
                                    int vectors, int last)
 {
     V sum[AT_ONCE], square[AT_ONCE], center[AT_ONCE];
@@ -40,12 +49,12 @@ ALWAYS_INLINE void channel_moments(const GroupNorm *g, const float *x, int64_t r
         sum[j] = square[j] = (V){0};
     for (int64_t i = 0; i < rows; i++)
         for (int j = 0; j < vectors; j++)
-            sum[j] += v_load(x + i*g->C + j*LANES, j == vectors - 1 ? last : LANES);
+            sum[j] += v_load_as(x, type, at + i*C + j*LANES, j == vectors - 1 ? last : LANES);
     for (int j = 0; j < vectors; j++)
         center[j] = sum[j]/(float)rows;
     for (int64_t i = 0; i < rows; i++)
         for (int j = 0; j < vectors; j++) {
-            const V d = v_load(x + i*g->C + j*LANES, j == vectors - 1 ? last : LANES) - center[j];
+            const V d = v_load_as(x, type, at + i*C + j*LANES, j == vectors - 1 ? last : LANES) - center[j];
             square[j] += d*d;
         }
     for (int j = 0; j < vectors; j++) {
@@ -54,19 +63,30 @@ ALWAYS_INLINE void channel_moments(const GroupNorm *g, const float *x, int64_t r
     }
 }
 
+ALWAYS_INLINE void side_moments(const Side *s, DType type, int64_t first, int64_t rows, float *mean, float *M2)
+{
+    const int C = s->C;
+    int c = 0;
+    for (; c + AT_ONCE*LANES <= C; c += AT_ONCE*LANES)
+        channel_moments(s->x, type, first*C + c, C, rows, mean + c, M2 + c, AT_ONCE, LANES);
+    for (; c + LANES <= C; c += LANES)
+        channel_moments(s->x, type, first*C + c, C, rows, mean + c, M2 + c, 1, LANES);
+    if (c < C)
+        channel_moments(s->x, type, first*C + c, C, rows, mean + c, M2 + c, 1, C - c);
+}
+
 /* The shift moves a mean and no deviation, so it is left to group_affine. */
 ALWAYS_INLINE void block_moments_body(const GroupNorm *g, int64_t b, int64_t block)
 {
     const int64_t first = block*g->rows, rows = g->HW - first < g->rows ? g->HW - first : g->rows;
-    const float *x = g->x + (b*g->HW + first)*g->C;
     float *mean = g->parts + (b*g->blocks + block)*2*g->C, *M2 = mean + g->C;
-    int c = 0;
-    for (; c + AT_ONCE*LANES <= g->C; c += AT_ONCE*LANES)
-        channel_moments(g, x + c, rows, mean + c, M2 + c, AT_ONCE, LANES);
-    for (; c + LANES <= g->C; c += LANES)
-        channel_moments(g, x + c, rows, mean + c, M2 + c, 1, LANES);
-    if (c < g->C)
-        channel_moments(g, x + c, rows, mean + c, M2 + c, 1, g->C - c);
+    for (int k = 0; k < g->sides; k++) {
+        const Side *s = &g->side[k];
+        if (s->type == F32)
+            side_moments(s, F32, b*g->HW + first, rows, mean + s->at, M2 + s->at);
+        else
+            side_moments(s, BF16, b*g->HW + first, rows, mean + s->at, M2 + s->at);
+    }
 }
 CPU_VARIANTS(block_moments, (const GroupNorm *g, int64_t b, int64_t block), (g, b, block))
 
@@ -99,39 +119,61 @@ static void group_affine(const GroupNorm *g, int64_t b)
     }
 }
 
-ALWAYS_INLINE void normalize_as(const GroupNorm *g, int64_t b, int64_t block, DType y_type, Activation act)
+/* w channels of row i, from the c-th of a side on, as they are and normalized. */
+ALWAYS_INLINE void normalize_lanes(const GroupNorm *g, const Side *s, DType type, DType y_type, Activation act,
+                                   bool as_is, const float *scale, const float *offset, int64_t i, int c, int w)
 {
-    const int64_t first = b*g->HW + block*g->rows, last = (block + 1)*g->rows < g->HW ? first + g->rows : (b + 1)*g->HW;
-    const float *scale = g->affine + b*2*g->C, *offset = scale + g->C;
-    const int whole = g->C/LANES*LANES;
+    const V x = v_load_as(s->x, type, i*s->C + c, w);
+    if (as_is)
+        v_store_as(g->as_is, y_type, i*g->C + s->at + c, x, w);
+    v_store_as(g->y, y_type, i*g->C + s->at + c, v_activate(x*v_load(scale + c, w) + v_load(offset + c, w), act), w);
+}
+
+/* Rows [first, last) of image b of a side. */
+ALWAYS_INLINE void normalize_side(const GroupNorm *g, const Side *s, int64_t b, int64_t first, int64_t last, DType type,
+                                  DType y_type, Activation act, bool as_is)
+{
+    const float *scale = g->affine + b*2*g->C + s->at, *offset = scale + g->C;
+    const int whole = s->C/LANES*LANES;
     for (int64_t i = first; i < last; i++) {
-        for (int c = 0; c < whole; c += LANES) {
-            const V v = v_load(g->x + i*g->C + c, LANES)*v_load(scale + c, LANES) + v_load(offset + c, LANES);
-            v_store_as(g->y, y_type, i*g->C + c, v_activate(v, act), LANES);
-        }
-        if (whole < g->C) {
-            const int w = g->C - whole;
-            const V v = v_load(g->x + i*g->C + whole, w)*v_load(scale + whole, w) + v_load(offset + whole, w);
-            v_store_as(g->y, y_type, i*g->C + whole, v_activate(v, act), w);
-        }
+        for (int c = 0; c < whole; c += LANES)
+            normalize_lanes(g, s, type, y_type, act, as_is, scale, offset, i, c, LANES);
+        if (whole < s->C)
+            normalize_lanes(g, s, type, y_type, act, as_is, scale, offset, i, whole, s->C - whole);
     }
 }
 
+/* The kinds that the models have, each with its own loop. */
 ALWAYS_INLINE void normalize_body(const GroupNorm *g, int64_t b, int64_t block)
 {
-    if (g->act == ACT_SILU && g->y_type == BF16)
-        normalize_as(g, b, block, BF16, ACT_SILU);
-    else if (g->act == ACT_SILU)
-        normalize_as(g, b, block, F32, ACT_SILU);
-    else
-        normalize_as(g, b, block, g->y_type, ACT_NONE);
+    const int64_t first = b*g->HW + block*g->rows, last = (block + 1)*g->rows < g->HW ? first + g->rows : (b + 1)*g->HW;
+    const bool silu = g->act == ACT_SILU, bf16 = g->y_type == BF16, as_is = g->as_is != NULL;
+    for (int k = 0; k < g->sides; k++) {
+        const Side *s = &g->side[k];
+        if (silu && bf16 && s->type == BF16 && !as_is)
+            normalize_side(g, s, b, first, last, BF16, BF16, ACT_SILU, false);
+        else if (silu && bf16 && s->type == F32 && as_is)
+            normalize_side(g, s, b, first, last, F32, BF16, ACT_SILU, true);
+        else if (silu && bf16 && s->type == F32)
+            normalize_side(g, s, b, first, last, F32, BF16, ACT_SILU, false);
+        else if (silu && s->type == F32 && as_is)
+            normalize_side(g, s, b, first, last, F32, F32, ACT_SILU, true);
+        else if (silu && s->type == F32)
+            normalize_side(g, s, b, first, last, F32, F32, ACT_SILU, false);
+        else
+            normalize_side(g, s, b, first, last, s->type, g->y_type, g->act, as_is);
+    }
 }
 CPU_VARIANTS(normalize, (const GroupNorm *g, int64_t b, int64_t block), (g, b, block))
 
-void cpu_group_norm(void *y, DType y_type, const float *x, const float *shift, const float *gamma, const float *beta,
-                    int64_t B, int64_t HW, int C, int groups, float eps, Activation act)
+void cpu_group_norm(void *y, DType y_type, void *as_is, const NormInput *in, const float *gamma, const float *beta,
+                    int64_t B, int64_t HW, int groups, float eps, Activation act)
 {
-    GroupNorm g = {y, y_type, x, shift, gamma, beta, HW, 0, 0, C, groups, eps, act, NULL, NULL};
+    const int C = in->C + in->C_beside;
+    GroupNorm g = {.y = y, .as_is = as_is, .y_type = y_type,
+                   .side = {{in->x, in->type, 0, in->C}, {in->beside, F32, in->C, in->C_beside}},
+                   .sides = in->beside ? 2 : 1, .shift = in->shift, .gamma = gamma, .beta = beta, .HW = HW, .C = C,
+                   .groups = groups, .eps = eps, .act = act};
     g.rows = C < BLOCK_VALUES/8 ? BLOCK_VALUES/C : 8;
     g.blocks = (HW + g.rows - 1)/g.rows;
     g.affine = cpu_scratch((size_t)B*2*(size_t)C*(size_t)(g.blocks + 1)*sizeof(float));

@@ -202,7 +202,8 @@ ALWAYS_INLINE V v_activate(V x, Activation act)
     case ACT_GELU:       return v_gelu(x);
     case ACT_QUICK_GELU: return x*v_sigmoid(1.702f*x);
     case ACT_RELU:       return v_relu(x);
-    case ACT_NONE:       break;
+    case ACT_NONE:
+    case ACT_GEGLU:      break;             /* of two values (elementwise.c) */
     }
     return x;
 }

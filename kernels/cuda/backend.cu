@@ -190,13 +190,11 @@ extern "C" __attribute__((visibility("default"))) const Ops *sdsteer_backend(int
     ops.group_norm = cuda_group_norm;
     ops.layer_norm = cuda_layer_norm;
     ops.attention = cuda_attention;
-    ops.geglu = cuda_geglu;
     ops.activate = cuda_activate;
     ops.convert = cuda_convert;
     ops.store = cuda_store;
     ops.add = cuda_add;
     ops.subtract = cuda_subtract;
-    ops.concat = cuda_concat;
     ops.upsample = cuda_upsample;
     ops.embed = cuda_embed;
     ops.ddim_step = cuda_ddim_step;

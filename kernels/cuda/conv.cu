@@ -7,8 +7,17 @@
  *   x (B,H,W,in) f32 or bf16, channels last   W packed (out, kernel, kernel, in)   y (B,Ho,Wo,out); sums in f32
  *
  * A linear layer is a 1x1 convolution over one line of N = B*H*W points. Copies to shared memory are of 16 bytes, so a
- * layer whose channels are no multiple of 8 (the pictures' 3, the latents' 4) runs on a copy of x filled with zeros. */
+ * layer whose channels are no multiple of 8 (the pictures' 3, the latents' 4) runs on a copy of x filled with zeros.
+ * With ACT_GEGLU the product of y_type is made in scratch memory, for runs of rows, and gated from there. */
 #include "kernels/cuda/library.h"
+
+/* Bytes of a gated run's product, where runs are multiples of GATED_ROWS; played, small tests have several runs too. */
+#ifdef SIMT
+enum { GATED_BYTES = 1 << 12 };
+#else
+enum { GATED_BYTES = 256 << 20 };
+#endif
+enum { GATED_ROWS = 256 };
 
 struct Conv {
     ConvSpec spec;
@@ -65,7 +74,7 @@ static void choose_library(Conv *c)
     p.bias = c->bias;
     p.K = s->kernel*s->kernel*s->in;
     p.out = s->out;
-    if (!library_wanted() || s->act != ACT_NONE || s->in%8 || s->out%8)
+    if (!library_wanted() || (s->act != ACT_NONE && s->act != ACT_GEGLU) || s->in%8 || s->out%8)
         return;
     if (is_linear(s))
         c->blas = blas_plan(&p, s->x_type, s->y_type);
@@ -153,6 +162,35 @@ static bool library_run(const Conv *c, const Product *p, int64_t B)
     return true;
 }
 
+static void multiply(const Conv *c, const Product *p, int64_t B)
+{
+    if (library_run(c, p, B))
+        return;
+    if (c->spec.x_type == F32)
+        product_f32(p);
+    else
+        product_bf16(p, c->spec.y_type);
+}
+
+/* y (M, out/2) = a * gelu(b) of the product's rows (a, b) */
+static void multiply_gated(const Conv *c, const Product *whole)
+{
+    const size_t size = dtype_size(c->spec.y_type), row = (size_t)whole->out*size;
+    const size_t x_row = (size_t)whole->in*dtype_size(c->spec.x_type);
+    const int64_t fit = (int64_t)(GATED_BYTES/row)/GATED_ROWS*GATED_ROWS, most = fit ? fit : (int64_t)GATED_ROWS;
+    void *made = gpu_scratch(SCRATCH_OP, (size_t)(whole->M < most ? whole->M : most)*row);
+    for (int64_t m = 0; m < whole->M; m += most) {
+        Product p = *whole;
+        p.M = whole->M - m < most ? whole->M - m : most;
+        p.W = p.Wo = (int)p.M;
+        p.x = (const char *)whole->x + (size_t)m*x_row;
+        p.y = made;
+        p.act = ACT_NONE;
+        multiply(c, &p, 1);
+        cuda_geglu((char *)whole->y + (size_t)m*row/2, made, c->spec.y_type, p.M, whole->out/2);
+    }
+}
+
 void cuda_conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_t W, bool add)
 {
     const ConvSpec *s = &c->spec;
@@ -181,10 +219,8 @@ void cuda_conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_
     if (p.M == 0)
         return;
     p.x = filled_up(c, x, B*H*W);
-    if (library_run(c, &p, B))
-        return;
-    if (s->x_type == F32)
-        product_f32(&p);
+    if (s->act == ACT_GEGLU)
+        multiply_gated(c, &p);
     else
-        product_bf16(&p, s->y_type);
+        multiply(c, &p, B);
 }

@@ -217,6 +217,41 @@ template <int each> __device__ __forceinline__ void load_run(float (&v)[each], c
     }
 }
 
+/* As floats; each is 8 or 4, p aligned to 16 or 8 bytes, or 1. */
+template <int each> __device__ __forceinline__ void load_run(float (&v)[each], const bf16 *p)
+{
+    if constexpr (each == 8) {
+        const uint4 eight = *(const uint4 *)p;
+        const uint32_t word[4] = {eight.x, eight.y, eight.z, eight.w};
+        for (int i = 0; i < 4; i++) {
+            v[2*i] = __uint_as_float(word[i] << 16);
+            v[2*i + 1] = __uint_as_float(word[i] & 0xffff0000u);
+        }
+    } else if constexpr (each == 4) {
+        const uint2 four = *(const uint2 *)p;
+        v[0] = __uint_as_float(four.x << 16);
+        v[1] = __uint_as_float(four.x & 0xffff0000u);
+        v[2] = __uint_as_float(four.y << 16);
+        v[3] = __uint_as_float(four.y & 0xffff0000u);
+    } else {
+        v[0] = to_float(*p);
+    }
+}
+
+/* y[i..i+each-1] = v; each is 8 or 4, i a multiple of it, y aligned to that many, or 1. */
+template <typename T, int each> __device__ __forceinline__ void store_run(T *y, int64_t i, const float (&v)[each])
+{
+    if constexpr (each == 8 && sizeof(T) == 2) {
+        *(uint4 *)(y + i) = make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]),
+                                       pack_bf16(v[6], v[7]));
+    } else if constexpr (each == 1) {
+        y[i] = from_float<T>(v[0]);
+    } else {
+        for (int j = 0; j < each; j += 4)
+            store4(y, i + j, make_float4(v[j], v[j + 1], v[j + 2], v[j + 3]));
+    }
+}
+
 /* ---- sums whose order depends on nothing but the lane's number ---- */
 
 template <typename T> __device__ __forceinline__ T warp_sum(T v)           /* every lane gets the sum */
@@ -248,7 +283,8 @@ __device__ __forceinline__ float activate_value(float x, Activation act)
     case ACT_GELU:       return 0.5f*x*(1 + erff(x*0.70710678118f));
     case ACT_QUICK_GELU: return x/(1 + expf(-1.702f*x));
     case ACT_RELU:       return x < 0 ? 0 : x;              /* a NaN stays */
-    case ACT_NONE:       break;
+    case ACT_NONE:
+    case ACT_GEGLU:      break;                             /* of two values (elementwise.cu) */
     }
     return x;
 }
@@ -259,20 +295,18 @@ int cuda_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *wei
                      int parts, Err *e);
 void cuda_conv_free(Conv *c);
 void cuda_conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_t W, bool add);
-void cuda_group_norm(void *y, DType y_type, const float *x, const float *shift, const float *gamma, const float *beta,
-                     int64_t B, int64_t HW, int C, int groups, float eps, Activation act);
+void cuda_group_norm(void *y, DType y_type, void *as_is, const NormInput *in, const float *gamma, const float *beta,
+                     int64_t B, int64_t HW, int groups, float eps, Activation act);
 void cuda_layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
                      float eps);
 void cuda_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride,
                     const void *v, int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq,
                     int64_t Sk, const int32_t *kv_index, float scale, bool causal);
-void cuda_geglu(void *y, const void *h, DType type, int64_t N, int D);
 void cuda_activate(void *y, DType y_type, const float *x, int64_t n, Activation act);
 void cuda_convert(void *y, DType y_type, const void *x, DType x_type, int64_t n);
 void cuda_store(void *y, DType y_type, const float *x, int64_t n, uint64_t *unfit);
 void cuda_add(float *y, const float *x, int64_t n);
 void cuda_subtract(float *y, const float *a, const float *b, int64_t n);
-void cuda_concat(float *y, const float *a, int Ca, const float *b, int Cb, int64_t N);
 void cuda_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho,
                    int64_t Wo);
 void cuda_embed(float *y, const float *table, const float *position, const int32_t *ids, int64_t N, int64_t S, int D);
@@ -280,5 +314,8 @@ void cuda_record_ops(Ops *ops);
 void cuda_ddim_step(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
                     float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n);
 void cuda_comm_ops(CommOps *ops);
+
+/* y T (N,D) = h[:, :D] * gelu(h[:, D:]), h T (N,2D): what conv_run does with ACT_GEGLU after the product. */
+void cuda_geglu(void *y, const void *h, DType type, int64_t N, int D);
 
 #endif

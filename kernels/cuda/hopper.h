@@ -126,6 +126,16 @@ __device__ __forceinline__ void cluster_arrive(void)
 #endif
 }
 
+/* The same by a thread whose writes nobody needs to see: for what it read of others, and to wait. */
+__device__ __forceinline__ void cluster_arrive_relaxed(void)
+{
+#ifdef SIMT
+    simt_cluster_arrive();
+#else
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+#endif
+}
+
 __device__ __forceinline__ void cluster_wait(void)
 {
 #ifdef SIMT

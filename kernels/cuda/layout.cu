@@ -1,38 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* layout.cu -- ops that move rows: concatenation of channels, nearest upsampling, token embedding.
+/* layout.cu -- ops that move rows: nearest upsampling, token embedding.
  *
  * Threads take neighbouring values (or fours of them, where widths and pointers allow 16-byte loads) of the output, so
  * that both sides are read and written in whole sectors. Bound by memory. */
 #include "kernels/cuda/cuda.h"
 
 enum { THREADS = 256 };
-
-static bool aligned16(const void *a, const void *b, const void *c)
-{
-    return (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c)&15) == 0;
-}
-
-/* y (N, Ca+Cb): row n is a's row, then b's. V: float or float4, with Ca and Cb in units of it. */
-template <typename V> static __global__ void concat(V *y, const V *a, int Ca, const V *b, int Cb, int64_t n)
-{
-    const int64_t i = thread_number();
-    if (i >= n)
-        return;
-    const int64_t row = i/(Ca + Cb);
-    const int c = (int)(i - row*(Ca + Cb));
-    y[i] = c < Ca ? a[row*Ca + c] : b[row*Cb + c - Ca];
-}
-
-void cuda_concat(float *y, const float *a, int Ca, const float *b, int Cb, int64_t N)
-{
-    if (Ca%4 == 0 && Cb%4 == 0 && aligned16(y, a, b)) {
-        const int64_t n = N*(Ca + Cb)/4;
-        LAUNCH(concat<float4>, gpu_blocks(n, THREADS), THREADS, 0, (float4 *)y, (const float4 *)a, Ca/4,
-               (const float4 *)b, Cb/4, n);
-    } else {
-        LAUNCH(concat<float>, gpu_blocks(N*(Ca + Cb), THREADS), THREADS, 0, y, a, Ca, b, Cb, N*(Ca + Cb));
-    }
-}
 
 typedef struct Sides { int64_t H, W, Ho, Wo; } Sides;
 
@@ -55,7 +28,7 @@ template <typename T, int each> static __global__ void upsample(T *y, const floa
 template <typename T> static void upsample_as(T *y, const float *x, int64_t B, Sides s, int C)
 {
     const int64_t n = B*s.Ho*s.Wo*C;
-    if (C%4 == 0 && aligned16(y, x, NULL))
+    if (C%4 == 0 && (((uintptr_t)y | (uintptr_t)x)&15) == 0)
         LAUNCH((upsample<T, 4>), gpu_blocks(n/4, THREADS), THREADS, 0, y, x, s, C, n/4);
     else
         LAUNCH((upsample<T, 1>), gpu_blocks(n, THREADS), THREADS, 0, y, x, s, C, n);

@@ -78,6 +78,17 @@ __device__ __forceinline__ void copy_async_once(void *to, const void *from)
 #endif
 }
 
+/* The same where others read what is beside it soon: the second-level cache gets all of its 256 bytes. */
+__device__ __forceinline__ void copy_async_near(void *to, const void *from)
+{
+#ifdef SIMT
+    simt_copy_async(to, from, 16);
+#else
+    asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16;"
+                 :: "r"((uint32_t)__cvta_generic_to_shared(to)), "l"(from) : "memory");
+#endif
+}
+
 /* Ends a group of this thread's copies. */
 __device__ __forceinline__ void copy_commit(void)
 {

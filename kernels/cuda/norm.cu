@@ -1,28 +1,32 @@
 /* SPDX-License-Identifier: MIT */
-/* norm.cu -- group norm with SiLU, and layer norm.
+/* norm.cu -- group norm with SiLU.
  *
- *     group   y[b,i,c] = act((x[b,i,c] - mean[b,g]) * rstd[b,g] * gamma[c] + beta[c]),  g = c/(C/groups)
- *     layer   y[n,d]   = (x[n,d] - mean[n]) * rstd[n] * gamma[d] + beta[d],      rstd = 1/sqrt(variance + eps)
+ *     y[b,i,c] = act((x[b,i,c] - mean[b,g]) * rstd[b,g] * gamma[c] + beta[c]),  g = c/(C/groups)
+ *     rstd = 1/sqrt(variance + eps)
  *
- *   x (B,HW,C) f32, shift (B,C) added to it first; y f32 or bf16      x (N,D) f32
+ *   x (B,HW,C) f32 or bf16, or two of f32 side by side, shift (B,C) added first; y f32 or bf16
  *   Wu and He 2018 (arXiv 1803.08494); Ba et al. 2016 (arXiv 1607.06450). Variances are biased.
  *
  * Group norm is three kernels. Runs of rows: each channel's mean in the run, then its squared deviations from that
  * mean, so that nothing is lost to cancellation. Then a block a group joins runs and channels in double (Chan et al.
  * 1979: M2 = sum M2_i + n_i (mean_i - mean)^2) into one scale and one offset a channel. Then y. Runs depend on C alone
  * and are joined in one order, so an image's bytes do not depend on its neighbours.
- * Bound by memory: x is read twice and y written once. */
-#include "kernels/cuda/cuda.h"
+ * Bound by memory: x is read twice and y written once. Compute capability 9.0 reads it once where a group of an image
+ * fits in the shared memory of a few blocks (norm_hopper.cu). */
+#include "kernels/cuda/norm.h"
 
 /* WIDEST: threads of a block, each of which can have the registers that MOST_ROWS of four channels take. */
 enum { THREADS = 512, WIDEST = 640, MOST_ROWS = 12 };
 
 typedef struct GroupNorm {
-    const float *x, *shift, *gamma, *beta;
+    const void *x;                  /* (B,HW,C_x) */
+    const float *beside;            /* (B,HW,C - C_x), x being f32 then */
+    const float *shift, *gamma, *beta;
     float *parts;                   /* (B, runs, 2, C): mean and M2 of each channel in each run */
     float *affine;                  /* (B, 2, C): scale and offset that make y of x */
     int64_t HW;
-    int C, groups, rows, runs;      /* rows: of a run, MOST_ROWS a thread; the last run may have fewer */
+    int C_x, C, groups;
+    int rows, runs;                 /* rows: of a run, MOST_ROWS a thread; the last run may have fewer */
     float eps;
 } GroupNorm;
 
@@ -47,9 +51,18 @@ __device__ __forceinline__ int rows_of(int rows, int r, int down)
     return rows > r ? (rows - r + down - 1)/down : 0;
 }
 
+/* Where channel c of a row begins: in x, or in what is beside it, whose rows have *width channels. X: x's type. */
+template <typename X>
+__device__ __forceinline__ const X *channel(const GroupNorm &g, int64_t row, int c, int *width)
+{
+    const bool left = c < g.C_x;
+    *width = left ? g.C_x : g.C - g.C_x;
+    return left ? (const X *)g.x + row**width + c : (const X *)g.beside + row**width + c - g.C_x;
+}
+
 /* Block (run, image). A thread keeps its rows, for the mean and then the deviations; those under another are joined in
  * order. */
-template <int each> static __global__ void run_moments(GroupNorm g, Share s)
+template <typename X, int each> static __global__ void run_moments(GroupNorm g, Share s)
 {
     float *room = (float *)shared_memory();             /* (down, 2, lanes*each) */
     const int width = s.lanes*each, lane = threadIdx.x%s.lanes*each, r = threadIdx.x/s.lanes;
@@ -59,13 +72,14 @@ template <int each> static __global__ void run_moments(GroupNorm g, Share s)
     float *mean = g.parts + (image*g.runs + blockIdx.x)*2*g.C, *M2 = mean + g.C;
     for (int left = 0; left < g.C; left += width) {
         const int c = left + lane;
-        const float *x = g.x + (image*g.HW + first + r)*g.C + c;
+        int row;
+        const X *x = channel<X>(g, image*g.HW + first + r, c, &row);
         float v[MOST_ROWS][each], sum[each] = {}, square[each] = {}, center[each];
         if (c < g.C) {
             #pragma unroll
             for (int i = 0; i < MOST_ROWS; i++)
                 if (i < mine)
-                    load_run(v[i], x + (int64_t)i*s.down*g.C);
+                    load_run(v[i], x + (int64_t)i*s.down*row);
             #pragma unroll
             for (int i = 0; i < MOST_ROWS; i++)
                 for (int j = 0; j < each && i < mine; j++)
@@ -129,8 +143,9 @@ static __global__ void join_moments(GroupNorm g)
     }
 }
 
-/* Block (run, image), shared as for the moments. */
-template <typename T, int each> static __global__ void normalize(T *y, GroupNorm g, Activation act, Share share)
+/* Block (run, image), shared as for the moments. as_is: NULL, or gets x. */
+template <typename T, typename X, int each>
+static __global__ void normalize(T *y, T *as_is, GroupNorm g, Activation act, Share share)
 {
     const int width = share.lanes*each, lane = threadIdx.x%share.lanes*each, r = threadIdx.x/share.lanes;
     const int64_t image = blockIdx.y, first = (int64_t)blockIdx.x*g.rows;
@@ -139,24 +154,26 @@ template <typename T, int each> static __global__ void normalize(T *y, GroupNorm
     const float *scale = g.affine + image*2*g.C, *offset = scale + g.C;
     for (int c = lane; c < g.C; c += width) {
         float s[each], o[each];
+        int row;
+        const X *x = channel<X>(g, image*g.HW + first + r, c, &row);
         load_run(s, scale + c);
         load_run(o, offset + c);
         #pragma unroll 4
         for (int i = 0; i < mine; i++) {
             const int64_t at = (image*g.HW + first + r + (int64_t)i*share.down)*g.C + c;
             float v[each];
-            load_run(v, g.x + at);
+            load_run(v, x + (int64_t)i*share.down*row);
+            if (as_is)
+                store_run(as_is, at, v);
             for (int j = 0; j < each; j++)
                 v[j] = activate_value(v[j]*s[j] + o[j], act);
-            if constexpr (each == 4)
-                store4(y, at, make_float4(v[0], v[1], v[2], v[3]));
-            else
-                y[at] = from_float<T>(v[0]);
+            store_run(y, at, v);
         }
     }
 }
 
-template <typename T, int each> static void launch_norm(T *y, GroupNorm g, int64_t B, Activation act)
+template <typename T, typename X, int each>
+static void launch_norm(T *y, T *as_is, GroupNorm g, int64_t B, Activation act)
 {
     const Share s = share_for(g.C, each);
     g.rows = MOST_ROWS*s.down;
@@ -164,88 +181,37 @@ template <typename T, int each> static void launch_norm(T *y, GroupNorm g, int64
     g.affine = (float *)gpu_scratch(SCRATCH_OP, (size_t)B*2*(size_t)g.C*(size_t)(g.runs + 1)*sizeof(float));
     g.parts = g.affine + B*2*g.C;
     const dim3 grid((unsigned)g.runs, (unsigned)B);
-    LAUNCH(run_moments<each>, grid, threads_of(&s), sizeof(float)*2*(size_t)(s.down*s.lanes*each), g, s);
+    LAUNCH((run_moments<X, each>), grid, threads_of(&s), sizeof(float)*2*(size_t)(s.down*s.lanes*each), g, s);
     LAUNCH(join_moments, dim3((unsigned)g.groups, (unsigned)B), 128, 0, g);
-    LAUNCH((normalize<T, each>), grid, threads_of(&s), 0, y, g, act, s);
+    LAUNCH((normalize<T, X, each>), grid, threads_of(&s), 0, y, as_is, g, act, s);
 }
 
-template <typename T> static void norm_as(T *y, const GroupNorm &g, int64_t B, Activation act)
+template <typename T, typename X> static void norm_as(T *y, T *as_is, const GroupNorm &g, int64_t B, Activation act)
 {
-    if (g.C%4 == 0 && (((uintptr_t)y | (uintptr_t)g.x)&15) == 0)
-        launch_norm<T, 4>(y, g, B, act);
+    if (g.C%4 == 0 && g.C_x%4 == 0
+        && (((uintptr_t)y | (uintptr_t)as_is | (uintptr_t)g.x | (uintptr_t)g.beside)&15) == 0)
+        launch_norm<T, X, 4>(y, as_is, g, B, act);
     else
-        launch_norm<T, 1>(y, g, B, act);
+        launch_norm<T, X, 1>(y, as_is, g, B, act);
 }
 
-void cuda_group_norm(void *y, DType y_type, const float *x, const float *shift, const float *gamma, const float *beta,
-                     int64_t B, int64_t HW, int C, int groups, float eps, Activation act)
+template <typename T> static void norm_from(T *y, T *as_is, DType x_type, const GroupNorm &g, int64_t B, Activation act)
 {
-    const GroupNorm g = {x, shift, gamma, beta, NULL, NULL, HW, C, groups, 0, 0, eps};
-    if (y_type == F32)
-        norm_as((float *)y, g, B, act);
+    if (x_type == F32)
+        norm_as<T, float>(y, as_is, g, B, act);
     else
-        norm_as((bf16 *)y, g, B, act);
+        norm_as<T, bf16>(y, as_is, g, B, act);
 }
 
-enum { ROWS = 8 };      /* of a block */
-
-/* One warp a row, which it reads three times: from memory, then from the first-level cache. Each value is read and
- * written by one lane, and all are read for the sums before any is written, so y may be x. */
-template <typename T, int each>
-static __global__ void layer_norm(T *y, const float *x, const float *gamma, const float *beta, int64_t N, int D,
-                                  float eps)
+void cuda_group_norm(void *y, DType y_type, void *as_is, const NormInput *in, const float *gamma, const float *beta,
+                     int64_t B, int64_t HW, int groups, float eps, Activation act)
 {
-    const int64_t n = (int64_t)blockIdx.x*ROWS + threadIdx.x/WARP;
-    const int first = threadIdx.x%WARP*each;
-    if (n >= N)
+    if (norm_by_clusters(y, y_type, as_is, in, gamma, beta, B, HW, groups, eps, act))
         return;
-    const float *row = x + n*D;
-    float sum = 0, square = 0;
-    #pragma unroll 4
-    for (int d = first; d < D; d += WARP*each) {
-        float v[each];
-        load_run(v, row + d);
-        for (int j = 0; j < each; j++)
-            sum += v[j];
-    }
-    const float mean = warp_sum(sum)/(float)D;
-    #pragma unroll 4
-    for (int d = first; d < D; d += WARP*each) {
-        float v[each];
-        load_run(v, row + d);
-        for (int j = 0; j < each; j++)
-            square += (v[j] - mean)*(v[j] - mean);
-    }
-    const float rstd = 1/sqrtf(warp_sum(square)/(float)D + eps);
-    for (int d = first; d < D; d += WARP*each) {
-        float v[each], g[each], b[each];
-        load_run(v, row + d);
-        load_run(g, gamma + d);
-        load_run(b, beta + d);
-        for (int j = 0; j < each; j++)
-            v[j] = (v[j] - mean)*rstd*g[j] + b[j];
-        if constexpr (each == 4)
-            store4(y, n*D + d, make_float4(v[0], v[1], v[2], v[3]));
-        else
-            y[n*D + d] = from_float<T>(v[0]);
-    }
-}
-
-template <typename T>
-static void layer_norm_as(T *y, const float *x, const float *gamma, const float *beta, int64_t N, int D, float eps)
-{
-    const unsigned blocks = gpu_blocks(N, ROWS);
-    if (D%4 == 0 && (((uintptr_t)y | (uintptr_t)x | (uintptr_t)gamma | (uintptr_t)beta)&15) == 0)
-        LAUNCH((layer_norm<T, 4>), blocks, ROWS*WARP, 0, y, x, gamma, beta, N, D, eps);
-    else
-        LAUNCH((layer_norm<T, 1>), blocks, ROWS*WARP, 0, y, x, gamma, beta, N, D, eps);
-}
-
-void cuda_layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
-                     float eps)
-{
+    const GroupNorm g = {in->x, in->beside, in->shift, gamma, beta, NULL, NULL, HW, in->C, in->C + in->C_beside, groups,
+                         0, 0, eps};
     if (y_type == F32)
-        layer_norm_as((float *)y, x, gamma, beta, N, D, eps);
+        norm_from((float *)y, (float *)as_is, in->type, g, B, act);
     else
-        layer_norm_as((bf16 *)y, x, gamma, beta, N, D, eps);
+        norm_from((bf16 *)y, (bf16 *)as_is, in->type, g, B, act);
 }

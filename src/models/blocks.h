@@ -47,13 +47,15 @@ void *run_take(const Run *r, DType type, int64_t values, Err *e);       /* of th
 int run_hook(const Run *r, int module, float *act, const float *input, int C, Err *e);
 /* A copy of x for the hooks of a module that want its input, NULL where none does. Returns 0, or -1 with e set. */
 int run_keep_input(const Run *r, int module, const float *x, int C, float **kept, Err *e);
+/* y T = act(group norm of in); as_is as op->group_norm has it. */
+void run_group_norm(const Run *r, const Norm *n, void *y, void *as_is, NormInput in, Activation act);
 /* x itself when T is F32, else its conversion into `room`. */
 const void *run_as_type(const Run *r, void *room, const float *x, int64_t n);
 
 /* ---- ResnetBlock2D ----
  *     h = conv1(silu(norm1(x)))      y = shortcut(x) + conv2(silu(norm2(h + temb)))         x (B,HW,in)   y (B,HW,out)
- * temb is given to norm2 as its shift. shortcut is a 1x1 convolution where in and out differ, else nothing is done to
- * x. */
+ * h is T. temb is given to norm2 as its shift. shortcut is a 1x1 convolution where in and out differ, else nothing is
+ * done to x. */
 typedef struct Resnet {
     int in, out, module;            /* module: -1 without hooks */
     int temb;                       /* offset of its channels among those of all resnets, -1: no time embedding */
@@ -64,8 +66,9 @@ typedef struct Resnet {
 int resnet_load(Resnet *n, const Part *part, const char *prefix, int in, int out, int groups, float eps, DType type,
                 Err *e);
 void resnet_free(Resnet *n);
-/* y may be x where there is no shortcut. shift (B,out) or NULL. */
-int resnet_run(const Resnet *n, const Run *r, float *y, const float *x, const float *shift, Err *e);
+/* in: f32, without shift, of n->in channels in all; something beside it only where there is a shortcut. y may be in->x
+ * where there is none. shift (B,out) or NULL. */
+int resnet_run(const Resnet *n, const Run *r, float *y, const NormInput *in, const float *shift, Err *e);
 
 /* ---- Transformer2DModel over the tokens of an image: y = x + proj_out(blocks(proj_in(norm(x)))) ----
  * Each block:  x += attn1(norm1(x))    x += attn2(norm2(x), text)    x += ff(norm3(x)),  ff(x) = W2 geglu(W1 x) */

@@ -97,6 +97,11 @@ int run_keep_input(const Run *r, int module, const float *x, int C, float **kept
     return 0;
 }
 
+void run_group_norm(const Run *r, const Norm *n, void *y, void *as_is, NormInput in, Activation act)
+{
+    op->group_norm(y, r->type, as_is, &in, n->gamma, n->beta, r->B, r->H*r->W, n->groups, n->eps, act);
+}
+
 const void *run_as_type(const Run *r, void *room, const float *x, int64_t n)
 {
     if (r->type == F32)

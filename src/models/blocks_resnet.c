@@ -3,8 +3,10 @@
  *
  *     h = conv1(silu(norm1(x)))      y = shortcut(x) + conv2(silu(norm2(h + temb)))
  *
- * diffusers models/resnet.py, ResnetBlock2D with time_embedding_norm "default" and output_scale_factor 1. h + temb is
- * used by norm2 alone, so that the sum is never written. */
+ * diffusers models/resnet.py, ResnetBlock2D with time_embedding_norm "default" and output_scale_factor 1. h is written
+ * in the type of products; h + temb is used by norm2 alone, so that the sum is never written. x may be two matrices
+ * side by side, the stream and a skip, which norm1 reads where they lie and writes down joined only for a shortcut. */
+#include <assert.h>
 #include <stdio.h>
 #include "src/models/blocks.h"
 
@@ -17,7 +19,7 @@ int resnet_load(Resnet *n, const Part *part, const char *prefix, int in, int out
         snprintf(name[i], sizeof name[i], "%s.%s", prefix, suffix[i]);
     *n = (Resnet){.in = in, .out = out, .module = -1, .temb = -1};
     if (norm_load(&n->norm1, part, name[0], in, groups, eps, e)
-        || conv_load(&n->conv1, part, name[1], conv_spec(in, out, 3, type, F32), e)
+        || conv_load(&n->conv1, part, name[1], conv_spec(in, out, 3, type, type), e)
         || norm_load(&n->norm2, part, name[2], out, groups, eps, e)
         || conv_load(&n->conv2, part, name[3], conv_spec(out, out, 3, type, F32), e))
         return -1;
@@ -34,27 +36,27 @@ void resnet_free(Resnet *n)
     op->conv_free(n->shortcut);
 }
 
-int resnet_run(const Resnet *n, const Run *r, float *y, const float *x, const float *shift, Err *e)
+int resnet_run(const Resnet *n, const Run *r, float *y, const NormInput *in, const float *shift, Err *e)
 {
-    const int64_t HW = r->H*r->W, N = r->B*HW;
+    const int64_t N = r->B*r->H*r->W;
     const WorkspaceMark mark = workspace_mark(r->work);
+    const bool as_is = n->shortcut && (in->beside || r->type != F32);
     float *input = NULL;
-    if (n->in == n->out && run_keep_input(r, n->module, x, n->in, &input, e))
+    assert(n->shortcut || !in->beside);
+    if (n->in == n->out && run_keep_input(r, n->module, in->x, n->in, &input, e))
         return -1;
-    void *z = run_take(r, r->type, N*(n->in > n->out ? n->in : n->out), e);
-    float *h = run_take(r, F32, N*n->out, e);
+    void *as_type = as_is ? run_take(r, r->type, N*n->in, e) : NULL;
+    void *z = run_take(r, r->type, N*(n->in > n->out ? n->in : n->out), e), *h = run_take(r, r->type, N*n->out, e);
     if (!h)
         return -1;
 
+    run_group_norm(r, &n->norm1, z, as_type, *in, ACT_SILU);
     if (n->shortcut)
-        op->conv_run(n->shortcut, y, run_as_type(r, z, x, N*n->in), r->B, r->H, r->W, false);
-    else if (y != x)
-        op->copy(y, x, (size_t)(N*n->out)*sizeof(float));
-    op->group_norm(z, r->type, x, NULL, n->norm1.gamma, n->norm1.beta, r->B, HW, n->in, n->norm1.groups, n->norm1.eps,
-                   ACT_SILU);
+        op->conv_run(n->shortcut, y, as_is ? as_type : in->x, r->B, r->H, r->W, false);
+    else if (y != in->x)
+        op->copy(y, in->x, (size_t)(N*n->out)*sizeof(float));
     op->conv_run(n->conv1, h, z, r->B, r->H, r->W, false);
-    op->group_norm(z, r->type, h, shift, n->norm2.gamma, n->norm2.beta, r->B, HW, n->out, n->norm2.groups, n->norm2.eps,
-                   ACT_SILU);
+    run_group_norm(r, &n->norm2, z, NULL, (NormInput){.x = h, .type = r->type, .C = n->out, .shift = shift}, ACT_SILU);
     op->conv_run(n->conv2, y, z, r->B, r->H, r->W, true);
     const int failed = run_hook(r, n->module, y, input, n->out, e);
     workspace_release(r->work, mark);

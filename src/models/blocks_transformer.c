@@ -38,11 +38,21 @@ static int linear_load(Conv **c, const Part *part, const char *prefix, int in, i
     return conv_load_stacked(c, part, name, outs, parts, conv_spec(in, out*parts, 1, type, y_type), e);
 }
 
+static int gated_load(Conv **c, const Part *part, const char *prefix, const char *suffix, int in, int out, DType type,
+                      Err *e)
+{
+    char name[256];
+    ConvSpec spec = conv_spec(in, out, 1, type, type);
+    spec.act = ACT_GEGLU;
+    snprintf(name, sizeof name, "%s.%s", prefix, suffix);
+    return conv_load(c, part, name, spec, e);
+}
+
 static int block_load(TransformerBlock *b, const Part *part, const char *prefix, int C, int E, DType type, Err *e)
 {
     static const char *const qkv[] = {"attn1.to_q", "attn1.to_k", "attn1.to_v"}, *const out1[] = {"attn1.to_out.0"};
     static const char *const q[] = {"attn2.to_q"}, *const kv[] = {"attn2.to_k", "attn2.to_v"};
-    static const char *const out2[] = {"attn2.to_out.0"}, *const ff1[] = {"ff.net.0.proj"}, *const ff2[] = {"ff.net.2"};
+    static const char *const out2[] = {"attn2.to_out.0"}, *const ff2[] = {"ff.net.2"};
     return layer_norm_load(&b->norm1, part, prefix, "norm1", C, e)
         || layer_norm_load(&b->norm2, part, prefix, "norm2", C, e)
         || layer_norm_load(&b->norm3, part, prefix, "norm3", C, e)
@@ -51,7 +61,7 @@ static int block_load(TransformerBlock *b, const Part *part, const char *prefix,
         || linear_load(&b->q, part, prefix, C, C, type, type, q, 1, e)
         || linear_load(&b->kv, part, prefix, E, C, type, type, kv, 2, e)
         || linear_load(&b->out2, part, prefix, C, C, F32, type, out2, 1, e)
-        || linear_load(&b->ff1, part, prefix, C, 8*C, type, type, ff1, 1, e)
+        || gated_load(&b->ff1, part, prefix, "ff.net.0.proj", C, 8*C, type, e)
         || linear_load(&b->ff2, part, prefix, 4*C, C, F32, type, ff2, 1, e) ? -1 : 0;
 }
 
@@ -191,14 +201,13 @@ static int feed_forward(const Transformer *t, const TransformerBlock *b, const R
     const int C = t->C;
     const int64_t N = r->B*r->H*r->W;
     float *input;
-    void *gated = run_take(r, r->type, N*4*C, e), *both = run_take(r, r->type, N*8*C, e);
-    if (!both)
+    void *gated = run_take(r, r->type, N*4*C, e);
+    if (!gated)
         return -1;
     layer_norm(r, &b->norm3, z, x, N);
     if (keep_branch_input(r, b->module_ff, z, N*C, &input, e))
         return -1;
-    op->conv_run(b->ff1, both, z, 1, N, 1, false);
-    op->geglu(gated, both, r->type, N, 4*C);
+    op->conv_run(b->ff1, gated, z, 1, N, 1, false);
     return add_branch(r, b->module_ff, b->ff2, x, gated, input, N, C, e);
 }
 
@@ -223,7 +232,7 @@ static int block_run(const Transformer *t, const TransformerBlock *b, const Run 
 int transformer_run(const Transformer *t, const Run *r, float *x, Err *e)
 {
     const int C = t->C;
-    const int64_t HW = r->H*r->W, N = r->B*HW;
+    const int64_t N = r->B*r->H*r->W;
     const WorkspaceMark mark = workspace_mark(r->work);
     float *input;
     int failed = run_keep_input(r, t->module, x, C, &input, e);
@@ -231,8 +240,7 @@ int transformer_run(const Transformer *t, const Run *r, float *x, Err *e)
     float *tokens = run_take(r, F32, N*C, e);
     if (failed || !tokens)
         return -1;
-    op->group_norm(z, r->type, x, NULL, t->norm.gamma, t->norm.beta, r->B, HW, C, t->norm.groups, t->norm.eps,
-                   ACT_NONE);
+    run_group_norm(r, &t->norm, z, NULL, (NormInput){.x = x, .type = F32, .C = C}, ACT_NONE);
     op->conv_run(t->proj_in, tokens, z, 1, N, 1, false);
     for (int k = 0; k < t->layers && !failed; k++)
         failed = block_run(t, &t->block[k], r, tokens, z, e);

@@ -12,6 +12,7 @@ typedef struct Label { char *kind, *label; } Label;
 
 struct Ranks {
     char *path, *sae;
+    json_t *header;
     int F;
     RankEntry *entry;
     size_t entries, entry_room;
@@ -106,6 +107,7 @@ static int read_all(Ranks *r, StreamIn *in, Err *e)
     if (F < 1 || F > INT32_MAX)
         return err_set(e, "%s: header: features is missing or not a number from 1 on", stream_name(in));
     r->F = (int)F;
+    r->header = json_incref(header->fields);
     if (!(r->sae = strdup(record_text(header, "sae", ""))))
         return err_set(e, "out of memory");
     Record rec;
@@ -151,6 +153,7 @@ void ranks_free(Ranks *r)
     }
     free(r->entry);
     free(r->label);
+    json_decref(r->header);
     free(r->path);
     free(r->sae);
     free(r);
@@ -169,6 +172,16 @@ const char *ranks_sae(const Ranks *r)
 int ranks_features(const Ranks *r)
 {
     return r->F;
+}
+
+const json_t *ranks_header(const Ranks *r)
+{
+    return r->header;
+}
+
+const RankEntry *ranks_entry(const Ranks *r, size_t i)
+{
+    return i < r->entries ? &r->entry[i] : NULL;
 }
 
 bool ranks_same_sae(const char *a, const char *b)

@@ -2,6 +2,7 @@
 /* sheet.c -- contact sheets; layout in sheet.h. */
 #include <stdlib.h>
 #include <string.h>
+#include "formats/image.h"
 #include "src/models/sheet.h"
 
 enum { MARGIN = 8, GAP = 4, MAX_SIDE = 16384, TITLE_SCALE = 2 };
@@ -171,25 +172,6 @@ static int find_place(Sheet *s, const json_t *fields, int *row, int *column, Err
 
 /* ---- pictures ---- */
 
-/* to (h,w,3): each pixel the mean of those it covers; a larger picture repeats pixels. */
-static void resize(uint8_t *to, int w, int h, const uint8_t *from, int W, int H)
-{
-    for (int y = 0; y < h; y++)
-        for (int x = 0; x < w; x++) {
-            const int y0 = (int)((int64_t)y*H/h), y1 = (int)(((int64_t)(y + 1)*H + h - 1)/h);
-            const int x0 = (int)((int64_t)x*W/w), x1 = (int)(((int64_t)(x + 1)*W + w - 1)/w);
-            const int last_y = h >= H ? y0 + 1 : y1, last_x = w >= W ? x0 + 1 : x1;
-            const int64_t count = (int64_t)(last_y - y0) * (last_x - x0);
-            for (int c = 0; c < 3; c++) {
-                int64_t sum = 0;
-                for (int j = y0; j < last_y; j++)
-                    for (int i = x0; i < last_x; i++)
-                        sum += from[((size_t)j*W + i)*3 + c];
-                to[((size_t)y*w + x)*3 + c] = (uint8_t)((sum + count/2) / count);
-            }
-        }
-}
-
 int sheet_add(Sheet *s, const json_t *fields, const uint8_t *rgb, int W, int H, Err *e)
 {
     int row = 0, column = 0;
@@ -214,7 +196,7 @@ int sheet_add(Sheet *s, const json_t *fields, const uint8_t *rgb, int W, int H, 
     s->cells++;
     if (!c->caption || !c->pixels)
         return err_set(e, "out of memory for %zu pictures", s->cells);
-    resize(c->pixels, s->width, s->height, rgb, W, H);
+    image_resize(c->pixels, s->width, s->height, rgb, W, H);
     return 0;
 }
 

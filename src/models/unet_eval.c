@@ -6,7 +6,8 @@
  *     h = conv_in(x);  down: h -> levels, each result kept as a skip;  mid;  up: [h, last skip] -> levels
  *     eps = conv_out(silu(norm(h)))
  *
- *   x, eps (B,H,W,c) f32      h (B,HW,C) f32      temb (1, sum of the resnets' channels), t being one for the batch
+ *   x, eps (B,H,W,c) f32      h (B,HW,C) f32      temb (1, sum of the resnets' channels), t being one for the batch,
+ *                                                 then (B,C) of each resnet, for its norm's shift
  *
  * A level's result is the skip itself, changed in place by what follows until the next resnet. On the way up two
  * buffers take turns. An upsampling goes to the size of the next skip, which is twice its own unless that was odd
@@ -18,7 +19,7 @@ typedef struct Skip { float *x; int C; int64_t H, W; } Skip;
 typedef struct Eval {
     const UNet *u;
     Run r;
-    float *temb;
+    float *shifts;                  /* of each resnet (B,C), in the order of their offsets */
     Skip skip[UNET_SKIPS];
     int skips;
     float *turn[2];                 /* buffers of the way up */
@@ -28,28 +29,27 @@ typedef struct Eval {
 static int embed_time(Eval *v, Err *e)
 {
     const UNetConfig *c = &v->u->config;
-    v->temb = run_take(&v->r, F32, v->u->temb, e);
+    const int64_t B = v->r.B;
+    const int temb = v->u->temb, piece = v->u->piece;
+    v->shifts = run_take(&v->r, F32, B*temb, e);
     const WorkspaceMark mark = workspace_mark(v->r.work);
     float *a = run_take(&v->r, F32, c->time_width, e), *b = run_take(&v->r, F32, c->time_width, e);
-    if (!b)
+    float *row = run_take(&v->r, F32, temb, e);
+    if (!row)
         return -1;
     op->conv_run(v->u->time1, a, v->u->waves, 1, 1, 1, false);
     op->conv_run(v->u->time2, b, a, 1, 1, 1, false);
-    op->conv_run(v->u->time_proj, v->temb, b, 1, 1, 1, false);
+    op->conv_run(v->u->time_proj, row, b, 1, 1, 1, false);
+    op->embed(v->shifts, row, NULL, v->u->shift_rows, B*(temb/piece), 1, piece);
     workspace_release(v->r.work, mark);
     return 0;
 }
 
-static int run_resnet(Eval *v, const Resnet *n, float *y, const float *x, Err *e)
+/* skip (B,HW,n->in - C) beside x (B,HW,C), or NULL. */
+static int run_resnet(Eval *v, const Resnet *n, float *y, const float *x, int C, const float *skip, Err *e)
 {
-    const WorkspaceMark mark = workspace_mark(v->r.work);
-    float *shift = run_take(&v->r, F32, v->r.B*n->out, e);
-    if (!shift)
-        return -1;
-    op->embed(shift, v->temb + n->temb, NULL, v->u->zeros, v->r.B, 1, n->out);      /* its row for every image */
-    const int failed = resnet_run(n, &v->r, y, x, shift, e);
-    workspace_release(v->r.work, mark);
-    return failed;
+    const NormInput in = {.x = x, .type = F32, .C = C, .beside = skip, .C_beside = n->in - C};
+    return resnet_run(n, &v->r, y, &in, v->shifts + v->r.B*n->temb, e);
 }
 
 /* ---- levels ---- */
@@ -91,7 +91,7 @@ static int run_down(Eval *v, const UNetLevel *l, Err *e)
     const float *x = in.x;
     for (int j = 0; j < l->resnets; j++) {
         float *y = push(v, l->C, v->r.H, v->r.W, e);
-        if (!y || run_resnet(v, &l->resnet[j], y, x, e)
+        if (!y || run_resnet(v, &l->resnet[j], y, x, l->resnet[j].in, NULL, e)
             || (l->attentions && transformer_run(&l->attention[j], &v->r, y, e)))
             return -1;
         x = y;
@@ -108,8 +108,8 @@ static int run_mid(Eval *v, float **x, Err *e)
     const UNetLevel *l = &v->u->mid;
     const float *in = *x;
     float *y = run_take(&v->r, F32, rows(&v->r)*l->C, e);
-    if (!y || run_resnet(v, &l->resnet[0], y, in, e) || transformer_run(&l->attention[0], &v->r, y, e)
-        || run_resnet(v, &l->resnet[1], y, y, e))
+    if (!y || run_resnet(v, &l->resnet[0], y, in, l->C, NULL, e) || transformer_run(&l->attention[0], &v->r, y, e)
+        || run_resnet(v, &l->resnet[1], y, y, l->C, NULL, e))
         return -1;
     *x = y;
     return run_hook(&v->r, l->module, y, in, l->C, e);
@@ -142,15 +142,9 @@ static int run_up(Eval *v, const UNetLevel *l, float **x, int *C, Err *e)
         return -1;
     for (int j = 0; j < l->resnets; j++) {
         const Skip s = v->skip[--v->skips];
-        const WorkspaceMark before = workspace_mark(v->r.work);
-        float *joined = run_take(&v->r, F32, rows(&v->r)*(*C + s.C), e), *y = v->turn[v->next];
-        if (!joined)
-            return -1;
-        op->concat(joined, *x, *C, s.x, s.C, rows(&v->r));
-        if (run_resnet(v, &l->resnet[j], y, joined, e))
-            return -1;
-        workspace_release(v->r.work, before);
-        if (l->attentions && transformer_run(&l->attention[j], &v->r, y, e))
+        float *y = v->turn[v->next];
+        if (run_resnet(v, &l->resnet[j], y, *x, *C, s.x, e)
+            || (l->attentions && transformer_run(&l->attention[j], &v->r, y, e)))
             return -1;
         v->next ^= 1;
         *x = y;
@@ -210,8 +204,7 @@ static int evaluate(Eval *v, float *eps, const float *x, Err *e)
     void *z = run_take(r, r->type, rows(r)*C, e);
     if (!z)
         return -1;
-    op->group_norm(z, r->type, h, NULL, u->norm_out.gamma, u->norm_out.beta, r->B, r->H*r->W, C, u->norm_out.groups,
-                   u->norm_out.eps, ACT_SILU);
+    run_group_norm(r, &u->norm_out, z, NULL, (NormInput){.x = h, .type = F32, .C = C}, ACT_SILU);
     op->conv_run(u->conv_out, eps, z, r->B, r->H, r->W, false);
     return run_hook(r, u->module_conv_out, eps, c->in == c->C[0] ? h : NULL, c->in, e);
 }

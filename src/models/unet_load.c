@@ -135,6 +135,11 @@ static UNetLevel *level_at(UNet *u, int i)              /* in the order of compu
     return i < n ? &u->down[i] : i == n ? &u->mid : i <= 2*n ? &u->up[i - n - 1] : NULL;
 }
 
+static int common_divisor(int a, int b)
+{
+    return b ? common_divisor(b, a%b) : a;
+}
+
 /* Projections of the time embedding for all resnets as one layer, in the order of their offsets. They and the two
  * layers before them see one row an evaluation and stay in f32. */
 static int build_time(UNet *u, const Part *part, Err *e)
@@ -143,7 +148,7 @@ static int build_time(UNet *u, const Part *part, Err *e)
     static const char *const side[] = {"down_blocks", "mid_block", "up_blocks"};
     char text[UNET_SKIPS*2][64];
     const char *name[UNET_SKIPS*2];
-    int out[UNET_SKIPS*2], parts = 0;
+    int *const out = u->resnet_C, parts = 0;
     UNetLevel *l;
     for (int i = 0; (l = level_at(u, i)); i++)
         for (int j = 0; j < l->resnets; j++, parts++) {
@@ -155,6 +160,10 @@ static int build_time(UNet *u, const Part *part, Err *e)
             name[parts] = text[parts];
             out[parts] = l->C;
         }
+    u->resnets = parts;
+    u->piece = u->temb;
+    for (int i = 0; i < parts; i++)
+        u->piece = common_divisor(u->piece, out[i]);
     ConvSpec first = conv_spec(c->C[0], c->time_width, 1, F32, F32);
     ConvSpec second = conv_spec(c->time_width, c->time_width, 1, F32, F32);
     const ConvSpec all = conv_spec(c->time_width, u->temb, 1, F32, F32);
@@ -224,7 +233,7 @@ void unet_free(UNet *u)
     for (size_t i = 0; i < sizeof conv/sizeof *conv; i++)
         op->conv_free(conv[i]);
     norm_free(&u->norm_out);
-    void *device[] = {u->kv, u->kv_index, u->zeros};
+    void *device[] = {u->kv, u->kv_index, u->shift_rows};
     for (size_t i = 0; i < sizeof device/sizeof *device; i++)
         if (device[i])
             op->free(device[i]);

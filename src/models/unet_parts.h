@@ -35,7 +35,7 @@ typedef struct UNetLevel {
 /* What an evaluation's ops are given, but for t, which reaches them in memory. */
 typedef struct UNetKey {
     int64_t B, H, W, S, text_rows, hooks;
-    const void *x, *eps, *kv, *kv_index, *zeros, *work;
+    const void *x, *eps, *kv, *kv_index, *shift_rows, *work;
 } UNetKey;
 
 enum { UNET_TAPES = 4 };
@@ -54,6 +54,8 @@ struct UNet {
     Norm norm_out;
     UNetLevel down[UNET_LEVELS], mid, up[UNET_LEVELS];
     int temb;                       /* channels of the time embedding projections of all resnets */
+    int resnet_C[2*UNET_SKIPS], resnets;        /* of each of them, in the order of their offsets */
+    int piece;                      /* divides them all */
     int module_conv_in, module_conv_out;
     Hooks hooks;
     Workspace work;
@@ -62,9 +64,11 @@ struct UNet {
     void *kv;                       /* keys and values of all cross attentions */
     size_t kv_bytes;
     int32_t *kv_index;              /* device (B) */
-    int64_t kv_index_size, B, S;
+    size_t kv_index_bytes;
+    int64_t B, S;
     int64_t text_rows;              /* of all images' states */
-    int32_t *zeros;                 /* device (B): every image takes row 0 */
+    int32_t *shift_rows;            /* device (B*temb/piece): pieces of temb that make (B,C) of each resnet in turn */
+    size_t shift_rows_bytes;
 
     float *waves;                   /* device (C[0]): sinusoids of t */
     UNetTape tape[UNET_TAPES];

@@ -77,7 +77,7 @@ int unet_eval(UNet *u, float *eps, const float *x, int64_t B, int64_t H, int64_t
         return err_set(e, "a batch of %lld images, but text for %lld", (long long)B, (long long)u->B);
     if (set_time(u, t, e))
         return -1;
-    const UNetKey key = {B, H, W, u->S, u->text_rows, u->hooks.count, x, eps, u->kv, u->kv_index, u->zeros,
+    const UNetKey key = {B, H, W, u->S, u->text_rows, u->hooks.count, x, eps, u->kv, u->kv_index, u->shift_rows,
                          u->work.piece[0].data};
     bool known = false;
     UNetTape *kind = tape_for(u, &key, &known);

@@ -4,6 +4,7 @@
  *   kv = [W_k; W_v] state      state (images*S, E), kv (images*S, 2C) of each transformer block
  *
  * They depend on the text alone, so that no step computes them again, and images of one text share them by index. */
+#include <stdlib.h>
 #include "src/models/unet_parts.h"
 
 typedef struct Text {
@@ -31,18 +32,36 @@ static int compute(void *context, const Transformer *t, TransformerBlock *b)
     return 0;
 }
 
+/* What makes a (B,C) shift for each resnet of the one row of the time embedding: its pieces, B times over. */
+static int set_shift_rows(UNet *u, int64_t B, Err *e)
+{
+    const size_t bytes = (size_t)B*(size_t)(u->temb/u->piece)*sizeof(int32_t);
+    void *device = u->shift_rows;
+    int32_t *row = malloc(bytes), *at = row, first = 0;
+    const int failed = row ? device_grow(&device, &u->shift_rows_bytes, bytes, e) : err_set(e, "out of memory");
+    u->shift_rows = device;
+    for (int i = 0; i < u->resnets && !failed; i++) {
+        const int pieces = u->resnet_C[i]/u->piece;
+        for (int64_t b = 0; b < B; b++)
+            for (int k = 0; k < pieces; k++)
+                *at++ = first + k;
+        first += pieces;
+    }
+    if (!failed)
+        op->upload(u->shift_rows, row, bytes);
+    free(row);
+    return failed;
+}
+
 static int set_index(UNet *u, const int32_t *index, int64_t B, Err *e)
 {
-    size_t have = (size_t)u->kv_index_size*sizeof *index, have_zeros = have, bytes = (size_t)B*sizeof *index;
-    void *p = u->kv_index, *zeros = u->zeros;
-    const int failed = device_grow(&p, &have, bytes, e) || device_grow(&zeros, &have_zeros, bytes, e);
-    u->kv_index = p;
-    u->zeros = zeros;
-    u->kv_index_size = failed ? 0 : (int64_t)(have/sizeof *index);
-    if (failed)
-        return -1;
-    op->upload(u->kv_index, index, bytes);
-    return 0;
+    const size_t bytes = (size_t)B*sizeof *index;
+    void *device = u->kv_index;
+    const int failed = device_grow(&device, &u->kv_index_bytes, bytes, e);
+    u->kv_index = device;
+    if (!failed)
+        op->upload(u->kv_index, index, bytes);
+    return failed;
 }
 
 int unet_set_text(UNet *u, const float *states, int64_t images, int64_t S, const int32_t *index, int64_t B, Err *e)
@@ -55,7 +74,8 @@ int unet_set_text(UNet *u, const float *states, int64_t images, int64_t S, const
     u->B = 0;                       /* no text until all is there */
     Text x = {.rows = images*S, .value = dtype_size(u->type)};
     unet_each_block(u, count, &x);
-    if (device_grow(&u->kv, &u->kv_bytes, x.bytes, e) || set_index(u, index, B, e))
+    if (device_grow(&u->kv, &u->kv_bytes, x.bytes, e) || set_index(u, index, B, e)
+        || set_shift_rows(u, B, e))
         return -1;
 
     const WorkspaceMark mark = workspace_mark(&u->work);

@@ -24,7 +24,7 @@ static int attention(const VaeAttention *a, const Run *r, float *x, int C, Err *
     void *z = run_take(r, r->type, N*C, e), *qkv = run_take(r, r->type, N*3*C, e);
     if (!qkv)
         return -1;
-    op->group_norm(z, r->type, x, NULL, a->norm.gamma, a->norm.beta, 1, N, C, a->norm.groups, a->norm.eps, ACT_NONE);
+    run_group_norm(r, &a->norm, z, NULL, (NormInput){.x = x, .type = F32, .C = C}, ACT_NONE);
     op->conv_run(a->qkv, qkv, z, 1, N, 1, false);
     const char *q = qkv, *k = q + (size_t)C*dtype_size(r->type), *v = k + (size_t)C*dtype_size(r->type);
     op->attention(z, C, q, 3*C, k, 3*C, v, 3*C, r->type, 1, 1, C, N, N, NULL, 1/sqrtf((float)C), false);
@@ -36,17 +36,19 @@ static int attention(const VaeAttention *a, const Run *r, float *x, int C, Err *
 static int mid(const VaeSide *side, Stream *s, Err *e)
 {
     float *x = s->turn[s->now];
-    if (resnet_run(&side->mid[0], &s->r, x, x, NULL, e)
+    const NormInput in = {.x = x, .type = F32, .C = side->mid[0].in};
+    if (resnet_run(&side->mid[0], &s->r, x, &in, NULL, e)
         || (side->has_attention && attention(&side->attention, &s->r, x, side->mid[0].out, e)))
         return -1;
-    return resnet_run(&side->mid[1], &s->r, x, x, NULL, e);
+    return resnet_run(&side->mid[1], &s->r, x, &in, NULL, e);
 }
 
 static int resnets(const VaeLevel *l, Stream *s, Err *e)
 {
     for (int j = 0; j < l->resnets; j++) {
         const int next = l->resnet[j].shortcut ? !s->now : s->now;
-        if (resnet_run(&l->resnet[j], &s->r, s->turn[next], s->turn[s->now], NULL, e))
+        const NormInput in = {.x = s->turn[s->now], .type = F32, .C = l->resnet[j].in};
+        if (resnet_run(&l->resnet[j], &s->r, s->turn[next], &in, NULL, e))
             return -1;
         s->now = next;
     }
@@ -95,8 +97,7 @@ static int finish(const VaeSide *side, Stream *s, float *y, Err *e)
     void *z = run_take(r, r->type, r->H*r->W*n->C, e);
     if (!z)
         return -1;
-    op->group_norm(z, r->type, s->turn[s->now], NULL, n->gamma, n->beta, 1, r->H*r->W, n->C, n->groups, n->eps,
-                   ACT_SILU);
+    run_group_norm(r, n, z, NULL, (NormInput){.x = s->turn[s->now], .type = F32, .C = n->C}, ACT_SILU);
     op->conv_run(side->conv_out, y, z, 1, r->H, r->W, false);
     workspace_release(r->work, mark);
     return 0;

@@ -5,7 +5,8 @@
  *
  * Each op runs on random values until 0.05 s have passed, after a first call that prepares it; the median of five such
  * runs is shown. Products count 2 flop a multiply-add, attention both its products; bytes are what must be read and
- * written once. Exits 77 where there is no such backend. */
+ * written once. Group norms run a second time by the kernels of every device, unless SDSTEER_CUDA_KERNELS says which.
+ * Exits 77 where there is no such backend. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,8 +48,9 @@ static void *filled(DType type, int64_t n)
 
 /* One op with its arguments; the fields mean what the op's own arguments do. */
 typedef struct Work {
-    enum { CONV, ATTENTION, GROUP_NORM, LAYER_NORM, GEGLU, ADD } kind;
-    int in, out, kernel;        /* CONV; out: width or channels elsewhere; in: heads of ATTENTION */
+    enum { CONV, GEGLU, ATTENTION, GROUP_NORM, GROUP_NORM_T, LAYER_NORM, ADD } kind;    /* _T: of x of `type` */
+    int in, out, kernel;        /* CONV, GEGLU (kernel 1); out: width or channels elsewhere; in: heads of ATTENTION,
+                                 * channels beside, which are wanted as they are too, of GROUP_NORM */
     int64_t side, Sk;           /* side*side points an image */
     DType type;
     bool add;
@@ -63,14 +65,14 @@ static void prepare(const Work *w, Memory *m)
     *m = (Memory){0};
     m->a = filled(F32, 8192);
     m->b = filled(F32, 8192);
-    if (w->kind == CONV) {
+    if (w->kind == CONV || w->kind == GEGLU) {
         float *weight = calloc((size_t)w->out*(size_t)(w->in*w->kernel*w->kernel), sizeof *weight);
         for (int64_t i = 0; i < (int64_t)w->out*w->in*w->kernel*w->kernel; i++)
             weight[i] = (float)(i%17 - 8)*0.01f;
         const Weight t = {.name = "w", .type = F32, .ndim = 4, .dim = {w->out, w->in, w->kernel, w->kernel},
                           .data = weight};
         const ConvSpec spec = {w->in, w->out, w->kernel, 1, w->kernel/2, w->kernel/2, w->type, w->add ? F32 : w->type,
-                               ACT_NONE};
+                               w->kind == GEGLU ? ACT_GEGLU : ACT_NONE};
         if (op->conv_create(&m->conv, &spec, (const Weight *[]){&t}, NULL, 1, &e)) {
             fprintf(stderr, "device_speed: %s\n", e.text);
             exit(1);
@@ -84,8 +86,12 @@ static void prepare(const Work *w, Memory *m)
         m->k = filled(w->type, B*w->Sk*w->in*w->out);
         m->v = filled(w->type, B*w->Sk*w->in*w->out);
     } else {
-        m->x = filled(w->kind == GEGLU ? w->type : F32, points*w->out*(w->kind == GEGLU ? 2 : 1));
-        m->y = filled(F32, points*w->out);
+        m->x = filled(w->kind == GROUP_NORM_T ? w->type : F32, points*w->out);
+        m->y = filled(F32, points*(w->in + w->out));
+        if (w->in) {
+            m->k = filled(F32, points*w->in);
+            m->v = filled(w->type, points*(w->in + w->out));
+        }
     }
 }
 
@@ -93,13 +99,16 @@ static void run(const Work *w, const Memory *m)
 {
     const int64_t HW = w->side*w->side;
     const int width = w->in*w->out;
+    const NormInput in = {.x = m->x, .type = w->kind == GROUP_NORM_T ? w->type : F32, .C = w->out, .beside = m->k,
+                          .C_beside = w->in};
     switch (w->kind) {
-    case CONV:       op->conv_run(m->conv, m->y, m->x, B, w->side, w->side, w->add); break;
+    case CONV:
+    case GEGLU:      op->conv_run(m->conv, m->y, m->x, B, w->side, w->side, w->add); break;
     case ATTENTION:  op->attention(m->y, width, m->x, width, m->k, width, m->v, width, w->type, B, w->in, w->out, HW,
                                    w->Sk, NULL, 0.15f, false); break;
-    case GROUP_NORM: op->group_norm(m->y, w->type, m->x, NULL, m->a, m->b, B, HW, w->out, 32, 1e-5f, ACT_SILU); break;
+    case GROUP_NORM:
+    case GROUP_NORM_T: op->group_norm(m->y, w->type, m->v, &in, m->a, m->b, B, HW, 32, 1e-5f, ACT_SILU); break;
     case LAYER_NORM: op->layer_norm(m->y, w->type, m->x, m->a, m->b, B*HW, w->out, 1e-5f); break;
-    case GEGLU:      op->geglu(m->y, m->x, w->type, B*HW, w->out); break;
     case ADD:        op->add(m->y, m->x, B*HW*w->out); break;
     }
 }
@@ -139,14 +148,15 @@ static void measure(const char *name, const Work *w)
     const double points = (double)(B*w->side*w->side), size = (double)dtype_size(w->type);
     double flop = 0, bytes = 0;
     switch (w->kind) {
-    case CONV:       flop = 2*points*w->in*w->out*w->kernel*w->kernel; break;
+    case CONV:
+    case GEGLU:      flop = 2*points*w->in*w->out*w->kernel*w->kernel; break;
     case ATTENTION:  flop = 4*points*(double)w->Sk*w->in*w->out; break;
-    case GROUP_NORM:
+    case GROUP_NORM: bytes = points*(w->in + w->out)*(4 + (w->in ? 2 : 1)*size); break;
+    case GROUP_NORM_T: bytes = points*w->out*2*size; break;
     case LAYER_NORM: bytes = points*w->out*(4 + size); break;
-    case GEGLU:      bytes = points*w->out*3*size; break;
     case ADD:        bytes = points*w->out*12; break;
     }
-    printf("%-52s %10.1f us  %8.1f %s\n", name, 1e6*seconds[2], (flop > 0 ? flop/1e12 : bytes/1e9)/seconds[2],
+    printf("%-56s %10.1f us  %8.1f %s\n", name, 1e6*seconds[2], (flop > 0 ? flop/1e12 : bytes/1e9)/seconds[2],
            flop > 0 ? "TFLOP/s" : "GB/s");
     fflush(stdout);
     op->free(m.x); op->free(m.y); op->free(m.k); op->free(m.v); op->free(m.a); op->free(m.b);
@@ -172,8 +182,10 @@ int main(int argc, char **argv)
         {"linear 320-960 of 64x64 bf16", {CONV, 320, 960, 1, 64, 0, BF16, false}},
         {"linear 320-320 of 64x64 bf16, f32 out, added", {CONV, 320, 320, 1, 64, 0, BF16, true}},
         {"linear 320-2560 of 64x64 bf16", {CONV, 320, 2560, 1, 64, 0, BF16, false}},
+        {"linear 320-2560 of 64x64 bf16, gated", {GEGLU, 320, 2560, 1, 64, 0, BF16, false}},
         {"linear 1280-320 of 64x64 bf16, f32 out, added", {CONV, 1280, 320, 1, 64, 0, BF16, true}},
         {"linear 640-5120 of 32x32 bf16", {CONV, 640, 5120, 1, 32, 0, BF16, false}},
+        {"linear 640-5120 of 32x32 bf16, gated", {GEGLU, 640, 5120, 1, 32, 0, BF16, false}},
         {"linear 2560-640 of 32x32 bf16, f32 out, added", {CONV, 2560, 640, 1, 32, 0, BF16, true}},
         {"linear 1280-1280 of 16x16 bf16, f32 out, added", {CONV, 1280, 1280, 1, 16, 0, BF16, true}},
         {"attention 8x40 4096-4096 bf16", {ATTENTION, 8, 40, 0, 64, 4096, BF16, false}},
@@ -183,13 +195,29 @@ int main(int argc, char **argv)
         {"attention 1x512 4096-4096 bf16 (VAE)", {ATTENTION, 1, 512, 0, 64, 4096, BF16, false}},
         {"attention 8x80 1024-1024 f32", {ATTENTION, 8, 80, 0, 32, 1024, F32, false}},
         {"group norm 320 at 64x64, SiLU, bf16 out", {GROUP_NORM, 0, 320, 0, 64, 0, BF16, false}},
+        {"group norm 320 at 64x64, SiLU, bf16 in and out", {GROUP_NORM_T, 0, 320, 0, 64, 0, BF16, false}},
+        {"group norm 320+320 at 64x64, SiLU, bf16 out, as is too", {GROUP_NORM, 320, 320, 0, 64, 0, BF16, false}},
+        {"group norm 640+320 at 64x64, SiLU, bf16 out, as is too", {GROUP_NORM, 320, 640, 0, 64, 0, BF16, false}},
+        {"group norm 640 at 32x32, SiLU, bf16 out", {GROUP_NORM, 0, 640, 0, 32, 0, BF16, false}},
+        {"group norm 640 at 32x32, SiLU, bf16 in and out", {GROUP_NORM_T, 0, 640, 0, 32, 0, BF16, false}},
+        {"group norm 1280+640 at 32x32, SiLU, bf16 out, as is too", {GROUP_NORM, 640, 1280, 0, 32, 0, BF16, false}},
         {"group norm 1280 at 16x16, SiLU, bf16 out", {GROUP_NORM, 0, 1280, 0, 16, 0, BF16, false}},
+        {"group norm 1280 at 16x16, SiLU, bf16 in and out", {GROUP_NORM_T, 0, 1280, 0, 16, 0, BF16, false}},
+        {"group norm 1280+1280 at 8x8, SiLU, bf16 out, as is too", {GROUP_NORM, 1280, 1280, 0, 8, 0, BF16, false}},
         {"layer norm 320 of 64x64, bf16 out", {LAYER_NORM, 0, 320, 0, 64, 0, BF16, false}},
-        {"geglu 1280 of 64x64, bf16", {GEGLU, 0, 1280, 0, 64, 0, BF16, false}},
+        {"layer norm 640 of 32x32, bf16 out", {LAYER_NORM, 0, 640, 0, 32, 0, BF16, false}},
+        {"layer norm 1280 of 16x16, bf16 out", {LAYER_NORM, 0, 1280, 0, 16, 0, BF16, false}},
         {"add 320 of 64x64, f32", {ADD, 0, 320, 0, 64, 0, F32, false}},
     };
     printf("%s, %ld images\n", op->name, (long)B);
-    for (size_t i = 0; i < sizeof list/sizeof *list; i++)
+    const bool both = !getenv("SDSTEER_CUDA_KERNELS");
+    for (size_t i = 0; i < sizeof list/sizeof *list; i++) {
         measure(list[i].name, &list[i].work);
+        if (both && (list[i].work.kind == GROUP_NORM || list[i].work.kind == GROUP_NORM_T)) {
+            setenv("SDSTEER_CUDA_KERNELS", "portable", 1);
+            measure("    by the kernels of every device", &list[i].work);
+            unsetenv("SDSTEER_CUDA_KERNELS");
+        }
+    }
     return 0;
 }

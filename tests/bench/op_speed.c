@@ -9,19 +9,18 @@
 #include "kernels/op.h"
 #include "tests/bench/peak.h"
 
-typedef enum { CONV, LINEAR, GROUP_NORM, LAYER_NORM, ATTENTION, GEGLU, SILU, CONCAT } Kind;
+typedef enum { CONV, LINEAR, GROUP_NORM, LAYER_NORM, ATTENTION, GEGLU, SILU } Kind;
 
 typedef struct Line {
     Kind kind;
     int64_t B, H, W;            /* attention: W is the number of keys, H of queries */
-    int in, out;                /* attention: heads, head dimension; concat: both inputs */
+    int in, out;                /* attention: heads, head dimension; group_norm: channels, and those beside them */
     int kernel, stride;
     int calls;
     int shared;                 /* attention: the k and v of 2 images serve all */
 } Line;
 
-static const char *const kind_name[] = {"conv", "linear", "group_norm", "layer_norm", "attention", "geglu", "silu",
-                                        "concat"};
+static const char *const kind_name[] = {"conv", "linear", "group_norm", "layer_norm", "attention", "geglu", "silu"};
 
 /* minisd: 16x16x64, 8x8x128, 4x4x160; 16 images, two halves; 77 tokens of 128. */
 static const Line small[] = {
@@ -41,23 +40,21 @@ static const Line small[] = {
     {LINEAR, 32, 16, 16, 128, 64, 1, 1, 3, 0}, {LINEAR, 32, 8, 8, 288, 128, 1, 1, 4, 0},
     {LINEAR, 32, 4, 4, 320, 160, 1, 1, 4, 0},
     {LINEAR, 32, 8, 8, 128, 128, 1, 1, 25, 0}, {LINEAR, 32, 8, 8, 128, 384, 1, 1, 5, 0},
-    {LINEAR, 32, 8, 8, 128, 1024, 1, 1, 5, 0},
     {LINEAR, 32, 8, 8, 512, 128, 1, 1, 5, 0}, {LINEAR, 32, 4, 4, 160, 160, 1, 1, 30, 0},
     {LINEAR, 32, 4, 4, 160, 480, 1, 1, 6, 0},
-    {LINEAR, 32, 4, 4, 160, 1280, 1, 1, 6, 0}, {LINEAR, 32, 4, 4, 640, 160, 1, 1, 6, 0},
+    {LINEAR, 32, 4, 4, 640, 160, 1, 1, 6, 0},
     {LINEAR, 17, 77, 1, 128, 256, 1, 1, 0, 0},
     {LINEAR, 32, 1, 1, 256, 128, 1, 1, 22, 0},
-    {GROUP_NORM, 32, 16, 16, 64, 0, 0, 0, 10, 0}, {GROUP_NORM, 32, 16, 16, 128, 0, 0, 0, 3, 0},
+    {GROUP_NORM, 32, 16, 16, 64, 0, 0, 0, 10, 0}, {GROUP_NORM, 32, 16, 16, 64, 64, 0, 0, 3, 0},
     {GROUP_NORM, 32, 8, 8, 128, 0, 0, 0, 14, 0},
-    {GROUP_NORM, 32, 8, 8, 256, 0, 0, 0, 3, 0}, {GROUP_NORM, 32, 4, 4, 160, 0, 0, 0, 18, 0},
-    {GROUP_NORM, 32, 4, 4, 320, 0, 0, 0, 3, 0},
+    {GROUP_NORM, 32, 8, 8, 128, 128, 0, 0, 3, 0}, {GROUP_NORM, 32, 4, 4, 160, 0, 0, 0, 18, 0},
+    {GROUP_NORM, 32, 4, 4, 160, 160, 0, 0, 3, 0},
     {LAYER_NORM, 32, 8, 8, 128, 0, 0, 0, 15, 0}, {LAYER_NORM, 32, 4, 4, 160, 0, 0, 0, 18, 0},
     {ATTENTION, 32, 64, 64, 4, 32, 0, 0, 5, 0}, {ATTENTION, 32, 64, 77, 4, 32, 0, 0, 5, 1},
     {ATTENTION, 32, 16, 16, 4, 40, 0, 0, 6, 0},
     {ATTENTION, 32, 16, 77, 4, 40, 0, 0, 6, 1},
-    {GEGLU, 32, 8, 8, 512, 0, 0, 0, 5, 0}, {GEGLU, 32, 4, 4, 640, 0, 0, 0, 6, 0}, {SILU, 32, 1, 1, 256, 0, 0, 0, 1, 0},
-    {CONCAT, 32, 16, 16, 64, 64, 0, 0, 3, 0}, {CONCAT, 32, 8, 8, 128, 128, 0, 0, 3, 0},
-    {CONCAT, 32, 4, 4, 160, 160, 0, 0, 3, 0},
+    {GEGLU, 32, 8, 8, 128, 1024, 1, 1, 5, 0}, {GEGLU, 32, 4, 4, 160, 1280, 1, 1, 6, 0},
+    {SILU, 32, 1, 1, 256, 0, 0, 0, 1, 0},
 };
 
 /* Stable Diffusion 1.5, 64x64 latents, two halves of one image: its heaviest shapes. */
@@ -66,12 +63,12 @@ static const Line large[] = {
     {CONV, 2, 32, 32, 640, 640, 3, 1, 0, 0},
     {CONV, 2, 16, 16, 1280, 1280, 3, 1, 0, 0}, {CONV, 2, 8, 8, 1280, 1280, 3, 1, 0, 0},
     {LINEAR, 2, 64, 64, 320, 320, 1, 1, 0, 0},
-    {LINEAR, 2, 64, 64, 320, 2560, 1, 1, 0, 0}, {LINEAR, 2, 16, 16, 1280, 10240, 1, 1, 0, 0},
+    {GEGLU, 2, 64, 64, 320, 2560, 1, 1, 0, 0}, {GEGLU, 2, 16, 16, 1280, 10240, 1, 1, 0, 0},
     {LINEAR, 2, 77, 1, 768, 640, 1, 1, 0, 0},
     {GROUP_NORM, 2, 64, 64, 320, 0, 0, 0, 0, 0}, {LAYER_NORM, 2, 64, 64, 320, 0, 0, 0, 0, 0},
     {ATTENTION, 2, 4096, 4096, 8, 40, 0, 0, 0, 0}, {ATTENTION, 2, 1024, 1024, 8, 80, 0, 0, 0, 0},
     {ATTENTION, 2, 4096, 77, 8, 40, 0, 0, 0, 0},
-    {ATTENTION, 1, 4096, 4096, 1, 128, 0, 0, 0, 0}, {GEGLU, 2, 64, 64, 1280, 0, 0, 0, 0, 0},
+    {ATTENTION, 1, 4096, 4096, 1, 128, 0, 0, 0, 0},
 };
 
 static void *space(size_t values)
@@ -90,7 +87,7 @@ typedef struct Run {
     const Line *l;
     DType type;
     Conv *conv;
-    float *x, *y, *v, *gamma;
+    float *x, *y, *v, *as_is, *gamma;
     int32_t *index;
 } Run;
 
@@ -100,17 +97,20 @@ static void run(const Run *r)
     const int64_t rows = l->B*l->H*l->W;
     switch (l->kind) {
     case CONV:
+    case GEGLU:
     case LINEAR:     op->conv_run(r->conv, r->y, r->x, l->B, l->H, l->W, false); break;
-    case GROUP_NORM: op->group_norm(r->y, r->type, r->x, NULL, r->gamma, r->gamma, l->B, l->H*l->W, l->in, 16, 1e-5f,
-                                    ACT_SILU); break;
+    case GROUP_NORM: {
+        const NormInput in = {.x = r->x, .type = F32, .C = l->in, .beside = l->out ? r->v : NULL, .C_beside = l->out};
+        op->group_norm(r->y, r->type, l->out ? r->as_is : NULL, &in, r->gamma, r->gamma, l->B, l->H*l->W, 16, 1e-5f,
+                       ACT_SILU);
+        break;
+    }
     case LAYER_NORM: op->layer_norm(r->y, r->type, r->x, r->gamma, r->gamma, rows, l->in, 1e-5f); break;
     case ATTENTION:
         op->attention(r->y, l->in*l->out, r->x, l->in*l->out, r->v, l->in*l->out, r->v, l->in*l->out, r->type, l->B,
                       l->in, l->out, l->H, l->W, l->shared ? r->index : NULL, 0.1f, false);
         break;
-    case GEGLU:      op->geglu(r->y, r->x, r->type, rows, l->in); break;
     case SILU:       op->activate(r->y, r->type, r->x, rows*l->in, ACT_SILU); break;
-    case CONCAT:     op->concat(r->y, r->x, l->in, r->v, l->out, rows); break;
     }
 }
 
@@ -135,7 +135,8 @@ static Conv *make_conv(const Line *l, DType type)
     const Weight w = {.name = "w", .type = F32, .ndim = 4, .dim = {l->out, l->in, l->kernel, l->kernel}, .data = zeros};
     const Weight b = {.name = "b", .type = F32, .ndim = 1, .dim = {l->out}, .data = zeros};
     const int pad = l->kernel/2;
-    const ConvSpec spec = {l->in, l->out, l->kernel, l->stride, pad, pad, type, F32, ACT_NONE};
+    const ConvSpec spec = {l->in, l->out, l->kernel, l->stride, pad, pad, type,
+                           l->kind == GEGLU ? type : F32, l->kind == GEGLU ? ACT_GEGLU : ACT_NONE};
     Conv *c;
     Err e = {0};
     if (op->conv_create(&c, &spec, (const Weight *[]){&w}, (const Weight *[]){&b}, 1, &e)) {
@@ -150,14 +151,15 @@ static Conv *make_conv(const Line *l, DType type)
 static double measure(const Line *l, DType type, double peak)
 {
     const double rows = (double)(l->B*l->H*l->W);
-    const bool product = l->kind == CONV || l->kind == LINEAR, attention = l->kind == ATTENTION;
+    const bool product = l->kind == CONV || l->kind == LINEAR || l->kind == GEGLU, attention = l->kind == ATTENTION;
     Run r = {.l = l, .type = type};
     const size_t widest = (size_t)(l->in > l->out ? l->in : l->out);
     const size_t values = attention ? (size_t)(l->B*(l->H + l->W))*(size_t)(l->in*l->out) : (size_t)rows*2*widest;
     r.x = space(values);
     r.y = space(values);
     r.v = space(values);
-    r.gamma = space((size_t)(l->in + 1));
+    r.as_is = space(values);
+    r.gamma = space((size_t)(l->in + l->out + 1));
     r.index = space((size_t)l->B);
     for (int64_t b = 0; b < l->B; b++)
         r.index[b] = (int32_t)(b & 1);
@@ -175,15 +177,15 @@ static double measure(const Line *l, DType type, double peak)
         flop = 4*(double)l->B*(double)l->H*(double)l->W*l->in*l->out;
         snprintf(shape, sizeof shape, "%ld %ld-%ld %dx%d", (long)l->B, (long)l->H, (long)l->W, l->in, l->out);
     } else {
-        snprintf(shape, sizeof shape, "%ldx%ldx%ld %d", (long)l->B, (long)l->H, (long)l->W, l->in);
+        snprintf(shape, sizeof shape, l->out ? "%ldx%ldx%ld %d+%d" : "%ldx%ldx%ld %d", (long)l->B, (long)l->H,
+                 (long)l->W, l->in, l->out);
     }
     printf("%-10s %-28s %9.1f us", kind_name[l->kind], shape, t*1e6);
     if (flop > 0) {
         printf(" %7.0f GF/s %5.1f %%", flop/t*1e-9, 100*flop/t/peak);
     } else {
         const double size = (double)dtype_size(type);
-        const double bytes = l->kind == GEGLU ? rows*l->in*3*size : l->kind == CONCAT ? 8*rows*(l->in + l->out)
-            : rows*l->in*(4 + size);
+        const double bytes = rows*(l->in + l->out)*(4 + (l->out ? 2 : 1)*size);
         printf(" %7.1f GB/s        ", bytes/t*1e-9);
     }
     if (l->calls)
@@ -194,6 +196,7 @@ static double measure(const Line *l, DType type, double peak)
     op->free(r.x);
     op->free(r.y);
     op->free(r.v);
+    op->free(r.as_is);
     op->free(r.gamma);
     op->free(r.index);
     return t*1e3*l->calls;

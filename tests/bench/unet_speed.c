@@ -71,7 +71,7 @@ static void conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int6
     const int64_t Wo = (W + pads - s->kernel)/s->stride + 1;
     const double start = now();
     real->conv_run(c, y, x, B, H, W, add);
-    spend(s->kernel > 1 ? CONV3 : B > 1 ? CONV1 : LINEAR, start,
+    spend(s->act == ACT_GEGLU ? GEGLU : s->kernel > 1 ? CONV3 : B > 1 ? CONV1 : LINEAR, start,
           2.0*(double)(B*Ho*Wo)*s->in*s->kernel*s->kernel*s->out);
 }
 
@@ -85,11 +85,11 @@ static void attention(void *y, int64_t y_stride, const void *q, int64_t q_stride
     spend(ATTENTION, start, 4.0*(double)(B*Sq*Sk)*heads*head_dim);
 }
 
-static void group_norm(void *y, DType y_type, const float *x, const float *shift, const float *gamma, const float *beta,
-                       int64_t B, int64_t HW, int C, int groups, float eps, Activation act)
+static void group_norm(void *y, DType y_type, void *as_is, const NormInput *in, const float *gamma, const float *beta,
+                       int64_t B, int64_t HW, int groups, float eps, Activation act)
 {
     const double start = now();
-    real->group_norm(y, y_type, x, shift, gamma, beta, B, HW, C, groups, eps, act);
+    real->group_norm(y, y_type, as_is, in, gamma, beta, B, HW, groups, eps, act);
     spend(GROUP_NORM, start, 0);
 }
 
@@ -99,13 +99,6 @@ static void layer_norm(void *y, DType y_type, const float *x, const float *gamma
     const double start = now();
     real->layer_norm(y, y_type, x, gamma, beta, N, D, eps);
     spend(LAYER_NORM, start, 0);
-}
-
-static void geglu(void *y, const void *h, DType type, int64_t N, int D)
-{
-    const double start = now();
-    real->geglu(y, h, type, N, D);
-    spend(GEGLU, start, 0);
 }
 
 /* ---- measuring ---- */
@@ -252,7 +245,6 @@ int main(int argc, char **argv)
         counted.attention = attention;
         counted.group_norm = group_norm;
         counted.layer_norm = layer_norm;
-        counted.geglu = geglu;
         const bool f32 = argc < 5 || strcmp(argv[4], "f32") == 0, bf16 = argc < 5 || strcmp(argv[4], "bf16") == 0;
         failed = (f32 && measure(model, F32, B, side, &e))
             || (bf16 && real->best == BF16 && measure(model, BF16, B, side, &e));

@@ -12,6 +12,8 @@ extern "C" {
 
 Simt simt;
 int simt_shared = SIMT_SHARED;
+const char *simt_started;
+unsigned simt_started_blocks;
 
 /* Saves what a call keeps (System V ABI) on the running stack, stores its pointer in *from and goes on at `to`. */
 extern "C" void simt_switch(void **from, void *to);
@@ -225,7 +227,8 @@ void simt_start(const char *file, int line, const char *name, unsigned blocks, d
     simt.self = NULL;
     simt.file = file;
     simt.line = line;
-    simt.name = name;
+    simt.name = simt_started = name;
+    simt_started_blocks = blocks;
     if (threads == 0 || threads%SIMT_LANES || threads > SIMT_THREADS || shared > (size_t)simt_shared
         || grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535)
         simt_fail("cannot launch (%u,%u,%u) blocks of %u threads with %zu bytes", grid.x, grid.y, grid.z, threads,

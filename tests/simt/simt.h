@@ -114,6 +114,8 @@ struct Simt {
 };
 extern Simt simt;
 extern int simt_shared;                 /* bytes of shared memory that a block can have, at most SIMT_SHARED */
+extern const char *simt_started;        /* the last kernel, as LAUNCH names it, */
+extern unsigned simt_started_blocks;    /* and the blocks of its clusters */
 
 /* simt.cc */
 void simt_start(const char *file, int line, const char *name, unsigned blocks, dim3 grid, unsigned threads,
@@ -242,6 +244,8 @@ static inline float __fmul_rn(float a, float b) { volatile float r = a*b; return
 static inline float __fadd_rn(float a, float b) { volatile float r = a + b; return r; }
 static inline float __fsub_rn(float a, float b) { volatile float r = a - b; return r; }
 static inline float __fdiv_rn(float a, float b) { volatile float r = a/b; return r; }
+static inline float __fdividef(float a, float b) { return fabsf(b) > 0x1p126f ? a*0 : a/b; }   /* 0 beyond 2^126 */
+#define __expf(x) expf(x)                /* glibc has the name too */
 static inline float rsqrtf(float x) { return 1/sqrtf(x); }
 static inline int __popc(unsigned x) { return __builtin_popcount(x); }
 static inline int __clz(int x) { return x ? __builtin_clz((unsigned)x) : 32; }
@@ -320,6 +324,9 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t instance, cudaStream_t stream);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t instance);
 extern int simt_graph_launches;
+
+enum { cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared = 100 };
+template <typename F> cudaError_t cudaFuncSetAttribute(F *, int, int) { return cudaSuccess; }
 
 static inline cudaError_t cudaGetLastError(void) { return cudaSuccess; }
 static inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }

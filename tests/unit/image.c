@@ -42,6 +42,35 @@ static int test_round_trip(int width, int height, int channels)
     return failed;
 }
 
+/* A picture in memory is the file's bytes; alpha is written and dropped in reading; sizes are means and repeats. */
+static int test_memory(void)
+{
+    int failed = 0;
+    Err e = {0};
+    const uint8_t rgb[12] = {0, 10, 20, 2, 30, 20, 4, 50, 20, 7, 90, 20}, rgba[8] = {1, 2, 3, 0, 4, 5, 6, 128};
+    uint8_t *bytes, small[3], large[48];
+    size_t n;
+    Image image;
+    failed += test_ok("file", image_write(scratch("m.png"), 2, 2, 3, rgb, NULL, &e) == 0);
+    failed += test_ok("memory", image_encode(&bytes, &n, 2, 2, 3, rgb, &e) == 0);
+    Blob file = slurp(scratch("m.png"));
+    failed += test_ok("as many bytes", n == file.size);
+    failed += test_same("the same bytes", bytes, file.data, n);
+    free(bytes);
+    free(file.data);
+    failed += test_ok("alpha", image_encode(&bytes, &n, 2, 1, 4, rgba, &e) == 0
+                      && image_read(&image, spill("alpha.png", bytes, n), NULL, &e) == 0);
+    failed += test_ok("colour type", bytes[25] == 6);
+    failed += test_same("its colours", image.pixels, (uint8_t[]){1, 2, 3, 4, 5, 6}, 6);
+    image_free(&image);
+    free(bytes);
+    image_resize(small, 1, 1, rgb, 2, 2);               /* (0 + 2 + 4 + 7 + 2)/4, (10 + 30 + 50 + 90)/4 */
+    failed += test_same("smaller", small, (uint8_t[]){3, 45, 20}, 3);
+    image_resize(large, 4, 4, rgb, 2, 2);
+    failed += test_ok("larger", large[0] == 0 && large[3*3] == 2 && large[3*15] == 7 && large[3*9 + 1] == 50);
+    return failed;
+}
+
 static int test_refused(void)
 {
     int failed = 0;
@@ -105,7 +134,8 @@ static int test_refused(void)
 
 int main(void)
 {
-    int failed = test_round_trip(64, 48, 3) + test_round_trip(1, 1, 1) + test_round_trip(33, 7, 1) + test_refused();
+    int failed = test_round_trip(64, 48, 3) + test_round_trip(1, 1, 1) + test_round_trip(33, 7, 1) + test_memory()
+               + test_refused();
     scratch_clear();
     return failed != 0;
 }

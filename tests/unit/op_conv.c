@@ -3,7 +3,8 @@
  * or a row whatever the batch, the neighbours and the threads.
  *
  * Tolerances: f32 sums of K products of values below 1 pass sqrt(K) on their way, and err by some of its last bits:
- * 4e-6 sqrt(K) covers the worst of 32768. bf16 outputs are rounded to 8 bits. */
+ * 4e-6 sqrt(K) covers the worst of 32768; gated, the error of one sum is multiplied by another. bf16 outputs are
+ * rounded to 8 bits. */
 #include "tests/unit/op_test.h"
 
 typedef struct Case {
@@ -190,6 +191,58 @@ static int same_rows(int in, int out, DType type, Activation act)
     return failed;
 }
 
+/* Rows (a, b) of a linear layer as a * gelu(b), against the layer's rows without, in double; then each of many numbers
+ * of rows, on 1 and 2 threads, against all. */
+static int gated(int in, int out, DType type, bool with_bias, int64_t N)
+{
+    static const int64_t counts[] = {1, 2, 3, 17, 64, 77, 255, 257, 1000};
+    const Case c = {in, out, 1, 1, 0, 0, 1, 1};
+    const int D = out/2;
+    const size_t ny = (size_t)N*(size_t)D, row = (size_t)D*dtype_size(type);
+    float *x = op_values((size_t)(N*in), 1), *w = op_values((size_t)(in*out), 2),
+        *b = with_bias ? op_values((size_t)out, 3) : NULL;
+    float *h = op_values(2*ny, 4), *want = op_values(ny, 5);
+    void *x_t = op_typed(x, type, (size_t)(N*in));
+    char *y = op_space(ny*4), *part = op_space(ny*4);
+    Conv *plain = make_conv(&c, type, F32, ACT_NONE, w, b), *conv = make_conv(&c, type, type, ACT_GEGLU, w, b);
+    omp_set_num_threads(2);
+    op->conv_run(plain, h, x_t, 1, N, 1, false);
+    for (int64_t n = 0; n < N; n++)
+        for (int d = 0; d < D; d++)
+            want[n*D + d] = (float)((double)h[2*n*D + d]*activate((double)h[(2*n + 1)*D + d], ACT_GELU));
+    op->conv_run(conv, y, x_t, 1, N, 1, false);
+    float *got = op_floats(y, type, ny);
+    char name[160];
+    const char *what = op_name(name, "linear/gated %d-%d %s, %ld rows", in, out, dtype_name(type), (long)N);
+    int failed = test_close(what, got, want, ny, 4e-6f*(float)in, type == BF16 ? 0.004f : 2e-5f);
+    size_t wrong = 0;
+    for (size_t i = 0; i < 2*sizeof counts/sizeof *counts; i++) {
+        const int64_t count = counts[i/2] < N ? counts[i/2] : N, first = N - count;
+        omp_set_num_threads(1 + (int)(i%2));
+        op->conv_run(conv, part, (char *)x_t + (size_t)(first*in)*dtype_size(type), 1, count, 1, false);
+        if (memcmp(part, y + (size_t)first*row, (size_t)count*row) != 0) {
+            wrong++;
+            test_note("%ld rows, %d threads differ", (long)count, 1 + (int)(i%2));
+        }
+    }
+    failed += test_ok(op_name(name, "linear/gated, same bytes %d-%d %s", in, out, dtype_name(type)), wrong == 0);
+    op->conv_free(plain);
+    op->conv_free(conv);
+    free(x); free(w); free(b); free(h); free(want); free(x_t); free(y); free(part); free(got);
+    return failed;
+}
+
+/* x (1, 2), a = x1 + x2 - 1 = 2, b = x2 - x1 + 0 = 1 */
+static int gated_by_hand(void)
+{
+    const Case c = {2, 2, 1, 1, 0, 0, 1, 1};
+    Conv *conv = make_conv(&c, F32, F32, ACT_GEGLU, (float[]){1, 1, -1, 1}, (float[]){-1, 0});
+    float y = 0;
+    op->conv_run(conv, &y, (float[]){1, 2}, 1, 1, 1, false);
+    op->conv_free(conv);
+    return test_close("linear/gated by hand", &y, (float[]){2*0.8413447f}, 1, 1e-6f, 0);
+}
+
 int main(void)
 {
     static const Case cases[] = {
@@ -206,7 +259,7 @@ int main(void)
     Err e = {0};
     if (backend_pick("cpu", 2, &e))
         return test_ok(e.text, 0);
-    int failed = by_hand() + refused();
+    int failed = by_hand() + gated_by_hand() + refused();
     for (int t = 0; t < 2; t++) {
         const DType type = t ? BF16 : F32;
         if (type == BF16 && op->best != BF16) {
@@ -223,6 +276,8 @@ int main(void)
                                         {160, 320}, {256, 64}, {128, 4096}, {7, 5}, {768, 640}};
         for (size_t i = 0; i < sizeof widths/sizeof *widths; i++)
             failed += same_rows(widths[i][0], widths[i][1], type, (Activation)(i%5));
+        failed += gated(128, 1024, type, true, 1900) + gated(160, 1280, type, false, 1000);
+        failed += gated(7, 6, type, true, 300) + gated(64, 4096, type, true, 1500);
     }
     return failed != 0;
 }

@@ -2,7 +2,7 @@
 /* op_norm.c -- group norm and layer norm: cases by hand, a plain loop in double, same bytes for any batch and threads.
  *
  * Tolerance: y is of order 1 to 10 and made of a few f32 roundings; bf16 outputs are rounded to 8 bits. */
-#include "tests/unit/op_test.h"
+#include "tests/unit/op_norm.h"
 
 static int by_hand(void)
 {
@@ -11,11 +11,19 @@ static int by_hand(void)
     const float x[] = {1, 3, 2, 2, 5, 7, 4, 4}, gamma[] = {1, 1, 1, 2}, beta[] = {0, 0, 0, 1};
     float y[8];
     const float s = 1/sqrtf(5);
-    op->group_norm(y, F32, x, NULL, gamma, beta, 1, 2, 4, 2, 0, ACT_NONE);
+    NormInput in = {.x = x, .type = F32, .C = 4};
+    op->group_norm(y, F32, NULL, &in, gamma, beta, 1, 2, 2, 0, ACT_NONE);
     int failed = test_close("group_norm/hand", y, (float[]){-3*s, -s, -1, -1, s, 3*s, 1, 3}, 8, 1e-6f, 0);
     const float shift[] = {1, -1, 5, 5};       /* first group becomes (2,2,6,6) */
-    op->group_norm(y, F32, x, shift, gamma, beta, 1, 2, 4, 2, 0, ACT_NONE);
+    in.shift = shift;
+    op->group_norm(y, F32, NULL, &in, gamma, beta, 1, 2, 2, 0, ACT_NONE);
     failed += test_close("group_norm/hand shift", y, (float[]){-1, -1, -1, -1, 1, 1, 1, 3}, 8, 1e-6f, 0);
+    const float left[] = {1, 3, 2, 5, 7, 4}, right[] = {2, 4};     /* x of the last channel beside the others */
+    float as_is[8], joined[8];
+    in = (NormInput){left, F32, 3, right, 1, shift};
+    op->group_norm(joined, F32, as_is, &in, gamma, beta, 1, 2, 2, 0, ACT_NONE);
+    failed += test_same("group_norm/hand beside", joined, y, sizeof y);
+    failed += test_same("group_norm/hand as it is", as_is, x, sizeof x);
     op->layer_norm(y, F32, x, gamma, beta, 1, 4, 0);       /* (1,3,2,2): mean 2, deviation 1/sqrt 2 */
     const float r = sqrtf(2);
     failed += test_close("layer_norm/hand", y, (float[]){-r, r, 0, 1}, 4, 1e-6f, 0);
@@ -25,64 +33,63 @@ static int by_hand(void)
     return failed;
 }
 
-static void plain_group_norm(float *y, const float *x, const float *shift, const float *gamma, const float *beta,
-                             int64_t B, int64_t HW, int C, int groups, double eps, Activation act)
-{
-    const int width = C/groups;
-    for (int64_t b = 0; b < B; b++)
-        for (int g = 0; g < groups; g++) {
-            double sum = 0, square = 0;
-            for (int pass = 0; pass < 2; pass++)
-                for (int64_t i = 0; i < HW; i++)
-                    for (int c = g*width; c < (g + 1)*width; c++) {
-                        const double v = (double)x[(b*HW + i)*C + c] + (shift ? (double)shift[b*C + c] : 0);
-                        if (pass == 0)
-                            sum += v;
-                        else
-                            square += (v - sum/((double)HW*width))*(v - sum/((double)HW*width));
-                    }
-            const double mean = sum/((double)HW*width), rstd = 1/sqrt(square/((double)HW*width) + eps);
-            for (int64_t i = 0; i < HW; i++)
-                for (int c = g*width; c < (g + 1)*width; c++) {
-                    const double v = (double)x[(b*HW + i)*C + c] + (shift ? (double)shift[b*C + c] : 0);
-                    const double z = (v - mean)*rstd*(double)gamma[c] + (double)beta[c];
-                    y[(b*HW + i)*C + c] = (float)(act == ACT_SILU ? z/(1 + exp(-z)) : z);
-                }
-        }
-}
+typedef struct Case {
+    int64_t HW;
+    int C, beside, groups;      /* C: with those beside */
+    DType x_type, type;
+    Activation act;
+    bool shifted;
+    float offset;
+} Case;
 
-static int group_norm(int64_t HW, int C, int groups, DType type, Activation act, bool shifted, float offset)
+/* Against the loop; images of it on 1 to 3 threads; what lies side by side against the same in one matrix. */
+static int group_norm(Case c)
 {
     enum { B = 8 };
-    const size_t image = (size_t)HW*(size_t)C, n = B*image;
+    const int C = c.C, left = C - c.beside;
+    const size_t rows = B*(size_t)c.HW, image = (size_t)(c.HW*C), n = B*image, bytes = image*dtype_size(c.type);
     float *x = op_values(n, 1), *shift = op_values(B*(size_t)C, 2), *gamma = op_values((size_t)C, 3),
         *beta = op_values((size_t)C, 4);
     float *want = op_values(n, 5);
-    char *y = op_space(n*4), *one = op_space(image*4);
-    const size_t bytes = image*dtype_size(type);
+    char *y = op_space(n*4), *one = op_space(image*4), *as_is = op_space(n*4);
     for (size_t i = 0; i < n; i++)
-        x[i] += offset;
-    if (!shifted)
+        x[i] += c.offset;
+    if (!c.shifted)
         memset(shift, 0, B*(size_t)C*sizeof *shift);
-    plain_group_norm(want, x, shift, gamma, beta, B, HW, C, groups, 1e-5, act);
+    char *x_t = op_typed(x, c.x_type, n);
+    float *a = columns(x, rows, C, 0, left), *b = columns(x, rows, C, left, c.beside);
+    const NormInput whole = {.x = x_t, .type = c.x_type, .C = C, .shift = c.shifted ? shift : NULL};
+    const NormInput in = !c.beside ? whole : (NormInput){a, F32, left, b, c.beside, whole.shift};
+    plain_group_norm(want, x, shift, gamma, beta, B, c.HW, C, c.groups, 1e-5, c.act);
     omp_set_num_threads(2);
-    op->group_norm(y, type, x, shifted ? shift : NULL, gamma, beta, B, HW, C, groups, 1e-5f, act);
-    float *got = op_floats(y, type, n);
+    op->group_norm(y, c.type, as_is, &in, gamma, beta, B, c.HW, c.groups, 1e-5f, c.act);
+    float *got = op_floats(y, c.type, n);
     char name[160];
-    op_name(name, "group_norm/loop %ldx%d/%d %s act %d%s offset %g", (long)HW, C, groups, dtype_name(type), act,
-            shifted ? " shift" : "", (double)offset);
-    const float scale = 1 + fabsf(offset);      /* x itself is rounded at 6e-8 of its size */
-    int failed = test_close(name, got, want, n, 3e-6f*scale, type == BF16 ? 0.004f : 2e-6f);
+    op_name(name, "group_norm/loop %ldx%d+%d/%d %s-%s act %d%s offset %g", (long)c.HW, left, c.beside, c.groups,
+            dtype_name(c.x_type), dtype_name(c.type), c.act, c.shifted ? " shift" : "", (double)c.offset);
+    const float scale = 1 + fabsf(c.offset);    /* x itself is rounded at 6e-8 of its size */
+    int failed = test_close(name, got, want, n, 3e-6f*scale, c.type == BF16 ? 0.004f : 2e-6f);
+    void *rounded = op_typed(x, c.type, n);
+    failed += test_same("group_norm/as it is", as_is, rounded, B*bytes);
     size_t wrong = 0;
-    for (int b = 0; b < B; b += 3)
+    for (int k = 0; k < B; k += 3)
         for (int threads = 1; threads <= 3; threads++) {
+            const size_t first = (size_t)k*(size_t)c.HW;
+            NormInput alone = whole;
+            if (c.beside)
+                alone = (NormInput){a + first*(size_t)left, F32, left, b + first*(size_t)c.beside, c.beside, NULL};
+            else
+                alone.x = x_t + first*(size_t)C*dtype_size(c.x_type);
+            alone.shift = c.shifted ? shift + k*C : NULL;
             omp_set_num_threads(threads);
-            op->group_norm(one, type, x + (size_t)b*image, shifted ? shift + b*C : NULL, gamma, beta, 1, HW, C, groups,
-                           1e-5f, act);
-            wrong += memcmp(one, y + (size_t)b*bytes, bytes) != 0;
+            op->group_norm(one, c.type, NULL, &alone, gamma, beta, 1, c.HW, c.groups, 1e-5f, c.act);
+            wrong += memcmp(one, y + (size_t)k*bytes, bytes) != 0;
         }
-    failed += test_ok(op_name(name, "group_norm/same bytes %ldx%d/%d", (long)HW, C, groups), wrong == 0);
-    free(x); free(shift); free(gamma); free(beta); free(want); free(y); free(one); free(got);
+    failed += test_ok(op_name(name, "group_norm/same bytes %ldx%d/%d", (long)c.HW, C, c.groups), wrong == 0);
+    op->group_norm(as_is, c.type, NULL, &whole, gamma, beta, B, c.HW, c.groups, 1e-5f, c.act);
+    failed += test_same("group_norm/same bytes as in one matrix", as_is, y, B*bytes);
+    free(x); free(shift); free(gamma); free(beta); free(want); free(y); free(one); free(as_is); free(x_t); free(a);
+    free(b); free(got); free(rounded);
     return failed;
 }
 
@@ -122,6 +129,15 @@ static int layer_norm(int D, DType type)
 
 int main(void)
 {
+    static const Case cases[] = {
+        {256, 64, 0, 16, F32, F32, ACT_SILU, true, 0}, {256, 64, 0, 16, F32, BF16, ACT_SILU, false, 0},
+        {16, 160, 0, 16, F32, BF16, ACT_NONE, true, 0}, {64, 288, 0, 16, F32, F32, ACT_SILU, false, 0},
+        {1000, 24, 0, 8, F32, F32, ACT_NONE, true, 0}, {4, 5, 0, 5, F32, F32, ACT_SILU, false, 0},
+        {4096, 16, 0, 8, F32, F32, ACT_SILU, false, 100},
+        {256, 128, 0, 16, BF16, BF16, ACT_SILU, true, 0}, {50, 37, 0, 1, BF16, F32, ACT_NONE, false, 0},
+        {256, 128, 64, 16, F32, BF16, ACT_SILU, false, 0}, {64, 288, 160, 16, F32, F32, ACT_SILU, true, 0},
+        {1000, 25, 7, 5, F32, BF16, ACT_NONE, true, 0}, {9, 8, 3, 2, F32, F32, ACT_SILU, false, 100},
+    };
     Err e = {0};
     if (backend_pick("cpu", 2, &e))
         return test_ok(e.text, 0);
@@ -131,13 +147,8 @@ int main(void)
         cpu_level = (CpuLevel)level;
         test_note("level %d", level);
         failed += by_hand();
-        failed += group_norm(256, 64, 16, F32, ACT_SILU, true, 0);
-        failed += group_norm(256, 64, 16, BF16, ACT_SILU, false, 0);
-        failed += group_norm(16, 160, 16, BF16, ACT_NONE, true, 0);
-        failed += group_norm(64, 288, 16, F32, ACT_SILU, false, 0);
-        failed += group_norm(1000, 24, 8, F32, ACT_NONE, true, 0);
-        failed += group_norm(4, 5, 5, F32, ACT_SILU, false, 0);
-        failed += group_norm(4096, 16, 8, F32, ACT_SILU, false, 100);
+        for (size_t i = 0; i < sizeof cases/sizeof *cases; i++)
+            failed += group_norm(cases[i]);
         for (int D = 1; D <= 1280; D = D < 16 ? D + 7 : 2*D + 3)
             failed += layer_norm(D, D & 1 ? F32 : BF16);
         failed += layer_norm(128, BF16) + layer_norm(160, F32);

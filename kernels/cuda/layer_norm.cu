@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/* layer_norm.cu -- layer norm.
+ *
+ *     y[n,d] = (x[n,d] - mean[n]) * rstd[n] * gamma[d] + beta[d],      rstd = 1/sqrt(variance + eps)
+ *
+ *   x (N,D) f32; y f32 or bf16, and x itself where it is f32
+ *   Ba et al. 2016 (arXiv 1607.06450). The variance is biased.
+ *
+ * A warp keeps its rows in registers: it has them all under way at a time, and reads gamma and beta once for all of
+ * them. Rows wider than that are read three times, from memory and then from the first-level cache. Every value is read
+ * and written by one lane, and a row is read for its sums before any of it is written, so y may be x.
+ * Bound by memory: x is read once and y written once. */
+#include "kernels/cuda/cuda.h"
+
+enum { WARPS = 8 };     /* of a block */
+
+/* Sums of a lane are those of four chains, so that a row's bytes depend on no choice of the compiler's. */
+__device__ __forceinline__ float sum4(const float (&v)[4])
+{
+    return (v[0] + v[1]) + (v[2] + v[3]);
+}
+
+/* Rows of at most `most` runs of four a lane, D a multiple of 4; `rows` of them a warp. per: 1/D. */
+template <typename T, int most, int rows>
+static __global__ void norm_kept(T *y, const float *x, const float *__restrict__ gamma, const float *__restrict__ beta,
+                                 int64_t N, int D, float per, float eps)
+{
+    const int64_t n = ((int64_t)blockIdx.x*WARPS + threadIdx.x/WARP)*rows;
+    const int first = threadIdx.x%WARP*4;
+    float v[rows][most][4], mean[rows], rstd[rows];
+    if (n >= N)
+        return;
+    #pragma unroll
+    for (int r = 0; r < rows; r++)
+        #pragma unroll
+        for (int i = 0; i < most; i++)
+            if (n + r < N && first + i*WARP*4 < D)
+                load_run(v[r][i], x + (n + r)*D + first + i*WARP*4);
+            else
+                v[r][i][0] = v[r][i][1] = v[r][i][2] = v[r][i][3] = 0;
+    #pragma unroll
+    for (int r = 0; r < rows; r++) {
+        float sum[4] = {};
+        #pragma unroll
+        for (int i = 0; i < most; i++)
+            for (int j = 0; j < 4; j++)
+                sum[j] += v[r][i][j];
+        mean[r] = sum4(sum);
+    }
+    #pragma unroll
+    for (int r = 0; r < rows; r++)
+        mean[r] = warp_sum(mean[r])*per;
+    #pragma unroll
+    for (int r = 0; r < rows; r++) {
+        float square[4] = {};
+        #pragma unroll
+        for (int i = 0; i < most; i++) {
+            const float center = first + i*WARP*4 < D ? mean[r] : 0;    /* zeros beyond the row stay so */
+            for (int j = 0; j < 4; j++) {
+                v[r][i][j] -= center;
+                square[j] = fmaf(v[r][i][j], v[r][i][j], square[j]);
+            }
+        }
+        rstd[r] = sum4(square);
+    }
+    #pragma unroll
+    for (int r = 0; r < rows; r++)
+        rstd[r] = rsqrtf(fmaf(warp_sum(rstd[r]), per, eps));
+    #pragma unroll
+    for (int i = 0; i < most; i++) {
+        const int d = first + i*WARP*4;
+        if (d < D) {
+            float g[4], b[4];
+            load_run(g, gamma + d);
+            load_run(b, beta + d);
+            #pragma unroll
+            for (int r = 0; r < rows; r++) {
+                for (int j = 0; j < 4; j++)
+                    v[r][i][j] = fmaf(v[r][i][j]*rstd[r], g[j], b[j]);
+                if (n + r < N)
+                    store_run(y, (n + r)*D + d, v[r][i]);
+            }
+        }
+    }
+}
+
+/* Rows of any width, one a warp. */
+template <typename T, int each>
+static __global__ void norm_reread(T *y, const float *x, const float *gamma, const float *beta, int64_t N, int D,
+                                   float eps)
+{
+    const int64_t n = (int64_t)blockIdx.x*WARPS + threadIdx.x/WARP;
+    const int first = threadIdx.x%WARP*each;
+    if (n >= N)
+        return;
+    const float *row = x + n*D;
+    float sum = 0, square = 0;
+    #pragma unroll 4
+    for (int d = first; d < D; d += WARP*each) {
+        float v[each];
+        load_run(v, row + d);
+        for (int j = 0; j < each; j++)
+            sum += v[j];
+    }
+    const float mean = warp_sum(sum)/(float)D;
+    #pragma unroll 4
+    for (int d = first; d < D; d += WARP*each) {
+        float v[each];
+        load_run(v, row + d);
+        for (int j = 0; j < each; j++)
+            square += (v[j] - mean)*(v[j] - mean);
+    }
+    const float rstd = 1/sqrtf(warp_sum(square)/(float)D + eps);
+    for (int d = first; d < D; d += WARP*each) {
+        float v[each], g[each], b[each];
+        load_run(v, row + d);
+        load_run(g, gamma + d);
+        load_run(b, beta + d);
+        for (int j = 0; j < each; j++)
+            v[j] = (v[j] - mean)*rstd*g[j] + b[j];
+        store_run(y, n*D + d, v);
+    }
+}
+
+template <typename T, int most, int rows>
+static void launch_kept(T *y, const float *x, const float *gamma, const float *beta, int64_t N, int D, float eps)
+{
+    LAUNCH((norm_kept<T, most, rows>), gpu_blocks(N, rows*WARPS), WARPS*WARP, 0, y, x, gamma, beta, N, D, 1/(float)D,
+           eps);
+}
+
+template <typename T>
+static void norm_as(T *y, const float *x, const float *gamma, const float *beta, int64_t N, int D, float eps)
+{
+    const bool fours = D%4 == 0 && (((uintptr_t)y | (uintptr_t)x | (uintptr_t)gamma | (uintptr_t)beta)&15) == 0;
+    const int most = (D + WARP*4 - 1)/(WARP*4);
+    if (fours && most <= 3)
+        launch_kept<T, 3, 2>(y, x, gamma, beta, N, D, eps);
+    else if (fours && most <= 6)
+        launch_kept<T, 6, 2>(y, x, gamma, beta, N, D, eps);
+    else if (fours && most <= 10)
+        launch_kept<T, 10, 1>(y, x, gamma, beta, N, D, eps);
+    else if (fours)
+        LAUNCH((norm_reread<T, 4>), gpu_blocks(N, WARPS), WARPS*WARP, 0, y, x, gamma, beta, N, D, eps);
+    else
+        LAUNCH((norm_reread<T, 1>), gpu_blocks(N, WARPS), WARPS*WARP, 0, y, x, gamma, beta, N, D, eps);
+}
+
+void cuda_layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
+                     float eps)
+{
+    if (y_type == F32)
+        norm_as((float *)y, x, gamma, beta, N, D, eps);
+    else
+        norm_as((bf16 *)y, x, gamma, beta, N, D, eps);
+}

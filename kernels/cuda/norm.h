@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT */
+/* norm.h -- group norm by clusters of blocks (norm_hopper.cu), for norm.cu. Private to kernels/cuda. */
+#ifndef KERNELS_CUDA_NORM_H
+#define KERNELS_CUDA_NORM_H
+
+#include "kernels/cuda/cuda.h"
+
+/* cuda_group_norm, where the device and the layer's shape allow: false, and nothing was started, where not. */
+bool norm_by_clusters(void *y, DType y_type, void *as_is, const NormInput *in, const float *gamma, const float *beta,
+                      int64_t B, int64_t HW, int groups, float eps, Activation act);
+
+#endif

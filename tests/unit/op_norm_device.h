@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/* op_norm_device.h -- a device's norms against plain ones, at shapes of each kind that its kernels tell apart, and an
+ * image or row alone against itself among others, byte for byte.
+ *
+ * op_norm_cuda.c runs it on a GPU, op_norm_simt.c on the same kernels played on the host; there `large` is false.
+ * Tolerances: as in op_norm.c; x itself is rounded at 6e-8 of its size. */
+#ifndef TESTS_UNIT_OP_NORM_DEVICE_H
+#define TESTS_UNIT_OP_NORM_DEVICE_H
+
+#include "tests/unit/device.h"
+#include "tests/unit/op_norm.h"
+
+/* What group_norm takes and what it makes of it, of one image or several. */
+typedef struct NormCase {
+    int64_t B, HW;
+    int C, beside, groups;      /* C without those beside */
+    DType x_type, type;
+    Activation act;
+    float offset;
+} NormCase;
+
+/* Of image b and those after it. */
+static NormInput norm_input(const NormCase *c, const void *x, const float *beside, const float *shift, int64_t b)
+{
+    const int64_t rows = b*c->HW;
+    return (NormInput){(const char *)x + (size_t)(rows*c->C)*dtype_size(c->x_type), c->x_type, c->C,
+                       c->beside ? beside + rows*c->beside : NULL, c->beside,
+                       shift ? shift + b*(c->C + c->beside) : NULL};
+}
+
+/* Against the loop in double; the last image alone; with and without shift and the input as it is. */
+static int group_norm(NormCase c)
+{
+    const int C = c.C + c.beside;
+    const size_t rows = (size_t)(c.B*c.HW), image = (size_t)(c.HW*C), n = (size_t)c.B*image,
+        nx = rows*(size_t)c.C, nb = n - nx;
+    const size_t size = dtype_size(c.type), last = (size_t)(c.B - 1)*image*size;
+    char name[160];
+    float *x = op_values(n, 1), *shift = op_values((size_t)(c.B*C), 2), *gamma = op_values((size_t)C, 3),
+        *beta = op_values((size_t)C, 4), *want = op_values(n, 5);
+    for (size_t i = 0; i < n; i++)
+        x[i] += c.offset;
+    free(op_typed(x, c.x_type, n));
+    float *left = columns(x, rows, C, 0, c.C), *right = columns(x, rows, C, c.C, c.beside);
+    void *left_t = op_typed(left, c.x_type, nx);
+    void *dx = to_device(left_t, nx*dtype_size(c.x_type)), *dg = to_device(gamma, 4*(size_t)C),
+        *db = to_device(beta, 4*(size_t)C);
+    float *dbeside = to_device(right, 4*nb), *dshift = to_device(shift, 4*(size_t)(c.B*C));
+    char *dy = device_space(n*size), *das_is = device_space(n*size), *one = device_space(image*size),
+        *one_as_is = device_space(image*size);
+    void *raw = op_space(n*size);
+    int failed = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        const NormInput in = norm_input(&c, dx, dbeside, pass ? dshift : NULL, 0),
+            alone = norm_input(&c, dx, dbeside, pass ? dshift : NULL, c.B - 1);
+        gpu->group_norm(dy, c.type, pass ? das_is : NULL, &in, dg, db, c.B, c.HW, c.groups, 1e-5f, c.act);
+        gpu->group_norm(one, c.type, pass ? one_as_is : NULL, &alone, dg, db, 1, c.HW, c.groups, 1e-5f, c.act);
+        failed += same_on_device("group_norm/alone", one, dy + last, image*size);
+        plain_group_norm(want, x, pass ? shift : NULL, gamma, beta, c.B, c.HW, C, c.groups, 1e-5, c.act);
+        gpu->download(raw, dy, n*size);
+        float *got = op_floats(raw, c.type, n);
+        failed += test_close(op_name(name, "group_norm %ldx%ldx%d+%d/%d %s-%s act %d%s offset %g", (long)c.B,
+                                     (long)c.HW, c.C, c.beside, c.groups, dtype_name(c.x_type), dtype_name(c.type),
+                                     c.act, pass ? " shift" : "", (double)c.offset),
+                             got, want, n, 4e-6f*(1 + fabsf(c.offset)), c.type == BF16 ? 0.004f : 2e-6f);
+        free(got);
+    }
+    void *as_is = op_typed(x, c.type, n);
+    failed += same_bytes("group_norm/as it is", das_is, as_is, n*size);
+    failed += same_on_device("group_norm/as it is, alone", one_as_is, das_is + last, image*size);
+    gpu->free(dx); gpu->free(dbeside); gpu->free(dshift); gpu->free(dg); gpu->free(db); gpu->free(dy);
+    gpu->free(das_is); gpu->free(one); gpu->free(one_as_is);
+    free(x); free(left); free(right); free(left_t); free(shift); free(gamma); free(beta); free(want); free(raw);
+    free(as_is);
+    return failed;
+}
+
+/* Against the CPU's; the last row alone; in place. */
+static int layer_norm(int64_t N, int D, DType type)
+{
+    const size_t n = (size_t)N*(size_t)D, row = (size_t)D*dtype_size(type);
+    char name[160];
+    float *x = op_values(n, 1), *gamma = op_values((size_t)D, 3), *beta = op_values((size_t)D, 4),
+        *want = op_values(n, 5);
+    float *dx = to_device(x, 4*n);
+    void *dg = to_device(gamma, 4*(size_t)D), *db = to_device(beta, 4*(size_t)D), *one = device_space(row);
+    char *dy = device_space((size_t)N*row);
+    gpu->layer_norm(dy, type, dx, dg, db, N, D, 1e-5f);
+    gpu->layer_norm(one, type, dx + (N - 1)*D, dg, db, 1, D, 1e-5f);
+    int failed = same_on_device("layer_norm/alone", one, dy + (size_t)(N - 1)*row, row);
+    if (type == F32) {
+        gpu->layer_norm(dx, type, dx, dg, db, N, D, 1e-5f);
+        failed += same_on_device("layer_norm/in place", dx, dy, (size_t)N*row);
+    }
+    cpu->layer_norm(want, F32, x, gamma, beta, N, D, 1e-5f);
+    float *got = from_device(dy, type, n);
+    failed += test_close(op_name(name, "layer_norm %ldx%d %s", (long)N, D, dtype_name(type)), got, want, n, 4e-6f,
+                         type == BF16 ? 0.004f : 2e-6f);
+    gpu->free(dx); gpu->free(dg); gpu->free(db); gpu->free(one);
+    free(x); free(gamma); free(beta); free(want); free(got);
+    return failed;
+}
+
+/* All of it. large: sizes of Stable Diffusion too. */
+static int norms_against_plain(const Ops *device, bool large)
+{
+    cpu = cpu_ops();
+    gpu = device;
+    static const NormCase norms[] = {
+        {3, 256, 64, 0, 16, F32, F32, ACT_SILU, 0}, {2, 16, 160, 0, 16, F32, BF16, ACT_NONE, 0},
+        {2, 100, 24, 0, 8, F32, F32, ACT_NONE, 100}, {2, 3, 5, 0, 5, F32, BF16, ACT_SILU, 0},
+        {1, 70, 300, 0, 30, F32, F32, ACT_SILU, 0}, {2, 20, 1280, 0, 32, F32, BF16, ACT_SILU, 0},
+        {2, 9, 3840, 0, 32, F32, F32, ACT_SILU, 0}, {1, 5, 1283, 0, 1, F32, BF16, ACT_NONE, 0},
+        {3, 64, 320, 0, 32, BF16, BF16, ACT_SILU, 0}, {2, 70, 30, 0, 5, BF16, BF16, ACT_NONE, 0},
+        {2, 33, 64, 0, 16, BF16, F32, ACT_SILU, 4}, {2, 50, 128, 0, 8, BF16, F32, ACT_NONE, 100},
+        {3, 64, 64, 64, 16, F32, BF16, ACT_SILU, 0}, {2, 50, 160, 128, 16, F32, F32, ACT_SILU, 0},
+        {2, 20, 5, 3, 4, F32, BF16, ACT_SILU, 0}, {1, 9, 1280, 1280, 32, F32, BF16, ACT_SILU, 0},
+        {2, 64, 36, 2, 2, F32, F32, ACT_NONE, 100}, {2, 100, 36, 28, 4, F32, F32, ACT_NONE, 100},
+        {2, 60, 640, 320, 32, F32, BF16, ACT_SILU, 0},
+        {2, 4096, 640, 320, 32, F32, BF16, ACT_SILU, 0}, {3, 4096, 320, 0, 32, BF16, BF16, ACT_SILU, 0},
+        {2, 4096, 320, 0, 32, F32, BF16, ACT_SILU, 0}, {2, 4096, 320, 320, 32, F32, BF16, ACT_SILU, 0},
+        {3, 1024, 640, 0, 32, F32, BF16, ACT_NONE, 0}, {2, 1024, 640, 0, 32, BF16, BF16, ACT_SILU, 0},
+        {2, 1024, 640, 320, 32, F32, BF16, ACT_SILU, 0}, {2, 1024, 1280, 640, 32, F32, BF16, ACT_SILU, 0},
+        {2, 256, 1280, 0, 32, F32, BF16, ACT_SILU, 0}, {2, 256, 1280, 640, 32, F32, BF16, ACT_SILU, 0},
+        {9, 64, 1280, 1280, 32, F32, BF16, ACT_SILU, 0}, {3, 64, 1280, 0, 32, BF16, BF16, ACT_SILU, 0},
+        {2, 2304, 960, 0, 32, F32, BF16, ACT_SILU, 0}, {1, 65536, 128, 0, 32, F32, BF16, ACT_SILU, 0},
+        {2, 4096, 512, 0, 32, F32, F32, ACT_SILU, 0}, {1, 9216, 320, 0, 32, F32, BF16, ACT_SILU, 0},
+    };
+    int failed = 0;
+    for (size_t i = 0; i < (large ? sizeof norms/sizeof *norms : 19); i++)
+        failed += group_norm(norms[i]);
+    static const int widths[] = {1, 40, 160, 320, 384, 388, 640, 768, 772, 1280, 1283, 1284};
+    for (size_t i = 0; i < sizeof widths/sizeof *widths; i++)
+        failed += layer_norm(19 - (int)i, widths[i], i%3 ? F32 : BF16)
+                + layer_norm(1 + (int)i, widths[i], i%3 ? BF16 : F32);
+    if (large)
+        failed += layer_norm(8193, 320, BF16) + layer_norm(4097, 640, BF16) + layer_norm(1025, 1280, BF16);
+    return failed;
+}
+
+#endif
