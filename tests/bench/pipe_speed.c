@@ -12,6 +12,7 @@
 #include "formats/fdio.h"
 #include "formats/pipe.h"
 #include "formats/stream.h"
+#include "kernels/op.h"
 #include "src/models/batches.h"
 #include "tests/bench/peak.h"
 
@@ -217,6 +218,8 @@ static void gathered(const TokenBuffer *b)
 
 int main(int argc, char **argv)
 {
+    Err e = {0};
+    die_if(backend_pick("cpu", 0, &e), e.text);         /* whose memory batches are gathered into */
     total = (size_t)((argc > 1 ? atof(argv[1]) : 4)*1e9)/BYTES*BYTES;
     payload = aligned_alloc(4096, (size_t)PLACES*BYTES);
     uint32_t state = 1;
