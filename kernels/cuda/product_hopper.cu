@@ -5,12 +5,12 @@
  *
  * One block a multiprocessor goes over tiles: a box of output points (x, y, b) by columns. One thread has the copy
  * engine fill a ring of stages: for a tap and 64 channels the points' box of the input, moved by the tap (what lies
- * outside the image, and channels beyond the last, come as zeros), and as many of the weights. Blocks of a cluster have
- * the same points and neighbouring columns; each fetches a part of the points for all. Groups of four warps multiply by
- * wgmma, 64 rows and all columns an instruction. Sums get their bias and more in registers, and go out by the copy
- * engine in boxes of 16 rows by at most 128 bytes; it adds to y too, so that y is not read here but brought to the
- * second-level cache, and leaves out points that are not there. The loads of the next tile go on meanwhile, and the
- * second group goes a few stages behind the first, so that one multiplies while the other stores.
+ * outside the image, and channels beyond the last, come as zeros), and as many of the weights. Blocks of a cluster that
+ * have the same points fetch a part of them each for all, and so with weights. Groups of four warps multiply by wgmma,
+ * 64 rows and all columns an instruction. Sums get their bias and more in registers, and go out by the copy engine in
+ * boxes of 16 rows by at most 128 bytes; it adds to y too, so that y is not read here but brought to the second-level
+ * cache, and leaves out points that are not there. The loads of the next tile go on meanwhile, and the second group
+ * goes a few stages behind the first, so that one multiplies while the other stores.
  *
  * Same bytes: a sum goes over taps, then channels, 16 at a time in rising order, whatever the tile; so the tile is
  * chosen by the shape and by time (product_tile.cu).
@@ -49,48 +49,65 @@ template <typename Tile> __device__ __forceinline__ int rank_of(void)
     return Tile::cluster > 1 ? (int)cluster_rank() : 0;
 }
 
+/* A box to the blocks whose rank's bit is set, which are more than this one where shared. */
+template <bool shared>
+__device__ __forceinline__ void copy_for(unsigned ranks, void *to, const CUtensorMap *map, const Place &p, Barrier *b)
+{
+    if constexpr (shared)
+        multicast_box(to, map, p, b, ranks);
+    else
+        copy_box(to, map, p, b);
+}
+
 /* The thread that has the ring filled. */
 template <typename Tile, Finish finish>
 __device__ __forceinline__ void fill_ring(const HopperProduct &p, unsigned char *stages,
                                           typename Tile::BarriersOf *barriers)
 {
-    constexpr int made = made_columns<Tile, finish>, part = Tile::rows/Tile::cluster;
-    const int rank = rank_of<Tile>(), all = p.row_tiles*p.column_runs;
-    const int steps = p.kernel*p.kernel*p.channel_boxes;
+    constexpr int made = made_columns<Tile, finish>, x_part = Tile::rows/Tile::across, w_part = made/Tile::down;
+    constexpr bool x_shared = Tile::across > 1, w_shared = Tile::down > 1;
+    constexpr unsigned one_row = (1 << Tile::across) - 1, one_column = Tile::down > 1 ? 1 | 1 << Tile::across : 1;
+    static_assert(Tile::down <= 2, "one_column");
+    const int rank = rank_of<Tile>(), rank_row = rank/Tile::across, rank_column = rank%Tile::across;
+    const unsigned row = one_row << rank_row*Tile::across, column = one_column << rank_column;
+    const int steps = p.kernel*p.kernel*p.channel_boxes, all = p.row_runs*p.column_runs;
     Ring<Tile::stages> at;
     for (int t = blockIdx.x/Tile::cluster; t < all; t += gridDim.x/Tile::cluster) {
-        const TilePlace place(p, t, Tile::rows);
-        const Place x = place.point(p, rank*part, 0);
-        const int first = (place.run*Tile::cluster + rank)*made;
+        const TilePlace place(p, t, Tile::rows, Tile::across, Tile::down, rank);
+        const Place x = place.point(p, rank_column*x_part, 0);
+        const int first = place.column*made, w_first = first + rank_row*w_part;
         int held = p.add ? 0 : (int)HELD_PARTS, step = 0;
         for (int r = 0, tap = 0; r < p.kernel; r++)
             for (int s = 0; s < p.kernel; s++, tap++)
                 for (int c = 0; c < p.channel_boxes*BOX_DEPTH; c += BOX_DEPTH, at.advance()) {
-                    unsigned char *to = stages + at.stage*Tile::stage_bytes, *w = to + Tile::x_bytes;
+                    unsigned char *const stage = stages + at.stage*Tile::stage_bytes;
+                    unsigned char *const to = stage + rank_column*x_part*BOX_DEPTH*2;
+                    unsigned char *const w = stage + Tile::x_bytes + rank_row*w_part*BOX_DEPTH*2;
                     const Place moved = {{c, x.at[1] + s - p.pad, x.at[2] + r - p.pad, x.at[3]}};
                     Barrier *b = &barriers->full[at.stage];
-                    barrier_wait(&barriers->empty[at.stage], at.parity ^ 1);      /* in all blocks of the cluster */
+                    barrier_wait(&barriers->empty[at.stage], at.parity ^ 1);    /* wherever this thread copies to */
                     barrier_expect(b, Tile::stage_bytes);
-                    if constexpr (Tile::cluster > 1)
-                        multicast_box(to + rank*part*BOX_DEPTH*2, &p.x, moved, b, (1 << Tile::cluster) - 1);
-                    else
-                        copy_box(to, &p.x, moved, b);
-                    copy_box(w, &p.w, Place{{c, tap, first, 0}}, b);
+                    copy_for<x_shared>(row, to, &p.x, moved, b);
+                    copy_for<w_shared>(column, w, &p.w, Place{{c, tap, w_first, 0}}, b);
                     if (finish == GATED)
-                        copy_box(w + Tile::w_bytes/2, &p.w, Place{{c, tap, p.out/2 + first, 0}}, b);
+                        copy_for<w_shared>(column, w + Tile::w_bytes/2, &p.w,
+                                           Place{{c, tap, p.out/2 + w_first, 0}}, b);
                     for (step++; held < HELD_PARTS && held*steps < HELD_PARTS*step; held++)
                         prefetch_box(&p.held, place.point(p, held*(Tile::rows/HELD_PARTS), first));
                 }
     }
 }
 
-/* A warp has read a stage. */
+/* A warp has read a stage: said to all blocks that copy to it, those of the same rows and of the same columns. */
 template <typename Tile> __device__ __forceinline__ void give_back(Barrier *empty)
 {
     const int lane = threadIdx.x%WARP;
     if constexpr (Tile::cluster > 1) {
-        if (lane < Tile::cluster)
-            barrier_arrive_at(empty, (unsigned)lane);
+        const int rank = rank_of<Tile>(), row = rank/Tile::across, column = rank%Tile::across;
+        const int other = lane - Tile::across;          /* of the other rows */
+        if (lane < Tile::writers)
+            barrier_arrive_at(empty, (unsigned)(other < 0 ? row*Tile::across + lane
+                                                          : (other + (other >= row))*Tile::across + column));
     } else if (lane == 0) {
         barrier_arrive(empty);
     }
@@ -103,7 +120,7 @@ __device__ __forceinline__ void multiply_tiles(const HopperProduct &p, unsigned 
 {
     Barrier *const full = barriers->full, *const empty = barriers->empty;
     const int lane = threadIdx.x%WARP, group = warp/GROUP_WARPS, first_row = group*Tile::deep*64;
-    const int steps = p.kernel*p.kernel*p.channel_boxes, all = p.row_tiles*p.column_runs, rank = rank_of<Tile>();
+    const int steps = p.kernel*p.kernel*p.channel_boxes, all = p.row_runs*p.column_runs, rank = rank_of<Tile>();
     const int lag = Tile::groups > 1 ? min(steps, (int)LAG) : 0;
     unsigned char *room = rooms + warp*Tile::room_bytes;
     Ring<Tile::stages> at;
@@ -138,8 +155,8 @@ __device__ __forceinline__ void multiply_tiles(const HopperProduct &p, unsigned 
                 barrier_arrive(&barriers->read[group]);
             barrier_wait(&barriers->read[group], parity);
         }
-        const TilePlace place(p, t, Tile::rows);
-        const int first = (place.run*Tile::cluster + rank)*made_columns<Tile, finish>, row = warp%GROUP_WARPS*16;
+        const TilePlace place(p, t, Tile::rows, Tile::across, Tile::down, rank);
+        const int first = place.column*made_columns<Tile, finish>, row = warp%GROUP_WARPS*16;
         finish_tile<Tile, T, finish>(p, sum, place, first_row + row, first, room,
                                      stages + at.before()*Tile::stage_bytes + (first_row + row)*BOX_DEPTH*2,
                                      [&] { give_back<Tile>(&empty[at.before()]); });
@@ -173,7 +190,7 @@ static __global__ void __launch_bounds__(Tile::threads, 1) multiply(const __grid
         prefetch_map(&p.y);
         for (int s = 0; s < Tile::stages; s++) {
             barrier_create(&barriers->full[s], 1);
-            barrier_create(&barriers->empty[s], Tile::cluster*Tile::warps);
+            barrier_create(&barriers->empty[s], Tile::writers*Tile::warps);
         }
         barrier_create(&barriers->begun, GROUP_WARPS);
         for (int g = 0; g < Tile::groups; g++)
@@ -216,13 +233,13 @@ template <typename Tile, typename T, Finish finish> static void launch(const Pro
 {
     constexpr int made = made_columns<Tile, finish>;
     const Cover c = product_cover(p, Tile::rows);
-    const Cover part = product_part(c, Tile::cluster);
+    const Cover part = product_part(c, Tile::across);
     const int taps = p->kernel*p->kernel, columns = finish == GATED ? p->out/2 : p->out;
     const int64_t B = p->M/((int64_t)p->Ho*p->Wo);
     const int64_t x_size[] = {p->in, p->W, p->H, B}, w_size[] = {p->in, taps, p->out, 1};
     const int64_t y_size[] = {columns, p->Wo, p->Ho, B};
     const int x_box[] = {BOX_DEPTH, 1 << part.log_w, 1 << part.log_h, 1 << part.log_b};
-    const int w_box[] = {BOX_DEPTH, 1, made, 1};
+    const int w_box[] = {BOX_DEPTH, 1, made/Tile::down, 1};
     const int w16 = min(c.log_w, 4), h16 = min(c.log_h, 4 - w16);
     const int y_box[] = {box_columns<Tile, T, finish>, 1 << w16, 1 << h16, 1 << (4 - w16 - h16)};
     const Cover held = product_part(c, HELD_PARTS);
@@ -242,15 +259,15 @@ template <typename Tile, typename T, Finish finish> static void launch(const Pro
     h.log_h = c.log_h;
     h.across = (int)c.across;
     h.down = (int)c.down;
-    h.row_tiles = (int)(c.across*c.down*c.images);
-    h.column_runs = product_columns(columns, made)/Tile::cluster;
+    h.row_runs = (int)((c.across*c.down*c.images + Tile::down - 1)/Tile::down);
+    h.column_runs = product_columns(columns, made)/Tile::across;
     h.act = p->act;
     h.add = p->add;
     static int clusters;                        /* that run at a time */
     if (clusters == 0)
         clusters = Tile::cluster == 1 ? gpu_processors
                  : gpu_clusters(multiply<Tile, T, finish>, Tile::cluster, Tile::threads, Tile::shared_bytes);
-    const int64_t all = (int64_t)h.row_tiles*h.column_runs;
+    const int64_t all = (int64_t)h.row_runs*h.column_runs;
     LAUNCH_CLUSTERS((multiply<Tile, T, finish>), Tile::cluster, (unsigned)min(all, (int64_t)clusters)*Tile::cluster,
                     Tile::threads, Tile::shared_bytes, h);
 }
@@ -261,19 +278,20 @@ template <typename Tile, typename T, Finish finish> static void launch(const Pro
 #define GATING(...) AS(bf16, GATED, __VA_ARGS__)
 
 const ProductTile product_tiles[] = {
-    {256, 160, 2, PLAINLY(2, 2, 160, 2), {},                       GATING(2, 2, 160, 2)},
-    {256, 160, 1, PLAINLY(2, 2, 160, 1), {},                       GATING(2, 2, 160, 1)},
-    {256, 128, 2, PLAINLY(2, 2, 128, 2), {},                       NULL},
-    {256, 128, 1, PLAINLY(2, 2, 128, 1), {},                       NULL},
-    {128, 160, 2, PLAINLY(2, 1, 160, 2), {},                       GATING(2, 1, 160, 2)},
-    {128, 160, 1, PLAINLY(2, 1, 160, 1), {},                       GATING(2, 1, 160, 1)},
-    {128, 80,  2, PLAINLY(2, 1, 80, 2),  {},                       NULL},
-    {128, 80,  1, PLAINLY(2, 1, 80, 1),  ACTIVATING(2, 1, 80, 1),  NULL},
-    {64,  160, 2, PLAINLY(1, 1, 160, 2), {},                       GATING(1, 1, 160, 2)},
-    {64,  160, 1, PLAINLY(1, 1, 160, 1), {},                       GATING(1, 1, 160, 1)},
-    {64,  80,  4, PLAINLY(1, 1, 80, 4),  {},                       NULL},
-    {64,  80,  1, PLAINLY(1, 1, 80, 1),  ACTIVATING(1, 1, 80, 1),  NULL},
-    {64,  32,  4, PLAINLY(1, 1, 32, 4),  {},                       NULL},
-    {64,  32,  1, PLAINLY(1, 1, 32, 1),  {},                       NULL},
+    {256, 160, 2, 2, PLAINLY(2, 2, 160, 2, 2), {},                          GATING(2, 2, 160, 2, 2)},
+    {256, 160, 2, 1, PLAINLY(2, 2, 160, 2, 1), {},                          GATING(2, 2, 160, 2, 1)},
+    {256, 160, 1, 1, PLAINLY(2, 2, 160, 1, 1), {},                          GATING(2, 2, 160, 1, 1)},
+    {256, 128, 2, 1, PLAINLY(2, 2, 128, 2, 1), {},                          NULL},
+    {256, 128, 1, 2, PLAINLY(2, 2, 128, 1, 2), {},                          NULL},
+    {128, 160, 2, 2, PLAINLY(2, 1, 160, 2, 2), {},                          GATING(2, 1, 160, 2, 2)},
+    {128, 160, 1, 1, PLAINLY(2, 1, 160, 1, 1), {},                          GATING(2, 1, 160, 1, 1)},
+    {128, 80,  2, 2, PLAINLY(2, 1, 80, 2, 2),  {},                          NULL},
+    {128, 80,  1, 1, PLAINLY(2, 1, 80, 1, 1),  ACTIVATING(2, 1, 80, 1, 1),  NULL},
+    {64,  160, 2, 2, PLAINLY(1, 1, 160, 2, 2), {},                          GATING(1, 1, 160, 2, 2)},
+    {64,  160, 1, 1, PLAINLY(1, 1, 160, 1, 1), {},                          GATING(1, 1, 160, 1, 1)},
+    {64,  80,  2, 2, PLAINLY(1, 1, 80, 2, 2),  {},                          NULL},
+    {64,  80,  1, 1, PLAINLY(1, 1, 80, 1, 1),  ACTIVATING(1, 1, 80, 1, 1),  NULL},
+    {64,  32,  4, 1, PLAINLY(1, 1, 32, 4, 1),  {},                          NULL},
+    {64,  32,  1, 1, PLAINLY(1, 1, 32, 1, 1),  {},                          NULL},
 };
 const int product_tile_count = sizeof product_tiles/sizeof *product_tiles;

@@ -15,10 +15,12 @@ template <int stages, int groups> struct Barriers {
     Barrier read[groups];       /* by all of a group, of a tile's last stage */
 };
 
-/* groups: of four warps, each with deep*64 rows and all columns. cluster: blocks with the same rows and neighbouring
- * columns, each of which fetches a part of the rows for all. */
-template <int groups_, int deep_, int columns_, int cluster_> struct Tile {
-    static constexpr int groups = groups_, deep = deep_, columns = columns_, cluster = cluster_, rows = groups*deep*64;
+/* groups: of four warps, each with deep*64 rows and all columns. A cluster has `across` neighbouring columns' tiles by
+ * `down` rows' tiles: each block fetches a part of its points for those with the same, and a part of its weights. */
+template <int groups_, int deep_, int columns_, int across_, int down_> struct Tile {
+    static constexpr int groups = groups_, deep = deep_, columns = columns_, rows = groups*deep*64;
+    static constexpr int across = across_, down = down_, cluster = across*down;
+    static constexpr int writers = across + down - 1;           /* blocks that copy to this one's stages */
     static constexpr bool shares = deep > 1;                    /* registers: the group that copies gives them away */
     static constexpr int warps = groups*(WARPGROUP/WARP);
     static constexpr int threads = warps*WARP + (shares ? (int)WARPGROUP : (int)WARP);
@@ -55,29 +57,30 @@ typedef struct HopperProduct {
     int out, kernel, pad;
     int channel_boxes;          /* to a tap */
     int log_w, log_h;           /* a tile's rows are points (b, y, x) of a box, x fastest, of 2^log_w by 2^log_h */
-    int across, down, row_tiles;    /* boxes to a line and to a column of an image, and in all */
-    int column_runs;                /* tiles' columns, a cluster's at a time */
+    int across, down;           /* boxes to a line and to a column of an image */
+    int row_runs, column_runs;  /* tiles, a cluster's at a time */
     Activation act;
     bool add;
 } HopperProduct;
 
 /* ---- where a tile is ---- */
 
-/* Tiles are gone over in bands of so many rows of tiles, row by row within: what runs at a time shares both. */
+/* Tiles are gone over in bands of so many rows of clusters, row by row within: what runs at a time shares both. */
 enum { BAND = 8 };
 
 struct TilePlace {
-    int run, x, y, b;           /* number of its columns' run, and the box's first point */
+    int column, x, y, b;        /* number of its columns, and the box's first point; it may be beyond the last image */
 
-    /* The t-th cluster's, of `rows` rows. */
-    __device__ __forceinline__ TilePlace(const HopperProduct &p, int t, int rows)
+    /* Of `rows` rows, of block `rank` of the t-th cluster. */
+    __device__ __forceinline__ TilePlace(const HopperProduct &p, int t, int rows, int across, int down, int rank)
     {
         const int band = t/(BAND*p.column_runs), first = band*BAND, rest = t - first*p.column_runs;
-        const int high = min((int)BAND, p.row_tiles - first), box = first + rest%high, line = box/p.across;
+        const int high = min((int)BAND, p.row_runs - first);
+        const int box = (first + rest%high)*down + rank/across, line = box/p.across;
         int log_b = 0;
         while (1 << (log_b + p.log_w + p.log_h) < rows)
             log_b++;
-        run = rest/high;
+        column = rest/high*across + rank%across;
         x = (box - line*p.across) << p.log_w;
         y = line%p.down << p.log_h;
         b = line/p.down << log_b;

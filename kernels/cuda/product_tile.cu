@@ -11,7 +11,7 @@ enum { CANDIDATES = 4, TIMED = 2, BUCKETS = 64, NAME = 32 };
 static const double worth_timing = 20000, near = 2;     /* cycles; an estimate beside the least */
 static const int64_t hold_bytes = 256 << 20;
 
-/* ROWSxCOLUMNSxCLUSTER, to measure one tile or another, and to test them. */
+/* ROWSxCOLUMNSxACROSSxDOWN, to measure one tile or another, and to test them. */
 #define WISH "SDSTEER_CUDA_TILE"
 
 /* ---- boxes of points ---- */
@@ -63,7 +63,7 @@ typedef struct Candidate {
 static Launch *launch_of(const ProductTile *t, const Product *p, DType y_type)
 {
     const bool as_bf16 = y_type == BF16;
-    if (product_columns(p->out, t->columns)%t->cluster)
+    if (product_columns(p->out, t->columns)%t->across)
         return NULL;
     return p->act == ACT_GEGLU ? t->gated : p->act == ACT_NONE ? t->plain[as_bf16] : t->activated[as_bf16];
 }
@@ -74,15 +74,18 @@ static double cycles(const ProductTile *t, const Product *p, DType y_type)
 {
     const Cover box = product_cover(p, t->rows);
     const double steps = (double)p->kernel*p->kernel*product_columns(p->in, 64);
-    const double tiles = (double)(box.across*box.down*box.images)*product_columns(p->out, t->columns);
-    const double arithmetic = t->rows*t->columns*64/2048, brought = (t->rows/t->cluster + t->columns)*128/28;
+    const int64_t row_tiles = (box.across*box.down*box.images + t->down - 1)/t->down*t->down;
+    const double tiles = (double)row_tiles*product_columns(p->out, t->columns);
+    const double arithmetic = t->rows*t->columns*64/2048, brought = (t->rows/t->across + t->columns/t->down)*128/28;
     const double step = fmax(250, fmax(arithmetic, brought));
-    return ceil(tiles/gpu_processors)*(steps*step + 500 + t->rows*t->columns*(double)dtype_size(y_type)/16);
+    /* clusters of four do not fill every group of multiprocessors */
+    const int cluster = t->across*t->down, usable = cluster > 2 ? max(gpu_processors/16*16, cluster) : gpu_processors;
+    return ceil(tiles/usable)*(steps*step + 500 + t->rows*t->columns*(double)dtype_size(y_type)/16);
 }
 
 static void name_of(char name[NAME], const ProductTile *t)
 {
-    snprintf(name, NAME, "%dx%dx%d", t->rows, t->columns, t->cluster);
+    snprintf(name, NAME, "%dx%dx%dx%d", t->rows, t->columns, t->across, t->down);
 }
 
 /* The best by estimate first; how many. The one that is wished for alone, where it can be taken. */

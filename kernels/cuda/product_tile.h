@@ -5,9 +5,9 @@
 
 #include "kernels/cuda/product.h"
 
-/* Rows of output points by columns; cluster: blocks that take neighbouring columns together. */
+/* Rows of output points by columns, and how many of them a cluster has across (columns) and down (rows). */
 typedef struct ProductTile {
-    int rows, columns, cluster;
+    int rows, columns, across, down;
     void (*plain[2])(const Product *p), (*activated[2])(const Product *p);      /* y in f32, in bf16 */
     void (*gated)(const Product *p);    /* NULL: not by this tile */
 } ProductTile;
