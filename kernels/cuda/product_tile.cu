@@ -116,12 +116,11 @@ static int candidates(Candidate best[CANDIDATES], const Product *p, DType y_type
 
 /* ---- times ---- */
 
-/* The product, not added, of as many whole images, or rows of a linear layer, as hold_bytes hold; each: of a row. */
+/* The product of as many whole images, or rows of a linear layer, as hold_bytes hold; each: of a row. */
 static Product less(const Product *p, int64_t each)
 {
     const int64_t points = (int64_t)p->Ho*p->Wo, fit = hold_bytes/(each*points);
     Product part = *p;
-    part.add = false;
     if (points == p->M && p->Ho == 1) {
         part.M = p->M < hold_bytes/each ? p->M : hold_bytes/each;
         part.W = part.Wo = (int)part.M;
@@ -131,7 +130,7 @@ static Product less(const Product *p, int64_t each)
     return part;
 }
 
-/* Milliseconds. What would be added to y is stored elsewhere, of a part where it is much. */
+/* Milliseconds. What would be added to y is added to what lies elsewhere, a part where it is much. */
 static float time_of(const Candidate *c, const Product *p)
 {
     static cudaEvent_t begin, end;
