@@ -23,7 +23,8 @@
 #include <string.h>
 #include "kernels/cpu/cpu.h"
 
-/* GATED_*: bytes of a gated run's product for each thread, and its least rows: with fewer, weights are read too often. */
+/* GATED_*: bytes of a gated run's product for each thread, and its least rows: with fewer, weights are read too
+ * often. */
 enum { MOST_SHAPES = 64, MOST_LAYOUTS = 8, GATED_BYTES = 1 << 20, GATED_ROWS = 256 };
 
 typedef struct Shape {

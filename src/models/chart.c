@@ -58,6 +58,8 @@ static void draw_axes(FILE *f, const Plot *p, const Scale *x, const Scale *y)
     char text[32];
     const int ys = chart_ticks(tick, y->low, y->high, (p->height - BOTTOM - TOP)/32);
     for (int i = 0; i < ys; i++) {
+        if (p->whole && tick[i] != floor(tick[i]))
+            continue;
         tick_text(text, tick[i]);
         html(f, "<path class=grid d=\"M%d %.1fH%d\"/><text class=tick x=%d y=%.1f text-anchor=end>%s</text>\n", LEFT,
              at(y, tick[i]), p->width - RIGHT, LEFT - 4, at(y, tick[i]) + 4, text);

@@ -24,6 +24,7 @@ typedef struct Plot {
     const char *x, *y;              /* names of the axes */
     int width, height;
     bool falling;                   /* x falls from left to right, as timesteps do */
+    bool whole;                     /* y counts: no ticks between whole numbers */
 } Plot;
 
 /* Lines over common axes: y from 0 or, where some are below, from the least. Draws nothing without a number. */

@@ -101,8 +101,8 @@ static void print_chart(FILE *f, const Curves *c, int which)
              c->count > 1 ? " in the first training" : "");
     html(f, "<figure><figcaption>%s%s</figcaption>\n", shown[which].name,
          count > c->count ? "; dashed: on held-out tokens" : "");
-    chart_lines(f, &(Plot){.label = label, .x = "tokens", .y = shown[which].axis, .width = 380, .height = 210}, series,
-                count);
+    chart_lines(f, &(Plot){.label = label, .x = "tokens", .y = shown[which].axis, .width = 380, .height = 210,
+                           .whole = figure == FIT_DEAD}, series, count);
     fputs("</figure>\n", f);
 }
 

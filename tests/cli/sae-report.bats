@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# sae-report.bats -- the page of a small real run: what stands in it, hostile labels, the same bytes in any order, nothing
-# from outside, and what is said of bad input.
+# sae-report.bats -- the page of a small real run: what stands in it, hostile labels, the same bytes in any order,
+# nothing from outside, and what is said of bad input.
 
 load says
 
@@ -17,7 +17,8 @@ setup_file() {
 END
     sd-encode-text prompts.jsonl -o cond.mpk.zst
     sd-sample-hooked --steps 3 --hook $HOOK --images images.mpk.zst cond.mpk.zst -o acts.mpk.zst
-    sae-fit --progress off --hook $HOOK -k 8 --features 64 --batch 32 --tokens 2K --report 5 --log fit.jsonl -o sae acts.mpk.zst
+    sae-fit --progress off --hook $HOOK -k 8 --features 64 --batch 32 --tokens 2K --report 5 --log fit.jsonl -o sae \
+        acts.mpk.zst
     sae-encode --sae sae acts.mpk.zst -o features.mpk.zst
     sae-rank-concepts --sae sae --score difference acts.mpk.zst -o ranks.mpk.zst
     # shellcheck disable=SC2086  # a list of options
@@ -55,7 +56,8 @@ check_page() { python3 "$SDSTEER_TESTS/check_page.py" "$@"; }
         . as $eval | $page[0].features.shown | length > 0 and all(. as $f | $eval[$f.feature] |
             .tokens == $f.tokens and ($f.tokens == 0 or ((.mean - $f.mean) | fabs) < 1e-5 * $f.mean)
             and ((.density - $f.density) | fabs) < 1e-6)' eval.jsonl
-    read -r feature score <<<"$(jq -r '.concepts[] | select(.label == "Fishes") | .features[0] | "\(.feature) \(.score)"' page.json)"
+    read -r feature score <<<"$(jq -r '.concepts[] | select(.label == "Fishes") | .features[0]
+        | "\(.feature) \(.score)"' page.json)"
     sae-rank-concepts --sae sae --score difference acts.mpk.zst --table - |
         awk -F'\t' -v f="$feature" -v s="$score" '$2 == "Fishes" && $5 == f { sum += $6 }
             END { d = sum/3 - s; exit !(sum > 0 && d < 1e-6 && d > -1e-6) }'
@@ -82,7 +84,8 @@ for line in open("peaks"):
 
 @test "records and files in any order, pictures from a folder: the same bytes" {
     for i in 1 2 3 4; do
-        sed -n ${i}p prompts.jsonl | sd-encode-text | sd-sample-hooked --steps 3 --hook $HOOK | sae-encode --sae sae -o f$i.mpk.zst
+        sed -n ${i}p prompts.jsonl | sd-encode-text | sd-sample-hooked --steps 3 --hook $HOOK |
+            sae-encode --sae sae -o f$i.mpk.zst
     done
     sd-sample-hooked --steps 3 --no-activations --images plain.mpk.zst cond.mpk.zst
     sed 's/"id":"c[^ ]*"x..,/"id":"c",/' prompts.jsonl | tac | sd-encode-text >backwards.mpk.zst
@@ -90,8 +93,8 @@ for line in open("peaks"):
     sd-steer $STEER --sweep concept=all -o some.mpk.zst backwards.mpk.zst
     # what comes before the provenance
     parts() { sed '/id=provenance/,$d' "$1"; }
-    sae-report --sae sae --log fit.jsonl --ranks ranks.mpk.zst --images plain.mpk.zst --steered some.mpk.zst --steered plain.mpk.zst \
-        f3.mpk.zst f1.mpk.zst f4.mpk.zst f2.mpk.zst -o other.html
+    sae-report --sae sae --log fit.jsonl --ranks ranks.mpk.zst --images plain.mpk.zst --steered some.mpk.zst \
+        --steered plain.mpk.zst f3.mpk.zst f1.mpk.zst f4.mpk.zst f2.mpk.zst -o other.html
     cmp <(parts page.html) <(parts other.html)
     sae-report --sae sae --log fit.jsonl --ranks ranks.mpk.zst --images images.mpk.zst --steered steered.mpk.zst - \
         <features.mpk.zst | cmp - page.html
@@ -127,7 +130,8 @@ for line in open("peaks"):
     grep -q 'None is shown by itself' d.html
     [ "$(grep -c 'class=feature' e.html)" = 2 ]
     grep -q 'neither picture nor heat map' f.html
-    sae-report --feature 3 --json - features.mpk.zst | jq -e '.features.shown[0].feature == 3 and (has("concepts") | not)'
+    sae-report --feature 3 --json - features.mpk.zst |
+        jq -e '.features.shown[0].feature == 3 and (has("concepts") | not)'
 }
 
 @test "the page's size is bounded, and what is left out is said" {
@@ -166,6 +170,7 @@ for line in open("peaks"):
     run sae-report --sae sae --feature 64 features.mpk.zst; says 2 "'64'"
     run sae-report --feature x features.mpk.zst; says 2 "'x'"
     run sae-report --sae sae --top 0; says 2 --top
-    run bash -c 'set -o pipefail; sae-report --ranks ranks.mpk.zst --images images.mpk.zst features.mpk.zst 2>&1 | head -c 9'
+    run bash -c 'set -o pipefail
+                 sae-report --ranks ranks.mpk.zst --images images.mpk.zst features.mpk.zst 2>&1 | head -c 9'
     [ "$status" = 0 ] && [ "$output" = '<!doctype' ]
 }
