@@ -5,8 +5,9 @@
  * arguments. Activations are channels-last: an image is rows (H*W, C), a batch is rows (B*H*W, C), so that a
  * convolution, a linear layer and an autoencoder read the same layout.
  *
- * The residual stream is always f32. `type` is the type of what enters a matrix product: F32, or BF16 where the device
- * has it; products accumulate in f32. An op that says "T" reads or writes that type, everything else is f32.
+ * The residual stream is always f32. `type` is the type of what enters a matrix product: F32, or BF16 or F16 where the
+ * device has it (BF16: best; F16: what conv_create takes); products accumulate in f32. An op that says "T" reads or
+ * writes that type, everything else is f32. Values beyond 65504 are infinite in F16.
  *
  * Same bytes: the value of an output row depends on that row's inputs and the op's shape alone, not on the number of
  * rows, their neighbours or the number of threads. Every op keeps this; the op tests check it.
@@ -42,7 +43,7 @@ typedef struct ConvSpec {
 /* What group_norm takes: rows of one matrix, or of two side by side (the UNet's skip connection) that are never joined
  * in memory. */
 typedef struct NormInput {
-    const void *x;              /* (B,HW,C) of `type`, F32 or T */
+    const void *x;              /* (B,HW,C) of `type`, F32 or y_type */
     DType type;
     int C;
     const float *beside;        /* (B,HW,C_beside) on its right; type is F32 then. NULL: none, and C_beside is 0 */

@@ -4,7 +4,7 @@
  *     for tiles of keys:  s = q k^T scale    m' = max(m, max s)    p = exp(s - m')
  *                         l = l exp(m - m') + sum p    o = o exp(m - m') + p v         y = o/l
  *
- *   q, y (B,Sq,heads,d)   k, v (images,Sk,heads,d)   f32 or bf16, rows at any stride; m, l, o, s in f32
+ *   q, y (B,Sq,heads,d)   k, v (images,Sk,heads,d)   f32, bf16 or f16, rows at any stride; m, l, o, s in f32
  *   Milakov and Gimelshein 2018 (arXiv 1805.02867); Dao et al. 2022 (arXiv 2205.14135), algorithm 1.
  *
  * A block of 256 threads takes 64 queries of one head of one image, and at most 512 columns of y, fewer where a block
@@ -149,8 +149,10 @@ void attention_plain(const Attention *a, DType type, int64_t B)
     const dim3 grid(gpu_blocks(a->Sq, QUERIES), (unsigned)(a->heads*parts), (unsigned)B);
     if (type == F32)
         LAUNCH(attend_plain<float>, grid, THREADS, shared, *a, most);
-    else
+    else if (type == BF16)
         LAUNCH(attend_plain<bf16>, grid, THREADS, shared, *a, most);
+    else
+        LAUNCH(attend_plain<f16>, grid, THREADS, shared, *a, most);
 }
 
 void cuda_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride,
@@ -161,8 +163,8 @@ void cuda_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, 
                    false};
     a.pieces = (head_dim | q_stride | k_stride | v_stride)%8 == 0
         && (((uintptr_t)q | (uintptr_t)k | (uintptr_t)v)&15) == 0;
-    if (type == BF16 && attention_dnn(&a, B))
+    if (type != F32 && attention_dnn(&a, type, B))
         return;
-    if (type != BF16 || head_dim > ATTENTION_WIDEST || !attention_bf16(&a, B))
+    if (type == F32 || head_dim > ATTENTION_WIDEST || !attention_half(&a, type, B))
         attention_plain(&a, type, B);
 }

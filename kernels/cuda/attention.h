@@ -28,11 +28,11 @@ typedef struct Attention {
     }
 } Attention;
 
-/* dnn_attention.cu, bf16. false: nothing was done, cuDNN does not take the shape; the same answer each time. */
-bool attention_dnn(const Attention *a, int64_t B);
-/* attention_bf16.cu, d up to ATTENTION_WIDEST. false: nothing was done, a block has too little shared memory for the
- * head; the same answer each time. */
-bool attention_bf16(const Attention *a, int64_t B);
+/* dnn_attention.cu, BF16 or F16. false: nothing was done, cuDNN does not take the shape; the same answer each time. */
+bool attention_dnn(const Attention *a, DType type, int64_t B);
+/* attention_half.cu, BF16 or F16, d up to ATTENTION_WIDEST. false: nothing was done, a block has too little shared
+ * memory for the head; the same answer each time. */
+bool attention_half(const Attention *a, DType type, int64_t B);
 void attention_plain(const Attention *a, DType type, int64_t B);    /* attention.cu */
 
 enum { ATTENTION_WIDEST = 512 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* backend.cu -- the CUDA backend's table, its device, its memory and its one stream.
  *
- * A device of compute capability 8.0 or later: bf16 in tensor cores, asynchronous copies to shared memory. */
+ * A device of compute capability 8.0 or later: bf16 and f16 in tensor cores, asynchronous copies to shared memory. */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/sae_cuda.h"
 

@@ -43,7 +43,7 @@ static bool blas_open(void)
 
 static cudaDataType_t data_type(DType type)
 {
-    return type == BF16 ? CUDA_R_16BF : CUDA_R_32F;
+    return type == F32 ? CUDA_R_32F : type == BF16 ? CUDA_R_16BF : CUDA_R_16F;
 }
 
 bool blas_set_rows(BlasPlan *plan, int64_t M)

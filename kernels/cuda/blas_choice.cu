@@ -37,8 +37,10 @@ static void fill(void *x, DType type, int64_t n, int width, float scale, float a
 {
     if (type == F32)
         LAUNCH(scatter_values<float>, gpu_blocks(n, 256), 256, 0, (float *)x, n, width, scale, again);
-    else
+    else if (type == BF16)
         LAUNCH(scatter_values<bf16>, gpu_blocks(n, 256), 256, 0, (bf16 *)x, n, width, scale, again);
+    else
+        LAUNCH(scatter_values<f16>, gpu_blocks(n, 256), 256, 0, (f16 *)x, n, width, scale, again);
 }
 
 static __global__ void compare(int32_t *differ, const uint32_t *a, const uint32_t *b, int64_t n)
@@ -54,7 +56,7 @@ static bool multiply(BlasPlan *plan, const Product *p, const cublasLtMatmulAlgo_
     if (algorithm)
         return (!p->bias || blas_set_bias(plan, p->bias)) && blas_set_rows(plan, p->M)
             && blas_multiply(plan, algorithm, p->y, p->x, p->w, p->add) == CUBLAS_STATUS_SUCCESS;
-    product_hopper(p, plan->y_type);
+    product_hopper(p, plan->x_type, plan->y_type);
     return true;
 }
 
@@ -80,7 +82,7 @@ static void *take(char **at, int64_t bytes)
 }
 
 /* On values whose sums are zero but for their rounding, second halves against first, which tells any two orders of
- * addition apart, in bf16 too; what else is added is as small. */
+ * addition apart, in halves too; what else is added is as small. */
 static bool same_bytes(BlasPlan *plan, const cublasLtMatmulAlgo_t *one, const cublasLtMatmulAlgo_t *other, bool bias,
                        bool add)
 {
@@ -162,7 +164,7 @@ bool blas_choose(BlasPlan *plan, const Product *p, cublasLtMatmulPreference_t wi
                 break;
             if (found[i].state == CUBLAS_STATUS_SUCCESS && takes_range(plan, other, s)
                 && same_bytes(plan, &chosen[0], other, bias, false)
-                && (plan->y_type == BF16 || same_bytes(plan, &chosen[0], other, bias, true))) {
+                && (plan->y_type != F32 || same_bytes(plan, &chosen[0], other, bias, true))) {
                 chosen[s] = *other;
                 break;
             }

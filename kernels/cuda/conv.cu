@@ -4,7 +4,7 @@
  *
  *     y[b,i,j,o] = act(sum_{r,s,c} x[b, i*stride + r - pad, j*stride + s - pad, c] W[o,c,r,s] + bias[o])  or  y += ...
  *
- *   x (B,H,W,in) f32 or bf16, channels last   W packed (out, kernel, kernel, in)   y (B,Ho,Wo,out); sums in f32
+ *   x (B,H,W,in) f32, bf16 or f16, channels last   W packed (out, kernel, kernel, in)   y (B,Ho,Wo,out); sums in f32
  *
  * A linear layer is a 1x1 convolution over one line of N = B*H*W points. Copies to shared memory are of 16 bytes, so a
  * layer whose channels are no multiple of 8 (the pictures' 3, the latents' 4) runs on a copy of x filled with zeros.
@@ -26,7 +26,7 @@ struct Conv {
     int in;                     /* channels, filled up to a multiple of 8 */
     void *weight;               /* (out, kernel, kernel, in) of x_type */
     float *bias;                /* NULL: none */
-    bool hopper;                /* product_hopper.cu multiplies what the libraries do not, else product_bf16.cu */
+    bool hopper;                /* product_hopper.cu multiplies what the libraries do not, else product_half.cu */
     BlasPlan *blas;             /* who multiplies in place of product.h; NULL: no one */
     DnnLayer *dnn;
 };
@@ -62,8 +62,10 @@ static void *pack(const Conv *c, const float *w, Err *e)
     void *packed = as_is ? gpu_memory((size_t)n*dtype_size(c->spec.x_type), e) : NULL;
     if (packed && c->spec.x_type == F32)
         LAUNCH(turn<float>, gpu_blocks(n, 256), 256, 0, (float *)packed, as_is, n, in, taps, c->in);
-    else if (packed)
+    else if (packed && c->spec.x_type == BF16)
         LAUNCH(turn<bf16>, gpu_blocks(n, 256), 256, 0, (bf16 *)packed, as_is, n, in, taps, c->in);
+    else if (packed)
+        LAUNCH(turn<f16>, gpu_blocks(n, 256), 256, 0, (f16 *)packed, as_is, n, in, taps, c->in);
     gpu_check(cudaFree(as_is));
     return packed;
 }
@@ -82,7 +84,7 @@ static void choose(Conv *c)
         return;
     if (is_linear(s))
         c->blas = blas_plan(&p, s->x_type, s->y_type, c->hopper);
-    else if (!c->hopper && s->x_type == BF16 && (p.K >= LIBRARY_LEAST_K || s->y_type == BF16))
+    else if (!c->hopper && s->x_type != F32 && (p.K >= LIBRARY_LEAST_K || s->y_type != F32))
         c->dnn = dnn_layer(s, c->bias != NULL);
 }
 
@@ -91,6 +93,9 @@ int cuda_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *wei
 {
     *conv = NULL;
     assert(spec->act != ACT_GEGLU || (is_linear(spec) && spec->out%2 == 0));
+    if (spec->x_type != F32 && spec->x_type != BF16 && spec->x_type != F16)
+        return err_set(e, "%s: products are made in f32, bf16 or f16, not %s", weight[0]->name,
+                       dtype_name(spec->x_type));
     Conv *c = (Conv *)calloc(1, sizeof *c);
     if (!c)
         return err_set(e, "cannot allocate %zu bytes", sizeof *c);
@@ -124,13 +129,13 @@ void cuda_conv_free(Conv *c)
     free(c);
 }
 
-/* y (points, width) = x (points, in) and zeros: one thread a value of y */
+/* y (points, width) = x (points, in) and zeros: one thread a value of y. T: of x's size. */
 template <typename T> static __global__ void fill_up(T *y, const T *x, int64_t n, int in, int width)
 {
     const int64_t i = thread_number(), point = i/width;
     const int c = (int)(i - point*width);
     if (i < n)
-        y[i] = c < in ? x[point*in + c] : from_float<T>(0);
+        y[i] = c < in ? x[point*in + c] : T{};
 }
 
 static const void *filled_up(const Conv *c, const void *x, int64_t points)
@@ -142,7 +147,7 @@ static const void *filled_up(const Conv *c, const void *x, int64_t points)
     if (c->spec.x_type == F32)
         LAUNCH(fill_up<float>, gpu_blocks(n, 256), 256, 0, (float *)y, (const float *)x, n, c->spec.in, c->in);
     else
-        LAUNCH(fill_up<bf16>, gpu_blocks(n, 256), 256, 0, (bf16 *)y, (const bf16 *)x, n, c->spec.in, c->in);
+        LAUNCH(fill_up<uint16_t>, gpu_blocks(n, 256), 256, 0, (uint16_t *)y, (const uint16_t *)x, n, c->spec.in, c->in);
     return y;
 }
 
@@ -172,9 +177,9 @@ static void multiply(const Conv *c, const Product *p, int64_t B)
     if (c->spec.x_type == F32)
         product_f32(p);
     else if (c->hopper)
-        product_hopper(p, c->spec.y_type);
+        product_hopper(p, c->spec.x_type, c->spec.y_type);
     else
-        product_bf16(p, c->spec.y_type);
+        product_half(p, c->spec.x_type, c->spec.y_type);
 }
 
 /* y (M, out/2) = a * gelu(b) of the product's rows (a, b) */

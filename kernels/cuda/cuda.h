@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* cuda.h -- what the CUDA backend's files share: one stream, checked calls, launches, scratch memory, bf16, sums over a
- * warp and a block. Private to kernels/cuda.
+/* cuda.h -- what the CUDA backend's files share: one stream, checked calls, launches, scratch memory, halves, sums over
+ * a warp and a block. Private to kernels/cuda.
  *
  * The same sources are built twice: by nvcc for the device, and by a C++ compiler with -DSIMT for tests/simt, where
  * tests/simt/simt.h plays blocks, threads, barriers and the calls of the runtime. So a kernel is started with LAUNCH
@@ -146,9 +146,14 @@ __device__ __forceinline__ int64_t thread_number(void)
 enum { WARP = 32 };
 #define ALL_LANES 0xffffffffu
 
-/* ---- bf16: the upper half of an f32, rounded to nearest even ---- */
+/* ---- halves: bf16, the upper half of an f32, and f16, of IEEE 754; from f32 rounded to nearest even ---- */
 
 typedef struct bf16 { uint16_t bits; } bf16;
+typedef struct f16 { uint16_t bits; } f16;              /* of 65520 and more: infinity */
+
+template <typename T> inline constexpr DType dtype_of = F32;
+template <> inline constexpr DType dtype_of<bf16> = BF16;
+template <> inline constexpr DType dtype_of<f16> = F16;
 
 __device__ __forceinline__ float to_float(float x)
 {
@@ -160,26 +165,41 @@ __device__ __forceinline__ float to_float(bf16 x)
     return __uint_as_float((uint32_t)x.bits << 16);
 }
 
-/* Two of them in a word, the first in the lower half. */
-__device__ __forceinline__ uint32_t pack_bf16(float low, float high)
+__device__ __forceinline__ float to_float(f16 x)
 {
 #ifdef SIMT
-    return (uint32_t)simt_bf16(low) | (uint32_t)simt_bf16(high) << 16;
+    return simt_from_half(x.bits);
+#else
+    float y;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x.bits));
+    return y;
+#endif
+}
+
+/* Two halves in a word, the first in the lower. */
+template <typename T> __device__ __forceinline__ uint32_t pack_pair(float low, float high)
+{
+#ifdef SIMT
+    return dtype_of<T> == F16 ? (uint32_t)simt_half(low) | (uint32_t)simt_half(high) << 16
+                              : (uint32_t)simt_bf16(low) | (uint32_t)simt_bf16(high) << 16;
 #else
     uint32_t word;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+    if constexpr (dtype_of<T> == F16)
+        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+    else
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
     return word;
 #endif
 }
 
-template <typename T> __device__ __forceinline__ T from_float(float x);
+template <typename T> __device__ __forceinline__ T from_float(float x)
+{
+    return T{(uint16_t)pack_pair<T>(x, 0)};
+}
+
 template <> __device__ __forceinline__ float from_float<float>(float x)
 {
     return x;
-}
-template <> __device__ __forceinline__ bf16 from_float<bf16>(float x)
-{
-    return bf16{(uint16_t)pack_bf16(x, 0)};
 }
 
 /* y[i..i+3] = v, i a multiple of 4, y aligned to four of T. */
@@ -188,9 +208,9 @@ __device__ __forceinline__ void store4(float *y, int64_t i, float4 v)
     *(float4 *)(y + i) = v;
 }
 
-__device__ __forceinline__ void store4(bf16 *y, int64_t i, float4 v)
+template <typename T> __device__ __forceinline__ void store4(T *y, int64_t i, float4 v)
 {
-    *(uint2 *)(y + i) = make_uint2(pack_bf16(v.x, v.y), pack_bf16(v.z, v.w));
+    *(uint2 *)(y + i) = make_uint2(pack_pair<T>(v.x, v.y), pack_pair<T>(v.z, v.w));
 }
 
 /* *p = v, which will not be read soon: the caches let it go first. */
@@ -218,21 +238,21 @@ template <int each> __device__ __forceinline__ void load_run(float (&v)[each], c
 }
 
 /* As floats; each is 8 or 4, p aligned to 16 or 8 bytes, or 1. */
-template <int each> __device__ __forceinline__ void load_run(float (&v)[each], const bf16 *p)
+template <int each, typename T> __device__ __forceinline__ void load_run(float (&v)[each], const T *p)
 {
     if constexpr (each == 8) {
         const uint4 eight = *(const uint4 *)p;
         const uint32_t word[4] = {eight.x, eight.y, eight.z, eight.w};
         for (int i = 0; i < 4; i++) {
-            v[2*i] = __uint_as_float(word[i] << 16);
-            v[2*i + 1] = __uint_as_float(word[i] & 0xffff0000u);
+            v[2*i] = to_float(T{(uint16_t)word[i]});
+            v[2*i + 1] = to_float(T{(uint16_t)(word[i] >> 16)});
         }
     } else if constexpr (each == 4) {
         const uint2 four = *(const uint2 *)p;
-        v[0] = __uint_as_float(four.x << 16);
-        v[1] = __uint_as_float(four.x & 0xffff0000u);
-        v[2] = __uint_as_float(four.y << 16);
-        v[3] = __uint_as_float(four.y & 0xffff0000u);
+        v[0] = to_float(T{(uint16_t)four.x});
+        v[1] = to_float(T{(uint16_t)(four.x >> 16)});
+        v[2] = to_float(T{(uint16_t)four.y});
+        v[3] = to_float(T{(uint16_t)(four.y >> 16)});
     } else {
         v[0] = to_float(*p);
     }
@@ -242,8 +262,8 @@ template <int each> __device__ __forceinline__ void load_run(float (&v)[each], c
 template <typename T, int each> __device__ __forceinline__ void store_run(T *y, int64_t i, const float (&v)[each])
 {
     if constexpr (each == 8 && sizeof(T) == 2) {
-        *(uint4 *)(y + i) = make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]),
-                                       pack_bf16(v[6], v[7]));
+        *(uint4 *)(y + i) = make_uint4(pack_pair<T>(v[0], v[1]), pack_pair<T>(v[2], v[3]), pack_pair<T>(v[4], v[5]),
+                                       pack_pair<T>(v[6], v[7]));
     } else if constexpr (each == 1) {
         y[i] = from_float<T>(v[0]);
     } else {

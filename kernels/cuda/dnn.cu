@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* dnn.cu -- convolutions by cuDNN 9: y (B,Ho,Wo,out) = conv(x (B,H,W,in)) + bias, or y += that; bf16 in, f32 sums, f32
- * or bf16 out.
+/* dnn.cu -- convolutions by cuDNN 9: y (B,Ho,Wo,out) = conv(x (B,H,W,in)) + bias, or y += that; bf16 or f16 in, f32
+ * sums, f32 or the same out.
  *
  * A graph of a convolution, the addition of the bias, and the addition of what y held or a copy. Dimensions are in the
  * order (B, C, H, W) whatever lies where in memory; strides say channels last. What is between the operations is a
@@ -27,7 +27,7 @@ struct DnnLayer {
 
 /* The numbers of a kind. */
 typedef struct Shape {
-    int64_t in, out, kernel, stride, pad_before, pad_after, y_type, bias, H, W, add;
+    int64_t in, out, kernel, stride, pad_before, pad_after, x_type, y_type, bias, H, W, add;
 } Shape;
 static_assert(sizeof(Shape) <= sizeof(int64_t)*DNN_NUMBERS, "a kind holds a shape");
 
@@ -81,10 +81,10 @@ static Descriptor graph(Build *b, const DnnKind *kind, int64_t B)
     const Shape *s = (const Shape *)kind->number;
     const int64_t pads = s->pad_before + s->pad_after;
     const int64_t Ho = (s->H + pads - s->kernel)/s->stride + 1, Wo = (s->W + pads - s->kernel)/s->stride + 1;
-    const cudnnDataType_t y_type = s->y_type == BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
+    const cudnnDataType_t x_type = dnn_type((DType)s->x_type), y_type = dnn_type((DType)s->y_type);
     const float one = 1, zero = 0;
-    Descriptor x = picture(b, UID_X, CUDNN_DATA_BFLOAT16, B, s->in, s->H, s->W, DNN_STORED);
-    Descriptor w = picture(b, UID_W, CUDNN_DATA_BFLOAT16, s->out, s->in, s->kernel, s->kernel, DNN_STORED);
+    Descriptor x = picture(b, UID_X, x_type, B, s->in, s->H, s->W, DNN_STORED);
+    Descriptor w = picture(b, UID_W, x_type, s->out, s->in, s->kernel, s->kernel, DNN_STORED);
     Descriptor y = picture(b, UID_Y, y_type, B, s->out, Ho, Wo, DNN_STORED);
     Descriptor held = s->add ? picture(b, UID_HELD, y_type, B, s->out, Ho, Wo, DNN_STORED) : NULL;
     Descriptor sum = picture(b, UID_SUM, CUDNN_DATA_FLOAT, B, s->out, Ho, Wo, DNN_BETWEEN);
@@ -111,15 +111,16 @@ static Descriptor graph(Build *b, const DnnKind *kind, int64_t B)
 static void name_of(char name[128], const DnnKind *kind, int64_t B)
 {
     const Shape *s = (const Shape *)kind->number;
-    snprintf(name, 128, "conv %ld-%ld k%ld s%ld %ldx%ld %s%s, %ld images", (long)s->in, (long)s->out, (long)s->kernel,
-             (long)s->stride, (long)s->H, (long)s->W, dtype_name((DType)s->y_type), s->add ? " added" : "", (long)B);
+    snprintf(name, 128, "conv %ld-%ld k%ld s%ld %ldx%ld %s-%s%s, %ld images", (long)s->in, (long)s->out,
+             (long)s->kernel, (long)s->stride, (long)s->H, (long)s->W, dtype_name((DType)s->x_type),
+             dtype_name((DType)s->y_type), s->add ? " added" : "", (long)B);
 }
 
 /* ---- layers ---- */
 
 DnnLayer *dnn_layer(const ConvSpec *spec, bool bias)
 {
-    if (spec->x_type != BF16 || !dnn_open())
+    if (spec->x_type == F32 || !dnn_open())
         return NULL;
     DnnLayer *layer = (DnnLayer *)calloc(1, sizeof *layer);
     if (layer) {
@@ -138,8 +139,8 @@ bool dnn_run(const DnnLayer *layer, const Product *p, int64_t B, void *y, bool a
 {
     const ConvSpec *s = &layer->spec;
     DnnKind kind = {graph, name_of, {}};
-    *(Shape *)kind.number = Shape{s->in, s->out, s->kernel, s->stride, s->pad_before, s->pad_after, s->y_type,
-                                  layer->bias, p->H, p->W, add};
+    *(Shape *)kind.number = Shape{s->in, s->out, s->kernel, s->stride, s->pad_before, s->pad_after, s->x_type,
+                                  s->y_type, layer->bias, p->H, p->W, add};
     DnnPlan *plan = dnn_plan_for(&kind, B);
     int64_t uid[DNN_TENSORS] = {UID_X, UID_W, UID_Y};
     const void *data[DNN_TENSORS] = {p->x, p->w, y};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dnn_attention.cu -- attention over many keys by cuDNN 9: y = softmax(q k^T scale) v, bf16, scores never written.
+/* dnn_attention.cu -- attention over many keys by cuDNN 9: y = softmax(q k^T scale) v, halves, scores never written.
  *
  *   q, y (B,heads,Sq,d)   k, v (B,heads,Sk,d): dimensions in this order, strides say that a row holds all heads
  *
@@ -8,7 +8,7 @@
  * exponentials and sums, and takes the latter only where the statistics are written out.
  *
  * Engine and knobs are chosen for a size at DNN_IMAGES images, and used for any number (dnn_graph.h). For few keys,
- * keys shared between images and causal attention, attention_bf16.cu's kernel stays. */
+ * keys shared between images and causal attention, attention_half.cu's kernel stays. */
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/dnn_graph.h"
 
@@ -19,7 +19,7 @@ enum { UID_Q = 1, UID_K, UID_V, UID_Y, UID_SCALE };
 
 /* The numbers of a kind. */
 typedef struct Size {
-    int64_t heads, d, Sq, Sk, q_stride, k_stride, v_stride, y_stride, scale;    /* scale: the bits of one */
+    int64_t type, heads, d, Sq, Sk, q_stride, k_stride, v_stride, y_stride, scale;      /* scale: the bits of one */
 } Size;
 static_assert(sizeof(Size) <= sizeof(int64_t)*DNN_NUMBERS, "a kind holds a size");
 
@@ -27,7 +27,7 @@ static_assert(sizeof(Size) <= sizeof(int64_t)*DNN_NUMBERS, "a kind holds a size"
 static Descriptor rows(Build *b, int64_t uid, int64_t B, const Size *s, int64_t S, int64_t row)
 {
     const int64_t dim[] = {B, s->heads, S, s->d}, stride[] = {S*row, s->d, row, 1};
-    return dnn_tensor(b, uid, CUDNN_DATA_BFLOAT16, dim, stride, DNN_STORED);
+    return dnn_tensor(b, uid, dnn_type((DType)s->type), dim, stride, DNN_STORED);
 }
 
 static Descriptor graph(Build *b, const DnnKind *kind, int64_t B)
@@ -50,11 +50,11 @@ static Descriptor graph(Build *b, const DnnKind *kind, int64_t B)
 static void name_of(char name[128], const DnnKind *kind, int64_t B)
 {
     const Size *s = (const Size *)kind->number;
-    snprintf(name, 128, "attention %ldx%ld %ld-%ld, %ld images", (long)s->heads, (long)s->d, (long)s->Sq, (long)s->Sk,
-             (long)B);
+    snprintf(name, 128, "attention %s %ldx%ld %ld-%ld, %ld images", dtype_name((DType)s->type), (long)s->heads,
+             (long)s->d, (long)s->Sq, (long)s->Sk, (long)B);
 }
 
-bool attention_dnn(const Attention *a, int64_t B)
+bool attention_dnn(const Attention *a, DType type, int64_t B)
 {
     const bool fits = a->pieces && a->y_stride%8 == 0 && ((uintptr_t)a->y&15) == 0 && a->d <= WIDEST;
     if (!fits || a->causal || a->kv_index || a->Sk < LEAST_KEYS || B == 0 || a->Sq == 0 || !library_wanted()
@@ -63,8 +63,8 @@ bool attention_dnn(const Attention *a, int64_t B)
     DnnKind kind = {graph, name_of, {}};
     uint32_t scale;
     memcpy(&scale, &a->scale, sizeof scale);
-    *(Size *)kind.number = Size{a->heads, a->d, a->Sq, a->Sk, a->q_stride, a->k_stride, a->v_stride, a->y_stride,
-                                scale};
+    *(Size *)kind.number = Size{type, a->heads, a->d, a->Sq, a->Sk, a->q_stride, a->k_stride, a->v_stride,
+                                a->y_stride, scale};
     DnnPlan *p = dnn_plan_for(&kind, B);
     if (!p)
         return false;
@@ -76,7 +76,7 @@ bool attention_dnn(const Attention *a, int64_t B)
 
 #else
 
-bool attention_dnn(const Attention *, int64_t)
+bool attention_dnn(const Attention *, DType, int64_t)
 {
     return false;
 }

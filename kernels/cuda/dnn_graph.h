@@ -58,6 +58,11 @@ void dnn_set_descriptor(Build *b, Descriptor d, cudnnBackendAttributeName_t name
 Descriptor dnn_finish(Build *b, Descriptor d);                  /* gives d */
 void dnn_drop(Build *b, int kept);                              /* all after the first `kept`, youngest first */
 
+static inline cudnnDataType_t dnn_type(DType type)                 /* F32, BF16 or F16 */
+{
+    return type == F32 ? CUDNN_DATA_FLOAT : type == BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_HALF;
+}
+
 /* A tensor in device memory, 16-byte aligned; one between two operations; a number in host memory. */
 typedef enum { DNN_STORED, DNN_BETWEEN, DNN_NUMBER } DnnPlace;
 Descriptor dnn_tensor(Build *b, int64_t uid, cudnnDataType_t type, const int64_t dim[4], const int64_t stride[4],

@@ -45,8 +45,10 @@ void cuda_activate(void *y, DType y_type, const float *x, int64_t n, Activation 
 {
     if (y_type == F32)
         activate_as((float *)y, x, n, act);
-    else
+    else if (y_type == BF16)
         activate_as((bf16 *)y, x, n, act);
+    else
+        activate_as((f16 *)y, x, n, act);
 }
 
 /* One thread `each` neighbours in a row: 16 bytes of them, or one. */
@@ -78,40 +80,10 @@ void cuda_geglu(void *y, const void *h, DType type, int64_t N, int D)
 {
     if (type == F32)
         geglu_as((float *)y, (const float *)h, N, D);
-    else
+    else if (type == BF16)
         geglu_as((bf16 *)y, (const bf16 *)h, N, D);
-}
-
-/* Half precision is only met on the way from a file. */
-typedef struct half16 { uint16_t bits; } half16;
-
-__device__ __forceinline__ float to_float(half16 x)
-{
-#ifdef SIMT
-    return simt_from_half(x.bits);
-#else
-    float y;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x.bits));
-    return y;
-#endif
-}
-
-template <> __device__ __forceinline__ half16 from_float<half16>(float x)
-{
-#ifdef SIMT
-    return half16{simt_half(x)};
-#else
-    half16 y;
-    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
-    return y;
-#endif
-}
-
-__device__ __forceinline__ void store4(half16 *y, int64_t i, float4 v)
-{
-    const half16 h[4] = {from_float<half16>(v.x), from_float<half16>(v.y), from_float<half16>(v.z),
-                         from_float<half16>(v.w)};
-    *(uint2 *)(y + i) = make_uint2(h[0].bits | (uint32_t)h[1].bits << 16, h[2].bits | (uint32_t)h[3].bits << 16);
+    else
+        geglu_as((f16 *)y, (const f16 *)h, N, D);
 }
 
 template <typename Y, typename X> static __global__ void convert(Y *y, const X *x, int64_t n)
@@ -138,7 +110,7 @@ template <typename Y> static void convert_to(Y *y, const void *x, DType x_type, 
     else if (x_type == BF16)
         LAUNCH((convert<Y, bf16>), blocks, THREADS, 0, y, (const bf16 *)x, n);
     else
-        LAUNCH((convert<Y, half16>), blocks, THREADS, 0, y, (const half16 *)x, n);
+        LAUNCH((convert<Y, f16>), blocks, THREADS, 0, y, (const f16 *)x, n);
 }
 
 void cuda_convert(void *y, DType y_type, const void *x, DType x_type, int64_t n)
@@ -150,7 +122,7 @@ void cuda_convert(void *y, DType y_type, const void *x, DType x_type, int64_t n)
     else if (y_type == BF16)
         convert_to((bf16 *)y, x, x_type, n);
     else
-        convert_to((half16 *)y, x, x_type, n);
+        convert_to((f16 *)y, x, x_type, n);
 }
 
 /* *unfit = the least of itself and of what op.h packs. */

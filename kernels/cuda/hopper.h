@@ -5,9 +5,9 @@
  *
  *   C (64,n) f32, sum[n/2]: thread t of 128 has rows t/32*16 + t%32/4 (sum[4j], sum[4j+1]) and 8 further on
  *     (sum[4j+2], sum[4j+3]) at columns 8j + 2(t%4) and one more, j < n/8
- *   A (64,16), B (n,16) bf16, both with k along memory. A row of a stage is BOX_DEPTH = 64 values, 128 bytes, and its
- *     8 parts of 16 bytes are turned by the row: bits 4..6 of an address are xored with bits 7..9 ("128-byte swizzle"),
- *     by the copy as by the product. So a stage begins at a multiple of 1024 bytes.
+ *   A (64,16), B (n,16) T (bf16 or f16), both with k along memory. A row of a stage is BOX_DEPTH = 64 values, 128
+ *     bytes, and its 8 parts of 16 bytes are turned by the row: bits 4..6 of an address are xored with bits 7..9
+ *     ("128-byte swizzle"), by the copy as by the product. So a stage begins at a multiple of 1024 bytes.
  *
  * PTX ISA 8.x, sections wgmma.mma_async (descriptors, fragments), mbarrier, cp.async.bulk.tensor, barrier.cluster,
  * mapa. Code that calls products or multicast_box is compiled for sm_90a only, other code for sm_90 too. */
@@ -384,21 +384,28 @@ template <int n> __device__ __forceinline__ void products_finish(float (&sum)[n]
                   NAMES_8(112, 113, 114, 115, 116, 117, 118, 119) "," \
                   NAMES_8(120, 121, 122, 123, 124, 125, 126, 127)
 /* a, b, add: the numbers of the operands that come after the sums */
-#define PRODUCT(columns, names, a, b, add_, ...)                                                                       \
+#define PRODUCT_OF(type, columns, names, a, b, add_, ...)                                                              \
     asm volatile("{\n\t.reg .pred add;\n\tsetp.ne.b32 add, %" #add_ ", 0;\n\t"                                         \
-                 "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32.bf16.bf16 {" names "}, "                        \
+                 "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." type "." type " {" names "}, "                \
                  "%" #a ", %" #b ", add, 1, 1, 0, 0;\n\t}"                                                             \
                  : __VA_ARGS__ : "l"(A), "l"(B), "r"((int)add))
+#define PRODUCT(...)                                                                                                   \
+    do {                                                                                                               \
+        if constexpr (dtype_of<T> == F16)                                                                              \
+            PRODUCT_OF("f16", __VA_ARGS__);                                                                            \
+        else                                                                                                           \
+            PRODUCT_OF("bf16", __VA_ARGS__);                                                                           \
+    } while (0)
 
 /* sum += A B^T over 16 of k, or = A B^T where not add; B has 32, 80, 128, 160 or 256 rows. All four warps; under way
  * until waited for. */
-template <int columns>
+template <typename T, int columns>
 __device__ __forceinline__ void product_64(float (&sum)[columns/2], uint64_t A, uint64_t B, bool add)
 {
     static_assert(columns == 32 || columns == 80 || columns == 128 || columns == 160 || columns == 256,
                   "the widths that are here");
 #ifdef SIMT
-    simt_wgmma(sum, columns, A, B, add);
+    simt_wgmma(sum, columns, A, B, add, dtype_of<T> == F16);
 #else
     if constexpr (columns == 32)
         PRODUCT(32, NAMES_16, 16, 17, 18, SUMS_16(0));
@@ -422,6 +429,7 @@ __device__ __forceinline__ void product_64(float (&sum)[columns/2], uint64_t A, 
 #undef NAMES_64
 #undef NAMES_80
 #undef NAMES_128
+#undef PRODUCT_OF
 #undef PRODUCT
 
 #endif

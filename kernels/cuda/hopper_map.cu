@@ -37,8 +37,9 @@ void tensor_map(CUtensorMap *map, DType type, int rank, const void *p, const int
         pitch[i] = (i ? pitch[i - 1] : value)*sizes[i];
     }
     const CUresult status = encoder()(
-        map, type == F32 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, (cuuint32_t)rank,
-        (void *)p, sizes, pitch, boxes, every, CU_TENSOR_MAP_INTERLEAVE_NONE,
+        map, type == F32 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32
+            : type == BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+        (cuuint32_t)rank, (void *)p, sizes, pitch, boxes, every, CU_TENSOR_MAP_INTERLEAVE_NONE,
         row == 128 ? CU_TENSOR_MAP_SWIZZLE_128B : row == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
             : row == 32 ? CU_TENSOR_MAP_SWIZZLE_32B : CU_TENSOR_MAP_SWIZZLE_NONE,
         CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);

@@ -13,8 +13,8 @@ bool hopper_wanted(void);
 
 enum { MAP_DIMENSIONS = 4 };
 
-/* A dense tensor, F32 or BF16, of `rank` dimensions, that along memory first; p and the sizes of all but the last in
- * bytes are multiples of 16. A row of a box that has 32, 64 or 128 bytes lies in shared memory with its parts of 16
+/* A dense tensor, F32, BF16 or F16, of `rank` dimensions, that along memory first; p and the sizes of all but the last
+ * in bytes are multiples of 16. A row of a box that has 32, 64 or 128 bytes lies in shared memory with its parts of 16
  * turned by the swizzle of that width (hopper.h); one of another length, a multiple of 16, lies as it is. */
 void tensor_map(CUtensorMap *map, DType type, int rank, const void *p, const int64_t *size, const int *box);
 

@@ -3,7 +3,7 @@
  *
  *     y[n,d] = (x[n,d] - mean[n]) * rstd[n] * gamma[d] + beta[d],      rstd = 1/sqrt(variance + eps)
  *
- *   x (N,D) f32; y f32 or bf16, and x itself where it is f32
+ *   x (N,D) f32; y f32, bf16 or f16, and x itself where it is f32
  *   Ba et al. 2016 (arXiv 1607.06450). The variance is biased.
  *
  * A warp keeps its rows in registers: it has them all under way at a time, and reads gamma and beta once for all of
@@ -151,6 +151,8 @@ void cuda_layer_norm(void *y, DType y_type, const float *x, const float *gamma, 
 {
     if (y_type == F32)
         norm_as((float *)y, x, gamma, beta, N, D, eps);
-    else
+    else if (y_type == BF16)
         norm_as((bf16 *)y, x, gamma, beta, N, D, eps);
+    else
+        norm_as((f16 *)y, x, gamma, beta, N, D, eps);
 }

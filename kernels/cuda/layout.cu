@@ -40,8 +40,10 @@ void cuda_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, 
     const Sides s = {H, W, Ho, Wo};
     if (y_type == F32)
         upsample_as((float *)y, x, B, s, C);
-    else
+    else if (y_type == BF16)
         upsample_as((bf16 *)y, x, B, s, C);
+    else
+        upsample_as((f16 *)y, x, B, s, C);
 }
 
 /* y[n,:] = table[ids[n],:] + position[n mod S,:], one block a row */

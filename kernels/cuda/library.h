@@ -7,8 +7,8 @@
  * the first two, and with SDSTEER_CUDA_LIBRARIES=none, product.h and attention.h do everything. They are given what
  * they do well: no activation (their gelu is an approximation; conv.cu gates after them), channels in multiples of 8;
  * convolutions only with sums long enough that their result may take another pass over memory when it is added to y,
- * or with a result in bf16, to which nothing is added. On compute capability 9 product_hopper.cu makes the layers of
- * bf16 and stride 1, and cuBLASLt takes the ranges of rows for which it has an algorithm of the same bytes that is
+ * or with a result in halves, to which nothing is added. On compute capability 9 product_hopper.cu makes the layers of
+ * halves and stride 1, and cuBLASLt takes the ranges of rows for which it has an algorithm of the same bytes that is
  * faster; with SDSTEER_CUDA_KERNELS=libraries the libraries come first there too.
  *
  * Same bytes: a layer's algorithms are chosen when it is made (blas_choice.cu), or when its kind is first met at a size
@@ -42,7 +42,7 @@ bool blas_run(BlasPlan *plan, const Product *p);
 
 typedef struct DnnLayer DnnLayer;
 
-/* A convolution, bf16 in. NULL without cuDNN. */
+/* A convolution, bf16 or f16 in. NULL without cuDNN. */
 DnnLayer *dnn_layer(const ConvSpec *spec, bool bias);
 void dnn_layer_free(DnnLayer *layer);                           /* NULL: nothing */
 /* y gets sum + bias of p, of B images, or, with add, y + sum + bias in f32 (y_type F32); p->y, act and add are not

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* mma.h -- the tensor core's instructions, of compute capability 8.0 and later: products of 16x16 by 16x8 in bf16 with
- * f32 sums, fragments from shared memory, and copies to shared memory that run beside the arithmetic.
+/* mma.h -- the tensor core's instructions, of compute capability 8.0 and later: products of 16x16 by 16x8 of T, bf16 or
+ * f16, with f32 sums, fragments from shared memory, and copies to shared memory that run beside the arithmetic.
  *
- *   A (16,16) bf16, a[4]: lane l has rows l/4 and l/4 + 8 (a[0], a[1]) at columns 2(l%4), and 8 columns on (a[2], a[3])
- *   B (16,8)  bf16, b[2]: lane l has column l/4 at rows 2(l%4), and 8 rows on
- *   C (16,8)  f32,  c[4]: lane l has row l/4 at columns 2(l%4) and one more (c[0], c[1]), and row l/4 + 8
+ *   A (16,16) T, a[4]: lane l has rows l/4 and l/4 + 8 (a[0], a[1]) at columns 2(l%4), and 8 columns on (a[2], a[3])
+ *   B (16,8)  T, b[2]: lane l has column l/4 at rows 2(l%4), and 8 rows on
+ *   C (16,8)  f32, c[4]: lane l has row l/4 at columns 2(l%4) and one more (c[0], c[1]), and row l/4 + 8
  *
  * PTX ISA 8.x, sections mma.m16n8k16, ldmatrix, cp.async. Every lane of a warp calls each of them (copies apart). */
 #ifndef KERNELS_CUDA_MMA_H
@@ -13,23 +13,30 @@
 #include "kernels/cuda/cuda.h"
 
 /* c += A B */
-__device__ __forceinline__ void mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2])
+template <typename T>
+__device__ __forceinline__ void mma(float c[4], const uint32_t a[4], const uint32_t b[2])
 {
 #ifdef SIMT
-    const SimtBoard *board = simt_mma_board(a, b);
+    const SimtBoard *board = simt_mma_board(a, b, dtype_of<T> == F16);
     const int row = simt_lane()/4, column = simt_lane()%4*2;
     for (int i = 0; i < 4; i++)
         for (int k = 0; k < 16; k++)
             c[i] += board->A[row + i/2*8][k]*board->B[k][column + i%2];
 #else
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-                 "{%0,%1,%2,%3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#define MMA(type)                                                                                                      \
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." type "." type ".f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, " \
+                 "{%0,%1,%2,%3};"                                                                                      \
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                                      \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
+    if constexpr (dtype_of<T> == F16)
+        MMA("f16");
+    else
+        MMA("bf16");
+#undef MMA
 #endif
 }
 
-/* Four 8x8 matrices of bf16 from shared memory: lane 8m + i gives the address of row i of matrix m (16 bytes, aligned);
+/* Four 8x8 matrices of T from shared memory: lane 8m + i gives the address of row i of matrix m (16 bytes, aligned);
  * register m gets that matrix as a quarter of A, or as half of B where its rows are B's columns. */
 __device__ __forceinline__ void load_matrices(uint32_t r[4], const void *row)
 {

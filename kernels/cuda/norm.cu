@@ -4,7 +4,7 @@
  *     y[b,i,c] = act((x[b,i,c] - mean[b,g]) * rstd[b,g] * gamma[c] + beta[c]),  g = c/(C/groups)
  *     rstd = 1/sqrt(variance + eps)
  *
- *   x (B,HW,C) f32 or bf16, or two of f32 side by side, shift (B,C) added first; y f32 or bf16
+ *   x (B,HW,C) f32 or of y's type, or two of f32 side by side, shift (B,C) added first; y f32, bf16 or f16
  *   Wu and He 2018 (arXiv 1803.08494); Ba et al. 2016 (arXiv 1607.06450). Variances are biased.
  *
  * Group norm is three kernels. Runs of rows: each channel's mean in the run, then its squared deviations from that
@@ -13,6 +13,7 @@
  * and are joined in one order, so an image's bytes do not depend on its neighbours.
  * Bound by memory: x is read twice and y written once. Compute capability 9.0 reads it once where a group of an image
  * fits in the shared memory of a few blocks (norm_hopper.cu). */
+#include <assert.h>
 #include "kernels/cuda/norm.h"
 
 /* WIDEST: threads of a block, each of which can have the registers that MOST_ROWS of four channels take. */
@@ -200,18 +201,21 @@ template <typename T> static void norm_from(T *y, T *as_is, DType x_type, const 
     if (x_type == F32)
         norm_as<T, float>(y, as_is, g, B, act);
     else
-        norm_as<T, bf16>(y, as_is, g, B, act);
+        norm_as<T, T>(y, as_is, g, B, act);
 }
 
 void cuda_group_norm(void *y, DType y_type, void *as_is, const NormInput *in, const float *gamma, const float *beta,
                      int64_t B, int64_t HW, int groups, float eps, Activation act)
 {
+    assert(in->type == F32 || in->type == y_type);
     if (norm_by_clusters(y, y_type, as_is, in, gamma, beta, B, HW, groups, eps, act))
         return;
     const GroupNorm g = {in->x, in->beside, in->shift, gamma, beta, NULL, NULL, HW, in->C, in->C + in->C_beside, groups,
                          0, 0, eps};
     if (y_type == F32)
         norm_from((float *)y, (float *)as_is, in->type, g, B, act);
-    else
+    else if (y_type == BF16)
         norm_from((bf16 *)y, (bf16 *)as_is, in->type, g, B, act);
+    else
+        norm_from((f16 *)y, (f16 *)as_is, in->type, g, B, act);
 }

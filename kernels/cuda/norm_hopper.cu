@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* norm_hopper.cu -- group norm (norm.cu) that reads x once, by clusters of compute capability 9.0.
  *
- *   x (B,HW,C_x) f32 or bf16, beside (B,HW,C - C_x) f32, shift (B,C); y, as_is (B,HW,C) f32 or bf16
+ *   x (B,HW,C_x) f32 or of y's type, beside (B,HW,C - C_x) f32, shift (B,C); y, as_is (B,HW,C) f32, bf16 or f16
  *
  * A cluster holds all rows of a part of an image's channels, some whole groups, in its blocks' shared memory, each
  * block a run of rows. Each thread has 16 bytes of every down-th row, which it copies there and alone reads again;
@@ -56,7 +56,7 @@ static size_t shared_of(const Parts *p)
 
 #if defined SIMT || !defined __CUDA_ARCH__ || __CUDA_ARCH__ >= 900
 
-/* SiLU; for bf16, which has 8 bits, by the approximate exp and division. */
+/* SiLU; for halves, which have 11 bits at most, by the approximate exp and division. */
 template <typename T> __device__ __forceinline__ float silu(float x)
 {
     return sizeof(T) == 2 ? __fdividef(x, 1 + __expf(-x)) : activate_value(x, ACT_SILU);
@@ -293,13 +293,13 @@ static void launch(T *y, T *as_is, const Parts *p, int64_t B, Activation act)
         launch_norm<X, T, false>(y, as_is, p, B);
 }
 
-template <typename X>
-static void launch_from(void *y, DType y_type, void *as_is, const Parts *p, int64_t B, Activation act)
+template <typename T>
+static void launch_from(DType x_type, T *y, T *as_is, const Parts *p, int64_t B, Activation act)
 {
-    if (y_type == F32)
-        launch<X>((float *)y, (float *)as_is, p, B, act);
+    if (x_type == F32)
+        launch<float>(y, as_is, p, B, act);
     else
-        launch<X>((bf16 *)y, (bf16 *)as_is, p, B, act);
+        launch<T>(y, as_is, p, B, act);
 }
 
 bool norm_by_clusters(void *y, DType y_type, void *as_is, const NormInput *in, const float *gamma, const float *beta,
@@ -309,9 +309,11 @@ bool norm_by_clusters(void *y, DType y_type, void *as_is, const NormInput *in, c
     if (!hopper_wanted() || (((uintptr_t)y | (uintptr_t)as_is | (uintptr_t)in->x | (uintptr_t)in->beside)&15)
         || !cut_image(&p, groups, in->type, y_type))
         return false;
-    if (in->type == F32)
-        launch_from<float>(y, y_type, as_is, &p, B, act);
+    if (y_type == F32)
+        launch_from(in->type, (float *)y, (float *)as_is, &p, B, act);
+    else if (y_type == BF16)
+        launch_from(in->type, (bf16 *)y, (bf16 *)as_is, &p, B, act);
     else
-        launch_from<bf16>(y, y_type, as_is, &p, B, act);
+        launch_from(in->type, (f16 *)y, (f16 *)as_is, &p, B, act);
     return true;
 }

@@ -7,8 +7,8 @@
  * (b, i*stride + r - pad, j*stride + s - pad, c), 0 outside the image: gathered from the input while it is copied to
  * shared memory, never written out.
  *
- * Same bytes: a sum goes over k in rising order (16 at a time in bf16), whatever the tile, so an output depends on its
- * own inputs alone; no sum is split. */
+ * Same bytes: a sum goes over k in rising order (16 at a time in tensor cores), whatever the tile, so an output depends
+ * on its own inputs alone; no sum is split. */
 #ifndef KERNELS_CUDA_PRODUCT_H
 #define KERNELS_CUDA_PRODUCT_H
 
@@ -85,13 +85,13 @@ __device__ __forceinline__ float product_finish(const Product &p, float sum, int
     return p.add ? sum + ((const float *)p.y)[m*p.out + o] : activate_value(sum, p.act);
 }
 
-void product_bf16(const Product *p, DType y_type);      /* product_bf16.cu */
-void product_f32(const Product *p);                     /* product_f32.cu; y is f32 */
+void product_half(const Product *p, DType x_type, DType y_type);     /* product_half.cu; x_type BF16 or F16 */
+void product_f32(const Product *p);                                  /* product_f32.cu; y is f32 */
 
 /* product_hopper.cu, on compute capability 9 unless SDSTEER_CUDA_KERNELS is "portable" or "libraries": whether it makes
- * a layer; x, w and y are then 16-byte aligned. Its sums differ from product_bf16's in their last bits. With ACT_GEGLU
- * y is out/2 wide and bf16. What is added to y is rounded once, subnormal sums to zero. */
+ * a layer; x, w and y are then 16-byte aligned. Its sums differ from product_half's in their last bits. With ACT_GEGLU
+ * y is out/2 wide and of x_type. What is added to y is rounded once, subnormal sums to zero. */
 bool product_hopper_takes(const ConvSpec *s);
-void product_hopper(const Product *p, DType y_type);
+void product_hopper(const Product *p, DType x_type, DType y_type);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* product_hopper.cu -- the product of product.h by the instructions of compute capability 9.0a: bf16 in, stride 1.
+/* product_hopper.cu -- the product of product.h by the instructions of compute capability 9.0a: bf16 or f16 in, stride
+ * 1.
  *
  *     y[m,o] = act(sum_k x[m,k] w[o,k] + bias[o])   or   y += that   or   (sum_a + bias_a) gelu(sum_b + bias_b)
  *
@@ -113,8 +114,8 @@ template <typename Tile> __device__ __forceinline__ void give_back(Barrier *empt
     }
 }
 
-/* A group's part of all tiles. */
-template <typename Tile, typename T, Finish finish>
+/* A group's part of all tiles. X: of x and w. T: of y. */
+template <typename Tile, typename X, typename T, Finish finish>
 __device__ __forceinline__ void multiply_tiles(const HopperProduct &p, unsigned char *rooms, unsigned char *stages,
                                                int warp, typename Tile::BarriersOf *barriers)
 {
@@ -139,7 +140,7 @@ __device__ __forceinline__ void multiply_tiles(const HopperProduct &p, unsigned 
             for (int k = 0; k < BOX_DEPTH/16; k++)
                 #pragma unroll
                 for (int d = 0; d < Tile::deep; d++)
-                    product_64<Tile::columns>(sum[d], A + d*(64*BOX_DEPTH*2/16) + 2*k, B + 2*k, s > 0 || k > 0);
+                    product_64<X, Tile::columns>(sum[d], A + d*(64*BOX_DEPTH*2/16) + 2*k, B + 2*k, s > 0 || k > 0);
             products_commit();
             products_wait<1>();                         /* the stage before is read */
             if (s > 0)
@@ -177,7 +178,7 @@ template <typename Tile> __device__ __forceinline__ void meet(void)
     }
 }
 
-template <typename Tile, typename T, Finish finish>
+template <typename Tile, typename X, typename T, Finish finish>
 static __global__ void __launch_bounds__(Tile::threads, 1) multiply(const __grid_constant__ HopperProduct p)
 {
     unsigned char *shared = shared_memory();
@@ -210,7 +211,7 @@ static __global__ void __launch_bounds__(Tile::threads, 1) multiply(const __grid
     } else {
         if constexpr (Tile::shares)
             registers_take<232>();
-        multiply_tiles<Tile, T, finish>(p, shared, stages, warp, barriers);
+        multiply_tiles<Tile, X, T, finish>(p, shared, stages, warp, barriers);
     }
     if constexpr (Tile::cluster > 1)
         meet<Tile>();                                   /* what others send or say here has come */
@@ -219,7 +220,7 @@ static __global__ void __launch_bounds__(Tile::threads, 1) multiply(const __grid
 #else
 
 /* It is started on compute capability 9 alone; this is there for devices of other kinds to load. */
-template <typename Tile, typename T, Finish finish>
+template <typename Tile, typename X, typename T, Finish finish>
 static __global__ void multiply(const __grid_constant__ HopperProduct)
 {
     __trap();
@@ -229,7 +230,7 @@ static __global__ void multiply(const __grid_constant__ HopperProduct)
 
 /* ---- starting it ---- */
 
-template <typename Tile, typename T, Finish finish> static void launch(const Product *p)
+template <typename Tile, typename X, typename T, Finish finish> static void launch(const Product *p)
 {
     constexpr int made = made_columns<Tile, finish>;
     const Cover c = product_cover(p, Tile::rows);
@@ -245,9 +246,9 @@ template <typename Tile, typename T, Finish finish> static void launch(const Pro
     const Cover held = product_part(c, HELD_PARTS);
     const int held_box[] = {made, 1 << held.log_w, 1 << held.log_h, 1 << held.log_b};
     HopperProduct h = {};
-    tensor_map(&h.x, BF16, 4, p->x, x_size, x_box);
-    tensor_map(&h.w, BF16, 4, p->w, w_size, w_box);
-    tensor_map(&h.y, sizeof(T) == 4 ? F32 : BF16, 4, p->y, y_size, y_box);
+    tensor_map(&h.x, dtype_of<X>, 4, p->x, x_size, x_box);
+    tensor_map(&h.w, dtype_of<X>, 4, p->w, w_size, w_box);
+    tensor_map(&h.y, dtype_of<T>, 4, p->y, y_size, y_box);
     if (p->add)
         tensor_map(&h.held, F32, 4, p->y, y_size, held_box);
     h.bias = p->bias;
@@ -266,32 +267,34 @@ template <typename Tile, typename T, Finish finish> static void launch(const Pro
     static int clusters;                        /* that run at a time */
     if (clusters == 0)
         clusters = Tile::cluster == 1 ? gpu_processors
-                 : gpu_clusters(multiply<Tile, T, finish>, Tile::cluster, Tile::threads, Tile::shared_bytes);
+                 : gpu_clusters(multiply<Tile, X, T, finish>, Tile::cluster, Tile::threads, Tile::shared_bytes);
     const int64_t all = (int64_t)h.row_runs*h.column_runs;
-    LAUNCH_CLUSTERS((multiply<Tile, T, finish>), Tile::cluster, (unsigned)min(all, (int64_t)clusters)*Tile::cluster,
+    LAUNCH_CLUSTERS((multiply<Tile, X, T, finish>), Tile::cluster, (unsigned)min(all, (int64_t)clusters)*Tile::cluster,
                     Tile::threads, Tile::shared_bytes, h);
 }
 
-#define AS(y, finish, ...) launch<Tile<__VA_ARGS__>, y, finish>
-#define PLAINLY(...) {AS(float, PLAIN, __VA_ARGS__), AS(bf16, PLAIN, __VA_ARGS__)}
-#define ACTIVATING(...) {AS(float, ACTIVATED, __VA_ARGS__), AS(bf16, ACTIVATED, __VA_ARGS__)}
-#define GATING(...) AS(bf16, GATED, __VA_ARGS__)
+#define AS(X, y, finish, ...) launch<Tile<__VA_ARGS__>, X, y, finish>
+#define PAIR(X, finish, ...) {AS(X, float, finish, __VA_ARGS__), AS(X, X, finish, __VA_ARGS__)}
+#define PLAINLY(X, ...) {PAIR(X, PLAIN, __VA_ARGS__), {}, NULL}
+#define ACTIVATING(X, ...) {PAIR(X, PLAIN, __VA_ARGS__), PAIR(X, ACTIVATED, __VA_ARGS__), NULL}
+#define GATING(X, ...) {PAIR(X, PLAIN, __VA_ARGS__), {}, AS(X, X, GATED, __VA_ARGS__)}
+#define BOTH(makes, ...) {makes(bf16, __VA_ARGS__), makes(f16, __VA_ARGS__)}
 
 const ProductTile product_tiles[] = {
-    {256, 160, 2, 2, PLAINLY(2, 2, 160, 2, 2), {},                          GATING(2, 2, 160, 2, 2)},
-    {256, 160, 2, 1, PLAINLY(2, 2, 160, 2, 1), {},                          GATING(2, 2, 160, 2, 1)},
-    {256, 160, 1, 1, PLAINLY(2, 2, 160, 1, 1), {},                          GATING(2, 2, 160, 1, 1)},
-    {256, 128, 2, 1, PLAINLY(2, 2, 128, 2, 1), {},                          NULL},
-    {256, 128, 1, 2, PLAINLY(2, 2, 128, 1, 2), {},                          NULL},
-    {128, 160, 2, 2, PLAINLY(2, 1, 160, 2, 2), {},                          GATING(2, 1, 160, 2, 2)},
-    {128, 160, 1, 1, PLAINLY(2, 1, 160, 1, 1), {},                          GATING(2, 1, 160, 1, 1)},
-    {128, 80,  2, 2, PLAINLY(2, 1, 80, 2, 2),  {},                          NULL},
-    {128, 80,  1, 1, PLAINLY(2, 1, 80, 1, 1),  ACTIVATING(2, 1, 80, 1, 1),  NULL},
-    {64,  160, 2, 2, PLAINLY(1, 1, 160, 2, 2), {},                          GATING(1, 1, 160, 2, 2)},
-    {64,  160, 1, 1, PLAINLY(1, 1, 160, 1, 1), {},                          GATING(1, 1, 160, 1, 1)},
-    {64,  80,  2, 2, PLAINLY(1, 1, 80, 2, 2),  {},                          NULL},
-    {64,  80,  1, 1, PLAINLY(1, 1, 80, 1, 1),  ACTIVATING(1, 1, 80, 1, 1),  NULL},
-    {64,  32,  4, 1, PLAINLY(1, 1, 32, 4, 1),  {},                          NULL},
-    {64,  32,  1, 1, PLAINLY(1, 1, 32, 1, 1),  {},                          NULL},
+    {256, 160, 2, 2, BOTH(GATING,     2, 2, 160, 2, 2)},
+    {256, 160, 2, 1, BOTH(GATING,     2, 2, 160, 2, 1)},
+    {256, 160, 1, 1, BOTH(GATING,     2, 2, 160, 1, 1)},
+    {256, 128, 2, 1, BOTH(PLAINLY,    2, 2, 128, 2, 1)},
+    {256, 128, 1, 2, BOTH(PLAINLY,    2, 2, 128, 1, 2)},
+    {128, 160, 2, 2, BOTH(GATING,     2, 1, 160, 2, 2)},
+    {128, 160, 1, 1, BOTH(GATING,     2, 1, 160, 1, 1)},
+    {128, 80,  2, 2, BOTH(PLAINLY,    2, 1, 80, 2, 2)},
+    {128, 80,  1, 1, BOTH(ACTIVATING, 2, 1, 80, 1, 1)},
+    {64,  160, 2, 2, BOTH(GATING,     1, 1, 160, 2, 2)},
+    {64,  160, 1, 1, BOTH(GATING,     1, 1, 160, 1, 1)},
+    {64,  80,  2, 2, BOTH(PLAINLY,    1, 1, 80, 2, 2)},
+    {64,  80,  1, 1, BOTH(ACTIVATING, 1, 1, 80, 1, 1)},
+    {64,  32,  4, 1, BOTH(PLAINLY,    1, 1, 32, 4, 1)},
+    {64,  32,  1, 1, BOTH(PLAINLY,    1, 1, 32, 1, 1)},
 };
 const int product_tile_count = sizeof product_tiles/sizeof *product_tiles;

@@ -134,7 +134,7 @@ __device__ __forceinline__ float reciprocal(float x)
 
 /* a b Phi(b), the normal distribution's within 1e-7: 1 - Phi(z) = t (a1 + t (a2 + ...)) exp(-z^2/2)/2, t = 1/(1 + pz),
  * for z >= 0 (Abramowitz and Stegun, 7.1.26). Half the instructions of erff, of which a tile would take as long as its
- * products; y is bf16. */
+ * products; y is bf16 or f16. */
 __device__ __forceinline__ float gated(float a, float b)
 {
     const float t = reciprocal(fmaf(0.23164188f, fabsf(b), 1));
@@ -164,7 +164,7 @@ template <typename T, int columns> struct BoxLane {
         if constexpr (sizeof(T) == 4)
             *(float2 *)at = make_float2(a, b);
         else
-            *(uint32_t *)at = pack_bf16(a, b);
+            *(uint32_t *)at = pack_pair<T>(a, b);
     }
 };
 

@@ -60,12 +60,13 @@ typedef struct Candidate {
 } Candidate;
 
 /* NULL where the tile does not make it. */
-static Launch *launch_of(const ProductTile *t, const Product *p, DType y_type)
+static Launch *launch_of(const ProductTile *t, const Product *p, DType x_type, DType y_type)
 {
-    const bool as_bf16 = y_type == BF16;
+    const TileKernels *k = &t->of[x_type == F16];
+    const bool as_x = y_type != F32;
     if (product_columns(p->out, t->columns)%t->across)
         return NULL;
-    return p->act == ACT_GEGLU ? t->gated : p->act == ACT_NONE ? t->plain[as_bf16] : t->activated[as_bf16];
+    return p->act == ACT_GEGLU ? k->gated : p->act == ACT_NONE ? k->plain[as_x] : k->activated[as_x];
 }
 
 /* A step is bound by the tensor cores, or by what comes from the second-level cache, 28 bytes a cycle, or by waiting; a
@@ -89,13 +90,13 @@ static void name_of(char name[NAME], const ProductTile *t)
 }
 
 /* The best by estimate first; how many. The one that is wished for alone, where it can be taken. */
-static int candidates(Candidate best[CANDIDATES], const Product *p, DType y_type)
+static int candidates(Candidate best[CANDIDATES], const Product *p, DType x_type, DType y_type)
 {
     const char *wish = getenv(WISH);
     char name[NAME];
     int count = 0;
     for (const ProductTile *t = product_tiles; t < product_tiles + product_tile_count; t++) {
-        const Candidate c = {t, launch_of(t, p, y_type), cycles(t, p, y_type)};
+        const Candidate c = {t, launch_of(t, p, x_type, y_type), cycles(t, p, y_type)};
         if (!c.launch)
             continue;
         if (wish && (name_of(name, t), strcmp(name, wish) == 0)) {
@@ -155,10 +156,10 @@ static float time_of(const Candidate *c, const Product *p)
     return ms/TIMED*(float)p->M/(float)timed.M;
 }
 
-static Launch *fastest(const Product *p, DType y_type)
+static Launch *fastest(const Product *p, DType x_type, DType y_type)
 {
     Candidate c[CANDIDATES];
-    const int count = candidates(c, p, y_type);
+    const int count = candidates(c, p, x_type, y_type);
     int best = 0;
     float least = INFINITY;
     char times[CANDIDATES*2*NAME] = "", name[NAME];
@@ -173,9 +174,9 @@ static Launch *fastest(const Product *p, DType y_type)
         snprintf(times + used, sizeof times - used, ", %s %.1f us", name, 1e3*ms);
     }
     if (count > 1)
-        library_trace("product %d-%d k%d %dx%d %s act %d%s, %ld images: %.0f TFLOP/s%s", p->in, p->out, p->kernel,
-                      p->Ho, p->Wo, dtype_name(y_type), p->act, p->add ? " added" : "", (long)images(p),
-                      2e-9*(double)p->M*p->out*p->K/least, times);
+        library_trace("product %d-%d k%d %dx%d %s-%s act %d%s, %ld images: %.0f TFLOP/s%s", p->in, p->out, p->kernel,
+                      p->Ho, p->Wo, dtype_name(x_type), dtype_name(y_type), p->act, p->add ? " added" : "",
+                      (long)images(p), 2e-9*(double)p->M*p->out*p->K/least, times);
     return c[best].launch;
 }
 
@@ -183,7 +184,7 @@ static Launch *fastest(const Product *p, DType y_type)
 
 typedef struct Shape {                  /* without gaps: compared as bytes */
     int64_t M;
-    int in, out, kernel, pad, H, W, Ho, Wo, act, add, y_type, zero;
+    int in, out, kernel, pad, H, W, Ho, Wo, act, add, x_type, y_type;
 } Shape;
 static_assert(sizeof(Shape) == 8 + 12*4, "no gaps");
 
@@ -201,14 +202,15 @@ static unsigned bucket_of(const Shape *s)
 bool product_hopper_takes(const ConvSpec *s)
 {
     const char *wish = getenv("SDSTEER_CUDA_KERNELS");
-    return hopper_wanted() && !(wish && strcmp(wish, "libraries") == 0) && s->x_type == BF16 && s->stride == 1
-        && s->out%8 == 0 && (s->act != ACT_GEGLU || (s->y_type == BF16 && s->out%16 == 0));
+    return hopper_wanted() && !(wish && strcmp(wish, "libraries") == 0) && s->x_type != F32 && s->stride == 1
+        && s->out%8 == 0 && (s->act != ACT_GEGLU || (s->y_type != F32 && s->out%16 == 0));
 }
 
-void product_hopper(const Product *p, DType y_type)
+void product_hopper(const Product *p, DType x_type, DType y_type)
 {
     static Known *known[BUCKETS];
-    const Shape shape = {p->M, p->in, p->out, p->kernel, p->pad, p->H, p->W, p->Ho, p->Wo, p->act, p->add, y_type, 0};
+    const Shape shape = {p->M, p->in, p->out, p->kernel, p->pad, p->H, p->W, p->Ho, p->Wo, p->act, p->add, x_type,
+                         y_type};
     Known **const at = &known[bucket_of(&shape)], *k = *at;
     while (k && memcmp(&k->shape, &shape, sizeof shape) != 0)
         k = k->next;
@@ -216,7 +218,7 @@ void product_hopper(const Product *p, DType y_type)
         k->launch(p);
         return;
     }
-    Launch *const launch = fastest(p, y_type);
+    Launch *const launch = fastest(p, x_type, y_type);
     launch(p);
     if (!k && !getenv(WISH) && (k = (Known *)malloc(sizeof *k))) {
         *k = {shape, launch, *at};

@@ -5,11 +5,16 @@
 
 #include "kernels/cuda/product.h"
 
+/* What a tile makes of a type of x: y in f32, in that type. NULL: not by this tile. */
+typedef struct TileKernels {
+    void (*plain[2])(const Product *p), (*activated[2])(const Product *p);
+    void (*gated)(const Product *p);    /* y in x's type */
+} TileKernels;
+
 /* Rows of output points by columns, and how many of them a cluster has across (columns) and down (rows). */
 typedef struct ProductTile {
     int rows, columns, across, down;
-    void (*plain[2])(const Product *p), (*activated[2])(const Product *p);      /* y in f32, in bf16 */
-    void (*gated)(const Product *p);    /* NULL: not by this tile */
+    TileKernels of[2];                  /* x in bf16, in f16 */
 } ProductTile;
 
 extern const ProductTile product_tiles[];

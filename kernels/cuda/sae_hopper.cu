@@ -161,7 +161,7 @@ static __global__ void __launch_bounds__(THREADS, 1) product_hopper(const __grid
             products_begin();
             #pragma unroll
             for (int k = 0; k < BOX_DEPTH/16; k++)
-                product_64<COLUMNS>(sum, A + 2*k, B + 2*k, s > 0 || k > 0);
+                product_64<bf16, COLUMNS>(sum, A + 2*k, B + 2*k, s > 0 || k > 0);
             products_commit();
             products_wait<1>();                         /* the stage before is read */
             if (s > 0)

@@ -122,7 +122,7 @@ template <int keep> static __global__ void __launch_bounds__(MMA_THREADS, 2) pro
             for (int m = 0; m < 4; m++)
                 #pragma unroll
                 for (int n = 0; n < 8; n++)
-                    mma_bf16(sum[m][n], rows[m], &columns[n/2][n%2*2]);
+                    mma<bf16>(sum[m][n], rows[m], &columns[n/2][n%2*2]);
         }
     }
     copy_wait<0>();

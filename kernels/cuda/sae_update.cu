@@ -134,7 +134,8 @@ __device__ __forceinline__ void store_packed(const SaePacked &packed, int f, int
 {
     const int64_t at = (int64_t)f*packed.D_p + d;
     if (packed.type == BF16)
-        store_once((uint2 *)((bf16 *)packed.W + at), make_uint2(pack_bf16(p[0], p[1]), pack_bf16(p[2], p[3])));
+        store_once((uint2 *)((bf16 *)packed.W + at),
+                   make_uint2(pack_pair<bf16>(p[0], p[1]), pack_pair<bf16>(p[2], p[3])));
     else
         store_once((float4 *)((float *)packed.W + at), make_float4(p[0], p[1], p[2], p[3]));
 }

@@ -107,7 +107,7 @@ static bool fits(cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t A, cublasLtMatri
     const uint64_t m = turned ? A->columns : A->rows, k = turned ? A->rows : A->columns;
     return D->rows*D->columns < 1u << 31 && B->rows*B->columns < 1u << 31 && A->type == B->type && m == D->rows
         && k == B->rows && B->columns == D->columns
-        && (A->type == CUDA_R_16BF || D->type == CUDA_R_32F)
+        && (D->type == CUDA_R_32F || D->type == A->type)
         && (d->epilogue != CUBLASLT_EPILOGUE_BIAS || (d->bias && d->bias_type == CUDA_R_32F));
 }
 
@@ -150,7 +150,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
 
 static float value(const void *p, cudaDataType_t type, uint64_t i)
 {
-    return type == CUDA_R_32F ? ((const float *)p)[i] : __uint_as_float((uint32_t)((const uint16_t *)p)[i] << 16);
+    return type == CUDA_R_32F ? ((const float *)p)[i] : simt_from_bits(((const uint16_t *)p)[i], type == CUDA_R_16F);
 }
 
 int simt_blas_calls, simt_blas_others;
@@ -185,10 +185,11 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
                     sum += ((const float *)D_)[m + n*(uint64_t)made.stride];
                 if (product.epilogue == CUBLASLT_EPILOGUE_BIAS)
                     sum += product.bias[m];
+                const uint64_t at = m + n*(uint64_t)made.stride;
                 if (made.type == CUDA_R_32F)
-                    ((float *)D_)[m + n*(uint64_t)made.stride] = sum;
+                    ((float *)D_)[at] = sum;
                 else
-                    ((uint16_t *)D_)[m + n*(uint64_t)made.stride] = simt_bf16(sum);
+                    ((uint16_t *)D_)[at] = made.type == CUDA_R_16F ? simt_half(sum) : simt_bf16(sum);
             }
     });
     return CUBLAS_STATUS_SUCCESS;

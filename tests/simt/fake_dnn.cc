@@ -250,14 +250,18 @@ struct Tensor {
     float value(int64_t i) const
     {
         return type == CUDNN_DATA_FLOAT ? ((const float *)data)[i]
-                                        : __uint_as_float((uint32_t)((const uint16_t *)data)[i] << 16);
+                                        : simt_from_bits(((const uint16_t *)data)[i], type == CUDNN_DATA_HALF);
+    }
+    uint16_t rounded(float v) const
+    {
+        return type == CUDNN_DATA_HALF ? simt_half(v) : simt_bf16(v);
     }
     void store(int64_t i, float v) const
     {
         if (type == CUDNN_DATA_FLOAT)
             ((float *)data)[i] = v;
         else
-            ((uint16_t *)data)[i] = simt_bf16(v);
+            ((uint16_t *)data)[i] = rounded(v);
     }
 };
 
@@ -348,7 +352,7 @@ static cudnnStatus_t attend(Descriptor operation, Descriptor pack)
                     for (int64_t j = 0; j < keys; j++) {
                         p[j] = expf(p[j] - top);
                         sum += p[j];
-                        p[j] = __uint_as_float((uint32_t)simt_bf16(p[j]) << 16);
+                        p[j] = simt_from_bits(q.rounded(p[j]), q.type == CUDNN_DATA_HALF);
                     }
                     for (int64_t c = 0; c < d; c++) {
                         float total = 0;

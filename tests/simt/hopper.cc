@@ -152,7 +152,7 @@ void simt_cluster_wait(void)
 /* ---- products ---- */
 
 /* 16 values of k of a row of an operand. */
-static void operand_row(float value[16], uint64_t descriptor, int row)
+static void operand_row(float value[16], uint64_t descriptor, int row, bool f16)
 {
     const uint32_t start = (uint32_t)(descriptor & 0x3fff) << 4, next = (uint32_t)(descriptor >> 32 & 0x3fff) << 4;
     if (descriptor >> 62 != 1 || (descriptor >> 49 & 7) || (start >> 7 & 7))
@@ -163,7 +163,7 @@ static void operand_row(float value[16], uint64_t descriptor, int row)
         const uint32_t at = start + (uint32_t)row/8*next + (uint32_t)row%8*128 + part*16;
         memcpy(half, simt_shared_at(simt.here, simt_turned(at, 128), 16), 16);
         for (int k = 0; k < 8; k++)
-            value[part*8 + (uint32_t)k] = __uint_as_float((uint32_t)half[k] << 16);
+            value[part*8 + (uint32_t)k] = simt_from_bits(half[k], f16);
     }
 }
 
@@ -172,10 +172,10 @@ static void multiply(const SimtProduct *p)
     const int t = (int)(simt.self->index.x%128), row = t/32*16 + t%32/4;
     float A[2][16], B[16];
     for (int i = 0; i < 2; i++)
-        operand_row(A[i], p->A, row + 8*i);
+        operand_row(A[i], p->A, row + 8*i, p->f16);
     for (int j = 0; j < p->columns/8; j++)
         for (int c = 0; c < 2; c++) {
-            operand_row(B, p->B, 8*j + t%4*2 + c);
+            operand_row(B, p->B, 8*j + t%4*2 + c, p->f16);
             for (int i = 0; i < 2; i++) {
                 float sum = p->add ? p->sum[4*j + 2*i + c] : 0;
                 for (int k = 0; k < 16; k++)
@@ -185,10 +185,10 @@ static void multiply(const SimtProduct *p)
         }
 }
 
-void simt_wgmma(float *sum, int columns, uint64_t A, uint64_t B, bool add)
+void simt_wgmma(float *sum, int columns, uint64_t A, uint64_t B, bool add, bool f16)
 {
     SimtThread *self = simt.self;
-    const uint64_t mine[4] = {A, B, add, (uint64_t)columns};
+    const uint64_t mine[4] = {A, B, (uint64_t)add << 1 | f16, (uint64_t)columns};
     const SimtBoard *board = simt_board("wgmma", mine, sizeof mine);
     for (int l = 0; l < SIMT_LANES; l++)
         if (memcmp(board->slot[l], mine, sizeof mine))
@@ -197,7 +197,7 @@ void simt_wgmma(float *sum, int columns, uint64_t A, uint64_t B, bool add)
         simt_fail("wgmma of %d columns", columns);
     if (self->products == SIMT_PRODUCTS)
         simt_fail("more than %d products under way", SIMT_PRODUCTS);
-    self->product[self->products++] = {sum, columns, A, B, add, self->product_group};
+    self->product[self->products++] = {sum, columns, A, B, add, f16, self->product_group};
 }
 
 void simt_wgmma_commit(void)

@@ -257,7 +257,7 @@ void simt_start(const char *file, int line, const char *name, unsigned blocks, d
     simt.self = NULL;
 }
 
-/* ---- halves, through formats/dtype.h ---- */
+/* ---- f16 of f32, by formats/dtype.h ---- */
 
 uint16_t simt_half(float x)
 {
@@ -266,22 +266,15 @@ uint16_t simt_half(float x)
     return bits;
 }
 
-float simt_from_half(uint16_t bits)
-{
-    float x;
-    dtype_to_f32(&x, &bits, F16, 1);
-    return x;
-}
-
 /* ---- fragments, as PTX lays them out (PTX ISA, mma.m16n8k16 and ldmatrix) ---- */
 
-static float widened(uint32_t word, int half)
+static float widened(uint32_t word, int half, bool f16)
 {
-    return __uint_as_float(half ? word & 0xffff0000u : word << 16);
+    return simt_from_bits((uint16_t)(half ? word >> 16 : word), f16);
 }
 
 /* Lane l holds rows g = l/4 and g+8 of A at columns 2(l%4) and 8 further, and of B column g at the same rows. */
-const SimtBoard *simt_mma_board(const uint32_t a[4], const uint32_t b[2])
+const SimtBoard *simt_mma_board(const uint32_t a[4], const uint32_t b[2], bool f16)
 {
     const uint32_t mine[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
     SimtBoard *board = simt_board("mma", mine, sizeof mine);
@@ -290,9 +283,9 @@ const SimtBoard *simt_mma_board(const uint32_t a[4], const uint32_t b[2])
     memcpy(word, board->slot[l], sizeof word);
     for (int half = 0; half < 2; half++) {
         for (int i = 0; i < 4; i++)
-            board->A[g + i%2*8][c + i/2*8 + half] = widened(word[i], half);
+            board->A[g + i%2*8][c + i/2*8 + half] = widened(word[i], half, f16);
         for (int i = 0; i < 2; i++)
-            board->B[c + i*8 + half][g] = widened(word[4 + i], half);
+            board->B[c + i*8 + half][g] = widened(word[4 + i], half, f16);
     }
     simt_meet(SIMT_AT_WARP, "mma");
     return board;

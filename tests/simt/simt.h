@@ -65,7 +65,7 @@ enum SimtState { SIMT_READY, SIMT_AT_WARP, SIMT_AT_BLOCK, SIMT_AT_BARRIER, SIMT_
 
 struct SimtCopy { void *to; const void *from; int bytes, group; };       /* of 16 bytes; the rest zeros */
 
-struct SimtProduct { float *sum; int columns; uint64_t A, B; bool add; int group; };     /* wgmma.mma_async */
+struct SimtProduct { float *sum; int columns; uint64_t A, B; bool add, f16; int group; };     /* wgmma.mma_async */
 
 struct SimtThread {
     void *stack_pointer;
@@ -269,12 +269,22 @@ static inline uint16_t simt_bf16(float x)
     return (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? 0x7fff : (u + 0x7fff + ((u >> 16) & 1)) >> 16);
 }
 uint16_t simt_half(float x);
-float simt_from_half(uint16_t bits);
+static inline float simt_from_half(uint16_t bits)
+{
+    const uint32_t sign = (uint32_t)(bits & 0x8000) << 16, low = (uint32_t)(bits & 0x7fff) << 13;
+    const float finite = __uint_as_float(low)*0x1p112f;         /* the exponent's bias from 15 to 127 */
+    const uint32_t above = 0x7f800000u | low | (bits & 0x3ff ? 0x400000u : 0);
+    return __uint_as_float(sign | ((bits & 0x7c00) == 0x7c00 ? above : __float_as_uint(finite)));
+}
+static inline float simt_from_bits(uint16_t bits, bool f16)     /* else bf16 */
+{
+    return f16 ? simt_from_half(bits) : __uint_as_float((uint32_t)bits << 16);
+}
 
 /* ---- the tensor core's side of kernels/cuda/mma.h ---- */
 
-/* Waits until the warp's 16x16 A and 16x8 B are on the board as floats. */
-const SimtBoard *simt_mma_board(const uint32_t a[4], const uint32_t b[2]);
+/* Waits until the warp's 16x16 A and 16x8 B, of f16 or else bf16, are on the board as floats. */
+const SimtBoard *simt_mma_board(const uint32_t a[4], const uint32_t b[2], bool f16);
 void simt_ldmatrix(uint32_t *r, const void *row, int matrices, bool transposed);
 void simt_copy_async(void *to, const void *from, int bytes);
 void simt_copy_commit(void);
@@ -303,7 +313,7 @@ static inline uint32_t simt_turned(uint32_t address, uint32_t row_bytes)
 /* p's place in the shared memory of the block of that rank of the cluster, which has begun and not ended. */
 void *simt_at_rank(const void *p, unsigned bytes, unsigned rank);
 void simt_barrier_arrive_at(uint64_t *barrier, unsigned rank);
-void simt_wgmma(float *sum, int columns, uint64_t A, uint64_t B, bool add);
+void simt_wgmma(float *sum, int columns, uint64_t A, uint64_t B, bool add, bool f16);
 void simt_show_written(void);
 void simt_stores_commit(void);
 void simt_stores_read(int newest);                  /* all groups but the newest ones are read */

@@ -45,8 +45,8 @@ static Conv *conv_on(const Ops *ops, const ConvCase *c, DType x_type, DType y_ty
  * y_type before they are. */
 static float conv_tolerance(float K, DType type, DType y_type, Activation act)
 {
-    const float sum = 4e-6f*sqrtf(K)*(type == BF16 ? 1 + K/1024 : 1);
-    return act != ACT_GEGLU ? sum : sqrtf(K)*(y_type == BF16 ? 1e-3f : sum);
+    const float sum = 4e-6f*sqrtf(K)*(type == F32 ? 1 : 1 + K/1024);
+    return act != ACT_GEGLU ? sum : sqrtf(K)*op_within(y_type, sum, 1e-3f);
 }
 
 /* Against the CPU's f32 (of rounded inputs), the last image or row alone, then both added to what was there. */
@@ -60,7 +60,7 @@ static int conv(const ConvCase *c, DType type, DType y_type, Activation act, boo
     char name[160];
     float *x = op_values(nx, 1), *w = op_values(nw, 2), *b = with_bias ? op_values((size_t)c->out, 3) : NULL;
     float *want = op_values(ny, 4), *sum = op_values(ny, 5);
-    free(op_typed(w, BF16, nw));
+    free(op_typed(w, type == F16 ? F16 : BF16, nw));
     void *x_t = op_typed(x, type, nx);
     Conv *host = conv_on(cpu, c, F32, F32, act, w, b), *dev = conv_on(gpu, c, type, y_type, act, w, b);
     char *dx = to_device(x_t, nx*dtype_size(type)), *dy = device_space(ny*dtype_size(y_type)),
@@ -75,7 +75,7 @@ static int conv(const ConvCase *c, DType type, DType y_type, Activation act, boo
     float *got = from_device(dy, y_type, ny);
     const float K = (float)(c->in*c->kernel*c->kernel);
     failed += test_close(name, got, want, ny, conv_tolerance(K, type, y_type, act),
-                         y_type != BF16 ? 2e-5f : act == ACT_GEGLU ? 0.015f : 0.005f);
+                         op_within(y_type, 2e-5f, act == ACT_GEGLU ? 0.015f : 0.005f));
     if (y_type == F32 && act == ACT_NONE) {         /* a library may order the sum otherwise where it adds to y */
         for (size_t i = 0; i < ny; i++)
             want[i] = got[i] + sum[i];

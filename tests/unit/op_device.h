@@ -6,7 +6,7 @@
  *
  * Tolerances: f32 sums of K products in another order, 4e-6 sqrt(K) as in op_conv.c; tensor cores cut each addition of
  * 16 products off instead of rounding it, so that errors add up with K; bf16 outputs are rounded to 8 bits, so a
- * neighbour is 2^-8 = 0.004 off; in bf16 attention p is rounded too. */
+ * neighbour is 2^-8 = 0.004 off; in bf16 attention p is rounded too. f16 has 11 bits, and an eighth of these. */
 #ifndef TESTS_UNIT_OP_DEVICE_H
 #define TESTS_UNIT_OP_DEVICE_H
 
@@ -21,16 +21,19 @@ static int elementwise(size_t n)
     float *x = op_values(n, 1), *b = op_values(n, 2), *c = op_values(n, 3), *want = op_values(n, 4);
     for (size_t i = 0; i < n; i++)
         x[i] *= 12;
+    const float ends[] = {65519, 65520, -1e6f, 3e-8f, 1e-5f};          /* f16's, and less than its normal numbers */
+    memcpy(b, ends, sizeof ends);
     void *dx = to_device(x, 4*n), *db = to_device(b, 4*n), *dc = to_device(c, 4*n);
+    static const DType types[] = {F32, BF16, F16};
     for (int act = ACT_NONE; act <= ACT_RELU; act++)
-        for (int t = 0; t < 2; t++) {
-            const DType type = t ? BF16 : F32;
+        for (int t = 0; t < 3; t++) {
+            const DType type = types[t];
             void *dy = device_space(n*dtype_size(type));
             gpu->activate(dy, type, dx, (int64_t)n, (Activation)act);
             cpu->activate(want, F32, x, (int64_t)n, (Activation)act);
             float *got = from_device(dy, type, n);
             failed += test_close(op_name(name, "activate %d %s, %zu", act, dtype_name(type), n), got, want, n, 4e-6f,
-                                 t ? 0.004f : 1e-6f);
+                                 op_within(type, 1e-6f, 0.004f));
             free(got);
         }
     float *u = op_values(n, 5);
@@ -51,7 +54,6 @@ static int elementwise(size_t n)
         failed += test_same(op_name(name, "add, subtract, ddim, ddim v: %d, %zu", pass, n), got, want, 4*n);
         free(got);
     }
-    static const DType types[] = {F32, BF16, F16};
     for (int from = 0; from < 3; from++)
         for (int to = 0; to < 3; to++) {
             void *as = op_typed(b, types[from], n), *to_cpu = op_space(4*n), *to_gpu = op_space(4*n);
@@ -94,18 +96,19 @@ static int moves(int C, int64_t N)
     void *da = to_device(a, 4*na);
 
     /* N points as 2 images of 2 rows; sides to twice and to odd ones */
-    for (int t = 0; t < 2; t++) {
+    static const DType types[] = {F32, BF16, F16};
+    for (int t = 0; t < 3; t++) {
         const int64_t H = 2, W = N/4, Ho = t ? 4 : 3, Wo = t ? 2*W : W + 1;
         const size_t n = (size_t)(2*Ho*Wo*C);
-        const DType type = t ? BF16 : F32;
-        void *y = op_space(4*n), *back = op_space(4*n);
-        void *dy = device_space(n*dtype_size(type));
+        const DType type = types[t];
+        float *plain = op_space(4*n);
+        cpu->upsample(plain, F32, a, 2, H, W, C, Ho, Wo);
+        void *y = op_typed(plain, type, n), *back = op_space(4*n), *dy = device_space(n*dtype_size(type));
         gpu->upsample(dy, type, da, 2, H, W, C, Ho, Wo);
-        cpu->upsample(y, type, a, 2, H, W, C, Ho, Wo);
         gpu->download(back, dy, n*dtype_size(type));
         failed += test_same(op_name(name, "upsample %d, %ldx%ld to %ldx%ld", C, (long)H, (long)W, (long)Ho, (long)Wo),
                             back, y, n*dtype_size(type));
-        gpu->free(dy); free(y); free(back);
+        gpu->free(dy); free(y); free(back); free(plain);
     }
 
     int32_t ids[6] = {3, 0, 1, (int32_t)N - 1, 2, 2};
@@ -159,7 +162,7 @@ static int attention(const AttentionCase *c, DType type)
                                  (long)c->Sq,
                                  (long)c->Sk, dtype_name(type), (double)c->gain, c->causal ? " causal" : "",
                                  c->shared ? " shared" : ""),
-                         got, want, ny, type == BF16 ? 0.008f : 3e-6f*(1 + c->gain), 0);
+                         got, want, ny, op_within(type, 3e-6f*(1 + c->gain), 0.008f), 0);
     gpu->free(dq); gpu->free(dk); gpu->free(dv); gpu->free(dkv); gpu->free(one);
     free(q); free(k); free(v); free(want); free(q_t); free(k_t); free(v_t); free(got);
     return failed;
@@ -186,8 +189,9 @@ static int ops_against_cpu(const Ops *device, bool large)
         {768, 640, 1, 1, 0, 0, 2, 77, 1}, {640, 640, 3, 2, 1, 1, 2, 32, 32},
     };
     for (size_t i = 0; i < (large ? 24 : 16); i++)
-        for (int t = 0; t < 2; t++) {
-            const DType type = t ? BF16 : F32;
+        for (int t = 0; t < 3; t++) {
+            static const DType types[] = {F32, BF16, F16};
+            const DType type = types[t];
             failed += conv(&convs[i], type, F32, ACT_NONE, i%2);
             failed += conv(&convs[i], type, type, (Activation)(i%5), !(i%2));
         }
@@ -197,7 +201,8 @@ static int ops_against_cpu(const Ops *device, bool large)
     };
     for (size_t i = 0; i < (large ? 5 : 3); i++)
         for (int bias = 0; bias < 2; bias++)
-            failed += conv(&gated[i], F32, F32, ACT_GEGLU, bias) + conv(&gated[i], BF16, BF16, ACT_GEGLU, bias);
+            failed += conv(&gated[i], F32, F32, ACT_GEGLU, bias) + conv(&gated[i], BF16, BF16, ACT_GEGLU, bias)
+                    + conv(&gated[i], F16, F16, ACT_GEGLU, bias);
 
     static const AttentionCase attentions[] = {
         {2, 40, 0, 70, 77, false, true, 1}, {2, 32, 8, 130, 130, true, false, 1}, {1, 64, 3, 33, 65, false, false, 40},
@@ -210,7 +215,7 @@ static int ops_against_cpu(const Ops *device, bool large)
         {1, 512, 0, 4096, 4096, false, false, 1}, {12, 64, 0, 77, 77, true, false, 1},
     };
     for (size_t i = 0; i < (large ? 18 : 13); i++)
-        failed += attention(&attentions[i], F32) + attention(&attentions[i], BF16);
+        failed += attention(&attentions[i], F32) + attention(&attentions[i], BF16) + attention(&attentions[i], F16);
     return failed;
 }
 

@@ -62,7 +62,7 @@ static int group_norm(NormCase c)
         failed += test_close(op_name(name, "group_norm %ldx%ldx%d+%d/%d %s-%s act %d%s offset %g", (long)c.B,
                                      (long)c.HW, c.C, c.beside, c.groups, dtype_name(c.x_type), dtype_name(c.type),
                                      c.act, pass ? " shift" : "", (double)c.offset),
-                             got, want, n, 4e-6f*(1 + fabsf(c.offset)), c.type == BF16 ? 0.004f : 2e-6f);
+                             got, want, n, 4e-6f*(1 + fabsf(c.offset)), op_within(c.type, 2e-6f, 0.004f));
         free(got);
     }
     void *as_is = op_typed(x, c.type, n);
@@ -95,10 +95,18 @@ static int layer_norm(int64_t N, int D, DType type)
     cpu->layer_norm(want, F32, x, gamma, beta, N, D, 1e-5f);
     float *got = from_device(dy, type, n);
     failed += test_close(op_name(name, "layer_norm %ldx%d %s", (long)N, D, dtype_name(type)), got, want, n, 4e-6f,
-                         type == BF16 ? 0.004f : 2e-6f);
+                         op_within(type, 2e-6f, 0.004f));
     gpu->free(dx); gpu->free(dg); gpu->free(db); gpu->free(one);
     free(x); free(gamma); free(beta); free(want); free(got);
     return failed;
+}
+
+/* The same case with F16 in place of BF16. */
+static NormCase in_f16(NormCase c)
+{
+    c.x_type = c.x_type == BF16 ? F16 : c.x_type;
+    c.type = F16;
+    return c;
 }
 
 /* All of it. large: sizes of Stable Diffusion too. */
@@ -112,7 +120,7 @@ static int norms_against_plain(const Ops *device, bool large)
         {1, 70, 300, 0, 30, F32, F32, ACT_SILU, 0}, {2, 20, 1280, 0, 32, F32, BF16, ACT_SILU, 0},
         {2, 9, 3840, 0, 32, F32, F32, ACT_SILU, 0}, {1, 5, 1283, 0, 1, F32, BF16, ACT_NONE, 0},
         {3, 64, 320, 0, 32, BF16, BF16, ACT_SILU, 0}, {2, 70, 30, 0, 5, BF16, BF16, ACT_NONE, 0},
-        {2, 33, 64, 0, 16, BF16, F32, ACT_SILU, 4}, {2, 50, 128, 0, 8, BF16, F32, ACT_NONE, 100},
+        {2, 33, 64, 0, 16, BF16, BF16, ACT_SILU, 4}, {2, 50, 128, 0, 8, BF16, BF16, ACT_NONE, 100},
         {3, 64, 64, 64, 16, F32, BF16, ACT_SILU, 0}, {2, 50, 160, 128, 16, F32, F32, ACT_SILU, 0},
         {2, 20, 5, 3, 4, F32, BF16, ACT_SILU, 0}, {1, 9, 1280, 1280, 32, F32, BF16, ACT_SILU, 0},
         {2, 64, 36, 2, 2, F32, F32, ACT_NONE, 100}, {2, 100, 36, 28, 4, F32, F32, ACT_NONE, 100},
@@ -128,11 +136,11 @@ static int norms_against_plain(const Ops *device, bool large)
     };
     int failed = 0;
     for (size_t i = 0; i < (large ? sizeof norms/sizeof *norms : 19); i++)
-        failed += group_norm(norms[i]);
+        failed += group_norm(norms[i]) + (norms[i].type == BF16 ? group_norm(in_f16(norms[i])) : 0);
     static const int widths[] = {1, 40, 160, 320, 384, 388, 640, 768, 772, 1280, 1283, 1284};
     for (size_t i = 0; i < sizeof widths/sizeof *widths; i++)
         failed += layer_norm(19 - (int)i, widths[i], i%3 ? F32 : BF16)
-                + layer_norm(1 + (int)i, widths[i], i%3 ? BF16 : F32);
+                + layer_norm(1 + (int)i, widths[i], i%3 ? BF16 : F32) + layer_norm(2 + (int)i, widths[i], F16);
     if (large)
         failed += layer_norm(8193, 320, BF16) + layer_norm(4097, 640, BF16) + layer_norm(1025, 1280, BF16);
     return failed;

@@ -23,7 +23,7 @@ static void *product_bytes(Conv *c, const ConvCase *k, void *x, DType y_type, si
 }
 
 /* One layer by all tiles. */
-static int by_tiles(const ConvCase *k, DType y_type, Activation act, bool with_bias)
+static int by_tiles(const ConvCase *k, DType type, DType y_type, Activation act, bool with_bias)
 {
     static const char *const tiles[] = {
         "256x160x2x2", "256x160x2x1", "256x160x1x1", "256x128x2x1", "256x128x1x2", "128x160x2x2", "128x160x1x1",
@@ -34,18 +34,18 @@ static int by_tiles(const ConvCase *k, DType y_type, Activation act, bool with_b
     const size_t ny = (size_t)(k->B*Ho*Wo*(act == ACT_GEGLU ? k->out/2 : k->out));
     char name[160];
     float *x = op_values(nx, 1), *w = op_values(nw, 2), *b = with_bias ? op_values((size_t)k->out, 3) : NULL;
-    void *x_t = op_typed(x, BF16, nx), *dx = to_device(x_t, nx*dtype_size(BF16));
-    free(op_typed(w, BF16, nw));
+    void *x_t = op_typed(x, type, nx), *dx = to_device(x_t, nx*dtype_size(type));
+    free(op_typed(w, type, nw));
     int failed = 0;
-    Conv *c = conv_on(gpu, k, BF16, y_type, act, w, b);
+    Conv *c = conv_on(gpu, k, type, y_type, act, w, b);
     for (int add = 0; add < (y_type == F32 && act == ACT_NONE ? 2 : 1); add++) {
         void *want = product_bytes(c, k, dx, y_type, ny, add);
         for (size_t t = 0; t < sizeof tiles/sizeof *tiles; t++) {
             setenv("SDSTEER_CUDA_TILE", tiles[t], 1);
             void *got = product_bytes(c, k, dx, y_type, ny, add);
-            failed += test_same(op_name(name, "%s, %d-%d k%d %ldx%ldx%d %s act %d%s", tiles[t], k->in, k->out,
-                                        k->kernel, (long)k->H, (long)k->W, (int)k->B, dtype_name(y_type), act,
-                                        add ? " added" : ""), got, want, ny*dtype_size(y_type));
+            failed += test_same(op_name(name, "%s, %d-%d k%d %ldx%ldx%d %s-%s act %d%s", tiles[t], k->in, k->out,
+                                        k->kernel, (long)k->H, (long)k->W, (int)k->B, dtype_name(type),
+                                        dtype_name(y_type), act, add ? " added" : ""), got, want, ny*dtype_size(y_type));
             free(got);
         }
         unsetenv("SDSTEER_CUDA_TILE");
@@ -58,7 +58,7 @@ static int by_tiles(const ConvCase *k, DType y_type, Activation act, bool with_b
 }
 
 /* Rows of a layer run alone, few and many at a time: a row's bytes are the same. */
-static int by_rows(int in, int out, DType y_type, Activation act)
+static int by_rows(int in, int out, DType type, DType y_type, Activation act)
 {
     static const int64_t counts[] = {1, 7, 64, 129, 300};
     enum { N = 2100 };
@@ -66,10 +66,10 @@ static int by_rows(int in, int out, DType y_type, Activation act)
     const size_t width = (size_t)(act == ACT_GEGLU ? out/2 : out)*dtype_size(y_type), nx = (size_t)(N*in);
     char name[160];
     float *x = op_values(nx, 1), *w = op_values((size_t)(in*out), 2), *b = op_values((size_t)out, 3);
-    void *x_t = op_typed(x, BF16, nx);
+    void *x_t = op_typed(x, type, nx);
     char *dx = to_device(x_t, nx*2);
-    free(op_typed(w, BF16, (size_t)(in*out)));
-    Conv *c = conv_on(gpu, &all, BF16, y_type, act, w, b);
+    free(op_typed(w, type, (size_t)(in*out)));
+    Conv *c = conv_on(gpu, &all, type, y_type, act, w, b);
     char *want = product_bytes(c, &all, dx, y_type, N*width/dtype_size(y_type), false);
     int failed = 0;
     for (size_t i = 0; i < sizeof counts/sizeof *counts; i++) {
@@ -88,15 +88,16 @@ static int by_rows(int in, int out, DType y_type, Activation act)
 
 static int rows_by_counts(void)
 {
-    return by_rows(64, 320, BF16, ACT_GEGLU) + by_rows(72, 328, F32, ACT_NONE) + by_rows(64, 96, BF16, ACT_SILU)
-         + by_rows(64, 168, BF16, ACT_NONE);
+    return by_rows(64, 320, BF16, BF16, ACT_GEGLU) + by_rows(72, 328, BF16, F32, ACT_NONE)
+         + by_rows(64, 96, BF16, BF16, ACT_SILU) + by_rows(64, 168, BF16, BF16, ACT_NONE)
+         + by_rows(64, 168, F16, F16, ACT_NONE) + by_rows(72, 328, F16, F32, ACT_NONE);
 }
 
 /* By the tile that is chosen against the CPU's, then by all. */
-static int by_all(const ConvCase *k, DType y_type, Activation act, bool with_bias)
+static int by_all(const ConvCase *k, DType type, DType y_type, Activation act, bool with_bias)
 {
     unsetenv("SDSTEER_CUDA_TILE");
-    return conv(k, BF16, y_type, act, with_bias) + by_tiles(k, y_type, act, with_bias);
+    return conv(k, type, y_type, act, with_bias) + by_tiles(k, type, y_type, act, with_bias);
 }
 
 /* large: shapes of Stable Diffusion too, each tile's blocks many times over. */
@@ -111,25 +112,29 @@ static int products_by_tiles(const Ops *device, bool large)
     };
     cpu = cpu_ops();
     gpu = device;
-    int failed = 0;
-    for (size_t i = 0; i < sizeof cases/sizeof *cases; i++) {
-        failed += by_all(&cases[i], F32, ACT_NONE, i%2);
-        failed += by_all(&cases[i], BF16, ACT_NONE, !(i%2));
-    }
-    for (int act = ACT_SILU; act <= ACT_RELU; act++)
-        failed += by_all(&cases[1], act%2 ? F32 : BF16, (Activation)act, act%3);
     static const ConvCase gated[] = {
         {64, 320, 1, 1, 0, 0, 1, 130, 1}, {72, 176, 1, 1, 0, 0, 1, 77, 1}, {16, 16, 1, 1, 0, 0, 1, 1, 1},
     };
-    for (size_t i = 0; i < sizeof gated/sizeof *gated; i++)
-        failed += by_all(&gated[i], BF16, ACT_GEGLU, i%2 == 0);
     static const ConvCase wide[] = {
         {320, 320, 3, 1, 1, 1, 5, 64, 64}, {1280, 1280, 3, 1, 1, 1, 5, 8, 8}, {640, 960, 1, 1, 0, 0, 1, 12000, 1},
     };
-    for (size_t i = 0; i < (large ? sizeof wide/sizeof *wide : 0); i++)
-        failed += by_tiles(&wide[i], F32, ACT_NONE, true) + by_tiles(&wide[i], BF16, ACT_NONE, false);
-    if (large)
-        failed += by_tiles(&wide[2], BF16, ACT_GEGLU, true);
+    int failed = 0;
+    for (int t = 0; t < 2; t++) {
+        const DType type = t ? F16 : BF16;
+        const bool all = large || type == BF16;         /* played, f16 has every other one: it takes long */
+        for (size_t i = 0; i < sizeof cases/sizeof *cases; i++) {
+            failed += all || i%2 ? by_all(&cases[i], type, F32, ACT_NONE, i%2) : 0;
+            failed += all || !(i%2) ? by_all(&cases[i], type, type, ACT_NONE, !(i%2)) : 0;
+        }
+        for (int act = ACT_SILU; act <= ACT_RELU; act++)
+            failed += by_all(&cases[1], type, act%2 ? F32 : type, (Activation)act, act%3);
+        for (size_t i = 0; i < sizeof gated/sizeof *gated; i++)
+            failed += by_all(&gated[i], type, type, ACT_GEGLU, i%2 == 0);
+        for (size_t i = 0; i < (large ? sizeof wide/sizeof *wide : 0); i++)
+            failed += by_tiles(&wide[i], type, F32, ACT_NONE, true) + by_tiles(&wide[i], type, type, ACT_NONE, false);
+        if (large)
+            failed += by_tiles(&wide[2], type, type, ACT_GEGLU, true);
+    }
     return failed + rows_by_counts();
 }
 

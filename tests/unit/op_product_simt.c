@@ -22,7 +22,7 @@ int main(void)
     failed += rows_by_counts();
     failed += test_ok("few rows went to an algorithm of the same bytes", simt_blas_others > 0);
     const int before = simt_blas_calls;
-    failed += by_rows(72, 328, F32, ACT_NONE);
+    failed += by_rows(72, 328, BF16, F32, ACT_NONE);
     failed += test_ok("layers that are alike are looked at once, and many rows stay here",
                       simt_blas_calls == before + 5);
     return failed != 0;

@@ -33,6 +33,6 @@ int main(void)
     const AttentionCase wide = {1, 512, 0, 66, 67, false, false, 1};
     simt_shared = 99*1024;
     sdsteer_backend(0, &e);
-    failed += attention(&wide, BF16) + attention(&wide, F32);
+    failed += attention(&wide, BF16) + attention(&wide, F16) + attention(&wide, F32);
     return failed != 0;
 }

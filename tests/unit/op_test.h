@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* op_test.h -- what the tests of ops share: values that are the same everywhere, and bf16 beside its f32. */
+/* op_test.h -- what the tests of ops share: values that are the same everywhere, and halves beside their f32. */
 #ifndef TESTS_UNIT_OP_TEST_H
 #define TESTS_UNIT_OP_TEST_H
 
@@ -22,7 +22,7 @@ __attribute__((unused)) static float *op_values(size_t n, uint32_t seed)
     return x;
 }
 
-/* x as `type`, in new memory; where it is BF16 x is rounded to what was stored. The caller frees. */
+/* x as `type`, in new memory; where it is a half x is rounded to what was stored. The caller frees. */
 __attribute__((unused)) static void *op_typed(float *x, DType type, size_t n)
 {
     void *t = malloc((n + 16)*dtype_size(type));
@@ -36,6 +36,12 @@ __attribute__((unused)) static float *op_floats(const void *t, DType type, size_
     float *x = malloc((n + 16)*sizeof *x);
     dtype_to_f32(x, t, type, n);
     return x;
+}
+
+/* A tolerance by type. f16 keeps 11 bits where bf16 keeps 8. */
+__attribute__((unused)) static float op_within(DType type, float f32, float bf16)
+{
+    return type == F32 ? f32 : type == BF16 ? bf16 : bf16/8;
 }
 
 __attribute__((unused)) static void *op_space(size_t bytes)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* attention_bf16.cu -- attention (attention.cu has the formula) in tensor cores: bf16 in and out, f32 scores and sums.
+/* attention_half.cu -- attention (attention.cu has the formula) in tensor cores: bf16 or f16 in and out, f32 scores and
+ * sums.
  *
  * A block of four warps takes 64*TILES queries of one head of one image and up to 16*WIDE columns of y; a warp holds
  * TILES times 16 queries: their scores with 64 keys, and their part of o. What one product leaves in registers is what
@@ -18,38 +19,40 @@ enum { WARPS = 4, KEYS = 64, PIECE = 8 };
 
 /* Rows [0, count) and columns [0, columns) of a matrix to a tile of `height` rows, `width` columns and PIECE more;
  * zeros elsewhere. */
-__device__ __forceinline__ void load_rows(bf16 *tile, const bf16 *rows, int64_t stride, int count, int columns,
-                                          int height, int width, bool pieces)
+template <typename T>
+__device__ __forceinline__ void load_rows(T *tile, const T *rows, int64_t stride, int count, int columns, int height,
+                                          int width, bool pieces)
 {
     const int across = width/PIECE;
     for (int i = threadIdx.x; i < height*across; i += WARPS*WARP) {
         const int r = i/across, c = (i - r*across)*PIECE;
-        bf16 *to = tile + r*(width + PIECE) + c;
-        const bf16 *from = rows + r*stride + c;
+        T *to = tile + r*(width + PIECE) + c;
+        const T *from = rows + r*stride + c;
         if (pieces) {
             const bool there = r < count && c < columns;
             copy_async(to, there ? from : rows, there);
         } else {
             for (int j = 0; j < PIECE; j++)
-                to[j] = r < count && c + j < columns ? from[j] : bf16{0};
+                to[j] = r < count && c + j < columns ? from[j] : T{0};
         }
     }
 }
 
 /* Block (queries, head and columns, image). */
-template <int WIDE, int TILES> static __global__ void __launch_bounds__(WARPS*WARP) attend(const Attention a, int parts)
+template <typename T, int WIDE, int TILES>
+static __global__ void __launch_bounds__(WARPS*WARP) attend(const Attention a, int parts)
 {
     constexpr int COLUMNS = 16*WIDE, QUERIES = WARPS*TILES*16, V_ROW = COLUMNS + PIECE;
     const int depth = (a.d + 15)/16*16, row = depth + PIECE;
-    bf16 *q_tile = (bf16 *)shared_memory(), *k_tile = q_tile + QUERIES*row, *v_tile = k_tile + KEYS*row;
+    T *q_tile = (T *)shared_memory(), *k_tile = q_tile + QUERIES*row, *v_tile = k_tile + KEYS*row;
     const int head = blockIdx.y/parts, first_column = blockIdx.y%parts*COLUMNS;
     const int columns = a.d - first_column < COLUMNS ? a.d - first_column : COLUMNS;
     const int64_t b = blockIdx.z, first = (int64_t)blockIdx.x*QUERIES, image = a.keys_image(b);
     const int queries = a.Sq - first < QUERIES ? (int)(a.Sq - first) : QUERIES;
     const int lane = threadIdx.x%WARP, mine = threadIdx.x/WARP*TILES*16;      /* the warp's first query of the block */
-    const bf16 *q = (const bf16 *)a.q + (b*a.Sq + first)*a.q_stride + (int64_t)head*a.d;
-    const bf16 *k = (const bf16 *)a.k + image*a.Sk*a.k_stride + (int64_t)head*a.d;
-    const bf16 *v = (const bf16 *)a.v + image*a.Sk*a.v_stride + (int64_t)head*a.d + first_column;
+    const T *q = (const T *)a.q + (b*a.Sq + first)*a.q_stride + (int64_t)head*a.d;
+    const T *k = (const T *)a.k + image*a.Sk*a.k_stride + (int64_t)head*a.d;
+    const T *v = (const T *)a.v + image*a.Sk*a.v_stride + (int64_t)head*a.d + first_column;
     const float scale = a.scale*1.44269504f;        /* exp(x) = 2^(x log2 e) */
 
     auto load_keys = [&](int64_t j) {
@@ -87,8 +90,8 @@ template <int WIDE, int TILES> static __global__ void __launch_bounds__(WARPS*WA
                 load_matrices(right, k_tile + (j*16 + lane/16*8 + lane%8)*row + c + lane/8%2*8);
 #pragma unroll
                 for (int t = 0; t < TILES; t++) {
-                    mma_bf16(s[t][2*j], left[t], right);
-                    mma_bf16(s[t][2*j + 1], left[t], right + 2);
+                    mma<T>(s[t][2*j], left[t], right);
+                    mma<T>(s[t][2*j + 1], left[t], right + 2);
                 }
             }
         }
@@ -124,7 +127,7 @@ template <int WIDE, int TILES> static __global__ void __launch_bounds__(WARPS*WA
                 for (int j = 0; j < KEYS/8; j++) {
                     const float p0 = exp2f(s[t][j][2*half]*scale - now), p1 = exp2f(s[t][j][2*half + 1]*scale - now);
                     part += p0 + p1;
-                    p[t][j/2][j%2*2 + half] = pack_bf16(p0, p1);
+                    p[t][j/2][j%2*2 + half] = pack_pair<T>(p0, p1);
                 }
                 sum[t][half] = sum[t][half]*keep + part;
                 *m = now;
@@ -145,8 +148,8 @@ template <int WIDE, int TILES> static __global__ void __launch_bounds__(WARPS*WA
                 load_matrices_transposed(right, v_tile + (j*16 + lane%16)*V_ROW + n*16 + lane/16*8);
 #pragma unroll
                 for (int t = 0; t < TILES; t++) {
-                    mma_bf16(o[t][2*n], p[t][j], right);
-                    mma_bf16(o[t][2*n + 1], p[t][j], right + 2);
+                    mma<T>(o[t][2*n], p[t][j], right);
+                    mma<T>(o[t][2*n + 1], p[t][j], right + 2);
                 }
             }
         __syncthreads();                /* all are done with these values */
@@ -165,45 +168,50 @@ template <int WIDE, int TILES> static __global__ void __launch_bounds__(WARPS*WA
             const int query = mine + t*16 + lane/4 + half*8;
             if (query >= queries)
                 continue;
-            bf16 *y = (bf16 *)a.y + (b*a.Sq + first + query)*a.y_stride + (int64_t)head*a.d + first_column;
+            T *y = (T *)a.y + (b*a.Sq + first + query)*a.y_stride + (int64_t)head*a.d + first_column;
 #pragma unroll
             for (int n = 0; n < 2*WIDE; n++) {
                 const int c = n*8 + lane%4*2;
-                const uint32_t pair = pack_bf16(o[t][n][2*half]/l, o[t][n][2*half + 1]/l);
+                const uint32_t pair = pack_pair<T>(o[t][n][2*half]/l, o[t][n][2*half + 1]/l);
                 if (c + 1 < columns && ((uintptr_t)(y + c)&3) == 0) {
                     *(uint32_t *)(y + c) = pair;
                 } else {
                     if (c < columns)
-                        y[c] = bf16{(uint16_t)pair};
+                        y[c] = T{(uint16_t)pair};
                     if (c + 1 < columns)
-                        y[c + 1] = bf16{(uint16_t)(pair >> 16)};
+                        y[c + 1] = T{(uint16_t)(pair >> 16)};
                 }
             }
         }
 }
 
-template <int WIDE, int TILES> static bool attend_by(const Attention *a, int64_t B)
+template <typename T, int WIDE, int TILES> static bool attend_by(const Attention *a, int64_t B)
 {
     const int depth = (a->d + 15)/16*16, parts = (a->d + 16*WIDE - 1)/(16*WIDE), queries = WARPS*TILES*16;
-    const size_t shared = sizeof(bf16)*(size_t)((queries + KEYS)*(depth + PIECE) + KEYS*(16*WIDE + PIECE));
+    const size_t shared = sizeof(T)*(size_t)((queries + KEYS)*(depth + PIECE) + KEYS*(16*WIDE + PIECE));
     if (shared > (size_t)gpu_block_shared)
         return false;
-    LAUNCH((attend<WIDE, TILES>), dim3(gpu_blocks(a->Sq, queries), (unsigned)(a->heads*parts), (unsigned)B), WARPS*WARP,
-           shared, *a, parts);
+    LAUNCH((attend<T, WIDE, TILES>), dim3(gpu_blocks(a->Sq, queries), (unsigned)(a->heads*parts), (unsigned)B),
+           WARPS*WARP, shared, *a, parts);
     return true;
 }
 
-bool attention_bf16(const Attention *a, int64_t B)
+template <typename T> static bool attend_as(const Attention *a, int64_t B)
 {
     if (a->d <= 32)
-        return attend_by<2, 2>(a, B);
+        return attend_by<T, 2, 2>(a, B);
     if (a->d <= 48)
-        return attend_by<3, 2>(a, B);
+        return attend_by<T, 3, 2>(a, B);
     if (a->d <= 64)
-        return attend_by<4, 2>(a, B);
+        return attend_by<T, 4, 2>(a, B);
     if (a->d <= 80)
-        return attend_by<5, 1>(a, B);
+        return attend_by<T, 5, 1>(a, B);
     if (a->d <= 128 || a->d > 160)
-        return attend_by<8, 1>(a, B);
-    return attend_by<10, 1>(a, B);
+        return attend_by<T, 8, 1>(a, B);
+    return attend_by<T, 10, 1>(a, B);
+}
+
+bool attention_half(const Attention *a, DType type, int64_t B)
+{
+    return type == BF16 ? attend_as<bf16>(a, B) : attend_as<f16>(a, B);
 }

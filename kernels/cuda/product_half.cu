@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* product_bf16.cu -- the product of product.h in tensor cores: bf16 in, f32 sums, f32 or bf16 out.
+/* product_half.cu -- the product of product.h in tensor cores: bf16 or f16 in, f32 sums, f32 or the same out.
  *
  * A block makes a tile of BM points by BN channels, in steps of 64 of k. Three steps are in shared memory: one being
  * multiplied, two on their way by cp.async, 16 bytes (8 channels of one tap) a copy, so a window that leaves the image
@@ -17,7 +17,7 @@ enum { STEP = 64, PIECE = 8, PIECES = STEP/PIECE, STAGES = 3 };
 /* Rows n, n + warps*4, ... of a tile's step are this thread's, all in the same piece. */
 template <int rows, int threads> struct Share { static constexpr int count = rows*PIECES/threads; };
 
-__device__ __forceinline__ bf16 *piece_of(bf16 *tile, int row, int piece)
+template <typename X> __device__ __forceinline__ X *piece_of(X *tile, int row, int piece)
 {
     return tile + row*STEP + (piece ^ row%PIECES)*PIECE;
 }
@@ -40,17 +40,18 @@ template <typename T> __device__ __forceinline__ void store_pair(const Product &
     } else if constexpr (sizeof(T) == 4) {
         *(float2 *)y = make_float2(a, b);
     } else {
-        *(uint32_t *)y = pack_bf16(a, b);
+        *(uint32_t *)y = pack_pair<T>(a, b);
     }
 }
 
-template <typename T, int BM, int BN, int WM, int WN>
+/* X: of x and w. T: of y. */
+template <typename X, typename T, int BM, int BN, int WM, int WN>
 static __global__ void __launch_bounds__((BM/WM)*(BN/WN)*WARP, 2) multiply(const Product p)
 {
     constexpr int threads = (BM/WM)*(BN/WN)*WARP, x_rows = Share<BM, threads>::count;
     constexpr int w_rows = Share<BN, threads>::count;
     constexpr int row_step = threads/PIECES, stage = (BM + BN)*STEP;
-    bf16 *tiles = (bf16 *)shared_memory();
+    X *tiles = (X *)shared_memory();
     const int columns = (p.out + BN - 1)/BN;        /* neighbouring blocks share rows of x */
     const int64_t m0 = (int64_t)(blockIdx.x/columns)*BM;
     const int o0 = (int)(blockIdx.x%columns)*BN;
@@ -69,8 +70,8 @@ static __global__ void __launch_bounds__((BM/WM)*(BN/WN)*WARP, 2) multiply(const
     const int steps = (p.K + STEP - 1)/STEP;
 
     auto load = [&](int step) {
-        bf16 *x_tile = tiles + step%STAGES*stage, *w_tile = x_tile + BM*STEP;
-        const bf16 *x = (const bf16 *)p.x, *weight = (const bf16 *)p.w;
+        X *x_tile = tiles + step%STAGES*stage, *w_tile = x_tile + BM*STEP;
+        const X *x = (const X *)p.x, *weight = (const X *)p.w;
 #pragma unroll
         for (int i = 0; i < x_rows; i++) {
             Corner corner(image[i], h[i], w[i]);
@@ -99,7 +100,7 @@ static __global__ void __launch_bounds__((BM/WM)*(BN/WN)*WARP, 2) multiply(const
         if (s + STAGES - 1 < steps)
             load(s + STAGES - 1);
         copy_commit();
-        bf16 *x_tile = tiles + s%STAGES*stage, *w_tile = x_tile + BM*STEP;
+        X *x_tile = tiles + s%STAGES*stage, *w_tile = x_tile + BM*STEP;
 #pragma unroll
         for (int k = 0; k < PIECES; k += 2) {
             uint32_t a[WM/16][4], b[WN/16][4];
@@ -113,7 +114,7 @@ static __global__ void __launch_bounds__((BM/WM)*(BN/WN)*WARP, 2) multiply(const
             for (int i = 0; i < WM/16; i++)
 #pragma unroll
                 for (int j = 0; j < WN/8; j++)
-                    mma_bf16(sum[i][j], a[i], &b[j/2][j%2*2]);
+                    mma<X>(sum[i][j], a[i], &b[j/2][j%2*2]);
         }
     }
 
@@ -128,10 +129,10 @@ static __global__ void __launch_bounds__((BM/WM)*(BN/WN)*WARP, 2) multiply(const
         }
 }
 
-template <typename T, int BM, int BN, int WM, int WN> static void multiply_by(const Product *p)
+template <typename X, typename T, int BM, int BN, int WM, int WN> static void multiply_by(const Product *p)
 {
     const int64_t blocks = (p->M + BM - 1)/BM*((p->out + BN - 1)/BN);
-    LAUNCH((multiply<T, BM, BN, WM, WN>), (unsigned)blocks, (BM/WM)*(BN/WN)*WARP, STAGES*(BM + BN)*STEP*sizeof(bf16),
+    LAUNCH((multiply<X, T, BM, BN, WM, WN>), (unsigned)blocks, (BM/WM)*(BN/WN)*WARP, STAGES*(BM + BN)*STEP*sizeof(X),
            *p);
 }
 
@@ -141,21 +142,29 @@ static int64_t tiles(const Product *p, int BM, int BN)
 }
 
 /* The widest tile that wastes no more than a tenth of its columns and leaves no multiprocessor without work. */
-template <typename T> static void multiply_as(const Product *p)
+template <typename X, typename T> static void multiply_as(const Product *p)
 {
     const int by64 = (p->out + 63)/64*64, by128 = (p->out + 127)/128*128;
     if (10*by128 <= 11*by64 && tiles(p, 128, 128) >= gpu_processors)
-        multiply_by<T, 128, 128, 64, 32>(p);
+        multiply_by<X, T, 128, 128, 64, 32>(p);
     else if (tiles(p, 128, 64) >= gpu_processors)
-        multiply_by<T, 128, 64, 32, 32>(p);
+        multiply_by<X, T, 128, 64, 32, 32>(p);
     else
-        multiply_by<T, 64, 64, 32, 32>(p);
+        multiply_by<X, T, 64, 64, 32, 32>(p);
 }
 
-void product_bf16(const Product *p, DType y_type)
+template <typename X> static void multiply_to(const Product *p, DType y_type)
 {
     if (y_type == F32)
-        multiply_as<float>(p);
+        multiply_as<X, float>(p);
     else
-        multiply_as<bf16>(p);
+        multiply_as<X, X>(p);
+}
+
+void product_half(const Product *p, DType x_type, DType y_type)
+{
+    if (x_type == BF16)
+        multiply_to<bf16>(p, y_type);
+    else
+        multiply_to<f16>(p, y_type);
 }
