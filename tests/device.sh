@@ -215,6 +215,8 @@ if wanted speeds; then
             SDSTEER_BACKEND=cuda measure "$there/bench/unet_speed" "$root/data/minisd/model"
         done
         unset SDSTEER_CUDA_LIBRARIES SDSTEER_CUDA_KERNELS
+        say "-- f16"
+        measure "$there/bench/device_speed" cuda 16 f16
         measure "$there/bench/sae_device_speed" cuda
         measure "$there/bench/sae_device_speed" cuda 4096 1280 40960
     else
@@ -232,7 +234,9 @@ if wanted sd15 && on_gpu "Stable Diffusion 1.5's shape"; then
     trap 'rm -rf "$results" "${work-}" "$model"' EXIT
     if python "$tests/reference/random_sd15.py" "$model" "$root/data/minisd/model" 2>"$results/python"; then
         for batch in 32 2; do
-            SDSTEER_BACKEND=cuda measure "$there/bench/unet_speed" "$model" "$batch" 64 bf16
+            for type in bf16 f16; do
+                SDSTEER_BACKEND=cuda measure "$there/bench/unet_speed" "$model" "$batch" 64 $type
+            done
             say "-- SDSTEER_CUDA_KERNELS=libraries"
             SDSTEER_CUDA_KERNELS=libraries SDSTEER_BACKEND=cuda \
                 measure "$there/bench/unet_speed" "$model" "$batch" 64 bf16

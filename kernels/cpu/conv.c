@@ -205,6 +205,8 @@ int cpu_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weig
 {
     *conv = NULL;
     assert(spec->act != ACT_GEGLU || (is_linear(spec) && spec->out%2 == 0));
+    if (spec->x_type == F16)
+        return err_set(e, "%s: the CPU makes no products in f16; f32 works", weight[0]->name);
     if (spec->x_type == BF16 && cpu_level < CPU_AVX512_BF16)
         return err_set(e, "%s: this machine has no AVX512-BF16 to multiply bf16 with; f32 works", weight[0]->name);
     start();

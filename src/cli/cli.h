@@ -75,7 +75,8 @@ typedef struct Common {
     {'m', "model", OPT_STR, offsetof(Common, model), NULL, \
      "DIR  model folder in diffusers layout; default: the minisd that came with the program", OPT_NEUTRAL}, \
     {0, "dtype", OPT_STR, offsetof(Common, dtype), "f32", \
-     "auto|f32|bf16  type of the matrix products; auto: bf16 where the processor has it", 0}
+     "auto|f32|bf16|f16  type of the matrix products; auto: bf16 where the processor has it; f16, which is closer to " \
+     "f32: on a GPU only", 0}
 
 /* Fills cfg (the program's Config, whose first member is Common) from the table and argv. --help prints to stdout and
  * exits 0, --version too; misuse prints one line and a pointer to --help on stderr and exits 2. SIGPIPE is ignored from

@@ -2,7 +2,7 @@
 /* blocks.h -- the parts that the UNet and the VAE are made of: norms, convolutions, residual blocks, transformers.
  *
  * The residual stream is f32 rows (B*H*W, C), changed in place where its old value is not needed; what enters a product
- * is T (the type of products, F32 or BF16), written so by the norm before it. Temporaries come from a workspace. */
+ * is T (the type of products: F32, BF16, F16), written so by the norm before it. Temporaries come from a workspace. */
 #ifndef SRC_MODELS_BLOCKS_H
 #define SRC_MODELS_BLOCKS_H
 

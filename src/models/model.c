@@ -230,13 +230,25 @@ int part_number(const Part *part, const char *key, const double *fallback, doubl
                     : json_need_number(file, part->config, key, value, e);
 }
 
+/* A layer of one weight: its making says whether the backend multiplies f16. */
+static int try_f16(Err *e)
+{
+    const float one = 1;
+    const Weight w = {.name = "--dtype f16", .type = F32, .ndim = 2, .dim = {1, 1}, .data = &one}, *parts[] = {&w};
+    const ConvSpec spec = {.in = 1, .out = 1, .kernel = 1, .stride = 1, .x_type = F16, .y_type = F32};
+    Conv *c = NULL;
+    const int failed = op->conv_create(&c, &spec, parts, NULL, 1, e);
+    op->conv_free(c);
+    return failed;
+}
+
 int model_dtype(DType *type, const char *name, Err *e)
 {
     const int parsed = strcmp(name, "auto") == 0 ? (int)op->best : dtype_parse(name);
-    if (parsed != F32 && parsed != BF16)
-        return err_set(e, "--dtype %s: products are made in f32 or bf16", name);
+    if (parsed != F32 && parsed != BF16 && parsed != F16)
+        return err_set(e, "--dtype %s: products are made in f32, bf16 or f16", name);
     if (parsed == BF16 && op->best != BF16)
         return err_set(e, "--dtype bf16: the %s backend has no fast bf16 products on this machine; use f32", op->name);
     *type = (DType)parsed;
-    return 0;
+    return parsed == F16 ? try_f16(e) : 0;
 }

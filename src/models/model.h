@@ -33,7 +33,7 @@ int part_number(const Part *part, const char *key, const double *fallback, doubl
 
 /* "minisd-1a2b3c4d5e6f": the folder's name and a hash of its configs and of samples of every tensor. text holds 128. */
 int model_id(char text[128], const char *dir, Err *e);
-/* --dtype to the type of matrix products: "f32", "bf16", "auto" = op->best. bf16 where the backend lacks it is an
+/* --dtype to the type of matrix products: "f32", "bf16", "f16", "auto" = op->best. One that the backend lacks is an
  * error. */
 int model_dtype(DType *type, const char *name, Err *e);
 

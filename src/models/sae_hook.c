@@ -10,7 +10,7 @@ bool sae_of_difference(const Sae *s)
 
 int sae_hook(Sae **s, const char *dir, const char *hook, DType type, UNet *u, HookFn fn, void *context, Err *e)
 {
-    if (sae_load(s, dir, e) || sae_prepare(*s, type, e))
+    if (sae_load(s, dir, e) || sae_prepare(*s, type == F16 ? F32 : type, e))
         return -1;
     const char *path = hook ? hook : (*s)->hook;
     if (!*path)

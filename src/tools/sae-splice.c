@@ -53,6 +53,7 @@ static const Cli cli = {
     "not multiplied by guidance, as one in a single half is. --half cond and uncond replace in one of them, zero and "
     "mean too; compare figures of the same halves, steps and guidance only.\n"
     "Pictures of --images have ids spliced/ID and fields splice (plain, spliced, zero, mean) and of (ID).\n"
+    "With --dtype f16 the autoencoder's products are made in f32, with bf16 in bf16.\n"
     "Memory: a batch's latents, four times.",
     "# over twenty pictures\n"
     "sd-assemble-prompts -n 1 | head -20 | sd-encode-text | sae-splice --sae sae/ | tail -3\n"

@@ -72,7 +72,8 @@ static const Cli cli = {
     "unsteered picture bit for bit. --where multiplies each token's change by the mean of the mask over its part of "
     "the picture, 0 to 1; transparent is black. Through attention and later layers other parts may still follow. A "
     "sweep draws all its variants with one model load; each variant's name becomes the first part of its pictures' "
-    "ids.",
+    "ids.\n"
+    "With --dtype f16 the autoencoder's products are made in f32, with bf16 in bf16.",
     "# the fish goes, the watercolor stays\n"
     "echo '{\"id\":\"fish\",\"prompt\":\"A fish in Watercolor style.\",\"seed\":188}' | sd-encode-text |\n"
     "  sd-steer --sae sae/ --ranks ranks.mpk.zst --concept Fishes -o out/\n"

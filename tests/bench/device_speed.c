@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* device_speed.c -- the ops at Stable Diffusion 1.5's shapes on a GPU: microseconds, and TFLOP/s or GB/s.
  *
- *     device_speed [BACKEND [IMAGES]]      default: cuda, 16
+ *     device_speed [BACKEND [IMAGES [bf16|f16]]]       default: cuda, 16, bf16
  *
  * Each op runs on random values until 0.05 s have passed, after a first call that prepares it; the median of five such
  * runs is shown. Products count 2 flop a multiply-add, attention both its products; bytes are what must be read and
@@ -171,51 +171,58 @@ int main(int argc, char **argv)
         return 77;
     }
     B = argc > 2 ? atoi(argv[2]) : 16;
+    const DType half = argc > 3 && strcmp(argv[3], "f16") == 0 ? F16 : BF16;
+    /* %s: the half type, which work has as BF16 */
     static const struct { const char *name; Work work; } list[] = {
-        {"conv 3x3 320-320 at 64x64 bf16, f32 out, added", {CONV, 320, 320, 3, 64, 0, BF16, true}},
-        {"conv 3x3 640-640 at 32x32 bf16, f32 out, added", {CONV, 640, 640, 3, 32, 0, BF16, true}},
-        {"conv 3x3 1280-1280 at 16x16 bf16, f32 out, added", {CONV, 1280, 1280, 3, 16, 0, BF16, true}},
-        {"conv 3x3 2560-1280 at 8x8 bf16, f32 out, added", {CONV, 2560, 1280, 3, 8, 0, BF16, true}},
-        {"conv 3x3 4-320 at 64x64 bf16, f32 out, added", {CONV, 4, 320, 3, 64, 0, BF16, true}},
-        {"conv 3x3 512-512 at 64x64 bf16 (VAE)", {CONV, 512, 512, 3, 64, 0, BF16, true}},
+        {"conv 3x3 320-320 at 64x64 %s, f32 out, added", {CONV, 320, 320, 3, 64, 0, BF16, true}},
+        {"conv 3x3 640-640 at 32x32 %s, f32 out, added", {CONV, 640, 640, 3, 32, 0, BF16, true}},
+        {"conv 3x3 1280-1280 at 16x16 %s, f32 out, added", {CONV, 1280, 1280, 3, 16, 0, BF16, true}},
+        {"conv 3x3 2560-1280 at 8x8 %s, f32 out, added", {CONV, 2560, 1280, 3, 8, 0, BF16, true}},
+        {"conv 3x3 4-320 at 64x64 %s, f32 out, added", {CONV, 4, 320, 3, 64, 0, BF16, true}},
+        {"conv 3x3 512-512 at 64x64 %s (VAE)", {CONV, 512, 512, 3, 64, 0, BF16, true}},
         {"conv 3x3 640-640 at 32x32 f32", {CONV, 640, 640, 3, 32, 0, F32, true}},
-        {"linear 320-960 of 64x64 bf16", {CONV, 320, 960, 1, 64, 0, BF16, false}},
-        {"linear 320-320 of 64x64 bf16, f32 out, added", {CONV, 320, 320, 1, 64, 0, BF16, true}},
-        {"linear 320-2560 of 64x64 bf16", {CONV, 320, 2560, 1, 64, 0, BF16, false}},
-        {"linear 320-2560 of 64x64 bf16, gated", {GEGLU, 320, 2560, 1, 64, 0, BF16, false}},
-        {"linear 1280-320 of 64x64 bf16, f32 out, added", {CONV, 1280, 320, 1, 64, 0, BF16, true}},
-        {"linear 640-5120 of 32x32 bf16", {CONV, 640, 5120, 1, 32, 0, BF16, false}},
-        {"linear 640-5120 of 32x32 bf16, gated", {GEGLU, 640, 5120, 1, 32, 0, BF16, false}},
-        {"linear 2560-640 of 32x32 bf16, f32 out, added", {CONV, 2560, 640, 1, 32, 0, BF16, true}},
-        {"linear 1280-1280 of 16x16 bf16, f32 out, added", {CONV, 1280, 1280, 1, 16, 0, BF16, true}},
-        {"attention 8x40 4096-4096 bf16", {ATTENTION, 8, 40, 0, 64, 4096, BF16, false}},
-        {"attention 8x40 4096-77 bf16", {ATTENTION, 8, 40, 0, 64, 77, BF16, false}},
-        {"attention 8x80 1024-1024 bf16", {ATTENTION, 8, 80, 0, 32, 1024, BF16, false}},
-        {"attention 8x160 256-256 bf16", {ATTENTION, 8, 160, 0, 16, 256, BF16, false}},
-        {"attention 1x512 4096-4096 bf16 (VAE)", {ATTENTION, 1, 512, 0, 64, 4096, BF16, false}},
+        {"linear 320-960 of 64x64 %s", {CONV, 320, 960, 1, 64, 0, BF16, false}},
+        {"linear 320-320 of 64x64 %s, f32 out, added", {CONV, 320, 320, 1, 64, 0, BF16, true}},
+        {"linear 320-2560 of 64x64 %s", {CONV, 320, 2560, 1, 64, 0, BF16, false}},
+        {"linear 320-2560 of 64x64 %s, gated", {GEGLU, 320, 2560, 1, 64, 0, BF16, false}},
+        {"linear 1280-320 of 64x64 %s, f32 out, added", {CONV, 1280, 320, 1, 64, 0, BF16, true}},
+        {"linear 640-5120 of 32x32 %s", {CONV, 640, 5120, 1, 32, 0, BF16, false}},
+        {"linear 640-5120 of 32x32 %s, gated", {GEGLU, 640, 5120, 1, 32, 0, BF16, false}},
+        {"linear 2560-640 of 32x32 %s, f32 out, added", {CONV, 2560, 640, 1, 32, 0, BF16, true}},
+        {"linear 1280-1280 of 16x16 %s, f32 out, added", {CONV, 1280, 1280, 1, 16, 0, BF16, true}},
+        {"attention 8x40 4096-4096 %s", {ATTENTION, 8, 40, 0, 64, 4096, BF16, false}},
+        {"attention 8x40 4096-77 %s", {ATTENTION, 8, 40, 0, 64, 77, BF16, false}},
+        {"attention 8x80 1024-1024 %s", {ATTENTION, 8, 80, 0, 32, 1024, BF16, false}},
+        {"attention 8x160 256-256 %s", {ATTENTION, 8, 160, 0, 16, 256, BF16, false}},
+        {"attention 1x512 4096-4096 %s (VAE)", {ATTENTION, 1, 512, 0, 64, 4096, BF16, false}},
         {"attention 8x80 1024-1024 f32", {ATTENTION, 8, 80, 0, 32, 1024, F32, false}},
-        {"group norm 320 at 64x64, SiLU, bf16 out", {GROUP_NORM, 0, 320, 0, 64, 0, BF16, false}},
-        {"group norm 320 at 64x64, SiLU, bf16 in and out", {GROUP_NORM_T, 0, 320, 0, 64, 0, BF16, false}},
-        {"group norm 320+320 at 64x64, SiLU, bf16 out, as is too", {GROUP_NORM, 320, 320, 0, 64, 0, BF16, false}},
-        {"group norm 640+320 at 64x64, SiLU, bf16 out, as is too", {GROUP_NORM, 320, 640, 0, 64, 0, BF16, false}},
-        {"group norm 640 at 32x32, SiLU, bf16 out", {GROUP_NORM, 0, 640, 0, 32, 0, BF16, false}},
-        {"group norm 640 at 32x32, SiLU, bf16 in and out", {GROUP_NORM_T, 0, 640, 0, 32, 0, BF16, false}},
-        {"group norm 1280+640 at 32x32, SiLU, bf16 out, as is too", {GROUP_NORM, 640, 1280, 0, 32, 0, BF16, false}},
-        {"group norm 1280 at 16x16, SiLU, bf16 out", {GROUP_NORM, 0, 1280, 0, 16, 0, BF16, false}},
-        {"group norm 1280 at 16x16, SiLU, bf16 in and out", {GROUP_NORM_T, 0, 1280, 0, 16, 0, BF16, false}},
-        {"group norm 1280+1280 at 8x8, SiLU, bf16 out, as is too", {GROUP_NORM, 1280, 1280, 0, 8, 0, BF16, false}},
-        {"layer norm 320 of 64x64, bf16 out", {LAYER_NORM, 0, 320, 0, 64, 0, BF16, false}},
-        {"layer norm 640 of 32x32, bf16 out", {LAYER_NORM, 0, 640, 0, 32, 0, BF16, false}},
-        {"layer norm 1280 of 16x16, bf16 out", {LAYER_NORM, 0, 1280, 0, 16, 0, BF16, false}},
+        {"group norm 320 at 64x64, SiLU, %s out", {GROUP_NORM, 0, 320, 0, 64, 0, BF16, false}},
+        {"group norm 320 at 64x64, SiLU, %s in and out", {GROUP_NORM_T, 0, 320, 0, 64, 0, BF16, false}},
+        {"group norm 320+320 at 64x64, SiLU, %s out, as is too", {GROUP_NORM, 320, 320, 0, 64, 0, BF16, false}},
+        {"group norm 640+320 at 64x64, SiLU, %s out, as is too", {GROUP_NORM, 320, 640, 0, 64, 0, BF16, false}},
+        {"group norm 640 at 32x32, SiLU, %s out", {GROUP_NORM, 0, 640, 0, 32, 0, BF16, false}},
+        {"group norm 640 at 32x32, SiLU, %s in and out", {GROUP_NORM_T, 0, 640, 0, 32, 0, BF16, false}},
+        {"group norm 1280+640 at 32x32, SiLU, %s out, as is too", {GROUP_NORM, 640, 1280, 0, 32, 0, BF16, false}},
+        {"group norm 1280 at 16x16, SiLU, %s out", {GROUP_NORM, 0, 1280, 0, 16, 0, BF16, false}},
+        {"group norm 1280 at 16x16, SiLU, %s in and out", {GROUP_NORM_T, 0, 1280, 0, 16, 0, BF16, false}},
+        {"group norm 1280+1280 at 8x8, SiLU, %s out, as is too", {GROUP_NORM, 1280, 1280, 0, 8, 0, BF16, false}},
+        {"layer norm 320 of 64x64, %s out", {LAYER_NORM, 0, 320, 0, 64, 0, BF16, false}},
+        {"layer norm 640 of 32x32, %s out", {LAYER_NORM, 0, 640, 0, 32, 0, BF16, false}},
+        {"layer norm 1280 of 16x16, %s out", {LAYER_NORM, 0, 1280, 0, 16, 0, BF16, false}},
         {"add 320 of 64x64, f32", {ADD, 0, 320, 0, 64, 0, F32, false}},
     };
     printf("%s, %ld images\n", op->name, (long)B);
     const bool both = !getenv("SDSTEER_CUDA_KERNELS");
     for (size_t i = 0; i < sizeof list/sizeof *list; i++) {
-        measure(list[i].name, &list[i].work);
-        if (both && (list[i].work.kind == GROUP_NORM || list[i].work.kind == GROUP_NORM_T)) {
+        Work work = list[i].work;
+        char name[64];
+        if (work.type == BF16)
+            work.type = half;
+        snprintf(name, sizeof name, list[i].name, dtype_name(half));
+        measure(name, &work);
+        if (both && (work.kind == GROUP_NORM || work.kind == GROUP_NORM_T)) {
             setenv("SDSTEER_CUDA_KERNELS", "portable", 1);
-            measure("    by the kernels of every device", &list[i].work);
+            measure("    by the kernels of every device", &work);
             unsetenv("SDSTEER_CUDA_KERNELS");
         }
     }

@@ -3,6 +3,7 @@
  *
  *     build/bench/unet_speed [MODEL [B [SIDE [TYPE]]]]
  *                                    minisd, 32 (16 pictures in two halves), the model's own side, each type
+ *                                    that the backend has
  *
  * Flop are counted where they are spent: the table of ops is replaced by one that adds up 2*in*kernel^2*out a point of
  * a convolution or linear layer and 4*Sq*Sk*C an image of attention, then calls the real one and takes its time. The
@@ -245,9 +246,18 @@ int main(int argc, char **argv)
         counted.attention = attention;
         counted.group_norm = group_norm;
         counted.layer_norm = layer_norm;
-        const bool f32 = argc < 5 || strcmp(argv[4], "f32") == 0, bf16 = argc < 5 || strcmp(argv[4], "bf16") == 0;
-        failed = (f32 && measure(model, F32, B, side, &e))
-            || (bf16 && real->best == BF16 && measure(model, BF16, B, side, &e));
+        static const char *const names[] = {"f32", "bf16", "f16"};
+        for (int i = 0; i < 3 && !failed; i++) {
+            Err why = {0};
+            DType type;
+            if (argc >= 5 && strcmp(argv[4], names[i]) != 0)
+                continue;
+            op = real;
+            if (model_dtype(&type, names[i], &why) == 0)
+                failed = measure(model, type, B, side, &e);
+            else if (argc >= 5)
+                failed = err_set(&e, "%s", why.text);
+        }
     }
     if (failed)
         printf("%s\n", e.text);

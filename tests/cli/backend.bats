@@ -46,3 +46,12 @@ encode() { sd-encode-text "$@" -o "$BATS_TEST_TMPDIR/c.mpk.zst" <<<"a fish"; }
     says "$status" "'gpu'" "auto, cpu, cuda"
     [ "$status" != 0 ]
 }
+
+@test "f16 is refused where it is not multiplied, and by programs that multiply by an autoencoder alone" {
+    run encode --backend cpu --dtype f16
+    says 1 "sd-encode-text: --dtype f16: the CPU makes no products in f16"
+    [ "${#lines[@]}" = 1 ]
+    [ ! -e c.mpk.zst ]
+    run sae-encode --sae nowhere --dtype f16
+    says 2 "--dtype" "auto|f32|bf16"
+}

@@ -6,6 +6,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include "formats/weights.h"
+#include "kernels/op.h"
+#include "src/models/model.h"
 #include "tests/unit/test.h"
 
 static Err err;
@@ -16,6 +18,28 @@ static void die_if(int failed)
         printf("FAIL %s\n", err.text);
         exit(1);
     }
+}
+
+/* Types of products that the backend makes: f32, then halves. Returns how many; others are noted. */
+__attribute__((unused)) static int product_types(DType types[3])
+{
+    static const DType halves[] = {BF16, F16};
+    int count = 1;
+    types[0] = F32;
+    for (int i = 0; i < 2; i++) {
+        Err e = {0};
+        if (model_dtype(&types[count], dtype_name(halves[i]), &e))
+            test_note("%s not tested: %s", dtype_name(halves[i]), e.text);
+        else
+            count++;
+    }
+    return count;
+}
+
+/* A tolerance by type; f16 keeps 11 bits where bf16 keeps 8. */
+__attribute__((unused)) static double limit_of(DType type, double f32, double bf16)
+{
+    return type == F32 ? f32 : type == BF16 ? bf16 : bf16/8;
 }
 
 __attribute__((unused)) static const Weight *tensor(const Weights *w, const char *name)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* unet_simt.c -- one UNet evaluation of minisd against diffusers, in bf16, on the CUDA backend's kernels played on the
+/* unet_simt.c -- UNet evaluations of minisd against diffusers, in bf16 and f16, on the CUDA backend's kernels played on the
  * host (tests/simt): what the ops' own tests cannot see, that they are called and joined as the models call them. Then
  * evaluations as graphs with hooks between them, which must give the bytes of the first.
  *
- * Tolerance: as golden_unet.c has it for bf16. */
+ * Tolerances: as golden_unet.c has them. */
 #include "kernels/op.h"
 #include "src/models/unet.h"
 #include "tests/unit/golden.h"
@@ -60,30 +60,39 @@ static int replayed(UNet *u)
     return failed;
 }
 
-int main(void)
+/* The first of the recorded pair; the other half is another text. */
+static int evaluated(UNet *u, const Weights *w, DType type)
 {
     enum { C = 4, HW = 256, N = C*HW };
-    Weights *w = NULL;
-    UNet *u = NULL;
-    op = sdsteer_backend(0, &err);
-    die_if(!op || weights_open(&w, test_path("golden/model.safetensors"), &err)
-           || unet_load(&u, test_path("../data/minisd/model"), BF16, &err)
-           || unet_set_text(u, tensor(w, "state")->data, 1, 77, (int32_t[]){0}, 1, &err));
-
-    /* the first of the recorded pair; the other half is another text */
     float *rows = rows_of(tensor(w, "x")->data, 1, C, HW), eps[N];
     float *dx = op->alloc(sizeof eps, &err), *dy = op->alloc(sizeof eps, &err);
-    die_if(!dx || !dy);
+    char name[96];
+    die_if(!dx || !dy || unet_set_text(u, tensor(w, "state")->data, 1, 77, (int32_t[]){0}, 1, &err));
     op->upload(dx, rows, sizeof eps);
     die_if(unet_eval(u, dy, dx, 1, 16, 16, 500, &err));
     op->download(rows, dy, sizeof eps);
     to_planes(eps, rows, 1, C, HW);
-    int failed = test_below("unet.t500: largest error, of the range",
-                                  range_error(eps, tensor(w, "unet.t500")->data, N), 0.01);
-    failed += replayed(u);
+    snprintf(name, sizeof name, "%s/unet.t500: largest error, of the range", dtype_name(type));
     op->free(dx);
     op->free(dy);
     free(rows);
+    return test_below(name, range_error(eps, tensor(w, "unet.t500")->data, N), limit_of(type, 1e-4, 0.01));
+}
+
+int main(void)
+{
+    static const DType types[] = {F16, BF16};
+    Weights *w = NULL;
+    UNet *u = NULL;
+    int failed = 0;
+    op = sdsteer_backend(0, &err);
+    die_if(!op || weights_open(&w, test_path("golden/model.safetensors"), &err));
+    for (int t = 0; t < 2; t++) {
+        unet_free(u);
+        die_if(unet_load(&u, test_path("../data/minisd/model"), types[t], &err));
+        failed += evaluated(u, w, types[t]);
+    }
+    failed += replayed(u);
     unet_free(u);
     weights_close(w);
     return failed;
