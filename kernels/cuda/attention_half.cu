@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* attention_half.cu -- attention (attention.cu has the formula) in tensor cores: bf16 or f16 in and out, f32 scores and
- * sums.
+/* attention_half.cu -- attention (attention.cu has the formula) in tensor cores: halves in and out, f32 scores, sums.
  *
  * A block of four warps takes 64*TILES queries of one head of one image and up to 16*WIDE columns of y; a warp holds
  * TILES times 16 queries: their scores with 64 keys, and their part of o. What one product leaves in registers is what

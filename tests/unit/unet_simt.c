@@ -5,6 +5,7 @@
  *
  * Tolerances: as golden_unet.c has them. */
 #include "kernels/op.h"
+#include "src/models/sae_hook.h"
 #include "src/models/unet.h"
 #include "tests/unit/golden.h"
 
@@ -79,6 +80,16 @@ static int evaluated(UNet *u, const Weights *w, DType type)
     return test_below(name, range_error(eps, tensor(w, "unet.t500")->data, N), limit_of(type, 1e-4, 0.01));
 }
 
+/* No encoder multiplies f16: beside a UNet that does, it is made for f32. */
+static int with_autoencoder(UNet *u)
+{
+    Sae *s = NULL;
+    Double d = {0};
+    const int failed = sae_hook(&s, test_path("golden/saeuron/sae"), "mid_block", F16, u, twice, &d, &err);
+    sae_free(s);
+    return test_ok(failed ? err.text : "an autoencoder beside f16", !failed);
+}
+
 int main(void)
 {
     static const DType types[] = {F16, BF16};
@@ -90,7 +101,7 @@ int main(void)
     for (int t = 0; t < 2; t++) {
         unet_free(u);
         die_if(unet_load(&u, test_path("../data/minisd/model"), types[t], &err));
-        failed += evaluated(u, w, types[t]);
+        failed += evaluated(u, w, types[t]) + (types[t] == F16 ? with_autoencoder(u) : 0);
     }
     failed += replayed(u);
     unet_free(u);
