@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* unet_simt.c -- one UNet evaluation of minisd against diffusers, in bf16, on the CUDA backend's kernels played on the
- * host (tests/simt): what the ops' own tests cannot see, that they are called and joined as the models call them. Then
- * evaluations as graphs with hooks between them, which must give the bytes of the first.
+ * host (tests/simt): what the ops' own tests cannot see, that they are called and joined as the models call them. By
+ * the libraries' fakes, and by all kernels for compute capability 9. Then evaluations as graphs with hooks between
+ * them, which must give the bytes of the first.
  *
  * Tolerance: as golden_unet.c has it for bf16. */
 #include "kernels/op.h"
@@ -60,14 +61,13 @@ static int replayed(UNet *u)
     return failed;
 }
 
-int main(void)
+static int evaluated(const Weights *w, const char *kernels, bool graphs)
 {
     enum { C = 4, HW = 256, N = C*HW };
-    Weights *w = NULL;
     UNet *u = NULL;
-    op = sdsteer_backend(0, &err);
-    die_if(!op || weights_open(&w, test_path("golden/model.safetensors"), &err)
-           || unet_load(&u, test_path("../data/minisd/model"), BF16, &err)
+    char name[80];
+    setenv("SDSTEER_CUDA_KERNELS", kernels, 1);
+    die_if(unet_load(&u, test_path("../data/minisd/model"), BF16, &err)
            || unet_set_text(u, tensor(w, "state")->data, 1, 77, (int32_t[]){0}, 1, &err));
 
     /* the first of the recorded pair; the other half is another text */
@@ -78,13 +78,23 @@ int main(void)
     die_if(unet_eval(u, dy, dx, 1, 16, 16, 500, &err));
     op->download(rows, dy, sizeof eps);
     to_planes(eps, rows, 1, C, HW);
-    int failed = test_below("unet.t500: largest error, of the range",
-                                  range_error(eps, tensor(w, "unet.t500")->data, N), 0.01);
-    failed += replayed(u);
+    snprintf(name, sizeof name, "unet.t500, %s: largest error, of the range", kernels);
+    int failed = test_below(name, range_error(eps, tensor(w, "unet.t500")->data, N), 0.01);
+    if (graphs)
+        failed += replayed(u);
     op->free(dx);
     op->free(dy);
     free(rows);
     unet_free(u);
+    return failed;
+}
+
+int main(void)
+{
+    Weights *w = NULL;
+    op = sdsteer_backend(0, &err);
+    die_if(!op || weights_open(&w, test_path("golden/model.safetensors"), &err));
+    const int failed = evaluated(w, "libraries", false) + evaluated(w, "hopper", true);
     weights_close(w);
     return failed;
 }
