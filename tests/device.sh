@@ -11,9 +11,10 @@
 #     tests/device.sh cpu     what can be run without a GPU, on the CPU, which tells whether all is there
 #
 # Exits 77 where there is no GPU, 1 when a test or a timing failed, with the report written either way. A packed archive
-# is used where it lies, in place of a build. PARTS="tests pipeline speeds sd15 peers" are the parts that run; the last
-# two need python3 with numpy, torch, diffusers and sparsify, and say what is missing. Stable Diffusion 1.5's shape
-# takes 2.1 GB in TMPDIR.
+# is used where it lies, in place of a build. PARTS="tests pipeline speeds sd15 hopper peers" are the parts that run;
+# sd15, hopper and peers need python3 with numpy, peers torch, diffusers and sparsify too, and say what is missing.
+# Stable Diffusion 1.5's shape takes 2.1 GB in TMPDIR. hopper has all again with SDSTEER_CUDA_KERNELS=hopper, the kernels
+# of compute capability 9 that are not used unasked, on a device of that kind.
 set -u
 tests=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$tests")
@@ -74,7 +75,7 @@ say() { printf '%s\n' "$*" | tee -a "$report"; }
 
 # COMMAND...: what it says goes to the report
 measure() {
-    "$@" 2>&1 | tee -a "$report"
+    timeout 150 "$@" 2>&1 | tee -a "$report"
     local status=${PIPESTATUS[0]}
     [ "$status" = 0 ] || { failed=1; say "FAIL  $(basename "$1"), exit $status"; }
 }
@@ -162,7 +163,7 @@ for folder in {/usr,/usr/local,/opt/*,/opt/*/.venv}/lib/python3*/*-packages/nvid
     done
 done
 
-wanted() { case " ${PARTS-tests pipeline speeds sd15 peers} " in *" $1 "*) ;; *) return 1 ;; esac; }
+wanted() { case " ${PARTS-tests pipeline speeds sd15 hopper peers} " in *" $1 "*) ;; *) return 1 ;; esac; }
 
 if wanted tests; then
     say "== ops against the CPU's: by the kernels of every device alone, by this one's and NVIDIA's libraries; models"
@@ -208,13 +209,13 @@ fi
 if wanted speeds; then
     say "== speeds"
     if on_gpu "the speed of each op and of autoencoders"; then
-        for how in SDSTEER_CUDA_LIBRARIES=none SDSTEER_CUDA_LIBRARIES=all SDSTEER_CUDA_KERNELS=libraries; do
+        for how in SDSTEER_CUDA_LIBRARIES=none SDSTEER_CUDA_LIBRARIES=all; do
             say "-- $how"
             export "${how?}"
             measure "$there/bench/device_speed" cuda 16
             SDSTEER_BACKEND=cuda measure "$there/bench/unet_speed" "$root/data/minisd/model"
         done
-        unset SDSTEER_CUDA_LIBRARIES SDSTEER_CUDA_KERNELS
+        unset SDSTEER_CUDA_LIBRARIES
         say "-- f16"
         measure "$there/bench/device_speed" cuda 16 f16
         measure "$there/bench/sae_device_speed" cuda
@@ -228,22 +229,42 @@ fi
 # As it was before the packed libraries were put in front.
 python() { LD_LIBRARY_PATH=$before python3 "$@"; }
 
-if wanted sd15 && on_gpu "Stable Diffusion 1.5's shape"; then
+# The model of that shape, made once.
+sd15_speed() {
     say "== Stable Diffusion 1.5's shape"
-    model=$(mktemp -d)
-    trap 'rm -rf "$results" "${work-}" "$model"' EXIT
-    if python "$tests/reference/random_sd15.py" "$model" "$root/data/minisd/model" 2>"$results/python"; then
-        for batch in 32 2; do
-            for type in bf16 f16; do
-                SDSTEER_BACKEND=cuda measure "$there/bench/unet_speed" "$model" "$batch" 64 $type
-            done
-            say "-- SDSTEER_CUDA_KERNELS=libraries"
-            SDSTEER_CUDA_KERNELS=libraries SDSTEER_BACKEND=cuda \
-                measure "$there/bench/unet_speed" "$model" "$batch" 64 bf16
-        done
-    else
-        say "no model: $(tail -n 1 "$results/python")"
+    if [ -z "${model-}" ]; then
+        model=$(mktemp -d)
+        trap 'rm -rf "$results" "${work-}" "$model"' EXIT
+        if ! python "$tests/reference/random_sd15.py" "$model" "$root/data/minisd/model" 2>"$results/python"; then
+            say "no model: $(tail -n 1 "$results/python")"
+            return
+        fi
     fi
+    for batch in 32 2; do
+        for type in bf16 f16; do
+            SDSTEER_BACKEND=cuda measure "$there/bench/unet_speed" "$model" "$batch" 64 $type
+        done
+    done
+}
+
+if wanted sd15 && on_gpu "Stable Diffusion 1.5's shape"; then
+    sd15_speed
+fi
+
+if wanted hopper && on_gpu "kernels of compute capability 9 that are not used unasked"; then
+    say "== with SDSTEER_CUDA_KERNELS=hopper"
+    export SDSTEER_CUDA_KERNELS=hopper
+    for test in "$there"/tests/op_*_cuda "$there/tests/sae_train_cuda"; do
+        check "$(basename "$test"), hopper" "$test"
+    done
+    for test in $models; do
+        check "$test, hopper" "$there/tests/$test"
+    done
+    settle
+    measure "$there/bench/device_speed" cuda 16
+    measure "$there/bench/sae_device_speed" cuda 4096 1280 40960
+    sd15_speed
+    unset SDSTEER_CUDA_KERNELS
 fi
 
 if wanted peers && on_gpu "the peers"; then

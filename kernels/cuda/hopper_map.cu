@@ -19,10 +19,20 @@ static Encode encoder(void)
     return (Encode)function;
 }
 
-bool hopper_wanted(void)
+static bool wished(const char *kernels)
 {
     const char *wish = getenv("SDSTEER_CUDA_KERNELS");
-    return gpu_capability == 9 && !(wish && strcmp(wish, "portable") == 0) && encoder();
+    return wish && strcmp(wish, kernels) == 0;
+}
+
+bool hopper_wanted(void)
+{
+    return gpu_capability == 9 && !wished("portable") && encoder();
+}
+
+bool hopper_new_wanted(void)
+{
+    return wished("hopper") && hopper_wanted();
 }
 
 void tensor_map(CUtensorMap *map, DType type, int rank, const void *p, const int64_t *size, const int *box)

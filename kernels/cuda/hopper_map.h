@@ -10,6 +10,9 @@
 /* Whether kernels for compute capability 9.0a are to be used: the device is one, the driver makes maps, and
  * SDSTEER_CUDA_KERNELS is not "portable". */
 bool hopper_wanted(void);
+/* Whether also those that no device has run yet, by clusters and by the copy engine's stores: SDSTEER_CUDA_KERNELS is
+ * "hopper". */
+bool hopper_new_wanted(void);
 
 enum { MAP_DIMENSIONS = 4 };
 

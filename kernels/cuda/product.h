@@ -88,8 +88,8 @@ __device__ __forceinline__ float product_finish(const Product &p, float sum, int
 void product_half(const Product *p, DType x_type, DType y_type);     /* product_half.cu; x_type BF16 or F16 */
 void product_f32(const Product *p);                                  /* product_f32.cu; y is f32 */
 
-/* product_hopper.cu, on compute capability 9 unless SDSTEER_CUDA_KERNELS is "portable" or "libraries": whether it makes
- * a layer; x, w and y are then 16-byte aligned. Its sums differ from product_half's in their last bits. With ACT_GEGLU
+/* product_hopper.cu, on compute capability 9 where SDSTEER_CUDA_KERNELS is "hopper": whether it makes a layer; x, w and
+ * y are then 16-byte aligned. Its sums differ from product_half's in their last bits. With ACT_GEGLU
  * y is out/2 wide and of x_type. What is added to y is rounded once, subnormal sums to zero. */
 bool product_hopper_takes(const ConvSpec *s);
 void product_hopper(const Product *p, DType x_type, DType y_type);

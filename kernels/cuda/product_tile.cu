@@ -201,9 +201,8 @@ static unsigned bucket_of(const Shape *s)
 
 bool product_hopper_takes(const ConvSpec *s)
 {
-    const char *wish = getenv("SDSTEER_CUDA_KERNELS");
-    return hopper_wanted() && !(wish && strcmp(wish, "libraries") == 0) && s->x_type != F32 && s->stride == 1
-        && s->out%8 == 0 && (s->act != ACT_GEGLU || (s->y_type != F32 && s->out%16 == 0));
+    return hopper_new_wanted() && s->x_type != F32 && s->stride == 1 && s->out%8 == 0
+        && (s->act != ACT_GEGLU || (s->y_type != F32 && s->out%16 == 0));
 }
 
 void product_hopper(const Product *p, DType x_type, DType y_type)

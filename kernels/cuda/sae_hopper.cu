@@ -10,20 +10,20 @@
  * chooses its tile's candidates while the other goes on in the ring: the second starts a few stages later, so that both
  * are not choosing at a time.
  *
- * The BLOCKS of a cluster have neighbouring row tiles of the same features; each fetches its part of W for all, and a
+ * The blocks of a cluster have neighbouring row tiles of the same features; each fetches its part of W for all, and a
  * stage is empty when all have read it. The last row tiles may be without rows. Where there is but one row tile, each
  * block has features of its own and fetches all of their W.
  *
- * Bound by the arithmetic: a stage takes 1024 cycles, in which 48 KB come to shared memory and 80 KB are read there,
- * of the 128 KB that it moves in that time. 32 KB a block come out of the second-level cache; all 48 would take it 1900
- * cycles (27 bytes a cycle and multiprocessor of an H100).
+ * A stage takes 1024 cycles of arithmetic, in which 48 KB come to shared memory and 80 KB are read there, of the 128 KB
+ * that it moves in that time. 48 KB take the second-level cache 1800 cycles (27 bytes a cycle and multiprocessor of an
+ * H100), which is what bounds blocks on their own; of two that share W each has 32 KB come out of it.
  * The candidates are chosen in registers: sae_hopper_choose.h. */
 #include "kernels/cuda/hopper.h"
 #include "kernels/cuda/hopper_map.h"
 #include "kernels/cuda/mma.h"
 #include "kernels/cuda/sae_hopper_choose.h"
 
-enum { ROWS = 128, COLUMNS = 2*TILE, GROUPS = 2, GROUP_ROWS = ROWS/GROUPS, STAGES = 4, LAG = 2, BLOCKS = 2 };
+enum { ROWS = 128, COLUMNS = 2*TILE, GROUPS = 2, GROUP_ROWS = ROWS/GROUPS, STAGES = 4, LAG = 2, SHARING = 2 };
 enum { THREADS = GROUPS*WARPGROUP + WARP, GROUP_WARPS = WARPGROUP/WARP };
 enum { X_BYTES = ROWS*BOX_DEPTH*2, W_BYTES = COLUMNS*BOX_DEPTH*2, STAGE_BYTES = X_BYTES + W_BYTES };
 /* a warp's LENT_BYTES: the bias of the tiles, then what choose puts there */
@@ -83,7 +83,7 @@ struct Ring {
     }
 };
 
-template <int keep>
+template <int keep, int blocks>
 static __global__ void __launch_bounds__(THREADS, 1) product_hopper(const __grid_constant__ Maps maps, SaeProduct p)
 {
     unsigned char *shared = shared_memory();
@@ -91,8 +91,8 @@ static __global__ void __launch_bounds__(THREADS, 1) product_hopper(const __grid
     Barrier *full = (Barrier *)(shared + BARRIERS_AT), *empty = full + STAGES, *begun = empty + STAGES;
     const int64_t N = p.count ? *p.count : p.N;
     const int row_tiles = (int)((N + ROWS - 1)/ROWS);
-    const int sharing = row_tiles > 1 ? BLOCKS : 1;     /* so many blocks share W */
-    const unsigned rank = cluster_rank(), mine = sharing == BLOCKS ? rank : 0;
+    const int sharing = row_tiles > 1 ? blocks : 1;     /* so many blocks share W */
+    const unsigned rank = blocks > 1 ? cluster_rank() : 0, mine = sharing == blocks ? rank : 0;
     if (threadIdx.x == 0) {
         for (int s = 0; s < STAGES; s++) {
             barrier_create(&full[s], 1);
@@ -101,8 +101,12 @@ static __global__ void __launch_bounds__(THREADS, 1) product_hopper(const __grid
         barrier_create(begun, GROUP_WARPS);
         barriers_created();
     }
-    cluster_arrive();
-    cluster_wait();
+    if constexpr (blocks > 1) {
+        cluster_arrive();
+        cluster_wait();
+    } else {
+        __syncthreads();
+    }
 
     /* step t: `sharing` row tiles from t%row_steps*sharing on, columns from t/row_steps*COLUMNS on */
     const int row_steps = (row_tiles + sharing - 1)/sharing, all = row_steps*((p.tiles + 1)/2);
@@ -114,24 +118,31 @@ static __global__ void __launch_bounds__(THREADS, 1) product_hopper(const __grid
     if (group == GROUPS) {
         if (lane > 0)
             return;
-        const unsigned ranks = sharing == BLOCKS ? (1u << BLOCKS) - 1 : 1u << rank;
+        const unsigned ranks = sharing == blocks ? (1u << blocks) - 1 : 1u << rank;
         for (int t = begin; t < all; t += stride)
             for (int s = 0; s < steps; s++, at.advance()) {
                 unsigned char *to = shared + at.stage*STAGE_BYTES;
                 barrier_wait(&empty[at.stage], at.parity ^ 1);
                 barrier_expect(&full[at.stage], STAGE_BYTES);
                 copy_box(to, &maps.x, (t%row_steps*sharing + mine)*ROWS, s*BOX_DEPTH, &full[at.stage]);
-                for (unsigned i = mine; i < BLOCKS; i += sharing)
-                    multicast_box(to + X_BYTES + i*W_BYTES/BLOCKS, &maps.W, t/row_steps*COLUMNS + i*COLUMNS/BLOCKS,
-                                  s*BOX_DEPTH, &full[at.stage], ranks);
+                if constexpr (blocks > 1)
+                    for (unsigned i = mine; i < blocks; i += sharing)
+                        multicast_box(to + X_BYTES + i*W_BYTES/blocks, &maps.W, t/row_steps*COLUMNS + i*COLUMNS/blocks,
+                                      s*BOX_DEPTH, &full[at.stage], ranks);
+                else
+                    copy_box(to + X_BYTES, &maps.W, t/row_steps*COLUMNS, s*BOX_DEPTH, &full[at.stage]);
             }
-        for (int s = 0; s < STAGES; s++, at.advance())  /* other blocks may still arrive here */
+        for (int s = 0; s < STAGES && blocks > 1; s++, at.advance())    /* others may still arrive here */
             barrier_wait(&empty[at.stage], at.parity ^ 1);
         return;
     }
     auto read = [&](int stage) {                        /* by this warp: said to each that fills it */
-        if (lane < sharing)
-            barrier_arrive_at(&empty[stage], sharing == BLOCKS ? lane : rank);
+        if constexpr (blocks == 1) {
+            if (lane == 0)
+                barrier_arrive(&empty[stage]);
+        } else if (lane < sharing) {
+            barrier_arrive_at(&empty[stage], sharing == blocks ? lane : rank);
+        }
     };
     float *lent = (float *)(shared + LENT_AT + warp*LENT_BYTES);
     const int lag = steps < LAG ? steps : LAG;
@@ -178,7 +189,7 @@ static __global__ void __launch_bounds__(THREADS, 1) product_hopper(const __grid
 #else
 
 /* It is started on compute capability 9 alone; this is there for devices of other kinds to load. */
-template <int keep> static __global__ void product_hopper(const __grid_constant__ Maps, SaeProduct)
+template <int keep, int blocks> static __global__ void product_hopper(const __grid_constant__ Maps, SaeProduct)
 {
     __trap();
 }
@@ -195,23 +206,32 @@ static void map_matrix(CUtensorMap *map, const void *p, int64_t rows, int D_p, i
     tensor_map(map, BF16, 2, p, size, box);
 }
 
-template <int keep> static void launch(const SaeProduct *p)
+template <int keep, int blocks> static void launch(const SaeProduct *p)
 {
     Maps maps;
     map_matrix(&maps.x, p->x, p->N, p->D_p, ROWS);
-    map_matrix(&maps.W, p->W, (int64_t)p->tiles*TILE, p->D_p, COLUMNS/BLOCKS);
-    static const int clusters = gpu_clusters(product_hopper<keep>, BLOCKS, THREADS, SHARED_BYTES);
-    const int64_t all = (p->N + BLOCKS*ROWS - 1)/(BLOCKS*ROWS)*((p->tiles + 1)/2);
-    LAUNCH_CLUSTERS(product_hopper<keep>, BLOCKS, (unsigned)min(all, (int64_t)clusters)*BLOCKS, THREADS, SHARED_BYTES,
-                    maps, *p);
+    map_matrix(&maps.W, p->W, (int64_t)p->tiles*TILE, p->D_p, COLUMNS/blocks);
+    static const int clusters = blocks == 1 ? gpu_processors
+                              : gpu_clusters(product_hopper<keep, blocks>, blocks, THREADS, SHARED_BYTES);
+    const int64_t all = (p->N + blocks*ROWS - 1)/(blocks*ROWS)*((p->tiles + 1)/2);
+    LAUNCH_CLUSTERS((product_hopper<keep, blocks>), blocks, (unsigned)min(all, (int64_t)clusters)*blocks, THREADS,
+                    SHARED_BYTES, maps, *p);
+}
+
+template <int blocks> static void launch_keeping(const SaeProduct *p, int keep)
+{
+    if (keep == 4)
+        launch<4, blocks>(p);
+    else if (keep == 8)
+        launch<8, blocks>(p);
+    else
+        launch<0, blocks>(p);
 }
 
 void sae_hopper_product(const SaeProduct *p, int keep)
 {
-    if (keep == 4)
-        launch<4>(p);
-    else if (keep == 8)
-        launch<8>(p);
+    if (hopper_new_wanted())
+        launch_keeping<SHARING>(p, keep);
     else
-        launch<0>(p);
+        launch_keeping<1>(p, keep);
 }

@@ -5,7 +5,7 @@
  *
  * Each op runs on random values until 0.05 s have passed, after a first call that prepares it; the median of five such
  * runs is shown. Products count 2 flop a multiply-add, attention both its products; bytes are what must be read and
- * written once. Group norms run a second time by the kernels of every device, unless SDSTEER_CUDA_KERNELS says which.
+ * written once.
  * Exits 77 where there is no such backend. */
 #include <stdint.h>
 #include <stdio.h>
@@ -212,7 +212,6 @@ int main(int argc, char **argv)
         {"add 320 of 64x64, f32", {ADD, 0, 320, 0, 64, 0, F32, false}},
     };
     printf("%s, %ld images\n", op->name, (long)B);
-    const bool both = !getenv("SDSTEER_CUDA_KERNELS");
     for (size_t i = 0; i < sizeof list/sizeof *list; i++) {
         Work work = list[i].work;
         char name[64];
@@ -220,11 +219,6 @@ int main(int argc, char **argv)
             work.type = half;
         snprintf(name, sizeof name, list[i].name, dtype_name(half));
         measure(name, &work);
-        if (both && (work.kind == GROUP_NORM || work.kind == GROUP_NORM_T)) {
-            setenv("SDSTEER_CUDA_KERNELS", "portable", 1);
-            measure("    by the kernels of every device", &work);
-            unsetenv("SDSTEER_CUDA_KERNELS");
-        }
     }
     return 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* op_sae_encode_simt.c -- the CUDA backend's encoder, built for the host and played there (tests/simt), against the
  * CPU's (op_sae_encode_device.h): a wrong index, a missing barrier or a write out of bounds is found on a machine
- * without a GPU. Both as on compute capability 9 and with the kernels of every device. */
+ * without a GPU. As on compute capability 9, by blocks that share the weights and by blocks on their own, and with the
+ * kernels of every device. */
 #include "tests/unit/op_sae_encode_device.h"
 
 const Ops *sdsteer_backend(int device, Err *e);
@@ -12,9 +13,10 @@ int main(void)
     const Ops *played = sdsteer_backend(0, &e);
     if (!played)
         return test_ok(e.text, 0);
-    unsetenv("SDSTEER_CUDA_KERNELS");
-    int failed = encoder_against_cpu(played, false);
-    setenv("SDSTEER_CUDA_KERNELS", "portable", 1);
-    failed += encoder_against_cpu(played, false);
+    int failed = 0;
+    for (int i = 0; i < 3; i++) {
+        setenv("SDSTEER_CUDA_KERNELS", (const char *[]){"hopper", "libraries", "portable"}[i], 1);
+        failed += encoder_against_cpu(played, false);
+    }
     return failed != 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* unet_simt.c -- UNet evaluations of minisd against diffusers, in bf16 and f16, on the CUDA backend's kernels played on the
- * host (tests/simt): what the ops' own tests cannot see, that they are called and joined as the models call them. Then
- * evaluations as graphs with hooks between them, which must give the bytes of the first.
+/* unet_simt.c -- UNet evaluations of minisd against diffusers, in bf16 and f16, on the CUDA backend's kernels played on
+ * the host (tests/simt): what the ops' own tests cannot see, that they are called and joined as the models call them.
+ * By the libraries' fakes, and by all kernels for compute capability 9. Then evaluations as graphs with hooks between
+ * them, which must give the bytes of the first.
  *
  * Tolerances: as golden_unet.c has them. */
 #include "kernels/op.h"
@@ -61,25 +62,6 @@ static int replayed(UNet *u)
     return failed;
 }
 
-/* The first of the recorded pair; the other half is another text. */
-static int evaluated(UNet *u, const Weights *w, DType type)
-{
-    enum { C = 4, HW = 256, N = C*HW };
-    float *rows = rows_of(tensor(w, "x")->data, 1, C, HW), eps[N];
-    float *dx = op->alloc(sizeof eps, &err), *dy = op->alloc(sizeof eps, &err);
-    char name[96];
-    die_if(!dx || !dy || unet_set_text(u, tensor(w, "state")->data, 1, 77, (int32_t[]){0}, 1, &err));
-    op->upload(dx, rows, sizeof eps);
-    die_if(unet_eval(u, dy, dx, 1, 16, 16, 500, &err));
-    op->download(rows, dy, sizeof eps);
-    to_planes(eps, rows, 1, C, HW);
-    snprintf(name, sizeof name, "%s/unet.t500: largest error, of the range", dtype_name(type));
-    op->free(dx);
-    op->free(dy);
-    free(rows);
-    return test_below(name, range_error(eps, tensor(w, "unet.t500")->data, N), limit_of(type, 1e-4, 0.01));
-}
-
 /* No encoder multiplies f16: beside a UNet that does, it is made for f32. */
 static int with_autoencoder(UNet *u)
 {
@@ -90,21 +72,43 @@ static int with_autoencoder(UNet *u)
     return test_ok(failed ? err.text : "an autoencoder beside f16", !failed);
 }
 
+static int evaluated(const Weights *w, DType type, const char *kernels, bool graphs)
+{
+    enum { C = 4, HW = 256, N = C*HW };
+    UNet *u = NULL;
+    char name[80];
+    setenv("SDSTEER_CUDA_KERNELS", kernels, 1);
+    die_if(unet_load(&u, test_path("../data/minisd/model"), type, &err)
+           || unet_set_text(u, tensor(w, "state")->data, 1, 77, (int32_t[]){0}, 1, &err));
+
+    /* the first of the recorded pair; the other half is another text */
+    float *rows = rows_of(tensor(w, "x")->data, 1, C, HW), eps[N];
+    float *dx = op->alloc(sizeof eps, &err), *dy = op->alloc(sizeof eps, &err);
+    die_if(!dx || !dy);
+    op->upload(dx, rows, sizeof eps);
+    die_if(unet_eval(u, dy, dx, 1, 16, 16, 500, &err));
+    op->download(rows, dy, sizeof eps);
+    to_planes(eps, rows, 1, C, HW);
+    snprintf(name, sizeof name, "unet.t500, %s, %s: largest error, of the range", dtype_name(type), kernels);
+    int failed = test_below(name, range_error(eps, tensor(w, "unet.t500")->data, N), limit_of(type, 1e-4, 0.01));
+    if (graphs)
+        failed += replayed(u);
+    if (type == F16)
+        failed += with_autoencoder(u);
+    op->free(dx);
+    op->free(dy);
+    free(rows);
+    unet_free(u);
+    return failed;
+}
+
 int main(void)
 {
-    static const DType types[] = {F16, BF16};
     Weights *w = NULL;
-    UNet *u = NULL;
-    int failed = 0;
     op = sdsteer_backend(0, &err);
     die_if(!op || weights_open(&w, test_path("golden/model.safetensors"), &err));
-    for (int t = 0; t < 2; t++) {
-        unet_free(u);
-        die_if(unet_load(&u, test_path("../data/minisd/model"), types[t], &err));
-        failed += evaluated(u, w, types[t]) + (types[t] == F16 ? with_autoencoder(u) : 0);
-    }
-    failed += replayed(u);
-    unet_free(u);
+    const int failed = evaluated(w, BF16, "libraries", false) + evaluated(w, F16, "libraries", false)
+        + evaluated(w, BF16, "hopper", true);
     weights_close(w);
     return failed;
 }
