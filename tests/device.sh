@@ -203,6 +203,10 @@ if wanted pipeline; then
     check "sae-encode" sae-encode --backend $backend -q --sae "$work/sae" -o "$work/features.mpk.zst" "$acts"
     check "sd-steer" sd-steer --backend $backend -q --steps 10 --sae "$work/sae" --feature 5=0 \
         -o "$work/pictures.mpk.zst" "$cond"
+    if on_gpu "sd-steer in f16"; then
+        check "sd-steer, f16" sd-steer --backend $backend -q --steps 10 --dtype f16 --sae "$work/sae" --feature 5=0 \
+            -o "$work/pictures-f16.mpk.zst" "$cond"
+    fi
     settle
 fi
 

@@ -3,8 +3,9 @@
  *
  * Tolerances: f32 sums in another order differ by some 1e-6 of a value; 1e-3 of the range is asked for. A picture's u8
  * may go to the neighbour where a value lies between two. bf16 inputs of products are off by 0.2 % at most, each of the
- * thirty layers adds its share: 3 % of the range, 90 % of u8 values within 4; f16 an eighth, 90 % within 1. Last, tests/golden/variants/names: a VAE
- * with the first files' names of layers, without quantisation layers, with a shift, of odd sizes. */
+ * thirty layers adds its share: 3 % of the range, 90 % of u8 values within 4; f16 an eighth, 90 % within 1. Last,
+ * tests/golden/variants/names: a VAE with the first files' names of layers, without quantisation layers, with a shift,
+ * of odd sizes. */
 #include "kernels/op.h"
 #include "src/models/vae.h"
 #include "tests/unit/golden.h"

@@ -45,7 +45,8 @@ static int by_tiles(const ConvCase *k, DType type, DType y_type, Activation act,
             void *got = product_bytes(c, k, dx, y_type, ny, add);
             failed += test_same(op_name(name, "%s, %d-%d k%d %ldx%ldx%d %s-%s act %d%s", tiles[t], k->in, k->out,
                                         k->kernel, (long)k->H, (long)k->W, (int)k->B, dtype_name(type),
-                                        dtype_name(y_type), act, add ? " added" : ""), got, want, ny*dtype_size(y_type));
+                                        dtype_name(y_type), act, add ? " added" : ""),
+                                got, want, ny*dtype_size(y_type));
             free(got);
         }
         unsetenv("SDSTEER_CUDA_TILE");
