@@ -148,9 +148,15 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     return CUBLAS_STATUS_SUCCESS;
 }
 
-static float value(const void *p, cudaDataType_t type, uint64_t i)
+/* A matrix's values, in new memory. The caller frees. */
+static float *floats(const void *p, const FakeLayout &l)
 {
-    return type == CUDA_R_32F ? ((const float *)p)[i] : simt_from_bits(((const uint16_t *)p)[i], type == CUDA_R_16F);
+    const uint64_t n = (uint64_t)l.stride*(l.columns - 1) + l.rows;
+    float *x = (float *)malloc(n*sizeof *x);
+    for (uint64_t i = 0; i < n; i++)
+        x[i] = l.type == CUDA_R_32F ? ((const float *)p)[i]
+                                    : simt_from_bits(((const uint16_t *)p)[i], l.type == CUDA_R_16F);
+    return x;
 }
 
 int simt_blas_calls, simt_blas_others;
@@ -172,14 +178,14 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
         simt_blas_calls++;
         simt_time += mark == MARK ? 2 : mark == ANOTHER ? 0.5f : 0.25f;
         simt_blas_others += mark == ANOTHER;
+        float *a = floats(A_, left), *b = floats(B_, right);
         for (uint64_t n = 0; n < made.columns; n++)
             for (uint64_t m = 0; m < made.rows; m++) {
                 float sum = 0;
                 for (uint64_t j = 0; j < right.rows; j++) {
                     const uint64_t k = mark == BACKWARDS ? right.rows - 1 - j : j;
-                    sum += value(A_, left.type, product.transposed ? k + m*(uint64_t)left.stride
-                                                                   : m + k*(uint64_t)left.stride)
-                         * value(B_, right.type, k + n*(uint64_t)right.stride);
+                    sum += a[product.transposed ? k + m*(uint64_t)left.stride : m + k*(uint64_t)left.stride]
+                         * b[k + n*(uint64_t)right.stride];
                 }
                 if (add)
                     sum += ((const float *)D_)[m + n*(uint64_t)made.stride];
@@ -191,6 +197,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
                 else
                     ((uint16_t *)D_)[at] = made.type == CUDA_R_16F ? simt_half(sum) : simt_bf16(sum);
             }
+        free(a);
+        free(b);
     });
     return CUBLAS_STATUS_SUCCESS;
 }

@@ -272,9 +272,9 @@ uint16_t simt_half(float x);
 static inline float simt_from_half(uint16_t bits)
 {
     const uint32_t sign = (uint32_t)(bits & 0x8000) << 16, low = (uint32_t)(bits & 0x7fff) << 13;
-    const float finite = __uint_as_float(low)*0x1p112f;         /* the exponent's bias from 15 to 127 */
-    const uint32_t above = 0x7f800000u | low | (bits & 0x3ff ? 0x400000u : 0);
-    return __uint_as_float(sign | ((bits & 0x7c00) == 0x7c00 ? above : __float_as_uint(finite)));
+    const uint32_t finite = __float_as_uint(__uint_as_float(low)*0x1p112f);     /* the exponent's bias from 15 to 127 */
+    const uint32_t top = 0x7c00u << 13;                 /* infinity, and NaN above it */
+    return __uint_as_float(sign | finite | (low >= top ? 0x7f800000u : 0) | (low > top ? 0x400000u : 0));
 }
 static inline float simt_from_bits(uint16_t bits, bool f16)     /* else bf16 */
 {
