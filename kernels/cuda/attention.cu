@@ -163,7 +163,7 @@ void cuda_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, 
                    false};
     a.pieces = (head_dim | q_stride | k_stride | v_stride)%8 == 0
         && (((uintptr_t)q | (uintptr_t)k | (uintptr_t)v)&15) == 0;
-    if (type != F32 && attention_dnn(&a, type, B))
+    if (type != F32 && (attention_hopper(&a, type, B) || attention_dnn(&a, type, B)))
         return;
     if (type == F32 || head_dim > ATTENTION_WIDEST || !attention_half(&a, type, B))
         attention_plain(&a, type, B);

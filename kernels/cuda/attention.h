@@ -28,6 +28,9 @@ typedef struct Attention {
     }
 } Attention;
 
+/* attention_hopper.cu, BF16 or F16. false: nothing was done, it is not for this device or shape; the same answer each
+ * time. */
+bool attention_hopper(const Attention *a, DType type, int64_t B);
 /* dnn_attention.cu, BF16 or F16. false: nothing was done, cuDNN does not take the shape; the same answer each time. */
 bool attention_dnn(const Attention *a, DType type, int64_t B);
 /* attention_half.cu, BF16 or F16, d up to ATTENTION_WIDEST. false: nothing was done, a block has too little shared

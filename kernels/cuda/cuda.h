@@ -309,6 +309,18 @@ __device__ __forceinline__ float activate_value(float x, Activation act)
     return x;
 }
 
+/* 2^x within 2 units of the last place; subnormals are 0. */
+__device__ __forceinline__ float power_of_2(float x)
+{
+#ifdef SIMT
+    return exp2f(x);
+#else
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#endif
+}
+
 /* ---- the ops; each is described in op.h and in its file ---- */
 
 int cuda_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias,

@@ -327,9 +327,38 @@ __device__ __forceinline__ uint64_t operand(const void *p)
            | (uint64_t)1 << 62;
 }
 
-/* Before the first product that adds to sums which other instructions have touched. */
-__device__ __forceinline__ void products_begin(void)
+/* B with n along memory, whose first row of k begins at p: a row has 64 of n, the next 64 are `next_columns` bytes
+ * further on, k row by row; 16 of k further on: ROWS_16 more. */
+enum { ROWS_16 = 16*BOX_DEPTH*2/16 };
+
+__device__ __forceinline__ uint64_t operand_across(const void *p, int next_columns)
 {
+    const uint64_t next_rows = 8*BOX_DEPTH*2;
+    return (uint64_t)((shared_address(p) & 0x3ffff) >> 4) | (uint64_t)next_columns >> 4 << 16 | next_rows >> 4 << 32
+           | (uint64_t)1 << 62;
+}
+
+#ifndef SIMT
+__device__ __forceinline__ void hold_one(float &value) { asm volatile("" : "+f"(value) :: "memory"); }
+__device__ __forceinline__ void hold_one(uint32_t &value) { asm volatile("" : "+r"(value) :: "memory"); }
+#endif
+
+/* The compiler moves nothing that makes or reads them across this. */
+template <typename V, int n> __device__ __forceinline__ void hold(V (&values)[n])
+{
+#ifndef SIMT
+    #pragma unroll
+    for (int i = 0; i < n; i++)
+        hold_one(values[i]);
+#else
+    (void)values;
+#endif
+}
+
+/* Before the first product that takes registers, sums or others, which other instructions have touched. */
+template <typename... R> __device__ __forceinline__ void products_begin(R &...touched)
+{
+    (hold(touched), ...);
 #ifndef SIMT
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 #endif
@@ -355,17 +384,11 @@ template <int newest> __device__ __forceinline__ void products_wait(void)
 #endif
 }
 
-/* Waits for all groups: sum may be read. */
-template <int n> __device__ __forceinline__ void products_finish(float (&sum)[n])
+/* Waits for all groups but the newest ones: sum, which is of those, may be read. */
+template <int newest = 0, int n> __device__ __forceinline__ void products_finish(float (&sum)[n])
 {
-    products_wait<0>();
-#ifndef SIMT
-    #pragma unroll
-    for (int i = 0; i < n; i++)
-        asm volatile("" : "+f"(sum[i]) :: "memory");    /* not read before */
-#else
-    (void)sum;
-#endif
+    products_wait<newest>();
+    hold(sum);
 }
 
 #define SUMS_4(i) "+f"(sum[i]), "+f"(sum[i + 1]), "+f"(sum[i + 2]), "+f"(sum[i + 3])
@@ -373,8 +396,9 @@ template <int n> __device__ __forceinline__ void products_finish(float (&sum)[n]
 #define SUMS_64(i) SUMS_16(i), SUMS_16(i + 16), SUMS_16(i + 32), SUMS_16(i + 48)
 #define NAMES_8(a, b, c, d, e, f, g, h) "%" #a ",%" #b ",%" #c ",%" #d ",%" #e ",%" #f ",%" #g ",%" #h
 #define NAMES_16 NAMES_8(0, 1, 2, 3, 4, 5, 6, 7) "," NAMES_8(8, 9, 10, 11, 12, 13, 14, 15)
-#define NAMES_40 NAMES_16 "," NAMES_8(16, 17, 18, 19, 20, 21, 22, 23) "," NAMES_8(24, 25, 26, 27, 28, 29, 30, 31) "," \
-                 NAMES_8(32, 33, 34, 35, 36, 37, 38, 39)
+#define NAMES_20 NAMES_16 ",%16,%17,%18,%19"
+#define NAMES_32 NAMES_16 "," NAMES_8(16, 17, 18, 19, 20, 21, 22, 23) "," NAMES_8(24, 25, 26, 27, 28, 29, 30, 31)
+#define NAMES_40 NAMES_32 "," NAMES_8(32, 33, 34, 35, 36, 37, 38, 39)
 #define NAMES_64 NAMES_40 "," NAMES_8(40, 41, 42, 43, 44, 45, 46, 47) "," NAMES_8(48, 49, 50, 51, 52, 53, 54, 55) "," \
                  NAMES_8(56, 57, 58, 59, 60, 61, 62, 63)
 #define NAMES_80 NAMES_64 "," NAMES_8(64, 65, 66, 67, 68, 69, 70, 71) "," NAMES_8(72, 73, 74, 75, 76, 77, 78, 79)
@@ -397,18 +421,20 @@ template <int n> __device__ __forceinline__ void products_finish(float (&sum)[n]
             PRODUCT_OF("bf16", __VA_ARGS__);                                                                           \
     } while (0)
 
-/* sum += A B^T over 16 of k, or = A B^T where not add; B has 32, 80, 128, 160 or 256 rows. All four warps; under way
+/* sum += A B^T over 16 of k, or = A B^T where not add; B has 32, 64, 80, 128, 160 or 256 rows. All four warps; under way
  * until waited for. */
 template <typename T, int columns>
 __device__ __forceinline__ void product_64(float (&sum)[columns/2], uint64_t A, uint64_t B, bool add)
 {
-    static_assert(columns == 32 || columns == 80 || columns == 128 || columns == 160 || columns == 256,
-                  "the widths that are here");
+    static_assert(columns == 32 || columns == 64 || columns == 80 || columns == 128 || columns == 160
+                  || columns == 256, "the widths that are here");
 #ifdef SIMT
     simt_wgmma(sum, columns, A, B, add, dtype_of<T> == F16);
 #else
     if constexpr (columns == 32)
         PRODUCT(32, NAMES_16, 16, 17, 18, SUMS_16(0));
+    else if constexpr (columns == 64)
+        PRODUCT(64, NAMES_32, 32, 33, 34, SUMS_16(0), SUMS_16(16));
     else if constexpr (columns == 80)
         PRODUCT(80, NAMES_40, 40, 41, 42, SUMS_16(0), SUMS_16(16), SUMS_4(32), SUMS_4(36));
     else if constexpr (columns == 128)
@@ -420,16 +446,54 @@ __device__ __forceinline__ void product_64(float (&sum)[columns/2], uint64_t A, 
 #endif
 }
 
+/* the same, by A in registers: a0 to a3, b, add */
+#define LEFT_OF(type, columns, names, a0, a1, a2, a3, b, add_, ...)                                                    \
+    asm volatile("{\n\t.reg .pred add;\n\tsetp.ne.b32 add, %" #add_ ", 0;\n\t"                                         \
+                 "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." type "." type " {" names "}, "                \
+                 "{%" #a0 ",%" #a1 ",%" #a2 ",%" #a3 "}, %" #b ", add, 1, 1, 1;\n\t}"                                  \
+                 : __VA_ARGS__ : "r"(A[0]), "r"(A[1]), "r"(A[2]), "r"(A[3]), "l"(B), "r"((int)add))
+#define LEFT(...)                                                                                                      \
+    do {                                                                                                               \
+        if constexpr (dtype_of<T> == F16)                                                                              \
+            LEFT_OF("f16", __VA_ARGS__);                                                                               \
+        else                                                                                                           \
+            LEFT_OF("bf16", __VA_ARGS__);                                                                              \
+    } while (0)
+
+/* sum += A B over 16 of k, or = A B where not add: A (64,16) in registers, those of mma.h's 16 rows a warp, which stay
+ * as they are until the product is waited for; B of operand_across, 40, 64, 80 or 160 of n. */
+template <typename T, int columns>
+__device__ __forceinline__ void product_left(float (&sum)[columns/2], const uint32_t *A, uint64_t B, bool add)
+{
+    static_assert(columns == 40 || columns == 64 || columns == 80 || columns == 160, "the widths that are here");
+#ifdef SIMT
+    simt_wgmma_left(sum, columns, A, B, add, dtype_of<T> == F16);
+#else
+    if constexpr (columns == 40)
+        LEFT(40, NAMES_20, 20, 21, 22, 23, 24, 25, SUMS_16(0), SUMS_4(16));
+    else if constexpr (columns == 64)
+        LEFT(64, NAMES_32, 32, 33, 34, 35, 36, 37, SUMS_16(0), SUMS_16(16));
+    else if constexpr (columns == 80)
+        LEFT(80, NAMES_40, 40, 41, 42, 43, 44, 45, SUMS_16(0), SUMS_16(16), SUMS_4(32), SUMS_4(36));
+    else
+        LEFT(160, NAMES_80, 80, 81, 82, 83, 84, 85, SUMS_64(0), SUMS_16(64));
+#endif
+}
+
 #undef SUMS_4
 #undef SUMS_16
 #undef SUMS_64
 #undef NAMES_8
 #undef NAMES_16
+#undef NAMES_20
+#undef NAMES_32
 #undef NAMES_40
 #undef NAMES_64
 #undef NAMES_80
 #undef NAMES_128
 #undef PRODUCT_OF
 #undef PRODUCT
+#undef LEFT_OF
+#undef LEFT
 
 #endif

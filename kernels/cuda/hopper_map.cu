@@ -35,7 +35,8 @@ bool hopper_new_wanted(void)
     return wished("hopper") && hopper_wanted();
 }
 
-void tensor_map(CUtensorMap *map, DType type, int rank, const void *p, const int64_t *size, const int *box)
+void tensor_map_spread(CUtensorMap *map, DType type, int rank, const void *p, const int64_t *size,
+                       const int64_t *spread, const int *box)
 {
     cuuint64_t sizes[MAP_DIMENSIONS], pitch[MAP_DIMENSIONS];
     cuuint32_t boxes[MAP_DIMENSIONS], every[MAP_DIMENSIONS];
@@ -44,7 +45,7 @@ void tensor_map(CUtensorMap *map, DType type, int rank, const void *p, const int
         sizes[i] = (cuuint64_t)size[i];
         boxes[i] = (cuuint32_t)box[i];
         every[i] = 1;
-        pitch[i] = (i ? pitch[i - 1] : value)*sizes[i];
+        pitch[i] = i + 1 < rank ? (cuuint64_t)spread[i]*value : 0;
     }
     const CUresult status = encoder()(
         map, type == F32 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32
@@ -55,4 +56,12 @@ void tensor_map(CUtensorMap *map, DType type, int rank, const void *p, const int
         CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     if (status != CUDA_SUCCESS)
         gpu_fail(__FILE__, __LINE__, "cuTensorMapEncodeTiled", "a tensor that it does not take");
+}
+
+void tensor_map(CUtensorMap *map, DType type, int rank, const void *p, const int64_t *size, const int *box)
+{
+    int64_t spread[MAP_DIMENSIONS];
+    for (int i = 0; i < rank; i++)
+        spread[i] = (i ? spread[i - 1] : 1)*size[i];
+    tensor_map_spread(map, type, rank, p, size, spread, box);
 }

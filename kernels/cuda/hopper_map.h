@@ -20,5 +20,8 @@ enum { MAP_DIMENSIONS = 4 };
  * in bytes are multiples of 16. A row of a box that has 32, 64 or 128 bytes lies in shared memory with its parts of 16
  * turned by the swizzle of that width (hopper.h); one of another length, a multiple of 16, lies as it is. */
 void tensor_map(CUtensorMap *map, DType type, int rank, const void *p, const int64_t *size, const int *box);
+/* The same of one that is spread: spread[i] values from one to the next along dimension i + 1, of `rank` - 1. */
+void tensor_map_spread(CUtensorMap *map, DType type, int rank, const void *p, const int64_t *size,
+                       const int64_t *spread, const int *box);
 
 #endif

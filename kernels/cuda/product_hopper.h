@@ -110,17 +110,6 @@ template <int n> __device__ __forceinline__ void activate_all(float (&v)[n], Act
         v[i] = activate_value(v[i], act);
 }
 
-__device__ __forceinline__ float power_of_2(float x)
-{
-#ifdef SIMT
-    return exp2f(x);
-#else
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-#endif
-}
-
 __device__ __forceinline__ float reciprocal(float x)
 {
 #ifdef SIMT

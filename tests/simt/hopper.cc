@@ -2,10 +2,11 @@
 /* hopper.cc -- kernels/cuda/hopper.h on the host: barriers in shared memory, clusters of blocks, products of 4 warps.
  * Boxes are in boxes.cc.
  *
- * A product is computed when its group is waited for, by each thread its own sums, from what shared memory then holds.
+ * A product is computed when its group is waited for, by each thread its own sums, from what shared memory and the
+ * registers of A then hold; registers that were written meanwhile are refused.
  * Stricter than PTX: all threads of a cluster meet at its barrier, those that have ended are missed there. PTX ISA 8.x:
- * mbarrier, barrier.cluster, mapa, wgmma.mma_async (matrix descriptors, swizzled K-major layouts, fragments of
- * m64nNk16). */
+ * mbarrier, barrier.cluster, mapa, wgmma.mma_async (matrix descriptors, swizzled K-major and MN-major layouts,
+ * fragments of m64nNk16). */
 #include "tests/simt/cuda.h"
 
 /* ---- addresses: shared memory begins at no multiple of 1024 ---- */
@@ -151,19 +152,58 @@ void simt_cluster_wait(void)
 
 /* ---- products ---- */
 
-/* 16 values of k of a row of an operand. */
-static void operand_row(float value[16], uint64_t descriptor, int row, bool f16)
+static const uint32_t ROW = 128;        /* bytes of a row of a swizzled operand */
+
+static uint32_t field(uint64_t descriptor, int bit)
 {
-    const uint32_t start = (uint32_t)(descriptor & 0x3fff) << 4, next = (uint32_t)(descriptor >> 32 & 0x3fff) << 4;
-    if (descriptor >> 62 != 1 || (descriptor >> 49 & 7) || (start >> 7 & 7))
+    return (uint32_t)(descriptor >> bit & 0x3fff) << 4;
+}
+
+static void check_operand(uint64_t descriptor)
+{
+    if (descriptor >> 62 != 1 || (descriptor >> 49 & 7) || (field(descriptor, 0) >> 7 & 7))
         simt_fail("operand %016llx: 128-byte swizzle from a multiple of 1024 is played alone",
                   (unsigned long long)descriptor);
+}
+
+/* 16 values of k of a row of an operand with k along memory. */
+static void operand_row(float value[16], uint64_t descriptor, int row, bool f16)
+{
     for (uint32_t part = 0; part < 2; part++) {
         uint16_t half[8];
-        const uint32_t at = start + (uint32_t)row/8*next + (uint32_t)row%8*128 + part*16;
-        memcpy(half, simt_shared_at(simt.here, simt_turned(at, 128), 16), 16);
+        const uint32_t at = field(descriptor, 0) + (uint32_t)row/8*field(descriptor, 32) + (uint32_t)row%8*ROW
+                          + part*16;
+        memcpy(half, simt_shared_at(simt.here, simt_turned(at, ROW), 16), 16);
         for (int k = 0; k < 8; k++)
             value[part*8 + (uint32_t)k] = simt_from_bits(half[k], f16);
+    }
+}
+
+/* 16 values of k of a column of an operand with n along memory: 64 of n a row, then those at the leading offset; k row
+ * by row, every 8 at the stride offset. */
+static void operand_column(float value[16], uint64_t descriptor, int n, bool f16)
+{
+    for (uint32_t k = 0; k < 16; k++) {
+        uint16_t half;
+        const uint32_t at = field(descriptor, 0) + (uint32_t)n/64*field(descriptor, 16) + k/8*field(descriptor, 32)
+                          + k%8*ROW + (uint32_t)n%64*2;
+        memcpy(&half, simt_shared_at(simt.here, simt_turned(at, ROW), 2), 2);
+        value[k] = simt_from_bits(half, f16);
+    }
+}
+
+/* Rows lane/4 and 8 further of the warp's part of A: lane l has k 2(l%4) and one more, and those 8 further. */
+static void left_rows(float A[2][16], const SimtProduct *p)
+{
+    if (memcmp(p->left, p->was, sizeof p->was))
+        simt_fail("wgmma: a register of A was written while it was under way");
+    const SimtBoard *board = simt_board("wgmma.wait_group", p->left, sizeof p->was);
+    for (int l = 0; l < 4; l++) {
+        uint32_t word[4];
+        memcpy(word, board->slot[simt_lane()/4*4 + l], sizeof word);
+        for (int i = 0; i < 4; i++)
+            for (int half = 0; half < 2; half++)
+                A[i%2][2*l + i/2*8 + half] = simt_from_bits((uint16_t)(word[i] >> 16*half), p->f16);
     }
 }
 
@@ -171,11 +211,13 @@ static void multiply(const SimtProduct *p)
 {
     const int t = (int)(simt.self->index.x%128), row = t/32*16 + t%32/4;
     float A[2][16], B[16];
-    for (int i = 0; i < 2; i++)
+    if (p->left)
+        left_rows(A, p);
+    for (int i = 0; i < 2 && !p->left; i++)
         operand_row(A[i], p->A, row + 8*i, p->f16);
     for (int j = 0; j < p->columns/8; j++)
         for (int c = 0; c < 2; c++) {
-            operand_row(B, p->B, 8*j + t%4*2 + c, p->f16);
+            (p->left ? operand_column : operand_row)(B, p->B, 8*j + t%4*2 + c, p->f16);
             for (int i = 0; i < 2; i++) {
                 float sum = p->add ? p->sum[4*j + 2*i + c] : 0;
                 for (int k = 0; k < 16; k++)
@@ -185,19 +227,35 @@ static void multiply(const SimtProduct *p)
         }
 }
 
-void simt_wgmma(float *sum, int columns, uint64_t A, uint64_t B, bool add, bool f16)
+static void begin(SimtProduct p)
 {
     SimtThread *self = simt.self;
-    const uint64_t mine[4] = {A, B, (uint64_t)add << 1 | f16, (uint64_t)columns};
-    const SimtBoard *board = simt_board("wgmma", mine, sizeof mine);
+    const uint64_t mine[4] = {p.A, p.B, (uint64_t)p.add << 1 | p.f16, (uint64_t)p.columns};
+    const SimtBoard *board = simt_board(p.left ? "wgmma by registers" : "wgmma", mine, sizeof mine);
     for (int l = 0; l < SIMT_LANES; l++)
         if (memcmp(board->slot[l], mine, sizeof mine))
             simt_fail("wgmma: lane %d has other operands", l);
-    if (columns < 8 || columns > 256 || columns%8)
-        simt_fail("wgmma of %d columns", columns);
+    if (p.columns < 8 || p.columns > 256 || p.columns%8)
+        simt_fail("wgmma of %d columns", p.columns);
     if (self->products == SIMT_PRODUCTS)
         simt_fail("more than %d products under way", SIMT_PRODUCTS);
-    self->product[self->products++] = {sum, columns, A, B, add, f16, self->product_group};
+    p.group = self->product_group;
+    self->product[self->products++] = p;
+}
+
+void simt_wgmma(float *sum, int columns, uint64_t A, uint64_t B, bool add, bool f16)
+{
+    check_operand(A);
+    check_operand(B);
+    begin({sum, columns, A, B, add, f16, 0, NULL, {}});
+}
+
+void simt_wgmma_left(float *sum, int columns, const uint32_t *A, uint64_t B, bool add, bool f16)
+{
+    check_operand(B);
+    if (field(B, 32)%1024 || (columns > 64 && field(B, 16)%1024))
+        simt_fail("operand %016llx: its parts begin at no multiple of 1024", (unsigned long long)B);
+    begin({sum, columns, 0, B, add, f16, 0, A, {A[0], A[1], A[2], A[3]}});
 }
 
 void simt_wgmma_commit(void)

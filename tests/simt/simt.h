@@ -65,7 +65,8 @@ enum SimtState { SIMT_READY, SIMT_AT_WARP, SIMT_AT_BLOCK, SIMT_AT_BARRIER, SIMT_
 
 struct SimtCopy { void *to; const void *from; int bytes, group; };       /* of 16 bytes; the rest zeros */
 
-struct SimtProduct { float *sum; int columns; uint64_t A, B; bool add, f16; int group; };     /* wgmma.mma_async */
+/* wgmma.mma_async. left: A's registers, which held `was` when it was asked for; NULL: A is a descriptor, 0 otherwise. */
+struct SimtProduct { float *sum; int columns; uint64_t A, B; bool add, f16; int group; const uint32_t *left; uint32_t was[4]; };
 
 struct SimtThread {
     void *stack_pointer;
@@ -314,6 +315,8 @@ static inline uint32_t simt_turned(uint32_t address, uint32_t row_bytes)
 void *simt_at_rank(const void *p, unsigned bytes, unsigned rank);
 void simt_barrier_arrive_at(uint64_t *barrier, unsigned rank);
 void simt_wgmma(float *sum, int columns, uint64_t A, uint64_t B, bool add, bool f16);
+/* A in registers, B with n along memory. */
+void simt_wgmma_left(float *sum, int columns, const uint32_t *A, uint64_t B, bool add, bool f16);
 void simt_show_written(void);
 void simt_stores_commit(void);
 void simt_stores_read(int newest);                  /* all groups but the newest ones are read */
