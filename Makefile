@@ -108,8 +108,8 @@ $(B)/cuda/%.o: kernels/cuda/%.cu Makefile | deps
 	$(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
 
 # wgmma is code for sm_90a alone. The rest is there for other devices to load, and does not hold what a 9.0 would take.
-$(B)/cuda/sae_hopper.o $(B)/cuda/product_hopper.o $(B)/cuda/attention_hopper.o: \
-    CUDA_ARCH = -gencode arch=compute_90a,code=sm_90a -gencode arch=compute_80,code=sm_80 -gencode arch=compute_80,code=compute_80
+$(patsubst %,$(B)/cuda/%_hopper.o,attention product sae): CUDA_ARCH = -gencode arch=compute_90a,code=sm_90a \
+                                    -gencode arch=compute_80,code=sm_80 -gencode arch=compute_80,code=compute_80
 
 $(B)/cuda/%.o: formats/%.c $(B)/flags Makefile | deps
 	@mkdir -p $(@D)

@@ -258,9 +258,10 @@ __device__ __forceinline__ void attend_tiles(const HopperAttention &a, unsigned 
         k_at.advance();
         rows.softmax(s, keep, a.scale, a.Sk);
         pack<T>(p, s);
+        if (steps > 1)
+            barrier_wait(&b->k_full[k_at.stage], k_at.parity);
         for (int step = 1; step < steps; step++) {
             turn ^= 1;
-            barrier_wait(&b->k_full[k_at.stage], k_at.parity);
             barrier_wait(&b->v_full[v_at.stage], v_at.parity);
             barrier_wait(mine, turn);
             products_begin(s, p, o);
@@ -273,6 +274,10 @@ __device__ __forceinline__ void attend_tiles(const HopperAttention &a, unsigned 
             arrive(&b->k_empty[k_at.stage]);
             k_at.advance();
             rows.softmax(s, keep, a.scale, a.Sk - step*Tile::keys);
+            hold(s);
+            /* no earlier: across a loop the compiler does not move the wait for p v up, before the softmax */
+            if (step + 1 < steps)
+                barrier_wait(&b->k_full[k_at.stage], k_at.parity);
             products_finish(o);
             arrive(&b->v_empty[v_at.stage]);
             v_at.advance();

@@ -421,8 +421,8 @@ template <int newest = 0, int n> __device__ __forceinline__ void products_finish
             PRODUCT_OF("bf16", __VA_ARGS__);                                                                           \
     } while (0)
 
-/* sum += A B^T over 16 of k, or = A B^T where not add; B has 32, 64, 80, 128, 160 or 256 rows. All four warps; under way
- * until waited for. */
+/* sum += A B^T over 16 of k, or = A B^T where not add; B has 32, 64, 80, 128, 160 or 256 rows. All four warps; under
+ * way until waited for. */
 template <typename T, int columns>
 __device__ __forceinline__ void product_64(float (&sum)[columns/2], uint64_t A, uint64_t B, bool add)
 {

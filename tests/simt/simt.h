@@ -65,8 +65,15 @@ enum SimtState { SIMT_READY, SIMT_AT_WARP, SIMT_AT_BLOCK, SIMT_AT_BARRIER, SIMT_
 
 struct SimtCopy { void *to; const void *from; int bytes, group; };       /* of 16 bytes; the rest zeros */
 
-/* wgmma.mma_async. left: A's registers, which held `was` when it was asked for; NULL: A is a descriptor, 0 otherwise. */
-struct SimtProduct { float *sum; int columns; uint64_t A, B; bool add, f16; int group; const uint32_t *left; uint32_t was[4]; };
+struct SimtProduct {                    /* wgmma.mma_async */
+    float *sum;
+    int columns;
+    uint64_t A, B;
+    bool add, f16;
+    int group;
+    const uint32_t *left;               /* A's registers, NULL where A is a descriptor, */
+    uint32_t was[4];                    /* and what they held when it was asked for */
+};
 
 struct SimtThread {
     void *stack_pointer;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* op_attention_simt.c -- attention of compute capability 9.0a, built for the host and played there (tests/simt),
- * against the CPU's (op_attention_device.h): queries and keys that fill no tile, one stage of keys and more than the ring has,
- * blocks with two groups of queries and with three, more tiles than blocks, keys of other images. */
+ * against the CPU's (op_attention_device.h): queries and keys that fill no tile, one stage of keys and more than the
+ * ring has, blocks with two groups of queries and with three, more tiles than blocks, keys of other images. */
 #include "tests/unit/op_attention_device.h"
 
 const Ops *sdsteer_backend(int device, Err *e);
@@ -10,8 +10,9 @@ extern const char *simt_started;
 int main(void)
 {
     static const AttentionCase cases[] = {
-        {1, 40, 0, 190, 77, false, true, 1}, {3, 40, 240, 70, 300, false, false, 1}, {2, 40, 8, 130, 128, false, false, 40},
-        {1, 40, 0, 20, 1100, false, false, 1}, {1, 64, 0, 180, 257, false, false, 1}, {2, 64, 64, 65, 10, false, true, 40},
+        {1, 40, 0, 190, 77, false, true, 1}, {3, 40, 240, 70, 300, false, false, 1},
+        {2, 40, 8, 130, 128, false, false, 40}, {1, 40, 0, 20, 1100, false, false, 1},
+        {1, 64, 0, 180, 257, false, false, 1}, {2, 64, 64, 65, 10, false, true, 40},
         {2, 80, 0, 70, 300, false, true, 1}, {1, 80, 80, 200, 129, false, false, 40}, {1, 80, 0, 1, 1, false, false, 1},
         {2, 160, 0, 33, 200, false, false, 1}, {1, 160, 8, 130, 64, false, true, 1},
     };

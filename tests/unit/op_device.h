@@ -172,8 +172,10 @@ static int ops_against_cpu(const Ops *device, bool large)
         {8, 40, 0, 4096, 4096, false, false, 1}, {8, 80, 0, 1024, 77, false, true, 1},
         {8, 160, 0, 256, 256, false, false, 1},
         {1, 512, 0, 4096, 4096, false, false, 1}, {12, 64, 0, 77, 77, true, false, 1},
+        {8, 40, 640, 4096, 77, false, true, 1}, {10, 64, 1280, 1000, 1030, false, false, 40},
+        {8, 80, 1280, 1024, 1024, false, false, 1},
     };
-    for (size_t i = 0; i < (large ? 18 : 13); i++)
+    for (size_t i = 0; i < (large ? 21 : 13); i++)
         failed += attention(&attentions[i], F32) + attention(&attentions[i], BF16) + attention(&attentions[i], F16);
     return failed;
 }
