@@ -101,6 +101,25 @@ __device__ __forceinline__ void barrier_wait(Barrier *b, unsigned parity)
 #endif
 }
 
+/* Where a thread is in a ring of stages, each with a barrier that ends a phase a round. */
+template <int stages> struct Ring {
+    int stage = 0;
+    unsigned parity = 0;
+
+    __device__ __forceinline__ void advance(void)
+    {
+        if (++stage == stages) {
+            stage = 0;
+            parity ^= 1;
+        }
+    }
+
+    __device__ __forceinline__ int before(void) const
+    {
+        return stage ? stage - 1 : stages - 1;
+    }
+};
+
 /* ---- copies ---- */
 
 /* One thread: a box of the map's size, from (row, column) of its matrix on, zeros beyond the matrix; its bytes arrive

@@ -25,25 +25,6 @@ enum { GROUP_WARPS = WARPGROUP/WARP, LAG = 2 };         /* stages */
 
 #if defined SIMT || !defined __CUDA_ARCH__ || defined __CUDA_ARCH_FEAT_SM90_ALL
 
-/* Where a thread is in the ring. */
-template <int stages> struct Ring {
-    int stage = 0;
-    unsigned parity = 0;
-
-    __device__ __forceinline__ void advance(void)
-    {
-        if (++stage == stages) {
-            stage = 0;
-            parity ^= 1;
-        }
-    }
-
-    __device__ __forceinline__ int before(void) const
-    {
-        return stage ? stage - 1 : stages - 1;
-    }
-};
-
 template <typename Tile> __device__ __forceinline__ int rank_of(void)
 {
     return Tile::cluster > 1 ? (int)cluster_rank() : 0;

@@ -69,20 +69,6 @@ __device__ __forceinline__ void finish_rows(const SaeProduct &p, float (&sum)[12
 
 /* ---- the kernel ---- */
 
-/* Where a thread is in the ring. */
-struct Ring {
-    int stage = 0;
-    unsigned parity = 0;
-
-    __device__ __forceinline__ void advance(void)
-    {
-        if (++stage == STAGES) {
-            stage = 0;
-            parity ^= 1;
-        }
-    }
-};
-
 template <int keep, int blocks>
 static __global__ void __launch_bounds__(THREADS, 1) product_hopper(const __grid_constant__ Maps maps, SaeProduct p)
 {
@@ -114,7 +100,7 @@ static __global__ void __launch_bounds__(THREADS, 1) product_hopper(const __grid
     const int steps = (p.D_p + BOX_DEPTH - 1)/BOX_DEPTH, lane = threadIdx.x%WARP;
     /* the same in all lanes, and seen to be by the compiler: wgmma is for whole warps */
     const int warp = __shfl_sync(ALL_LANES, (int)threadIdx.x/WARP, 0), group = warp/GROUP_WARPS;
-    Ring at;
+    Ring<STAGES> at;
     if (group == GROUPS) {
         if (lane > 0)
             return;
@@ -176,12 +162,12 @@ static __global__ void __launch_bounds__(THREADS, 1) product_hopper(const __grid
             products_commit();
             products_wait<1>();                         /* the stage before is read */
             if (s > 0)
-                read((at.stage + STAGES - 1)%STAGES);
+                read(at.before());
             if (first && group == 0 && s + 1 == lag && lane == 0)
                 barrier_arrive(begun);
         }
         products_finish(sum);
-        read((at.stage + STAGES - 1)%STAGES);
+        read(at.before());
         finish_rows<keep>(p, sum, lent, row + warp%GROUP_WARPS*16, N, tile);
     }
 }
