@@ -14,8 +14,8 @@
  * A query's sums run over its keys in order, a stage at a time from key 0, whatever else is in the batch, and whichever
  * group has it. Bound by exp for heads of 40: 64 queries by 128 keys take 512 cycles of it, of products 352. */
 #include "kernels/cuda/attention.h"
-#include "kernels/cuda/hopper.h"
 #include "kernels/cuda/hopper_map.h"
+#include "kernels/cuda/wgmma.h"
 
 enum { GROUP_WARPS = WARPGROUP/WARP, GROUP_ROWS = 64, WARP_ROWS = GROUP_ROWS/GROUP_WARPS, ROW_BYTES = BOX_DEPTH*2 };
 
@@ -49,20 +49,6 @@ typedef struct HopperAttention {
 } HopperAttention;
 
 #if defined SIMT || !defined __CUDA_ARCH__ || defined __CUDA_ARCH_FEAT_SM90_ALL
-
-/* Where a thread is in a ring. */
-template <int stages> struct Ring {
-    int stage = 0;
-    unsigned parity = 0;
-
-    __device__ __forceinline__ void advance(void)
-    {
-        if (++stage == stages) {
-            stage = 0;
-            parity ^= 1;
-        }
-    }
-};
 
 struct TilePlace {
     int row, head, image;

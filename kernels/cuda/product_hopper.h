@@ -3,8 +3,8 @@
 #ifndef KERNELS_CUDA_PRODUCT_HOPPER_H
 #define KERNELS_CUDA_PRODUCT_HOPPER_H
 
-#include "kernels/cuda/hopper.h"
 #include "kernels/cuda/product.h"
+#include "kernels/cuda/wgmma.h"
 
 /* What is stored for a sum: with its bias; an activation of that; or, of two sums, a * gelu(b). */
 enum Finish { PLAIN, ACTIVATED, GATED };

@@ -18,10 +18,10 @@
  * that it moves in that time. 48 KB take the second-level cache 1800 cycles (27 bytes a cycle and multiprocessor of an
  * H100), which is what bounds blocks on their own; of two that share W each has 32 KB come out of it.
  * The candidates are chosen in registers: sae_hopper_choose.h. */
-#include "kernels/cuda/hopper.h"
 #include "kernels/cuda/hopper_map.h"
 #include "kernels/cuda/mma.h"
 #include "kernels/cuda/sae_hopper_choose.h"
+#include "kernels/cuda/wgmma.h"
 
 enum { ROWS = 128, COLUMNS = 2*TILE, GROUPS = 2, GROUP_ROWS = ROWS/GROUPS, STAGES = 4, LAG = 2, SHARING = 2 };
 enum { THREADS = GROUPS*WARPGROUP + WARP, GROUP_WARPS = WARPGROUP/WARP };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* sae_hopper_choose.h -- the `keep` largest of a row of a tile, where a product of 64x256 (hopper.h) leaves its sums.
+/* sae_hopper_choose.h -- the `keep` largest of a row of a tile, where a product of 64x256 (wgmma.h) leaves its sums.
  *
  * A thread has 32 columns of a row of a tile, four threads the row. Of its 4*keep runs of columns the keep-th greatest
  * maximum is a bound that `keep` values reach and hardly more do: 4.4 of 128 on average where keep is 4, 9 where it is
