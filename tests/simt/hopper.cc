@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* hopper.cc -- kernels/cuda/hopper.h and wgmma.h on the host: barriers in shared memory, clusters of blocks, products of 4 warps.
- * Boxes are in boxes.cc.
+/* hopper.cc -- kernels/cuda/hopper.h and wgmma.h on the host: barriers in shared memory, clusters of blocks, products
+ * of 4 warps. Boxes are in boxes.cc.
  *
  * A product is computed when its group is waited for, by each thread its own sums, from what shared memory and the
  * registers of A then hold; registers that were written meanwhile are refused.
