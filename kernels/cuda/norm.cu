@@ -11,8 +11,8 @@
  * mean, so that nothing is lost to cancellation. Then a block a group joins runs and channels in double (Chan et al.
  * 1979: M2 = sum M2_i + n_i (mean_i - mean)^2) into one scale and one offset a channel. Then y. Runs depend on C alone
  * and are joined in one order, so an image's bytes do not depend on its neighbours.
- * Bound by memory: x is read twice and y written once. Compute capability 9.0 reads it once where a group of an image
- * fits in the shared memory of a few blocks (norm_hopper.cu). */
+ * Bound by memory: x is read twice and y written once. norm_hopper.cu reads it once, where it is asked for and a group
+ * of an image fits in the shared memory of a few blocks. */
 #include <assert.h>
 #include "kernels/cuda/norm.h"
 
