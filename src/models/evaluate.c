@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "src/models/evaluate.h"
+#include "src/models/labels.h"
 
 const char *const measure_names[MEASURES] = {"UA", "IRA", "CRA"};
 
@@ -112,25 +113,10 @@ static void steering_text(char *text, size_t size, json_t *steering)
     }
 }
 
-/* Whether label is one of the target's, which is a label or several joined by '+'. */
-static bool in_target(const char *target, const char *label)
-{
-    const size_t length = strlen(label);
-    if (strcmp(target, label) == 0)
-        return true;
-    for (const char *part = target; part && length; ) {
-        const char *plus = strchr(part, '+');
-        if ((plus ? (size_t)(plus - part) : strlen(part)) == length && strncmp(part, label, length) == 0)
-            return true;
-        part = plus ? plus + 1 : NULL;
-    }
-    return false;
-}
-
 static bool target_known(const Domain *d, const char *target)
 {
     for (int k = 0; k < d->classes; k++)
-        if (in_target(target, d->label[k]))
+        if (label_among(target, d->label[k]))
             return true;
     return false;
 }
@@ -161,8 +147,8 @@ static Group *count_picture(Evaluation *v, int i, RowType type, const char *stee
     if (!g)
         return NULL;
     g->pictures++;
-    if (class[i] >= 0 && type == ROW_TARGET && in_target(target, own->label[class[i]]))
-        count(g, MEASURE_UA, !in_target(target, own->label[predicted[i]]));
+    if (class[i] >= 0 && type == ROW_TARGET && label_among(target, own->label[class[i]]))
+        count(g, MEASURE_UA, !label_among(target, own->label[predicted[i]]));
     else if (class[i] >= 0)
         count(g, MEASURE_IRA, predicted[i] == class[i]);
     for (int j = 0; j < v->c->domains; j++)

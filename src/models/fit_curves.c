@@ -3,14 +3,13 @@
 #include <errno.h>
 #include <jansson.h>
 #include <math.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "formats/json_file.h"
 #include "src/models/fit_curves.h"
 
-static const struct { const char *name; bool eval; } figures[FIT_FIGURES] = {
+const FitFigureName fit_figure_name[FIT_FIGURES] = {
     [FIT_TOKENS] = {"tokens", false}, [FIT_FVU] = {"fvu", false}, [FIT_L0] = {"l0", false},
     [FIT_DEAD] = {"dead", false}, [FIT_AUX] = {"aux", false}, [FIT_GRADIENT] = {"gradient", false},
     [FIT_LR] = {"lr", false}, [FIT_SUPERVISED] = {"supervised", false}, [FIT_EVAL_FVU] = {"fvu", true},
@@ -91,7 +90,7 @@ static int add_line(Curves *c, const char *path, long number, const json_t *line
         return -1;
     const int p = next_point(x);
     for (int f = 0; f < FIT_FIGURES; f++) {
-        const json_t *value = json_object_get(figures[f].eval ? eval : line, figures[f].name);
+        const json_t *value = json_object_get(fit_figure_name[f].eval ? eval : line, fit_figure_name[f].name);
         x->figure[f][p] = json_is_number(value) ? json_number_value(value) : NAN;
     }
     return 0;

@@ -3,12 +3,17 @@
 #ifndef SRC_MODELS_FIT_CURVES_H
 #define SRC_MODELS_FIT_CURVES_H
 
+#include <stdbool.h>
 #include "formats/err.h"
 
 typedef enum {
     FIT_TOKENS, FIT_FVU, FIT_L0, FIT_DEAD, FIT_AUX, FIT_GRADIENT, FIT_LR, FIT_SUPERVISED,
     FIT_EVAL_FVU, FIT_EVAL_L0, FIT_EVAL_DEAD, FIT_FIGURES
 } FitFigure;
+
+/* In a line of the log, or in its object "eval". */
+typedef struct FitFigureName { const char *name; bool eval; } FitFigureName;
+extern const FitFigureName fit_figure_name[FIT_FIGURES];
 
 enum { CURVE_POINTS = 512, CURVES_MAX = 256 };
 

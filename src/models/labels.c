@@ -215,3 +215,19 @@ int labels_restore(Labels *l, const json_t *stored, Err *e)
     }
     return json_is_true(json_object_get(stored, "settled")) && labels_settle(l, e) == 0 ? -1 : 0;
 }
+
+/* ---- several as one ---- */
+
+bool label_among(const char *joined, const char *label)
+{
+    const size_t length = strlen(label);
+    if (strcmp(joined, label) == 0)
+        return true;
+    for (const char *part = joined; part && length; ) {
+        const char *plus = strchr(part, '+');
+        if ((plus ? (size_t)(plus - part) : strlen(part)) == length && strncmp(part, label, length) == 0)
+            return true;
+        part = plus ? plus + 1 : NULL;
+    }
+    return false;
+}

@@ -33,4 +33,7 @@ json_t *labels_json(const Labels *l);
 json_t *labels_store(Labels *l);
 int labels_restore(Labels *l, const json_t *stored, Err *e);
 
+/* Whether label is one of those that joined names: a label, or several with '+' between, as variants are steered by. */
+bool label_among(const char *joined, const char *label);
+
 #endif

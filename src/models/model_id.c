@@ -12,15 +12,14 @@
 #include <string.h>
 #include <unistd.h>
 #include "formats/json_file.h"
+#include "src/models/fnv.h"
 #include "src/models/model.h"
 
 enum { SAMPLES = 64 };
 
 static void hash_bytes(uint64_t *hash, const void *data, size_t n)
 {
-    const unsigned char *byte = data;
-    for (size_t i = 0; i < n; i++)
-        *hash = (*hash ^ byte[i]) * 0x100000001b3ULL;
+    *hash = fnv_bytes(*hash, data, n);
 }
 
 static void hash_json(uint64_t *hash, json_t *config)
@@ -127,7 +126,7 @@ int model_id(char text[128], const char *dir, Err *e)
     char whole[PATH_MAX], path[PATH_MAX];
     if (!realpath(dir, whole))
         return err_set(e, "%s: no such folder; a model is a folder in diffusers layout", dir);
-    uint64_t hash = 0xcbf29ce484222325ULL;
+    uint64_t hash = FNV_BASIS;
     const int is_part = exists(whole, "config.json", path);
     if (is_part ? hash_part(&hash, dir, ".", e) : hash_pipeline(&hash, dir, e))
         return -1;

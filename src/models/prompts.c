@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "src/models/fnv.h"
 #include "src/models/prompts.h"
 #include "src/models/splitmix.h"
 
@@ -21,17 +22,9 @@ struct Prompts {
 
 /* ---- seeds and ids ---- */
 
-static uint64_t fnv1a(const char *text)
-{
-    uint64_t h = 0xcbf29ce484222325;
-    for (; *text; text++)
-        h = (h ^ (unsigned char)*text) * 0x100000001b3;
-    return h;
-}
-
 int64_t prompt_seed(uint64_t seed, const char *id)
 {
-    return (int64_t)(splitmix(splitmix(seed + SPLITMIX_STEP) ^ fnv1a(id)) >> 33);
+    return (int64_t)(splitmix(splitmix(seed + SPLITMIX_STEP) ^ fnv_text(id)) >> 33);
 }
 
 static void place(uint64_t *ids, size_t capacity, uint64_t h)
@@ -58,7 +51,7 @@ static int remember(Prompts *p, const char *id)
         p->ids = ids;
         p->capacity = capacity;
     }
-    uint64_t h = splitmix(fnv1a(id));
+    uint64_t h = splitmix(fnv_text(id));
     h += h == 0;
     for (size_t i = h & (p->capacity - 1); p->ids[i]; i = (i + 1) & (p->capacity - 1))
         if (p->ids[i] == h)

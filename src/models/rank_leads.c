@@ -11,7 +11,7 @@ typedef struct Build {
     int top, t_high, t_low;
     const RankEntry **entry;        /* of the label at hand, t falling */
     int entries;
-    double *sum;                    /* [F] zero between labels */
+    double *sum;                    /* [F] NAN between labels, and of features without a score */
     int *seen;                      /* [F] features with a score, then scratch */
 } Build;
 

@@ -24,13 +24,14 @@ static json_t *counts(const int64_t *x, int n)
 
 static json_t *training_json(const Curves *c)
 {
-    static const char *const names[FIT_FIGURES] = {"tokens", "fvu", "l0", "dead", "aux", "gradient", "lr", "supervised",
-                                                   "eval_fvu", "eval_l0", "eval_dead"};
     json_t *list = json_array();
     for (int i = 0; i < c->count; i++) {
         json_t *x = json_pack("{s:s}", "name", c->curve[i].name);
-        for (int k = 0; k < FIT_FIGURES; k++)
-            json_object_set_new(x, names[k], numbers(c->curve[i].figure[k], c->curve[i].points));
+        for (int k = 0; k < FIT_FIGURES; k++) {
+            char name[32];
+            snprintf(name, sizeof name, "%s%s", fit_figure_name[k].eval ? "eval_" : "", fit_figure_name[k].name);
+            json_object_set_new(x, name, numbers(c->curve[i].figure[k], c->curve[i].points));
+        }
         json_array_append_new(list, x);
     }
     return list;

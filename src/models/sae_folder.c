@@ -17,6 +17,7 @@
 #include <string.h>
 #include "formats/json_file.h"
 #include "kernels/op.h"
+#include "src/models/fnv.h"
 #include "src/models/sae.h"
 #include "src/models/sae_layout.h"
 
@@ -193,7 +194,7 @@ static uint64_t put(float *device, const float *x, int64_t n, uint64_t hash)
     for (int64_t i = 0; i < n; i++) {
         uint32_t word;
         memcpy(&word, &x[i], sizeof word);
-        hash = (hash ^ word)*0x100000001b3u;
+        hash = fnv_step(hash, word);
     }
     return hash;
 }
@@ -271,7 +272,7 @@ int sae_load(Sae **out, const char *dir, Err *e)
     weights_close(w);
     json_decref(cfg);
     if (!failed) {
-        uint64_t hash = put(s->W_enc, h.W_enc, c.F*c.D, 0xcbf29ce484222325u);
+        uint64_t hash = put(s->W_enc, h.W_enc, c.F*c.D, FNV_BASIS);
         hash = put(s->b_enc, h.b_enc, c.F, hash);
         hash = put(s->W_dec, h.W_dec, c.F*c.D, hash);
         hash = put(s->b_dec, h.b_dec, c.D, hash);

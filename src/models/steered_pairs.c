@@ -2,6 +2,8 @@
 /* steered_pairs.c -- groups of pairs, in order. */
 #include <stdlib.h>
 #include <string.h>
+#include "src/models/fnv.h"
+#include "src/models/labels.h"
 #include "src/models/steered_pairs.h"
 
 void pairs_init(Pairs *p, int kept, Thumbs *thumbs)
@@ -85,24 +87,6 @@ static char *known_by(const Record *rec, const char *what)
     return key;
 }
 
-/* Whether label is one of several joined by + */
-static bool is_part(const char *joined, const char *label)
-{
-    const size_t n = strlen(label);
-    for (const char *at = joined; n && (at = strstr(at, label)); at++)
-        if ((at == joined || at[-1] == '+') && (at[n] == 0 || at[n] == '+'))
-            return true;
-    return false;
-}
-
-static uint64_t hash_text(const char *text)
-{
-    uint64_t hash = 0xcbf29ce484222325u;
-    for (; *text; text++)
-        hash = (hash ^ (uint8_t)*text)*0x100000001b3u;
-    return hash ^ hash >> 29;
-}
-
 static int pair_order(const Pair *a, const Pair *b)
 {
     return a->order != b->order ? a->order < b->order ? -1 : 1 : strcmp(a->plain, b->plain);
@@ -148,9 +132,10 @@ static int add_steered(Pairs *p, const Picture *picture, const json_t *steering,
         pair_free(&x);
         return err_set(e, "out of memory for pictures");
     }
-    x.order = hash_text(x.plain);
+    const uint64_t hash = fnv_text(x.plain);
+    x.order = hash ^ hash >> 29;
     g->pictures++;
-    const bool own = is_part(label, record_text(rec, kind, ""));
+    const bool own = *label && label_among(label, record_text(rec, kind, ""));
     return keep_pair(p, g->pair[!own], &g->pairs[!own], &x, picture, e);
 }
 

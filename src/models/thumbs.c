@@ -4,6 +4,7 @@
 #include <string.h>
 #include "formats/html.h"
 #include "formats/image.h"
+#include "src/models/fnv.h"
 #include "src/models/thumbs.h"
 
 static void thumb_free(Thumb *x)
@@ -45,15 +46,6 @@ Thumb *thumbs_find(const Thumbs *t, const char *key)
     return there ? t->item[i] : NULL;
 }
 
-/* FNV-1a */
-static uint64_t hash_picture(const uint8_t *rgb, int W, int H)
-{
-    uint64_t hash = 0xcbf29ce484222325u ^ (uint64_t)W << 32 ^ (uint64_t)H;
-    for (size_t i = 0; i < (size_t)W*(size_t)H*3; i++)
-        hash = (hash ^ rgb[i])*0x100000001b3u;
-    return hash;
-}
-
 static int fill(Thumb *x, const char *key, int side, const uint8_t *rgb, int W, int H, Err *e)
 {
     const int longer = W > H ? W : H;
@@ -61,7 +53,7 @@ static int fill(Thumb *x, const char *key, int side, const uint8_t *rgb, int W, 
     x->H = longer > side ? (int)((int64_t)H*side/longer) : H;
     x->W = x->W ? x->W : 1;
     x->H = x->H ? x->H : 1;
-    x->hash = hash_picture(rgb, W, H);
+    x->hash = fnv_bytes(FNV_BASIS ^ (uint64_t)W << 32 ^ (uint64_t)H, rgb, (size_t)W*(size_t)H*3);
     x->key = strdup(key);
     uint8_t *small = malloc((size_t)x->W*(size_t)x->H*3);
     if (!x->key || !small) {
