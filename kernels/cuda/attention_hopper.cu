@@ -17,7 +17,7 @@
 #include "kernels/cuda/hopper_map.h"
 #include "kernels/cuda/wgmma.h"
 
-enum { GROUP_WARPS = WARPGROUP/WARP, GROUP_ROWS = 64, WARP_ROWS = GROUP_ROWS/GROUP_WARPS, ROW_BYTES = BOX_DEPTH*2 };
+enum { GROUP_ROWS = 64, WARP_ROWS = GROUP_ROWS/GROUP_WARPS, ROW_BYTES = BOX_DEPTH*2 };
 
 /* groups: of four warps. A row lies as `parts` rows of 64 columns, in boxes one after another. */
 template <int d_, int groups_, int keys_> struct Tile {
@@ -290,8 +290,7 @@ __device__ __forceinline__ void attend_tiles(const HopperAttention &a, unsigned 
 template <typename T, typename Tile>
 static __global__ void __launch_bounds__(Tile::threads, 1) attend_hopper(const __grid_constant__ HopperAttention a)
 {
-    unsigned char *shared = shared_memory();
-    shared += -shared_address(shared) & (BOX_ALIGNMENT - 1);
+    unsigned char *shared = box_memory();
     typename Tile::Barriers *b = (typename Tile::Barriers *)(shared + Tile::barriers_at);
     if (threadIdx.x == 0) {
         prefetch_map(&a.q);
@@ -313,8 +312,7 @@ static __global__ void __launch_bounds__(Tile::threads, 1) attend_hopper(const _
     }
     __syncthreads();
 
-    /* the same in all lanes, and seen to be by the compiler: wgmma is for whole warps */
-    const int warp = __shfl_sync(ALL_LANES, (int)threadIdx.x/WARP, 0);
+    const int warp = warp_number();
     if (warp >= Tile::warps) {
         registers_give<Tile::left>();
         if (threadIdx.x == Tile::warps*WARP)

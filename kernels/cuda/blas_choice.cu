@@ -180,34 +180,21 @@ bool blas_choose(BlasPlan *plan, const Product *p, cublasLtMatmulPreference_t wi
 /* Milliseconds for a range's typical number of rows, or as many as timed_bytes hold. */
 static float time_of(BlasPlan *plan, const Product *layer, const cublasLtMatmulAlgo_t *algorithm, int size, bool add)
 {
-    static cudaEvent_t begin, end;
     const int64_t x_row = plan->K*(int64_t)dtype_size(plan->x_type);
     const int64_t y_row = plan->out*(int64_t)dtype_size(plan->y_type);
     const int64_t fit = timed_bytes/(x_row + y_row), rows = fit < blas_typical[size] ? fit : blas_typical[size];
     char *at = (char *)gpu_scratch(SCRATCH_PRODUCT, (size_t)(rows*(x_row + y_row) + 512));
     void *x = take(&at, rows*x_row), *y = take(&at, rows*y_row);
     Product p = layer_of(plan, rows, add);
-    float ms = 0;
-    if (!begin) {
-        gpu_check(cudaEventCreate(&begin));
-        gpu_check(cudaEventCreate(&end));
-    }
+    bool good = true;
     fill(x, plan->x_type, rows*plan->K, plan->K, 1, 1);
     fill(y, plan->y_type, rows*plan->out, plan->out, 1, 1);
     p.x = x;
     p.y = y;
     p.w = layer->w;
     p.bias = layer->bias;
-    for (int i = 0; i < 1 + TIMED; i++) {
-        if (i == 1)
-            gpu_check(cudaEventRecord(begin, gpu_stream));
-        if (!multiply(plan, &p, algorithm))
-            return INFINITY;
-    }
-    gpu_check(cudaEventRecord(end, gpu_stream));
-    gpu_check(cudaEventSynchronize(end));
-    gpu_check(cudaEventElapsedTime(&ms, begin, end));
-    return ms/TIMED;
+    const float ms = gpu_milliseconds(TIMED, [&] { good = good && multiply(plan, &p, algorithm); });
+    return good ? ms : INFINITY;
 }
 
 /* The fastest of those that give the own product's bytes, if it is faster. */

@@ -41,6 +41,13 @@ extern int gpu_capability;              /* its compute capability, the major num
             gpu_fail(__FILE__, __LINE__, #call, cudaGetErrorString(status_));                                          \
     } while (0)
 
+/* Whether an environment variable has this value. */
+static inline bool gpu_wished(const char *variable, const char *value)
+{
+    const char *wish = getenv(variable);
+    return wish && strcmp(wish, value) == 0;
+}
+
 /* Device memory as it is; NULL with e set when there is none left. Freed by cudaFree. */
 void *gpu_memory(size_t bytes, Err *e);
 
@@ -124,6 +131,25 @@ template <typename... P> int gpu_clusters(void (*kernel)(P...), unsigned blocks,
     gpu_check(cudaOccupancyMaxActiveClusters(&clusters, kernel, &launch.config));
 #endif
     return clusters > 1 ? clusters : 1;
+}
+
+/* Milliseconds of one of `times` runs, which start kernels on gpu_stream, after one that is not counted. */
+template <typename Run> float gpu_milliseconds(int times, Run run)
+{
+    static cudaEvent_t begin, end;
+    float ms = 0;
+    if (!begin) {
+        gpu_check(cudaEventCreate(&begin));
+        gpu_check(cudaEventCreate(&end));
+    }
+    run();
+    gpu_check(cudaEventRecord(begin, gpu_stream));
+    for (int i = 0; i < times; i++)
+        run();
+    gpu_check(cudaEventRecord(end, gpu_stream));
+    gpu_check(cudaEventSynchronize(end));
+    gpu_check(cudaEventElapsedTime(&ms, begin, end));
+    return ms/(float)times;
 }
 
 /* Blocks of `each` for n, at most 2^31 - 1. */

@@ -15,7 +15,7 @@
 #include <cuda.h>
 #include "kernels/cuda/cuda.h"
 
-enum { WARPGROUP = 128, BOX_DEPTH = 64, BOX_ALIGNMENT = 1024 };
+enum { WARPGROUP = 128, GROUP_WARPS = WARPGROUP/WARP, BOX_DEPTH = 64, BOX_ALIGNMENT = 1024 };
 
 __device__ __forceinline__ uint32_t shared_address(const void *p)
 {
@@ -24,6 +24,19 @@ __device__ __forceinline__ uint32_t shared_address(const void *p)
 #else
     return (uint32_t)__cvta_generic_to_shared(p);
 #endif
+}
+
+/* The block's shared memory from a multiple of BOX_ALIGNMENT on, for which it has as much more. */
+__device__ __forceinline__ unsigned char *box_memory(void)
+{
+    unsigned char *p = shared_memory();
+    return p + (-shared_address(p) & (BOX_ALIGNMENT - 1));
+}
+
+/* A thread's warp: the same in all lanes, and seen to be by the compiler, since wgmma is for whole warps. */
+__device__ __forceinline__ int warp_number(void)
+{
+    return __shfl_sync(ALL_LANES, (int)threadIdx.x/WARP, 0);
 }
 
 /* ---- registers: a block's threads begin with equal shares ---- */
@@ -272,6 +285,17 @@ __device__ __forceinline__ void cluster_wait(void)
 #else
     asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 #endif
+}
+
+/* All threads of a cluster of so many blocks, or of a block on its own. */
+template <int blocks> __device__ __forceinline__ void cluster_meet(void)
+{
+    if constexpr (blocks > 1) {
+        cluster_arrive();
+        cluster_wait();
+    } else {
+        __syncthreads();
+    }
 }
 
 #ifndef SIMT

@@ -19,20 +19,14 @@ static Encode encoder(void)
     return (Encode)function;
 }
 
-static bool wished(const char *kernels)
-{
-    const char *wish = getenv("SDSTEER_CUDA_KERNELS");
-    return wish && strcmp(wish, kernels) == 0;
-}
-
 bool hopper_wanted(void)
 {
-    return gpu_capability == 9 && !wished("portable") && encoder();
+    return gpu_capability == 9 && !gpu_wished("SDSTEER_CUDA_KERNELS", "portable") && encoder();
 }
 
 bool hopper_new_wanted(void)
 {
-    return wished("hopper") && hopper_wanted();
+    return gpu_wished("SDSTEER_CUDA_KERNELS", "hopper") && hopper_wanted();
 }
 
 void tensor_map_spread(CUtensorMap *map, DType type, int rank, const void *p, const int64_t *size,

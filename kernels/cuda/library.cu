@@ -7,8 +7,7 @@
 
 bool library_wanted(void)
 {
-    const char *wish = getenv("SDSTEER_CUDA_LIBRARIES");
-    return !wish || strcmp(wish, "none") != 0;
+    return !gpu_wished("SDSTEER_CUDA_LIBRARIES", "none");
 }
 
 void *library_open(const char *name)
@@ -27,8 +26,7 @@ bool library_find(void *library, const char *name, void **function)
 
 bool library_traced(void)
 {
-    const char *wish = getenv("SDSTEER_CUDA_TRACE");
-    return wish && strcmp(wish, "1") == 0;
+    return gpu_wished("SDSTEER_CUDA_TRACE", "1");
 }
 
 void library_trace(const char *format, ...)

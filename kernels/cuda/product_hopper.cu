@@ -21,7 +21,7 @@
 #include "kernels/cuda/product_hopper.h"
 #include "kernels/cuda/product_tile.h"
 
-enum { GROUP_WARPS = WARPGROUP/WARP, LAG = 2 };         /* stages */
+enum { LAG = 2 };                       /* stages */
 
 #if defined SIMT || !defined __CUDA_ARCH__ || defined __CUDA_ARCH_FEAT_SM90_ALL
 
@@ -147,22 +147,10 @@ __device__ __forceinline__ void multiply_tiles(const HopperProduct &p, unsigned 
     __syncwarp();
 }
 
-/* All blocks of the cluster. */
-template <typename Tile> __device__ __forceinline__ void meet(void)
-{
-    if constexpr (Tile::cluster > 1) {
-        cluster_arrive();
-        cluster_wait();
-    } else {
-        __syncthreads();
-    }
-}
-
 template <typename Tile, typename X, typename T, Finish finish>
 static __global__ void __launch_bounds__(Tile::threads, 1) multiply(const __grid_constant__ HopperProduct p)
 {
-    unsigned char *shared = shared_memory();
-    shared += -shared_address(shared) & (BOX_ALIGNMENT - 1);
+    unsigned char *shared = box_memory();
     unsigned char *stages = shared + Tile::stages_at;
     typename Tile::BarriersOf *barriers = (typename Tile::BarriersOf *)(shared + Tile::barriers_at);
     if (threadIdx.x == 0) {
@@ -178,10 +166,9 @@ static __global__ void __launch_bounds__(Tile::threads, 1) multiply(const __grid
             barrier_create(&barriers->read[g], GROUP_WARPS);
         barriers_created();
     }
-    meet<Tile>();
+    cluster_meet<Tile::cluster>();
 
-    /* the same in all lanes, and seen to be by the compiler: wgmma is for whole warps */
-    const int warp = __shfl_sync(ALL_LANES, (int)threadIdx.x/WARP, 0);
+    const int warp = warp_number();
     if (warp >= Tile::warps) {
         if constexpr (Tile::shares)
             registers_give<40>();
@@ -194,7 +181,7 @@ static __global__ void __launch_bounds__(Tile::threads, 1) multiply(const __grid
         multiply_tiles<Tile, X, T, finish>(p, shared, stages, warp, barriers);
     }
     if constexpr (Tile::cluster > 1)
-        meet<Tile>();                                   /* what others send or say here has come */
+        cluster_meet<Tile::cluster>();                  /* what others send or say here has come */
 }
 
 #else

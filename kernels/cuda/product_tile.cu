@@ -134,26 +134,14 @@ static Product less(const Product *p, int64_t each)
 /* Milliseconds. What would be added to y is added to what lies elsewhere, a part where it is much. */
 static float time_of(const Candidate *c, const Product *p)
 {
-    static cudaEvent_t begin, end;
     const int64_t each = p->out*(int64_t)sizeof(float);
     Product timed = *p;
-    float ms = 0;
-    if (!begin) {
-        gpu_check(cudaEventCreate(&begin));
-        gpu_check(cudaEventCreate(&end));
-    }
     if (p->add) {
         timed = less(p, each);
         timed.y = gpu_scratch(SCRATCH_LIBRARY, (size_t)(timed.M*each));
     }
-    c->launch(&timed);
-    gpu_check(cudaEventRecord(begin, gpu_stream));
-    for (int i = 0; i < TIMED; i++)
-        c->launch(&timed);
-    gpu_check(cudaEventRecord(end, gpu_stream));
-    gpu_check(cudaEventSynchronize(end));
-    gpu_check(cudaEventElapsedTime(&ms, begin, end));
-    return ms/TIMED*(float)p->M/(float)timed.M;
+    const float ms = gpu_milliseconds(TIMED, [&] { c->launch(&timed); });
+    return ms*(float)p->M/(float)timed.M;
 }
 
 static Launch *fastest(const Product *p, DType x_type, DType y_type)

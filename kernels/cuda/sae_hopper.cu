@@ -24,7 +24,7 @@
 #include "kernels/cuda/wgmma.h"
 
 enum { ROWS = 128, COLUMNS = 2*TILE, GROUPS = 2, GROUP_ROWS = ROWS/GROUPS, STAGES = 4, LAG = 2, SHARING = 2 };
-enum { THREADS = GROUPS*WARPGROUP + WARP, GROUP_WARPS = WARPGROUP/WARP };
+enum { THREADS = GROUPS*WARPGROUP + WARP };
 enum { X_BYTES = ROWS*BOX_DEPTH*2, W_BYTES = COLUMNS*BOX_DEPTH*2, STAGE_BYTES = X_BYTES + W_BYTES };
 /* a warp's LENT_BYTES: the bias of the tiles, then what choose puts there */
 enum { LENT_AT = STAGES*STAGE_BYTES, BARRIERS_AT = LENT_AT + GROUPS*GROUP_WARPS*LENT_BYTES,
@@ -72,8 +72,7 @@ __device__ __forceinline__ void finish_rows(const SaeProduct &p, float (&sum)[12
 template <int keep, int blocks>
 static __global__ void __launch_bounds__(THREADS, 1) product_hopper(const __grid_constant__ Maps maps, SaeProduct p)
 {
-    unsigned char *shared = shared_memory();
-    shared += -shared_address(shared) & (BOX_ALIGNMENT - 1);
+    unsigned char *shared = box_memory();
     Barrier *full = (Barrier *)(shared + BARRIERS_AT), *empty = full + STAGES, *begun = empty + STAGES;
     const int64_t N = p.count ? *p.count : p.N;
     const int row_tiles = (int)((N + ROWS - 1)/ROWS);
@@ -87,19 +86,13 @@ static __global__ void __launch_bounds__(THREADS, 1) product_hopper(const __grid
         barrier_create(begun, GROUP_WARPS);
         barriers_created();
     }
-    if constexpr (blocks > 1) {
-        cluster_arrive();
-        cluster_wait();
-    } else {
-        __syncthreads();
-    }
+    cluster_meet<blocks>();
 
     /* step t: `sharing` row tiles from t%row_steps*sharing on, columns from t/row_steps*COLUMNS on */
     const int row_steps = (row_tiles + sharing - 1)/sharing, all = row_steps*((p.tiles + 1)/2);
     const int begin = blockIdx.x/sharing, stride = gridDim.x/sharing;
     const int steps = (p.D_p + BOX_DEPTH - 1)/BOX_DEPTH, lane = threadIdx.x%WARP;
-    /* the same in all lanes, and seen to be by the compiler: wgmma is for whole warps */
-    const int warp = __shfl_sync(ALL_LANES, (int)threadIdx.x/WARP, 0), group = warp/GROUP_WARPS;
+    const int warp = warp_number(), group = warp/GROUP_WARPS;
     Ring<STAGES> at;
     if (group == GROUPS) {
         if (lane > 0)
