@@ -5,7 +5,7 @@
  * Tolerances: f32 sums of K products of values below 1 pass sqrt(K) on their way, and err by some of its last bits:
  * 4e-6 sqrt(K) covers the worst of 32768; gated, the error of one sum is multiplied by another. bf16 outputs are
  * rounded to 8 bits. */
-#include "tests/unit/op_test.h"
+#include "tests/unit/op_conv.h"
 
 typedef struct Case {
     int in, out, kernel, stride, before, after;
@@ -14,24 +14,8 @@ typedef struct Case {
 
 static Conv *make_conv(const Case *c, DType x_type, DType y_type, Activation act, const float *w, const float *b)
 {
-    const int cut = c->out/3;       /* stacked of two parts */
-    const Weight parts[] = {
-        {.name = "w0", .type = F32, .ndim = 4, .dim = {cut, c->in, c->kernel, c->kernel}, .data = w},
-        {.name = "w1", .type = F32, .ndim = 4, .dim = {c->out - cut, c->in, c->kernel, c->kernel},
-         .data = w + (size_t)cut*(size_t)(c->in*c->kernel*c->kernel)},
-        {.name = "b0", .type = F32, .ndim = 1, .dim = {cut}, .data = b},
-        {.name = "b1", .type = F32, .ndim = 1, .dim = {c->out - cut}, .data = b ? b + cut : NULL},
-    };
-    const Weight *weight[] = {&parts[0], &parts[1]}, *bias[] = {&parts[2], &parts[3]};
     const ConvSpec spec = {c->in, c->out, c->kernel, c->stride, c->before, c->after, x_type, y_type, act};
-    const int skip = cut == 0;
-    Conv *conv = NULL;
-    Err e = {0};
-    if (op->conv_create(&conv, &spec, weight + skip, b ? bias + skip : NULL, 2 - skip, &e)) {
-        printf("FAIL %s\n", e.text);
-        exit(1);
-    }
-    return conv;
+    return op_conv_create(op, &spec, w, F32, b);
 }
 
 static double activate(double x, Activation act)

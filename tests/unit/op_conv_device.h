@@ -6,39 +6,19 @@
 #define TESTS_UNIT_OP_CONV_DEVICE_H
 
 #include "tests/unit/device.h"
+#include "tests/unit/op_conv.h"
 
 typedef struct ConvCase {
     int in, out, kernel, stride, before, after;
     int64_t B, H, W;
 } ConvCase;
 
+/* Its weights are of two types. */
 static Conv *conv_on(const Ops *ops, const ConvCase *c, DType x_type, DType y_type, Activation act, const float *w,
                      const float *b)
 {
-    const int cut = c->out > 1 ? c->out/3 : 0;       /* stacked of two parts, weights of two types */
-    const size_t K = (size_t)(c->in*c->kernel*c->kernel);
-    float *second = malloc((K*(size_t)c->out + 16)*sizeof *second);
-    memcpy(second, w, K*(size_t)c->out*sizeof *w);
-    void *as = op_typed(second, BF16, K*(size_t)c->out);
-    const Weight parts[] = {
-        {.name = "w0", .type = F32, .ndim = 4, .dim = {cut, c->in, c->kernel, c->kernel}, .data = w},
-        {.name = "w1", .type = BF16, .ndim = 4, .dim = {c->out - cut, c->in, c->kernel, c->kernel},
-         .data = (uint16_t *)as + (size_t)cut*K},
-        {.name = "b0", .type = F32, .ndim = 1, .dim = {cut}, .data = b},
-        {.name = "b1", .type = F32, .ndim = 1, .dim = {c->out - cut}, .data = b ? b + cut : NULL},
-    };
-    const Weight *weight[] = {&parts[0], &parts[1]}, *bias[] = {&parts[2], &parts[3]};
     const ConvSpec spec = {c->in, c->out, c->kernel, c->stride, c->before, c->after, x_type, y_type, act};
-    const int skip = cut == 0;
-    Conv *conv = NULL;
-    Err e = {0};
-    if (ops->conv_create(&conv, &spec, weight + skip, b ? bias + skip : NULL, 2 - skip, &e)) {
-        printf("FAIL %s\n", e.text);
-        exit(1);
-    }
-    free(second);
-    free(as);
-    return conv;
+    return op_conv_create(ops, &spec, w, BF16, b);
 }
 
 /* Error of a sum of K products in f32; gated, that of one is multiplied by another, and a device may round both to
