@@ -3,6 +3,7 @@
  *
  * A device of compute capability 8.0 or later: bf16 and f16 in tensor cores, asynchronous copies to shared memory. */
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/hopper_watch.h"
 #include "kernels/cuda/sae_cuda.h"
 
 cudaStream_t gpu_stream;
@@ -12,6 +13,7 @@ void gpu_fail(const char *file, int line, const char *what, const char *why)
 {
     fflush(stdout);
     fprintf(stderr, "%s:%d: %s: %s\n", file, line, what, why);
+    watch_report();
     exit(1);
 }
 
