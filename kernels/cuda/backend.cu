@@ -17,6 +17,13 @@ void gpu_fail(const char *file, int line, const char *what, const char *why)
     exit(1);
 }
 
+void gpu_trace_kernel(const char *name, unsigned blocks, dim3 grid, unsigned threads, size_t shared)
+{
+    if (gpu_wished("SDSTEER_CUDA_TRACE", "kernels"))
+        fprintf(stderr, "kernel %s: (%u,%u,%u) blocks in clusters of %u, %u threads, %zu bytes\n", name, grid.x, grid.y,
+                grid.z, blocks, threads, shared);
+}
+
 void *gpu_memory(size_t bytes, Err *e)
 {
     void *p = NULL;

@@ -210,7 +210,7 @@ template <int blocks> static void launch_keeping(const SaeProduct *p, int keep)
 
 void sae_hopper_product(const SaeProduct *p, int keep)
 {
-    if (hopper_new_wanted())
+    if (hopper_new_wanted("encode"))
         launch_keeping<SHARING>(p, keep);
     else
         launch_keeping<1>(p, keep);
