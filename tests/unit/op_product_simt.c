@@ -2,7 +2,7 @@
 /* op_product_simt.c -- the product of compute capability 9.0a, built for the host and played there (tests/simt),
  * against the CPU's and by all of its tiles (op_product_device.h): a wrong index, a missing barrier or a write out of
  * bounds is found on a machine without a GPU. */
-#include "tests/unit/op_product_device.h"
+#include "tests/unit/kernel_alone.h"
 
 const Ops *sdsteer_backend(int device, Err *e);
 extern int simt_blas_calls, simt_blas_others;
@@ -16,6 +16,7 @@ int main(void)
     setenv("SDSTEER_CUDA_KERNELS", "hopper", 1);
     setenv("SDSTEER_CUDA_LIBRARIES", "none", 1);
     int failed = products_by_tiles(played, false);
+    failed += product_alone("64x32x1x1", false) + product_alone("256x160x2x2", false);
 
     /* of cuBLASLt's algorithms for few rows one is faster than ours and gives other bytes, one gives the same */
     unsetenv("SDSTEER_CUDA_LIBRARIES");
