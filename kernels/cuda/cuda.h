@@ -41,11 +41,14 @@ extern int gpu_capability;              /* its compute capability, the major num
             gpu_fail(__FILE__, __LINE__, #call, cudaGetErrorString(status_));                                          \
     } while (0)
 
-/* Whether an environment variable has this value. */
+/* Whether an environment variable has this value, alone or among others joined by +. */
 static inline bool gpu_wished(const char *variable, const char *value)
 {
-    const char *wish = getenv(variable);
-    return wish && strcmp(wish, value) == 0;
+    const size_t length = strlen(value);
+    for (const char *wish = getenv(variable); wish; wish = strchr(wish, '+'), wish += wish != NULL)
+        if (strncmp(wish, value, length) == 0 && (wish[length] == 0 || wish[length] == '+'))
+            return true;
+    return false;
 }
 
 /* Device memory as it is; NULL with e set when there is none left. Freed by cudaFree. */
@@ -60,6 +63,9 @@ void *gpu_scratch(int slot, size_t bytes);
 
 /* From any memory of the host, which has been read when this returns. */
 void gpu_upload(void *device, const void *host, size_t bytes);
+
+/* A line on stderr for a kernel that is to be started, where SDSTEER_CUDA_TRACE has "kernels". */
+void gpu_trace_kernel(const char *name, unsigned blocks, dim3 grid, unsigned threads, size_t shared);
 
 /* A host number's worth of device memory, read back by what returns a number: waits for the stream. */
 double gpu_read_double(const double *device);
@@ -112,6 +118,7 @@ void gpu_launch(const char *file, int line, const char *name, void (*kernel)(P..
 #else
     const GpuLaunch launch(blocks, grid, threads, shared);
     cudaError_t status = gpu_allow_shared(kernel, shared);
+    gpu_trace_kernel(name, blocks, grid, threads, shared);
     if (status == cudaSuccess)
         status = cudaLaunchKernelEx(&launch.config, kernel, static_cast<P>(arguments)...);
     if (status != cudaSuccess)
