@@ -160,17 +160,18 @@ void cpu_subtract(float *y, const float *a, const float *b, int64_t n)
 /* Each product is rounded before it is added, as the reference does it on tensors: no fused multiply-add. */
 __attribute__((optimize("fp-contract=off")))
 void cpu_ddim_step(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
-                   float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n)
+                   float sqrt_a_prev, float sqrt_1m_a_prev, Prediction prediction, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         const float out = uncond ? uncond[i] + guidance*(cond[i] - uncond[i]) : cond[i];
-        float x0, eps;
-        if (v_prediction) {
+        float x0 = out, eps = out;
+        if (prediction == PREDICT_V) {
             x0 = sqrt_a*x[i] - sqrt_1m_a*out;
             eps = sqrt_a*out + sqrt_1m_a*x[i];
+        } else if (prediction == PREDICT_SAMPLE) {
+            eps = (x[i] - sqrt_a*out)/sqrt_1m_a;
         } else {
             x0 = (x[i] - sqrt_1m_a*out)/sqrt_a;
-            eps = out;
         }
         x[i] = sqrt_a_prev*x0 + sqrt_1m_a_prev*eps;
     }

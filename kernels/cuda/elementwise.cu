@@ -178,7 +178,7 @@ void cuda_subtract(float *y, const float *a, const float *b, int64_t n)
 
 typedef struct Step {
     float guidance, sqrt_a, sqrt_1m_a, sqrt_a_prev, sqrt_1m_a_prev;
-    bool v_prediction;
+    Prediction prediction;
 } Step;
 
 /* Each product is rounded before it is added, as the reference does it on tensors: no fused multiply-add. */
@@ -189,10 +189,12 @@ static __global__ void ddim_step(float *x, const float *uncond, const float *con
         return;
     const float was = x[i];
     const float out = uncond ? __fadd_rn(uncond[i], __fmul_rn(s.guidance, __fsub_rn(cond[i], uncond[i]))) : cond[i];
-    float x0, eps = out;
-    if (s.v_prediction) {
+    float x0 = out, eps = out;
+    if (s.prediction == PREDICT_V) {
         x0 = __fsub_rn(__fmul_rn(s.sqrt_a, was), __fmul_rn(s.sqrt_1m_a, out));
         eps = __fadd_rn(__fmul_rn(s.sqrt_a, out), __fmul_rn(s.sqrt_1m_a, was));
+    } else if (s.prediction == PREDICT_SAMPLE) {
+        eps = __fdiv_rn(__fsub_rn(was, __fmul_rn(s.sqrt_a, out)), s.sqrt_1m_a);
     } else {
         x0 = __fdiv_rn(__fsub_rn(was, __fmul_rn(s.sqrt_1m_a, out)), s.sqrt_a);
     }
@@ -200,8 +202,8 @@ static __global__ void ddim_step(float *x, const float *uncond, const float *con
 }
 
 void cuda_ddim_step(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
-                    float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n)
+                    float sqrt_a_prev, float sqrt_1m_a_prev, Prediction prediction, int64_t n)
 {
-    const Step s = {guidance, sqrt_a, sqrt_1m_a, sqrt_a_prev, sqrt_1m_a_prev, v_prediction};
+    const Step s = {guidance, sqrt_a, sqrt_1m_a, sqrt_a_prev, sqrt_1m_a_prev, prediction};
     LAUNCH(ddim_step, gpu_blocks(n, THREADS), THREADS, 0, x, uncond, cond, s, n);
 }

@@ -146,7 +146,7 @@ int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_st
         if (unet_eval(s->unet, s->eps, s->x_halves, (int64_t)s->halves * s->n, s->H, s->W, q->t, e))
             return -1;
         op->ddim_step(s->x, s->halves == 2 ? s->eps : NULL, s->eps + all*(s->halves - 1), (float)s->options.guidance,
-                      q->sqrt_a, q->sqrt_1m_a, q->sqrt_a_prev, q->sqrt_1m_a_prev, plan->v_prediction, (int64_t)all);
+                      q->sqrt_a, q->sqrt_1m_a, q->sqrt_a_prev, q->sqrt_1m_a_prev, plan->prediction, (int64_t)all);
     }
     for (int i = 0; i < s->n; i++) {
         op->download(s->host, s->x + picture*i, picture * sizeof(float));

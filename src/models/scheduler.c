@@ -4,13 +4,18 @@
  *   alpha_cumprod(t) = prod_{s <= t} (1 - beta_s), t in [0, T)
  *   a = alpha_cumprod(t)      a_prev = alpha_cumprod(t - T/steps)
  *
+ * The config is taken as StableDiffusionPipeline takes it, which sets clip_sample to false and steps_offset to 1
+ * whatever they are. Of another sampler's config DDIMScheduler.from_config then drops the two where they were missing,
+ * and takes its own defaults: true, which is refused here, and 0.
+ *
  * Before the first timestep a_prev is 1 (set_alpha_to_one) or alpha_cumprod(0). Betas:
  *   linear         beta_start .. beta_end
  *   scaled_linear  sqrt(beta_start) .. sqrt(beta_end), squared
  *   squaredcos_cap_v2   min(1 - f((s+1)/T) / f(s/T), 0.999), f(x) = cos((x + 0.008)/1.008 pi/2)^2
  * All are rounded to f32 where torch rounds them, since sqrt(1 - a) of a near 1 shows each bit; the product runs in
- * f64. Roots are correctly rounded, torch's may be an ulp off. diffusers schedulers/scheduling_ddim.py;
- * rescale_betas_zero_snr: Lin et al. 2023 (arXiv 2305.08891). */
+ * f64. Roots are correctly rounded, torch's may be an ulp off. Trailing spacing gives as many timesteps as were asked
+ * for, where diffusers (by numpy.arange) adds a last one of -1 for some counts such as 61. diffusers
+ * schedulers/scheduling_ddim.py; rescale_betas_zero_snr: Lin et al. 2023 (arXiv 2305.08891). */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,11 +28,48 @@ enum { MAX_T = 100000 };
 typedef struct Config {
     char file[4200];
     json_t *json;
-    int64_t T, steps_offset;
+    int64_t T;
     double beta_start, beta_end;
-    const char *schedule, *spacing, *prediction;
-    bool clip_sample, thresholding, set_alpha_to_one, zero_snr;
+    const char *schedule, *spacing;
+    Prediction prediction;
+    bool set_alpha_to_one, zero_snr;
+    int steps_offset;
 } Config;
+
+static int read_prediction(Config *c, Err *e)
+{
+    static const char *const names[] = {"epsilon", "v_prediction", "sample"};
+    const char *name;
+    if (json_get_text(c->file, c->json, "prediction_type", names[PREDICT_EPSILON], &name, e))
+        return -1;
+    for (int i = 0; i < 3; i++)
+        if (strcmp(name, names[i]) == 0) {
+            c->prediction = (Prediction)i;
+            return 0;
+        }
+    return err_set(e, "%s: \"prediction_type\" is \"%s\", expected epsilon, v_prediction or sample", c->file, name);
+}
+
+/* What the pipeline sets, and thresholding. */
+static int read_overruled(Config *c, Err *e)
+{
+    const char *class;
+    bool clip, thresholding;
+    int64_t offset;
+    if (json_get_text(c->file, c->json, "_class_name", "DDIMScheduler", &class, e)
+        || json_get_bool(c->file, c->json, "clip_sample", true, &clip, e)
+        || json_get_bool(c->file, c->json, "thresholding", false, &thresholding, e)
+        || json_get_int(c->file, c->json, "steps_offset", -1, &offset, e))
+        return -1;
+    const bool ddim = strcmp(class, "DDIMScheduler") == 0;
+    c->steps_offset = ddim || offset >= 0;
+    if (thresholding)
+        return err_set(e, "%s: \"thresholding\" is true; a latent is not clipped here, expected false", c->file);
+    if (ddim || json_is_boolean(json_object_get(c->json, "clip_sample")))
+        return 0;
+    return err_set(e, "%s: \"clip_sample\" is missing, and a DDIMScheduler made of this %s would clip; a latent is not "
+                   "clipped here, expected false", c->file, class);
+}
 
 static int config_load(Config *c, const char *dir, Err *e)
 {
@@ -35,25 +77,16 @@ static int config_load(Config *c, const char *dir, Err *e)
     const char *file = c->file;
     const json_t *json = c->json = json_file_load(file, e);
     if (!json || json_get_int(file, json, "num_train_timesteps", 1000, &c->T, e)
-        || json_get_int(file, json, "steps_offset", 0, &c->steps_offset, e)
         || json_get_number(file, json, "beta_start", 0.0001, &c->beta_start, e)
         || json_get_number(file, json, "beta_end", 0.02, &c->beta_end, e)
         || json_get_text(file, json, "beta_schedule", "linear", &c->schedule, e)
         || json_get_text(file, json, "timestep_spacing", "leading", &c->spacing, e)
-        || json_get_text(file, json, "prediction_type", "epsilon", &c->prediction, e)
-        || json_get_bool(file, json, "clip_sample", true, &c->clip_sample, e)
-        || json_get_bool(file, json, "thresholding", false, &c->thresholding, e)
         || json_get_bool(file, json, "set_alpha_to_one", true, &c->set_alpha_to_one, e)
-        || json_get_bool(file, json, "rescale_betas_zero_snr", false, &c->zero_snr, e))
+        || json_get_bool(file, json, "rescale_betas_zero_snr", false, &c->zero_snr, e)
+        || read_prediction(c, e) || read_overruled(c, e))
         return -1;
     if (c->T < 1 || c->T > MAX_T)
         return err_set(e, "%s: \"num_train_timesteps\" is %lld, expected 1 to %d", file, (long long)c->T, MAX_T);
-    if (c->clip_sample || c->thresholding)
-        return err_set(e, "%s: \"%s\" is %s; a latent is not clipped here, expected false", file,
-                       c->clip_sample ? "clip_sample" : "thresholding",
-                       json_object_get(json, "clip_sample") || c->thresholding ? "true" : "missing, which means true");
-    if (strcmp(c->prediction, "epsilon") != 0 && strcmp(c->prediction, "v_prediction") != 0)
-        return err_set(e, "%s: \"prediction_type\" is \"%s\", expected epsilon or v_prediction", file, c->prediction);
     return 0;
 }
 
@@ -136,7 +169,7 @@ static int fill_timesteps(Scheduler *s, const Config *c, Err *e)
     for (int i = 0; i < n; i++) {
         SchedulerStep *step = &s->step[i];
         if (strcmp(c->spacing, "leading") == 0)
-            step->t = (n - 1 - i) * (T / n) + (int)c->steps_offset;
+            step->t = (n - 1 - i) * (T / n) + c->steps_offset;
         else if (strcmp(c->spacing, "trailing") == 0)
             step->t = (int)nearbyint(T + i * down) - 1;
         else if (strcmp(c->spacing, "linspace") == 0)
@@ -174,12 +207,12 @@ static int plan(Scheduler *s, const Config *c, float *beta, float *bar, Err *e)
     if (c->zero_snr)
         rescale_zero_snr(beta, bar, (int)c->T);
     cumulate(bar, beta, (int)c->T);
-    if (c->zero_snr && strcmp(c->prediction, "epsilon") == 0 && bar[s->step[0].t] == 0)
+    if (c->zero_snr && c->prediction == PREDICT_EPSILON && bar[s->step[0].t] == 0)
         return err_set(e,
                        "%s: \"rescale_betas_zero_snr\" leaves no signal at t = %d, which epsilon prediction divides by",
                        c->file, s->step[0].t);
     fill_coefficients(s, c, bar);
-    s->v_prediction = strcmp(c->prediction, "v_prediction") == 0;
+    s->prediction = c->prediction;
     return 0;
 }
 

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* scheduler.h -- DDIM, eta 0, as diffusers' DDIMScheduler reads it from DIR/scheduler/scheduler_config.json (also of a
  * folder made for PNDM and others: DDIMScheduler.from_config). Betas linear, scaled_linear, squaredcos_cap_v2 or
- * trained_betas; leading, trailing and linspace spacing; steps_offset; set_alpha_to_one; epsilon and v_prediction;
- * rescale_betas_zero_snr. clip_sample must be false. */
+ * trained_betas; leading, trailing and linspace spacing; set_alpha_to_one; rescale_betas_zero_snr; epsilon,
+ * v_prediction and sample. What StableDiffusionPipeline makes of steps_offset and clip_sample: see scheduler.c. */
 #ifndef SRC_MODELS_SCHEDULER_H
 #define SRC_MODELS_SCHEDULER_H
 
-#include <stdbool.h>
-#include "formats/err.h"
+#include "kernels/op.h"
 
 typedef struct SchedulerStep {
     int t;                                          /* timestep, 999..0 */
@@ -17,7 +16,7 @@ typedef struct SchedulerStep {
 typedef struct Scheduler {
     int steps;
     SchedulerStep *step;                            /* in the order they are taken */
-    bool v_prediction;
+    Prediction prediction;
 } Scheduler;
 
 int scheduler_load(Scheduler **s, const char *dir, int steps, Err *e);

@@ -38,7 +38,7 @@ static int elementwise(size_t n)
             free(got);
         }
     float *u = op_values(n, 5);
-    for (int pass = 0; pass < 4; pass++) {
+    for (int pass = 0; pass < 5; pass++) {
         void *dy = to_device(u, 4*n);
         cpu->copy(want, u, 4*n);
         if (pass == 0) {
@@ -48,11 +48,12 @@ static int elementwise(size_t n)
             gpu->subtract(dy, dx, db, (int64_t)n);
             cpu->subtract(want, x, b, (int64_t)n);
         } else {
-            gpu->ddim_step(dy, pass == 2 ? dc : NULL, db, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, pass == 3, (int64_t)n);
-            cpu->ddim_step(want, pass == 2 ? c : NULL, b, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, pass == 3, (int64_t)n);
+            const Prediction p = (Prediction)(pass - 2);
+            gpu->ddim_step(dy, pass == 2 ? dc : NULL, db, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, p, (int64_t)n);
+            cpu->ddim_step(want, pass == 2 ? c : NULL, b, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, p, (int64_t)n);
         }
         float *got = from_device(dy, F32, n);
-        failed += test_same(op_name(name, "add, subtract, ddim, ddim v: %d, %zu", pass, n), got, want, 4*n);
+        failed += test_same(op_name(name, "add, subtract, ddim of eps, v, x0: %d, %zu", pass, n), got, want, 4*n);
         free(got);
     }
     for (int from = 0; from < 3; from++)

@@ -148,14 +148,18 @@ static int sampler(void)
     /* out = 1 + 2 (3 - 1) = 5; x0 = (10 - 0.6*5)/0.8 = 8.75; x = 0.9*8.75 + 0.4*5 = 9.875 */
     float x = 10;
     const float uncond = 1, cond = 3;
-    op->ddim_step(&x, &uncond, &cond, 2, 0.8f, 0.6f, 0.9f, 0.4f, false, 1);
+    op->ddim_step(&x, &uncond, &cond, 2, 0.8f, 0.6f, 0.9f, 0.4f, PREDICT_EPSILON, 1);
     int failed = test_close("ddim/hand", &x, (float[]){9.875f}, 1, 2e-6f, 0);
     /* v = 5: x0 = 8 - 3 = 5; eps = 4 + 6 = 10; x = 4.5 + 4 */
     x = 10;
-    op->ddim_step(&x, &uncond, &cond, 2, 0.8f, 0.6f, 0.9f, 0.4f, true, 1);
+    op->ddim_step(&x, &uncond, &cond, 2, 0.8f, 0.6f, 0.9f, 0.4f, PREDICT_V, 1);
     failed += test_close("ddim/hand v", &x, (float[]){8.5f}, 1, 2e-6f, 0);
+    /* x0 = 5: eps = (10 - 4)/0.6 = 10; x = 4.5 + 4 */
     x = 10;
-    op->ddim_step(&x, NULL, &cond, 7, 0.8f, 0.6f, 0.9f, 0.4f, false, 1);        /* x0 = (10 - 1.8)/0.8 = 10.25 */
+    op->ddim_step(&x, &uncond, &cond, 2, 0.8f, 0.6f, 0.9f, 0.4f, PREDICT_SAMPLE, 1);
+    failed += test_close("ddim/hand sample", &x, (float[]){8.5f}, 1, 2e-6f, 0);
+    x = 10;
+    op->ddim_step(&x, NULL, &cond, 7, 0.8f, 0.6f, 0.9f, 0.4f, PREDICT_EPSILON, 1);      /* x0 = (10 - 1.8)/0.8 = 10.25 */
     failed += test_close("ddim/hand unguided", &x, (float[]){0.9f*10.25f + 1.2f}, 1, 2e-6f, 0);
 
     /* each operation rounded by itself */
@@ -171,7 +175,7 @@ static int sampler(void)
         volatile float direction = 0.4f*eps;
         want[i] = t + direction;
     }
-    op->ddim_step(many, u, c, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, false, 1000);
+    op->ddim_step(many, u, c, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, PREDICT_EPSILON, 1000);
     failed += test_same("ddim/roundings", many, want, 1000*sizeof *many);
     free(many); free(want); free(c); free(u);
     return failed;
