@@ -3,7 +3,7 @@
  *
  *   "minisd-1a2b3c4d5e6f": the folder's name (where DIR is a part or is called "model", that of the folder above), and
  *   48 bits of FNV-1a (64 bits, Fowler, Noll and Vo) over: configs, key-sorted and without keys that begin with "_"
- *   (names and versions); merges.txt; and of every tensor its name, type, shape and SAMPLES values spread evenly over
+ *   (names and versions); merges.txt, or where there is none tokenizer.json; and of every tensor its name, type, shape and SAMPLES values spread evenly over
  *   it. */
 #include <inttypes.h>
 #include <limits.h>
@@ -101,7 +101,7 @@ static int hash_pipeline(uint64_t *hash, const char *dir, Err *e)
         }
     if (!failed && exists(dir, "scheduler/scheduler_config.json", path))
         failed = hash_json_file(hash, path, e);
-    if (!failed && exists(dir, "tokenizer/merges.txt", path))
+    if (!failed && (exists(dir, "tokenizer/merges.txt", path) || exists(dir, "tokenizer/tokenizer.json", path)))
         failed = hash_file(hash, path, e);
     if (!failed && !found)
         failed = err_set(e, "%s: not a model in diffusers layout: no text_encoder, unet or vae", dir);

@@ -4,6 +4,8 @@
 later, torch.
 
     tokens.json            hard texts and the ids that CLIPTokenizer gives them with minisd's vocabulary
+    tokenizers/            minisd's tokenizer cut to 40 merges, with added tokens, as transformers 4 and as 5 write it
+                           (NAME/tokenizer), and tokens.json: texts and the ids that CLIPTokenizer gives them by NAME
     noise.safetensors      torch.randn of many sizes and seeds: seedS.nN
     prepare.safetensors    pictures [H,W,3] u8 and what CLIPImageProcessor makes of them at size 32: N.image,
                            N.pixels [3,32,32]
@@ -39,6 +41,33 @@ tokenizer = CLIPTokenizer.from_pretrained(model, subfolder="tokenizer")
 ids = tokenizer(texts, padding="max_length", max_length=77, truncation=True).input_ids
 with open("tokens.json", "w") as f:
     json.dump({"cases": [{"text": t, "ids": i} for t, i in zip(texts, ids)]}, f, separators=(",", ":"))
+
+def cut_tokenizer():
+    vocab = json.load(open(f"{model}/tokenizer/vocab.json"))
+    merges = [line.split() for line in open(f"{model}/tokenizer/merges.txt", encoding="utf-8")][1:41]
+    kept = sorted(vocab, key=vocab.get)[:512] + ["".join(pair) for pair in merges]
+    return {t: i for i, t in enumerate(kept + ["<|startoftext|>", "<|endoftext|>"])}, [tuple(pair) for pair in merges]
+
+vocab, merges = cut_tokenizer()
+added = {"<My-Cat>": len(vocab), "<!>": len(vocab) + 1}
+os.makedirs("tokenizers/4/tokenizer", exist_ok=True)
+for name, content in (("vocab.json", vocab), ("added_tokens.json", added),
+                      ("special_tokens_map.json", {"pad_token": "!"}),
+                      ("tokenizer_config.json", {"model_max_length": 24, "bos_token": "<|startoftext|>",
+                                                 "additional_special_tokens": ["<!>"]})):
+    with open(f"tokenizers/4/tokenizer/{name}", "w") as f:
+        json.dump(content, f, separators=(",", ":"))
+with open("tokenizers/4/tokenizer/merges.txt", "w") as f:
+    f.write("#version: 0.2\n" + "".join(" ".join(pair) + "\n" for pair in merges))
+tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, pad_token="!", model_max_length=24)
+tokenizer.add_tokens(["<My-Cat>"])
+tokenizer.add_special_tokens({"additional_special_tokens": ["<!>"]})
+tokenizer.save_pretrained("tokenizers/5/tokenizer")
+texts = ["", "A tower in the Rain!", "a <my-cat> and <MY-CAT>s, <My-Cat>", "<!> wow <!!> !", "fish " * 20,
+         "<|endoftext|>!<|startoftext|>"]
+with open("tokenizers/tokens.json", "w") as f:
+    json.dump({"texts": texts} | {version: CLIPTokenizer.from_pretrained(f"tokenizers/{version}/tokenizer")(
+        texts, padding="max_length", max_length=24, truncation=True).input_ids for version in ("4", "5")}, f)
 
 save_file({f"seed{s}.n{n}": torch.randn(n, generator=torch.Generator("cpu").manual_seed(s))
            for s in (0, 3, 2**32 - 1, 2**40 + 12345) for n in (1, 2, 7, 15, 16, 17, 31, 32, 33, 1000)},
