@@ -58,7 +58,7 @@ static int check_fixed(const Part *part, Err *e)
     return 0;
 }
 
-/* A positive number for each of n levels: a list of n, or one for all. */
+/* A positive number for each of n levels (or sides): a list of n, or one for all. */
 static int read_list(const Part *part, const char *key, const int *fallback, int n, int *value, Err *e)
 {
     const json_t *found = json_object_get(part->config, key), *one;
@@ -70,7 +70,7 @@ static int read_list(const Part *part, const char *key, const int *fallback, int
             value[k] = value[0];
     } else {
         if (json_array_size(found) != (size_t)n)
-            return err_set(e, "%s/config.json: \"%s\" has %zu values, expected %d, one a level", part->path, key,
+            return err_set(e, "%s/config.json: \"%s\" has %zu values, expected %d or one for all", part->path, key,
                            json_array_size(found), n);
         json_array_foreach(found, i, one)
             value[i] = json_is_integer(one) && json_integer_value(one) <= 1 << 20 ? (int)json_integer_value(one) : 0;
@@ -131,8 +131,9 @@ int unet_config_read(UNetConfig *c, const Part *part, Err *e)
         || read_types(part, "up_block_types", up, c->levels, c->up_attention, e)
         || part_int(part, "in_channels", &(int){4}, &c->in, e) || in_range(part, "in_channels", c->in, 1, 1 << 16, e)
         || part_int(part, "out_channels", &(int){4}, &out, e)
-        || part_int(part, "sample_size", &(int){64}, &c->sample_size, e)
-        || in_range(part, "sample_size", c->sample_size, 1, 1 << 14, e)
+        || read_list(part, "sample_size", &(int){64}, 2, c->sample, e)
+        || in_range(part, "sample_size", c->sample[0], 1, 1 << 14, e)
+        || in_range(part, "sample_size", c->sample[1], 1, 1 << 14, e)
         || part_int(part, "norm_num_groups", &(int){32}, &c->groups, e)
         || in_range(part, "norm_num_groups", c->groups, 1, 1 << 16, e)
         || part_number(part, "norm_eps", &(double){1e-5}, &eps, e)

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+#include "formats/json_file.h"
 #include "src/models/vae_parts.h"
 
 /* ---- loading ---- */
@@ -165,6 +167,21 @@ static int config_read(Vae *v, Err *e)
     return 0;
 }
 
+int vae_cell(int *pixels, const char *dir, Err *e)
+{
+    char file[4200];
+    snprintf(file, sizeof file, "%.4096s/vae/config.json", dir);
+    *pixels = 8;
+    if (access(file, F_OK))
+        return 0;
+    json_t *config = json_file_load(file, e);
+    const size_t levels = json_array_size(json_object_get(config, "block_out_channels"));
+    if (levels >= 1 && levels <= VAE_LEVELS)            /* vae_load says what is wrong with others */
+        *pixels = 1 << (levels - 1);
+    json_decref(config);
+    return config ? 0 : -1;
+}
+
 int vae_load(Vae **out, const char *dir, DType type, Err *e)
 {
     *out = NULL;
@@ -219,6 +236,13 @@ int vae_scale(const Vae *v)
 int vae_channels(const Vae *v)
 {
     return v->latent;
+}
+
+int vae_takes(const Vae *v, int channels, Err *e)
+{
+    return channels == v->latent ? 0
+        : err_set(e, "%s/config.json: \"latent_channels\" is %d, the UNet's latents have %d", v->part.path, v->latent,
+                  channels);
 }
 
 /* ---- pictures, one at a time ---- */

@@ -176,7 +176,7 @@ static int open_outputs(Run *r, Err *e)
     const StreamOptions o = compute_stream_options(&r->cfg->s.c);
     const Sampler *s = r->s.sampler;
     static const char *const kinds[] = {"images", "latents"};
-    if (vae_load(&r->vae, r->s.compute.model, r->s.compute.type, e))
+    if (vae_load(&r->vae, r->s.compute.model, r->s.compute.type, e) || vae_takes(r->vae, s->C, e))
         return -1;
     for (int i = 0; i < 2; i++) {
         Record header;
