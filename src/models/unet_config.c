@@ -5,9 +5,11 @@
  * (github.com/huggingface/diffusers/issues/2011). dropout and upcast_attention change nothing here: attention sums in
  * f32. */
 #include <string.h>
+#include <strings.h>
 #include "src/models/unet_parts.h"
 
-/* Keys whose other values ask for what is not implemented. null counts as missing. */
+/* Keys whose other values ask for what is not implemented. null counts as missing, but for "mid_block_type", where it
+ * means none. */
 static const struct { const char *key, *only; } fixed[] = {
     {"_class_name", "\"UNet2DConditionModel\""}, {"mid_block_type", "\"UNetMidBlock2DCrossAttn\""},
     {"time_embedding_type", "\"positional\""}, {"resnet_time_scale_shift", "\"default\""},
@@ -39,7 +41,7 @@ static int check_fixed(const Part *part, Err *e)
 {
     for (size_t i = 0; i < sizeof fixed/sizeof *fixed; i++) {
         const json_t *found = json_object_get(part->config, fixed[i].key);
-        if (!found || json_is_null(found))
+        if (!found || (json_is_null(found) && strcmp(fixed[i].key, "mid_block_type") != 0))
             continue;
         json_t *only = json_loads(fixed[i].only, JSON_DECODE_ANY, NULL);
         const bool good = same(found, only);
@@ -53,7 +55,7 @@ static int check_fixed(const Part *part, Err *e)
         return -1;
     }
     const char *act = json_string_value(json_object_get(part->config, "act_fn"));
-    if (act && strcmp(act, "silu") != 0 && strcmp(act, "swish") != 0)
+    if (act && strcasecmp(act, "silu") != 0 && strcasecmp(act, "swish") != 0)
         return err_set(e, "%s/config.json: \"act_fn\" is \"%.40s\"; only \"silu\" is implemented", part->path, act);
     return 0;
 }

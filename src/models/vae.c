@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 #include "formats/json_file.h"
 #include "src/models/vae_parts.h"
@@ -133,7 +134,7 @@ static int config_read(Vae *v, Err *e)
     if (class && strcmp(class, "AutoencoderKL") != 0)
         return err_set(e, "%s/config.json: \"_class_name\" is %.60s; only AutoencoderKL is implemented", p->path,
                        class);
-    if (act && strcmp(act, "silu") != 0 && strcmp(act, "swish") != 0)
+    if (act && strcasecmp(act, "silu") != 0 && strcasecmp(act, "swish") != 0)
         return err_set(e, "%s/config.json: \"act_fn\" is \"%.40s\"; only \"silu\" is implemented", p->path, act);
     v->levels = (int)json_array_size(channels);
     if (v->levels < 1 || v->levels > VAE_LEVELS)

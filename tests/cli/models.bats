@@ -65,3 +65,21 @@ latent() { tstream view "$1" | jq -c .latent.shape; }
     sd-encode-text -q <<< 'a red tower' | sd-sample-hooked -q --steps 1 --no-activations --latents b.mpk.zst
     cmp <(tstream view --tensors a.mpk.zst) <(tstream view --tensors b.mpk.zst)
 }
+
+@test "a text encoder that is no CLIPTextModel, or wants its padding masked, is refused" {
+    edit text_encoder/config.json '.use_attention_mask = true'
+    run sd-encode-text -m m -o no.mpk.zst <<< 'a red tower'
+    says 1 text_encoder/config.json use_attention_mask
+    edit text_encoder/config.json '.model_type = "xlm-roberta"'
+    run sd-encode-text -m m -o no.mpk.zst <<< 'a red tower'
+    says 1 text_encoder/config.json '"model_type" is "xlm-roberta"'
+    [ ! -e no.mpk.zst ]
+}
+
+@test "a whole CLIPModel as text encoder is its text tower" {
+    rm m/text_encoder/*
+    ln -s "$minisd"/clip/* m/text_encoder
+    sd-encode-text -m m -o c.mpk.zst <<< 'a red tower'
+    width=$(jq .text_config.hidden_size "$minisd/clip/config.json")
+    [ "$(tstream view c.mpk.zst | jq -c .state.shape)" = "[77,$width]" ]
+}
