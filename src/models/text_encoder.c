@@ -47,8 +47,8 @@ static int load_part(TextEncoder *t, const Part *part, DType type, Err *e)
 {
     const char *kind = json_string_value(json_object_get(part->config, "model_type"));
     if (kind && strcmp(kind, "clip_text_model") != 0 && strcmp(kind, "clip") != 0)
-        return err_set(e, "%s/config.json: \"model_type\" is \"%.60s\"; only clip_text_model is implemented", part->path,
-                       kind);
+        return err_set(e, "%s/config.json: \"model_type\" is \"%.60s\"; only clip_text_model is implemented",
+                       part->path, kind);
     if (json_is_true(json_object_get(part->config, "use_attention_mask")))
         return err_set(e, "%s/config.json: \"use_attention_mask\" is true; padding is not masked here, expected false",
                        part->path);

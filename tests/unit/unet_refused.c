@@ -14,7 +14,8 @@ typedef struct Case { const char *key, *value, *expected; } Case;
 
 static const Case unet_cases[] = {
     {"dropout", "0.1", NULL}, {"only_cross_attention", "[false]", NULL}, {"resnet_out_scale_factor", "1", NULL},
-    {"attention_head_dim", "[3]", NULL}, {"num_attention_heads", "null", NULL}, {"act_fn", "\"swish\"", NULL}, {"act_fn", "\"SiLU\"", NULL},
+    {"attention_head_dim", "[3]", NULL}, {"num_attention_heads", "null", NULL}, {"act_fn", "\"swish\"", NULL},
+    {"act_fn", "\"SiLU\"", NULL},
     {"_class_name", "\"UNet2DModel\"", "\"_class_name\""},
     {"only_cross_attention", "true", "\"only_cross_attention\" is true"},
     {"only_cross_attention", "[true]", "\"only_cross_attention\""},
