@@ -88,7 +88,7 @@ static int exists(const char *dir, const char *name, char path[PATH_MAX])
     return snprintf(path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX && access(path, F_OK) == 0;
 }
 
-/* The pipeline's parts; clip/, which only scores pictures, is not one of them. */
+/* The pipeline's parts; clip/, which only scores pictures, is one of them only where it is alone. */
 static int hash_pipeline(uint64_t *hash, const char *dir, Err *e)
 {
     static const char *const parts[] = {"text_encoder", "unet", "vae"};
@@ -103,8 +103,10 @@ static int hash_pipeline(uint64_t *hash, const char *dir, Err *e)
         failed = hash_json_file(hash, path, e);
     if (!failed && (exists(dir, "tokenizer/merges.txt", path) || exists(dir, "tokenizer/tokenizer.json", path)))
         failed = hash_file(hash, path, e);
+    if (!failed && !found && exists(dir, "clip", path))
+        return hash_part(hash, dir, "clip", e);
     if (!failed && !found)
-        failed = err_set(e, "%s: not a model in diffusers layout: no text_encoder, unet or vae", dir);
+        failed = err_set(e, "%s: not a model in diffusers layout: no text_encoder, unet, vae or clip", dir);
     return failed;
 }
 

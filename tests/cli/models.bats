@@ -83,3 +83,19 @@ latent() { tstream view "$1" | jq -c .latent.shape; }
     width=$(jq .text_config.hidden_size "$minisd/clip/config.json")
     [ "$(tstream view c.mpk.zst | jq -c .state.shape)" = "[77,$width]" ]
 }
+
+@test "CLIP alone is enough for pictures, with what its preprocessor_config.json says" {
+    mkdir alone
+    cp -r m/clip alone
+    draw --height 128 --images out
+    embed() { sd-encode-image -m alone out | tstream view --tensors | jq -c .embedding; }
+    embed > openai
+    sd-encode-image -m m out | tstream view --tensors | jq -c .embedding | cmp - openai
+    echo '{"size": 128, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}' \
+        > alone/clip/preprocessor_config.json
+    embed > half
+    run -1 cmp openai half
+    echo '{"size": 224}' > alone/clip/preprocessor_config.json
+    run sd-encode-image -m alone -o no.mpk.zst out
+    says 1 clip/preprocessor_config.json '"size"' 128
+}
