@@ -27,6 +27,7 @@
 
 /* gelu: exact (erf); quick: x sigmoid(1.702 x). geglu: a linear layer's alone (ConvSpec); the others are of a value. */
 typedef enum { ACT_NONE, ACT_SILU, ACT_GELU, ACT_QUICK_GELU, ACT_RELU, ACT_GEGLU } Activation;
+typedef enum { PREDICT_EPSILON, PREDICT_V, PREDICT_SAMPLE } Prediction;     /* what the UNet does, of a noisy latent */
 
 /* A convolution with its weights packed for the device; a linear layer is one with kernel 1. */
 typedef struct Conv Conv;
@@ -115,16 +116,17 @@ typedef struct Ops {
     /* Classifier-free guidance and one DDIM step over n values of each image, in f32:
      *   eps = uncond + guidance (cond - uncond)    x0 = (x - sqrt_1m_a eps) / sqrt_a
      *   x = sqrt_a_prev x0 + sqrt_1m_a_prev eps
-     * With prediction "v_prediction" the caller passes v = 1 and eps is formed from v first (diffusers
-     * DDIMScheduler.step). uncond NULL: eps = cond. Written as diffusers orders the operations, so that rounding
-     * agrees. */
+     * for PREDICT_EPSILON; of a network that predicts v or x0, x0 and eps are formed from that (diffusers
+     * DDIMScheduler.step). uncond NULL: what was predicted is cond. Written as diffusers orders the operations, so that
+     * rounding agrees. */
     void (*ddim_step)(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
-                      float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n);
+                      float sqrt_a_prev, float sqrt_1m_a_prev, Prediction prediction, int64_t n);
+
     /* The same with one step of DPM-Solver++(2M), from what it took the picture for at the step before (x0; the first
      * step has change 0 and finite numbers there) and leaves there now:
      *   x0' = (x - sigma eps)/alpha     x = keep x + data x0' + change (x0' - x0)     x0 = x0' */
     void (*dpm_step)(float *x, float *x0, const float *uncond, const float *cond, float guidance, float alpha,
-                     float sigma, float keep, float data, float change, bool v_prediction, int64_t n);
+                     float sigma, float keep, float data, float change, Prediction prediction, int64_t n);
 
     /* Ops between record_begin and record_end are taken down instead of run, and run at each replay, with the arguments
      * that they had: for networks whose many small ops take the host longer to start than the device to run. Only ops

@@ -167,17 +167,18 @@ static inline float guided(const float *uncond, const float *cond, float guidanc
 
 __attribute__((optimize("fp-contract=off")))
 void cpu_ddim_step(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
-                   float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n)
+                   float sqrt_a_prev, float sqrt_1m_a_prev, Prediction prediction, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         const float out = guided(uncond, cond, guidance, i);
-        float x0, eps;
-        if (v_prediction) {
+        float x0 = out, eps = out;
+        if (prediction == PREDICT_V) {
             x0 = sqrt_a*x[i] - sqrt_1m_a*out;
             eps = sqrt_a*out + sqrt_1m_a*x[i];
+        } else if (prediction == PREDICT_SAMPLE) {
+            eps = (x[i] - sqrt_a*out)/sqrt_1m_a;
         } else {
             x0 = (x[i] - sqrt_1m_a*out)/sqrt_a;
-            eps = out;
         }
         x[i] = sqrt_a_prev*x0 + sqrt_1m_a_prev*eps;
     }
@@ -185,11 +186,12 @@ void cpu_ddim_step(float *x, const float *uncond, const float *cond, float guida
 
 __attribute__((optimize("fp-contract=off")))
 void cpu_dpm_step(float *x, float *x0, const float *uncond, const float *cond, float guidance, float alpha, float sigma,
-                  float keep, float data, float change, bool v_prediction, int64_t n)
+                  float keep, float data, float change, Prediction prediction, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         const float out = guided(uncond, cond, guidance, i);
-        const float now = v_prediction ? alpha*x[i] - sigma*out : (x[i] - sigma*out)/alpha;
+        const float now = prediction == PREDICT_V      ? alpha*x[i] - sigma*out
+                        : prediction == PREDICT_SAMPLE ? out : (x[i] - sigma*out)/alpha;
         x[i] = keep*x[i] + data*now + change*(now - x0[i]);
         x0[i] = now;
     }

@@ -377,9 +377,9 @@ void cuda_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, 
 void cuda_embed(float *y, const float *table, const float *position, const int32_t *ids, int64_t N, int64_t S, int D);
 void cuda_record_ops(Ops *ops);
 void cuda_ddim_step(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
-                    float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n);
+                    float sqrt_a_prev, float sqrt_1m_a_prev, Prediction prediction, int64_t n);
 void cuda_dpm_step(float *x, float *x0, const float *uncond, const float *cond, float guidance, float alpha,
-                   float sigma, float keep, float data, float change, bool v_prediction, int64_t n);
+                   float sigma, float keep, float data, float change, Prediction prediction, int64_t n);
 void cuda_comm_ops(CommOps *ops);
 
 /* y T (N,D) = h[:, :D] * gelu(h[:, D:]), h T (N,2D): what conv_run does with ACT_GEGLU after the product. */

@@ -178,7 +178,7 @@ void cuda_subtract(float *y, const float *a, const float *b, int64_t n)
 
 typedef struct Step {
     float guidance, sqrt_a, sqrt_1m_a, sqrt_a_prev, sqrt_1m_a_prev;
-    bool v_prediction;
+    Prediction prediction;
 } Step;
 
 /* In the steps each product is rounded before it is added, as the reference does it on tensors: no fused
@@ -195,10 +195,12 @@ static __global__ void ddim_step(float *x, const float *uncond, const float *con
         return;
     const float was = x[i];
     const float out = guided(uncond, cond, s.guidance, i);
-    float x0, eps = out;
-    if (s.v_prediction) {
+    float x0 = out, eps = out;
+    if (s.prediction == PREDICT_V) {
         x0 = __fsub_rn(__fmul_rn(s.sqrt_a, was), __fmul_rn(s.sqrt_1m_a, out));
         eps = __fadd_rn(__fmul_rn(s.sqrt_a, out), __fmul_rn(s.sqrt_1m_a, was));
+    } else if (s.prediction == PREDICT_SAMPLE) {
+        eps = __fdiv_rn(__fsub_rn(was, __fmul_rn(s.sqrt_a, out)), s.sqrt_1m_a);
     } else {
         x0 = __fdiv_rn(__fsub_rn(was, __fmul_rn(s.sqrt_1m_a, out)), s.sqrt_a);
     }
@@ -206,15 +208,15 @@ static __global__ void ddim_step(float *x, const float *uncond, const float *con
 }
 
 void cuda_ddim_step(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
-                    float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n)
+                    float sqrt_a_prev, float sqrt_1m_a_prev, Prediction prediction, int64_t n)
 {
-    const Step s = {guidance, sqrt_a, sqrt_1m_a, sqrt_a_prev, sqrt_1m_a_prev, v_prediction};
+    const Step s = {guidance, sqrt_a, sqrt_1m_a, sqrt_a_prev, sqrt_1m_a_prev, prediction};
     LAUNCH(ddim_step, gpu_blocks(n, THREADS), THREADS, 0, x, uncond, cond, s, n);
 }
 
 typedef struct DpmStep {
     float guidance, alpha, sigma, keep, data, change;
-    bool v_prediction;
+    Prediction prediction;
 } DpmStep;
 
 static __global__ void dpm_step(float *x, float *x0, const float *uncond, const float *cond, DpmStep s, int64_t n)
@@ -222,17 +224,17 @@ static __global__ void dpm_step(float *x, float *x0, const float *uncond, const 
     const int64_t i = thread_number();
     if (i >= n)
         return;
-    const float was = x[i], noise = __fmul_rn(s.sigma, guided(uncond, cond, s.guidance, i));
-    const float now = s.v_prediction ? __fsub_rn(__fmul_rn(s.alpha, was), noise)
-                                     : __fdiv_rn(__fsub_rn(was, noise), s.alpha);
+    const float was = x[i], out = guided(uncond, cond, s.guidance, i), noise = __fmul_rn(s.sigma, out);
+    const float now = s.prediction == PREDICT_V      ? __fsub_rn(__fmul_rn(s.alpha, was), noise)
+                    : s.prediction == PREDICT_SAMPLE ? out : __fdiv_rn(__fsub_rn(was, noise), s.alpha);
     x[i] = __fadd_rn(__fadd_rn(__fmul_rn(s.keep, was), __fmul_rn(s.data, now)),
                      __fmul_rn(s.change, __fsub_rn(now, x0[i])));
     x0[i] = now;
 }
 
 void cuda_dpm_step(float *x, float *x0, const float *uncond, const float *cond, float guidance, float alpha,
-                   float sigma, float keep, float data, float change, bool v_prediction, int64_t n)
+                   float sigma, float keep, float data, float change, Prediction prediction, int64_t n)
 {
-    const DpmStep s = {guidance, alpha, sigma, keep, data, change, v_prediction};
+    const DpmStep s = {guidance, alpha, sigma, keep, data, change, prediction};
     LAUNCH(dpm_step, gpu_blocks(n, THREADS), THREADS, 0, x, x0, uncond, cond, s, n);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* sampling.c -- opening what a sampling program needs. */
 #include "src/cli/sampling.h"
+#include "src/models/vae.h"
 
-enum { PIXELS_A_CELL = 8, SIDE_MAX = 8192 };        /* of every Stable Diffusion autoencoder; the VAE checks its own */
+enum { SIDE_STEP = 8, SIDE_MAX = 8192 };            /* of pictures, as diffusers' pipeline wants them */
 
 void sampling_check(const Cli *cli, const SamplingConfig *cfg)
 {
@@ -11,20 +12,30 @@ void sampling_check(const Cli *cli, const SamplingConfig *cfg)
         cli_misuse(cli, "--batch %lld is not between 1 and 4096", (long long)cfg->batch);
     if (cfg->steps < 1 || cfg->steps > 1000)
         cli_misuse(cli, "--steps %lld is not between 1 and 1000", (long long)cfg->steps);
-    if (H % PIXELS_A_CELL || W % PIXELS_A_CELL || H < 0 || W < 0 || H > SIDE_MAX || W > SIDE_MAX)
-        cli_misuse(cli, "--height and --width are multiples of %d, to %d", PIXELS_A_CELL, SIDE_MAX);
+    if (H % SIDE_STEP || W % SIDE_STEP || H < 0 || W < 0 || H > SIDE_MAX || W > SIDE_MAX)
+        cli_misuse(cli, "--height and --width are multiples of %d, to %d", SIDE_STEP, SIDE_MAX);
+}
+
+/* A side of the latent from one of the picture. */
+static int latent_side(const char *option, int64_t pixels, int cell, int *side, Err *e)
+{
+    *side = (int)(pixels / cell);
+    return pixels % cell == 0 ? 0
+        : err_set(e, "%s %lld: the model's VAE makes pictures in steps of %d pixels", option, (long long)pixels, cell);
 }
 
 int sampling_open(Sampling *s, const Cli *cli, const SamplingConfig *cfg, Err *e)
 {
+    int cell, height, width;
     s->cfg = cfg;
-    if (compute_start(&s->compute, &cfg->c, e)
+    if (compute_start(&s->compute, &cfg->c, e) || vae_cell(&cell, s->compute.model, e)
+        || latent_side("--height", cfg->height, cell, &height, e)
+        || latent_side("--width", cfg->width, cell, &width, e)
         || stream_open_kind(&s->in, compute_input(cli, &cfg->c), "conditioning", e))
         return -1;
     SamplerOptions o = {.model = s->compute.model, .type = s->compute.type, .method = cfg->sampler,
-                        .steps = (int)cfg->steps,
-                        .guidance = cfg->guidance, .batch = (int)cfg->batch, .height = (int)cfg->height / PIXELS_A_CELL,
-                        .width = (int)cfg->width / PIXELS_A_CELL};
+                        .steps = (int)cfg->steps, .guidance = cfg->guidance, .batch = (int)cfg->batch,
+                        .height = height, .width = width};
     return sampler_create(&s->sampler, &o, e)
         || cond_batch_create(&s->batch, s->in, o.batch, unet_text_width(s->sampler->unet), s->compute.id, e);
 }

@@ -45,8 +45,9 @@ typedef struct Run {
 
 void *run_take(const Run *r, DType type, int64_t values, Err *e);       /* of the workspace */
 int run_hook(const Run *r, int module, float *act, const float *input, int C, Err *e);
-/* A copy of x for the hooks of a module that want its input, NULL where none does. Returns 0, or -1 with e set. */
-int run_keep_input(const Run *r, int module, const float *x, int C, float **kept, Err *e);
+/* A copy of x (B,HW,C) in f32 for the hooks of a module that want its input, NULL where none does. Returns 0, or -1
+ * with e set. */
+int run_keep_input(const Run *r, int module, const void *x, DType type, int C, float **kept, Err *e);
 /* y T = act(group norm of in); as_is as op->group_norm has it. */
 void run_group_norm(const Run *r, const Norm *n, void *y, void *as_is, NormInput in, Activation act);
 /* x itself when T is F32, else its conversion into `room`. */

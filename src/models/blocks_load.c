@@ -84,7 +84,7 @@ int run_hook(const Run *r, int module, float *act, const float *input, int C, Er
     return 0;
 }
 
-int run_keep_input(const Run *r, int module, const float *x, int C, float **kept, Err *e)
+int run_keep_input(const Run *r, int module, const void *x, DType type, int C, float **kept, Err *e)
 {
     const int64_t n = r->B*r->H*r->W*C;
     *kept = NULL;
@@ -93,7 +93,7 @@ int run_keep_input(const Run *r, int module, const float *x, int C, float **kept
     *kept = run_take(r, F32, n, e);
     if (!*kept)
         return -1;
-    op->copy(*kept, x, (size_t)n*sizeof(float));
+    op->convert(*kept, F32, x, type, n);
     return 0;
 }
 

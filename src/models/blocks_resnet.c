@@ -43,7 +43,7 @@ int resnet_run(const Resnet *n, const Run *r, float *y, const NormInput *in, con
     const bool as_is = n->shortcut && (in->beside || r->type != F32);
     float *input = NULL;
     assert(n->shortcut || !in->beside);
-    if (n->in == n->out && run_keep_input(r, n->module, in->x, n->in, &input, e))
+    if (n->in == n->out && run_keep_input(r, n->module, in->x, F32, n->in, &input, e))
         return -1;
     void *as_type = as_is ? run_take(r, r->type, N*n->in, e) : NULL;
     void *z = run_take(r, r->type, N*(n->in > n->out ? n->in : n->out), e), *h = run_take(r, r->type, N*n->out, e);

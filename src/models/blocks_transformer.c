@@ -125,19 +125,6 @@ static void layer_norm(const Run *r, const Norm *n, void *y, const float *x, int
     op->layer_norm(y, r->type, x, n->gamma, n->beta, N, n->C, n->eps);
 }
 
-/* What the hooks of a branch (attn1, attn2, ff) want of its input z (N,C) T: a copy in f32, or NULL. */
-static int keep_branch_input(const Run *r, int module, const void *z, int64_t n, float **kept, Err *e)
-{
-    *kept = NULL;
-    if (!hooks_want_input(r->hooks, module))
-        return 0;
-    *kept = run_take(r, F32, n, e);
-    if (!*kept)
-        return -1;
-    op->convert(*kept, F32, z, r->type, n);
-    return 0;
-}
-
 /* x += out(a). Hooks of the module see out(a), and what they change of it is added after, so that a hook that changes
  * nothing leaves every bit of x. */
 static int add_branch(const Run *r, int module, Conv *out, float *x, const void *a, const float *input, int64_t N,
@@ -169,7 +156,7 @@ static int self_attention(const Transformer *t, const TransformerBlock *b, const
     if (!qkv)
         return -1;
     layer_norm(r, &b->norm1, z, x, N);
-    if (keep_branch_input(r, b->module_attn1, z, N*C, &input, e))
+    if (run_keep_input(r, b->module_attn1, z, r->type, C, &input, e))
         return -1;
     op->conv_run(b->qkv, qkv, z, 1, N, 1, false);
     const char *q = qkv, *k = q + (size_t)C*dtype_size(r->type), *v = k + (size_t)C*dtype_size(r->type);
@@ -187,7 +174,7 @@ static int text_attention(const Transformer *t, const TransformerBlock *b, const
     if (!q)
         return -1;
     layer_norm(r, &b->norm2, z, x, N);
-    if (keep_branch_input(r, b->module_attn2, z, N*C, &input, e))
+    if (run_keep_input(r, b->module_attn2, z, r->type, C, &input, e))
         return -1;
     op->conv_run(b->q, q, z, 1, N, 1, false);
     const char *k = b->text_kv, *v = k + (size_t)C*dtype_size(r->type);
@@ -205,7 +192,7 @@ static int feed_forward(const Transformer *t, const TransformerBlock *b, const R
     if (!gated)
         return -1;
     layer_norm(r, &b->norm3, z, x, N);
-    if (keep_branch_input(r, b->module_ff, z, N*C, &input, e))
+    if (run_keep_input(r, b->module_ff, z, r->type, C, &input, e))
         return -1;
     op->conv_run(b->ff1, gated, z, 1, N, 1, false);
     return add_branch(r, b->module_ff, b->ff2, x, gated, input, N, C, e);
@@ -218,7 +205,7 @@ static int block_run(const Transformer *t, const TransformerBlock *b, const Run 
     };
     const WorkspaceMark mark = workspace_mark(r->work);
     float *input;
-    int failed = run_keep_input(r, b->module, x, t->C, &input, e);
+    int failed = run_keep_input(r, b->module, x, F32, t->C, &input, e);
     for (int i = 0; i < 3 && !failed; i++) {
         const WorkspaceMark before = workspace_mark(r->work);
         failed = step[i](t, b, r, x, z, e);
@@ -235,7 +222,7 @@ int transformer_run(const Transformer *t, const Run *r, float *x, Err *e)
     const int64_t N = r->B*r->H*r->W;
     const WorkspaceMark mark = workspace_mark(r->work);
     float *input;
-    int failed = run_keep_input(r, t->module, x, C, &input, e);
+    int failed = run_keep_input(r, t->module, x, F32, C, &input, e);
     void *z = run_take(r, r->type, N*C, e);             /* what enters a product */
     float *tokens = run_take(r, F32, N*C, e);
     if (failed || !tokens)

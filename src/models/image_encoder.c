@@ -14,7 +14,8 @@
 
 struct ImageEncoder {
     ClipLayers layers;
-    int size, patch, S, P;          /* S = 1 + G*G */
+    ImageForm form;
+    int patch, S, P;                /* S = 1 + G*G, G = form.size/patch */
     float *class, *position;        /* device (E), (S,E) */
     Norm before, after;
     Conv *patches, *projection;
@@ -23,20 +24,20 @@ struct ImageEncoder {
 
 static int read_sizes(ImageEncoder *t, const Part *clip, const Part *tower, Err *e)
 {
-    const int size = 224, patch = 32, channels = 3, width = 512;
-    int colours;
-    if (part_int(tower, "image_size", &size, &t->size, e) || part_int(tower, "patch_size", &patch, &t->patch, e)
+    const int standard = 224, patch = 32, channels = 3, width = 512;
+    int size, colours;
+    if (part_int(tower, "image_size", &standard, &size, e) || part_int(tower, "patch_size", &patch, &t->patch, e)
         || part_int(tower, "num_channels", &channels, &colours, e)
         || part_int(clip, "projection_dim", &width, &t->P, e))
         return -1;
     if (colours != 3)
         return err_set(e, "%s/config.json: \"num_channels\" is %d, expected 3", clip->path, colours);
-    if (t->patch < 1 || t->size < t->patch || t->size > 8192)
-        return err_set(e, "%s/config.json: pictures of %d pixels in patches of %d are not a model", clip->path, t->size,
+    if (t->patch < 1 || size < t->patch || size > 8192)
+        return err_set(e, "%s/config.json: pictures of %d pixels in patches of %d are not a model", clip->path, size,
                        t->patch);
-    const int G = t->size / t->patch;
+    const int G = size / t->patch;
     t->S = 1 + G * G;
-    return 0;
+    return image_form_load(&t->form, clip->path, size, e);
 }
 
 static int load(ImageEncoder *t, const Part *clip, DType type, Err *e)
@@ -98,9 +99,9 @@ void image_encoder_free(ImageEncoder *t)
     free(t);
 }
 
-int image_encoder_size(const ImageEncoder *t)
+const ImageForm *image_encoder_form(const ImageEncoder *t)
 {
-    return t->size;
+    return &t->form;
 }
 
 int image_encoder_projection(const ImageEncoder *t)
@@ -132,7 +133,7 @@ static int embed_chunk(ImageEncoder *t, const float *pixels, int64_t B, float *e
     const ClipLayers *c = &t->layers;
     const DType type = c->type;
     const int E = c->E;
-    const int64_t patches = B * (t->S - 1), values = B * t->size * t->size * 3;
+    const int64_t patches = B * (t->S - 1), values = B * t->form.size * t->form.size * 3;
     int32_t class_row[CLIP_CHUNK];
     Workspace *work = &t->work;
     float *device = workspace_take(work, values * sizeof *device, e);
@@ -145,7 +146,7 @@ static int embed_chunk(ImageEncoder *t, const float *pixels, int64_t B, float *e
     op->upload(device, pixels, values * sizeof *device);
     if (type != F32)
         op->convert(as_type, type, device, F32, values);
-    op->conv_run(t->patches, rows, as_type, B, t->size, t->size, false);
+    op->conv_run(t->patches, rows, as_type, B, t->form.size, t->form.size, false);
     op->copy(rows + patches * E, t->class, E * sizeof *rows);
     if (lay_out(t, x, rows, B, e))
         return -1;
@@ -160,7 +161,7 @@ static int embed_chunk(ImageEncoder *t, const float *pixels, int64_t B, float *e
 
 int image_embed(ImageEncoder *t, const float *pixels, int64_t B, float *embedding, Err *e)
 {
-    const size_t picture = (size_t)t->size * t->size * 3;
+    const size_t picture = (size_t)t->form.size * t->form.size * 3;
     int failed = 0;
     for (int64_t b = 0; b < B && !failed; b += CLIP_CHUNK) {
         const WorkspaceMark mark = workspace_mark(&t->work);

@@ -87,21 +87,20 @@ static uint8_t *resample(const uint8_t *x, int lines, int m, size_t line, size_t
 /* pixel at row i, column j: i*row + j*column, so that a result that lies column by column needs no turning. */
 typedef struct View { const uint8_t *pixels; size_t row, column; int H, W; } View;
 
-static void normalise(float *y, const View *v, int size)
+static void normalise(float *y, const View *v, const ImageForm *f)
 {
-    static const double mean[] = {0.48145466, 0.4578275, 0.40821073}, std[] = {0.26862954, 0.26130258, 0.27577711};
-    const int top = (v->H - size) / 2, left = (v->W - size) / 2;
-    for (int i = 0; i < size; i++)
-        for (int j = 0; j < size; j++)
+    const int top = (v->H - f->size) / 2, left = (v->W - f->size) / 2;
+    for (int i = 0; i < f->size; i++)
+        for (int j = 0; j < f->size; j++)
             for (int c = 0; c < 3; c++) {
                 const float x = (float)(v->pixels[(top + i) * v->row + (left + j) * v->column + c] / 255.0);
-                *y++ = (x - (float)mean[c]) / (float)std[c];
+                *y++ = (x - f->mean[c]) / f->std[c];
             }
 }
 
-void image_prepare(float *pixels, const uint8_t *image, int H, int W, int size)
+void image_prepare(float *pixels, const uint8_t *image, int H, int W, const ImageForm *f)
 {
-    const int shorter = H < W ? H : W, longer = H < W ? W : H;
+    const int size = f->size, shorter = H < W ? H : W, longer = H < W ? W : H;
     const int grown = (int)((double)size * longer / shorter), Ho = H < W ? size : grown, Wo = H < W ? grown : size;
     View v = {image, (size_t)W * 3, 3, H, W};
     uint8_t *wide = NULL, *tall = NULL;
@@ -114,7 +113,7 @@ void image_prepare(float *pixels, const uint8_t *image, int H, int W, int size)
         v = (View){tall, 3, (size_t)Ho * 3, Ho, Wo};
     }
     if (v.pixels)
-        normalise(pixels, &v, size);
+        normalise(pixels, &v, f);
     else
         abort();                    /* out of memory for one picture that is in memory already */
     free(wide);

@@ -118,6 +118,8 @@ static int watch_gates(Place *p, const float *x, const HookCall *call, Err *e)
     sae_encode(p->sae, p->a, p->i, x + HW * cond * call->C, pictures * HW);
     op->download(p->host_a, p->a, codes * sizeof *p->host_a);
     op->download(p->host_i, p->i, codes * sizeof *p->host_i);
+    if (sae_check_codes(p->sae, p->host_a, pictures * HW, e))
+        return -1;
     for (int n = 0; n < v->variants->count; n++)
         for (int k = 0; k < p->plan[n].steerings; k++) {
             memset(p->shown[k], 0, sizeof *p->shown[k] * pictures);

@@ -3,7 +3,7 @@
  *
  *   "minisd-1a2b3c4d5e6f": the folder's name (where DIR is a part or is called "model", that of the folder above), and
  *   48 bits of FNV-1a (64 bits, Fowler, Noll and Vo) over: configs, key-sorted and without keys that begin with "_"
- *   (names and versions); merges.txt; and of every tensor its name, type, shape and SAMPLES values spread evenly over
+ *   (names and versions); merges.txt, or where there is none tokenizer.json; and of every tensor its name, type, shape and SAMPLES values spread evenly over
  *   it. */
 #include <inttypes.h>
 #include <limits.h>
@@ -88,7 +88,7 @@ static int exists(const char *dir, const char *name, char path[PATH_MAX])
     return snprintf(path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX && access(path, F_OK) == 0;
 }
 
-/* The pipeline's parts; clip/, which only scores pictures, is not one of them. */
+/* The pipeline's parts; clip/, which only scores pictures, is one of them only where it is alone. */
 static int hash_pipeline(uint64_t *hash, const char *dir, Err *e)
 {
     static const char *const parts[] = {"text_encoder", "unet", "vae"};
@@ -101,10 +101,12 @@ static int hash_pipeline(uint64_t *hash, const char *dir, Err *e)
         }
     if (!failed && exists(dir, "scheduler/scheduler_config.json", path))
         failed = hash_json_file(hash, path, e);
-    if (!failed && exists(dir, "tokenizer/merges.txt", path))
+    if (!failed && (exists(dir, "tokenizer/merges.txt", path) || exists(dir, "tokenizer/tokenizer.json", path)))
         failed = hash_file(hash, path, e);
+    if (!failed && !found && exists(dir, "clip", path))
+        return hash_part(hash, dir, "clip", e);
     if (!failed && !found)
-        failed = err_set(e, "%s: not a model in diffusers layout: no text_encoder, unet or vae", dir);
+        failed = err_set(e, "%s: not a model in diffusers layout: no text_encoder, unet, vae or clip", dir);
     return failed;
 }
 

@@ -70,13 +70,14 @@ static const char *type_name(const json_t *value)
     return names[json_typeof(value)];
 }
 
-/* Moves text field `name` from the line's object to the record's; a missing, null or empty one is left out. */
-static int take_text(Prompts *p, json_t *from, const char *name, Err *e)
+/* Moves text field `name` from the line's object to the record's; a missing or null one is left out, and where that
+ * says nothing an empty one. */
+static int take_text(Prompts *p, json_t *from, const char *name, bool empty_says, Err *e)
 {
     json_t *value = json_object_get(from, name);
     if (value && !json_is_string(value) && !json_is_null(value))
         return err_set(e, "%s: line %ld: %s is %s, expected text", p->name, p->number, name, type_name(value));
-    if (value && json_string_length(value))
+    if (json_is_string(value) && (empty_says || json_string_length(value)))
         json_object_set(p->fields, name, value);
     json_object_del(from, name);
     return 0;
@@ -217,8 +218,9 @@ int prompts_next(Prompts *p, Record *rec, Err *e)
     if (!object)
         return -1;
     p->fields = json_object();
-    int failed = take_id(p, object, e) || take_prompt(p, object, e) || take_text(p, object, "negative", e)
-              || take_text(p, object, "concept", e) || take_text(p, object, "theme", e) || take_seed(p, object, e);
+    int failed = take_id(p, object, e) || take_prompt(p, object, e) || take_text(p, object, "negative", true, e)
+              || take_text(p, object, "concept", false, e) || take_text(p, object, "theme", false, e)
+              || take_seed(p, object, e);
     if (!failed)
         json_object_update(p->fields, object);
     json_decref(object);

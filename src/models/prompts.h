@@ -20,8 +20,8 @@ typedef struct Prompts Prompts;
 
 /* Opens path (NULL or "-": stdin). seed: of the records that bring none. *p is NULL on failure. */
 int prompts_open(Prompts **p, const char *path, uint64_t seed, Err *e);
-/* Next record: fields id (default: the line's number), prompt, negative, concept, theme (where given and not empty),
- * seed, then the others in their order. rec->number is the line. The fields are good until the next call (json_incref
+/* Next record: fields id (default: the line's number), prompt, negative (where given), concept, theme (where given and
+ * not empty), seed, then the others in their order. rec->number is the line. The fields are good until the next call (json_incref
  * to keep). Memory grows by 16 bytes a record, to know ids that come twice.
  * Returns 1 with a record, 0 at the end, -1 on error. */
 int prompts_next(Prompts *p, Record *rec, Err *e);

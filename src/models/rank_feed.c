@@ -250,11 +250,11 @@ static int encode_block(RankFeed *f, Err *e)
     if (!f->rows)
         return 0;
     const int K = f->sae->K;
-    int failed = 0;
     op->upload(f->device_x, f->x, sizeof(float) * f->rows * f->sae->D);
     sae_encode(f->sae, f->device_a, f->device_i, f->device_x, f->rows);
     op->download(f->a, f->device_a, sizeof(float) * f->rows * K);
     op->download(f->i, f->device_i, sizeof(int32_t) * f->rows * K);
+    int failed = sae_check_codes(f->sae, f->a, f->rows, e);
     int64_t n = 0;
     for (int w = 0; w < f->waits; w++) {
         failed = failed || count_features(f, f->waiting[w].fields, f->i + n*K, f->a + n*K, f->waiting[w].rows, K, e);

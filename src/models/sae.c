@@ -102,6 +102,16 @@ void sae_encode(Sae *s, float *a, int32_t *i, const float *x, int64_t N)
         op->sae.gate(a, i, s->threshold, s->scale, s->offset, N*s->K);
 }
 
+int sae_check_codes(const Sae *s, const float *a, int64_t N, Err *e)
+{
+    for (int64_t n = 0; s->capped && n < N; n++)
+        if (a[n*s->K + s->K - 1] > 0)           /* the least of the row */
+            return err_set(e, "the autoencoder %s: a token has %d features above 0 or more, and no more are kept; "
+                           "\"most\" in cfg.json sets how many are (sae-convert --to ours writes such a folder)",
+                           s->id, s->K);
+    return 0;
+}
+
 void sae_decode(const Sae *s, float *y, const float *a, const int32_t *i, int64_t N)
 {
     op->sae.decode(y, a, i, s->W_dec, s->b_dec, N, s->D, s->K);

@@ -17,12 +17,14 @@
 #define SRC_MODELS_SAE_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include "formats/dtype.h"
 #include "formats/err.h"
 
 typedef struct Sae {
     int D, F, K;
+    bool capped;                                /* K is no more than a limit on memory: see sae_check_codes */
     float *W_enc, *b_enc, *W_dec, *b_dec;       /* device memory (op->alloc), f32 */
     float *threshold, *scale, *offset;          /* [F] device memory, or NULL: 0, 1, 0 */
     char hook[256];                             /* module path, "" when the folder does not say */
@@ -34,7 +36,7 @@ typedef struct Sae {
 
 typedef enum { SAE_SAEURON, SAE_SPARSIFY, SAE_SAELENS } SaeFormat;
 
-/* Loads DIR; also one level down (DIR/HOOK/cfg.json) where DIR holds one such folder. Folders of SAELens 6, OpenAI's
+/* Loads DIR; also one level down (DIR/HOOK/cfg.json) where DIR holds one such folder. Folders of SAELens, OpenAI's
  * kind and dictionary_learning (see sae_layout.h) are read too where their autoencoder is one of this kind; s->cfg is
  * then as SAeUron's, with the other config below "origin". */
 int sae_load(Sae **s, const char *dir, Err *e);
@@ -53,6 +55,9 @@ void sae_free(Sae *s);
 int sae_prepare(Sae *s, DType type, Err *e);
 /* a, i (N,K) of x (N,D), device memory. */
 void sae_encode(Sae *s, float *a, int32_t *i, const float *x, int64_t N);
+/* An error where a token's codes a (N,K), host memory, may not be all of its features: those of an autoencoder with a
+ * gate whose folder does not say how many a token keeps at most, with all K above 0. */
+int sae_check_codes(const Sae *s, const float *a, int64_t N, Err *e);
 /* y (N,D) = decoded (a, i), b_dec included. */
 void sae_decode(const Sae *s, float *y, const float *a, const int32_t *i, int64_t N);
 

@@ -64,8 +64,10 @@ static int check_sizes(const char *file, const Weight *W, SaeConfig *c, Err *e)
         return err_set(e, "%s: width %lld, %s is [%lld, %lld]", file, (long long)c->D, W->name, first, second);
     if (c->F && c->F != F)
         return err_set(e, "%s: %lld features, %s is [%lld, %lld]", file, (long long)c->F, W->name, first, second);
-    if (c->K == 0 && strcmp(c->activation, "topk") != 0)
+    if (c->K == 0 && strcmp(c->activation, "topk") != 0) {
         c->K = F < MOST ? F : MOST;
+        c->capped = F > MOST;
+    }
     if (c->K < 1 || c->K > F)
         return err_set(e, "%s: k is %lld, expected 1 to %lld", file, (long long)c->K, (long long)F);
     c->D = D;
@@ -236,6 +238,7 @@ static int fill(Sae *s, const char *file, const SaeLayout *l, json_t *cfg, const
     if (copy_text(s->hook, sizeof s->hook, file, "hook", c->hook, e)
         || copy_text(s->take, sizeof s->take, file, "take", c->take, e))
         return -1;
+    s->capped = c->capped;
     json_t *ours = l->native ? json_incref(cfg) : sae_layout_config(l, cfg, c);
     if (!ours)
         return err_set(e, "out of memory");

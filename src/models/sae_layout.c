@@ -29,9 +29,9 @@ static int read_activation(const char *file, const json_t *cfg, SaeConfig *c, Er
  * "activation" is sparsify's; all but its topk are ours. */
 static int read_saeuron(const char *file, const json_t *cfg, SaeConfig *c, Err *e)
 {
-    static const char *const unsupported[] = {"input_unit_norm", "transcode", "skip_connection"};
+    static const char *const unsupported[] = {"input_unit_norm", "transcode", "skip_connection", "signed"};
     int64_t expansion;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         bool on;
         if (json_get_bool(file, cfg, unsupported[i], false, &on, e))
             return -1;
@@ -77,24 +77,53 @@ static const Kind *find_kind(const Kind *kinds, size_t count, const char *file, 
     return NULL;
 }
 
+/* The architecture, and k where it has one. Before version 6, when there was no "metadata", "standard" went without
+ * saying, top-k was an activation of it, and a boolean said whether activations were normalised (SAELens,
+ * handle_pre_6_0_config). */
+static int read_architecture(const char *file, const json_t *cfg, const char **name, const json_t **k, Err *e)
+{
+    static const char *const keys[] = {"activation_fn", "activation_fn_str"};
+    bool tuned;
+    if ((json_object_get(cfg, "metadata") ? json_need_text(file, cfg, "architecture", name, e)
+                                          : json_get_text(file, cfg, "architecture", "standard", name, e))
+        || json_get_bool(file, cfg, "finetuning_scaling_factor", false, &tuned, e))
+        return -1;
+    if (tuned)
+        return err_set(e, "%s: finetuning_scaling_factor is true: fold it into the weights first", file);
+    if (json_is_true(json_object_get(cfg, "normalize_activations")))
+        return err_set(e, "%s: normalize_activations is true, expected none: fold it into the weights first", file);
+    *k = json_object_get(cfg, "k");
+    for (int i = 0; i < 2; i++) {
+        const char *activation = json_string_value(json_object_get(cfg, keys[i]));
+        if (!activation || strcmp(activation, "topk") != 0)
+            continue;
+        *name = "topk";
+        *k = *k ? *k : json_object_get(json_object_get(cfg, "activation_fn_kwargs"), "k");
+    }
+    return 0;
+}
+
 static int read_saelens(const char *file, const json_t *cfg, SaeConfig *c, Err *e)
 {
     static const char *const none[] = {"normalize_activations", "reshape_activations"};
     const char *text;
+    const json_t *k = NULL;
     bool apply;
-    if (json_need_text(file, cfg, "architecture", &text, e))
+    if (read_architecture(file, cfg, &text, &k, e))
         return -1;
     const Kind *kind = find_kind(saelens, sizeof saelens / sizeof *saelens, file, "architecture", text, e);
     if (!kind)
         return -1;
     for (int i = 0; i < 2; i++) {
+        if (json_is_false(json_object_get(cfg, none[i])))
+            continue;
         if (json_get_text(file, cfg, none[i], "none", &text, e))
             return -1;
         if (strcmp(text, "none") != 0)
             return err_set(e, "%s: %s is %s, expected none: fold it into the weights first", file, none[i], text);
     }
     const json_t *metadata = json_object_get(cfg, "metadata"), *from_here = json_object_get(metadata, "sdsteer");
-    const char *hook = json_string_value(json_object_get(metadata, "hook_name"));
+    const char *hook = json_string_value(json_object_get(metadata ? metadata : cfg, "hook_name"));
     const char *take = json_string_value(json_object_get(from_here, "take"));
     const char *activation = json_string_value(json_object_get(from_here, "activation"));
     const bool topk = strcmp(kind->activation, "topk") == 0;
@@ -104,8 +133,10 @@ static int read_saelens(const char *file, const json_t *cfg, SaeConfig *c, Err *
     c->activation = activation && !topk ? activation : kind->activation;
     c->k = json_integer_value(json_object_get(from_here, "k"));
     c->K = json_integer_value(json_object_get(from_here, "most"));
-    if ((topk && json_need_int(file, cfg, "k", &c->K, e)) || json_get_int(file, cfg, "d_in", 0, &c->D, e)
-        || json_get_int(file, cfg, "d_sae", 0, &c->F, e)
+    if (topk && !json_is_integer(k))
+        return err_set(e, "%s: \"k\" is %s, expected an integer", file, json_type_text(k));
+    c->K = topk ? json_integer_value(k) : c->K;
+    if (json_get_int(file, cfg, "d_in", 0, &c->D, e) || json_get_int(file, cfg, "d_sae", 0, &c->F, e)
         || json_get_bool(file, cfg, "apply_b_dec_to_input", true, &apply, e)
         || json_get_bool(file, cfg, "rescale_acts_by_decoder_norm", false, &c->scaled, e))
         return -1;
@@ -210,7 +241,7 @@ json_t *sae_layout_config(const SaeLayout *l, json_t *cfg, const SaeConfig *c)
         failed = json_object_set(config, "k", json_object_get(sizes, "k"))
               || json_object_set(config, "d_in", json_object_get(sizes, "d_in"))
               || json_object_set(config, "num_latents", json_object_get(sizes, "num_latents"));
-    if (!failed && (c->k == 0 || c->K != c->k))
+    if (!failed && !c->capped && (c->k == 0 || c->K != c->k))
         failed = json_object_set_new(config, "most", json_integer(c->K));
     if (!failed && origin)
         failed = json_object_set(config, "origin", origin);

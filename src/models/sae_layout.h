@@ -5,7 +5,7 @@
  *     ours             cfg.json     sae.safetensors          encoder.weight [F,D] encoder.bias W_dec [F,D] b_dec;
  *                                                            threshold, scale, offset [F] where there is such a gate
  *     SAeUron, sparsify             the same, without a gate
- *     SAELens 6        cfg.json     sae_weights.safetensors  W_enc [D,F] b_enc W_dec [F,D] b_dec; jumprelu: threshold;
+ *     SAELens          cfg.json     sae_weights.safetensors  W_enc [D,F] b_enc W_dec [F,D] b_dec; jumprelu: threshold;
  *                                                            gated: b_gate in b_enc's place, r_mag, b_mag
  *     OpenAI           config.json  state_dict.pth           encoder.weight [F,D] latent_bias decoder.weight [D,F]
  *                                                            pre_bias; below "state_dict" or not
@@ -31,6 +31,7 @@ typedef struct SaeTensors {
 typedef struct SaeConfig {
     int64_t D, F;
     int64_t K;                          /* most features kept a token; 0: not said, which is for those with a gate */
+    bool capped;                        /* K is the loader's, where the config says nothing */
     int64_t k;                          /* kept on the mean; 0: not said */
     const char *activation;             /* "topk", "batchtopk", "jumprelu", ... */
     const SaeTensors *tensors;

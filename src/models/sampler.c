@@ -53,8 +53,9 @@ int sampler_create(Sampler **out, const SamplerOptions *options, Err *e)
         return -1;
     }
     s->C = unet_channels(s->unet);
-    s->H = options->height ? options->height : unet_sample_size(s->unet);
-    s->W = options->width ? options->width : unet_sample_size(s->unet);
+    unet_sample_size(s->unet, &s->H, &s->W);
+    s->H = options->height ? options->height : s->H;
+    s->W = options->width ? options->width : s->W;
     const size_t picture = sizeof(float) * s->C * s->H * s->W;
     s->x = op->alloc(picture * options->batch, e);
     s->x_halves = s->x ? op->alloc(picture * options->batch * s->halves, e) : NULL;

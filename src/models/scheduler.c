@@ -4,47 +4,80 @@
  *   alpha_cumprod(t) = prod_{s <= t} (1 - beta_s), t in [0, T)
  *   a = alpha_cumprod(t)      a_prev = alpha_cumprod(t - T/steps)
  *
+ * The config is taken as StableDiffusionPipeline takes it, which sets clip_sample to false and steps_offset to 1
+ * whatever they are. Of another sampler's config from_config then drops the two where they were missing, and takes its
+ * own defaults: true, which is refused here, and 0. (DPM-Solver does not clip.)
+ *
  * Before the first timestep a_prev is 1 (set_alpha_to_one) or alpha_cumprod(0). Betas:
  *   linear         beta_start .. beta_end
  *   scaled_linear  sqrt(beta_start) .. sqrt(beta_end), squared
  *   squaredcos_cap_v2   min(1 - f((s+1)/T) / f(s/T), 0.999), f(x) = cos((x + 0.008)/1.008 pi/2)^2
  * All are rounded to f32 where torch rounds them, since sqrt(1 - a) of a near 1 shows each bit; the product runs in
- * f64. Roots are correctly rounded, torch's may be an ulp off. diffusers schedulers/scheduling_ddim.py;
- * rescale_betas_zero_snr: Lin et al. 2023 (arXiv 2305.08891). */
+ * f64. Roots are correctly rounded, torch's may be an ulp off. Trailing spacing gives as many timesteps as were asked
+ * for, where diffusers (by numpy.arange) adds a last one of -1 for some counts such as 61. diffusers
+ * schedulers/scheduling_ddim.py; rescale_betas_zero_snr: Lin et al. 2023 (arXiv 2305.08891). */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "formats/json_file.h"
-#include "kernels/op.h"
 #include "src/models/scheduler_parts.h"
 
 enum { MAX_T = 100000 };
 
 typedef SchedulerConfig Config;
 
-static int config_load(Config *c, const char *dir, Err *e)
+static int read_prediction(Config *c, Err *e)
+{
+    static const char *const names[] = {"epsilon", "v_prediction", "sample"};
+    const char *name;
+    if (json_get_text(c->file, c->json, "prediction_type", names[PREDICT_EPSILON], &name, e))
+        return -1;
+    for (int i = 0; i < 3; i++)
+        if (strcmp(name, names[i]) == 0) {
+            c->prediction = (Prediction)i;
+            return 0;
+        }
+    return err_set(e, "%s: \"prediction_type\" is \"%s\", expected epsilon, v_prediction or sample", c->file, name);
+}
+
+/* What the pipeline sets, and thresholding. */
+static int read_overruled(Config *c, bool dpm, Err *e)
+{
+    const char *const own = dpm ? "DPMSolverMultistepScheduler" : "DDIMScheduler";
+    const char *class;
+    bool clip, thresholding;
+    int64_t offset;
+    if (json_get_text(c->file, c->json, "_class_name", own, &class, e)
+        || json_get_bool(c->file, c->json, "clip_sample", true, &clip, e)
+        || json_get_bool(c->file, c->json, "thresholding", false, &thresholding, e)
+        || json_get_int(c->file, c->json, "steps_offset", -1, &offset, e))
+        return -1;
+    c->steps_offset = strcmp(class, own) == 0 || offset >= 0;
+    if (thresholding)
+        return err_set(e, "%s: \"thresholding\" is true; a latent is not clipped here, expected false", c->file);
+    if (dpm || strcmp(class, own) == 0 || json_is_boolean(json_object_get(c->json, "clip_sample")))
+        return 0;
+    return err_set(e, "%s: \"clip_sample\" is missing, and a DDIMScheduler made of this %s would clip; a latent is not "
+                   "clipped here, expected false", c->file, class);
+}
+
+static int config_load(Config *c, const char *dir, bool dpm, Err *e)
 {
     snprintf(c->file, sizeof c->file, "%.4096s/scheduler/scheduler_config.json", dir);
     const char *file = c->file;
     const json_t *json = c->json = json_file_load(file, e);
     if (!json || json_get_int(file, json, "num_train_timesteps", 1000, &c->T, e)
-        || json_get_int(file, json, "steps_offset", 0, &c->steps_offset, e)
         || json_get_number(file, json, "beta_start", 0.0001, &c->beta_start, e)
         || json_get_number(file, json, "beta_end", 0.02, &c->beta_end, e)
         || json_get_text(file, json, "beta_schedule", "linear", &c->schedule, e)
         || json_get_text(file, json, "timestep_spacing", "", &c->spacing, e)
-        || json_get_text(file, json, "prediction_type", "epsilon", &c->prediction, e)
-        || json_get_bool(file, json, "thresholding", false, &c->thresholding, e)
         || json_get_bool(file, json, "set_alpha_to_one", true, &c->set_alpha_to_one, e)
-        || json_get_bool(file, json, "rescale_betas_zero_snr", false, &c->zero_snr, e))
+        || json_get_bool(file, json, "rescale_betas_zero_snr", false, &c->zero_snr, e)
+        || read_prediction(c, e) || read_overruled(c, dpm, e))
         return -1;
     if (c->T < 1 || c->T > MAX_T)
         return err_set(e, "%s: \"num_train_timesteps\" is %lld, expected 1 to %d", file, (long long)c->T, MAX_T);
-    if (c->thresholding)
-        return err_set(e, "%s: \"thresholding\" is true; a latent is not clipped here, expected false", file);
-    if (strcmp(c->prediction, "epsilon") != 0 && strcmp(c->prediction, "v_prediction") != 0)
-        return err_set(e, "%s: \"prediction_type\" is \"%s\", expected epsilon or v_prediction", file, c->prediction);
     return 0;
 }
 
@@ -132,7 +165,7 @@ static int fill_timesteps(Scheduler *s, const Config *c, Err *e)
     for (int i = 0; i < n; i++) {
         SchedulerStep *step = &s->step[i];
         if (strcmp(c->spacing, "leading") == 0 || !*c->spacing)
-            step->t = (n - 1 - i) * (T / n) + (int)c->steps_offset;
+            step->t = (n - 1 - i) * (T / n) + c->steps_offset;
         else if (strcmp(c->spacing, "trailing") == 0)
             step->t = trailing_timestep(c, n, i);
         else if (strcmp(c->spacing, "linspace") == 0)
@@ -163,13 +196,9 @@ static void fill_coefficients(Scheduler *s, const Config *c, const float *bar)
 
 static int plan_ddim(Scheduler *s, const Config *c, const float *bar, Err *e)
 {
-    bool clip;
-    if (json_get_bool(c->file, c->json, "clip_sample", true, &clip, e) || fill_timesteps(s, c, e))
+    if (fill_timesteps(s, c, e))
         return -1;
-    if (clip)
-        return err_set(e, "%s: \"clip_sample\" is %s; a latent is not clipped here, expected false", c->file,
-                       json_object_get(c->json, "clip_sample") ? "true" : "missing, which means true");
-    if (c->zero_snr && !s->v_prediction && bar[s->step[0].t] == 0)
+    if (c->zero_snr && c->prediction == PREDICT_EPSILON && bar[s->step[0].t] == 0)
         return err_set(e,
                        "%s: \"rescale_betas_zero_snr\" leaves no signal at t = %d, which epsilon prediction divides by",
                        c->file, s->step[0].t);
@@ -186,8 +215,7 @@ static int plan(Scheduler *s, const Config *c, const char *method, float *beta, 
     if (c->zero_snr)
         rescale_zero_snr(beta, bar, (int)c->T);
     cumulate(bar, beta, (int)c->T);
-    s->v_prediction = strcmp(c->prediction, "v_prediction") == 0;
-    s->dpm = strcmp(method, "ddim") != 0;
+    s->prediction = c->prediction;
     return s->dpm ? scheduler_plan_dpm(s, c, strcmp(method, "dpm++2m") != 0, bar, e) : plan_ddim(s, c, bar, e);
 }
 
@@ -201,8 +229,9 @@ int scheduler_load(Scheduler **out, const char *dir, const char *method, int ste
     *out = NULL;
     if (!method_known(method))
         return err_set(e, "sampler '%s' is not ddim, dpm++2m or dpm++2m-karras", method);
+    const bool dpm = strcmp(method, "ddim") != 0;
     Config c = {0};
-    if (config_load(&c, dir, e)) {
+    if (config_load(&c, dir, dpm, e)) {
         json_decref(c.json);
         return -1;
     }
@@ -215,6 +244,7 @@ int scheduler_load(Scheduler **out, const char *dir, const char *method, int ste
         failed = err_set(e, "out of memory");
     } else {
         s->steps = steps;
+        s->dpm = dpm;
         failed = plan(s, &c, method, betas, betas + c.T, e);
     }
     free(betas);
@@ -239,8 +269,8 @@ void scheduler_step(const Scheduler *s, int i, float *x, float *x0, const float 
     const SchedulerStep *q = &s->step[i];
     if (s->dpm)
         op->dpm_step(x, x0, uncond, cond, guidance, q->sqrt_a, q->sqrt_1m_a, q->keep, q->data, q->change,
-                     s->v_prediction, n);
+                     s->prediction, n);
     else
         op->ddim_step(x, uncond, cond, guidance, q->sqrt_a, q->sqrt_1m_a, q->sqrt_a_prev, q->sqrt_1m_a_prev,
-                      s->v_prediction, n);
+                      s->prediction, n);
 }

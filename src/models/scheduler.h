@@ -2,19 +2,18 @@
 /* scheduler.h -- timesteps and coefficients of a run, from DIR/scheduler/scheduler_config.json, whichever of diffusers'
  * schedulers that folder was made for: as from_config makes one of these of it.
  *
- *   ddim             DDIMScheduler, eta 0. clip_sample must be false
+ *   ddim             DDIMScheduler, eta 0
  *   dpm++2m          DPMSolverMultistepScheduler as it is: second order, midpoint, x0 prediction; good pictures in half
  *                    of DDIM's steps
  *   dpm++2m-karras   the same with use_karras_sigmas: steps closer where there is little noise
  *
  * Betas linear, scaled_linear, squaredcos_cap_v2 or trained_betas; leading, trailing and linspace spacing;
- * steps_offset; set_alpha_to_one; epsilon and v_prediction; rescale_betas_zero_snr. */
+ * set_alpha_to_one; epsilon, v_prediction and sample; rescale_betas_zero_snr. What StableDiffusionPipeline makes of
+ * steps_offset and clip_sample: see scheduler.c. */
 #ifndef SRC_MODELS_SCHEDULER_H
 #define SRC_MODELS_SCHEDULER_H
 
-#include <stdbool.h>
-#include <stdint.h>
-#include "formats/err.h"
+#include "kernels/op.h"
 
 typedef struct SchedulerStep {
     int t;                                          /* timestep, 999..0 */
@@ -26,7 +25,7 @@ typedef struct SchedulerStep {
 typedef struct Scheduler {
     int steps;
     SchedulerStep *step;                            /* in the order they are taken */
-    bool v_prediction;
+    Prediction prediction;
     bool dpm;                                       /* not ddim */
 } Scheduler;
 

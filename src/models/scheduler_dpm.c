@@ -53,7 +53,7 @@ static int spaced(const SchedulerConfig *c, int n, int i, int *t, Err *e)
     if (strcmp(c->spacing, "linspace") == 0 || !*c->spacing)
         *t = (int)nearbyint((n - i) * ((T - 1) / (double)n));
     else if (strcmp(c->spacing, "leading") == 0)
-        *t = (n - i) * (T / (n + 1)) + (int)c->steps_offset;
+        *t = (n - i) * (T / (n + 1)) + c->steps_offset;
     else if (strcmp(c->spacing, "trailing") == 0)
         *t = trailing_timestep(c, n, i);
     else

@@ -9,10 +9,12 @@
 typedef struct SchedulerConfig {
     char file[4200];
     json_t *json;
-    int64_t T, steps_offset;
+    int64_t T;
     double beta_start, beta_end;
-    const char *schedule, *spacing, *prediction;    /* spacing "": the method's default */
-    bool thresholding, set_alpha_to_one, zero_snr;
+    const char *schedule, *spacing;                 /* spacing "": the method's default */
+    Prediction prediction;
+    bool set_alpha_to_one, zero_snr;
+    int steps_offset;
 } SchedulerConfig;
 
 /* Timesteps of "trailing" spacing, which all methods share. */

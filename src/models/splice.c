@@ -61,15 +61,27 @@ static void spread_mean(float *x, int64_t HW, int D)
     }
 }
 
+/* Codes of N tokens to the host, where they must be looked at. */
+static int check_codes(Splice *s, int64_t N, Err *e)
+{
+    float *a = s->sae->capped ? malloc(sizeof *a*(size_t)(N*s->sae->K)) : NULL;
+    if (!a)
+        return s->sae->capped ? err_set(e, "out of memory for the codes of %lld tokens", (long long)N) : 0;
+    op->download(a, s->a, sizeof *a*(size_t)(N*s->sae->K));
+    const int failed = sae_check_codes(s->sae, a, N, e);
+    free(a);
+    return failed;
+}
+
 /* y = what comes in the place of x (images*HW, D) */
-static void make_replacement(Splice *s, const float *x, int64_t images, int64_t HW)
+static int make_replacement(Splice *s, const float *x, int64_t images, int64_t HW, Err *e)
 {
     const int D = s->sae->D;
     const size_t bytes = sizeof(float)*(size_t)(images*HW)*(size_t)D;
     if (s->kind == SPLICE_SPLICED) {
         sae_encode(s->sae, s->a, s->i, x, images*HW);
         sae_decode(s->sae, s->y, s->a, s->i, images*HW);
-        return;
+        return check_codes(s, images*HW, e);
     }
     if (s->kind == SPLICE_ZERO)
         memset(s->host, 0, bytes);
@@ -79,6 +91,7 @@ static void make_replacement(Splice *s, const float *x, int64_t images, int64_t 
             spread_mean(s->host + b*HW*D, HW, D);
     }
     op->upload(s->y, s->host, bytes);
+    return 0;
 }
 
 static int on_hook(void *context, const HookCall *call, Err *e)
@@ -93,13 +106,15 @@ static int on_hook(void *context, const HookCall *call, Err *e)
         return -1;
     float *x = call->act + first*HW*call->C;
     if (!sae_of_difference(s->sae)) {
-        make_replacement(s, x, images, HW);
+        if (make_replacement(s, x, images, HW, e))
+            return -1;
         op->copy(x, s->y, sizeof(float)*(size_t)n);
         return 0;
     }
     const float *input = call->input + first*HW*call->C;
     op->subtract(s->x, x, input, n);
-    make_replacement(s, s->x, images, HW);
+    if (make_replacement(s, s->x, images, HW, e))
+        return -1;
     op->copy(x, input, sizeof(float)*(size_t)n);
     op->add(x, s->y, n);
     return 0;

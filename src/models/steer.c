@@ -231,6 +231,8 @@ static int apply_block(Steering *s, float *x, int64_t first, int64_t rows, Err *
         op->sae.decode(s->recon, s->a, s->i, sae->W_dec, sae->b_dec, rows, D, sae->K);
     op->download(s->host_a, s->a, kept * sizeof(float));
     op->download(s->host_i, s->i, kept * sizeof(int32_t));
+    if (sae_check_codes(sae, s->host_a, rows, e))
+        return -1;
     const bool changed = steer_rows(s, first, rows, wide);
     if (!changed && !s->spec.compat_saeuron)
         return 0;
@@ -325,6 +327,8 @@ int steering_gate(Steering *s, const float *x, int64_t pictures, int64_t tokens,
             sae_encode(s->sae, s->a, s->i, x + (p*tokens + n) * D, rows);
             op->download(s->host_a, s->a, sizeof(float) * rows * K);
             op->download(s->host_i, s->i, sizeof(int32_t) * rows * K);
+            if (sae_check_codes(s->sae, s->host_a, rows, e))
+                return -1;
             add_codes(s, s->host_a, s->host_i, rows * K);
         }
         open_gates(s, tokens, &shown[p]);

@@ -8,8 +8,10 @@
  *
  * Tensor names with and without "text_model." in front (transformers 4 and 5). No mask of padding, as Stable Diffusion
  * and get_text_features(input_ids) call it. transformers models/clip/modeling_clip.py. */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include "src/models/clip_layers.h"
 #include "src/models/text_encoder.h"
 
@@ -40,7 +42,25 @@ static int load(TextEncoder *t, const Part *part, const char *dot, DType type, E
     return t->position ? norm_load(&t->final, part, norm, E, 0, t->layers.eps, e) : -1;
 }
 
-/* The text tower of a whole CLIP: its config lies inside, the projection's width outside. */
+/* The text encoder of a pipeline: a CLIPTextModel, or the text tower of a CLIPModel, whose config lies inside. */
+static int load_part(TextEncoder *t, const Part *part, DType type, Err *e)
+{
+    const char *kind = json_string_value(json_object_get(part->config, "model_type"));
+    if (kind && strcmp(kind, "clip_text_model") != 0 && strcmp(kind, "clip") != 0)
+        return err_set(e, "%s/config.json: \"model_type\" is \"%.60s\"; only clip_text_model is implemented",
+                       part->path, kind);
+    if (json_is_true(json_object_get(part->config, "use_attention_mask")))
+        return err_set(e, "%s/config.json: \"use_attention_mask\" is true; padding is not masked here, expected false",
+                       part->path);
+    Part tower = *part;
+    json_t *inside = json_object_get(part->config, "text_config");
+    if (json_is_object(inside))
+        tower.config = inside;
+    const bool named = part_find(part, "text_model.embeddings.token_embedding.weight");
+    return load(t, &tower, named ? "text_model." : "", type, e);
+}
+
+/* The text tower of a whole CLIP with its projection, whose width lies outside its config. */
 static int load_tower(TextEncoder *t, const Part *clip, DType type, Err *e)
 {
     const int width = 512;
@@ -61,8 +81,7 @@ int text_encoder_load(TextEncoder **out, const char *dir, int clip, DType type, 
         return err_set(e, "out of memory");
     int failed = part_open(&part, dir, clip ? "clip" : "text_encoder", e);
     if (!failed) {
-        const char *dot = part_find(&part, "text_model.embeddings.token_embedding.weight") ? "text_model." : "";
-        failed = clip ? load_tower(t, &part, type, e) : load(t, &part, dot, type, e);
+        failed = clip ? load_tower(t, &part, type, e) : load_part(t, &part, type, e);
         part_close(&part);
     }
     if (failed)

@@ -21,16 +21,23 @@ int text_encode(TextEncoder *t, const int32_t *ids, int64_t B, float *state, Err
  * config (id 2 of old configs means: the largest id's position, as transformers does). */
 int text_embed(TextEncoder *t, const int32_t *ids, int64_t B, float *embedding, Err *e);
 
+typedef struct ImageForm {          /* of the pictures that an image tower takes */
+    int size;                       /* side of the square */
+    float mean[3], std[3];          /* of a colour from 0 to 1, for y = (x - mean) / std */
+} ImageForm;
+
+/* By DIR's preprocessor_config.json or processor_config.json; OpenAI's where there is neither. */
+int image_form_load(ImageForm *f, const char *dir, int size, Err *e);
+/* pixels (size,size,3) of one picture (H,W,3) u8 as CLIPImageProcessor makes them: resize of the short side to `size`
+ * (bicubic, antialiased as PIL does; nothing when it is that size), centre crop, /255, mean and std. Host only. */
+void image_prepare(float *pixels, const uint8_t *image, int H, int W, const ImageForm *f);
+
 typedef struct ImageEncoder ImageEncoder;           /* CLIPVisionModelWithProjection of DIR/clip */
 int image_encoder_load(ImageEncoder **t, const char *dir, DType type, Err *e);
 void image_encoder_free(ImageEncoder *t);
-int image_encoder_size(const ImageEncoder *t);      /* side of its square input */
+const ImageForm *image_encoder_form(const ImageEncoder *t);
 int image_encoder_projection(const ImageEncoder *t);
-/* embedding (B,P) of pixels (B,size,size,3) f32, channels-last, already CLIP-normalised. Not normalised, as
- * get_image_features. */
+/* embedding (B,P) of pixels (B,size,size,3) f32, channels-last, prepared. Not normalised, as get_image_features. */
 int image_embed(ImageEncoder *t, const float *pixels, int64_t B, float *embedding, Err *e);
-/* pixels (size,size,3) of one picture (H,W,3) u8 as CLIPImageProcessor makes them: resize of the short side to `size`
- * (bicubic, antialiased as PIL does; nothing when it is that size), centre crop, /255, CLIP mean and std. Host only. */
-void image_prepare(float *pixels, const uint8_t *image, int H, int W, int size);
 
 #endif

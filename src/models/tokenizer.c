@@ -4,182 +4,16 @@
  *   text --special tokens--> parts --NFC, lower case, special tokens marked "normalized"--> parts
  *                                  --pattern--> words --BPE--> ids
  *
- * Which special tokens there are: added_tokens_decoder of tokenizer_config.json; where it has none, bos, eos, unk and
- * pad tokens of tokenizer_config.json, replaced by those of special_tokens_map.json. A token named by its text alone is
- * found in the text as it stands, one with "normalized": true in its normal form. transformers
- * models/clip/tokenization_clip.py and tokenization_utils_base.py (5.x); tokenizers' added_vocabulary.rs. */
-#include <limits.h>
-#include <stdbool.h>
-#include <stdio.h>
+ * transformers models/clip/tokenization_clip.py (5.x); tokenizers' added_vocabulary.rs. */
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-#include "formats/json_file.h"
-#include "src/models/tokenizer.h"
-#include "src/models/tokenizer_bpe.h"
+#include "src/models/tokenizer_parts.h"
 #include "src/models/tokenizer_text.h"
-
-enum { DEFAULT_LENGTH = 77, MAX_LENGTH = 4096 };
-
-typedef struct Special {
-    char *text;
-    size_t length;
-    int32_t id;
-    bool normalized;
-} Special;
-
-struct Tokenizer {
-    Bpe *bpe;
-    Special *special;
-    int specials;
-    int length;
-    int32_t begin, end, pad, unknown;
-};
 
 typedef struct Sink {               /* where ids go: the first `room` are kept, all are counted */
     int32_t *ids;
     int room, count;
 } Sink;
-
-/* ---- loading ---- */
-
-typedef struct Loading {
-    char folder[PATH_MAX];
-    json_t *vocab, *config, *map;
-} Loading;
-
-static json_t *load_file(const Loading *l, const char *name, bool needed, Err *e)
-{
-    char path[PATH_MAX + 64];
-    snprintf(path, sizeof path, "%s/%s", l->folder, name);
-    if (!needed && access(path, F_OK) != 0)
-        return json_object();
-    return json_file_load(path, e);
-}
-
-static int add_special(Tokenizer *t, const Loading *l, const json_t *token, int32_t id, Err *e)
-{
-    const json_t *content = json_is_object(token) ? json_object_get(token, "content") : token;
-    if (!json_is_string(content) || json_string_length(content) == 0)
-        return err_set(e, "%s: a special token has no text", l->folder);
-    const char *text = json_string_value(content);
-    static const char *const unsupported[] = {"lstrip", "rstrip", "single_word"};
-    for (int i = 0; i < 3; i++)
-        if (json_is_true(json_object_get(token, unsupported[i])))
-            return err_set(e, "%s: special token '%s' has \"%s\": true, expected false", l->folder, text,
-                           unsupported[i]);
-    const json_t *known = json_object_get(l->vocab, text);
-    if (id < 0 && !json_is_integer(known))
-        return err_set(e, "%s: special token '%s' is not in vocab.json", l->folder, text);
-
-    int at = 0;                     /* a later one of the same text replaces it */
-    while (at < t->specials && strcmp(t->special[at].text, text) != 0)
-        at++;
-    if (at == t->specials) {
-        Special *grown = realloc(t->special, (t->specials + 1) * sizeof *grown);
-        if (!grown || !(grown[at].text = strdup(text))) {
-            t->special = grown ? grown : t->special;
-            return err_set(e, "out of memory");
-        }
-        t->special = grown;
-        t->special[at].length = strlen(text);
-        t->specials++;
-    }
-    t->special[at].id = id >= 0 ? id : (int32_t)json_integer_value(known);
-    t->special[at].normalized = json_is_true(json_object_get(token, "normalized"));
-    return 0;
-}
-
-static const char *token_text(const json_t *token)
-{
-    return json_string_value(json_is_object(token) ? json_object_get(token, "content") : token);
-}
-
-static int32_t special_id(const Tokenizer *t, const char *text)
-{
-    for (int i = 0; text && i < t->specials; i++)
-        if (strcmp(t->special[i].text, text) == 0)
-            return t->special[i].id;
-    return -1;
-}
-
-static int read_specials(Tokenizer *t, const Loading *l, Err *e)
-{
-    const struct { const char *key, *text; int32_t *id; } named[] = {
-        {"bos_token", "<|startoftext|>", &t->begin}, {"eos_token", "<|endoftext|>", &t->end},
-        {"unk_token", "<|endoftext|>", &t->unknown}, {"pad_token", "<|endoftext|>", &t->pad},
-    };
-    const json_t *decoder = json_object_get(l->config, "added_tokens_decoder");
-    const char *key;
-    json_t *token;
-    json_object_foreach((json_t *)decoder, key, token)
-        if (add_special(t, l, token, (int32_t)strtol(key, NULL, 10), e))
-            return -1;
-    for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
-        const json_t *found = decoder ? NULL : json_object_get(l->map, named[i].key);
-        json_t *fallback = json_string(named[i].text);
-        if (!found || json_is_null(found))
-            found = json_object_get(l->config, named[i].key);
-        if (!found || json_is_null(found))
-            found = fallback;
-        int failed = 0;
-        if (!decoder || special_id(t, token_text(found)) < 0)
-            failed = add_special(t, l, found, -1, e);
-        *named[i].id = special_id(t, token_text(found));
-        json_decref(fallback);
-        if (failed)
-            return -1;
-    }
-    return 0;
-}
-
-static int read_all(Tokenizer *t, Loading *l, Err *e)
-{
-    if (!(l->vocab = load_file(l, "vocab.json", true, e))
-        || !(l->config = load_file(l, "tokenizer_config.json", false, e))
-        || !(l->map = load_file(l, "special_tokens_map.json", false, e)) || read_specials(t, l, e))
-        return -1;
-    const json_t *length = json_object_get(l->config, "model_max_length");
-    t->length = DEFAULT_LENGTH;
-    if (json_is_integer(length) && json_integer_value(length) <= MAX_LENGTH)        /* more stands for "no limit" */
-        t->length = (int)json_integer_value(length);
-    if (t->length < 2)
-        return err_set(e, "%s/tokenizer_config.json: \"model_max_length\" is %d, expected 2 or more", l->folder,
-                       t->length);
-    char merges[PATH_MAX + 64];
-    snprintf(merges, sizeof merges, "%s/merges.txt", l->folder);
-    return bpe_create(&t->bpe, l->vocab, merges, t->unknown, e);
-}
-
-int tokenizer_load(Tokenizer **out, const char *dir, Err *e)
-{
-    *out = NULL;
-    Loading l = {0};
-    Tokenizer *t = calloc(1, sizeof *t);
-    if (!t)
-        return err_set(e, "out of memory");
-    snprintf(l.folder, sizeof l.folder, "%.4000s/tokenizer", dir);
-    const int failed = read_all(t, &l, e);
-    json_decref(l.vocab);
-    json_decref(l.config);
-    json_decref(l.map);
-    if (failed)
-        tokenizer_free(t);
-    else
-        *out = t;
-    return failed;
-}
-
-void tokenizer_free(Tokenizer *t)
-{
-    if (!t)
-        return;
-    for (int i = 0; i < t->specials; i++)
-        free(t->special[i].text);
-    free(t->special);
-    bpe_free(t->bpe);
-    free(t);
-}
 
 int tokenizer_length(const Tokenizer *t)
 {
@@ -190,8 +24,6 @@ int tokenizer_end(const Tokenizer *t)
 {
     return t->end;
 }
-
-/* ---- encoding ---- */
 
 static void emit(Sink *sink, int32_t id)
 {

@@ -9,7 +9,8 @@
 
 typedef struct Tokenizer Tokenizer;
 
-/* Reads DIR/tokenizer/{vocab.json, merges.txt, tokenizer_config.json, special_tokens_map.json}. */
+/* Reads DIR/tokenizer/{tokenizer.json or vocab.json and merges.txt, tokenizer_config.json, special_tokens_map.json,
+ * added_tokens.json}. */
 int tokenizer_load(Tokenizer **t, const char *dir, Err *e);
 void tokenizer_free(Tokenizer *t);
 int tokenizer_length(const Tokenizer *t);           /* model_max_length, 77 */

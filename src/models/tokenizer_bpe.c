@@ -59,8 +59,11 @@ static int32_t vocab_id(const json_t *vocab, const char *token, int32_t fallback
     return json_is_integer(id) ? (int32_t)json_integer_value(id) : fallback;
 }
 
+/* line: "left right", written over */
 static int add_merge(Bpe *b, const json_t *vocab, char *line, int32_t rank, Err *e)
 {
+    if ((size_t)rank > b->mask / 2)
+        return err_set(e, "more merges than the vocabulary has tokens");
     char *right = strchr(line, ' ');
     if (!right || right == line || !right[1] || strchr(right + 1, ' '))
         return err_set(e, "'%s' is not a pair of tokens with a space between", line);
@@ -68,18 +71,21 @@ static int add_merge(Bpe *b, const json_t *vocab, char *line, int32_t rank, Err 
     const size_t length = strlen(line);
     const int32_t left_id = vocab_id(vocab, line, NONE), right_id = vocab_id(vocab, right, NONE);
     if (left_id == NONE || right_id == NONE)
-        return err_set(e, "'%s' is not in vocab.json", left_id == NONE ? line : right);
+        return err_set(e, "'%s' is not in the vocabulary", left_id == NONE ? line : right);
     memmove(line + length, right, strlen(right) + 1);
     const int32_t id = vocab_id(vocab, line, NONE);
     if (id == NONE)
-        return err_set(e, "'%s' is not in vocab.json", line);
+        return err_set(e, "'%s' is not in the vocabulary", line);
     const uint64_t pair = pair_of(left_id, right_id);
     b->merge[slot_of(b, pair)] = (Merge){pair, rank, id};
     return 0;
 }
 
-static int read_merges(Bpe *b, const json_t *vocab, FILE *f, const char *path, Err *e)
+static int read_merges(Bpe *b, const json_t *vocab, const char *path, Err *e)
 {
+    FILE *f = fopen(path, "r");
+    if (!f)
+        return err_set(e, "%s: cannot be opened", path);
     char *line = NULL;
     size_t room = 0;
     ssize_t length;
@@ -93,15 +99,33 @@ static int read_merges(Bpe *b, const json_t *vocab, FILE *f, const char *path, E
         if (length == 0 || strncmp(line, "#version", 8) == 0)
             continue;
         Err reason = {0};
-        if ((size_t)rank > b->mask / 2)
-            failed = err_set(e, "%s: line %ld: more merges than vocab.json has tokens", path, number);
-        else if (add_merge(b, vocab, line, rank++, &reason))
+        if (add_merge(b, vocab, line, rank++, &reason))
             failed = err_set(e, "%s: line %ld: %s", path, number, reason.text);
     }
     if (ferror(f))
         failed = err_set(e, "%s: cannot be read", path);
     free(line);
+    fclose(f);
     return failed;
+}
+
+static int take_merges(Bpe *b, const json_t *vocab, const json_t *merges, const char *path, Err *e)
+{
+    size_t i;
+    const json_t *one;
+    json_array_foreach(merges, i, one) {
+        const char *whole = json_string_value(one), *left = json_string_value(json_array_get(one, 0)),
+            *right = json_string_value(json_array_get(one, 1));
+        char line[1024];
+        Err reason = {0};
+        const int n = whole ? snprintf(line, sizeof line, "%s", whole)
+                    : left && right ? snprintf(line, sizeof line, "%s %s", left, right) : -1;
+        if (n < 0 || n >= (int)sizeof line)
+            return err_set(e, "%s: merge %zu is not a pair of tokens", path, i);
+        if (add_merge(b, vocab, line, (int32_t)i, &reason))
+            return err_set(e, "%s: merge %zu: %s", path, i, reason.text);
+    }
+    return 0;
 }
 
 static int is_printed(int byte)
@@ -120,15 +144,12 @@ static void byte_symbols(Bpe *b, const json_t *vocab, int32_t unknown)
     }
 }
 
-int bpe_create(Bpe **out, const json_t *vocab, const char *merges_path, int32_t unknown, Err *e)
+int bpe_create(Bpe **out, const json_t *vocab, const char *path, const json_t *merges, int32_t unknown, Err *e)
 {
     *out = NULL;
     size_t slots = 1024;
     while (slots < 2 * json_object_size(vocab))
         slots *= 2;
-    FILE *f = fopen(merges_path, "r");
-    if (!f)
-        return err_set(e, "%s: cannot be opened", merges_path);
     Bpe *b = calloc(1, sizeof *b);
     if (b)
         b->merge = malloc(slots * sizeof *b->merge);
@@ -140,9 +161,8 @@ int bpe_create(Bpe **out, const json_t *vocab, const char *merges_path, int32_t 
         for (size_t i = 0; i < slots; i++)
             b->merge[i] = (Merge){0, 0, NONE};
         byte_symbols(b, vocab, unknown);
-        failed = read_merges(b, vocab, f, merges_path, e);
+        failed = merges ? take_merges(b, vocab, merges, path, e) : read_merges(b, vocab, path, e);
     }
-    fclose(f);
     if (failed)
         bpe_free(b);
     else

@@ -10,9 +10,10 @@
 
 typedef struct Bpe Bpe;
 
-/* vocab: object {token: id}, read and not kept. merges_path: lines "left right", best first. unknown: id of a byte that
- * vocab lacks. Errors name the file and the line. */
-int bpe_create(Bpe **b, const json_t *vocab, const char *merges_path, int32_t unknown, Err *e);
+/* vocab: object {token: id}, read and not kept. Merges, best first: "left right" or [left, right] of the list, or with
+ * NULL the lines of the file `path`. unknown: id of a byte that vocab lacks. Errors name the file and the line or
+ * merge. */
+int bpe_create(Bpe **b, const json_t *vocab, const char *path, const json_t *merges, int32_t unknown, Err *e);
 void bpe_free(Bpe *b);
 /* ids (room for n) of a word of n > 0 bytes. Returns how many, -1 with an error. Time is n log n. */
 long bpe_word(const Bpe *b, const char *word, size_t n, int32_t *ids, Err *e);

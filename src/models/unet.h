@@ -20,7 +20,7 @@ typedef struct UNet UNet;
 int unet_load(UNet **u, const char *dir, DType type, Err *e);
 void unet_free(UNet *u);
 int unet_channels(const UNet *u);                   /* of the latent, 4 */
-int unet_sample_size(const UNet *u);                /* default side of the latent */
+void unet_sample_size(const UNet *u, int *height, int *width);      /* of the latents it was made for */
 int unet_text_width(const UNet *u);                 /* E, cross_attention_dim */
 
 /* Text states for the evaluations that follow: `images` distinct states (images,S,E) f32 in host memory; image b of the

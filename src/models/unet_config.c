@@ -5,9 +5,11 @@
  * (github.com/huggingface/diffusers/issues/2011). dropout and upcast_attention change nothing here: attention sums in
  * f32. */
 #include <string.h>
+#include <strings.h>
 #include "src/models/unet_parts.h"
 
-/* Keys whose other values ask for what is not implemented. null counts as missing. */
+/* Keys whose other values ask for what is not implemented. null counts as missing, but for "mid_block_type", where it
+ * means none. */
 static const struct { const char *key, *only; } fixed[] = {
     {"_class_name", "\"UNet2DConditionModel\""}, {"mid_block_type", "\"UNetMidBlock2DCrossAttn\""},
     {"time_embedding_type", "\"positional\""}, {"resnet_time_scale_shift", "\"default\""},
@@ -39,7 +41,7 @@ static int check_fixed(const Part *part, Err *e)
 {
     for (size_t i = 0; i < sizeof fixed/sizeof *fixed; i++) {
         const json_t *found = json_object_get(part->config, fixed[i].key);
-        if (!found || json_is_null(found))
+        if (!found || (json_is_null(found) && strcmp(fixed[i].key, "mid_block_type") != 0))
             continue;
         json_t *only = json_loads(fixed[i].only, JSON_DECODE_ANY, NULL);
         const bool good = same(found, only);
@@ -53,12 +55,12 @@ static int check_fixed(const Part *part, Err *e)
         return -1;
     }
     const char *act = json_string_value(json_object_get(part->config, "act_fn"));
-    if (act && strcmp(act, "silu") != 0 && strcmp(act, "swish") != 0)
+    if (act && strcasecmp(act, "silu") != 0 && strcasecmp(act, "swish") != 0)
         return err_set(e, "%s/config.json: \"act_fn\" is \"%.40s\"; only \"silu\" is implemented", part->path, act);
     return 0;
 }
 
-/* A positive number for each of n levels: a list of n, or one for all. */
+/* A positive number for each of n levels (or sides): a list of n, or one for all. */
 static int read_list(const Part *part, const char *key, const int *fallback, int n, int *value, Err *e)
 {
     const json_t *found = json_object_get(part->config, key), *one;
@@ -70,7 +72,7 @@ static int read_list(const Part *part, const char *key, const int *fallback, int
             value[k] = value[0];
     } else {
         if (json_array_size(found) != (size_t)n)
-            return err_set(e, "%s/config.json: \"%s\" has %zu values, expected %d, one a level", part->path, key,
+            return err_set(e, "%s/config.json: \"%s\" has %zu values, expected %d or one for all", part->path, key,
                            json_array_size(found), n);
         json_array_foreach(found, i, one)
             value[i] = json_is_integer(one) && json_integer_value(one) <= 1 << 20 ? (int)json_integer_value(one) : 0;
@@ -131,8 +133,9 @@ int unet_config_read(UNetConfig *c, const Part *part, Err *e)
         || read_types(part, "up_block_types", up, c->levels, c->up_attention, e)
         || part_int(part, "in_channels", &(int){4}, &c->in, e) || in_range(part, "in_channels", c->in, 1, 1 << 16, e)
         || part_int(part, "out_channels", &(int){4}, &out, e)
-        || part_int(part, "sample_size", &(int){64}, &c->sample_size, e)
-        || in_range(part, "sample_size", c->sample_size, 1, 1 << 14, e)
+        || read_list(part, "sample_size", &(int){64}, 2, c->sample, e)
+        || in_range(part, "sample_size", c->sample[0], 1, 1 << 14, e)
+        || in_range(part, "sample_size", c->sample[1], 1, 1 << 14, e)
         || part_int(part, "norm_num_groups", &(int){32}, &c->groups, e)
         || in_range(part, "norm_num_groups", c->groups, 1, 1 << 16, e)
         || part_number(part, "norm_eps", &(double){1e-5}, &eps, e)

@@ -138,7 +138,7 @@ static int run_up(Eval *v, const UNetLevel *l, float **x, int *C, Err *e)
 {
     const WorkspaceMark mark = workspace_mark(v->r.work);
     float *input = NULL;
-    if (!l->sample && *C == l->C && run_keep_input(&v->r, l->module, *x, *C, &input, e))
+    if (!l->sample && *C == l->C && run_keep_input(&v->r, l->module, *x, F32, *C, &input, e))
         return -1;
     for (int j = 0; j < l->resnets; j++) {
         const Skip s = v->skip[--v->skips];
@@ -205,8 +205,11 @@ static int evaluate(Eval *v, float *eps, const float *x, Err *e)
     if (!z)
         return -1;
     run_group_norm(r, &u->norm_out, z, NULL, (NormInput){.x = h, .type = F32, .C = C}, ACT_SILU);
+    float *input = NULL;
+    if (c->in == C && run_keep_input(r, u->module_conv_out, z, r->type, C, &input, e))
+        return -1;
     op->conv_run(u->conv_out, eps, z, r->B, r->H, r->W, false);
-    return run_hook(r, u->module_conv_out, eps, c->in == c->C[0] ? h : NULL, c->in, e);
+    return run_hook(r, u->module_conv_out, eps, input, c->in, e);
 }
 
 int unet_evaluate(UNet *u, float *eps, const float *x, int64_t H, int64_t W, Tape *tape, Err *e)

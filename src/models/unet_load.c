@@ -247,9 +247,10 @@ int unet_channels(const UNet *u)
     return u->config.in;
 }
 
-int unet_sample_size(const UNet *u)
+void unet_sample_size(const UNet *u, int *height, int *width)
 {
-    return u->config.sample_size;
+    *height = u->config.sample[0];
+    *width = u->config.sample[1];
 }
 
 int unet_text_width(const UNet *u)

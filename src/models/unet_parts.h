@@ -9,7 +9,8 @@
 enum { UNET_LEVELS = 8, UNET_SKIPS = 128 };
 
 typedef struct UNetConfig {         /* of config.json; lists hold one value a level, from the finest on */
-    int levels, in, sample_size, E, groups;
+    int levels, in, E, groups;
+    int sample[2];                  /* height and width of the latents it was made for */
     int C[UNET_LEVELS], layers[UNET_LEVELS], heads[UNET_LEVELS];
     int depth[UNET_LEVELS];         /* transformer blocks in a row */
     bool down_attention[UNET_LEVELS], up_attention[UNET_LEVELS];        /* the latter in the order of up_blocks */

@@ -9,6 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <unistd.h>
+#include "formats/json_file.h"
 #include "src/models/vae_parts.h"
 
 /* ---- loading ---- */
@@ -131,7 +134,7 @@ static int config_read(Vae *v, Err *e)
     if (class && strcmp(class, "AutoencoderKL") != 0)
         return err_set(e, "%s/config.json: \"_class_name\" is %.60s; only AutoencoderKL is implemented", p->path,
                        class);
-    if (act && strcmp(act, "silu") != 0 && strcmp(act, "swish") != 0)
+    if (act && strcasecmp(act, "silu") != 0 && strcasecmp(act, "swish") != 0)
         return err_set(e, "%s/config.json: \"act_fn\" is \"%.40s\"; only \"silu\" is implemented", p->path, act);
     v->levels = (int)json_array_size(channels);
     if (v->levels < 1 || v->levels > VAE_LEVELS)
@@ -163,6 +166,21 @@ static int config_read(Vae *v, Err *e)
     v->has_post_quant = config_bool(p, "use_post_quant_conv", true);
     v->mid_attention = config_bool(p, "mid_block_add_attention", true);
     return 0;
+}
+
+int vae_cell(int *pixels, const char *dir, Err *e)
+{
+    char file[4200];
+    snprintf(file, sizeof file, "%.4096s/vae/config.json", dir);
+    *pixels = 8;
+    if (access(file, F_OK))
+        return 0;
+    json_t *config = json_file_load(file, e);
+    const size_t levels = json_array_size(json_object_get(config, "block_out_channels"));
+    if (levels >= 1 && levels <= VAE_LEVELS)            /* vae_load says what is wrong with others */
+        *pixels = 1 << (levels - 1);
+    json_decref(config);
+    return config ? 0 : -1;
 }
 
 int vae_load(Vae **out, const char *dir, DType type, Err *e)
@@ -219,6 +237,13 @@ int vae_scale(const Vae *v)
 int vae_channels(const Vae *v)
 {
     return v->latent;
+}
+
+int vae_takes(const Vae *v, int channels, Err *e)
+{
+    return channels == v->latent ? 0
+        : err_set(e, "%s/config.json: \"latent_channels\" is %d, the UNet's latents have %d", v->part.path, v->latent,
+                  channels);
 }
 
 /* ---- pictures, one at a time ---- */

@@ -12,10 +12,13 @@
 
 typedef struct Vae Vae;
 
+/* Pixels a latent cell by DIR/vae/config.json alone; 8 where DIR has no VAE. */
+int vae_cell(int *pixels, const char *dir, Err *e);
 int vae_load(Vae **v, const char *dir, DType type, Err *e);
 void vae_free(Vae *v);
 int vae_scale(const Vae *v);                        /* pixels a latent cell: 8 */
 int vae_channels(const Vae *v);                     /* c, of the latent */
+int vae_takes(const Vae *v, int channels, Err *e);  /* an error where latents have another number of channels */
 /* pixels (B,H,W,3) f32 host = decoder(latent / scaling_factor + shift) of latent (B,h,w,c) host, about [-1,1], not
  * clipped. One picture at a time inside, so memory is flat in B. */
 int vae_decode(Vae *v, const float *latent, int64_t B, int64_t h, int64_t w, float *pixels, Err *e);

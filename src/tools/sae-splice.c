@@ -126,8 +126,8 @@ static int make_room(Run *r, Err *e)
 
 static int open_outputs(Run *r, Err *e)
 {
-    return vae_load(&r->vae, r->s.compute.model, r->s.compute.type, e) || make_room(r, e) || open_pictures(r, e)
-        || text_open(&r->out, r->cfg->s.c.output, e);
+    return vae_load(&r->vae, r->s.compute.model, r->s.compute.type, e) || vae_takes(r->vae, r->s.sampler->C, e)
+        || make_room(r, e) || open_pictures(r, e) || text_open(&r->out, r->cfg->s.c.output, e);
 }
 
 static int decode(Run *r, uint8_t *image, const float *latent, Err *e)

@@ -34,7 +34,8 @@ static const Cli cli = {
     "embedding [P], the projected class token. The fields of a PNG file are its text chunks as sd-steer and sd-decode "
     "write them; its id, where it has none, is its path within the folder, without .png.\n"
     "CLIP is the folder clip/ of the model (a CLIPModel). Pictures are resized (short side, bicubic) and cropped in "
-    "the centre as CLIP wants them. With --net a plain convolutional network describes them instead (its features, for "
+    "the centre as CLIP wants them, and take the means and deviations of clip/preprocessor_config.json where there is "
+    "one. With --net a plain convolutional network describes them instead (its features, for "
     "a classifier trained on them); it takes pictures of its own size only. Memory does not depend on the number of "
     "pictures.",
     "# embeddings of a folder of pictures\n"
@@ -68,7 +69,7 @@ static int open_clip(Run *r, Err *e)
     snprintf(clip, sizeof clip, "%.4096s/clip", r->compute.model);
     if (image_encoder_load(&r->encoder, r->compute.model, r->compute.type, e) || model_id(r->id, clip, e))
         return -1;
-    r->size = image_encoder_size(r->encoder);
+    r->size = image_encoder_form(r->encoder)->size;
     r->P = image_encoder_projection(r->encoder);
     return 0;
 }
@@ -142,7 +143,7 @@ static int write_batch(Run *r, Err *e)
 static int add_picture(Run *r, const Picture *p, Err *e)
 {
     if (!r->net)
-        image_prepare(r->pixels + r->waiting * r->values, p->rgb, p->H, p->W, r->size);
+        image_prepare(r->pixels + r->waiting * r->values, p->rgb, p->H, p->W, image_encoder_form(r->encoder));
     else if (p->H == r->size && p->W == r->size)
         memcpy(r->pictures + r->waiting * r->values, p->rgb, r->values);
     else

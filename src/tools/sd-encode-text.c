@@ -32,7 +32,7 @@ static const Cli cli = {
     "Reads prompts, one a line: a line that begins with { is a JSON object with prompt and, where wanted, id, "
     "negative, concept, theme, seed and any other field; any other line is a prompt. Writes a conditioning stream: the "
     "header has the model's id and the state [S,E] of --negative, each record its fields, its tokens [S] and its state "
-    "[S,E]. A record with a negative of its own has that one's state too, as uncond.\n"
+    "[S,E]. A record with a negative of its own, an empty one too, has that one's state as uncond.\n"
     "A prompt longer than the tokenizer's length (77 tokens with start and end) is cut, with one note at the end. A "
     "record's bytes do not depend on its neighbours. Memory does not depend on the number of prompts but for 16 bytes "
     "each, to know ids that come twice.",

@@ -67,7 +67,7 @@ static const Cli cli = {
     "Modes, for a chosen feature of value a whose mean over the label's pictures is m: multiply sets it to M*m*a where "
     "a exceeds its mean over all labels, replace to M*m there; scale sets it to M*a; ablate to 0; clamp to M*m where "
     "it is more; others to its mean over the pictures of other labels, unlabelled over those without a label, where it "
-    "is more; set to M*m everywhere; add adds M*m.\n"
+    "is more; set to M*m everywhere; add adds M*m. Only set and add change tokens that do not keep the feature.\n"
     "Only the change is added, x' = x + sum (new - old) W_dec, so a steering that changes no feature gives the "
     "unsteered picture bit for bit. --where multiplies each token's change by the mean of the mask over its part of "
     "the picture, 0 to 1; transparent is black. Through attention and later layers other parts may still follow. A "
@@ -176,7 +176,7 @@ static int open_outputs(Run *r, Err *e)
     const StreamOptions o = compute_stream_options(&r->cfg->s.c);
     const Sampler *s = r->s.sampler;
     static const char *const kinds[] = {"images", "latents"};
-    if (vae_load(&r->vae, r->s.compute.model, r->s.compute.type, e))
+    if (vae_load(&r->vae, r->s.compute.model, r->s.compute.type, e) || vae_takes(r->vae, s->C, e))
         return -1;
     for (int i = 0; i < 2; i++) {
         Record header;

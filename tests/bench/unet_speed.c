@@ -168,8 +168,10 @@ static int measure(const char *model, DType type, int64_t B, int64_t side, Err *
     conv_count = 0;
     if (peak == 0 || unet_load(&u, model, type, e))
         return -1;
+    int height, width;
+    unet_sample_size(u, &height, &width);
     if (side == 0)
-        side = unet_sample_size(u);
+        side = height;
     const int64_t S = 77, E = unet_text_width(u), n = B*side*side*unet_channels(u);
     float *x = noise_device((size_t)n, e), *eps = op->alloc((size_t)n*sizeof *eps, e), last;
     float *states = calloc((size_t)(2*S*E), sizeof *states);

@@ -40,3 +40,42 @@ setup() { cd "$DATA" || return 1; }
     run sae-encode --sae . acts.mpk.zst -o x.mpk.zst
     [ "$status" = 1 ] && [[ $output == *cfg.json* ]]
 }
+
+# A ReLU autoencoder of 600 features that are all above 0 in every token.
+whole() {       # folder
+    mkdir -p "$1"
+    echo '{"d_in": 128, "num_latents": 600, "k": 1, "activation": "relu"}' > "$1/cfg.json"
+    python3 - "$1" <<'PY'
+import json, struct, sys
+F, D = 600, 128
+tensors = {"encoder.weight": ([F, D], b"\0"*4*F*D), "encoder.bias": ([F], struct.pack("<f", 1)*F),
+           "W_dec": ([F, D], struct.pack("<f", 0.1)*F*D), "b_dec": ([D], b"\0"*4*D)}
+at, header = 0, {}
+for name, (shape, data) in tensors.items():
+    header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + len(data)]}
+    at += len(data)
+text = json.dumps(header).encode()
+with open(sys.argv[1] + "/sae.safetensors", "wb") as f:
+    f.write(struct.pack("<Q", len(text)) + text + b"".join(data for _, data in tensors.values()))
+PY
+}
+
+@test "features beyond what is kept are not dropped in silence, unless most says so" {
+    whole relu
+    for run in "sae-encode few.mpk.zst" "sae-eval few.mpk.zst" "sae-rank-concepts few.mpk.zst" \
+        "sae-splice --hook $HOOK cond.mpk.zst" "sd-steer --hook $HOOK --feature 3=1 --steps 1 cond.mpk.zst"; do
+        # shellcheck disable=SC2086         # words
+        run ${run%% *} --sae relu -o no.mpk.zst ${run#* }
+        [ "$status" = 1 ]
+        [[ $output == *"512 features above 0 or more"*most* ]]
+        [ ! -e no.mpk.zst ]
+    done
+    sae-convert relu --to ours -o ours
+    run sae-encode --sae ours few.mpk.zst -o no.mpk.zst
+    [ "$status" = 1 ]
+    [[ $output == *"512 features above 0 or more"* ]]
+    jq '.most = 600' relu/cfg.json > cfg.json
+    mv cfg.json relu/
+    sae-encode --sae relu few.mpk.zst -o all.mpk.zst
+    [ "$(tstream view all.mpk.zst | jq -c .value.shape | sort -u)" = "[5,600]" ]
+}

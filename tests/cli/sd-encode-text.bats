@@ -68,6 +68,8 @@ refused() {     # exit status, what the message must hold, then the command
     [ "$(tstream view --tensors plain.mpk.zst | jq -c 'select(.id == "b") | .uncond')" \
         = "$(states plain.mpk.zst | head -1)" ]
     [ "$(tstream view plain.mpk.zst | jq -c 'select(.id == "a") | .uncond')" = null ]
+    [ "$(echo '{"prompt":"a","negative":""}' | sd-encode-text -n blurry | tstream view --tensors | jq -c .uncond)" \
+        = "$(uncond plain.mpk.zst)" ]
     # the record's own counts where it is drawn, and the same one in the header gives the same picture
     sd-sample-hooked -q --steps 2 --no-activations --latents a.mpk.zst plain.mpk.zst
     sd-sample-hooked -q --steps 2 --no-activations --latents b.mpk.zst told.mpk.zst

@@ -4,16 +4,19 @@
 later, torch.
 
     tokens.json            hard texts and the ids that CLIPTokenizer gives them with minisd's vocabulary
+    tokenizers/            minisd's tokenizer cut to 40 merges, with added tokens, as transformers 4 and as 5 write it
+                           (NAME/tokenizer), and tokens.json: texts and the ids that CLIPTokenizer gives them by NAME
     noise.safetensors      torch.randn of many sizes and seeds: seedS.nN
     prepare.safetensors    pictures [H,W,3] u8 and what CLIPImageProcessor makes of them at size 32: N.image,
                            N.pixels [3,32,32]
-    scheduler.json         configs, steps, DDIMScheduler's timesteps and sqrt(a), sqrt(1-a), sqrt(a_prev),
-                           sqrt(1-a_prev) of each
+    scheduler.json         runs: configs, steps, the timesteps of DDIMScheduler in StableDiffusionPipeline and
+                           sqrt(a), sqrt(1-a), sqrt(a_prev), sqrt(1-a_prev) of each; moves: x, what was predicted, and
+                           what DDIMScheduler.step makes of them, for each prediction_type
     text_names/            a tiny text encoder twice: names as transformers 4 and as 5 write them, hidden_act gelu;
                            its state
 """
-import json, os, numpy as np, torch
-from diffusers import DDIMScheduler
+import diffusers, json, os, numpy as np, torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -39,6 +42,33 @@ ids = tokenizer(texts, padding="max_length", max_length=77, truncation=True).inp
 with open("tokens.json", "w") as f:
     json.dump({"cases": [{"text": t, "ids": i} for t, i in zip(texts, ids)]}, f, separators=(",", ":"))
 
+def cut_tokenizer():
+    vocab = json.load(open(f"{model}/tokenizer/vocab.json"))
+    merges = [line.split() for line in open(f"{model}/tokenizer/merges.txt", encoding="utf-8")][1:41]
+    kept = sorted(vocab, key=vocab.get)[:512] + ["".join(pair) for pair in merges]
+    return {t: i for i, t in enumerate(kept + ["<|startoftext|>", "<|endoftext|>"])}, [tuple(pair) for pair in merges]
+
+vocab, merges = cut_tokenizer()
+added = {"<My-Cat>": len(vocab), "<!>": len(vocab) + 1}
+os.makedirs("tokenizers/4/tokenizer", exist_ok=True)
+for name, content in (("vocab.json", vocab), ("added_tokens.json", added),
+                      ("special_tokens_map.json", {"pad_token": "!"}),
+                      ("tokenizer_config.json", {"model_max_length": 24, "bos_token": "<|startoftext|>",
+                                                 "additional_special_tokens": ["<!>"]})):
+    with open(f"tokenizers/4/tokenizer/{name}", "w") as f:
+        json.dump(content, f, separators=(",", ":"))
+with open("tokenizers/4/tokenizer/merges.txt", "w") as f:
+    f.write("#version: 0.2\n" + "".join(" ".join(pair) + "\n" for pair in merges))
+tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, pad_token="!", model_max_length=24)
+tokenizer.add_tokens(["<My-Cat>"])
+tokenizer.add_special_tokens({"additional_special_tokens": ["<!>"]})
+tokenizer.save_pretrained("tokenizers/5/tokenizer")
+texts = ["", "A tower in the Rain!", "a <my-cat> and <MY-CAT>s, <My-Cat>", "<!> wow <!!> !", "fish " * 20,
+         "<|endoftext|>!<|startoftext|>"]
+with open("tokenizers/tokens.json", "w") as f:
+    json.dump({"texts": texts} | {version: CLIPTokenizer.from_pretrained(f"tokenizers/{version}/tokenizer")(
+        texts, padding="max_length", max_length=24, truncation=True).input_ids for version in ("4", "5")}, f)
+
 save_file({f"seed{s}.n{n}": torch.randn(n, generator=torch.Generator("cpu").manual_seed(s))
            for s in (0, 3, 2**32 - 1, 2**40 + 12345) for n in (1, 2, 7, 15, 16, 17, 31, 32, 33, 1000)},
           "noise.safetensors")
@@ -58,15 +88,30 @@ sd14 = {"_class_name": "PNDMScheduler", "beta_end": 0.012, "beta_schedule": "sca
         "trained_betas": None,
         "clip_sample": False}
 plain = {"_class_name": "DDIMScheduler", "clip_sample": False}
+solver = {"_class_name": "DPMSolverMultistepScheduler", "beta_end": 0.012, "beta_schedule": "scaled_linear",
+          "beta_start": 0.00085, "clip_sample": False, "lambda_min_clipped": float("-inf"), "steps_offset": 1}
 cases = [(sd14, n) for n in (1, 7, 20, 25, 50, 999)]
 cases += [(dict(plain, timestep_spacing=s, beta_schedule=b, num_train_timesteps=T), n)
           for s in ("leading", "trailing", "linspace") for b in ("linear", "squaredcos_cap_v2")
           for T, n in ((1000, 48), (777, 10))]
 cases += [(dict(plain, trained_betas=[0.001 * (i + 1) for i in range(20)], num_train_timesteps=20), 5),
-          (dict(plain, rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type="v_prediction"), 20)]
-runs = []
+          (dict(plain, rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type="v_prediction"), 20),
+          (dict(plain, clip_sample=True, steps_offset=0), 7), ({"_class_name": "DDIMScheduler"}, 7), (solver, 12),
+          ({k: v for k, v in sd14.items() if k != "steps_offset"}, 7),
+          (dict(solver, _class_name="EulerDiscreteScheduler", timestep_spacing="linspace", steps_offset=0), 12),
+          (dict(plain, prediction_type="sample", rescale_betas_zero_snr=True, timestep_spacing="trailing"), 6)]
+
+def ddim(config):
+    """DDIM in a pipeline whose folder has this config: what the pipeline changes in it is kept."""
+    scheduler = getattr(diffusers, config["_class_name"]).from_config(dict(config))
+    parts = dict.fromkeys(("vae", "text_encoder", "tokenizer", "unet", "safety_checker", "feature_extractor"))
+    pipeline = StableDiffusionPipeline(**parts, scheduler=scheduler, requires_safety_checker=False)
+    d = pipeline.scheduler
+    return d if isinstance(d, DDIMScheduler) else DDIMScheduler.from_config(d.config)
+
+runs, moves = [], []
 for config, n in cases:
-    d = DDIMScheduler.from_config(dict(config))
+    d = ddim(config)
     d.set_timesteps(n)
     rows = []
     for t in d.timesteps.tolist():
@@ -76,8 +121,14 @@ for config, n in cases:
         rows.append([t] + [float(np.sqrt(np.float32(x)))
                            for x in (a, np.float32(1) - np.float32(a), b, np.float32(1) - np.float32(b))])
     runs.append({"config": config, "steps": n, "rows": rows})
+for prediction in ("epsilon", "v_prediction", "sample"):
+    d = ddim(dict(sd14, prediction_type=prediction))
+    d.set_timesteps(4)
+    x, out = torch.randn(2, 64, generator=torch.Generator().manual_seed(9))
+    moves += [{"prediction_type": prediction, "step": i, "x": x.tolist(), "out": out.tolist(),
+               "y": d.step(out, t, x).prev_sample.tolist()} for i, t in enumerate(d.timesteps)]
 with open("scheduler.json", "w") as f:
-    json.dump({"runs": runs}, f, separators=(",", ":"))
+    json.dump({"runs": runs, "moves": moves}, f, separators=(",", ":"))
 
 torch.manual_seed(0)
 tiny = CLIPTextConfig(vocab_size=50, hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=3,

@@ -25,7 +25,7 @@ cases = [(c, n, k) for c in (sd14, minisd) for n in (1, 2, 3, 14, 15, 20, 50) fo
 cases += [(dict(plain, timestep_spacing=s, beta_schedule=b, num_train_timesteps=T, prediction_type=p), n, False)
           for s in ("leading", "trailing", "linspace") for b in ("linear", "squaredcos_cap_v2")
           for T, n, p in ((1000, 48, "epsilon"), (777, 10, "v_prediction"))]
-cases += [(dict(plain, beta_start=0.002), 12, True),
+cases += [(dict(plain, beta_start=0.002), 12, True), (dict(plain, prediction_type="sample"), 12, False),
           (dict(sd14, final_sigmas_type="sigma_min"), 20, False),
           (dict(sd14, final_sigmas_type="sigma_min", lower_order_final=False), 10, True),
           (dict(sd14, final_sigmas_type="sigma_min", euler_at_final=True), 20, False),
@@ -40,7 +40,9 @@ def output(t, n):
 
 runs = []
 for config, n, karras in cases:
-    d = DPMSolverMultistepScheduler.from_config(dict(config), use_karras_sigmas=karras)
+    own = config["_class_name"] == plain["_class_name"] or "steps_offset" in config
+    d = DPMSolverMultistepScheduler.from_config(dict(config, **({"steps_offset": 1} if own else {})),
+                                                use_karras_sigmas=karras)        # as the pipeline sets it
     d.set_timesteps(n)
     x = torch.tensor([2, -1, 0.5, 0])
     rows = []

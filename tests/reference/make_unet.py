@@ -10,7 +10,7 @@ Writes into OUT:
                             multiplied by 1.5 in place
   variants/NAME             small models of random weights: unet (other heads, layers, projections, embeddings) and vae
                             (other names of layers, no quantisation layers, a shift); variants/NAME.safetensors: inputs
-                            and outputs
+                            and outputs, of "narrow" also those of the first and the last convolution
 """
 import sys
 from pathlib import Path
@@ -71,6 +71,10 @@ UNETS = {
     "one": ((5, 7), 8, dict(
         sample_size=8, block_out_channels=(24,), layers_per_block=2, norm_num_groups=3, cross_attention_dim=8,
         attention_head_dim=3, down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",))),
+    "narrow": ((6, 4), 8, dict(
+        sample_size=8, in_channels=8, out_channels=8, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=2,
+        cross_attention_dim=8, attention_head_dim=2, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"))),
 }
 
 
@@ -95,7 +99,13 @@ def variants(out):
         unet = halved(UNet2DConditionModel(**config))
         save(unet, out / "variants" / name / "unet")
         x, state = torch.randn(2, unet.config.in_channels, *size), torch.randn(2, 9, width)
-        values = {"x": x, "state": state, "eps": unet(x, 731, encoder_hidden_states=state).sample}
+        values = {"x": x, "state": state}
+        if name == "narrow":
+            for end in ("conv_in", "conv_out"):
+                unet.get_submodule(end).register_forward_hook(
+                    lambda m, inputs, output, end=end: values.update({end: rows(output),
+                                                                      end + ".input": rows(inputs[0])}))
+        values["eps"] = unet(x, 731, encoder_hidden_states=state).sample
         save_file(values, out / "variants" / f"{name}.safetensors")
 
     torch.manual_seed(4)

@@ -67,20 +67,65 @@ static int check_texts(const char *model, const Weights *w, const Weights *texts
     return failed;
 }
 
+/* Configs that are refused by the key, and one whose means and deviations are taken. */
+static int check_form(void)
+{
+    static const struct { const char *file, *text, *says; } cases[] = {
+        {"preprocessor_config.json", "{\"do_resize\": false}", "\"do_resize\" is false"},
+        {"preprocessor_config.json", "{\"resample\": 2}", "\"resample\" is 2"},
+        {"preprocessor_config.json", "{\"rescale_factor\": 1}", "\"rescale_factor\" 1"},
+        {"preprocessor_config.json", "{\"size\": 16}", "\"size\" is not shortest_edge 2"},
+        {"preprocessor_config.json", "{\"size\": {\"height\": 2, \"width\": 2}}", "\"size\""},
+        {"preprocessor_config.json", "{\"crop_size\": {\"height\": 2, \"width\": 3}}", "\"crop_size\""},
+        {"preprocessor_config.json", "{\"image_mean\": [0.5]}", "\"image_mean\" is not three numbers"},
+        {"preprocessor_config.json", "{\"image_std\": [0.5, 0, 1]}", "\"image_std\""},
+        {"processor_config.json", "{\"image_processor\": {\"do_center_crop\": false}}", "\"do_center_crop\""},
+        {"processor_config.json", "{\"image_processor\": {\"size\": {\"shortest_edge\": 2}, \"crop_size\": 2,"
+         " \"image_mean\": [0.5, 0, 1], \"image_std\": [0.5, 1, 2]}}", NULL},
+    };
+    const uint8_t image[12] = {0, 255, 51, 255, 0, 255, 102, 51, 0, 51, 102, 255};
+    const float want[12] = {-1, 1, -0.4f, 1, 0, 0, -0.2f, 0.2f, -0.5f, -0.6f, 0.4f, 0};
+    char dir[] = "/tmp/golden_clip.XXXXXX", path[96];
+    int failed = 0;
+    if (!mkdtemp(dir))
+        return test_ok("clip/a folder", 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        ImageForm f;
+        Err e = {0};
+        float y[12];
+        snprintf(path, sizeof path, "%s/%s", dir, cases[i].file);
+        FILE *out = fopen(path, "w");
+        fputs(cases[i].text, out);
+        fclose(out);
+        const int refused = image_form_load(&f, dir, 2, &e);
+        unlink(path);
+        if (cases[i].says)
+            failed += test_ok(cases[i].text, refused && strstr(e.text, cases[i].says) && strstr(e.text, dir));
+        else if (!(failed += test_ok(cases[i].text, !refused))) {
+            image_prepare(y, image, 2, 2, &f);
+            failed += test_close("clip/its own means and deviations", y, want, 12, 1e-6f, 0);
+        }
+    }
+    rmdir(dir);
+    return failed;
+}
+
 static int check_prepare(void)
 {
     Weights *w = NULL;
     Err e = {0};
+    ImageForm form;
     char name[64];
     int failed = 0, n = 0;
-    if (weights_open(&w, test_path("golden-more/prepare.safetensors"), &e))
+    if (weights_open(&w, test_path("golden-more/prepare.safetensors"), &e)
+        || image_form_load(&form, test_path("golden-more"), 32, &e))
         return fail(&e);
     for (const Weight *image; snprintf(name, sizeof name, "%d.image", n), (image = weights_find(w, name)); n++) {
         enum { SIZE = 32 };
         float y[SIZE * SIZE * 3];
         snprintf(name, sizeof name, "%d.pixels", n);
         float *want = channels_last(weights_find(w, name)->data, 1, SIZE * SIZE);
-        image_prepare(y, image->data, (int)image->dim[0], (int)image->dim[1], SIZE);
+        image_prepare(y, image->data, (int)image->dim[0], (int)image->dim[1], &form);
         snprintf(name, sizeof name, "clip/prepare %d x %d", (int)image->dim[0], (int)image->dim[1]);
         failed += test_close(name, y, want, SIZE * SIZE * 3, 1 / (255 * 0.26f), 0);
         free(want);
@@ -99,7 +144,7 @@ int main(void)
         return fail(&e);
     DType types[3];
     const int count = product_types(types);
-    int failed = check_prepare();
+    int failed = check_form() + check_prepare();
     for (int t = 0; t < count; t++)
         failed += check_images(model, w, types[t]) + check_texts(model, w, texts, types[t]);
     weights_close(w);

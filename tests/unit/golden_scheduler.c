@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* golden_scheduler.c -- timesteps and coefficients against diffusers' DDIMScheduler, also made from the PNDM config of
- * Stable Diffusion 1.4. Timesteps must be equal. Coefficients may differ by 2e-7, some ulps of 1, since torch's roots
- * are not correctly rounded; after rescaling to zero terminal SNR, which takes the difference of near roots, by 2e-5.
+/* golden_scheduler.c -- timesteps and coefficients against diffusers' DDIMScheduler in its pipeline, also made of the
+ * PNDM config of Stable Diffusion 1.4 and of others; a step of each kind of prediction. Timesteps must be equal.
+ * Coefficients may differ by 2e-7, some ulps of 1, since torch's roots are not correctly rounded; after rescaling to
+ * zero terminal SNR, which takes the difference of near roots, by 2e-5. What a step gives may differ by 2e-6: values
+ * below 4 are rounded five times, and 1/sqrt(a) = 4.2 enlarges that.
  *
  * And against DPMSolverMultistepScheduler: four values of a latent after each step, whose UNet says sin(t/100 + i), to
  * 2e-5 of the largest of the run: x0 divides by alpha, down to 0.0006 in some configs, and what the roundings before
@@ -88,6 +90,37 @@ static int check_dpm(size_t number, const json_t *run)
     return failed;
 }
 
+static void read_list(float y[64], const json_t *move, const char *key)
+{
+    for (size_t i = 0; i < 64; i++)
+        y[i] = (float)json_number_value(json_array_get(json_object_get(move, key), i));
+}
+
+static int check_move(const json_t *move)
+{
+    const char *prediction = json_string_value(json_object_get(move, "prediction_type"));
+    json_t *config = json_pack("{s:f, s:f, s:s, s:b, s:i, s:s}", "beta_start", 0.00085, "beta_end", 0.012,
+                               "beta_schedule", "scaled_linear", "set_alpha_to_one", 0, "steps_offset", 1,
+                               "prediction_type", prediction);
+    float x[64], out[64], want[64];
+    char name[64];
+    Scheduler *s = NULL;
+    Err e = {0};
+    const int failed = json_file_write(config_path, config, &e) || scheduler_load(&s, folder, "ddim", 4, &e);
+    json_decref(config);
+    if (failed)
+        return test_ok(e.text, 0);
+    const int step = (int)json_integer_value(json_object_get(move, "step"));
+    const SchedulerStep *q = &s->step[step];
+    read_list(x, move, "x");
+    read_list(out, move, "out");
+    read_list(want, move, "y");
+    op->ddim_step(x, NULL, out, 1, q->sqrt_a, q->sqrt_1m_a, q->sqrt_a_prev, q->sqrt_1m_a_prev, s->prediction, 64);
+    scheduler_free(s);
+    snprintf(name, sizeof name, "scheduler/a step that predicts %s, %d", prediction, step);
+    return test_close(name, x, want, 64, 2e-6f, 0);
+}
+
 /* Configs that the method cannot draw by as diffusers would. */
 static int check_refused(const char *what, const char *method, const char *json, int steps)
 {
@@ -121,14 +154,20 @@ int main(void)
         failed += check_run(i, json_array_get(runs, i));
     for (size_t i = 0; i < json_array_size(dpm_runs); i++)
         failed += check_dpm(i, json_array_get(dpm_runs, i));
-    failed += check_refused("clipping", "ddim", "{\"clip_sample\": true}", 10);
-    failed += check_refused("clipping by default", "ddim", "{}", 10);
+    const json_t *moves = json_object_get(file, "moves");
+    for (size_t i = 0; i < json_array_size(moves); i++)
+        failed += check_move(json_array_get(moves, i));
+    failed += test_ok("scheduler/there are moves", json_array_size(moves) == 12);
+    failed += check_refused("thresholding", "ddim", "{\"thresholding\": true}", 10);
+    failed += check_refused("clipping by from_config's default", "ddim",
+                            "{\"_class_name\": \"PNDMScheduler\"}", 10);
     failed += check_refused("an unknown schedule", "ddim",
                             "{\"clip_sample\": false, \"beta_schedule\": \"sigmoid\"}", 10);
-    failed += check_refused("sample prediction", "ddim", "{\"clip_sample\": false, \"prediction_type\": \"sample\"}", 10);
+    failed += check_refused("flow prediction", "ddim", "{\"prediction_type\": \"flow_prediction\"}", 10);
     failed += check_refused("more steps than timesteps", "ddim", "{\"clip_sample\": false}", 1001);
     failed += check_refused("no steps", "ddim", "{\"clip_sample\": false}", 0);
-    failed += check_refused("a list of another length", "ddim", "{\"clip_sample\": false, \"trained_betas\": [0.1]}", 10);
+    failed += check_refused("a list of another length", "ddim",
+                            "{\"clip_sample\": false, \"trained_betas\": [0.1]}", 10);
     failed += check_refused("another sampler", "euler", "{\"clip_sample\": false}", 10);
     failed += check_refused("dpm++2m: an order of 3", "dpm++2m", "{\"solver_order\": 3}", 10);
     failed += check_refused("dpm++2m: the heun solver", "dpm++2m", "{\"solver_type\": \"heun\"}", 10);

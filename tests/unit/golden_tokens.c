@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* golden_tokens.c -- token ids against transformers' CLIPTokenizer, with minisd's vocabulary: all must be equal. */
+/* golden_tokens.c -- token ids against transformers' CLIPTokenizer, with minisd's vocabulary and with cut ones in the
+ * files of transformers 4 and 5: all must be equal. */
+#include <sys/stat.h>
 #include "formats/json_file.h"
 #include "src/models/tokenizer.h"
 #include "tests/unit/test.h"
@@ -59,6 +61,66 @@ static int check_long_word(const Tokenizer *t)
     return test_ok("tokens/a megabyte of one word", count > 75 && ids[0] == 2048 && ids[76] == tokenizer_end(t));
 }
 
+/* Files as transformers of this version writes them, with added tokens. */
+static int check_version(const json_t *file, const char *version)
+{
+    char dir[PATH_MAX], name[64];
+    Tokenizer *t = NULL;
+    Err e = {0};
+    int failed = 0;
+    size_t i;
+    const json_t *one;
+    snprintf(dir, sizeof dir, "%s/%s", test_path("golden-more/tokenizers"), version);
+    if (tokenizer_load(&t, dir, &e))
+        return test_ok(e.text, 0);
+    json_array_foreach(json_object_get(file, version), i, one) {
+        int32_t got[24], want[24];
+        const char *text = json_string_value(json_array_get(json_object_get(file, "texts"), i));
+        for (size_t k = 0; k < 24; k++)
+            want[k] = (int32_t)json_integer_value(json_array_get(one, k));
+        snprintf(name, sizeof name, "tokens/transformers %s/%zu", version, i);
+        failed += tokenizer_encode(t, text, got, &e) < 0 ? test_ok(e.text, 0) : test_same(name, got, want, sizeof got);
+    }
+    tokenizer_free(t);
+    return failed + test_ok("tokens/texts of a version", i == 6);
+}
+
+/* A tokenizer.json that is not CLIP's, or damaged, is refused by its name. */
+static int check_whole_refused(void)
+{
+    static const char *const bad[] = {
+        "{\"model\": {\"type\": \"Unigram\", \"vocab\": [[\"a\", 0]]}}",
+        "{\"model\": {\"vocab\": {\"a\": 0}, \"merges\": [], \"end_of_word_suffix\": null}}",
+        "{\"model\": {\"vocab\": {\"a\": 0, \"<|startoftext|>\": 1, \"<|endoftext|>\": 2}, \"merges\": [[\"a\"]],"
+        " \"end_of_word_suffix\": \"</w>\"}}",
+        "{\"model\": {\"vocab\": {\"a\": 0, \"<|startoftext|>\": 1, \"<|endoftext|>\": 2}, \"merges\": [\"a b\"],"
+        " \"end_of_word_suffix\": \"</w>\"}}",
+        "{\"model\": {\"vocab\": {\"a\": 0, \"<|startoftext|>\": 1, \"<|endoftext|>\": 2}, \"merges\": [],"
+        " \"end_of_word_suffix\": \"</w>\"}, \"added_tokens\": [{\"content\": \"<new>\"}]}",
+    };
+    char dir[] = "/tmp/golden_tokens.XXXXXX", folder[64], path[96];
+    int failed = 0;
+    if (!mkdtemp(dir))
+        return test_ok("tokens/a folder", 0);
+    snprintf(folder, sizeof folder, "%s/tokenizer", dir);
+    snprintf(path, sizeof path, "%s/tokenizer.json", folder);
+    mkdir(folder, 0777);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        Tokenizer *t = NULL;
+        Err e = {0};
+        FILE *f = fopen(path, "w");
+        fputs(bad[i], f);
+        fclose(f);
+        failed += test_ok("tokens/tokenizer.json is refused", tokenizer_load(&t, dir, &e) == -1 && !t
+                          && strstr(e.text, folder));
+        test_note("%s", e.text);
+    }
+    unlink(path);
+    rmdir(folder);
+    rmdir(dir);
+    return failed;
+}
+
 int main(void)
 {
     Tokenizer *t = NULL;
@@ -69,8 +131,11 @@ int main(void)
         printf("FAIL tokens: %s\n", e.text);
         return 1;
     }
+    json_t *versions = json_file_load(test_path("golden-more/tokenizers/tokens.json"), &e);
     const int failed = check_list(t, "golden", first) + check_list(t, "golden-more", json_object_get(more, "cases"))
-                     + check_damage(t) + check_long_word(t);
+                     + check_damage(t) + check_long_word(t) + check_version(versions, "4")
+                     + check_version(versions, "5") + check_whole_refused();
+    json_decref(versions);
     json_decref(first);
     json_decref(more);
     tokenizer_free(t);

@@ -4,7 +4,8 @@
  * tests/golden/unet_hooks.safetensors (tests/reference/make_unet.py): what a forward hook sees of a module, and eps
  * when the hook multiplies its output by 1.5 in place. variants/NAME: small models of random weights: "linear" (linear
  * projections, heads and layers by level, two transformer blocks in a row, an odd latent), "padding" (asymmetric
- * downsampling, three channels, a larger first kernel), "one" (a single level). Both in f32, to 1e-4 of the range. */
+ * downsampling, three channels, a larger first kernel), "one" (a single level), "narrow" (latents as wide as the first
+ * level, so that conv_in and conv_out have an input of their output's shape). All in f32, to 1e-4 of the range. */
 #include <string.h>
 #include "kernels/op.h"
 #include "src/models/unet.h"
@@ -119,10 +120,38 @@ static int test_variant(const char *name)
     return failed;
 }
 
+static int test_end(const char *name)
+{
+    Weights *w = NULL;
+    UNet *u = NULL;
+    Seen seen = {.factor = 1};
+    char text[64];
+    die_if(weights_open(&w, test_path("golden/variants/narrow.safetensors"), &err)
+           || unet_load(&u, test_path("golden/variants/narrow"), F32, &err)
+           || unet_set_text(u, tensor(w, "state")->data, 2, 9, (int32_t[]){0, 1}, 2, &err));
+    int failed = test_ok(name, unet_hook(u, name, true, see, &seen, &err) == 1);
+    const Weight *x = tensor(w, "x");
+    float *eps = malloc(weight_count(x)*sizeof *eps);
+    evaluate(u, eps, x->data, 2, 6, 4, 731);
+    snprintf(text, sizeof text, "narrow/%s/output", name);
+    failed += test_below(text, range_error(seen.output, tensor(w, name)->data, seen.size), 1e-4);
+    snprintf(text, sizeof text, "%s.input", name);
+    const float *want = tensor(w, text)->data;
+    snprintf(text, sizeof text, "narrow/%s/input", name);
+    failed += seen.input ? test_below(text, range_error(seen.input, want, seen.size), 1e-4) : test_ok(text, 0);
+    free(eps);
+    free(seen.output);
+    free(seen.input);
+    unet_free(u);
+    weights_close(w);
+    return failed;
+}
+
 int main(void)
 {
     die_if(backend_pick(test_backend(), 0, &err));
     int failed = test_modules();
-    failed += test_variant("linear") + test_variant("padding") + test_variant("one");
+    failed += test_variant("linear") + test_variant("padding") + test_variant("one") + test_variant("narrow");
+    failed += test_end("conv_in") + test_end("conv_out");
     return failed != 0;
 }

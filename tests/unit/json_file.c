@@ -30,6 +30,34 @@ static int test_load(void)
     return failed;
 }
 
+/* What json.dump writes of float("-inf"), float("nan") and 10**21: the other keys are read, these are not numbers. */
+static int test_python(void)
+{
+    static const char text[] = "{\"low\": -Infinity, \"none\": NaN, \"a\": [Infinity, 1.5], \"n\": -12,"
+                               " \"long\": 1000000000000000000000, \"longest\": 9223372036854775807,"
+                               " \"real\": 0.12345678901234567890, \"exp\": 12345678901234567890e1,"
+                               " \"-Infinity \\\" NaN\": \"Infinity\"}";
+    Err e = {0};
+    int64_t n = 0;
+    double x = 0;
+    const char *s = NULL;
+    json_t *j = json_file_load(spill("python.json", text, sizeof text - 1), &e);
+    int failed = test_ok("python/read", j != NULL);
+    failed += test_ok("python/others", !json_need_int("f", j, "n", &n, &e) && n == -12
+                      && !json_need_int("f", j, "longest", &n, &e) && n == INT64_MAX
+                      && !json_need_number("f", j, "real", &x, &e) && x == 0.12345678901234567890
+                      && !json_need_number("f", j, "exp", &x, &e) && x == 12345678901234567890e1);
+    failed += test_ok("python/texts stay", !json_need_text("f", j, "-Infinity \" NaN", &s, &e)
+                      && strcmp(s, "Infinity") == 0);
+    failed += test_ok("python/in a list", json_is_string(json_array_get(json_object_get(j, "a"), 0)));
+    failed += test_ok("python/asked for", json_need_number("f", j, "low", &x, &e) == -1);
+    failed += test_text("python/asked for, message", e.text, "f: \"low\" is a string, expected a number");
+    e = (Err){0};
+    failed += test_ok("python/long", json_need_int("f", j, "long", &n, &e) == -1);
+    json_decref(j);
+    return failed + refused("python/elsewhere", "{\"a\": Infinit}", "line 1");
+}
+
 static int test_getters(void)
 {
     static const char text[] = "{\"n\": 4, \"x\": 0.5, \"yes\": true, \"s\": \"silu\", \"a\": [1], \"o\": {}, "
@@ -105,7 +133,7 @@ static int test_aside(void)
 
 int main(void)
 {
-    const int failed = test_load() + test_getters() + test_aside();
+    const int failed = test_load() + test_python() + test_getters() + test_aside();
     scratch_clear();
     return failed != 0;
 }

@@ -148,24 +148,28 @@ static int sampler(void)
     /* out = 1 + 2 (3 - 1) = 5; x0 = (10 - 0.6*5)/0.8 = 8.75; x = 0.9*8.75 + 0.4*5 = 9.875 */
     float x = 10;
     const float uncond = 1, cond = 3;
-    op->ddim_step(&x, &uncond, &cond, 2, 0.8f, 0.6f, 0.9f, 0.4f, false, 1);
+    op->ddim_step(&x, &uncond, &cond, 2, 0.8f, 0.6f, 0.9f, 0.4f, PREDICT_EPSILON, 1);
     int failed = test_close("ddim/hand", &x, (float[]){9.875f}, 1, 2e-6f, 0);
     /* v = 5: x0 = 8 - 3 = 5; eps = 4 + 6 = 10; x = 4.5 + 4 */
     x = 10;
-    op->ddim_step(&x, &uncond, &cond, 2, 0.8f, 0.6f, 0.9f, 0.4f, true, 1);
+    op->ddim_step(&x, &uncond, &cond, 2, 0.8f, 0.6f, 0.9f, 0.4f, PREDICT_V, 1);
     failed += test_close("ddim/hand v", &x, (float[]){8.5f}, 1, 2e-6f, 0);
+    /* x0 = 5: eps = (10 - 4)/0.6 = 10; x = 4.5 + 4 */
     x = 10;
-    op->ddim_step(&x, NULL, &cond, 7, 0.8f, 0.6f, 0.9f, 0.4f, false, 1);        /* x0 = (10 - 1.8)/0.8 = 10.25 */
+    op->ddim_step(&x, &uncond, &cond, 2, 0.8f, 0.6f, 0.9f, 0.4f, PREDICT_SAMPLE, 1);
+    failed += test_close("ddim/hand sample", &x, (float[]){8.5f}, 1, 2e-6f, 0);
+    x = 10;
+    op->ddim_step(&x, NULL, &cond, 7, 0.8f, 0.6f, 0.9f, 0.4f, PREDICT_EPSILON, 1);      /* x0 = (10 - 1.8)/0.8 = 10.25 */
     failed += test_close("ddim/hand unguided", &x, (float[]){0.9f*10.25f + 1.2f}, 1, 2e-6f, 0);
 
     /* out = 5; x0 = (10 - 3)/0.8 = 8.75, was 6; x = 0.5*10 + 2*8.75 + 0.25*2.75 */
     float picture = 6;
     x = 10;
-    op->dpm_step(&x, &picture, &uncond, &cond, 2, 0.8f, 0.6f, 0.5f, 2, 0.25f, false, 1);
+    op->dpm_step(&x, &picture, &uncond, &cond, 2, 0.8f, 0.6f, 0.5f, 2, 0.25f, PREDICT_EPSILON, 1);
     failed += test_close("dpm/hand", (float[]){x, picture}, (float[]){23.1875f, 8.75f}, 2, 4e-6f, 0);
     /* v = 3 without guidance: x0 = 8 - 1.8 = 6.2 */
     x = 10;
-    op->dpm_step(&x, &picture, NULL, &cond, 2, 0.8f, 0.6f, 0.5f, 2, 0.25f, true, 1);
+    op->dpm_step(&x, &picture, NULL, &cond, 2, 0.8f, 0.6f, 0.5f, 2, 0.25f, PREDICT_V, 1);
     failed += test_close("dpm/hand v", (float[]){x, picture}, (float[]){5 + 12.4f + 0.25f*(6.2f - 8.75f), 6.2f}, 2,
                          4e-6f, 0);
 
@@ -182,7 +186,7 @@ static int sampler(void)
         volatile float direction = 0.4f*eps;
         want[i] = t + direction;
     }
-    op->ddim_step(many, u, c, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, false, 1000);
+    op->ddim_step(many, u, c, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, PREDICT_EPSILON, 1000);
     failed += test_same("ddim/roundings", many, want, 1000*sizeof *many);
     for (int i = 0; i < 1000; i++) {
         volatile float t = c[i] - u[i];
@@ -197,7 +201,7 @@ static int sampler(void)
         want[i] = kept + change;
     }
     float *before = op_values(1000, 2);
-    op->dpm_step(many, before, u, c, 7.5f, 0.8f, 0.6f, 0.5f, 2, 0.3f, false, 1000);
+    op->dpm_step(many, before, u, c, 7.5f, 0.8f, 0.6f, 0.5f, 2, 0.3f, PREDICT_EPSILON, 1000);
     failed += test_same("dpm/roundings", many, want, 1000*sizeof *many);
     free(before);
     free(many); free(want); free(c); free(u);

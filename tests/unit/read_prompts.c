@@ -97,6 +97,10 @@ int main(void)
     failed += reads("prompts/empty labels are left out",
                     "{\"id\":5,\"prompt\":\"\",\"theme\":\"\",\"concept\":null,\"seed\":0}",
                     "{\"id\":\"5\",\"prompt\":\"\",\"seed\":0}\n");
+    failed += reads("prompts/an empty negative is one",
+                    "{\"prompt\":\"p\",\"negative\":\"\",\"seed\":0}\n{\"prompt\":\"p\",\"negative\":null,\"seed\":0}",
+                    "{\"id\":\"1\",\"prompt\":\"p\",\"negative\":\"\",\"seed\":0}\n"
+                    "{\"id\":\"2\",\"prompt\":\"p\",\"seed\":0}\n");
     failed += reads("prompts/byte order mark", "\xef\xbb\xbf{\"prompt\":\"p\",\"seed\":9223372036854775807}\n",
                     "{\"id\":\"1\",\"prompt\":\"p\",\"seed\":9223372036854775807}\n");
     failed += reads("prompts/no lines", "", "");

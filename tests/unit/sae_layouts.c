@@ -113,6 +113,33 @@ static int check_folder(const char *name, const char *hook, const char *activati
     return failed;
 }
 
+/* The config that SAELens wrote before version 6, over the weights of "saelens" or "saelens-standard": the same
+ * features (as its handle_pre_6_0_config reads it). */
+static int check_older(const char *name, const char *activation, json_t *kwargs, const char *architecture,
+                       const Weights *expected)
+{
+    char from[4096], to[4096], title[64];
+    Err e = {0};
+    Sae *s = NULL;
+    mkdir(scratch("older"), 0777);
+    snprintf(from, sizeof from, "%s/sae_weights.safetensors", in_tests(name));
+    unlink(scratch("older/sae_weights.safetensors"));
+    json_t *cfg = json_pack("{s:i, s:i, s:s, s:s, s:o, s:b, s:b, s:b}", "d_in", D, "d_sae", F, "hook_name", "mid_block",
+                            "activation_fn_str", activation, "activation_fn_kwargs", kwargs, "normalize_activations", 0,
+                            "apply_b_dec_to_input", 1, "finetuning_scaling_factor", 0);
+    if (architecture)
+        json_object_set_new(cfg, "architecture", json_string(architecture));
+    int failed = symlink(realpath(from, to), scratch("older/sae_weights.safetensors"))
+              || json_file_write(scratch("older/cfg.json"), cfg, &e) || sae_load(&s, scratch("older"), &e);
+    json_decref(cfg);
+    snprintf(title, sizeof title, "before SAELens 6/%s", activation);
+    if (failed)
+        return test_ok(e.text, 0);
+    failed = test_text(title, s->hook, "mid_block") + check_features(name, s, expected);
+    sae_free(s);
+    return failed;
+}
+
 /* A folder of NAME's files whose config has key (of "trainer" where it is there) set to value. */
 static int refused(const char *name, const char *key, json_t *value, const char *words)
 {
@@ -156,6 +183,9 @@ static int check_refusals(void)
                    "architecture is new, expected topk, standard, jumprelu or gated")
          + refused("saelens", "architecture", json_string("jumprelu"), "threshold")
          + refused("saelens", "normalize_activations", json_string("layer_norm"), "normalize_activations is layer_norm")
+         + refused("saelens", "normalize_activations", json_true(), "normalize_activations is true")
+         + refused("saelens", "finetuning_scaling_factor", json_true(), "finetuning_scaling_factor is true")
+         + refused("saelens", "architecture", json_null(), "architecture\" is null")
          + refused("saelens", "reshape_activations", json_string("hook_z"), "reshape_activations is hook_z")
          + refused("saelens", "k", json_integer(25), "k is 25, expected 1 to 24")
          + refused("saelens", "d_sae", json_integer(8), "8 features, W_enc is [8, 24]")
@@ -166,7 +196,8 @@ static int check_refusals(void)
          + refused("dictionary_learning", "dict_class", json_string("GatedAutoEncoder"), "gate_bias")
          + refused("dictionary_learning", "k", json_null(), "\"k\" is null")
          + refused("sparsify", "activation", json_string("groupmax"), "activation is groupmax")
-         + refused("sparsify", "transcode", json_true(), "transcode is true");
+         + refused("sparsify", "transcode", json_true(), "transcode is true")
+         + refused("sparsify", "signed", json_true(), "signed is true");
 }
 
 int main(void)
@@ -187,6 +218,8 @@ int main(void)
     int failed = check_refusals();
     for (size_t f = 0; f < sizeof folders / sizeof *folders; f++)
         failed += check_folder(folders[f][0], folders[f][1], folders[f][2], expected);
+    failed += check_older("saelens", "topk", json_pack("{s:i}", "k", K), "standard", expected)
+            + check_older("saelens-standard", "relu", json_object(), NULL, expected);
     weights_close(expected);
     scratch_clear();
     return failed != 0;

@@ -15,6 +15,7 @@ typedef struct Case { const char *key, *value, *expected; } Case;
 static const Case unet_cases[] = {
     {"dropout", "0.1", NULL}, {"only_cross_attention", "[false]", NULL}, {"resnet_out_scale_factor", "1", NULL},
     {"attention_head_dim", "[3]", NULL}, {"num_attention_heads", "null", NULL}, {"act_fn", "\"swish\"", NULL},
+    {"act_fn", "\"SiLU\"", NULL},
     {"_class_name", "\"UNet2DModel\"", "\"_class_name\""},
     {"only_cross_attention", "true", "\"only_cross_attention\" is true"},
     {"only_cross_attention", "[true]", "\"only_cross_attention\""},
@@ -25,6 +26,7 @@ static const Case unet_cases[] = {
     {"encoder_hid_dim", "64", "\"encoder_hid_dim\""},
     {"resnet_time_scale_shift", "\"scale_shift\"", "\"resnet_time_scale_shift\""}, {"act_fn", "\"gelu\"", "\"act_fn\""},
     {"mid_block_type", "\"UNetMidBlock2D\"", "\"mid_block_type\""},
+    {"mid_block_type", "null", "\"mid_block_type\" is null"},
     {"time_embedding_type", "\"fourier\"", "\"time_embedding_type\""},
     {"num_attention_heads", "4", "\"num_attention_heads\" is 4"},
     {"mid_block_scale_factor", "2.0", "\"mid_block_scale_factor\""},
