@@ -22,6 +22,7 @@ int tstream_cat(int argc, char **argv);
 int tstream_split(int argc, char **argv);
 int tstream_to_npy(int argc, char **argv);
 int tstream_to_png(int argc, char **argv);
+int tstream_shuffle(int argc, char **argv);
 int tstream_index(int argc, char **argv);
 int tstream_text(int argc, char **argv);
 
