@@ -4,7 +4,8 @@
 #     make                  programs            make test [T=NAME]    all tests, or those whose path has NAME in it
 #     make man              manual pages        make demo, bench      the pipeline on the small model; timings
 #     make cuda             the GPU backend     make install          PREFIX, DESTDIR as usual; uninstall undoes it
-#                           (NVCCFLAGS=-lineinfo for a profiler that shows lines)
+#                           (NVCCFLAGS=-lineinfo for a profiler that shows lines; cuda-watch: bin/watch/sdsteer-cuda.so,
+#                           whose kernels say where they wait for ever: kernels/cuda/hopper_watch.h)
 #     make bench-peers      training beside Python's trainers, by PYTHON (tests/peers)
 #
 # Sources are found by wildcard: src/tools/NAME.c is a program; src/models, src/cli, kernels, kernels/cpu and formats are one
@@ -41,6 +42,7 @@ BENCHES := $(patsubst tests/bench/%.c,$(B)/bench/%,$(wildcard tests/bench/*.c))
 CUDA    := $(wildcard kernels/cuda/*.cu)
 CUDA_OBJECTS := $(CUDA:kernels/cuda/%.cu=$(B)/cuda/%.o) $(B)/cuda/err.o $(B)/cuda/dtype.o $(B)/cuda/weight.o \
                 $(B)/cuda/team.o
+WATCHED := $(patsubst %,$(B)/cuda/%_hopper.o,attention product sae)
 # The same kernels built for the host, for the tests that play them there (NAME_simt): where there is a C++ compiler.
 SIMT    := $(patsubst kernels/cuda/%.cu,$(B)/simt/%.o,$(CUDA)) $(patsubst tests/simt/%.cc,$(B)/simt/%.o,$(wildcard tests/simt/*.cc))
 SIMT_TESTS := $(filter %_simt,$(UNITS))
@@ -57,7 +59,7 @@ benches: $(BENCHES)
 man: $(MANUALS)
 completion: $(B)/completion/sdsteer
 
-.PHONY: all units benches man completion deps test-deps test demo bench bench-peers cuda install uninstall clean FORCE
+.PHONY: all units benches man completion deps test-deps test demo bench bench-peers cuda cuda-watch install uninstall clean FORCE
 .SECONDARY: $(OBJECTS)
 .DELETE_ON_ERROR:
 FORCE:
@@ -96,8 +98,9 @@ $(B)/flags $(B)/members: FORCE
 
 ifneq ($(NVCC),)
 cuda: $(BIN)/sdsteer-cuda.so
+cuda-watch: $(BIN)/watch/sdsteer-cuda.so
 else
-cuda:
+cuda cuda-watch:
 	@echo 'make cuda: nvcc is not installed (NVCC=PATH names it): the GPU backend is not built'
 endif
 NVCC_FLAGS = -std=c++17 -O3 $(NVCCFLAGS) $(CUDA_ARCH) -I. -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
@@ -107,9 +110,15 @@ $(B)/cuda/%.o: kernels/cuda/%.cu Makefile | deps
 	@mkdir -p $(@D)
 	$(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
 
+$(B)/watch/%.o: kernels/cuda/%.cu Makefile | deps
+	@mkdir -p $(@D)
+	$(NVCC) $(NVCC_FLAGS) -DWATCH -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+
 # wgmma is code for sm_90a alone. The rest is there for other devices to load, and does not hold what a 9.0 would take.
-$(patsubst %,$(B)/cuda/%_hopper.o,attention product sae): CUDA_ARCH = -gencode arch=compute_90a,code=sm_90a \
+# Registers that go to memory while products are under way make the compiler let each wait for the one before.
+$(WATCHED) $(WATCHED:$(B)/cuda/%=$(B)/watch/%): CUDA_ARCH = -gencode arch=compute_90a,code=sm_90a \
                                     -gencode arch=compute_80,code=sm_80 -gencode arch=compute_80,code=compute_80
+$(WATCHED): NVCC_FLAGS += -Xptxas -warn-spills
 
 $(B)/cuda/%.o: formats/%.c $(B)/flags Makefile | deps
 	@mkdir -p $(@D)
@@ -120,8 +129,10 @@ $(B)/cuda/%.o: kernels/%.c $(B)/flags Makefile | deps
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -fPIC -fvisibility=hidden -MMD -MP -c -o $@ $<
 
 $(BIN)/sdsteer-cuda.so: $(CUDA_OBJECTS)
+$(BIN)/watch/sdsteer-cuda.so: $(filter-out $(WATCHED),$(CUDA_OBJECTS)) $(WATCHED:$(B)/cuda/%=$(B)/watch/%)
+$(BIN)/sdsteer-cuda.so $(BIN)/watch/sdsteer-cuda.so:
 	@mkdir -p $(@D)
-	$(NVCC) $(CUDA_ARCH) -shared -o $@ $(CUDA_OBJECTS)
+	$(NVCC) $(CUDA_ARCH) -shared -o $@ $^
 
 $(B)/simt/%.o: kernels/cuda/%.cu Makefile | deps
 	@mkdir -p $(@D)
@@ -182,6 +193,6 @@ uninstall:
 	rm -rf $(DESTDIR)$(PREFIX)/share/sdsteer $(DESTDIR)$(PREFIX)/lib/sdsteer
 
 clean:
-	rm -rf $(B) $(TOOLS:%=$(BIN)/%) $(BIN)/sdsteer-cuda.so
+	rm -rf $(B) $(TOOLS:%=$(BIN)/%) $(BIN)/sdsteer-cuda.so $(BIN)/watch
 
--include $(OBJECTS:.o=.d) $(CUDA_OBJECTS:.o=.d) $(SIMT:.o=.d)
+-include $(OBJECTS:.o=.d) $(CUDA_OBJECTS:.o=.d) $(WATCHED:$(B)/cuda/%.o=$(B)/watch/%.d) $(SIMT:.o=.d)

@@ -120,6 +120,11 @@ typedef struct Ops {
      * agrees. */
     void (*ddim_step)(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
                       float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n);
+    /* The same with one step of DPM-Solver++(2M), from what it took the picture for at the step before (x0; the first
+     * step has change 0 and finite numbers there) and leaves there now:
+     *   x0' = (x - sigma eps)/alpha     x = keep x + data x0' + change (x0' - x0)     x0 = x0' */
+    void (*dpm_step)(float *x, float *x0, const float *uncond, const float *cond, float guidance, float alpha,
+                     float sigma, float keep, float data, float change, bool v_prediction, int64_t n);
 
     /* Ops between record_begin and record_end are taken down instead of run, and run at each replay, with the arguments
      * that they had: for networks whose many small ops take the host longer to start than the device to run. Only ops

@@ -13,8 +13,8 @@
 # Exits 77 where there is no GPU, 1 when a test or a timing failed, with the report written either way. A packed archive
 # is used where it lies, in place of a build. PARTS="tests pipeline speeds sd15 hopper peers" are the parts that run;
 # sd15, hopper and peers need python3 with numpy, peers torch, diffusers and sparsify too, and say what is missing.
-# Stable Diffusion 1.5's shape takes 2.1 GB in TMPDIR. hopper has all again with SDSTEER_CUDA_KERNELS=hopper, the kernels
-# of compute capability 9 that are not used unasked, on a device of that kind.
+# Stable Diffusion 1.5's shape takes 2.1 GB in TMPDIR. hopper is for the kernels of compute capability 9 that are not
+# used unasked, on a device of that kind: device-hopper beside this, where LIMIT=SECONDS leaves out what would end later.
 set -u
 tests=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$tests")
@@ -23,7 +23,8 @@ report=${REPORT:-$root/build/device.txt}
 jobs=$(nproc)
 pipeline="sd-encode-text sd-sample-hooked sae-fit sae-encode sd-steer"
 # Beside the packed programs; paths from the root.
-reads="tests/device.sh tests/golden tests/golden-more/text_names tests/golden-more/prepare.safetensors
+reads="tests/device.sh tests/device-hopper tests/golden tests/golden-more/text_names
+    tests/golden-more/prepare.safetensors
     tests/reference/random_sd15.py tests/bench/device_peers.py data/minisd/model"
 most=60000000       # bytes of all of it
 models="golden_text golden_clip golden_unet golden_unet_hooks golden_vae golden_run golden_saeuron"
@@ -31,17 +32,19 @@ models="golden_text golden_clip golden_unet golden_unet_hooks golden_vae golden_
 if [ "${1-}" = pack ]; then
     set -e
     make -s -C "$root" -j"$jobs" all units benches cuda
+    make -s -C "$root" -j"$jobs" cuda-watch >"$root/build/device-make.log" 2>&1
     rm -rf "$packed"
-    mkdir -p "$packed/bin" "$packed/tests" "$packed/bench" "$packed/lib"
+    mkdir -p "$packed/bin/watch" "$packed/tests" "$packed/bench" "$packed/lib"
     for program in $pipeline sdsteer-cuda.so; do cp "$root/bin/$program" "$packed/bin"; done
-    for test in $models; do cp "$root/build/tests/$test" "$packed/tests"; done
+    cp "$root/bin/watch/sdsteer-cuda.so" "$packed/bin/watch"
+    for test in $models kernel_alone; do cp "$root/build/tests/$test" "$packed/tests"; done
     cp "$root"/build/tests/*_cuda "$packed/tests"
     cp "$root/build/bench/device_speed" "$root/build/bench/sae_device_speed" "$root/build/bench/unet_speed" \
         "$root/build/bench/pipe_speed" "$packed/bench"
     for program in "$packed"/tests/* "$packed/bin/sae-fit"; do ldd "$program"; done |
         awk '$3 ~ /^\// && $1 !~ /^(libc|libm|libdl|libpthread|librt|libgcc_s)\./ {print $3}' | sort -u |
         xargs cp -L -t "$packed/lib"
-    strip "$packed"/bin/* "$packed"/tests/* "$packed"/bench/*
+    find "$packed/bin" "$packed/tests" "$packed/bench" -type f -exec strip {} +
     # programs first, most of whose text is the same; calls as absolute addresses, which repeat
     tar -C "$packed" -c tests bench bin lib | xz --x86 --lzma2=preset=9e >"$packed.tar.xz"
     # shellcheck disable=SC2086
@@ -75,9 +78,14 @@ say() { printf '%s\n' "$*" | tee -a "$report"; }
 
 # COMMAND...: what it says goes to the report
 measure() {
-    timeout 150 "$@" 2>&1 | tee -a "$report"
+    timeout -k 5 150 "$@" 2>&1 | tee -a "$report"
     local status=${PIPESTATUS[0]}
     [ "$status" = 0 ] || { failed=1; say "FAIL  $(basename "$1"), exit $status"; }
+}
+
+# SECONDS WORD...: what takes so long, said and passed over where it would end after LIMIT
+time_left() {
+    [ -z "${LIMIT-}" ] || [ $((SECONDS + $1)) -le "$LIMIT" ] || { say "SKIP  ${*:2}: no time left"; return 1; }
 }
 
 # WORD...: what needs a GPU, said and passed over where there is to be none
@@ -97,7 +105,7 @@ check() {
     shift
     (
         start=$SECONDS
-        timeout 120 "$@" >"$log" 2>&1
+        timeout -k 5 120 "$@" >"$log" 2>&1
         echo "$? $((SECONDS - start))" >"$log.status"
     ) &
 }
@@ -145,7 +153,7 @@ if [ -e "$packed.tar.xz" ]; then
     say "packed elsewhere"
     there=$packed programs=$packed/bin
     export LD_LIBRARY_PATH=$packed/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-elif make -s -C "$root" -j"$jobs" all units benches cuda >"$root/build/device-make.log" 2>&1 &&
+elif make -s -C "$root" -j"$jobs" all units benches cuda cuda-watch >"$root/build/device-make.log" 2>&1 &&
     [ -e "$root/bin/sdsteer-cuda.so" ]; then
     say "built here: $(PATH=$PATH:/usr/local/cuda/bin nvcc --version | tail -n 2 | head -n 1)"
     there=$root/build programs=$root/bin
@@ -234,41 +242,34 @@ fi
 python() { LD_LIBRARY_PATH=$before python3 "$@"; }
 
 # The model of that shape, made once.
+sd15_model() {
+    [ ! -e "$results/sd15/made" ] || return 0
+    mkdir -p "$results/sd15"
+    python "$tests/reference/random_sd15.py" "$results/sd15" "$root/data/minisd/model" 2>"$results/python" &&
+        touch "$results/sd15/made"
+}
+
+# "BATCH TYPE"...
 sd15_speed() {
-    say "== Stable Diffusion 1.5's shape"
-    if [ -z "${model-}" ]; then
-        model=$(mktemp -d)
-        trap 'rm -rf "$results" "${work-}" "$model"' EXIT
-        if ! python "$tests/reference/random_sd15.py" "$model" "$root/data/minisd/model" 2>"$results/python"; then
-            say "no model: $(tail -n 1 "$results/python")"
-            return
-        fi
+    local run
+    if ! sd15_model; then
+        say "no model: $(tail -n 1 "$results/python")"
+        return
     fi
-    for batch in 32 2; do
-        for type in bf16 f16; do
-            SDSTEER_BACKEND=cuda measure "$there/bench/unet_speed" "$model" "$batch" 64 $type
-        done
+    for run; do
+        # shellcheck disable=SC2086
+        SDSTEER_BACKEND=cuda measure "$there/bench/unet_speed" "$results/sd15" ${run/ / 64 }
     done
 }
 
 if wanted sd15 && on_gpu "Stable Diffusion 1.5's shape"; then
-    sd15_speed
+    say "== Stable Diffusion 1.5's shape"
+    sd15_speed "32 bf16" "32 f16" "2 bf16" "2 f16"
 fi
 
 if wanted hopper && on_gpu "kernels of compute capability 9 that are not used unasked"; then
-    say "== with SDSTEER_CUDA_KERNELS=hopper"
-    export SDSTEER_CUDA_KERNELS=hopper
-    for test in "$there"/tests/op_*_cuda "$there/tests/sae_train_cuda"; do
-        check "$(basename "$test"), hopper" "$test"
-    done
-    for test in $models; do
-        check "$test, hopper" "$there/tests/$test"
-    done
-    settle
-    measure "$there/bench/device_speed" cuda 16
-    measure "$there/bench/sae_device_speed" cuda 4096 1280 40960
-    sd15_speed
-    unset SDSTEER_CUDA_KERNELS
+    # shellcheck source=tests/device-hopper
+    . "$tests/device-hopper"
 fi
 
 if wanted peers && on_gpu "the peers"; then

@@ -157,13 +157,20 @@ void cpu_subtract(float *y, const float *a, const float *b, int64_t n)
         sum_range(y, a, b, -1, i, least(i + BLOCK, n));
 }
 
-/* Each product is rounded before it is added, as the reference does it on tensors: no fused multiply-add. */
+/* In the steps each product is rounded before it is added, as the reference does it on tensors: no fused
+ * multiply-add. */
+__attribute__((optimize("fp-contract=off")))
+static inline float guided(const float *uncond, const float *cond, float guidance, int64_t i)
+{
+    return uncond ? uncond[i] + guidance*(cond[i] - uncond[i]) : cond[i];
+}
+
 __attribute__((optimize("fp-contract=off")))
 void cpu_ddim_step(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
                    float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
-        const float out = uncond ? uncond[i] + guidance*(cond[i] - uncond[i]) : cond[i];
+        const float out = guided(uncond, cond, guidance, i);
         float x0, eps;
         if (v_prediction) {
             x0 = sqrt_a*x[i] - sqrt_1m_a*out;
@@ -173,5 +180,17 @@ void cpu_ddim_step(float *x, const float *uncond, const float *cond, float guida
             eps = out;
         }
         x[i] = sqrt_a_prev*x0 + sqrt_1m_a_prev*eps;
+    }
+}
+
+__attribute__((optimize("fp-contract=off")))
+void cpu_dpm_step(float *x, float *x0, const float *uncond, const float *cond, float guidance, float alpha, float sigma,
+                  float keep, float data, float change, bool v_prediction, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const float out = guided(uncond, cond, guidance, i);
+        const float now = v_prediction ? alpha*x[i] - sigma*out : (x[i] - sigma*out)/alpha;
+        x[i] = keep*x[i] + data*now + change*(now - x0[i]);
+        x0[i] = now;
     }
 }

@@ -38,7 +38,8 @@ template <int d_, int groups_, int keys_> struct Tile {
         Barrier k_full[stages], k_empty[stages], v_full[stages], v_empty[stages];
     };
     static constexpr int shared_bytes = BOX_ALIGNMENT + barriers_at + (int)sizeof(Barriers);
-    static_assert(stages >= 2 && sizeof(Barriers) <= 512, "a block's shared memory");
+    static_assert(stages >= 2 && sizeof(Barriers) <= 512 && shared_bytes <= 227*1024, "a block's shared memory");
+    static_assert(registers_suffice(threads, groups, registers, left), "a block's registers");
 };
 
 typedef struct HopperAttention {
@@ -358,6 +359,7 @@ template <typename T, typename Tile> static void launch(const Attention *a, int6
     h.row_tiles = (int)((a->Sq + Tile::rows - 1)/Tile::rows);
     h.tiles = (int)(B*a->heads*h.row_tiles);
     h.scale = a->scale*1.44269504f;     /* exp(x) = 2^(x log2 e) */
+    watch_begin(__FILE__);
     LAUNCH((attend_hopper<T, Tile>), (unsigned)min(h.tiles, gpu_processors), Tile::threads, Tile::shared_bytes, h);
 }
 
@@ -394,7 +396,7 @@ bool attention_hopper(const Attention *a, DType type, int64_t B)
     const bool wide = a->d == 40 || a->d == 64 || a->d == 80 || a->d == 160;
     const bool fits = a->pieces && a->y_stride%8 == 0 && ((uintptr_t)a->y&15) == 0 && a->Sk > 0 && a->Sk < INT32_MAX/2
                    && a->Sq < INT32_MAX/2 && B*a->heads*(a->Sq/GROUP_ROWS + 1) <= INT32_MAX;
-    if (!wide || !fits || a->causal || B == 0 || a->Sq == 0 || !hopper_new_wanted())
+    if (!wide || !fits || a->causal || B == 0 || a->Sq == 0 || !hopper_new_wanted("attention"))
         return false;
     if (type == BF16)
         launch_by_width<bf16>(a, B);

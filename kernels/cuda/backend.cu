@@ -3,6 +3,7 @@
  *
  * A device of compute capability 8.0 or later: bf16 and f16 in tensor cores, asynchronous copies to shared memory. */
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/hopper_watch.h"
 #include "kernels/cuda/sae_cuda.h"
 
 cudaStream_t gpu_stream;
@@ -12,7 +13,15 @@ void gpu_fail(const char *file, int line, const char *what, const char *why)
 {
     fflush(stdout);
     fprintf(stderr, "%s:%d: %s: %s\n", file, line, what, why);
+    watch_report();
     exit(1);
+}
+
+void gpu_trace_kernel(const char *name, unsigned blocks, dim3 grid, unsigned threads, size_t shared)
+{
+    if (gpu_wished("SDSTEER_CUDA_TRACE", "kernels"))
+        fprintf(stderr, "kernel %s: (%u,%u,%u) blocks in clusters of %u, %u threads, %zu bytes\n", name, grid.x, grid.y,
+                grid.z, blocks, threads, shared);
 }
 
 void *gpu_memory(size_t bytes, Err *e)
@@ -198,6 +207,7 @@ extern "C" __attribute__((visibility("default"))) const Ops *sdsteer_backend(int
     ops.upsample = cuda_upsample;
     ops.embed = cuda_embed;
     ops.ddim_step = cuda_ddim_step;
+    ops.dpm_step = cuda_dpm_step;
     cuda_record_ops(&ops);
     cuda_sae_ops(&ops.sae);
     cuda_comm_ops(&ops.comm);

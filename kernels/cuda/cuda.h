@@ -41,11 +41,14 @@ extern int gpu_capability;              /* its compute capability, the major num
             gpu_fail(__FILE__, __LINE__, #call, cudaGetErrorString(status_));                                          \
     } while (0)
 
-/* Whether an environment variable has this value. */
+/* Whether an environment variable has this value, alone or among others joined by +. */
 static inline bool gpu_wished(const char *variable, const char *value)
 {
-    const char *wish = getenv(variable);
-    return wish && strcmp(wish, value) == 0;
+    const size_t length = strlen(value);
+    for (const char *wish = getenv(variable); wish; wish = strchr(wish, '+'), wish += wish != NULL)
+        if (strncmp(wish, value, length) == 0 && (wish[length] == 0 || wish[length] == '+'))
+            return true;
+    return false;
 }
 
 /* Device memory as it is; NULL with e set when there is none left. Freed by cudaFree. */
@@ -60,6 +63,9 @@ void *gpu_scratch(int slot, size_t bytes);
 
 /* From any memory of the host, which has been read when this returns. */
 void gpu_upload(void *device, const void *host, size_t bytes);
+
+/* A line on stderr for a kernel that is to be started, where SDSTEER_CUDA_TRACE has "kernels". */
+void gpu_trace_kernel(const char *name, unsigned blocks, dim3 grid, unsigned threads, size_t shared);
 
 /* A host number's worth of device memory, read back by what returns a number: waits for the stream. */
 double gpu_read_double(const double *device);
@@ -112,6 +118,7 @@ void gpu_launch(const char *file, int line, const char *name, void (*kernel)(P..
 #else
     const GpuLaunch launch(blocks, grid, threads, shared);
     cudaError_t status = gpu_allow_shared(kernel, shared);
+    gpu_trace_kernel(name, blocks, grid, threads, shared);
     if (status == cudaSuccess)
         status = cudaLaunchKernelEx(&launch.config, kernel, static_cast<P>(arguments)...);
     if (status != cudaSuccess)
@@ -371,6 +378,8 @@ void cuda_embed(float *y, const float *table, const float *position, const int32
 void cuda_record_ops(Ops *ops);
 void cuda_ddim_step(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
                     float sqrt_a_prev, float sqrt_1m_a_prev, bool v_prediction, int64_t n);
+void cuda_dpm_step(float *x, float *x0, const float *uncond, const float *cond, float guidance, float alpha,
+                   float sigma, float keep, float data, float change, bool v_prediction, int64_t n);
 void cuda_comm_ops(CommOps *ops);
 
 /* y T (N,D) = h[:, :D] * gelu(h[:, D:]), h T (N,2D): what conv_run does with ACT_GEGLU after the product. */

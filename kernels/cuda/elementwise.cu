@@ -181,14 +181,20 @@ typedef struct Step {
     bool v_prediction;
 } Step;
 
-/* Each product is rounded before it is added, as the reference does it on tensors: no fused multiply-add. */
+/* In the steps each product is rounded before it is added, as the reference does it on tensors: no fused
+ * multiply-add. */
+static __device__ float guided(const float *uncond, const float *cond, float guidance, int64_t i)
+{
+    return uncond ? __fadd_rn(uncond[i], __fmul_rn(guidance, __fsub_rn(cond[i], uncond[i]))) : cond[i];
+}
+
 static __global__ void ddim_step(float *x, const float *uncond, const float *cond, Step s, int64_t n)
 {
     const int64_t i = thread_number();
     if (i >= n)
         return;
     const float was = x[i];
-    const float out = uncond ? __fadd_rn(uncond[i], __fmul_rn(s.guidance, __fsub_rn(cond[i], uncond[i]))) : cond[i];
+    const float out = guided(uncond, cond, s.guidance, i);
     float x0, eps = out;
     if (s.v_prediction) {
         x0 = __fsub_rn(__fmul_rn(s.sqrt_a, was), __fmul_rn(s.sqrt_1m_a, out));
@@ -204,4 +210,29 @@ void cuda_ddim_step(float *x, const float *uncond, const float *cond, float guid
 {
     const Step s = {guidance, sqrt_a, sqrt_1m_a, sqrt_a_prev, sqrt_1m_a_prev, v_prediction};
     LAUNCH(ddim_step, gpu_blocks(n, THREADS), THREADS, 0, x, uncond, cond, s, n);
+}
+
+typedef struct DpmStep {
+    float guidance, alpha, sigma, keep, data, change;
+    bool v_prediction;
+} DpmStep;
+
+static __global__ void dpm_step(float *x, float *x0, const float *uncond, const float *cond, DpmStep s, int64_t n)
+{
+    const int64_t i = thread_number();
+    if (i >= n)
+        return;
+    const float was = x[i], noise = __fmul_rn(s.sigma, guided(uncond, cond, s.guidance, i));
+    const float now = s.v_prediction ? __fsub_rn(__fmul_rn(s.alpha, was), noise)
+                                     : __fdiv_rn(__fsub_rn(was, noise), s.alpha);
+    x[i] = __fadd_rn(__fadd_rn(__fmul_rn(s.keep, was), __fmul_rn(s.data, now)),
+                     __fmul_rn(s.change, __fsub_rn(now, x0[i])));
+    x0[i] = now;
+}
+
+void cuda_dpm_step(float *x, float *x0, const float *uncond, const float *cond, float guidance, float alpha,
+                   float sigma, float keep, float data, float change, bool v_prediction, int64_t n)
+{
+    const DpmStep s = {guidance, alpha, sigma, keep, data, change, v_prediction};
+    LAUNCH(dpm_step, gpu_blocks(n, THREADS), THREADS, 0, x, x0, uncond, cond, s, n);
 }

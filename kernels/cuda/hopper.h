@@ -13,7 +13,7 @@
 #define KERNELS_CUDA_HOPPER_H
 
 #include <cuda.h>
-#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/hopper_watch.h"
 
 enum { WARPGROUP = 128, GROUP_WARPS = WARPGROUP/WARP, BOX_DEPTH = 64, BOX_ALIGNMENT = 1024 };
 
@@ -40,6 +40,13 @@ __device__ __forceinline__ int warp_number(void)
 }
 
 /* ---- registers: a block's threads begin with equal shares ---- */
+
+/* Whether `groups` of four warps find what they take, `most` a thread, when one more has given away all but `least`: else
+ * they would wait for ever. */
+constexpr bool registers_suffice(int threads, int groups, int most, int least)
+{
+    return (groups*most + least)*WARPGROUP <= 65536/threads/8*8*threads;
+}
 
 /* All warps of a group of four: at most so many registers a thread from here on (24 to 240, a multiple of 8), fewer
  * than before, so that others may take more; taking waits until they are there. */
@@ -104,6 +111,8 @@ __device__ __forceinline__ void barrier_wait(Barrier *b, unsigned parity)
 {
 #ifdef SIMT
     simt_barrier_wait(b, parity);
+#elif defined WATCH
+    watch_wait(shared_address(b), parity);
 #else
     asm volatile("{\n\t.reg .pred done;\n"
                  "again:\n\tmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n\t"

@@ -24,9 +24,23 @@ bool hopper_wanted(void)
     return gpu_capability == 9 && !gpu_wished("SDSTEER_CUDA_KERNELS", "portable") && encoder();
 }
 
-bool hopper_new_wanted(void)
+bool hopper_new_wanted(const char *kind)
 {
-    return gpu_wished("SDSTEER_CUDA_KERNELS", "hopper") && hopper_wanted();
+    static const char variable[] = "SDSTEER_CUDA_KERNELS";
+    return (gpu_wished(variable, "hopper") || gpu_wished(variable, kind)) && hopper_wanted();
+}
+
+/* All that the driver was given, so that what it does not like can be found elsewhere. */
+[[noreturn]] static void refused(CUresult status, DType type, int rank, const void *p, const cuuint64_t *size,
+                                 const cuuint64_t *pitch, const cuuint32_t *box)
+{
+    char why[512];
+    int used = snprintf(why, sizeof why, "result %d for %s at %p, sizes x bytes apart / box:", (int)status,
+                        dtype_name(type), p);
+    for (int i = 0; i < rank; i++)
+        used += snprintf(why + used, sizeof why - (size_t)used, " %llu x %llu / %u", (unsigned long long)size[i],
+                         i ? (unsigned long long)pitch[i - 1] : (unsigned long long)dtype_size(type), box[i]);
+    gpu_fail(__FILE__, __LINE__, "cuTensorMapEncodeTiled", why);
 }
 
 void tensor_map_spread(CUtensorMap *map, DType type, int rank, const void *p, const int64_t *size,
@@ -49,7 +63,7 @@ void tensor_map_spread(CUtensorMap *map, DType type, int rank, const void *p, co
             : row == 32 ? CU_TENSOR_MAP_SWIZZLE_32B : CU_TENSOR_MAP_SWIZZLE_NONE,
         CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     if (status != CUDA_SUCCESS)
-        gpu_fail(__FILE__, __LINE__, "cuTensorMapEncodeTiled", "a tensor that it does not take");
+        refused(status, type, rank, p, sizes, pitch, boxes);
 }
 
 void tensor_map(CUtensorMap *map, DType type, int rank, const void *p, const int64_t *size, const int *box)

@@ -171,13 +171,13 @@ static __global__ void __launch_bounds__(Tile::threads, 1) multiply(const __grid
     const int warp = warp_number();
     if (warp >= Tile::warps) {
         if constexpr (Tile::shares)
-            registers_give<40>();
+            registers_give<Tile::left>();
         if (threadIdx.x == Tile::warps*WARP)
             fill_ring<Tile, finish>(p, stages, barriers);
         __syncwarp();
     } else {
         if constexpr (Tile::shares)
-            registers_take<232>();
+            registers_take<Tile::registers>();
         multiply_tiles<Tile, X, T, finish>(p, shared, stages, warp, barriers);
     }
     if constexpr (Tile::cluster > 1)
@@ -236,6 +236,7 @@ template <typename Tile, typename X, typename T, Finish finish> static void laun
         clusters = Tile::cluster == 1 ? gpu_processors
                  : gpu_clusters(multiply<Tile, X, T, finish>, Tile::cluster, Tile::threads, Tile::shared_bytes);
     const int64_t all = (int64_t)h.row_runs*h.column_runs;
+    watch_begin(__FILE__);
     LAUNCH_CLUSTERS((multiply<Tile, X, T, finish>), Tile::cluster, (unsigned)min(all, (int64_t)clusters)*Tile::cluster,
                     Tile::threads, Tile::shared_bytes, h);
 }

@@ -24,6 +24,7 @@ template <int groups_, int deep_, int columns_, int across_, int down_> struct T
     static constexpr bool shares = deep > 1;                    /* registers: the group that copies gives them away */
     static constexpr int warps = groups*(WARPGROUP/WARP);
     static constexpr int threads = warps*WARP + (shares ? (int)WARPGROUP : (int)WARP);
+    static constexpr int registers = 232, left = 40;
     static constexpr int x_bytes = rows*BOX_DEPTH*2, w_bytes = columns*BOX_DEPTH*2, stage_bytes = x_bytes + w_bytes;
     static constexpr int stages_beside(int room_bytes_)         /* of a warp, for what it stores */
     {
@@ -39,6 +40,7 @@ template <int groups_, int deep_, int columns_, int across_, int down_> struct T
     static constexpr int shared_bytes = BOX_ALIGNMENT + barriers_at + (int)sizeof(Barriers<stages, groups>);
     typedef Barriers<stages, groups> BarriersOf;
     static_assert(stages >= 3 && shared_bytes <= 227*1024, "a block's shared memory");
+    static_assert(!shares || registers_suffice(threads, groups, registers, left), "a block's registers");
     static_assert(stages_at%BOX_ALIGNMENT == 0 && w_bytes%BOX_ALIGNMENT == 0, "where boxes begin");
 };
 

@@ -11,7 +11,7 @@ enum { CANDIDATES = 4, TIMED = 2, BUCKETS = 64, NAME = 32 };
 static const double worth_timing = 40000, near = 2;     /* cycles, so that starting takes less; beside the least */
 static const int64_t hold_bytes = 256 << 20;
 
-/* ROWSxCOLUMNSxACROSSxDOWN, to measure one tile or another, and to test them. */
+/* ROWSxCOLUMNSxACROSSxDOWN, or several joined by +, to measure one tile or another, and to test them. */
 #define WISH "SDSTEER_CUDA_TILE"
 
 /* ---- boxes of points ---- */
@@ -89,20 +89,23 @@ static void name_of(char name[NAME], const ProductTile *t)
     snprintf(name, NAME, "%dx%dx%dx%d", t->rows, t->columns, t->across, t->down);
 }
 
-/* The best by estimate first; how many. The one that is wished for alone, where it can be taken. */
+/* The best by estimate first; how many. Those that are wished for alone, where one can be taken. */
 static int candidates(Candidate best[CANDIDATES], const Product *p, DType x_type, DType y_type)
 {
-    const char *wish = getenv(WISH);
     char name[NAME];
     int count = 0;
+    bool wished = false;                /* one of them is there */
     for (const ProductTile *t = product_tiles; t < product_tiles + product_tile_count; t++) {
         const Candidate c = {t, launch_of(t, p, x_type, y_type), cycles(t, p, y_type)};
         if (!c.launch)
             continue;
-        if (wish && (name_of(name, t), strcmp(name, wish) == 0)) {
-            best[0] = c;
-            return 1;
-        }
+        name_of(name, t);
+        const bool wish = gpu_wished(WISH, name);
+        if (wished && !wish)
+            continue;
+        if (wish && !wished)
+            count = 0;
+        wished = wish;
         int at = count < CANDIDATES ? count++ : CANDIDATES;
         for (; at > 0 && best[at - 1].cycles > c.cycles; at--)
             if (at < CANDIDATES)
@@ -189,25 +192,42 @@ static unsigned bucket_of(const Shape *s)
 
 bool product_hopper_takes(const ConvSpec *s)
 {
-    return hopper_new_wanted() && s->x_type != F32 && s->stride == 1 && s->out%8 == 0
+    return hopper_new_wanted("product") && s->x_type != F32 && s->stride == 1 && s->out%8 == 0
         && (s->act != ACT_GEGLU || (s->y_type != F32 && s->out%16 == 0));
+}
+
+/* What was found is forgotten when other tiles are wished for. */
+static void forget(Known *known[BUCKETS])
+{
+    static char last[256];
+    const char *wish = getenv(WISH);
+    if (strncmp(last, wish ? wish : "", sizeof last - 1) == 0)
+        return;
+    snprintf(last, sizeof last, "%s", wish ? wish : "");
+    for (int i = 0; i < BUCKETS; i++)
+        while (known[i]) {
+            Known *const k = known[i];
+            known[i] = k->next;
+            free(k);
+        }
 }
 
 void product_hopper(const Product *p, DType x_type, DType y_type)
 {
     static Known *known[BUCKETS];
+    forget(known);
     const Shape shape = {p->M, p->in, p->out, p->kernel, p->pad, p->H, p->W, p->Ho, p->Wo, p->act, p->add, x_type,
                          y_type};
     Known **const at = &known[bucket_of(&shape)], *k = *at;
     while (k && memcmp(&k->shape, &shape, sizeof shape) != 0)
         k = k->next;
-    if (k && !getenv(WISH)) {
+    if (k) {
         k->launch(p);
         return;
     }
     Launch *const launch = fastest(p, x_type, y_type);
     launch(p);
-    if (!k && !getenv(WISH) && (k = (Known *)malloc(sizeof *k))) {
+    if ((k = (Known *)malloc(sizeof *k))) {
         *k = {shape, launch, *at};
         *at = k;
     }

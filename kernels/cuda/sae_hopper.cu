@@ -193,6 +193,7 @@ template <int keep, int blocks> static void launch(const SaeProduct *p)
     static const int clusters = blocks == 1 ? gpu_processors
                               : gpu_clusters(product_hopper<keep, blocks>, blocks, THREADS, SHARED_BYTES);
     const int64_t all = (p->N + blocks*ROWS - 1)/(blocks*ROWS)*((p->tiles + 1)/2);
+    watch_begin(__FILE__);
     LAUNCH_CLUSTERS((product_hopper<keep, blocks>), blocks, (unsigned)min(all, (int64_t)clusters)*blocks, THREADS,
                     SHARED_BYTES, maps, *p);
 }
@@ -209,7 +210,7 @@ template <int blocks> static void launch_keeping(const SaeProduct *p, int keep)
 
 void sae_hopper_product(const SaeProduct *p, int keep)
 {
-    if (hopper_new_wanted())
+    if (hopper_new_wanted("encode"))
         launch_keeping<SHARING>(p, keep);
     else
         launch_keeping<1>(p, keep);

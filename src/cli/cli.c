@@ -55,7 +55,7 @@ OptHelp opt_help(const Opt *o)
     h.text = gap + strspn(gap, " ");
     h.choices = strchr(h.value, '|') != NULL && (o->type == OPT_STR || o->type == OPT_LIST);
     for (const char *c = h.value; *c; c++)
-        if (!islower((unsigned char)*c) && !isdigit((unsigned char)*c) && !strchr("|-_", *c))
+        if (!islower((unsigned char)*c) && !isdigit((unsigned char)*c) && !strchr("|-_+", *c))
             h.choices = false;
     return h;
 }

@@ -21,7 +21,8 @@ int sampling_open(Sampling *s, const Cli *cli, const SamplingConfig *cfg, Err *e
     if (compute_start(&s->compute, &cfg->c, e)
         || stream_open_kind(&s->in, compute_input(cli, &cfg->c), "conditioning", e))
         return -1;
-    SamplerOptions o = {.model = s->compute.model, .type = s->compute.type, .steps = (int)cfg->steps,
+    SamplerOptions o = {.model = s->compute.model, .type = s->compute.type, .method = cfg->sampler,
+                        .steps = (int)cfg->steps,
                         .guidance = cfg->guidance, .batch = (int)cfg->batch, .height = (int)cfg->height / PIXELS_A_CELL,
                         .width = (int)cfg->width / PIXELS_A_CELL};
     return sampler_create(&s->sampler, &o, e)

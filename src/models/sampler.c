@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* sampler.c -- guided DDIM sampling of a batch of pictures (diffusers StableDiffusionPipeline.__call__). */
+/* sampler.c -- guided sampling of a batch of pictures (diffusers StableDiffusionPipeline.__call__). */
 #include <stdlib.h>
 #include <string.h>
 #include "kernels/op.h"
@@ -47,7 +47,8 @@ int sampler_create(Sampler **out, const SamplerOptions *options, Err *e)
     s->options = *options;
     s->halves = options->guidance == 1.0 ? 1 : 2;
     if (unet_load(&s->unet, options->model, options->type, e)
-        || scheduler_load(&s->scheduler, options->model, options->steps, e)) {
+        || scheduler_load(&s->scheduler, options->model, options->method ? options->method : "ddim",
+                          options->steps, e)) {
         sampler_free(s);
         return -1;
     }
@@ -58,6 +59,10 @@ int sampler_create(Sampler **out, const SamplerOptions *options, Err *e)
     s->x = op->alloc(picture * options->batch, e);
     s->x_halves = s->x ? op->alloc(picture * options->batch * s->halves, e) : NULL;
     s->eps = s->x_halves ? op->alloc(picture * options->batch * s->halves, e) : NULL;
+    if (s->eps && s->scheduler->dpm && !(s->x0 = op->alloc(picture * options->batch, e))) {
+        sampler_free(s);
+        return -1;
+    }
     s->host = malloc(picture);
     s->state_of = calloc((size_t)options->batch * s->halves, sizeof *s->state_of);
     if (!s->eps || !s->host || !s->state_of) {
@@ -78,6 +83,7 @@ void sampler_free(Sampler *s)
     if (s->x) op->free(s->x);
     if (s->x_halves) op->free(s->x_halves);
     if (s->eps) op->free(s->eps);
+    if (s->x0) op->free(s->x0);
     free(s->host);
     free(s->states);
     free(s->state_of);
@@ -130,6 +136,8 @@ int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_st
     const size_t picture = (size_t)s->C * HW, all = picture * b->count;
     const Scheduler *plan = s->scheduler;
     s->n = b->count;
+    if (s->x0)
+        op->clear(s->x0, all * sizeof(float));
     if (set_text(s, b, e))
         return -1;
     for (int i = 0; i < s->n; i++) {
@@ -138,15 +146,15 @@ int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_st
         op->upload(s->x + picture*i, s->host, picture * sizeof(float));
     }
     for (s->step = 0; s->step < plan->steps; s->step++) {
-        const SchedulerStep *q = &plan->step[s->step];
         if (before_step && before_step(context, s, e))
             return -1;
         for (int h = 0; h < s->halves; h++)
             op->copy(s->x_halves + all*h, s->x, all * sizeof(float));
-        if (unet_eval(s->unet, s->eps, s->x_halves, (int64_t)s->halves * s->n, s->H, s->W, q->t, e))
+        if (unet_eval(s->unet, s->eps, s->x_halves, (int64_t)s->halves * s->n, s->H, s->W,
+                      plan->step[s->step].t, e))
             return -1;
-        op->ddim_step(s->x, s->halves == 2 ? s->eps : NULL, s->eps + all*(s->halves - 1), (float)s->options.guidance,
-                      q->sqrt_a, q->sqrt_1m_a, q->sqrt_a_prev, q->sqrt_1m_a_prev, plan->v_prediction, (int64_t)all);
+        scheduler_step(plan, s->step, s->x, s->x0, s->halves == 2 ? s->eps : NULL, s->eps + all*(s->halves - 1),
+                       (float)s->options.guidance, (int64_t)all);
     }
     for (int i = 0; i < s->n; i++) {
         op->download(s->host, s->x + picture*i, picture * sizeof(float));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* sampler.h -- guided DDIM sampling of a batch of pictures, with hooks on the way.
+/* sampler.h -- guided sampling of a batch of pictures, with hooks on the way.
  *
  *   x_T = torch noise of the picture's seed
- *   for t = T..1: eps = UNet([x, x], t, [uncond, cond]);  x = ddim(x, guided eps)
+ *   for t = T..1: eps = UNet([x, x], t, [uncond, cond]);  x = scheduler step of x and the guided eps
  *
  * The UNet's batch is [uncond of every picture..., cond of every picture...]; with guidance 1 there is no uncond half.
  * A picture's latent depends on its own record only, not on its batch. Nothing is allocated inside the loop after the
@@ -17,6 +17,7 @@
 typedef struct SamplerOptions {
     const char *model;              /* folder */
     DType type;                     /* of the matrix products */
+    const char *method;             /* as scheduler_load has them; NULL: ddim */
     int steps;
     double guidance;
     int batch;                      /* pictures at once, at most */
@@ -32,6 +33,7 @@ typedef struct Sampler {
     int n;                          /* pictures of the current batch; its rows: halves * n images */
     int step;                       /* current step, for hooks: scheduler->step[step] */
     float *x, *x_halves, *eps;      /* device: (batch,H,W,C), (halves*batch,H,W,C) twice */
+    float *x0;                      /* device (batch,H,W,C): what the step before took the picture for; NULL with ddim */
     float *host;                    /* (H,W,C) transposition buffer of one picture */
     float *states;                  /* host (halves*batch,S,E), what unet_set_text reads */
     int32_t *state_of;              /* (halves*batch) */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* scheduler.c -- the timesteps of a run and their coefficients, as diffusers' DDIMScheduler computes them.
+/* scheduler.c -- the noise schedule of a model, and DDIM's timesteps and coefficients, as diffusers computes them.
  *
  *   alpha_cumprod(t) = prod_{s <= t} (1 - beta_s), t in [0, T)
  *   a = alpha_cumprod(t)      a_prev = alpha_cumprod(t - T/steps)
@@ -16,18 +16,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include "formats/json_file.h"
-#include "src/models/scheduler.h"
+#include "kernels/op.h"
+#include "src/models/scheduler_parts.h"
 
 enum { MAX_T = 100000 };
 
-typedef struct Config {
-    char file[4200];
-    json_t *json;
-    int64_t T, steps_offset;
-    double beta_start, beta_end;
-    const char *schedule, *spacing, *prediction;
-    bool clip_sample, thresholding, set_alpha_to_one, zero_snr;
-} Config;
+typedef SchedulerConfig Config;
 
 static int config_load(Config *c, const char *dir, Err *e)
 {
@@ -39,19 +33,16 @@ static int config_load(Config *c, const char *dir, Err *e)
         || json_get_number(file, json, "beta_start", 0.0001, &c->beta_start, e)
         || json_get_number(file, json, "beta_end", 0.02, &c->beta_end, e)
         || json_get_text(file, json, "beta_schedule", "linear", &c->schedule, e)
-        || json_get_text(file, json, "timestep_spacing", "leading", &c->spacing, e)
+        || json_get_text(file, json, "timestep_spacing", "", &c->spacing, e)
         || json_get_text(file, json, "prediction_type", "epsilon", &c->prediction, e)
-        || json_get_bool(file, json, "clip_sample", true, &c->clip_sample, e)
         || json_get_bool(file, json, "thresholding", false, &c->thresholding, e)
         || json_get_bool(file, json, "set_alpha_to_one", true, &c->set_alpha_to_one, e)
         || json_get_bool(file, json, "rescale_betas_zero_snr", false, &c->zero_snr, e))
         return -1;
     if (c->T < 1 || c->T > MAX_T)
         return err_set(e, "%s: \"num_train_timesteps\" is %lld, expected 1 to %d", file, (long long)c->T, MAX_T);
-    if (c->clip_sample || c->thresholding)
-        return err_set(e, "%s: \"%s\" is %s; a latent is not clipped here, expected false", file,
-                       c->clip_sample ? "clip_sample" : "thresholding",
-                       json_object_get(json, "clip_sample") || c->thresholding ? "true" : "missing, which means true");
+    if (c->thresholding)
+        return err_set(e, "%s: \"thresholding\" is true; a latent is not clipped here, expected false", file);
     if (strcmp(c->prediction, "epsilon") != 0 && strcmp(c->prediction, "v_prediction") != 0)
         return err_set(e, "%s: \"prediction_type\" is \"%s\", expected epsilon or v_prediction", file, c->prediction);
     return 0;
@@ -129,16 +120,21 @@ static void rescale_zero_snr(float *beta, float *bar, int T)
         beta[t] = 1.0f - (t ? bar[t] / bar[t-1] : bar[t]);
 }
 
+int trailing_timestep(const Config *c, int steps, int i)
+{
+    const double T = (double)c->T, down = (T - T / steps) - T;  /* rounded as numpy.arange rounds its step: for ties */
+    return (int)nearbyint(T + i * down) - 1;
+}
+
 static int fill_timesteps(Scheduler *s, const Config *c, Err *e)
 {
     const int T = (int)c->T, n = s->steps;
-    const double down = (T - T / (double)n) - T;        /* rounded as numpy.arange rounds its step: it decides ties */
     for (int i = 0; i < n; i++) {
         SchedulerStep *step = &s->step[i];
-        if (strcmp(c->spacing, "leading") == 0)
+        if (strcmp(c->spacing, "leading") == 0 || !*c->spacing)
             step->t = (n - 1 - i) * (T / n) + (int)c->steps_offset;
         else if (strcmp(c->spacing, "trailing") == 0)
-            step->t = (int)nearbyint(T + i * down) - 1;
+            step->t = trailing_timestep(c, n, i);
         else if (strcmp(c->spacing, "linspace") == 0)
             step->t = (int)nearbyint(n > 1 ? (n - 1 - i) * ((T - 1) / (double)(n - 1)) : 0);
         else
@@ -165,27 +161,46 @@ static void fill_coefficients(Scheduler *s, const Config *c, const float *bar)
     }
 }
 
-static int plan(Scheduler *s, const Config *c, float *beta, float *bar, Err *e)
+static int plan_ddim(Scheduler *s, const Config *c, const float *bar, Err *e)
 {
-    if (s->steps < 1 || s->steps > c->T)
-        return err_set(e, "%d steps: expected 1 to %lld, the timesteps of %s", s->steps, (long long)c->T, c->file);
-    if (fill_betas(c, beta, e) || fill_timesteps(s, c, e))
+    bool clip;
+    if (json_get_bool(c->file, c->json, "clip_sample", true, &clip, e) || fill_timesteps(s, c, e))
         return -1;
-    if (c->zero_snr)
-        rescale_zero_snr(beta, bar, (int)c->T);
-    cumulate(bar, beta, (int)c->T);
-    if (c->zero_snr && strcmp(c->prediction, "epsilon") == 0 && bar[s->step[0].t] == 0)
+    if (clip)
+        return err_set(e, "%s: \"clip_sample\" is %s; a latent is not clipped here, expected false", c->file,
+                       json_object_get(c->json, "clip_sample") ? "true" : "missing, which means true");
+    if (c->zero_snr && !s->v_prediction && bar[s->step[0].t] == 0)
         return err_set(e,
                        "%s: \"rescale_betas_zero_snr\" leaves no signal at t = %d, which epsilon prediction divides by",
                        c->file, s->step[0].t);
     fill_coefficients(s, c, bar);
-    s->v_prediction = strcmp(c->prediction, "v_prediction") == 0;
     return 0;
 }
 
-int scheduler_load(Scheduler **out, const char *dir, int steps, Err *e)
+static int plan(Scheduler *s, const Config *c, const char *method, float *beta, float *bar, Err *e)
+{
+    if (s->steps < 1 || s->steps > c->T)
+        return err_set(e, "%d steps: expected 1 to %lld, the timesteps of %s", s->steps, (long long)c->T, c->file);
+    if (fill_betas(c, beta, e))
+        return -1;
+    if (c->zero_snr)
+        rescale_zero_snr(beta, bar, (int)c->T);
+    cumulate(bar, beta, (int)c->T);
+    s->v_prediction = strcmp(c->prediction, "v_prediction") == 0;
+    s->dpm = strcmp(method, "ddim") != 0;
+    return s->dpm ? scheduler_plan_dpm(s, c, strcmp(method, "dpm++2m") != 0, bar, e) : plan_ddim(s, c, bar, e);
+}
+
+static bool method_known(const char *method)
+{
+    return strcmp(method, "ddim") == 0 || strcmp(method, "dpm++2m") == 0 || strcmp(method, "dpm++2m-karras") == 0;
+}
+
+int scheduler_load(Scheduler **out, const char *dir, const char *method, int steps, Err *e)
 {
     *out = NULL;
+    if (!method_known(method))
+        return err_set(e, "sampler '%s' is not ddim, dpm++2m or dpm++2m-karras", method);
     Config c = {0};
     if (config_load(&c, dir, e)) {
         json_decref(c.json);
@@ -200,7 +215,7 @@ int scheduler_load(Scheduler **out, const char *dir, int steps, Err *e)
         failed = err_set(e, "out of memory");
     } else {
         s->steps = steps;
-        failed = plan(s, &c, betas, betas + c.T, e);
+        failed = plan(s, &c, method, betas, betas + c.T, e);
     }
     free(betas);
     json_decref(c.json);
@@ -216,4 +231,16 @@ void scheduler_free(Scheduler *s)
     if (s)
         free(s->step);
     free(s);
+}
+
+void scheduler_step(const Scheduler *s, int i, float *x, float *x0, const float *uncond, const float *cond,
+                    float guidance, int64_t n)
+{
+    const SchedulerStep *q = &s->step[i];
+    if (s->dpm)
+        op->dpm_step(x, x0, uncond, cond, guidance, q->sqrt_a, q->sqrt_1m_a, q->keep, q->data, q->change,
+                     s->v_prediction, n);
+    else
+        op->ddim_step(x, uncond, cond, guidance, q->sqrt_a, q->sqrt_1m_a, q->sqrt_a_prev, q->sqrt_1m_a_prev,
+                      s->v_prediction, n);
 }

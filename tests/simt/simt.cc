@@ -396,7 +396,7 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t)
 
 /* ---- events ---- */
 
-struct SimtEvent { float at; };
+struct SimtEvent { float at; bool captured; };
 
 cudaError_t cudaEventCreate(cudaEvent_t *e)
 {
@@ -407,7 +407,21 @@ cudaError_t cudaEventCreate(cudaEvent_t *e)
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t)
 {
     if (e)
-        e->at = simt_time;
+        *e = {simt_time, simt_graph != NULL};
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t e)
+{
+    if (e && e->captured)
+        simt_fail("an event that a stream's capture recorded is waited for");
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t)
+{
+    if (simt_graph)
+        simt_fail("a stream is waited for while it is captured");
     return cudaSuccess;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* golden_run.c -- whole DDIM runs against diffusers: text, noise, every hooked step, the picture.
+/* golden_run.c -- whole runs against diffusers: text, noise, every hooked step, the picture.
  *
- * tests/golden/run0, run1.safetensors: recorded with diffusers in float32. Activations may differ by 1e-3 in relative
+ * tests/golden/run0, run1.safetensors (DDIM) and golden-more/dpm_run.safetensors (DPM-Solver++(2M), Karras): recorded
+ * with diffusers in float32. Activations may differ by 1e-3 in relative
  * L2 at each step (rounding differences grow along the run), the picture by 1/255 on 99.9 % of its values. */
 #include <math.h>
 #include <stdio.h>
@@ -45,10 +46,10 @@ static int watch(void *context, const HookCall *call, Err *e)
     return 0;
 }
 
-static int run(const char *name, const char *model, Err *e)
+static int run(const char *file_name, const char *model, Err *e)
 {
     char path[4096], label[128];
-    snprintf(path, sizeof path, "%s/%s.safetensors", test_golden(), name);
+    snprintf(path, sizeof path, "%s/%s.safetensors", test_golden(), file_name);
     Weights *file = NULL;
     Tokenizer *tokenizer = NULL;
     TextEncoder *encoder = NULL;
@@ -59,9 +60,12 @@ static int run(const char *name, const char *model, Err *e)
         || vae_load(&vae, model, F32, e))
         return -1;
     const json_t *meta = weights_metadata(file);
+    const char *name = strrchr(file_name, '/') ? strrchr(file_name, '/') + 1 : file_name;
+    const char *method = json_string_value(json_object_get(meta, "sampler"));
     const char *prompt = json_string_value(json_object_get(meta, "prompt"));
     const int S = text_encoder_length(encoder), E = text_encoder_width(encoder);
-    SamplerOptions o = {.model = model, .type = F32, .steps = atoi(json_string_value(json_object_get(meta, "steps"))),
+    SamplerOptions o = {.model = model, .type = F32, .method = strncmp(method, "ddim", 4) == 0 ? "ddim" : method,
+                        .steps = atoi(json_string_value(json_object_get(meta, "steps"))),
                         .guidance = atof(json_string_value(json_object_get(meta, "guidance"))), .batch = 1};
     if (sampler_create(&sampler, &o, e))
         return -1;
@@ -122,13 +126,14 @@ static int run(const char *name, const char *model, Err *e)
 
 int main(void)
 {
+    static const char *const runs[] = {"run0", "run1", "../golden-more/dpm_run"};
     Err e = {0};
     int failed = 0;
     char model[4096];
     snprintf(model, sizeof model, "%s/../../data/minisd/model", test_golden());
     if (backend_pick(test_backend(), 0, &e) == 0)
-        for (int i = 0; i < 2 && !e.set; i++)
-            failed += run(i ? "run1" : "run0", model, &e);
+        for (size_t i = 0; i < sizeof runs / sizeof *runs && !e.set; i++)
+            failed += run(runs[i], model, &e);
     if (e.set)
         printf("FAIL %s\n", e.text);
     return failed || e.set;

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* golden_scheduler.c -- timesteps and coefficients against diffusers' DDIMScheduler, also made from the PNDM config of
- * Stable
- * Diffusion 1.4. Timesteps must be equal. Coefficients may differ by 2e-7, some ulps of 1, since torch's roots are not
- * correctly rounded; after rescaling to zero terminal SNR, which takes the difference of near roots, by 2e-5. */
+ * Stable Diffusion 1.4. Timesteps must be equal. Coefficients may differ by 2e-7, some ulps of 1, since torch's roots
+ * are not correctly rounded; after rescaling to zero terminal SNR, which takes the difference of near roots, by 2e-5.
+ *
+ * And against DPMSolverMultistepScheduler: four values of a latent after each step, whose UNet says sin(t/100 + i), to
+ * 2e-5 of the largest of the run: x0 divides by alpha, down to 0.0006 in some configs, and what the roundings before
+ * made of it stays in x. */
+#include <math.h>
 #include <sys/stat.h>
 #include "formats/json_file.h"
+#include "kernels/op.h"
 #include "src/models/scheduler.h"
 #include "tests/unit/test.h"
 
@@ -19,7 +24,7 @@ static int check_run(size_t number, const json_t *run)
     Scheduler *s = NULL;
     Err e = {0};
     char name[64];
-    if (json_file_write(config_path, config, &e) || scheduler_load(&s, folder, steps, &e)) {
+    if (json_file_write(config_path, config, &e) || scheduler_load(&s, folder, "ddim", steps, &e)) {
         printf("FAIL scheduler/%zu: %s\n", number, e.text);
         return 1;
     }
@@ -44,13 +49,54 @@ static int check_run(size_t number, const json_t *run)
     return failed;
 }
 
-static int check_refused(const char *what, const char *json, int steps)
+static int check_dpm(size_t number, const json_t *run)
+{
+    const json_t *rows = json_object_get(run, "rows");
+    const int steps = (int)json_integer_value(json_object_get(run, "steps"));
+    const bool karras = json_is_true(json_object_get(run, "karras"));
+    enum { N = 4 };
+    float x[N] = {2, -1, 0.5f, 0}, x0[N] = {0}, out[N], largest = 0;
+    float *got = malloc(steps * sizeof x), *want = malloc(steps * sizeof x);
+    Scheduler *s = NULL;
+    Err e = {0};
+    char name[64];
+    snprintf(name, sizeof name, "scheduler/dpm++2m/%zu/%d steps%s", number, steps, karras ? ", karras" : "");
+    if (json_file_write(config_path, json_object_get(run, "config"), &e)
+        || scheduler_load(&s, folder, karras ? "dpm++2m-karras" : "dpm++2m", steps, &e)) {
+        printf("FAIL %s: %s\n", name, e.text);
+        free(got);
+        free(want);
+        return 1;
+    }
+    int same = json_array_size(rows) == (size_t)steps;
+    for (int i = 0; i < steps; i++) {
+        const json_t *row = json_array_get(rows, i);
+        same = same && s->step[i].t == (int)json_integer_value(json_array_get(row, 0));
+        for (int k = 0; k < N; k++)
+            out[k] = (float)sin(s->step[i].t / 100.0 + k);
+        scheduler_step(s, i, x, x0, NULL, out, 1, N);
+        memcpy(got + i*N, x, sizeof x);
+        for (int k = 0; k < N; k++) {
+            want[i*N + k] = (float)json_number_value(json_array_get(row, k + 1));
+            largest = fmaxf(largest, fabsf(want[i*N + k]));
+        }
+    }
+    int failed = test_ok(name, same) + test_close(name, got, want, (size_t)steps * N, 2e-5f * largest, 0);
+    free(got);
+    free(want);
+    scheduler_free(s);
+    return failed;
+}
+
+/* Configs that the method cannot draw by as diffusers would. */
+static int check_refused(const char *what, const char *method, const char *json, int steps)
 {
     char name[96];
     Scheduler *s = NULL;
     Err e = {0};
     json_t *config = json_loads(json, 0, NULL);
-    const int refused = !json_file_write(config_path, config, &e) && scheduler_load(&s, folder, steps, &e) == -1 && !s;
+    const int refused = !json_file_write(config_path, config, &e)
+                        && scheduler_load(&s, folder, method, steps, &e) == -1 && !s;
     json_decref(config);
     snprintf(name, sizeof name, "scheduler/%s is refused: %s", what, e.text);
     return test_ok(name, refused);
@@ -60,10 +106,11 @@ int main(void)
 {
     Err e = {0};
     json_t *file = json_file_load(test_path("golden-more/scheduler.json"), &e);
-    const json_t *runs = json_object_get(file, "runs");
+    json_t *dpm_file = json_file_load(test_path("golden-more/dpm.json"), &e);
+    const json_t *runs = json_object_get(file, "runs"), *dpm_runs = json_object_get(dpm_file, "runs");
     char sub[64];
     int failed = 0;
-    if (!file || !mkdtemp(folder)) {
+    if (!file || !dpm_file || backend_pick("cpu", 1, &e) || !mkdtemp(folder)) {
         printf("FAIL scheduler: %s\n", e.text);
         return 1;
     }
@@ -72,16 +119,27 @@ int main(void)
     mkdir(sub, 0777);
     for (size_t i = 0; i < json_array_size(runs); i++)
         failed += check_run(i, json_array_get(runs, i));
-    failed += check_refused("clipping", "{\"clip_sample\": true}", 10);
-    failed += check_refused("clipping by default", "{}", 10);
-    failed += check_refused("an unknown schedule", "{\"clip_sample\": false, \"beta_schedule\": \"sigmoid\"}", 10);
-    failed += check_refused("sample prediction", "{\"clip_sample\": false, \"prediction_type\": \"sample\"}", 10);
-    failed += check_refused("more steps than timesteps", "{\"clip_sample\": false}", 1001);
-    failed += check_refused("no steps", "{\"clip_sample\": false}", 0);
-    failed += check_refused("a list of another length", "{\"clip_sample\": false, \"trained_betas\": [0.1]}", 10);
+    for (size_t i = 0; i < json_array_size(dpm_runs); i++)
+        failed += check_dpm(i, json_array_get(dpm_runs, i));
+    failed += check_refused("clipping", "ddim", "{\"clip_sample\": true}", 10);
+    failed += check_refused("clipping by default", "ddim", "{}", 10);
+    failed += check_refused("an unknown schedule", "ddim",
+                            "{\"clip_sample\": false, \"beta_schedule\": \"sigmoid\"}", 10);
+    failed += check_refused("sample prediction", "ddim", "{\"clip_sample\": false, \"prediction_type\": \"sample\"}", 10);
+    failed += check_refused("more steps than timesteps", "ddim", "{\"clip_sample\": false}", 1001);
+    failed += check_refused("no steps", "ddim", "{\"clip_sample\": false}", 0);
+    failed += check_refused("a list of another length", "ddim", "{\"clip_sample\": false, \"trained_betas\": [0.1]}", 10);
+    failed += check_refused("another sampler", "euler", "{\"clip_sample\": false}", 10);
+    failed += check_refused("dpm++2m: an order of 3", "dpm++2m", "{\"solver_order\": 3}", 10);
+    failed += check_refused("dpm++2m: the heun solver", "dpm++2m", "{\"solver_type\": \"heun\"}", 10);
+    failed += check_refused("dpm++2m: noise prediction", "dpm++2m", "{\"algorithm_type\": \"dpmsolver\"}", 10);
+    failed += check_refused("dpm++2m: other sigmas", "dpm++2m", "{\"use_lu_lambdas\": true}", 10);
+    failed += check_refused("dpm++2m: an unknown end", "dpm++2m", "{\"final_sigmas_type\": \"one\"}", 10);
+    failed += check_refused("dpm++2m: a timestep twice", "dpm++2m", "{\"timestep_spacing\": \"leading\"}", 1000);
     unlink(config_path);
     rmdir(sub);
     rmdir(folder);
     json_decref(file);
+    json_decref(dpm_file);
     return failed != 0;
 }

@@ -2,7 +2,7 @@
 /* op_attention_simt.c -- attention of compute capability 9.0a, built for the host and played there (tests/simt),
  * against the CPU's (op_attention_device.h): queries and keys that fill no tile, one stage of keys and more than the
  * ring has, blocks with two groups of queries and with three, more tiles than blocks, keys of other images. */
-#include "tests/unit/op_attention_device.h"
+#include "tests/unit/kernel_alone.h"
 
 const Ops *sdsteer_backend(int device, Err *e);
 extern const char *simt_started;
@@ -27,5 +27,5 @@ int main(void)
         failed += attention(&cases[i], i%3 == 2 ? F16 : BF16);
         failed += test_ok("by the kernel that is looked at here", strstr(simt_started, "attend_hopper") != NULL);
     }
-    return failed != 0;
+    return failed + attention_alone(80, false) != 0;
 }

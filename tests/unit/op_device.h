@@ -38,7 +38,7 @@ static int elementwise(size_t n)
             free(got);
         }
     float *u = op_values(n, 5);
-    for (int pass = 0; pass < 4; pass++) {
+    for (int pass = 0; pass < 6; pass++) {
         void *dy = to_device(u, 4*n);
         cpu->copy(want, u, 4*n);
         if (pass == 0) {
@@ -47,12 +47,19 @@ static int elementwise(size_t n)
         } else if (pass == 1) {
             gpu->subtract(dy, dx, db, (int64_t)n);
             cpu->subtract(want, x, b, (int64_t)n);
-        } else {
+        } else if (pass < 4) {
             gpu->ddim_step(dy, pass == 2 ? dc : NULL, db, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, pass == 3, (int64_t)n);
             cpu->ddim_step(want, pass == 2 ? c : NULL, b, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, pass == 3, (int64_t)n);
+        } else {
+            float *was = op_values(n, 6), *dwas = to_device(was, 4*n);
+            gpu->dpm_step(dy, dwas, pass == 4 ? dc : NULL, db, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, 0.3f, pass == 5, (int64_t)n);
+            cpu->dpm_step(want, was, pass == 4 ? c : NULL, b, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, 0.3f, pass == 5, (int64_t)n);
+            float *left = from_device(dwas, F32, n);
+            failed += test_same(op_name(name, "dpm's x0, %zu", n), left, was, 4*n);
+            free(left); free(was);
         }
         float *got = from_device(dy, F32, n);
-        failed += test_same(op_name(name, "add, subtract, ddim, ddim v: %d, %zu", pass, n), got, want, 4*n);
+        failed += test_same(op_name(name, "add, subtract, ddim, ddim v, dpm, dpm v: %d, %zu", pass, n), got, want, 4*n);
         free(got);
     }
     for (int from = 0; from < 3; from++)

@@ -9,6 +9,21 @@
 
 #include "tests/unit/op_conv_device.h"
 
+/* Kernels of 1, 2, 3 and 5; gated; wide: of Stable Diffusion. */
+static const ConvCase product_cases[] = {
+    {64, 160, 1, 1, 0, 0, 1, 130, 1}, {72, 168, 1, 1, 0, 0, 1, 77, 1}, {16, 8, 1, 1, 0, 0, 1, 1, 1},
+    {128, 336, 1, 1, 0, 0, 1, 300, 1},
+    {16, 168, 3, 1, 1, 1, 3, 8, 8}, {72, 16, 3, 1, 1, 1, 1, 16, 16}, {8, 168, 3, 1, 1, 1, 1, 3, 64},
+    {24, 24, 3, 1, 1, 1, 2, 7, 5}, {8, 16, 3, 1, 0, 1, 5, 4, 12}, {4, 16, 5, 1, 2, 2, 2, 9, 6},
+    {40, 32, 1, 1, 0, 0, 3, 6, 10}, {8, 24, 2, 1, 0, 1, 1, 5, 3},
+};
+static const ConvCase gated_cases[] = {
+    {64, 320, 1, 1, 0, 0, 1, 130, 1}, {72, 176, 1, 1, 0, 0, 1, 77, 1}, {16, 16, 1, 1, 0, 0, 1, 1, 1},
+};
+static const ConvCase wide_cases[] = {
+    {320, 320, 3, 1, 1, 1, 5, 64, 64}, {1280, 1280, 3, 1, 1, 1, 5, 8, 8}, {640, 960, 1, 1, 0, 0, 1, 12000, 1},
+};
+
 /* Bytes of y, in new memory; added to values of their own where add. */
 static void *product_bytes(Conv *c, const ConvCase *k, void *x, DType y_type, size_t ny, bool add)
 {
@@ -102,39 +117,27 @@ static int by_all(const ConvCase *k, DType type, DType y_type, Activation act, b
 }
 
 /* large: shapes of Stable Diffusion too, each tile's blocks many times over. */
-static int products_by_tiles(const Ops *device, bool large)
+__attribute__((unused)) static int products_by_tiles(const Ops *device, bool large)
 {
-    static const ConvCase cases[] = {
-        {64, 160, 1, 1, 0, 0, 1, 130, 1}, {72, 168, 1, 1, 0, 0, 1, 77, 1}, {16, 8, 1, 1, 0, 0, 1, 1, 1},
-        {128, 336, 1, 1, 0, 0, 1, 300, 1},
-        {16, 168, 3, 1, 1, 1, 3, 8, 8}, {72, 16, 3, 1, 1, 1, 1, 16, 16}, {8, 168, 3, 1, 1, 1, 1, 3, 64},
-        {24, 24, 3, 1, 1, 1, 2, 7, 5}, {8, 16, 3, 1, 0, 1, 5, 4, 12}, {4, 16, 5, 1, 2, 2, 2, 9, 6},
-        {40, 32, 1, 1, 0, 0, 3, 6, 10}, {8, 24, 2, 1, 0, 1, 1, 5, 3},
-    };
     cpu = cpu_ops();
     gpu = device;
-    static const ConvCase gated[] = {
-        {64, 320, 1, 1, 0, 0, 1, 130, 1}, {72, 176, 1, 1, 0, 0, 1, 77, 1}, {16, 16, 1, 1, 0, 0, 1, 1, 1},
-    };
-    static const ConvCase wide[] = {
-        {320, 320, 3, 1, 1, 1, 5, 64, 64}, {1280, 1280, 3, 1, 1, 1, 5, 8, 8}, {640, 960, 1, 1, 0, 0, 1, 12000, 1},
-    };
     int failed = 0;
     for (int t = 0; t < 2; t++) {
         const DType type = t ? F16 : BF16;
         const bool all = large || type == BF16;         /* played, f16 has every other one: it takes long */
-        for (size_t i = 0; i < sizeof cases/sizeof *cases; i++) {
-            failed += all || i%2 ? by_all(&cases[i], type, F32, ACT_NONE, i%2) : 0;
-            failed += all || !(i%2) ? by_all(&cases[i], type, type, ACT_NONE, !(i%2)) : 0;
+        for (size_t i = 0; i < sizeof product_cases/sizeof *product_cases; i++) {
+            failed += all || i%2 ? by_all(&product_cases[i], type, F32, ACT_NONE, i%2) : 0;
+            failed += all || !(i%2) ? by_all(&product_cases[i], type, type, ACT_NONE, !(i%2)) : 0;
         }
         for (int act = ACT_SILU; act <= ACT_RELU; act++)
-            failed += by_all(&cases[1], type, act%2 ? F32 : type, (Activation)act, act%3);
-        for (size_t i = 0; i < sizeof gated/sizeof *gated; i++)
-            failed += by_all(&gated[i], type, type, ACT_GEGLU, i%2 == 0);
-        for (size_t i = 0; i < (large ? sizeof wide/sizeof *wide : 0); i++)
-            failed += by_tiles(&wide[i], type, F32, ACT_NONE, true) + by_tiles(&wide[i], type, type, ACT_NONE, false);
+            failed += by_all(&product_cases[1], type, act%2 ? F32 : type, (Activation)act, act%3);
+        for (size_t i = 0; i < sizeof gated_cases/sizeof *gated_cases; i++)
+            failed += by_all(&gated_cases[i], type, type, ACT_GEGLU, i%2 == 0);
+        for (size_t i = 0; i < (large ? sizeof wide_cases/sizeof *wide_cases : 0); i++)
+            failed += by_tiles(&wide_cases[i], type, F32, ACT_NONE, true)
+                    + by_tiles(&wide_cases[i], type, type, ACT_NONE, false);
         if (large)
-            failed += by_tiles(&wide[2], type, type, ACT_GEGLU, true);
+            failed += by_tiles(&wide_cases[2], type, type, ACT_GEGLU, true);
     }
     return failed + rows_by_counts();
 }

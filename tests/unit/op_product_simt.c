@@ -2,10 +2,19 @@
 /* op_product_simt.c -- the product of compute capability 9.0a, built for the host and played there (tests/simt),
  * against the CPU's and by all of its tiles (op_product_device.h): a wrong index, a missing barrier or a write out of
  * bounds is found on a machine without a GPU. */
-#include "tests/unit/op_product_device.h"
+#include "tests/unit/kernel_alone.h"
 
 const Ops *sdsteer_backend(int device, Err *e);
 extern int simt_blas_calls, simt_blas_others;
+extern const char *simt_started;
+
+/* Whether these kinds have a layer multiplied by product_hopper.cu. */
+static bool by_hopper(const char *kinds)
+{
+    static const ConvCase layer = {64, 168, 1, 1, 0, 0, 1, 9, 1};
+    setenv("SDSTEER_CUDA_KERNELS", kinds, 1);
+    return conv(&layer, BF16, BF16, ACT_NONE, false) == 0 && strstr(simt_started, "multiply<Tile");
+}
 
 int main(void)
 {
@@ -16,6 +25,9 @@ int main(void)
     setenv("SDSTEER_CUDA_KERNELS", "hopper", 1);
     setenv("SDSTEER_CUDA_LIBRARIES", "none", 1);
     int failed = products_by_tiles(played, false);
+    failed += test_ok("kinds of kernels joined by +", by_hopper("norm+product") && !by_hopper("norm+attention")
+                      && !by_hopper("products") && by_hopper("hopper"));
+    failed += product_alone("64x32x1x1", false) + product_alone("256x160x2x2+64x80x1x1", false);
 
     /* of cuBLASLt's algorithms for few rows one is faster than ours and gives other bytes, one gives the same */
     unsetenv("SDSTEER_CUDA_LIBRARIES");

@@ -158,6 +158,16 @@ static int sampler(void)
     op->ddim_step(&x, NULL, &cond, 7, 0.8f, 0.6f, 0.9f, 0.4f, false, 1);        /* x0 = (10 - 1.8)/0.8 = 10.25 */
     failed += test_close("ddim/hand unguided", &x, (float[]){0.9f*10.25f + 1.2f}, 1, 2e-6f, 0);
 
+    /* out = 5; x0 = (10 - 3)/0.8 = 8.75, was 6; x = 0.5*10 + 2*8.75 + 0.25*2.75 */
+    float picture = 6;
+    x = 10;
+    op->dpm_step(&x, &picture, &uncond, &cond, 2, 0.8f, 0.6f, 0.5f, 2, 0.25f, false, 1);
+    failed += test_close("dpm/hand", (float[]){x, picture}, (float[]){23.1875f, 8.75f}, 2, 4e-6f, 0);
+    /* v = 3 without guidance: x0 = 8 - 1.8 = 6.2 */
+    x = 10;
+    op->dpm_step(&x, &picture, NULL, &cond, 2, 0.8f, 0.6f, 0.5f, 2, 0.25f, true, 1);
+    failed += test_close("dpm/hand v", (float[]){x, picture}, (float[]){5 + 12.4f + 0.25f*(6.2f - 8.75f), 6.2f}, 2, 4e-6f, 0);
+
     /* each operation rounded by itself */
     float *many = op_values(1000, 1), *want = op_values(1000, 1), *c = op_values(1000, 2), *u = op_values(1000, 3);
     for (int i = 0; i < 1000; i++) {
@@ -173,6 +183,22 @@ static int sampler(void)
     }
     op->ddim_step(many, u, c, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, false, 1000);
     failed += test_same("ddim/roundings", many, want, 1000*sizeof *many);
+    for (int i = 0; i < 1000; i++) {
+        volatile float t = c[i] - u[i];
+        t = 7.5f*t;
+        t = u[i] + t;
+        t = 0.6f*t;
+        t = want[i] - t;
+        const float now = t/0.8f;
+        volatile float kept = 0.5f*want[i], data = 2*now, change = now - c[i];
+        change = 0.3f*change;
+        kept = kept + data;
+        want[i] = kept + change;
+    }
+    float *before = op_values(1000, 2);
+    op->dpm_step(many, before, u, c, 7.5f, 0.8f, 0.6f, 0.5f, 2, 0.3f, false, 1000);
+    failed += test_same("dpm/roundings", many, want, 1000*sizeof *many);
+    free(before);
     free(many); free(want); free(c); free(u);
     return failed;
 }

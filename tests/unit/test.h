@@ -17,7 +17,30 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { TEST_SKIPPED = 77 };
+enum { TEST_SKIPPED = 77, TEST_KEPT = 4, TEST_KEPT_BYTES = 100 << 10, TEST_PLACES = 12 };
+
+/* What a failed comparison compared, as $SDSTEER_TEST_KEEP/PROCESS-NUMBER.got and .want: of the first TEST_KEPT, and no
+ * more of each than TEST_KEPT_BYTES. */
+__attribute__((unused)) static void test_keep(const void *got, const void *want, size_t bytes)
+{
+    static int kept;
+    const char *folder = getenv("SDSTEER_TEST_KEEP");
+    if (!folder || kept == TEST_KEPT)
+        return;
+    const char *const end[] = {"got", "want"};
+    const void *const from[] = {got, want};
+    char path[PATH_MAX];
+    kept++;
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%ld-%d.%s", folder, (long)getpid(), kept, end[i]);
+        FILE *f = fopen(path, "wb");
+        if (!f)
+            return;
+        fwrite(from[i], 1, bytes < TEST_KEPT_BYTES ? bytes : TEST_KEPT_BYTES, f);
+        fclose(f);
+    }
+    printf("     kept as %ld-%d\n", (long)getpid(), kept);
+}
 
 __attribute__((unused)) static int test_ok(const char *name, int ok)
 {
@@ -29,7 +52,7 @@ __attribute__((unused)) static int test_ok(const char *name, int ok)
 __attribute__((unused)) static int test_close(const char *name, const float *got, const float *want, size_t n,
                                               float atol, float rtol)
 {
-    size_t worst = 0, wrong = 0;
+    size_t worst = 0, wrong = 0, place[TEST_PLACES], last = 0;
     double most = -1;           /* error of the worst place; a NaN counts as infinite */
     for (size_t i = 0; i < n; i++) {
         double error = fabs((double)got[i] - want[i]);
@@ -37,7 +60,12 @@ __attribute__((unused)) static int test_close(const char *name, const float *got
             error = 0;
         if (isnan(error))
             error = INFINITY;
-        wrong += !(error <= (double)atol + (double)rtol*fabs((double)want[i])) || isinf(error);
+        if (!(error <= (double)atol + (double)rtol*fabs((double)want[i])) || isinf(error)) {
+            if (wrong < TEST_PLACES)
+                place[wrong] = i;
+            wrong++;
+            last = i;
+        }
         if (error > most) {
             most = error;
             worst = i;
@@ -48,6 +76,13 @@ __attribute__((unused)) static int test_close(const char *name, const float *got
         printf("largest error %.3g at %zu (got %.9g, expected %.9g), ", most, worst, (double)got[worst],
                (double)want[worst]);
     printf("%zu of %zu outside %g + %g*|x|\n", wrong, n, (double)atol, (double)rtol);
+    if (wrong) {
+        printf("     at");
+        for (size_t i = 0; i < wrong && i < TEST_PLACES; i++)
+            printf(" %zu (%.6g for %.6g)", place[i], (double)got[place[i]], (double)want[place[i]]);
+        printf(" ... %zu\n", last);
+        test_keep(got, want, n*sizeof *got);
+    }
     fflush(stdout);
     return wrong != 0;
 }
@@ -55,12 +90,17 @@ __attribute__((unused)) static int test_close(const char *name, const float *got
 __attribute__((unused)) static int test_same(const char *name, const void *got, const void *want, size_t bytes)
 {
     const unsigned char *a = got, *b = want;
-    size_t i = 0;
-    while (i < bytes && a[i] == b[i])
-        i++;
-    if (i == bytes)
+    size_t first = bytes, last = 0, wrong = 0;
+    for (size_t i = 0; i < bytes; i++)
+        if (a[i] != b[i]) {
+            first = wrong++ ? first : i;
+            last = i;
+        }
+    if (wrong == 0)
         return test_ok(name, 1);
-    printf("FAIL %s: byte %zu of %zu is %02x, expected %02x\n", name, i, bytes, a[i], b[i]);
+    printf("FAIL %s: byte %zu of %zu is %02x, expected %02x; so %zu, the last is %zu\n", name, first, bytes, a[first],
+           b[first], wrong, last);
+    test_keep(got, want, bytes);
     fflush(stdout);
     return 1;
 }

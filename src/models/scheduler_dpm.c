@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/* scheduler_dpm.c -- timesteps and coefficients of DPM-Solver++(2M) with x0 prediction.
+ *
+ *   sigma = sqrt((1 - a)/a) at timestep t, a = alpha_cumprod; the picture has the share alpha = 1/sqrt(1 + sigma^2) of x,
+ *   the noise sigma alpha. From sigma_i to sigma_{i+1}, h_i = log(sigma_i / sigma_{i+1}), after the first step:
+ *   x = alpha' sigma'/(alpha_i sigma_i) x - alpha' (e^-h - 1) [x0 + h_i/(2 h_{i-1}) (x0 - x0 of the step before)]
+ *
+ * The first step has no step before, and the last, to sigma = 0, is of first order too. Lu et al. 2022
+ * (arXiv 2211.01095), algorithm 2; diffusers schedulers/scheduling_dpmsolver_multistep.py, whose defaults and roundings
+ * these are. Karras et al. 2022 (arXiv 2206.00364), equation 5, with rho = 7. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "formats/json_file.h"
+#include "src/models/scheduler_parts.h"
+
+enum { FEW_STEPS = 15 };            /* with fewer, diffusers ends with a step of first order (lower_order_final) */
+
+typedef struct Dpm {
+    int T, n;
+    float *sigma;                   /* [T] of the model's timesteps */
+    float *at;                      /* [n + 1] of the steps, and of the end */
+    bool lower_last;
+} Dpm;
+
+/* A config made for this scheduler may ask for another solver than ours. */
+static int check_solver(const SchedulerConfig *c, Err *e)
+{
+    static const char *const other_sigmas[] = {"use_lu_lambdas", "use_exponential_sigmas", "use_beta_sigmas",
+                                               "use_flow_sigmas"};
+    const char *algorithm, *solver;
+    int64_t order;
+    if (json_get_text(c->file, c->json, "algorithm_type", "dpmsolver++", &algorithm, e)
+        || json_get_text(c->file, c->json, "solver_type", "midpoint", &solver, e)
+        || json_get_int(c->file, c->json, "solver_order", 2, &order, e))
+        return -1;
+    if (strcmp(algorithm, "dpmsolver++") != 0 && strcmp(algorithm, "deis") != 0)
+        return err_set(e, "%s: \"algorithm_type\" is \"%s\", expected dpmsolver++", c->file, algorithm);
+    if (strcmp(solver, "heun") == 0)
+        return err_set(e, "%s: \"solver_type\" is \"heun\", expected midpoint", c->file);
+    if (order != 2)
+        return err_set(e, "%s: \"solver_order\" is %lld, expected 2", c->file, (long long)order);
+    for (size_t i = 0; i < sizeof other_sigmas / sizeof *other_sigmas; i++)
+        if (json_is_true(json_object_get(c->json, other_sigmas[i])))
+            return err_set(e, "%s: \"%s\" is true, expected false", c->file, other_sigmas[i]);
+    return 0;
+}
+
+static int spaced(const SchedulerConfig *c, int n, int i, int *t, Err *e)
+{
+    const int T = (int)c->T;
+    if (strcmp(c->spacing, "linspace") == 0 || !*c->spacing)
+        *t = (int)nearbyint((n - i) * ((T - 1) / (double)n));
+    else if (strcmp(c->spacing, "leading") == 0)
+        *t = (n - i) * (T / (n + 1)) + (int)c->steps_offset;
+    else if (strcmp(c->spacing, "trailing") == 0)
+        *t = trailing_timestep(c, n, i);
+    else
+        return err_set(e, "%s: \"timestep_spacing\" is \"%s\", expected leading, trailing or linspace", c->file,
+                       c->spacing);
+    return *t >= 0 && *t < T ? 0 : err_set(e, "%s: with %d steps a timestep is %d, outside 0 to %d; take fewer steps",
+                                           c->file, n, *t, T - 1);
+}
+
+/* The timestep of a noise level, between two of which its logarithm is interpolated. */
+static double timestep_of(const Dpm *d, double sigma)
+{
+    const double x = log(fmax(sigma, 1e-10));
+    int low = 0;
+    while (low < d->T - 2 && x >= log((double)d->sigma[low + 1]))
+        low++;
+    const double a = log((double)d->sigma[low]), b = log((double)d->sigma[low + 1]), w = (a - x) / (a - b);
+    return low + fmin(fmax(w, 0), 1);
+}
+
+static void fill_karras(Scheduler *s, const Dpm *d)
+{
+    const double rho = 7, low = pow(d->sigma[0], 1/rho), high = pow(d->sigma[d->T - 1], 1/rho);
+    for (int i = 0; i < d->n; i++) {
+        const double ramp = d->n > 1 ? i / (double)(d->n - 1) : 0, sigma = pow(high + ramp * (low - high), rho);
+        d->at[i] = (float)sigma;
+        s->step[i].t = (int)nearbyint(timestep_of(d, sigma));
+    }
+}
+
+static void fill_coefficients(Scheduler *s, const Dpm *d)
+{
+    for (int i = 0; i < d->n; i++) {
+        SchedulerStep *step = &s->step[i];
+        const double now = d->at[i], next = d->at[i + 1];
+        const double alpha = 1 / sqrt(1 + now*now), alpha_next = 1 / sqrt(1 + next*next);
+        const double shrunk = next/now - 1;                             /* e^-h - 1 */
+        const bool first_order = i == 0 || (i == d->n - 1 && (d->lower_last || next == 0));
+        step->sqrt_a = (float)alpha;
+        step->sqrt_1m_a = (float)(alpha * now);
+        step->keep = (float)(alpha_next * next / (alpha * now));
+        step->data = (float)(-alpha_next * shrunk);
+        step->change = first_order ? 0
+                     : (float)(-0.5 * alpha_next * shrunk * log(now / next) / log((double)d->at[i - 1] / now));
+    }
+}
+
+static int plan(Scheduler *s, const SchedulerConfig *c, bool karras, Dpm *d, Err *e)
+{
+    const char *last;
+    bool lower_final, euler_final;
+    if (json_get_text(c->file, c->json, "final_sigmas_type", "zero", &last, e)
+        || json_get_bool(c->file, c->json, "lower_order_final", true, &lower_final, e)
+        || json_get_bool(c->file, c->json, "euler_at_final", false, &euler_final, e))
+        return -1;
+    if (strcmp(last, "zero") != 0 && strcmp(last, "sigma_min") != 0)
+        return err_set(e, "%s: \"final_sigmas_type\" is \"%s\", expected zero or sigma_min", c->file, last);
+    d->lower_last = euler_final || (lower_final && d->n < FEW_STEPS);
+    d->at[d->n] = strcmp(last, "zero") == 0 ? 0 : d->sigma[0];
+    if (karras)
+        fill_karras(s, d);
+    for (int i = 0; i < d->n && !karras; i++) {
+        if (spaced(c, d->n, i, &s->step[i].t, e))
+            return -1;
+        if (i && s->step[i].t >= s->step[i - 1].t)
+            return err_set(e, "%s: with %d steps timestep %d comes twice; take fewer steps", c->file, d->n,
+                           s->step[i].t);
+        d->at[i] = d->sigma[s->step[i].t];
+    }
+    fill_coefficients(s, d);
+    return 0;
+}
+
+int scheduler_plan_dpm(Scheduler *s, const SchedulerConfig *c, bool karras, const float *bar, Err *e)
+{
+    Dpm d = {.T = (int)c->T, .n = s->steps};
+    if (check_solver(c, e))
+        return -1;
+    if (!(d.sigma = malloc(sizeof(float) * (d.T + d.n + 1))))
+        return err_set(e, "out of memory");
+    d.at = d.sigma + d.T;
+    for (int t = 0; t < d.T; t++) {
+        const float a = c->zero_snr && t == d.T - 1 ? 0x1p-24f : bar[t];        /* near 0, so that sigma is finite */
+        d.sigma[t] = sqrtf((1.0f - a) / a);
+    }
+    const int failed = plan(s, c, karras, &d, e);
+    free(d.sigma);
+    return failed;
+}
