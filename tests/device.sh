@@ -14,7 +14,8 @@
 # is used where it lies, in place of a build. PARTS="tests pipeline speeds sd15 hopper peers" are the parts that run;
 # sd15, hopper and peers need python3 with numpy, peers torch, diffusers and sparsify too, and say what is missing.
 # Stable Diffusion 1.5's shape takes 2.1 GB in TMPDIR. hopper is for the kernels of compute capability 9 that are not
-# used unasked, on a device of that kind: device-hopper beside this, where LIMIT=SECONDS leaves out what would end later.
+# used unasked, on a device of that kind: device-hopper beside this, where LIMIT=SECONDS leaves out what would end
+# later.
 set -u
 tests=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$tests")

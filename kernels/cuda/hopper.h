@@ -41,8 +41,8 @@ __device__ __forceinline__ int warp_number(void)
 
 /* ---- registers: a block's threads begin with equal shares ---- */
 
-/* Whether `groups` of four warps find what they take, `most` a thread, when one more has given away all but `least`: else
- * they would wait for ever. */
+/* Whether `groups` of four warps find what they take, `most` a thread, when one more has given away all but `least`:
+ * else they would wait for ever. */
 constexpr bool registers_suffice(int threads, int groups, int most, int least)
 {
     return (groups*most + least)*WARPGROUP <= 65536/threads/8*8*threads;

@@ -6,7 +6,8 @@
  * 8. Pairs of neighbours that reach it go through shared memory to one of the four threads, which sorts them. Where
  * there are more than POOL of them (ties, what is no number), the row's largest are found one after another.
  *
- * A group of warps that chooses has the instructions nearly to itself: what counts is how long one waits for another. */
+ * A group of warps that chooses has the instructions nearly to itself: what counts is how long one waits for
+ * another. */
 #ifndef KERNELS_CUDA_SAE_HOPPER_CHOOSE_H
 #define KERNELS_CUDA_SAE_HOPPER_CHOOSE_H
 

@@ -33,7 +33,7 @@ typedef struct Sampler {
     int n;                          /* pictures of the current batch; its rows: halves * n images */
     int step;                       /* current step, for hooks: scheduler->step[step] */
     float *x, *x_halves, *eps;      /* device: (batch,H,W,C), (halves*batch,H,W,C) twice */
-    float *x0;                      /* device (batch,H,W,C): what the step before took the picture for; NULL with ddim */
+    float *x0;                      /* device (batch,H,W,C): what scheduler_step has left there; NULL with ddim */
     float *host;                    /* (H,W,C) transposition buffer of one picture */
     float *states;                  /* host (halves*batch,S,E), what unet_set_text reads */
     int32_t *state_of;              /* (halves*batch) */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* scheduler_dpm.c -- timesteps and coefficients of DPM-Solver++(2M) with x0 prediction.
  *
- *   sigma = sqrt((1 - a)/a) at timestep t, a = alpha_cumprod; the picture has the share alpha = 1/sqrt(1 + sigma^2) of x,
- *   the noise sigma alpha. From sigma_i to sigma_{i+1}, h_i = log(sigma_i / sigma_{i+1}), after the first step:
+ *   sigma = sqrt((1 - a)/a) at timestep t, a = alpha_cumprod; of x the picture has the share
+ *   alpha = 1/sqrt(1 + sigma^2), the noise sigma alpha. From sigma_i to sigma_{i+1}, h_i = log(sigma_i / sigma_{i+1}),
+ *   after the first step:
  *   x = alpha' sigma'/(alpha_i sigma_i) x - alpha' (e^-h - 1) [x0 + h_i/(2 h_{i-1}) (x0 - x0 of the step before)]
  *
  * The first step has no step before, and the last, to sigma = 0, is of first order too. Lu et al. 2022

@@ -86,7 +86,8 @@ PY
         [ "$(tstream info --json "$BATS_TEST_TMPDIR/$sampler" | jq -r .header.sampler)" = "$sampler" ]
     done
     for sampler in dpm++2m-karras ddim; do
-        run ! cmp <(tstream view --tensors "$BATS_TEST_TMPDIR/dpm++2m") <(tstream view --tensors "$BATS_TEST_TMPDIR/$sampler")
+        run ! cmp <(tstream view --tensors "$BATS_TEST_TMPDIR/dpm++2m") \
+            <(tstream view --tensors "$BATS_TEST_TMPDIR/$sampler")
     done
     sample --sampler dpm++2m-karras -o "$BATS_TEST_TMPDIR/acts" "$DIR/cond.mpk.zst"
     [ "$(fields "$BATS_TEST_TMPDIR/acts" .t | sort -un | tr '\n' ,)" = 0,146,687,999, ]

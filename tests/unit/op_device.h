@@ -52,8 +52,10 @@ static int elementwise(size_t n)
             cpu->ddim_step(want, pass == 2 ? c : NULL, b, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, pass == 3, (int64_t)n);
         } else {
             float *was = op_values(n, 6), *dwas = to_device(was, 4*n);
-            gpu->dpm_step(dy, dwas, pass == 4 ? dc : NULL, db, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, 0.3f, pass == 5, (int64_t)n);
-            cpu->dpm_step(want, was, pass == 4 ? c : NULL, b, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, 0.3f, pass == 5, (int64_t)n);
+            gpu->dpm_step(dy, dwas, pass == 4 ? dc : NULL, db, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, 0.3f, pass == 5,
+                          (int64_t)n);
+            cpu->dpm_step(want, was, pass == 4 ? c : NULL, b, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, 0.3f, pass == 5,
+                          (int64_t)n);
             float *left = from_device(dwas, F32, n);
             failed += test_same(op_name(name, "dpm's x0, %zu", n), left, was, 4*n);
             free(left); free(was);

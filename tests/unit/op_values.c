@@ -166,7 +166,8 @@ static int sampler(void)
     /* v = 3 without guidance: x0 = 8 - 1.8 = 6.2 */
     x = 10;
     op->dpm_step(&x, &picture, NULL, &cond, 2, 0.8f, 0.6f, 0.5f, 2, 0.25f, true, 1);
-    failed += test_close("dpm/hand v", (float[]){x, picture}, (float[]){5 + 12.4f + 0.25f*(6.2f - 8.75f), 6.2f}, 2, 4e-6f, 0);
+    failed += test_close("dpm/hand v", (float[]){x, picture}, (float[]){5 + 12.4f + 0.25f*(6.2f - 8.75f), 6.2f}, 2,
+                         4e-6f, 0);
 
     /* each operation rounded by itself */
     float *many = op_values(1000, 1), *want = op_values(1000, 1), *c = op_values(1000, 2), *u = op_values(1000, 3);
