@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* pack.h -- records to msgpack bytes and back. Used by the stream reader and writer only. */
+/* pack.h -- records to msgpack bytes and back. Used by the stream reader and writer, and where records are kept as
+ * bytes. */
 #ifndef FORMATS_PACK_H
 #define FORMATS_PACK_H
 
@@ -22,6 +23,8 @@ typedef struct Arena {
 /* Appends the map of rec to b; a tensor's data goes last, so with `tail` set the data of a last tensor is left to the
  * caller (*tail points to that tensor, or is NULL when there is none). Fails on what the format cannot hold. */
 int pack_record(Bytes *b, const Record *rec, const StreamTensor **tail, const char *where, Err *e);
+/* Appends a record as stream_write writes it. source: of the record, for messages. */
+int stream_pack(Bytes *b, const Record *rec, const char *source, Err *e);
 int pack_end(Bytes *b, long count);                 /* {"end": count}; -1: out of memory */
 
 typedef enum { UNPACK_RECORD, UNPACK_HEADER, UNPACK_END } Unpacked;

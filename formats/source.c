@@ -2,7 +2,8 @@
 /* source.c -- zstd frames, one after the other (RFC 8878), or plain msgpack, told by the first byte.
  *
  * Frames of a file are read ahead and decoded side by side where they are whole and say their size; all others,
- * those of a pipe, which must not be waited for, and those that are damaged, are decoded as their bytes come. */
+ * those of a pipe, which must not be waited for, and those that are damaged, are decoded as their bytes come. Where a
+ * frame lies is noted when its first byte is given, so that frames are noted in their order. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -29,6 +30,7 @@ struct Source {
     char *name;
     bool plain;
     bool in_frame;                          /* the decoder stands inside a frame */
+    bool short_frame;                       /* which says that it is not long */
     bool holds_more;                        /* it filled the last buffer, and may have more without input */
     ZSTD_DCtx *zstd;
     uint8_t *data;                          /* what was read and not yet used: data[at..size) */
@@ -36,7 +38,10 @@ struct Source {
     Frames *frames;                         /* NULL: none is read ahead */
     bool ahead;                             /* frames may be */
     size_t given;                           /* bytes given of the first of frames */
-    long long taken, total;
+    long long begin, taken, total;
+    SeekTable *notes;                       /* NULL: frames are not noted */
+    SeekFrame now;                          /* the frame whose bytes are given; once it has ended, where the next is */
+    uint8_t last[4];                        /* bytes of it that came last */
 };
 
 static bool is_zstd(const uint8_t *p)
@@ -120,6 +125,8 @@ Source *source_open(const char *path, Err *e)
     }
     s->total = S_ISREG(st.st_mode) ? (long long)st.st_size : -1;
     s->ahead = S_ISREG(st.st_mode);
+    s->begin = s->ahead ? (long long)lseek(s->fd, 0, SEEK_CUR) : 0;     /* of standard input some may have been read */
+    s->now.at = (uint64_t)s->begin;
     if (S_ISFIFO(st.st_mode)) {
         pipe_enlarge(s->fd);
         pipe_announce(s->fd);
@@ -164,10 +171,47 @@ static int bad_frame(size_t code, const char *where, Err *e)
     }
 }
 
+/* ---- where frames lie ---- */
+
+static void frame_ends(Source *s)
+{
+    s->now = (SeekFrame){.at = s->now.at + s->now.packed, .plain_at = s->now.plain_at + s->now.plain};
+}
+
+/* The frame whose head lies at p; its sizes are noted as far as they are known. */
+static int frame_begins(Source *s, const uint8_t *p, size_t packed, size_t plain, const char *where, Err *e)
+{
+    s->now.packed = packed;
+    s->now.plain = plain;
+    s->now.checked = is_zstd(p) && (p[4] & 0x04);
+    SeekFrame *noted = s->notes ? seek_table_add(s->notes) : NULL;
+    if (s->notes && !noted)
+        return err_set(e, "%s: out of memory for the places of frames", where);
+    if (noted)
+        *noted = s->now;
+    return 0;
+}
+
+static void frame_grows(Source *s, const uint8_t *p, size_t packed, size_t plain)
+{
+    const size_t n = packed < sizeof s->last ? packed : sizeof s->last;
+    memmove(s->last, s->last + n, sizeof s->last - n);
+    memcpy(s->last + sizeof s->last - n, p + packed - n, n);
+    s->now.packed += packed;
+    s->now.plain += plain;
+    s->now.checksum = seek_checksum(s->last + sizeof s->last);
+    if (s->notes) {
+        SeekFrame *noted = &s->notes->frame[s->notes->count - 1];
+        noted->packed = s->now.packed;
+        noted->plain = s->now.plain;
+        noted->checksum = s->now.checksum;
+    }
+}
+
 /* At a frame's first byte: what zstd would pass over in silence is looked at here. Returns 0 where the file ends. */
 static int begin_frame(Source *s, const char *where, Err *e)
 {
-    if (want(s, HEAD, e))
+    if (want(s, s->total < 0 ? HEAD : WHOLE_HEAD, e))
         return -1;
     const uint8_t *p = s->data + s->at;
     const size_t have = s->size - s->at;
@@ -182,7 +226,8 @@ static int begin_frame(Source *s, const char *where, Err *e)
     if (is_zstd(p) && have >= HEAD && (p[4] & 0x10))
         return err_set(e, "%s: the compressed data was damaged (a frame header has its unused bit set)", where);
     s->in_frame = true;
-    return 1;
+    s->short_frame = is_zstd(p) && frames_takes(p, have);
+    return frame_begins(s, p, 0, 0, where, e) ? -1 : 1;
 }
 
 /* Reads frames whole and has them decoded, as long as they are good for it and there is room. */
@@ -211,17 +256,23 @@ static int read_ahead(Source *s, Err *e)
     return 0;
 }
 
-/* What is left of a frame that was decoded whole, as far as there is room. */
-static size_t give(Source *s, const Frame *f, uint8_t *to, size_t room)
+/* What is left of a frame that was decoded whole, as far as there is room: its bytes' number, -1 on error. */
+static ssize_t give(Source *s, const Frame *f, uint8_t *to, size_t room, const char *where, Err *e)
 {
     const size_t left = f->plain_size - s->given, n = left < room ? left : room;
+    if (s->given == 0) {
+        s->now.checksum = seek_checksum(f->packed + f->packed_size);
+        if (frame_begins(s, f->packed, f->packed_size, f->plain_size, where, e))
+            return -1;
+    }
     memcpy(to, f->plain + s->given, n);
     s->given += n;
     if (s->given == f->plain_size) {
         frames_drop(s->frames);
+        frame_ends(s);
         s->given = 0;
     }
-    return n;
+    return (ssize_t)n;
 }
 
 /* After a frame that could not be decoded whole: it and those behind it are put back before what follows them.
@@ -247,6 +298,28 @@ static int put_back(Source *s, Err *e)
     return 0;
 }
 
+/* Goes on with the frame that was begun. out->pos was 0. */
+static int decode_some(Source *s, ZSTD_outBuffer *out, const char *where, Err *e)
+{
+    if (s->at == s->size && !s->holds_more) {
+        if (want(s, 1, e))
+            return -1;
+        if (s->at == s->size)
+            return err_set(e, "%s: the stream was cut inside a compressed frame", where);
+    }
+    ZSTD_inBuffer in = {s->data, s->size, s->at};
+    const size_t left = ZSTD_decompressStream(s->zstd, out, &in);
+    if (ZSTD_isError(left))
+        return bad_frame(left, where, e);
+    frame_grows(s, s->data + s->at, in.pos - s->at, out->pos);
+    s->at = in.pos;
+    s->in_frame = left != 0;
+    if (!s->in_frame)
+        frame_ends(s);
+    s->holds_more = s->in_frame && out->pos == out->size;
+    return 0;
+}
+
 static ssize_t read_frames(Source *s, uint8_t *to, size_t room, const char *where, Err *e)
 {
     ZSTD_outBuffer out = {to, room, 0};
@@ -256,7 +329,10 @@ static ssize_t read_frames(Source *s, uint8_t *to, size_t room, const char *wher
             return -1;
         if (s->frames && !s->in_frame && (ready = frames_first(s->frames))) {
             if (!ready->failed) {
-                out.pos = give(s, ready, to, room);
+                const ssize_t given = give(s, ready, to, room, where, e);
+                if (given < 0)
+                    return -1;
+                out.pos = (size_t)given;
                 continue;
             }
             if (put_back(s, e))
@@ -267,19 +343,8 @@ static ssize_t read_frames(Source *s, uint8_t *to, size_t room, const char *wher
             if (more <= 0)
                 return more;
         }
-        if (s->at == s->size && !s->holds_more) {
-            if (want(s, 1, e))
-                return -1;
-            if (s->at == s->size)
-                return err_set(e, "%s: the stream was cut inside a compressed frame", where);
-        }
-        ZSTD_inBuffer in = {s->data, s->size, s->at};
-        const size_t left = ZSTD_decompressStream(s->zstd, &out, &in);
-        s->at = in.pos;
-        if (ZSTD_isError(left))
-            return bad_frame(left, where, e);
-        s->in_frame = left != 0;
-        s->holds_more = s->in_frame && out.pos == out.size;
+        if (decode_some(s, &out, where, e))
+            return -1;
     }
     return (ssize_t)out.pos;
 }
@@ -298,6 +363,49 @@ ssize_t source_read(Source *s, uint8_t *to, size_t room, const char *where, Err 
     const ssize_t got = fd_read(s->fd, s->name, to, room, e);
     s->taken += got > 0 ? got : 0;
     return got;
+}
+
+void source_note(Source *s, SeekTable *notes)
+{
+    s->notes = notes;
+}
+
+int source_index(const Source *s, SeekTable *t, Err *e)
+{
+    *t = (SeekTable){0};
+    if (s->plain || s->total < 0 || s->begin < 0)
+        return 0;
+    return seek_table_read(t, s->fd, (uint64_t)s->begin, (uint64_t)s->total, s->name, e);
+}
+
+int source_settle(Source *s, const char *where, Err *e)
+{
+    uint8_t lost[4096];
+    int failed = 0;
+    while (!failed && s->total >= 0 && s->in_frame && s->short_frame)
+        failed = decode_some(s, &(ZSTD_outBuffer){lost, sizeof lost, 0}, where, e);
+    return failed;
+}
+
+int source_jump(Source *s, const SeekFrame *f, Err *e)
+{
+    frames_free(s->frames);
+    s->frames = NULL;
+    s->given = s->at = s->size = 0;
+    s->in_frame = s->holds_more = false;
+    ZSTD_DCtx_reset(s->zstd, ZSTD_reset_session_only);
+    s->now = (SeekFrame){.at = f->at, .plain_at = f->plain_at};
+    s->taken = (long long)f->at - s->begin;
+    if (lseek(s->fd, (off_t)f->at, SEEK_SET) < 0)
+        return err_set(e, "%s: reading: %s", s->name, strerror(errno));
+    if (want(s, WHOLE_HEAD, e))
+        return -1;
+    const unsigned long long holds = ZSTD_getFrameContentSize(s->data, s->size);
+    if (s->size >= HEAD && is_zstd(s->data) && (holds == f->plain || holds == ZSTD_CONTENTSIZE_UNKNOWN))
+        return 0;
+    return err_set(e, "%s: its index is damaged: no frame of %llu bytes begins at byte %llu (tstream index makes "
+                      "another)",
+                   s->name, (unsigned long long)f->plain, (unsigned long long)f->at);
 }
 
 const char *source_name(const Source *s)

@@ -59,6 +59,31 @@ int stream_next(StreamIn *in, Record *rec, Err *e);
 long long stream_bytes_in(const StreamIn *in);      /* bytes consumed of the file so far */
 long long stream_bytes_total(const StreamIn *in);   /* size of the file, -1 for a pipe */
 
+/* ---- finding the way: STREAM.md, "Index" ---- */
+
+typedef struct SeekTable SeekTable;                 /* formats/seek_table.h */
+
+/* Passes over the next `count` records, by the index where a regular file closes with one, else by reading. Returns how
+ * many were passed, fewer where the stream ends; -1 on error, and where the index is damaged. */
+long stream_skip(StreamIn *in, long count, Err *e);
+/* The index. *t lives as long as in. 1: it is there, 0: none is, or in is no regular file; -1: it is damaged. */
+int stream_index(StreamIn *in, const SeekTable **t, Err *e);
+/* As stream_open, and a damaged index, or one that does not agree with what comes, is an error too (of this call, or of
+ * the stream_next that would return 0). Memory then grows by some 60 bytes a frame. */
+int stream_open_checked(StreamIn **in, const char *path, Err *e);
+
+/* Where a record lies: the byte of the file at which the zstd frame begins that it begins in (0 in plain msgpack), the
+ * record's first byte in what that frame holds, and how many bytes it has. */
+typedef struct StreamPlace { long long frame, offset, bytes; } StreamPlace;
+/* As stream_open, and places are noted. Memory grows by some 60 bytes a frame. */
+int stream_open_places(StreamIn **in, const char *path, Err *e);
+StreamPlace stream_place(const StreamIn *in);       /* of the last record */
+/* All frames, once stream_next has returned 0; none in plain msgpack. *t is then the caller's to clear. */
+void stream_take_places(StreamIn *in, SeekTable *t);
+/* What has come so far is known to be undamaged: of a file, the zstd frame that holds the last record is read to its
+ * checksum (where it says that it holds no more than 64 MiB). Nothing can be read from in after this. */
+int stream_settle(StreamIn *in, Err *e);
+
 /* ---- a record's parts; the getters return the fallback where the field is missing or of another type ---- */
 
 const StreamTensor *record_tensor(const Record *rec, const char *name);                    /* NULL when missing */
@@ -99,6 +124,7 @@ typedef struct StreamOptions {
     int level;              /* zstd level; 0 means the default, 1; STREAM_NO_COMPRESS writes plain msgpack */
     int threads;            /* of the compressor; the bytes are the same whatever it is */
     bool force;             /* write binary to a terminal all the same */
+    bool index;             /* close with an index; not with STREAM_NO_COMPRESS */
 } StreamOptions;
 enum { STREAM_NO_COMPRESS = -1000 };
 
@@ -106,6 +132,8 @@ enum { STREAM_NO_COMPRESS = -1000 };
  * (PATH.part-PID) and renamed by stream_finish. Frames are cut by content only: equal records, equal bytes. */
 int stream_create(StreamOut **out, const char *path, const Record *header, const StreamOptions *options, Err *e);
 int stream_write(StreamOut *out, const Record *rec, Err *e);    /* EPIPE sets e->closed */
+/* A record that stream_pack made (formats/pack.h). */
+int stream_write_packed(StreamOut *out, const void *data, size_t bytes, Err *e);
 /* End record, flush, fsync, close, rename; also when it fails, out can only be abandoned then */
 int stream_finish(StreamOut *out, Err *e);
 void stream_abandon(StreamOut *out);                /* frees out; what is not finished is removed. NULL is fine */

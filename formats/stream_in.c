@@ -10,8 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "formats/mpscan.h"
-#include "formats/pack.h"
-#include "formats/source.h"
+#include "formats/stream_private.h"
 
 enum {
     ROOM = 256 << 10,                   /* least free space that a read is given */
@@ -19,19 +18,6 @@ enum {
     NEXT_HEAD = 4 << 10,                /* bytes read behind a large tensor: what comes next may be known from them */
     LARGE = 64 << 10,                   /* of a tensor that is aligned where it arrives */
     LINE = 64
-};
-
-struct StreamIn {
-    Source *source;
-    Bytes raw;                          /* data[at..size) is decompressed and unread */
-    size_t at;
-    Arena arena, header_arena;
-    uint8_t *header_bytes;              /* the header's own copy of its object: its tensors may lie in it */
-    Record header, record;
-    long number;                        /* of the last record */
-    long begun_after;                   /* number before the first record of this part of a joined stream */
-    bool ended;                         /* an end record came; a further header may follow */
-    bool failed;
 };
 
 static const char *where_next(const StreamIn *in, char *text, size_t n)
@@ -115,6 +101,12 @@ static int check_header(const StreamIn *in, const Record *header, const char *wh
     return -1;
 }
 
+static void pass(StreamIn *in, size_t bytes)
+{
+    in->at += bytes;
+    in->passed += bytes;
+}
+
 /* The first object, kept in memory of its own for the stream's life. */
 static int read_header(StreamIn *in, Err *e)
 {
@@ -127,7 +119,9 @@ static int read_header(StreamIn *in, Err *e)
     if (!(in->header_bytes = malloc(length)))
         return err_set(e, "%s: out of memory", where);
     memcpy(in->header_bytes, in->raw.data + in->at, length);
-    in->at += length;
+    if (in->noting)
+        stream_note_object(in, UNPACK_HEADER, length);
+    pass(in, length);
     Record header;
     const int kind = unpack_object(&header, &count, in->header_bytes, length, &in->header_arena, where, e);
     if (kind >= 0 && kind != UNPACK_HEADER)
@@ -141,18 +135,42 @@ static int read_header(StreamIn *in, Err *e)
     return 0;
 }
 
-int stream_open(StreamIn **out, const char *path, Err *e)
+typedef enum { AS_IT_IS, PLACES, CHECKED } OpenHow;
+
+static int open_as(StreamIn **out, const char *path, OpenHow how, Err *e)
 {
+    const SeekTable *index;
     *out = NULL;
     StreamIn *in = calloc(1, sizeof *in);
     if (!in)
         return err_set(e, "out of memory");
-    if (!(in->source = source_open(path, e)) || read_header(in, e)) {
-        stream_close(in);
-        return -1;
+    int failed = !(in->source = source_open(path, e)) || (how == CHECKED && stream_index(in, &index, e) < 0);
+    if (!failed) {
+        in->checking = in->has_index > 0;
+        in->noting = how == PLACES || in->checking;
+        source_note(in->source, in->noting ? &in->notes : NULL);
+        failed = read_header(in, e);
     }
-    *out = in;
-    return 0;
+    if (failed)
+        stream_close(in);
+    else
+        *out = in;
+    return failed ? -1 : 0;
+}
+
+int stream_open(StreamIn **in, const char *path, Err *e)
+{
+    return open_as(in, path, AS_IT_IS, e);
+}
+
+int stream_open_places(StreamIn **in, const char *path, Err *e)
+{
+    return open_as(in, path, PLACES, e);
+}
+
+int stream_open_checked(StreamIn **in, const char *path, Err *e)
+{
+    return open_as(in, path, CHECKED, e);
 }
 
 int stream_open_kind(StreamIn **in, const char *path, const char *kind, Err *e)
@@ -178,6 +196,8 @@ void stream_close(StreamIn *in)
     free(in->header_arena.data);
     free(in->arena.data);
     free(in->raw.data);
+    seek_table_clear(&in->notes);
+    seek_table_clear(&in->index);
     free(in);
 }
 
@@ -230,27 +250,32 @@ static int take_object(StreamIn *in, int kind, long long count, const char *wher
                    in->number - in->begun_after);
 }
 
-static int next(StreamIn *in, Err *e)
+int stream_object(StreamIn *in, Err *e)
 {
-    for (;;) {
-        char where[4200];
-        size_t length = 0;
-        long long count = 0;
-        record_clear(&in->record);
-        const int found = find_object(in, &length, where_next(in, where, sizeof where), e);
-        if (found < 0)
-            return -1;
-        if (found == 0)
-            return in->ended ? 0 : err_set(e, "%s: stopped after record %ld without an end record: the stream was cut",
-                                           source_name(in->source), in->number);
-        const int kind = unpack_object(&in->record, &count, in->raw.data + in->at, length, &in->arena, where, e);
-        in->at += length;
-        if (kind < 0)
-            return -1;
-        const int taken = take_object(in, kind, count, where, e);
-        if (taken != 0)
-            return taken;
-    }
+    char where[4200];
+    size_t length = 0;
+    long long count = 0;
+    record_clear(&in->record);
+    const int found = find_object(in, &length, where_next(in, where, sizeof where), e);
+    if (found < 0)
+        return -1;
+    if (found == 0)
+        return in->ended ? 2 : err_set(e, "%s: stopped after record %ld without an end record: the stream was cut",
+                                       source_name(in->source), in->number);
+    const int kind = unpack_object(&in->record, &count, in->raw.data + in->at, length, &in->arena, where, e);
+    if (kind >= 0 && in->noting)
+        stream_note_object(in, kind, length);
+    pass(in, length);
+    return kind < 0 ? -1 : take_object(in, kind, count, where, e);
+}
+
+int stream_advance(StreamIn *in, Err *e)
+{
+    int got;
+    while ((got = stream_object(in, e)) == 0) {}
+    if (got == 2)
+        got = in->noting ? stream_note_end(in, e) : 0;
+    return got;
 }
 
 int stream_next(StreamIn *in, Record *rec, Err *e)
@@ -258,9 +283,16 @@ int stream_next(StreamIn *in, Record *rec, Err *e)
     memset(rec, 0, sizeof *rec);
     if (in->failed)
         return err_set(e, "%s: reading went on after an error", source_name(in->source));
-    const int got = next(in, e);
+    const int got = stream_advance(in, e);
     in->failed = got < 0;
     if (got > 0)
         *rec = in->record;
     return got;
+}
+
+int stream_settle(StreamIn *in, Err *e)
+{
+    char where[4200];
+    in->failed = true;
+    return source_settle(in->source, where_next(in, where, sizeof where), e);
 }

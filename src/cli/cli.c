@@ -96,8 +96,7 @@ void cli_note(const Cli *cli, const char *format, ...)
 static const struct { const char *name; int64_t factor; } suffixes[] = {
     {"", 1}, {"K", 1000}, {"M", 1000000}, {"G", 1000000000}, {"Ki", 1 << 10}, {"Mi", 1 << 20}, {"Gi", 1 << 30}};
 
-/* "12", "-3", "40K", "2Gi". NULL, or what is wrong with it. */
-static const char *parse_int(const char *text, int64_t *value)
+const char *cli_parse_int(const char *text, int64_t *value)
 {
     const char *digits = text + (*text == '-' || *text == '+');
     if (!isdigit((unsigned char)*digits))
@@ -155,7 +154,7 @@ static void assign(const Cli *cli, void *cfg, const Opt *o, const char *value)
     if (h.choices && !among(value, h.value))
         cli_misuse(cli, "--%s: '%s' is none of %s", o->name, value, h.value);
     switch (o->type) {
-    case OPT_INT:    wrong = parse_int(value, at); break;
+    case OPT_INT:    wrong = cli_parse_int(value, at); break;
     case OPT_NUMBER: wrong = parse_number(value, at); break;
     case OPT_STR:    *(const char **)at = value; break;
     case OPT_LIST:   list_add(cli, (int)(o - cli->options), at, value); break;

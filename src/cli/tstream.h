@@ -22,11 +22,31 @@ int tstream_cat(int argc, char **argv);
 int tstream_split(int argc, char **argv);
 int tstream_to_npy(int argc, char **argv);
 int tstream_to_png(int argc, char **argv);
+int tstream_shuffle(int argc, char **argv);
+int tstream_index(int argc, char **argv);
 int tstream_text(int argc, char **argv);
 
 /* How many inputs there are, and the name of each: the operands, or standard input. */
 int inputs_count(const Common *c);
 const char *inputs_name(const Common *c, int i);
+
+/* --range A-B: which records of the inputs, counted through from 1, are taken. All zero: every one. */
+typedef struct Range {
+    int64_t skip;               /* records still to be passed over */
+    bool limited;
+    int64_t limit;              /* how many are still to be taken, where limited */
+} Range;
+#define RANGE_OPTION \
+    {'r', "range", OPT_STR, offsetof(Config, range), NULL, \
+     "A-B  records A to B of the inputs, A- to the last, A alone; where a file has an index (tstream index), what " \
+     "comes before is not read", 0}
+Range range_parse(const Cli *cli, const char *text);        /* NULL: all; what is no range is misuse */
+static inline bool range_done(const Range *left)
+{
+    return left->limited && left->limit == 0;
+}
+/* stream_next, but for records that are not in the range. */
+int range_next(Range *left, StreamIn *in, Record *rec, Err *e);
 
 /* Calls on_record for each record of each input, in order, until it returns non-zero: 1 stops quietly, -1 with an
  * error. on_open, where not NULL, is called with each input first; later inputs' headers must agree with the first's
@@ -36,10 +56,25 @@ typedef struct Walk {
     int (*on_record)(void *context, StreamIn *in, const Record *rec, Err *e);
     void *context;
     bool mixed;
+    Range range;
 } Walk;
 int walk(const Walk *w, const Common *c, Err *e);
 
+/* Makes one stream of the inputs: on_header gets their headers merged (they must agree in all but the provenance, of
+ * which the steps of all are there, each once), then on_record each record in order. Both return 0 or -1. */
+typedef struct Join {
+    int (*on_header)(void *context, const Record *header, Err *e);
+    int (*on_record)(void *context, StreamIn *in, const Record *rec, Err *e);
+    void *context;
+    Range range;
+} Join;
+int join(const Join *j, const Common *c, Err *e);
+
 StreamOptions stream_options(const Common *c);      /* --level, --no-compress */
+#define INDEX_OPTION \
+    {0, "index", OPT_FLAG, offsetof(Config, index), NULL, "close the stream with an index, as tstream index does", \
+     OPT_NEUTRAL}
+void index_check(const Cli *cli, int index, const Common *c);       /* with --no-compress it is misuse */
 /* What was written to stdout so far has gone out; a closed pipe sets e->closed. Call after each line that matters. */
 int text_check(Err *e);
 int text_flush(Err *e);                             /* at the end */

@@ -15,10 +15,9 @@ static const Opt options[] = {
 
 static const Cli cli = {
     "tstream check", "Read tensor streams whole and say which are damaged.", options, "[FILE]...",
-    "Checks checksums, every record's form, the counts of the end records and, in joined streams, that headers agree. "
-    "Says one "
-    "line on stderr for each damaged input, nothing for a good one (-v: a line for each), and exits 1 when any is "
-    "damaged.",
+    "Checks checksums, every record's form, the counts of the end records, that headers agree in joined streams, "
+    "and that an index says of every frame what is so. Says one line on stderr for each damaged input, nothing for "
+    "a good one (-v: a line for each), and exits 1 when any is damaged.",
     "tstream check *.mpk.zst\n"
     "tstream check --finite -v acts.mpk.zst"};
 
@@ -49,7 +48,7 @@ static long check_input(const char *name, bool finite, Room *room, Err *e)
     StreamIn *in;
     Record rec;
     long records = 0;
-    int got = stream_open(&in, name, e);
+    int got = stream_open_checked(&in, name, e);
     if (got == 0)
         while ((got = stream_next(in, &rec, e)) > 0 && !(finite && check_finite(in, &rec, room, e)))
             records++;

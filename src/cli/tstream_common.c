@@ -21,11 +21,55 @@ static int same_header(const Record *first, const StreamIn *in, Err *e)
     return other ? err_set(e, "%s: header: its %s differs from the first input's", stream_name(in), other) : 0;
 }
 
+/* ---- ranges ---- */
+
+static int64_t range_end(const Cli *cli, const char *whole, const char *text, size_t n)
+{
+    char number[32];
+    int64_t value = 0;
+    snprintf(number, sizeof number, "%.*s", (int)n, text);
+    if (n >= sizeof number || cli_parse_int(number, &value) || value < 1)
+        cli_misuse(cli, "--range: '%s' is no A-B, A- or A, where records count from 1", whole);
+    return value;
+}
+
+Range range_parse(const Cli *cli, const char *text)
+{
+    if (!text)
+        return (Range){0};
+    const size_t n = strcspn(text, "-");
+    const int64_t first = range_end(cli, text, text, n);
+    if (text[n] && !text[n + 1])
+        return (Range){.skip = first - 1};
+    const int64_t last = text[n] ? range_end(cli, text, text + n + 1, strlen(text + n + 1)) : first;
+    if (last < first)
+        cli_misuse(cli, "--range: '%s' ends before it begins", text);
+    return (Range){first - 1, true, last - first + 1};
+}
+
+int range_next(Range *left, StreamIn *in, Record *rec, Err *e)
+{
+    if (range_done(left))
+        return 0;
+    if (left->skip > 0) {
+        const long passed = stream_skip(in, left->skip, e);
+        if (passed < 0)
+            return -1;
+        left->skip -= passed;
+    }
+    const int got = stream_next(in, rec, e);
+    left->limit -= got > 0 && left->limited;
+    return got > 0 && range_done(left) && stream_settle(in, e) ? -1 : got;
+}
+
+/* ---- inputs ---- */
+
 int walk(const Walk *w, const Common *c, Err *e)
 {
     StreamIn *first = NULL;                         /* stays open for its header */
+    Range left = w->range;
     int status = 0;
-    for (int i = 0; i < inputs_count(c) && status == 0; i++) {
+    for (int i = 0; i < inputs_count(c) && status == 0 && !range_done(&left); i++) {
         StreamIn *in;
         Record rec;
         int got = 0;
@@ -34,7 +78,7 @@ int walk(const Walk *w, const Common *c, Err *e)
             status = same_header(stream_header(first), in, e);
         if (status == 0 && w->on_open)
             status = w->on_open(w->context, in, e);
-        while (status == 0 && (got = stream_next(in, &rec, e)) > 0)
+        while (status == 0 && (got = range_next(&left, in, &rec, e)) > 0)
             status = w->on_record(w->context, in, &rec, e);
         if (got < 0)
             status = -1;
@@ -50,6 +94,12 @@ int walk(const Walk *w, const Common *c, Err *e)
 StreamOptions stream_options(const Common *c)
 {
     return (StreamOptions){.level = c->no_compress ? STREAM_NO_COMPRESS : (int)c->level};
+}
+
+void index_check(const Cli *cli, int index, const Common *c)
+{
+    if (index && c->no_compress)
+        cli_misuse(cli, "--index is of zstd frames: not with --no-compress");
 }
 
 int text_check(Err *e)

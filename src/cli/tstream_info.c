@@ -2,6 +2,7 @@
 /* tstream_info.c -- tstream info: what a stream holds, for people or as one JSON object a file. */
 #include <stdlib.h>
 #include <string.h>
+#include "formats/seek_table.h"
 #include "src/cli/tstream.h"
 
 typedef struct Config {
@@ -17,9 +18,8 @@ static const Opt options[] = {
 
 static const Cli cli = {
     "tstream info", "Say what a tensor stream holds.", options, "[FILE]...",
-    "Prints kind, header fields, provenance, counts of records, fields and tensors, and sizes. The whole stream is "
-    "read, and "
-    "so checked, unless --header is given. Memory is that of the largest record.",
+    "Prints kind, header fields, provenance, what an index says, counts of records, fields and tensors, and sizes. The "
+    "whole stream is read, and so checked, unless --header is given. Memory is that of the largest record.",
     "tstream info acts.mpk.zst\n"
     "tstream info --json acts.mpk.zst | jq .records"};
 
@@ -47,6 +47,17 @@ static json_t *header_tensors(const Record *header)
     return all;
 }
 
+/* {"frames", "records"} of an index, "damaged", or NULL: there is none. */
+static json_t *index_json(StreamIn *in)
+{
+    const SeekTable *t;
+    Err damage = {0};
+    const int got = stream_index(in, &t, &damage);
+    return got < 0 ? json_string("damaged")
+         : got > 0 ? json_pack("{s:I, s:I}", "frames", (json_int_t)t->count, "records", (json_int_t)t->records)
+         : NULL;
+}
+
 /* Reads the stream into {"file", "kind", "header", "header_tensors", "records", "fields", "tensors", "bytes", ...}. */
 static json_t *survey(StreamIn *in, bool header_only, Err *e)
 {
@@ -72,6 +83,9 @@ static json_t *survey(StreamIn *in, bool header_only, Err *e)
     json_t *all = json_pack("{s:s, s:s, s:O, s:o}", "file", stream_name(in), "kind", stream_kind(in), "header",
                             header->fields,
                             "header_tensors", header_tensors(header));
+    json_t *index = all ? index_json(in) : NULL;
+    if (index)
+        json_object_set_new(all, "index", index);
     if (all && !header_only) {
         json_object_set_new(all, "records", json_integer(records));
         json_object_set(all, "fields", fields);
@@ -160,6 +174,12 @@ static void print_people(const json_t *all)
         print_value(name, value);
     puts("made by:");
     print_provenance(json_object_get(header, "provenance"));
+    const json_t *index = json_object_get(all, "index"), *indexed = json_object_get(index, "records");
+    if (indexed)
+        printf("indexed: %lld records in %lld frames\n", (long long)json_integer_value(indexed),
+               (long long)json_integer_value(json_object_get(index, "frames")));
+    else if (index)
+        puts("indexed, but the index is damaged");
     if (!records)
         return;
     const long long n = json_integer_value(records), bytes = json_integer_value(json_object_get(all, "bytes"));

@@ -18,6 +18,7 @@ enum { HEADER = 256 };
 
 typedef struct Config {
     Common c;
+    const char *range;
     const char *tensor;
     Aside *out;
     StreamTensor shape;             /* of the first record */
@@ -29,7 +30,7 @@ static const Opt options[] = {
     {'t', "tensor", OPT_STR, offsetof(Config, tensor), NULL, "NAME  the tensor; default: the first of the first record",
      0},
     {'o', "output", OPT_STR, offsetof(Common, output), NULL, "FILE  the .npy file", OPT_NEUTRAL | OPT_REQUIRED},
-    COMMON_OPTIONS, {0}};
+    RANGE_OPTION, COMMON_OPTIONS, {0}};
 
 static const Cli cli = {
     "tstream to-npy", "Stack one tensor of every record into a NumPy file.", options, "[FILE]...",
@@ -116,7 +117,7 @@ int tstream_to_npy(int argc, char **argv)
     cli_parse(&cli, &cfg, argc, argv);
     if (strcmp(cfg.c.output, "-") == 0)
         cli_misuse(&cli, "-o - is not possible: the number of records stands in the file's header; name a file");
-    const Walk w = {NULL, on_record, &cfg, true};
+    const Walk w = {NULL, on_record, &cfg, true, range_parse(&cli, cfg.range)};
     int failed = !(cfg.out = aside_open(cfg.c.output, &e)) || walk(&w, &cfg.c, &e) || finish(&cfg, &e);
     if (failed)
         aside_abandon(cfg.out);

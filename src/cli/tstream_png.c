@@ -12,6 +12,7 @@
 
 typedef struct Config {
     Common c;
+    const char *range;
     const char *tensor, *name;
     int64_t channel, zoom;
     json_t *written;            /* names so far, so that none is overwritten by its like */
@@ -29,7 +30,7 @@ static const Opt options[] = {
      "NAME  image: u8 (H, W, 1 or 3); another of floats (H, W, C) becomes a grey heat map", 0},
     {0, "channel", OPT_INT, offsetof(Config, channel), "-1", "N  of the heat map; -1: the length over all channels", 0},
     {0, "zoom", OPT_INT, offsetof(Config, zoom), "1", "N  pixels a side for each value of a heat map", 0},
-    COMMON_OPTIONS, {0}};
+    RANGE_OPTION, COMMON_OPTIONS, {0}};
 
 static const Cli cli = {
     "tstream to-png", "Write the pictures of a tensor stream as PNG files.", options, "[FILE]...",
@@ -122,7 +123,7 @@ int tstream_to_png(int argc, char **argv)
     if (cfg.zoom < 1 || cfg.zoom > 16384)
         cli_misuse(&cli, "--zoom: '%lld' is not in 1 to 16384", (long long)cfg.zoom);
     cfg.written = json_object();
-    const Walk w = {NULL, on_record, &cfg, true};
+    const Walk w = {NULL, on_record, &cfg, true, range_parse(&cli, cfg.range)};
     const int failed = walk(&w, &cfg.c, &e);
     json_decref(cfg.written);
     free(cfg.values);

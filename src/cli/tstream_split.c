@@ -145,7 +145,7 @@ int tstream_split(int argc, char **argv)
         cli_misuse(&cli, "needs one of --records N, --parts N and --by FIELD, N at least 1");
     if (cfg.parts > MAX_OPEN)
         cli_misuse(&cli, "--parts: '%lld' is over %d", (long long)cfg.parts, MAX_OPEN);
-    const Walk w = {on_open, on_record, &cfg, false};
+    const Walk w = {.on_open = on_open, .on_record = on_record, .context = &cfg};
     int failed = walk(&w, &cfg.c, &e);
     for (int i = 0; i < cfg.count; i++) {
         if (!failed && cfg.part[i].out)

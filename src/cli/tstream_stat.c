@@ -21,6 +21,7 @@ typedef struct Group {
 
 typedef struct Config {
     Common c;
+    const char *range;
     const char *by;
     Group *group;
     size_t groups, capacity;
@@ -30,7 +31,7 @@ typedef struct Config {
 } Config;
 
 static const Opt options[] = {
-    COMMON_OPTIONS,
+    RANGE_OPTION, COMMON_OPTIONS,
     {'b', "by", OPT_STR, offsetof(Config, by), NULL, "FIELDS  one row for each value of these fields (hook,t)", 0},
     {0}};
 
@@ -164,7 +165,7 @@ int tstream_stat(int argc, char **argv)
     Err e = {0};
     cli_parse(&cli, &cfg, argc, argv);
     cfg.index = json_object();
-    const Walk w = {NULL, on_record, &cfg, true};
+    const Walk w = {NULL, on_record, &cfg, true, range_parse(&cli, cfg.range)};
     int failed = walk(&w, &cfg.c, &e) || print_table(&cfg, &e);
     failed = text_flush(&e) || failed;
     for (size_t i = 0; i < cfg.groups; i++)

@@ -7,6 +7,7 @@
 
 typedef struct Config {
     Common c;
+    const char *range;
     int tensors, header;
     const char *tsv;
     float *values;              /* room for one tensor as f32 */
@@ -14,7 +15,7 @@ typedef struct Config {
 } Config;
 
 static const Opt options[] = {
-    COMMON_OPTIONS,
+    RANGE_OPTION, COMMON_OPTIONS,
     {'H', "header", OPT_FLAG, offsetof(Config, header), NULL, "print the header first", 0},
     {'t', "tensors", OPT_FLAG, offsetof(Config, tensors), NULL, "print the tensors' values too, in one row each", 0},
     {0, "tsv", OPT_STR, offsetof(Config, tsv), NULL,
@@ -146,7 +147,7 @@ int tstream_view(int argc, char **argv)
     Config cfg = {0};
     Err e = {0};
     cli_parse(&cli, &cfg, argc, argv);
-    const Walk w = {on_open, on_record, &cfg, true};
+    const Walk w = {on_open, on_record, &cfg, true, range_parse(&cli, cfg.range)};
     int failed = walk(&w, &cfg.c, &e);
     failed = text_flush(&e) || failed;
     free(cfg.values);

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "formats/fnv.h"
 #include "formats/json_file.h"
-#include "src/models/fnv.h"
 #include "src/models/model.h"
 
 enum { SAMPLES = 64 };

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "src/models/fnv.h"
+#include "formats/fnv.h"
 #include "src/models/prompts.h"
 #include "src/models/splitmix.h"
 

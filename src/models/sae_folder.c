@@ -15,9 +15,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/fnv.h"
 #include "formats/json_file.h"
 #include "kernels/op.h"
-#include "src/models/fnv.h"
 #include "src/models/sae.h"
 #include "src/models/sae_layout.h"
 

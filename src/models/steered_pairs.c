@@ -2,7 +2,7 @@
 /* steered_pairs.c -- groups of pairs, in order. */
 #include <stdlib.h>
 #include <string.h>
-#include "src/models/fnv.h"
+#include "formats/fnv.h"
 #include "src/models/labels.h"
 #include "src/models/steered_pairs.h"
 

@@ -2,9 +2,9 @@
 /* thumbs.c -- small copies of pictures, in the order of their keys. */
 #include <stdlib.h>
 #include <string.h>
+#include "formats/fnv.h"
 #include "formats/html.h"
 #include "formats/image.h"
-#include "src/models/fnv.h"
 #include "src/models/thumbs.h"
 
 static void thumb_free(Thumb *x)

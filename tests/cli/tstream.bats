@@ -34,6 +34,24 @@ pictures() {
       done; } | python3 "$tests/write_stream.py"
 }
 
+# many FIRST LAST BYTES: a plain stream of those records, each with a tensor of BYTES bytes that do not compress
+many() {
+    python3 - "$@" <<'END'
+import random, struct, sys
+first, last, size = map(int, sys.argv[1:])
+out = sys.stdout.buffer
+text = lambda s: b"\xd9" + bytes([len(s)]) + s.encode()
+key = lambda s: b"\xc4" + bytes([len(s)]) + s.encode()
+out.write(b"\x83" + text("stream") + text("images") + text("version") + b"\x01" + text("provenance") + b"\x90")
+for k in range(first, last + 1):
+    out.write(b"\x83" + text("id") + text(f"Fishes/{k}") + text("seed") + b"\xce" + struct.pack(">I", k)
+              + text("image") + b"\x85" + key("nd") + b"\xc3" + key("type") + text("|u1") + key("kind") + b"\xc4\x00"
+              + key("shape") + b"\x93\x01\xce" + struct.pack(">I", size // 3) + b"\x03"
+              + key("data") + b"\xc6" + struct.pack(">I", size // 3 * 3) + random.Random(k).randbytes(size // 3 * 3))
+out.write(b"\x81" + text("end") + b"\xce" + struct.pack(">I", last - first + 1))
+END
+}
+
 fails() {       # WORDS COMMAND...: exit 1, nothing on stdout, one line on stderr with the words
     local words=$1
     shift
@@ -248,6 +266,282 @@ d'; do
 ./in/out/a/b.png ./in/out/c_d.png ./in/out/etc/x.png" ]
 }
 
+@test "index: zstd's seek table covers every frame, and records lie where the list says" {
+    many 1 200 30000 | tstream cat > a
+    tstream index a -o i
+    tstream index --list i > places
+    cat i | tstream index --list | cmp - places
+    python3 - <<'END'
+import struct, subprocess
+a, i = open("a", "rb").read(), open("i", "rb").read()
+assert i[:len(a)] == a and len(i) - len(a) < 400
+count, flags, magic = struct.unpack("<IBI", i[-9:])
+assert (magic, flags) == (0x8F92EAB1, 0x80)
+table = i[-9 - 12 * count:-9]
+assert struct.unpack("<II", i[-17 - 12 * count:-9 - 12 * count]) == (0x184D2A5E, 12 * count + 9)
+at, frames, whole = 0, {}, b""
+for packed, plain, checksum in struct.iter_unpack("<III", table):
+    frame = i[at:at + packed]
+    if plain:
+        assert struct.unpack("<I", frame[-4:])[0] == checksum
+        frames[at] = subprocess.run(["zstd", "-dcq"], input=frame, stdout=subprocess.PIPE, check=True).stdout
+        assert len(frames[at]) == plain
+        whole += frames[at]
+    else:
+        assert (frame[0] & 0xf0, frame[1:4], checksum) == (0x50, b"\x2a\x4d\x18", 0x51d8e999)
+    at += packed
+assert at == len(i) - 17 - 12 * count and len(frames) > 4
+assert whole == subprocess.run(["zstd", "-dcq", "i"], stdout=subprocess.PIPE, check=True).stdout
+lines = open("places").read().split("\n")
+assert lines[0] == "record\tframe\toffset\tbytes" and len(lines) == 202
+for line in lines[1:-1]:
+    number, frame, offset, size = map(int, line.split("\t"))
+    record = frames[frame][offset:offset + size]
+    assert record[0] == 0x83 and f"Fishes/{number}".encode() in record[:20] and len(record) == size > 30000
+END
+    [ "$(tstream index --list --json --range 7 i | jq -c '[.record, .bytes > 30000]')" = '[7,true]' ]
+    zstd -dcq i | tstream index --list > plain
+    [ "$(sed -n 3p plain | cut -f 1,2,4)" = $'2\t0\t'"$(sed -n 3p places | cut -f 4)" ]
+}
+
+@test "index: an indexed file is a stream to everything, and the same however it was made" {
+    many 1 200 30000 > a.mpk
+    tstream cat a.mpk > a
+    tstream index a > i
+    tstream index < a | cmp - i
+    tstream index a.mpk | cmp - i
+    tstream cat --index a.mpk | cmp - i
+    tstream index i | cmp - i
+    cp a in
+    tstream index in -o in
+    cmp in i
+    zstd -dcq i | cmp - <(zstd -dcq a)
+    tstream cat i | cmp - a
+    tstream check a i
+    [ "$(tstream info -H --json i | jq .index.records)" = 200 ]
+    many 201 250 30000 | tstream cat > b
+    cat i <(tstream index b) i > joined
+    tstream check joined
+    zstd -tq joined
+    tstream cat joined | cmp - <(tstream cat a b a)
+    tstream index joined -o all
+    tstream check all
+    [ "$(tstream view --range 260 --tsv id all)" = Fishes/10 ]
+    head -c -100 all > cut
+    fails "cut: after record 450: the stream was cut inside a compressed frame" tstream check cut
+    run -2 --separate-stderr tstream cat --index --no-compress a
+}
+
+@test "index: what another program framed is framed anew" {
+    many 1 30 3000 > a.mpk
+    zstd -q a.mpk -o one
+    tstream index one -o i
+    tstream check i
+    [ "$(tstream view --range 20 --tsv seed i)" = 20 ]
+    { head -c 5000 a.mpk | zstd -q; tail -c +5001 a.mpk | zstd -q; } > two
+    fails "two: cannot be indexed as it is: a frame begins inside a record" tstream index --in-place two
+    run -0 --separate-stderr tstream index -v two -o i
+    [[ $stderr == *"two: is framed anew: a frame begins inside a record"* ]]
+    tstream cat two | cmp - <(tstream cat i)
+    zstd -tq i
+    [ "$(tstream view --range 20 --tsv seed i)" = 20 ]
+    fails "is not compressed" tstream index -i a.mpk
+}
+
+@test "--range takes with an index what it takes without, and does not look at what comes before" {
+    many 1 200 30000 | tstream cat > a
+    tstream index a > i
+    for range in 1 3-5 120-170 150- 200 190-300; do
+        tstream cat --range $range a > want
+        tstream cat --range $range i | cmp - want
+        tstream view --range $range i | cmp - <(tstream view want)
+        tstream stat --range $range i | cmp - <(tstream stat want)
+        tstream to-npy --range $range -o got.npy i
+        tstream to-npy -o want.npy want
+        cmp got.npy want.npy
+    done
+    tstream to-png --range 77-78 -o out i
+    [ "$(find out -type f | sort | xargs)" = "out/Fishes/77.png out/Fishes/78.png" ]
+    [ "$(tstream view --range 201- i | wc -l)" = 0 ]
+    [ "$(tstream view --range 151 --tsv id < i)" = Fishes/151 ]
+    [ "$(tstream view --range 151 --tsv id <(cat i))" = Fishes/151 ]
+    python3 -c 'b = bytearray(open("i", "rb").read()); b[500000] ^= 4; open("bad", "wb").write(b)'
+    [ "$(tstream view --range 151 --tsv id bad)" = Fishes/151 ]
+    fails "the checksum is wrong: the data was damaged" tstream view --range 20 bad
+    for range in 0 -3 5-4 3x 2-3- 2--3 x -; do
+        run -2 --separate-stderr tstream view --range=$range i
+        [[ $stderr == "tstream view: --range: '$range' "* ]]
+    done
+}
+
+@test "--range counts through several inputs" {
+    many 1 100 30000 | tstream index > a
+    many 101 150 30000 | tstream cat > b
+    many 151 250 30000 | tstream index > c
+    [ "$(tstream cat --range 99-153 a b c | tstream view --tsv seed | xargs)" = "$(seq 99 153 | xargs)" ]
+    cat a c > ac
+    cat a b c > abc
+    [ "$(tstream view --range 245- --tsv seed a b c | xargs)" = "$(seq 245 250 | xargs)" ]
+    [ "$(tstream view --range 195- --tsv seed ac | xargs)" = "$(seq 245 250 | xargs)" ]
+    [ "$(tstream view --range 245- --tsv seed abc | xargs)" = "$(seq 245 250 | xargs)" ]
+    python3 -c 'b = bytearray(open("ac", "rb").read()); b[500000] ^= 4; open("bad", "wb").write(b)'
+    [ "$(tstream view --range 198- --tsv seed bad | xargs)" = "248 249 250" ]
+    many 1 3 30000 | sed 's/images/pixels/' | tstream index > other         # another kind: found when it is entered
+    cat a other > joined
+    fails 'a joined stream'\''s header has another stream: "pixels"' tstream view --range 102 joined
+}
+
+@test "index --in-place writes behind all else, once, or not at all" {
+    many 1 200 30000 | tstream cat > a
+    tstream index a > want
+    cp a i
+    tstream index --in-place i
+    cmp i want
+    run -0 --separate-stderr tstream index -iv i
+    [[ $stderr == "tstream index: i: has an index" ]]
+    cmp i want
+    cat i i a > joined
+    tstream index -i joined
+    tstream check joined
+    [ "$(tstream view --range 401 --tsv seed joined)" = 1 ]
+    cp a full
+    fails "full: writing: File too large" \
+        bash -c "trap '' XFSZ; ulimit -f $(($(stat -c %s a) / 1024)); tstream index -i full"
+    cmp full a
+    head -c 100000 a > cut
+    cp cut before
+    fails "cut inside" tstream index -i cut
+    cmp cut before
+    fails "none: is no file" tstream index -i none
+    run -2 --separate-stderr tstream index -i
+    run -2 --separate-stderr tstream index -i -o x a
+    run -2 --separate-stderr tstream index -i --list a
+    run -2 --separate-stderr tstream index --range 3 a
+}
+
+@test "a damaged index is said where it is used, and does not matter elsewhere" {
+    many 1 200 30000 | tstream index > i
+    python3 -c 'b = bytearray(open("i", "rb").read()); b[-150] ^= 4; open("bad", "wb").write(b)'
+    fails "bad: its index is damaged: its checksum is wrong" tstream view --range 150 bad
+    fails "bad: its index is damaged: its checksum is wrong" tstream check bad
+    fails "bad: its index is damaged: its checksum is wrong" tstream index --parts 3 bad
+    [[ $(tstream info -H bad) == *"the index is damaged"* ]]
+    tstream cat bad | cmp - <(tstream cat i)
+    tstream index bad | cmp - i
+    tstream index -i bad
+    tstream check bad
+    [ "$(tstream view --range 150 --tsv seed bad)" = 150 ]
+}
+
+@test "index --parts shares a file out: the parts joined are the whole" {
+    many 1 200 30000 | tstream cat > a
+    tstream index a > i
+    [ "$(tstream index --parts 3 i | xargs)" = "1-67 68-134 135-200" ]
+    [ "$(tstream index --parts 3 a | xargs)" = "1-67 68-134 135-200" ]
+    [ "$(zstd -dcq a | tstream index -p 1)" = 1-200 ]
+    [ "$(tstream index --parts 1000 i | wc -l)" = 200 ]
+    [ "$(tstream head -n 0 a | tstream index -p 4 | wc -l)" = 0 ]
+    tstream index --parts 5 i | parallel -k -j 2 tstream cat --range {} i | tstream cat | cmp - a
+}
+
+@test "shuffle: the same bytes for any memory, order of shards and framing; another order for another seed" {
+    many 1 300 30000 > a.mpk
+    tstream shuffle --seed 5 a.mpk > want
+    tstream check want
+    [ "$(tstream view --tsv seed want | sort -n | xargs)" = "$(seq 300 | xargs)" ]
+    ! tstream view --tsv seed want | sort -nc 2> /dev/null
+    tstream cat a.mpk | tstream shuffle --seed 5 --memory 1M | cmp - want          # nine runs
+    tstream shuffle --seed 5 --memory 2500K -o got a.mpk
+    cmp got want
+    tstream split -n 70 -p part a.mpk
+    tstream shuffle --seed 5 --memory 3M part-02* part-00* part-04* part-01* part-03* | cmp - want
+    cat part-* | TMPDIR=$PWD tstream shuffle --seed 5 --memory 1M - | cmp - want
+    tstream shuffle --seed 5 --no-compress --memory 1M a.mpk | cmp - <(zstd -dcq want)
+    tstream shuffle --seed 5 --index --memory 1M a.mpk | cmp - <(tstream index want)
+    tstream shuffle --seed 6 a.mpk > other
+    [ "$(tstream view --tsv seed other | sort -n | xargs)" = "$(seq 300 | xargs)" ]
+    ! cmp -s <(tstream view --tsv seed want) <(tstream view --tsv seed other)
+    # records come from everywhere: of 100 each third of the input gave about 33
+    [ "$(tstream view --tsv seed want | head -n 100 | awk '{ n[int(($1 - 1)/100)]++ } END {
+        print (n[0] > 15 && n[1] > 15 && n[2] > 15) }')" = 1 ]
+}
+
+@test "shuffle: header, provenance and tensors" {
+    records 1 9 > a
+    tstream shuffle --seed 3 --memory 2G a > b
+    [ "$(tstream info -H --json b | jq -c '[.header.model, .header.provenance[].arguments]')" \
+        = '["m",["--steps=2"],["--seed=3"]]' ]
+    [ "$(tstream info -H --json b | jq -r '.header.provenance[1].program')" = "tstream shuffle" ]
+    cmp <(tstream view -t a | sort) <(tstream view -t b | sort)
+    tstream head -n 0 a | tstream shuffle | tstream check -
+    header=${header/'"model":"m"'/'"model":"other"'}
+    records 10 12 > c
+    fails "c: header: its model differs from that of a" tstream shuffle -o out a c
+    head -c 300 a > cut
+    fails "cut: record 2: the stream was cut" tstream shuffle -o out cut
+    [ ! -e out ]
+    run -2 --separate-stderr tstream shuffle --memory 10K a
+    [[ $stderr == *"--memory: '10000' is less than 1M"* ]]
+}
+
+@test "shuffle: memory is --memory and a little, not the size of the stream" {
+    many 1 1500 30000 > a.mpk
+    [ "$(stat -c %s a.mpk)" -gt 40000000 ]
+    python3 - > most <<'END'
+import resource, subprocess
+subprocess.run(["tstream", "shuffle", "--memory", "2M", "-o", "out", "a.mpk"], check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+END
+    echo "$(cat most) KB"
+    [ "$(cat most)" -lt 36000 ]
+    [ "$(tstream info --json out | jq .records)" = 1500 ]
+}
+
+@test "shuffle: a full disk, and no folder for what is set aside" {
+    many 1 200 30000 > a.mpk
+    mkdir aside
+    fails "aside: setting records aside: File too large" \
+        bash -c "trap '' XFSZ; ulimit -f 2000; TMPDIR=aside tstream shuffle --memory 1M -o out a.mpk"
+    fails "none: no file can be made in it: No such file or directory" \
+        env TMPDIR=none tstream shuffle --memory 1M -o out a.mpk
+    fails "/dev/full: writing: No space left on device" tstream shuffle --memory 1M -o /dev/full a.mpk
+    [ "$(echo out* aside/*)" = "out* aside/*" ]
+}
+
+@test "shuffle: what is set aside lies beside the output, and is gone with the program" {
+    many 1 200 30000 > a.mpk
+    mkfifo slow
+    mkdir here
+    exec 7<> slow
+    env -u TMPDIR tstream shuffle --memory 1M -o here/out slow 3>&- 7>&- & pid=$!
+    head -c 4000000 a.mpk >&7
+    aside() { find "/proc/$pid/fd" -lname "$PWD/here/*(deleted)" | wc -l; }
+    for i in {1..50}; do [ "$(aside)" = 1 ] && break; sleep 0.1; done
+    [ "$(aside)" = 1 ]
+    [ "$(ls here)" = "out.part-$pid" ]
+    kill -TERM $pid
+    status=0
+    wait $pid || status=$?
+    [ "$status" = 143 ]
+    exec 7>&-
+    [ -z "$(ls here)" ]
+}
+
+@test "the examples of index and shuffle do what they say" {
+    many 1 1100 3000 | tstream cat > acts.mpk.zst
+    tstream split -n 300 -p shard acts.mpk.zst
+    for sub in index shuffle; do
+        tstream $sub --help | sed -n '/^Examples:/,/^More:/s/^  //p' | grep -v 'sae-\|#\||$' > examples
+        [ "$(wc -l < examples)" -ge 2 ]
+        while read -r line; do
+            echo "$line"
+            bash -o pipefail -c "$line"
+        done < examples
+    done
+    tstream check *.mpk.zst
+    cmp indexed.mpk.zst acts.mpk.zst
+}
+
 @test "a closed pipe ends a program quietly" {
     records 1 300 | tstream cat > a
     for i in {1..300}; do echo a; done > many
@@ -321,7 +615,7 @@ d'; do
     [[ $stderr == "tstream: the subcommand comes first: tstream info"* ]]
     run -2 --separate-stderr tstream view --frob
     [[ $stderr == "tstream view: unknown option --frob"* ]]
-    for sub in info head view stat check cat split to-npy to-png text; do
+    for sub in info head view stat check cat split shuffle index to-npy to-png text; do
         run -0 --separate-stderr tstream $sub --help
         [[ $output == "usage: tstream $sub"* ]]
         [ -z "$(grep -E '^.{121}' <<< "$output")" ]

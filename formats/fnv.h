@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* fnv.h -- FNV-1a hashes of 64 bits (Fowler, Noll, Vo): for ids and tables, not against malice. */
-#ifndef SRC_MODELS_FNV_H
-#define SRC_MODELS_FNV_H
+#ifndef FORMATS_FNV_H
+#define FORMATS_FNV_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+/* tstream_join.c -- the records of several inputs as those of one stream, under a header made of all of theirs. */
+#include <stdlib.h>
+#include "src/cli/tstream.h"
+
+static void add_steps(json_t *all, const json_t *more)
+{
+    size_t i, k;
+    json_t *step, *have;
+    json_array_foreach((json_t *)more, i, step) {
+        bool known = false;
+        json_array_foreach(all, k, have)
+            known |= json_equal(have, step);
+        if (!known)
+            json_array_append(all, step);
+    }
+}
+
+/* Opens every input once for its header. A regular file is closed again, since there may be more of them than a process
+ * may open; the others stay open in in[]. */
+static int merge_headers(Record *header, StreamIn **in, const Common *c, Err *e)
+{
+    json_t *provenance = json_array();
+    StreamIn *first = NULL;
+    int failed = 0;
+    for (int i = 0; i < inputs_count(c) && !failed; i++) {
+        failed = stream_open(&in[i], inputs_name(c, i), e);
+        if (failed)
+            break;
+        if (!first)
+            first = in[i];
+        const char *other = record_difference(stream_header(first), stream_header(in[i]));
+        if (other)
+            failed = err_set(e, "%s: header: its %s differs from that of %s", stream_name(in[i]), other,
+                             stream_name(first));
+        add_steps(provenance, json_object_get(stream_header(in[i])->fields, "provenance"));
+        if (i > 0 && stream_bytes_total(in[i]) >= 0) {
+            stream_close(in[i]);
+            in[i] = NULL;
+        }
+    }
+    if (!failed) {
+        *header = *stream_header(first);
+        header->fields = json_copy(header->fields);
+        if (json_object_get(header->fields, "provenance"))
+            json_object_set(header->fields, "provenance", provenance);
+    }
+    json_decref(provenance);
+    return failed;
+}
+
+int join(const Join *j, const Common *c, Err *e)
+{
+    const int n = inputs_count(c);
+    Range left = j->range;
+    Record header = {0};
+    StreamIn **in = calloc((size_t)n, sizeof *in);
+    if (!in)
+        return err_set(e, "out of memory");
+    int failed = merge_headers(&header, in, c, e) || j->on_header(j->context, &header, e);
+    for (int i = 0; i < n && !failed && !range_done(&left); i++) {
+        Record rec;
+        int got = 0;
+        failed = !in[i] && stream_open(&in[i], inputs_name(c, i), e);
+        while (!failed && (got = range_next(&left, in[i], &rec, e)) > 0)
+            failed = j->on_record(j->context, in[i], &rec, e);
+        failed = failed || got < 0;
+        if (i > 0) {                                    /* the first holds the header's tensors */
+            stream_close(in[i]);
+            in[i] = NULL;
+        }
+    }
+    for (int i = 0; i < n; i++)
+        stream_close(in[i]);
+    free(in);
+    json_decref(header.fields);
+    return failed ? -1 : 0;
+}
