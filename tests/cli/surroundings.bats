@@ -1,0 +1,31 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# surroundings.bats -- what programs are started in: closed descriptors, limits, links and pipes as outputs, OpenMP's
+# environment.
+
+bats_require_minimum_version 1.5.0
+
+load says
+
+setup_file() {
+    export DATA=$BATS_FILE_TMPDIR
+    cd "$DATA" || return 1
+    sd-assemble-prompts -n 1 | head -3 >prompts.jsonl
+    sd-encode-text prompts.jsonl -o cond.mpk.zst
+    sd-sample-hooked --steps 2 cond.mpk.zst -o acts.mpk.zst
+    sae-fit -k 8 --features 256 --batch 64 acts.mpk.zst -o sae
+    sae-eval --sae sae --features acts.mpk.zst -o table
+}
+
+setup() { cd "$BATS_TEST_TMPDIR" || return 1; }
+
+nothing_left() { [ -z "$(ls -A)" ]; }
+
+@test "limits of OpenMP's threads in the environment do not change what is learned" {
+    fit() { sae-fit -k 8 --features 256 --batch 64 --variant gated -o "$1" "$DATA/acts.mpk.zst"; }
+    fit one
+    OMP_THREAD_LIMIT=1 fit two
+    OMP_DYNAMIC=true fit three
+    cmp one/sae.safetensors two/sae.safetensors
+    cmp one/sae.safetensors three/sae.safetensors
+}
