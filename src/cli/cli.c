@@ -6,10 +6,12 @@
  * Options and operands may be mixed; after -- all are operands; a lone - is an operand. Numbers are parsed whole. */
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "src/cli/options.h"
 
 enum { MAX_OPTIONS = 128 };
@@ -306,8 +308,18 @@ static int short_options(const Cli *cli, void *cfg, char **arg)
     return 1;
 }
 
+/* Where standard input, output or error were closed, their numbers are taken, so that no file gets them and then what
+ * was meant for them: reading or writing there fails as it did. */
+static void hold_standard_descriptors(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0)
+            return;
+}
+
 void cli_parse(const Cli *cli, void *cfg, int argc, char **argv)
 {
+    hold_standard_descriptors();
     const int n = opt_count(cli);
     for (int i = 0; i < n; i++)
         if (strcmp(cli->options[i].name, "threads") == 0)

@@ -21,6 +21,25 @@ setup() { cd "$BATS_TEST_TMPDIR" || return 1; }
 
 nothing_left() { [ -z "$(ls -A)" ]; }
 
+@test "what is said does not get into an output where standard error is closed" {
+    yes 'a cat' | head -100 | tr '\n' ' ' >"$DATA/long.txt"
+    sd-encode-text -o said.mpk.zst "$DATA/long.txt"
+    sd-encode-text -o unsaid.mpk.zst "$DATA/long.txt" 2>&-
+    cmp said.mpk.zst unsaid.mpk.zst
+}
+
+@test "what goes to standard output does not get into a file where that is closed" {
+    run -1 bash -c 'sd-sample-hooked -q --steps 2 --no-activations --latents l.mpk.zst --images - "$DATA/cond.mpk.zst" \
+        <&- >&-'
+    says 1 "standard output" "Bad file descriptor"
+    nothing_left
+}
+
+@test "a closed standard input is no file that is opened" {
+    run bash -c 'sd-sample-hooked -q --steps 2 <&-'
+    says 1 "standard input" "Bad file descriptor"
+}
+
 @test "limits of OpenMP's threads in the environment do not change what is learned" {
     fit() { sae-fit -k 8 --features 256 --batch 64 --variant gated -o "$1" "$DATA/acts.mpk.zst"; }
     fit one
