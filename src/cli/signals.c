@@ -34,6 +34,7 @@ static void handle(void (*handler)(int))
 void signals_install(void)
 {
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);       /* over ulimit -f a write says so */
     handle(clean_and_end);
 }
 

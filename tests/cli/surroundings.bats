@@ -40,6 +40,15 @@ nothing_left() { [ -z "$(ls -A)" ]; }
     says 1 "standard input" "Bad file descriptor"
 }
 
+@test "over the limit of a file's size: a message, and no half file" {
+    for command in "sd-encode-text $DATA/prompts.jsonl" "sae-eval --sae $DATA/sae --features $DATA/acts.mpk.zst" \
+        "tstream cat $DATA/acts.mpk.zst" "sae-convert --to saelens $DATA/sae"; do
+        run bash -c "ulimit -f 1; exec $command -o out"
+        says 1 out "File too large"
+        nothing_left
+    done
+}
+
 @test "limits of OpenMP's threads in the environment do not change what is learned" {
     fit() { sae-fit -k 8 --features 256 --batch 64 --variant gated -o "$1" "$DATA/acts.mpk.zst"; }
     fit one
