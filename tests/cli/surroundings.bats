@@ -49,6 +49,14 @@ nothing_left() { [ -z "$(ls -A)" ]; }
     done
 }
 
+@test "a table appears whole or not at all" {
+    echo old >out
+    run bash -c 'ulimit -f 1; exec sae-eval --sae "$DATA/sae" --features "$DATA/acts.mpk.zst" -o out'
+    [ "$(cat out)" = old ]
+    sae-eval --sae "$DATA/sae" --features "$DATA/acts.mpk.zst" -o out
+    cmp out "$DATA/table"
+}
+
 @test "limits of OpenMP's threads in the environment do not change what is learned" {
     fit() { sae-fit -k 8 --features 256 --batch 64 --variant gated -o "$1" "$DATA/acts.mpk.zst"; }
     fit one
