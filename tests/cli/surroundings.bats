@@ -57,6 +57,28 @@ nothing_left() { [ -z "$(ls -A)" ]; }
     cmp out "$DATA/table"
 }
 
+@test "a symbolic link as output stays one, whether its target is there or not" {
+    mkdir below
+    echo old >below/there
+    for target in there not-there ../below/second; do
+        ln -sf "$target" below/link
+        [ "$target" = ../below/second ] && ln -s second-target below/second
+        tstream cat "$DATA/acts.mpk.zst" -o below/link
+        [ -L below/link ]
+        cmp below/link "$DATA/acts.mpk.zst"
+    done
+    [ -L below/second ]
+    ln -sf loop below/loop
+    run tstream cat "$DATA/acts.mpk.zst" -o below/loop
+    says 1 below/loop "symbolic links"
+}
+
+@test "a pipe of the shell as output" {
+    tstream cat "$DATA/acts.mpk.zst" -o >(cat >piped)
+    for _ in {1..50}; do cmp -s piped "$DATA/acts.mpk.zst" && break; sleep 0.1; done
+    cmp piped "$DATA/acts.mpk.zst"
+}
+
 @test "limits of OpenMP's threads in the environment do not change what is learned" {
     fit() { sae-fit -k 8 --features 256 --batch 64 --variant gated -o "$1" "$DATA/acts.mpk.zst"; }
     fit one
