@@ -80,8 +80,8 @@ typedef struct Common {
 
 /* Fills cfg (the program's Config, whose first member is Common) from the table and argv. --help prints to stdout and
  * exits 0, --version too; misuse prints one line and a pointer to --help on stderr and exits 2. SIGPIPE is ignored from
- * here on (a closed pipe comes back as EPIPE), SIGINT and SIGTERM remove half-written files
- * and then end the program by that signal. */
+ * here on (a closed pipe comes back as EPIPE), and whatever ends the program, an exit or a signal (SIGINT, SIGTERM,
+ * those of a crash), half-written files are removed first. */
 void cli_parse(const Cli *cli, void *cfg, int argc, char **argv);
 /* Misuse found after parsing: prints "NAME: reason" and exits 2. */
 _Noreturn void cli_misuse(const Cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));

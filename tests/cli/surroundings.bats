@@ -79,6 +79,16 @@ nothing_left() { [ -z "$(ls -A)" ]; }
     cmp piped "$DATA/acts.mpk.zst"
 }
 
+@test "whatever signal ends a program, nothing half-written is left" {
+    for signal in TERM HUP XCPU ABRT BUS SEGV; do
+        sd-sample-hooked -q --steps 900 -o out "$DATA/cond.mpk.zst" &
+        for _ in {1..100}; do [ -n "$(ls -A)" ] && break; sleep 0.1; done
+        kill -s $signal $!
+        run ! wait $!
+        nothing_left
+    done
+}
+
 @test "limits of OpenMP's threads in the environment do not change what is learned" {
     fit() { sae-fit -k 8 --features 256 --batch 64 --variant gated -o "$1" "$DATA/acts.mpk.zst"; }
     fit one
