@@ -101,7 +101,7 @@ int backend_pick_rank(const char *name, int threads, int rank, int ranks, Err *e
     }
     const int device = cuda_device(name);
     if (device < 0)
-        return err_set(e, "backend '%s' is unknown; there are: auto, cpu, cuda, cuda:N", name);
+        return err_misuse(e, "backend '%s' is unknown; there are: auto, cpu, cuda, cuda:N", name);
     op = cuda_ops(device + rank, e);
     return op ? 0 : -1;
 }

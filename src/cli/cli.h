@@ -85,7 +85,8 @@ typedef struct Common {
 void cli_parse(const Cli *cli, void *cfg, int argc, char **argv);
 /* Misuse found after parsing: prints "NAME: reason" and exits 2. */
 _Noreturn void cli_misuse(const Cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Prints "NAME: reason" unless e->closed; returns the exit status: 1, or 0 for a closed pipe downstream. */
+/* Prints "NAME: reason" unless e->closed; returns the exit status: 1, 2 for e->misuse, or 0 for a closed pipe
+ * downstream. */
 int cli_report(const Cli *cli, const Err *e);
 /* A note on stderr, "NAME: text", unless -q. */
 void cli_note(const Cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
