@@ -2,6 +2,7 @@
 /* aside.c -- files and folders written aside, then renamed. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,7 +27,7 @@ struct AsideFolder {
     _Atomic(char *) *slot[FILES + 1];
 };
 
-enum { SLOTS = 1024 };
+enum { SLOTS = 1024, MOST_LINKS = 40 };
 /* Names of files and folders to remove; a plain list, for the signal handler */
 static _Atomic(char *) half_written[SLOTS];
 
@@ -49,12 +50,32 @@ static void aside_free(Aside *a)
     free(a);
 }
 
+/* The path behind symbolic links, also where their target is not there yet. NULL: errno says why */
+static char *behind_links(const char *path)
+{
+    char *now = strdup(path), link[PATH_MAX];
+    for (int links = 0; now; links++) {
+        const ssize_t length = readlink(now, link, sizeof link - 1);
+        if (length < 0)
+            return now;
+        const char *slash = link[0] == '/' ? NULL : strrchr(now, '/');
+        char *next = NULL;
+        if (links == MOST_LINKS)
+            errno = ELOOP;
+        else if (asprintf(&next, "%.*s%.*s", slash ? (int)(slash + 1 - now) : 0, now, (int)length, link) < 0)
+            next = NULL;
+        free(now);
+        now = next;
+    }
+    return NULL;
+}
+
 Aside *aside_open(const char *path, Err *e)
 {
     struct stat st;
-    const bool exists = stat(path, &st) == 0;
+    const bool exists = stat(path, &st) == 0, straight = exists && !S_ISREG(st.st_mode);
     Aside *a = calloc(1, sizeof *a);
-    if (!a || !(a->path = exists ? realpath(path, NULL) : strdup(path))) {
+    if (!a || !(a->path = straight ? strdup(path) : behind_links(path))) {
         err_set(e, "%s: %s", path, strerror(errno));
         free(a);
         return NULL;
@@ -65,7 +86,7 @@ Aside *aside_open(const char *path, Err *e)
         return NULL;
     }
     int flags = O_WRONLY | O_CLOEXEC;
-    if (!exists || S_ISREG(st.st_mode)) {
+    if (!straight) {
         flags |= O_CREAT | O_TRUNC;
         if (asprintf(&a->part, "%s.part-%ld", a->path, (long)getpid()) < 0)
             a->part = NULL;

@@ -4,14 +4,37 @@
 #include <stdio.h>
 #include "formats/err.h"
 
-int err_set(Err *e, const char *format, ...)
+void err_tame(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < 32 || *text == 127)
+            *text = '?';
+}
+
+static void fill(Err *e, int misuse, const char *format, va_list values)
 {
     if (e->set)
-        return -1;
+        return;
+    vsnprintf(e->text, sizeof e->text, format, values);
+    err_tame(e->text);
+    e->set = 1;
+    e->misuse = misuse;
+}
+
+int err_set(Err *e, const char *format, ...)
+{
     va_list values;
     va_start(values, format);
-    vsnprintf(e->text, sizeof e->text, format, values);
+    fill(e, 0, format, values);
     va_end(values);
-    e->set = 1;
+    return -1;
+}
+
+int err_misuse(Err *e, const char *format, ...)
+{
+    va_list values;
+    va_start(values, format);
+    fill(e, 1, format, values);
+    va_end(values);
     return -1;
 }

@@ -9,9 +9,14 @@ typedef struct Err {
     int set;                /* 0: no error yet */
     int closed;             /* 1: the reader of our output went away (EPIPE): end quietly */
     char text[2048];        /* "file: record 3: found ..., expected ..." */
+    int misuse;             /* 1: an option's value is at fault, no file */
 } Err;
 
 /* Formats the reason into e unless an earlier one is there (the first reason is kept). Always returns -1. */
 int err_set(Err *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same for what was asked for on the command line. */
+int err_misuse(Err *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Control characters become '?': names out of data stay on one line, and give a terminal no orders. */
+void err_tame(char *text);
 
 #endif

@@ -75,12 +75,19 @@ int backend_pick(const char *name, int threads, Err *e)
     return backend_pick_rank(name, threads, 0, 1, e);
 }
 
+/* A parallel region is to get the threads that it asks for: oneDNN's products come out wrong where it gets fewer, as by
+ * OMP_DYNAMIC or OMP_THREAD_LIMIT in the environment. */
+static void settle_threads(int threads, int ranks)
+{
+    const int share = (threads > 0 ? threads : omp_get_num_procs())/ranks, most = omp_get_thread_limit();
+    const int wanted = threads > 0 || ranks > 1 ? share : omp_get_max_threads();
+    omp_set_dynamic(0);
+    omp_set_num_threads(wanted < 1 ? 1 : wanted < most ? wanted : most);
+}
+
 int backend_pick_rank(const char *name, int threads, int rank, int ranks, Err *e)
 {
-    const int share = (threads > 0 ? threads : omp_get_num_procs())/ranks;
-    if (threads > 0 || ranks > 1)
-        omp_set_num_threads(share > 0 ? share : 1);
-
+    settle_threads(threads, ranks);
     if (strcmp(name, "cpu") == 0) {
         op = cpu_ops();
         return 0;
@@ -94,7 +101,7 @@ int backend_pick_rank(const char *name, int threads, int rank, int ranks, Err *e
     }
     const int device = cuda_device(name);
     if (device < 0)
-        return err_set(e, "backend '%s' is unknown; there are: auto, cpu, cuda, cuda:N", name);
+        return err_misuse(e, "backend '%s' is unknown; there are: auto, cpu, cuda, cuda:N", name);
     op = cuda_ops(device + rank, e);
     return op ? 0 : -1;
 }

@@ -6,13 +6,15 @@
  * Options and operands may be mixed; after -- all are operands; a lone - is an operand. Numbers are parsed whole. */
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "src/cli/options.h"
 
-enum { MAX_OPTIONS = 128 };
+enum { MAX_OPTIONS = 128, THREADS_MOST = 1024 };
 
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
@@ -60,14 +62,22 @@ OptHelp opt_help(const Opt *o)
     return h;
 }
 
+/* "NAME: text" on stderr, as one line. */
+static void say(const Cli *cli, const char *format, va_list args)
+{
+    char text[2048];
+    vsnprintf(text, sizeof text, format, args);
+    err_tame(text);
+    fprintf(stderr, "%s: %s\n", cli->name, text);
+}
+
 _Noreturn void cli_misuse(const Cli *cli, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    fprintf(stderr, "%s: ", cli->name);
-    vfprintf(stderr, format, args);
-    fprintf(stderr, "\nTry '%s --help'.\n", cli->name);
+    say(cli, format, args);
     va_end(args);
+    fprintf(stderr, "Try '%s --help'.\n", cli->name);
     exit(2);
 }
 
@@ -76,7 +86,9 @@ int cli_report(const Cli *cli, const Err *e)
     if (e->closed)
         return 0;
     fprintf(stderr, "%s: %s\n", cli->name, e->set ? e->text : "failed for a reason it did not say");
-    return 1;
+    if (e->misuse)
+        fprintf(stderr, "Try '%s --help'.\n", cli->name);
+    return e->misuse ? 2 : 1;
 }
 
 void cli_note(const Cli *cli, const char *format, ...)
@@ -85,9 +97,7 @@ void cli_note(const Cli *cli, const char *format, ...)
         return;
     va_list args;
     va_start(args, format);
-    fprintf(stderr, "%s: ", cli->name);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    say(cli, format, args);
     va_end(args);
 }
 
@@ -134,6 +144,16 @@ static bool among(const char *value, const char *choices)
     return false;
 }
 
+/* Whether a value of this name is that of a file, which has one. */
+static bool is_file(const char *name)
+{
+    static const char *const files[] = {"FILE", "DIR", "FILE|DIR", "MASK", "PREFIX"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        if (strcmp(name, files[i]) == 0)
+            return true;
+    return false;
+}
+
 /* owner: where in parsed.items the list's memory is kept. */
 static void list_add(const Cli *cli, int owner, List *list, const char *value)
 {
@@ -153,6 +173,8 @@ static void assign(const Cli *cli, void *cfg, const Opt *o, const char *value)
     const char *wrong = NULL;
     if (h.choices && !among(value, h.value))
         cli_misuse(cli, "--%s: '%s' is none of %s", o->name, value, h.value);
+    if (!*value && is_file(h.value))
+        cli_misuse(cli, "--%s: the name is empty", o->name);
     switch (o->type) {
     case OPT_INT:    wrong = cli_parse_int(value, at); break;
     case OPT_NUMBER: wrong = parse_number(value, at); break;
@@ -236,6 +258,15 @@ static _Noreturn void unknown_name(const Cli *cli, const char *name, size_t leng
     cli_misuse(cli, "unknown option --%.*s", (int)length, name);
 }
 
+/* Values of the options that programs share; those of one that it lacks are 0. */
+static void check_common(const Cli *cli, const Common *c)
+{
+    if (find_name(cli, "level", strlen("level")) && (c->level < 1 || c->level > 19))
+        cli_misuse(cli, "--level %lld: expected 1 to 19", (long long)c->level);
+    if (c->threads < 0 || c->threads > THREADS_MOST)
+        cli_misuse(cli, "--threads %lld: expected 0 to %d", (long long)c->threads, THREADS_MOST);
+}
+
 static _Noreturn void print_and_exit(const Cli *cli, void (*print)(const Cli *, FILE *))
 {
     print(cli, stdout);
@@ -305,8 +336,18 @@ static int short_options(const Cli *cli, void *cfg, char **arg)
     return 1;
 }
 
+/* Where standard input, output or error were closed, their numbers are taken, so that no file gets them and then what
+ * was meant for them: reading or writing there fails as it did. */
+static void hold_standard_descriptors(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0)
+            return;
+}
+
 void cli_parse(const Cli *cli, void *cfg, int argc, char **argv)
 {
+    hold_standard_descriptors();
     const int n = opt_count(cli);
     for (int i = 0; i < n; i++)
         if (strcmp(cli->options[i].name, "threads") == 0)
@@ -335,12 +376,15 @@ void cli_parse(const Cli *cli, void *cfg, int argc, char **argv)
         } else {
             if (!cli->operands)
                 cli_misuse(cli, "takes no operands, but got '%s'", argv[i]);
+            if (!*argv[i])
+                cli_misuse(cli, "the name of an input is empty");
             list_add(cli, MAX_OPTIONS, operands, argv[i++]);
         }
     }
     for (int i = 0; i < n; i++)
         if ((cli->options[i].flags & OPT_REQUIRED) && !parsed.given[i] && !cli->options[i].fallback)
             cli_misuse(cli, "--%s %s is required", cli->options[i].name, opt_help(&cli->options[i]).value);
+    check_common(cli, cfg);
     parsed.cfg = cfg;
 }
 

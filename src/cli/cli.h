@@ -80,14 +80,15 @@ typedef struct Common {
 
 /* Fills cfg (the program's Config, whose first member is Common) from the table and argv. --help prints to stdout and
  * exits 0, --version too; misuse prints one line and a pointer to --help on stderr and exits 2. SIGPIPE is ignored from
- * here on (a closed pipe comes back as EPIPE), SIGINT and SIGTERM remove half-written files
- * and then end the program by that signal. */
+ * here on (a closed pipe comes back as EPIPE), and whatever ends the program, an exit or a signal (SIGINT, SIGTERM,
+ * those of a crash), half-written files are removed first. */
 void cli_parse(const Cli *cli, void *cfg, int argc, char **argv);
 /* Misuse found after parsing: prints "NAME: reason" and exits 2. */
 _Noreturn void cli_misuse(const Cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* "12", "-3", "40K", "2Gi" to a number. NULL, or what is wrong with it. */
 const char *cli_parse_int(const char *text, int64_t *value);
-/* Prints "NAME: reason" unless e->closed; returns the exit status: 1, or 0 for a closed pipe downstream. */
+/* Prints "NAME: reason" unless e->closed; returns the exit status: 1, 2 for e->misuse, or 0 for a closed pipe
+ * downstream. */
 int cli_report(const Cli *cli, const Err *e);
 /* A note on stderr, "NAME: text", unless -q. */
 void cli_note(const Cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));

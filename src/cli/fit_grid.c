@@ -111,7 +111,10 @@ static int extend(FitGrid *out, const FitCell *from, const Cli *cli, const char 
     const size_t n = strlen(cell.name);
     if (snprintf(cell.name + n, sizeof cell.name - n, "%s%s=%s", n ? "," : "", name, value)
         >= (int)(sizeof cell.name - n))
-        return err_set(e, "--grid: the name %s... is too long", cell.name);
+        return err_misuse(e, "--grid: the name %s... is too long", cell.name);
+    for (int c = 0; c < out->count; c++)
+        if (strcmp(out->cell[c].name, cell.name) == 0)
+            cli_misuse(cli, "--grid %s: %s comes twice", name, cell.name);
     if (out->count == CELLS_MAX)
         cli_misuse(cli, "--grid: more than %d autoencoders", CELLS_MAX);
     FitCell *more = realloc(out->cell, sizeof *more*(size_t)(out->count + 1));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* signals.c -- what a signal leaves behind: no half-written file, and the signal's own exit status. */
 #include <signal.h>
+#include <stdlib.h>
 #include "formats/aside.h"
 #include "src/cli/options.h"
 
@@ -21,23 +22,32 @@ static void ask_to_stop(int number)
         cli_stop = number;
 }
 
-static void handle(void (*handler)(int))
+/* What is ignored stays so (nohup), and what another handles, as a sanitizer does. */
+static void handle(void (*handler)(int), const int *numbers, int count)
 {
-    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
     struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART}, before;
     sigfillset(&action.sa_mask);
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)      /* nohup stays nohup */
+    for (int i = 0; i < count; i++)
+        if (sigaction(numbers[i], NULL, &before) == 0
+            && (before.sa_handler == SIG_DFL || before.sa_handler == clean_and_end))
             sigaction(numbers[i], &action, NULL);
 }
 
+enum { STOPS = 3, ENDS = 5 };
+static const int stops[STOPS] = {SIGINT, SIGTERM, SIGHUP};
+/* Ctrl-\, ulimit -t, memory that ran out within an op, a mapped file that was cut, a mistake of ours */
+static const int ends[ENDS] = {SIGQUIT, SIGXCPU, SIGABRT, SIGBUS, SIGSEGV};
+
 void signals_install(void)
 {
+    atexit(aside_cleanup);          /* OpenMP ends a program by exit where it gets no thread, a broken device too */
     signal(SIGPIPE, SIG_IGN);
-    handle(clean_and_end);
+    signal(SIGXFSZ, SIG_IGN);       /* over ulimit -f a write says so */
+    handle(clean_and_end, stops, STOPS);
+    handle(clean_and_end, ends, ENDS);
 }
 
 void cli_catch_stop(void)
 {
-    handle(ask_to_stop);
+    handle(ask_to_stop, stops, STOPS);
 }

@@ -39,7 +39,7 @@ int take_parse(Take *take, const char *name, Err *e)
             *take = (Take)i;
             return 0;
         }
-    return err_set(e, "take '%s' is not output, input or diff", name);
+    return err_misuse(e, "take '%s' is not output, input or diff", name);
 }
 
 static int half_count(const Capture *c)

@@ -36,7 +36,7 @@ int labels_create(Labels **out, const char *kinds, Err *e)
         if (l->kinds == KINDS) {
             labels_free(l);
             *out = NULL;
-            return err_set(e, "'%s': more than %d kinds of labels", kinds, KINDS);
+            return err_misuse(e, "'%s': more than %d kinds of labels", kinds, KINDS);
         }
         l->kind[l->kinds++] = k;
     }

@@ -246,7 +246,7 @@ int model_dtype(DType *type, const char *name, Err *e)
 {
     const int parsed = strcmp(name, "auto") == 0 ? (int)op->best : dtype_parse(name);
     if (parsed != F32 && parsed != BF16 && parsed != F16)
-        return err_set(e, "--dtype %s: products are made in f32, bf16 or f16", name);
+        return err_misuse(e, "--dtype %s: products are made in f32, bf16 or f16", name);
     if (parsed == BF16 && op->best != BF16)
         return err_set(e, "--dtype bf16: the %s backend has no fast bf16 products on this machine; use f32", op->name);
     *type = (DType)parsed;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* sampler.c -- guided sampling of a batch of pictures (diffusers StableDiffusionPipeline.__call__). */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "kernels/op.h"
@@ -15,26 +16,23 @@ int half_parse(Half *half, const char *name, Err *e)
             *half = (Half)i;
             return 0;
         }
-    return err_set(e, "half '%s' is not cond, uncond or both", name);
+    return err_misuse(e, "half '%s' is not cond, uncond or both", name);
 }
 
 int t_range_parse(const char *text, int *high, int *low, Err *e)
 {
-    char rest;
+    char first[10], second[10];
+    int length = 0;
     *high = 1 << 30;
     *low = 0;
     if (!text || !*text)
         return 0;
-    int got = sscanf(text, "%d-%d%c", high, low, &rest);
-    if (got == 1 && strspn(text, "0123456789") == strlen(text))
-        *low = *high;
-    else if (got != 2)
-        return err_set(e, "'%s' is not a range of timesteps like 999-500", text);
-    if (*high < *low) {
-        int t = *high;
-        *high = *low;
-        *low = t;
-    }
+    const int got = sscanf(text, "%9[0-9]%n-%9[0-9]%n", first, &length, second, &length);
+    if (got < 1 || text[length])
+        return err_misuse(e, "'%s' is not a range of timesteps like 999-500", text);
+    const int a = atoi(first), b = got == 2 ? atoi(second) : a;
+    *high = a > b ? a : b;
+    *low = a > b ? b : a;
     return 0;
 }
 

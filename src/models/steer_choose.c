@@ -17,7 +17,7 @@ int steer_mode(SteerMode *mode, const char *name, Err *e)
     char known[256] = "";
     for (int i = 0; i < STEER_MODES; i++)
         snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", mode_names[i]);
-    return err_set(e, "steering mode '%s' is unknown; there are %s", name, known);
+    return err_misuse(e, "steering mode '%s' is unknown; there are %s", name, known);
 }
 
 const char *steer_mode_name(SteerMode mode)

@@ -50,9 +50,9 @@ static int apply(Variant *v, const char *name, const char *value, const Ranks *r
     if (strcmp(name, "multiplier") == 0 || strcmp(name, "top") == 0 || strcmp(name, "percentile") == 0
         || strcmp(name, "gate") == 0) {
         if (!is_number(value, &x))
-            return err_set(e, "--sweep %s: '%s' is not a number", name, value);
+            return err_misuse(e, "--sweep %s: '%s' is not a number", name, value);
         if (*name == 't' && !(x >= 1 && x <= INT_MAX && x == (int)x))
-            return err_set(e, "--sweep top: '%s' is not a whole number from 1 on", value);
+            return err_misuse(e, "--sweep top: '%s' is not a whole number from 1 on", value);
         if (*name == 'm')
             v->multiplier = x;
         else if (*name == 'g')
@@ -75,7 +75,7 @@ static int apply(Variant *v, const char *name, const char *value, const Ranks *r
 static int extend(Variants *out, const Variant *from, const char *name, const char *value, const Ranks *ranks, Err *e)
 {
     if (out->count == VARIANT_MAX)
-        return err_set(e, "the sweeps make more than %d steerings", VARIANT_MAX);
+        return err_misuse(e, "the sweeps make more than %d steerings", VARIANT_MAX);
     if ((out->count & (out->count - 1)) == 0) {
         Variant *more = realloc(out->item, sizeof *more * (out->count ? 2 * (size_t)out->count : 1));
         if (!more)
@@ -87,7 +87,7 @@ static int extend(Variants *out, const Variant *from, const char *name, const ch
     const size_t used = strlen(v->name);
     const size_t room = sizeof v->name - used;
     if (snprintf(v->name + used, room, "%s%s=%s", used ? "/" : "", name, value) >= (int)room)
-        return err_set(e, "--sweep %s: the value '%s' is too long", name, value);
+        return err_misuse(e, "--sweep %s: the value '%s' is too long", name, value);
     return apply(v, name, value, ranks, e);
 }
 
@@ -115,7 +115,7 @@ static int multiply(Variants *v, const char *sweep, const Ranks *ranks, Err *e)
 {
     const char *equals = strchr(sweep, '=');
     if (!equals || equals == sweep || !equals[1])
-        return err_set(e, "--sweep '%s' is not NAME=VALUE,VALUE", sweep);
+        return err_misuse(e, "--sweep '%s' is not NAME=VALUE,VALUE", sweep);
     char *name = strndup(sweep, equals - sweep);
     Variants next = {0};
     int failed = name ? 0 : err_set(e, "out of memory");

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* sae-eval.c -- how well an autoencoder stands for activations: a table, whole and by timestep, concept or any other
  * field. */
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +10,7 @@
 #include "src/models/model.h"
 #include "src/models/sae_metrics.h"
 #include "src/models/sae_stream.h"
+#include "src/models/text_out.h"
 
 typedef struct Config {
     Common c;
@@ -198,24 +198,12 @@ static void print_features(FILE *f, const Metrics *m, int json)
     }
 }
 
-static int print(const Config *cfg, const Metrics *m, Err *e)
+static int print(const Config *cfg, const Metrics *m, TextOut *out, Err *e)
 {
-    const bool to_stdout = strcmp(cfg->c.output, "-") == 0;
-    FILE *f = to_stdout ? stdout : fopen(cfg->c.output, "w");
-    if (!f)
-        return err_set(e, "%s: %s", cfg->c.output, strerror(errno));
-    int failed = 0;
-    if (cfg->features)
-        print_features(f, m, cfg->json);
-    else
-        failed = print_groups(f, m, cfg, e);
-    if (fflush(f) && !failed) {
-        e->closed = errno == EPIPE;
-        failed = err_set(e, "%s: %s", to_stdout ? "standard output" : cfg->c.output, strerror(errno));
-    }
-    if (!to_stdout)
-        fclose(f);
-    return failed;
+    if (!cfg->features)
+        return print_groups(out->file, m, cfg, e) || text_finish(out, e);
+    print_features(out->file, m, cfg->json);
+    return text_finish(out, e);
 }
 
 int main(int argc, char **argv)
@@ -223,6 +211,7 @@ int main(int argc, char **argv)
     Config cfg = {0};
     SaeStream s = {0};
     Metrics m = {0};
+    TextOut out = {0};
     Err e = {0};
 
     cli_parse(&cli, &cfg, argc, argv);
@@ -234,7 +223,8 @@ int main(int argc, char **argv)
     int failed = compute_backend(&cfg.c, &e)
               || model_dtype(&o.type, cfg.c.dtype, &e)
               || sae_stream_open(&s, &o, &e)
-              || metrics_create(&m, s.sae->D, s.sae->F, s.sae->K, &e);
+              || metrics_create(&m, s.sae->D, s.sae->F, s.sae->K, &e)
+              || text_open(&out, cfg.c.output, &e);
     if (!failed) {
         Progress *p = progress_start(&cli, "records", 0);
         failed = measure(&s, cfg.features ? NULL : cfg.by, &m, p, &e);
@@ -242,8 +232,9 @@ int main(int argc, char **argv)
     }
     if (!failed) {
         metrics_sort(&m);
-        failed = print(&cfg, &m, &e);
+        failed = print(&cfg, &m, &out, &e);
     }
+    text_abandon(&out);
     metrics_free(&m);
     sae_stream_close(&s);
     return failed ? cli_report(&cli, &e) : 0;

@@ -182,8 +182,8 @@ static void check_usage(const Config *cfg)
     sampling_check(&cli, &cfg->s);
     if (cfg->no_activations && !cfg->images && !cfg->latents)
         cli_misuse(&cli, "--no-activations without --images or --latents would write nothing");
-    if (cfg->every < 1 || cfg->tokens < 0)
-        cli_misuse(&cli, "--every must be 1 or more, --tokens 0 or more");
+    if (cfg->every < 1 || cfg->every > INT32_MAX || cfg->tokens < 0 || cfg->tokens > INT32_MAX)
+        cli_misuse(&cli, "--every must be 1 or more, --tokens 0 or more, both below 2^31");
 }
 
 int main(int argc, char **argv)

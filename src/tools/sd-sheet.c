@@ -93,8 +93,9 @@ int main(int argc, char **argv)
     Err e = {0};
 
     cli_parse(&cli, &cfg, argc, argv);
-    if (cfg.cell < 0 || cfg.cell > 4096 || cfg.across < 1 || cfg.text < 1 || cfg.text > 4)
-        cli_misuse(&cli, "--cell must be 0 to 4096, --across 1 or more, --text 1 to 4");
+    if (cfg.cell < 0 || cfg.cell > 4096 || cfg.across < 1 || cfg.across > 16384 || cfg.text < 1
+        || cfg.text > 4)
+        cli_misuse(&cli, "--cell must be 0 to 4096, --across 1 to 16384, --text 1 to 4");
 
     const SheetOptions o = {.title = cfg.title, .rows = cfg.rows, .columns = cfg.columns, .caption = cfg.caption,
                             .cell = (int)cfg.cell, .across = (int)cfg.across, .text = (int)cfg.text};

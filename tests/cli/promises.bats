@@ -177,6 +177,45 @@ PY
     run -2 sae-fit --nonsense
 }
 
+@test "misuse of a value that is looked at late exits 2 too" {
+    steer() { sd-steer -q --steps 2 --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" "$@" "$DIR/cond.mpk.zst"; }
+    for when in foo 5-x -5--10 99999999999-0 7-; do
+        run -2 sample --at="$when" "$DIR/cond.mpk.zst"
+    done
+    run -2 steer --concept "$(first_concept)" --when 9-x
+    run -2 steer --concept "$(first_concept)" --percentile 101
+    run -2 steer --concept "$(first_concept)" --gate -1
+    for sweep in x x= multiplier=x mode=none top=1.5 when=x; do
+        run -2 steer --concept "$(first_concept)" --sweep "$sweep"
+    done
+    run -2 sd-encode-text --backend abacus "$DIR/prompts.jsonl"
+    run -2 sae-fit -q -k 8 --grid k=8,16,8 -o "$BATS_TEST_TMPDIR/sae" "$DIR/acts.mpk.zst"
+}
+
+@test "threads, levels and counts out of any range are misuse" {
+    for threads in -1 1025 100000 4294967297; do
+        run -2 sd-encode-text -@"$threads" "$DIR/prompts.jsonl"
+    done
+    for level in 0 20 -1000 4294967297; do
+        run -2 sd-encode-text --level "$level" "$DIR/prompts.jsonl"
+        run -2 tstream cat --level "$level" "$DIR/acts.mpk.zst"
+    done
+    run -2 sample --every 4294967297 "$DIR/cond.mpk.zst"
+    run -2 sample --tokens 4294967297 "$DIR/cond.mpk.zst"
+}
+
+@test "an empty name is misuse" {
+    run -2 sample --no-activations --images '' "$DIR/cond.mpk.zst"
+    run -2 sd-encode-text -o '' "$DIR/prompts.jsonl"
+    run -2 sd-encode-text ''
+    run -2 tstream split -n 2 -p '' "$DIR/acts.mpk.zst"
+}
+
+@test "names out of data stay on the message's line" {
+    printf '{"id":"a\\n\\u001b[2Jb/..","prompt":"x"}\n' | sd-encode-text -o "$BATS_TEST_TMPDIR/c.mpk.zst"
+    fails_with "id 'a??[2Jb/..'" sample --no-activations --images "$BATS_TEST_TMPDIR/i" "$BATS_TEST_TMPDIR/c.mpk.zst"
+}
+
 @test "Ctrl-C leaves no half file" {
     sd-sample-hooked -q --steps 500 -o "$BATS_TEST_TMPDIR/out.mpk.zst" "$DIR/cond.mpk.zst" &
     sleep 1

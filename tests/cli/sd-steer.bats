@@ -162,7 +162,7 @@ open("huge.png", "wb").write(b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack("
     }
     run -1 --separate-stderr steer --concept Dragons
     [[ "$stderr" == *Dragons*Cats*Fishes* ]]
-    run -1 --separate-stderr steer --sweep multiplier=much --concept Fishes
+    run -2 --separate-stderr steer --sweep multiplier=much --concept Fishes
     [[ "$stderr" == *much* ]]
     sae-fit -q -k 8 --features 256 --seed 5 --batch 128 -o "$BATS_TEST_TMPDIR/sae" "$DIR/acts.mpk.zst"
     run -1 --separate-stderr sd-steer -q --steps 3 --sae "$BATS_TEST_TMPDIR/sae" --ranks "$DIR/ranks.mpk.zst" \

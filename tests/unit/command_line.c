@@ -88,9 +88,9 @@ static int values(void)
     Config c = parse(&cli, "");
     failed += test_ok("cli/defaults", c.count == 32 && c.rate == 0.5 && strcmp(c.mode, "add") == 0 && !c.file && !c.fast
                       && c.check && c.at.count == 1 && c.c.inputs.count == 0 && strcmp(c.c.progress, "auto") == 0);
-    c = parse(&cli, "--count=40K --rate -1e-3 --mode=set-all --no-check --fast --file=");
+    c = parse(&cli, "--count=40K --rate -1e-3 --mode=set-all --no-check --fast --file=x");
     failed += test_ok("cli/long options", c.count == 40000 && c.rate == -1e-3 && strcmp(c.mode, "set-all") == 0
-                      && !c.check && c.fast && c.file && !*c.file);
+                      && !c.check && c.fast && strcmp(c.file, "x") == 0);
     c = parse(&cli, "one -xqn2Gi - -f -x -- -n --fast");
     failed += test_ok("cli/clusters, operands, --", c.count == INT64_C(2) << 30 && c.fast && c.c.quiet
                       && strcmp(c.file, "-x") == 0
@@ -127,6 +127,7 @@ static int misuses(void)
     failed += misuse(&cli, "--fast=1", "--fast takes no value");
     failed += misuse(&cli, "--count", "--count needs a value: N");
     failed += misuse(&cli, "-xf", "-f (--file) needs a value: FILE");
+    failed += misuse(&cli, "--file=", "--file: the name is empty");
     failed += misuse(&strict, "a.txt", "takes no operands, but got 'a.txt'");
     failed += misuse(&needy, "", "--weights DIR is required");
     return failed;

@@ -1,0 +1,99 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# surroundings.bats -- what programs are started in: closed descriptors, limits, links and pipes as outputs, OpenMP's
+# environment.
+
+bats_require_minimum_version 1.5.0
+
+load says
+
+setup_file() {
+    export DATA=$BATS_FILE_TMPDIR
+    cd "$DATA" || return 1
+    sd-assemble-prompts -n 1 | head -3 >prompts.jsonl
+    sd-encode-text prompts.jsonl -o cond.mpk.zst
+    sd-sample-hooked --steps 2 cond.mpk.zst -o acts.mpk.zst
+    sae-fit -k 8 --features 256 --batch 64 acts.mpk.zst -o sae
+    sae-eval --sae sae --features acts.mpk.zst -o table
+}
+
+setup() { cd "$BATS_TEST_TMPDIR" || return 1; }
+
+nothing_left() { [ -z "$(ls -A)" ]; }
+
+@test "what is said does not get into an output where standard error is closed" {
+    yes 'a cat' | head -100 | tr '\n' ' ' >"$DATA/long.txt"
+    sd-encode-text -o said.mpk.zst "$DATA/long.txt"
+    sd-encode-text -o unsaid.mpk.zst "$DATA/long.txt" 2>&-
+    cmp said.mpk.zst unsaid.mpk.zst
+}
+
+@test "what goes to standard output does not get into a file where that is closed" {
+    run -1 bash -c 'sd-sample-hooked -q --steps 2 --no-activations --latents l.mpk.zst --images - "$DATA/cond.mpk.zst" \
+        <&- >&-'
+    says 1 "standard output" "Bad file descriptor"
+    nothing_left
+}
+
+@test "a closed standard input is no file that is opened" {
+    run bash -c 'sd-sample-hooked -q --steps 2 <&-'
+    says 1 "standard input" "Bad file descriptor"
+}
+
+@test "over the limit of a file's size: a message, and no half file" {
+    for command in "sd-encode-text $DATA/prompts.jsonl" "sae-eval --sae $DATA/sae --features $DATA/acts.mpk.zst" \
+        "tstream cat $DATA/acts.mpk.zst" "sae-convert --to saelens $DATA/sae"; do
+        run bash -c "ulimit -f 1; exec $command -o out"
+        says 1 out "File too large"
+        nothing_left
+    done
+}
+
+@test "a table appears whole or not at all" {
+    echo old >out
+    run bash -c 'ulimit -f 1; exec sae-eval --sae "$DATA/sae" --features "$DATA/acts.mpk.zst" -o out'
+    [ "$(cat out)" = old ]
+    sae-eval --sae "$DATA/sae" --features "$DATA/acts.mpk.zst" -o out
+    cmp out "$DATA/table"
+}
+
+@test "a symbolic link as output stays one, whether its target is there or not" {
+    mkdir below
+    echo old >below/there
+    for target in there not-there ../below/second; do
+        ln -sf "$target" below/link
+        [ "$target" = ../below/second ] && ln -s second-target below/second
+        tstream cat "$DATA/acts.mpk.zst" -o below/link
+        [ -L below/link ]
+        cmp below/link "$DATA/acts.mpk.zst"
+    done
+    [ -L below/second ]
+    ln -sf loop below/loop
+    run tstream cat "$DATA/acts.mpk.zst" -o below/loop
+    says 1 below/loop "symbolic links"
+}
+
+@test "a pipe of the shell as output" {
+    tstream cat "$DATA/acts.mpk.zst" -o >(cat >piped)
+    for _ in {1..50}; do cmp -s piped "$DATA/acts.mpk.zst" && break; sleep 0.1; done
+    cmp piped "$DATA/acts.mpk.zst"
+}
+
+@test "whatever signal ends a program, nothing half-written is left" {
+    for signal in TERM HUP XCPU ABRT BUS SEGV; do
+        sd-sample-hooked -q --steps 900 -o out "$DATA/cond.mpk.zst" &
+        for _ in {1..100}; do [ -n "$(ls -A)" ] && break; sleep 0.1; done
+        kill -s $signal $!
+        run ! wait $!
+        nothing_left
+    done
+}
+
+@test "limits of OpenMP's threads in the environment do not change what is learned" {
+    fit() { sae-fit -k 8 --features 256 --batch 64 --variant gated -o "$1" "$DATA/acts.mpk.zst"; }
+    fit one
+    OMP_THREAD_LIMIT=1 fit two
+    OMP_DYNAMIC=true fit three
+    cmp one/sae.safetensors two/sae.safetensors
+    cmp one/sae.safetensors three/sae.safetensors
+}
