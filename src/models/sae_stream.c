@@ -102,6 +102,9 @@ int sae_stream_next(SaeStream *s, bool decode, Err *e)
     Err found = {0};
     if (sae_check_codes(sae, s->a, s->N, &found))
         return err_set(e, "%s: record %ld: %s", stream_name(s->act.in), s->act.rec->number, found.text);
+    if (!dtype_finite(s->a, F32, (size_t)s->N*(size_t)sae->K))
+        return err_set(e, "%s: record %ld: act is too large for the autoencoder %s: a feature's value is no number",
+                       stream_name(s->act.in), s->act.rec->number, sae->id);
     if (decode) {
         sae_decode(sae, s->device_y, s->device_a, s->device_i, s->N);
         op->download(s->y, s->device_y, ND);

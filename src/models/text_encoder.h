@@ -29,8 +29,9 @@ typedef struct ImageForm {          /* of the pictures that an image tower takes
 /* By DIR's preprocessor_config.json or processor_config.json; OpenAI's where there is neither. */
 int image_form_load(ImageForm *f, const char *dir, int size, Err *e);
 /* pixels (size,size,3) of one picture (H,W,3) u8 as CLIPImageProcessor makes them: resize of the short side to `size`
- * (bicubic, antialiased as PIL does; nothing when it is that size), centre crop, /255, mean and std. Host only. */
-void image_prepare(float *pixels, const uint8_t *image, int H, int W, const ImageForm *f);
+ * (bicubic, antialiased as PIL does; nothing when it is that size), centre crop, /255, mean and std. Host only;
+ * memory does not grow with the longer side. -1: out of memory */
+int image_prepare(float *pixels, const uint8_t *image, int H, int W, const ImageForm *f, Err *e);
 
 typedef struct ImageEncoder ImageEncoder;           /* CLIPVisionModelWithProjection of DIR/clip */
 int image_encoder_load(ImageEncoder **t, const char *dir, DType type, Err *e);
