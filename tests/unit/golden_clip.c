@@ -102,7 +102,7 @@ static int check_form(void)
         if (cases[i].says)
             failed += test_ok(cases[i].text, refused && strstr(e.text, cases[i].says) && strstr(e.text, dir));
         else if (!(failed += test_ok(cases[i].text, !refused))) {
-            image_prepare(y, image, 2, 2, &f);
+            image_prepare(y, image, 2, 2, &f, &e);
             failed += test_close("clip/its own means and deviations", y, want, 12, 1e-6f, 0);
         }
     }
