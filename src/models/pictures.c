@@ -4,11 +4,16 @@
 #include <string.h>
 #include "formats/folder.h"
 #include "formats/image.h"
+#include "src/models/id_set.h"
 #include "src/models/latent.h"
 #include "src/models/pictures.h"
 
+enum { SIDE_MAX = 8192 };           /* pixels */
+
 struct Pictures {
+    const char *input;              /* name of the stream that the records are of */
     char *folder;                   /* NULL: a stream */
+    IdSet written;                  /* ids of the folder's files */
     StreamOut *stream;
     Vae *vae;
     json_t *header;                 /* fields for the text chunks */
@@ -25,14 +30,15 @@ static int ends_with(const char *text, const char *end)
     return n >= m && strcmp(text + n - m, end) == 0;
 }
 
-int pictures_open(Pictures **out, const char *path, Vae *vae, const Record *header, const StreamOptions *options,
-                  Err *e)
+int pictures_open(Pictures **out, const char *path, Vae *vae, const StreamIn *in, const Record *header,
+                  const StreamOptions *options, Err *e)
 {
     *out = NULL;
     Pictures *p = calloc(1, sizeof *p);
     if (!p)
         return err_set(e, "out of memory");
     p->vae = vae;
+    p->input = stream_name(in);
     p->header = json_incref(header->fields);
     const int stream = strcmp(path, "-") == 0 || ends_with(path, ".mpk") || ends_with(path, ".mpk.zst");
     int failed = stream ? stream_create(&p->stream, path, header, options, e)
@@ -63,26 +69,31 @@ static int reserve(Pictures *p, size_t latent, size_t pixels, Err *e)
         : err_set(e, "out of memory for a picture of %zu pixels", pixels);
 }
 
-/* An id names a file below the folder and nothing else. */
-static int check_id(const char *id, long number, Err *e)
+/* An id names a file below the folder and nothing else, and no two the same. */
+static int check_id(Pictures *p, const Record *rec, const char *id, Err *e)
 {
     for (const char *part = id; ; part = strchr(part, '/') + 1) {
         size_t n = strcspn(part, "/");
         if (n == 0 || part[0] == '.')
-            return err_set(e, "record %ld: id '%s' cannot name a file: a part is empty or starts with a dot", number,
-                           id);
+            return err_set(e, "%s: record %ld: id '%.200s' cannot name a file: a part is empty or starts with a dot",
+                           p->input, rec->number, id);
         if (!part[n])
-            return 0;
+            break;
     }
+    const int fresh = id_set_add(&p->written, id);
+    if (fresh < 0)
+        return err_set(e, "out of memory for the ids of %zu pictures", p->written.count);
+    return fresh ? 0 : err_set(e, "%s: record %ld: id '%.200s' came before: its picture would take the other's place",
+                               p->input, rec->number, id);
 }
 
 static int write_png(Pictures *p, const Record *rec, const char *id, const uint8_t *rgb, int H, int W, Err *e)
 {
     char path[4096];
-    if (check_id(id, rec->number, e))
+    if (check_id(p, rec, id, e))
         return -1;
     if (snprintf(path, sizeof path, "%s/%s.png", p->folder, id) >= (int)sizeof path)
-        return err_set(e, "record %ld: the file name of id '%s' is too long", rec->number, id);
+        return err_set(e, "%s: record %ld: the file name of id '%.200s'... is too long", p->input, rec->number, id);
     if (folder_make_above(path, e))
         return -1;
     json_t *text = json_copy(rec->fields);
@@ -98,8 +109,11 @@ static int write_png(Pictures *p, const Record *rec, const char *id, const uint8
 }
 
 /* p->image of a latent (C,h,w) */
-static int decode(Pictures *p, const float *latent, int C, int h, int w, Err *e)
+static int decode(Pictures *p, const Record *rec, const float *latent, int C, int h, int w, Err *e)
 {
+    if (h > SIDE_MAX / vae_scale(p->vae) || w > SIDE_MAX / vae_scale(p->vae))
+        return err_set(e, "%s: record %ld: a latent of %d x %d, expected pictures of sides up to %d", p->input,
+                       rec->number, h, w, SIDE_MAX);
     const size_t cells = (size_t)h * w, bytes = cells * C * sizeof(float),
         pixels = cells * vae_scale(p->vae) * vae_scale(p->vae);
     if (reserve(p, cells * C, pixels, e))
@@ -110,6 +124,9 @@ static int decode(Pictures *p, const float *latent, int C, int h, int w, Err *e)
     p->latent_size = 0;
     if (vae_decode(p->vae, p->rows, 1, h, w, p->pixels, e))
         return -1;
+    if (!dtype_finite(p->pixels, F32, pixels * 3))
+        return err_set(e, "%s: record %ld: the VAE made pixels that are no numbers: values leave the range of --dtype, "
+                       "or the latent is none of this model's", p->input, rec->number);
     vae_to_u8(p->image, p->pixels, (int64_t)pixels * 3);
     memcpy(p->latent, latent, bytes);
     p->latent_size = bytes;
@@ -118,7 +135,7 @@ static int decode(Pictures *p, const float *latent, int C, int h, int w, Err *e)
 
 int pictures_write(Pictures *p, const Record *rec, const float *latent, int C, int h, int w, Err *e)
 {
-    return decode(p, latent, C, h, w, e)
+    return decode(p, rec, latent, C, h, w, e)
         || pictures_write_rgb(p, rec, p->image, h * vae_scale(p->vae), w * vae_scale(p->vae), e);
 }
 
@@ -142,6 +159,7 @@ void pictures_abandon(Pictures *p)
     if (!p)
         return;
     stream_abandon(p->stream);
+    id_set_free(&p->written);
     free(p->folder);
     json_decref(p->header);
     free(p->latent);

@@ -11,8 +11,10 @@
 
 typedef struct Pictures Pictures;
 
-/* vae is the caller's. header: of kind "images" with its provenance; copied where needed. */
-int pictures_open(Pictures **p, const char *path, Vae *vae, const Record *header, const StreamOptions *options, Err *e);
+/* vae and in, whose records will be drawn, are the caller's. header: of kind "images" with its provenance; copied where
+ * needed. Of a folder the ids are remembered: one that comes twice is an error. */
+int pictures_open(Pictures **p, const char *path, Vae *vae, const StreamIn *in, const Record *header,
+                  const StreamOptions *options, Err *e);
 /* Decodes one latent (C,h,w) f32, in torch's order, and writes it with the fields of rec (which gets no tensor). */
 int pictures_write(Pictures *p, const Record *rec, const float *latent, int C, int h, int w, Err *e);
 /* Writes a picture that is decoded already, rgb (H,W,3). */

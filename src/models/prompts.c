@@ -14,10 +14,9 @@ struct Prompts {
     char *name;
     uint64_t seed;
     char *line;                 /* PROMPT_MAX_BYTES + 1 */
-    long number;
+    long number, before;        /* lines of this file so far, and of the files before it */
     json_t *fields;             /* of the record handed out last */
-    uint64_t *ids;              /* hashes of the ids so far: open addressing, 0 is free */
-    size_t count, capacity;     /* capacity: a power of two, at most half full */
+    IdSet own, *ids;            /* ids so far: own, or those of prompts_know */
 };
 
 /* ---- seeds and ids ---- */
@@ -25,40 +24,6 @@ struct Prompts {
 int64_t prompt_seed(uint64_t seed, const char *id)
 {
     return (int64_t)(splitmix(splitmix(seed + SPLITMIX_STEP) ^ fnv_text(id)) >> 33);
-}
-
-static void place(uint64_t *ids, size_t capacity, uint64_t h)
-{
-    size_t i = h & (capacity - 1);
-    while (ids[i])
-        i = (i + 1) & (capacity - 1);
-    ids[i] = h;
-}
-
-/* 1: the id is new and now known, 0: it came before, -1: out of memory. Two ids that share 64 bits of hash would be
- * taken for one: at a million records one run in 37 million. */
-static int remember(Prompts *p, const char *id)
-{
-    if (p->count * 2 >= p->capacity) {
-        const size_t capacity = p->capacity ? p->capacity * 2 : 1024;
-        uint64_t *ids = calloc(capacity, sizeof *ids);
-        if (!ids)
-            return -1;
-        for (size_t i = 0; i < p->capacity; i++)
-            if (p->ids[i])
-                place(ids, capacity, p->ids[i]);
-        free(p->ids);
-        p->ids = ids;
-        p->capacity = capacity;
-    }
-    uint64_t h = splitmix(fnv_text(id));
-    h += h == 0;
-    for (size_t i = h & (p->capacity - 1); p->ids[i]; i = (i + 1) & (p->capacity - 1))
-        if (p->ids[i] == h)
-            return 0;
-    place(p->ids, p->capacity, h);
-    p->count++;
-    return 1;
 }
 
 /* ---- fields ---- */
@@ -87,7 +52,7 @@ static int take_id(Prompts *p, json_t *from, Err *e)
     const json_t *value = json_object_get(from, "id");
     json_t *id;
     if (!value || json_is_null(value))
-        id = json_sprintf("%ld", p->number);
+        id = json_sprintf("%ld", p->before + p->number);
     else if (json_is_integer(value))
         id = json_sprintf("%lld", (long long)json_integer_value(value));
     else if (json_is_string(value) && json_string_length(value))
@@ -98,9 +63,9 @@ static int take_id(Prompts *p, json_t *from, Err *e)
     json_object_del(from, "id");
     if (json_object_set_new(p->fields, "id", id))
         return err_set(e, "%s: line %ld: out of memory", p->name, p->number);
-    const int fresh = remember(p, json_string_value(id));
+    const int fresh = id_set_add(p->ids, json_string_value(id));
     if (fresh < 0)
-        return err_set(e, "%s: line %ld: out of memory for the ids of %zu records", p->name, p->number, p->count);
+        return err_set(e, "%s: line %ld: out of memory for the ids of %zu records", p->name, p->number, p->ids->count);
     if (!fresh)
         return err_set(e, "%s: line %ld: id '%s' came before; ids are unique in a run", p->name, p->number,
                        json_string_value(id));
@@ -195,6 +160,7 @@ int prompts_open(Prompts **out, const char *path, uint64_t seed, Err *e)
         return err_set(e, "out of memory for a reader of prompts");
     }
     p->seed = seed;
+    p->ids = &p->own;
     p->file = standard ? stdin : fopen(path, "re");
     if (!p->file) {
         err_set(e, "%s: cannot open: %s", path, strerror(errno));
@@ -203,6 +169,17 @@ int prompts_open(Prompts **out, const char *path, uint64_t seed, Err *e)
     }
     *out = p;
     return 0;
+}
+
+void prompts_follow(Prompts *p, IdSet *ids, long lines)
+{
+    p->ids = ids;
+    p->before = lines;
+}
+
+long prompts_lines(const Prompts *p)
+{
+    return p->before + p->number;
 }
 
 int prompts_next(Prompts *p, Record *rec, Err *e)
@@ -236,7 +213,7 @@ void prompts_close(Prompts *p)
     if (p->file && p->file != stdin)
         fclose(p->file);
     json_decref(p->fields);
-    free(p->ids);
+    id_set_free(&p->own);
     free(p->line);
     free(p->name);
     free(p);

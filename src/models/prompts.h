@@ -13,6 +13,7 @@
 
 #include <stdint.h>
 #include "formats/stream.h"
+#include "src/models/id_set.h"
 
 enum { PROMPT_MAX_BYTES = 1 << 20 };
 
@@ -20,7 +21,11 @@ typedef struct Prompts Prompts;
 
 /* Opens path (NULL or "-": stdin). seed: of the records that bring none. *p is NULL on failure. */
 int prompts_open(Prompts **p, const char *path, uint64_t seed, Err *e);
-/* Next record: fields id (default: the line's number), prompt, negative, concept, theme (where given and not empty),
+/* Before the first record: this file follows others of a run, as if cat had joined them. ids: theirs, the caller's, and
+ * added to; lines: how many theirs were. */
+void prompts_follow(Prompts *p, IdSet *ids, long lines);
+long prompts_lines(const Prompts *p);               /* so far, those of the files before too */
+/* Next record: fields id (default: the line's number, over all files), prompt, negative, concept, theme (where given and not empty),
  * seed, then the others in their order. rec->number is the line. The fields are good until the next call (json_incref
  * to keep). Memory grows by 16 bytes a record, to know ids that come twice.
  * Returns 1 with a record, 0 at the end, -1 on error. */

@@ -148,6 +148,10 @@ int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_st
     }
     for (int i = 0; i < s->n; i++) {
         op->download(s->host, s->x + picture*i, picture * sizeof(float));
+        if (!dtype_finite(s->host, F32, picture))
+            return err_set(e, "%s: record %ld: its latent has become no number: the text state, the guidance or the "
+                           "steering is too large, or values leave the range of --dtype", stream_name(b->in),
+                           b->item[i].record.number);
         latent_to_planes(latents + picture*i, s->host, s->C, HW);
     }
     return 0;

@@ -106,7 +106,7 @@ static int open_pictures(Run *r, Err *e)
         return 0;
     sampling_header(&r->s, &cli, &header, "images");
     record_set_text(&header, "sae", splice_sae(r->splice)->id);
-    const int failed = pictures_open(&r->pictures, r->cfg->images, r->vae, &header, &o, e);
+    const int failed = pictures_open(&r->pictures, r->cfg->images, r->vae, r->s.in, &header, &o, e);
     record_clear(&header);
     return failed;
 }

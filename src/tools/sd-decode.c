@@ -63,7 +63,7 @@ static int open_pictures(Run *r, Err *e)
         if (!json_object_get(header.fields, name))
             record_set_json(&header, name, json_incref(value));
     record_provenance(&header, r->in, cli_provenance(&cli));
-    const int failed = pictures_open(&r->pictures, r->cfg->c.output, r->vae, &header, &o, e);
+    const int failed = pictures_open(&r->pictures, r->cfg->c.output, r->vae, r->in, &header, &o, e);
     record_clear(&header);
     return failed;
 }

@@ -72,6 +72,8 @@ typedef struct Run {
     float *states;                  /* [CACHE][S,E], theirs */
     void *typed[2];                 /* state and uncond of a record in the stream's type */
     long cut, written;
+    IdSet known;                    /* ids of all files */
+    long lines;                     /* of those read */
     char first_cut[256];
 } Run;
 
@@ -139,10 +141,16 @@ static int encode_cache(Run *r, Err *e)
     return 0;
 }
 
-static void add_state(Run *r, Record *rec, const char *name, int room, const Text *text)
+static int add_state(Run *r, Record *rec, const char *name, int room, const Text *text, Err *e)
 {
-    dtype_from_f32(r->typed[room], r->state_type, text->state, (size_t)r->S * r->E);
+    const size_t n = (size_t)r->S * r->E;
+    dtype_from_f32(r->typed[room], r->state_type, text->state, n);
     record_add_tensor(rec, name, r->state_type, 2, (int64_t[]){r->S, r->E}, r->typed[room]);
+    if (dtype_finite(r->typed[room], r->state_type, n))
+        return 0;
+    return err_set(e, "the text state of '%.100s' does not fit %s: %s", record_text(rec, "id", "--negative"),
+                   dtype_name(r->state_type), dtype_finite(text->state, F32, n) ? "try another --state-type"
+                   : "it has become no number, values leave the range of --dtype");
 }
 
 static int open_stream(Run *r, Err *e)
@@ -157,8 +165,8 @@ static int open_stream(Run *r, Err *e)
     record_set_text(&header, "model", r->compute.id);
     record_set_text(&header, "negative", r->cfg->negative);
     record_provenance(&header, NULL, cli_provenance(&cli));
-    add_state(r, &header, "uncond", 0, &r->cache[place]);
-    const int failed = stream_create(&r->out, r->cfg->c.output, &header, &o, e);
+    const int failed = add_state(r, &header, "uncond", 0, &r->cache[place], e)
+                    || stream_create(&r->out, r->cfg->c.output, &header, &o, e);
     record_clear(&header);
     return failed;
 }
@@ -174,10 +182,9 @@ static int write_batch(Run *r, Err *e)
         record_init(&rec, NULL);
         record_copy_fields(&rec, &item->record);
         record_add_tensor(&rec, "tokens", I32, 1, (int64_t[]){r->S}, text->ids);
-        add_state(r, &rec, "state", 0, text);
-        if (item->negative >= 0)
-            add_state(r, &rec, "uncond", 1, &r->cache[item->negative]);
-        failed = failed || stream_write(r->out, &rec, e);
+        failed = failed || add_state(r, &rec, "state", 0, text, e)
+              || (item->negative >= 0 && add_state(r, &rec, "uncond", 1, &r->cache[item->negative], e))
+              || stream_write(r->out, &rec, e);
         record_clear(&rec);
         record_clear(&item->record);
     }
@@ -207,9 +214,12 @@ static int encode_file(Run *r, const char *path, Err *e)
     Prompts *prompts = NULL;
     Record rec;
     int got = prompts_open(&prompts, path, (uint64_t)r->cfg->c.seed, e);
+    if (prompts)
+        prompts_follow(prompts, &r->known, r->lines);
     while (got >= 0 && (got = prompts_next(prompts, &rec, e)) > 0)
         if (take_record(r, &rec, e))
             got = -1;
+    r->lines = prompts ? prompts_lines(prompts) : r->lines;
     prompts_close(prompts);
     return got;
 }
@@ -236,6 +246,7 @@ static void release(Run *r)
 {
     progress_end(r->progress);
     stream_abandon(r->out);
+    id_set_free(&r->known);
     tokenizer_free(r->tokenizer);
     text_encoder_free(r->encoder);
     for (int i = 0; i < r->items; i++)

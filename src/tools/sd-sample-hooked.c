@@ -117,7 +117,7 @@ static int open_outputs(Run *r, Err *e)
     if (r->cfg->images && !failed) {
         sampling_header(&r->s, &cli, &header, "images");
         failed = vae_load(&r->vae, r->s.compute.model, r->s.compute.type, e)
-              || pictures_open(&r->pictures, r->cfg->images, r->vae, &header, &o, e);
+              || pictures_open(&r->pictures, r->cfg->images, r->vae, r->s.in, &header, &o, e);
         record_clear(&header);
     }
     r->final = malloc(sizeof(float) * s->options.batch * s->C * s->H * s->W);

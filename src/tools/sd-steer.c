@@ -182,7 +182,7 @@ static int open_outputs(Run *r, Err *e)
         Record header;
         sampling_header(&r->s, &cli, &header, kinds[i]);
         intervention_describe(r->intervention, &header);
-        int failed = i == 0 ? pictures_open(&r->pictures, r->cfg->s.c.output, r->vae, &header, &o, e)
+        int failed = i == 0 ? pictures_open(&r->pictures, r->cfg->s.c.output, r->vae, r->s.in, &header, &o, e)
                    : r->cfg->latents ? stream_create(&r->latents, r->cfg->latents, &header, &o, e) : 0;
         record_clear(&header);
         if (failed)

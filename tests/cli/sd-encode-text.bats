@@ -57,6 +57,18 @@ refused() {     # exit status, what the message must hold, then the command
         cmp - <(tstream view --tensors all.mpk.zst | sort)
 }
 
+@test "several files are read as one that cat has joined: their lines go on counting, no id comes twice" {
+    printf '%s\n' 'a fish' 'a cat' > a
+    printf '%s\n' 'a dog' > b
+    sd-encode-text a b b > joined.mpk.zst
+    cat a b b | sd-encode-text | cmp - joined.mpk.zst
+    [ "$(tstream view joined.mpk.zst | jq -r .id | tr '\n' ' ')" = "1 2 3 4 " ]
+    echo '{"id":"2","prompt":"x"}' > c
+    run -1 --separate-stderr sd-encode-text a c -o no.mpk.zst
+    [[ $stderr == *"c: line 1: id '2' came before"* ]]
+    [ ! -e no.mpk.zst ]
+}
+
 @test "negative prompts: the header's, and a record's own" {
     printf '%s\n' '{"id":"a","prompt":"blurry","seed":1}' \
         '{"id":"b","prompt":"A fish.","negative":"blurry","seed":2}' > p

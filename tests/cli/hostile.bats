@@ -1,0 +1,75 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# hostile.bats -- streams and models that are whole by their format and wrong in what they say: names that lead
+# elsewhere, ids that come twice, numbers that are none, tensors of another type. Each is one message that names the
+# file and the record or tensor, and nothing is written.
+
+bats_require_minimum_version 1.5.0
+
+load says
+
+setup_file() {
+    export TESTS=$BATS_TEST_DIRNAME/.. DIR=$BATS_FILE_TMPDIR MODEL=$BATS_TEST_DIRNAME/../../data/minisd/model
+    cd "$DIR" || return 1
+    sd-assemble-prompts -n 1 | head -2 >prompts.jsonl
+    sd-encode-text prompts.jsonl -o cond.mpk.zst
+    sd-sample-hooked -q --steps 2 --latents lat.mpk.zst --images img.mpk.zst cond.mpk.zst -o acts.mpk.zst
+    sae-fit -q -k 8 --features 256 --batch 64 acts.mpk.zst -o sae
+    sae-encode -q --sae sae acts.mpk.zst -o feat.mpk.zst
+}
+
+setup() { cd "$BATS_TEST_TMPDIR" || return 1; }
+
+# changed FILE FILTER: the stream's lines as JSON go through jq, the header first
+changed() { "$TESTS/read_stream.py" --values "$DIR/$1" | jq -c "$2" | "$TESTS/write_stream.py"; }
+
+fails() {       # words of the message, --, command
+    local words=()
+    while [ "$1" != -- ]; do words+=("$1"); shift; done
+    run "${@:2}"
+    says 1 "${words[@]}"
+    [ "${#lines[@]}" = 1 ]
+}
+
+# weights PART NAME CODE: a copy of the model in whose part Python has changed tensor NAME: t, s, b are its type, shape
+# and bytes, keep is whether it stays
+weights() {
+    rm -rf model
+    cp -R "$MODEL" model
+    python3 - model/"$1"/*.safetensors "$2" "$3" <<'PY'
+import json, struct, sys
+path, name, code = sys.argv[1:]
+data = open(path, "rb").read()
+n = struct.unpack("<Q", data[:8])[0]
+header, data, out, at = json.loads(data[8:8 + n]), data[8 + n:], {}, b""
+for key, x in header.items():
+    if key == "__metadata__":
+        out[key] = x
+        continue
+    v = {"t": x["dtype"], "s": x["shape"], "b": data[slice(*x["data_offsets"])], "keep": True, "struct": struct}
+    if key == name:
+        exec(code, v)
+    if v["keep"]:
+        out[key] = {"dtype": v["t"], "shape": v["s"], "data_offsets": [len(at), len(at) + len(v["b"])]}
+        at += v["b"]
+text = json.dumps(out).encode()
+open(path, "wb").write(struct.pack("<Q", len(text)) + text + at)
+PY
+}
+
+@test "an id that comes twice does not take another picture's place" {
+    changed cond.mpk.zst 'if .id then .id = "same" else . end' >twice.mpk
+    fails "twice.mpk: record 2: id 'same' came before" -- \
+        sd-sample-hooked -q --steps 1 --no-activations --images out twice.mpk
+    [ "$(find out -type f | wc -l)" = 1 ]
+    changed lat.mpk.zst 'if .id then .id = "same" else . end' >twice.mpk
+    fails "twice.mpk: record 2: id 'same' came before" -- sd-decode -o decoded twice.mpk
+}
+
+@test "a picture's id leads out of no folder, and the message says whose it is" {
+    for id in ../x /x x//y .hidden a/../../b ''; do
+        changed lat.mpk.zst "if .id then .id = \"$id\" else . end" >out.mpk
+        fails "out.mpk: record 1: id '$id' cannot name a file" -- sd-decode -o decoded out.mpk
+    done
+    [ ! -e decoded ]
+}
