@@ -17,6 +17,7 @@
 
 enum { ALIGN = 64, MAX_DIMS = 8 };
 static const uint64_t MAX_HEADER = 100u << 20;
+static const char METADATA[] = "__metadata__";
 
 typedef struct Span { uint64_t begin, end; const char *name; } Span;
 
@@ -138,7 +139,7 @@ static int read_entries(Weights *w, const uint8_t *data, uint64_t data_size, Spa
     json_t *entry;
     size_t spans = 0;
     json_object_foreach(w->header, name, entry) {
-        if (strcmp(name, "__metadata__") == 0)
+        if (strcmp(name, METADATA) == 0)
             continue;
         if (entry_span(w->path, name, entry, data_size, &span[spans], e))
             return -1;
@@ -297,9 +298,14 @@ const Weight *weights_find(const Weights *w, const char *name)
     return found ? *found : NULL;
 }
 
+bool weights_has(const Weights *w, const char *name)
+{
+    return weights_find(w, name) || (strcmp(name, METADATA) != 0 && json_object_get(w->header, name));
+}
+
 const json_t *weights_metadata(const Weights *w)
 {
-    return json_object_get(w->header, "__metadata__");
+    return json_object_get(w->header, METADATA);
 }
 
 static void shape_text(char *text, size_t size, int ndim, const int64_t *dim)
@@ -335,6 +341,27 @@ const Weight *weights_need(const Weights *w, const char *name, int ndim, const i
     err_set(e, "%s: tensor %s is %s %s, expected f32, f16 or bf16 %s", w->path, name, dtype_name(t->type), found,
             expected);
     return NULL;
+}
+
+int weights_finite(const Weights *w, const Weight *t, Err *e)
+{
+    const size_t n = weight_count(t), size = dtype_size(t->type);
+    const char *data = t->data;
+    size_t from = 0, count = n;
+    if (dtype_finite(data, t->type, n))
+        return 0;
+    while (count > 1) {                 /* the first is in the former half, or that is finite */
+        const size_t half = count / 2;
+        if (dtype_finite(data + from * size, t->type, half)) {
+            from += half;
+            count -= half;
+        } else {
+            count = half;
+        }
+    }
+    float x;
+    dtype_to_f32(&x, data + from * size, t->type, 1);
+    return err_set(e, "%s: tensor %s has %g at value %zu", w->path, t->name, (double)x, from);
 }
 
 float *weights_floats(const Weights *w, const char *name, int ndim, const int64_t *dim, Err *e)

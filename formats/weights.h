@@ -7,6 +7,7 @@
 #define FORMATS_WEIGHTS_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include "formats/dtype.h"
 #include "formats/err.h"
@@ -32,12 +33,15 @@ const char *weights_path(const Weights *w);
 size_t weights_count(const Weights *w);
 const Weight *weights_at(const Weights *w, size_t i);           /* in the order of the file's JSON */
 const Weight *weights_find(const Weights *w, const char *name); /* NULL when missing */
+bool weights_has(const Weights *w, const char *name);           /* also one of a type that is not read */
 const json_t *weights_metadata(const Weights *w);               /* object of strings, or NULL */
 
 /* Tensor `name` with ndim dimensions as given (-1: any), of F32, F16 or BF16. NULL with an error that names the file,
  * the tensor, what was found and what was expected. */
 const Weight *weights_need(const Weights *w, const char *name, int ndim, const int64_t *dim, Err *e);
 size_t weight_count(const Weight *t);
+/* Refuses a tensor of F32, F16 or BF16 that holds NaN or infinity, with the place of the first. */
+int weights_finite(const Weights *w, const Weight *t, Err *e);
 /* The parts one after another as count values of f32, fresh: the caller frees. NULL when they are not as many. */
 float *weights_stack(const Weight *const *part, int parts, size_t count, Err *e);
 /* weights_need, then a fresh f32 copy (64-byte aligned; the caller frees). NULL on error. */

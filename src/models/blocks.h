@@ -24,11 +24,13 @@ int norm_load(Norm *n, const Part *part, const char *prefix, int C, int groups, 
 void norm_free(Norm *n);
 
 /* spec gives all but the weights, which are (out,in,kernel,kernel) or, for a kernel of 1, (out,in). Stacked: one conv
- * of several tensors side by side along out, at prefix.suffix each; parts have parts_out outputs each. A bias that is
- * in no part is left out. */
+ * of several tensors side by side along out, at prefix.suffix each; parts have parts_out outputs each. A layer has a
+ * bias, but for a few kinds, which may have one (BIAS_MAYBE): where it is in no part it is left out. */
+typedef enum { BIAS, BIAS_MAYBE } BiasKind;
+
 int conv_load(Conv **c, const Part *part, const char *prefix, ConvSpec spec, Err *e);
 int conv_load_stacked(Conv **c, const Part *part, const char *const *prefix, const int *out, int parts, ConvSpec spec,
-                      Err *e);
+                      BiasKind bias, Err *e);
 ConvSpec conv_spec(int in, int out, int kernel, DType x_type, DType y_type);    /* stride 1, same size */
 
 /* ---- one evaluation ---- */

@@ -37,13 +37,13 @@ ConvSpec conv_spec(int in, int out, int kernel, DType x_type, DType y_type)
 
 int conv_load(Conv **c, const Part *part, const char *prefix, ConvSpec spec, Err *e)
 {
-    return conv_load_stacked(c, part, &prefix, &spec.out, 1, spec, e);
+    return conv_load_stacked(c, part, &prefix, &spec.out, 1, spec, BIAS, e);
 }
 
 int conv_load_stacked(Conv **c, const Part *part, const char *const *prefix, const int *out, int parts, ConvSpec spec,
-                      Err *e)
+                      BiasKind kind, Err *e)
 {
-    const Weight *weight[MOST_PARTS], *bias[MOST_PARTS];
+    const Weight *weight[MOST_PARTS], *bias[MOST_PARTS] = {0};
     int biased = 0;
     *c = NULL;
     if (parts > MOST_PARTS)
@@ -57,8 +57,7 @@ int conv_load_stacked(Conv **c, const Part *part, const char *const *prefix, con
         if (!weight[i])
             return -1;
         snprintf(name, sizeof name, "%s.bias", prefix[i]);
-        bias[i] = part_find(part, name);
-        if (bias[i] && !part_need(part, name, 1, dim, e))
+        if ((kind == BIAS || part_has(part, name)) && !(bias[i] = part_need(part, name, 1, dim, e)))
             return -1;
         biased += bias[i] != NULL;
     }

@@ -25,7 +25,7 @@ static int layer_norm_load(Norm *n, const Part *part, const char *prefix, const 
 
 /* The layers prefix.suffix of out outputs each as one. */
 static int linear_load(Conv **c, const Part *part, const char *prefix, int in, int out, DType y_type, DType type,
-                       const char *const *suffix, int parts, Err *e)
+                       const char *const *suffix, int parts, BiasKind bias, Err *e)
 {
     char text[3][256];
     const char *name[3];
@@ -35,7 +35,7 @@ static int linear_load(Conv **c, const Part *part, const char *prefix, int in, i
         name[i] = text[i];
         outs[i] = out;
     }
-    return conv_load_stacked(c, part, name, outs, parts, conv_spec(in, out*parts, 1, type, y_type), e);
+    return conv_load_stacked(c, part, name, outs, parts, conv_spec(in, out*parts, 1, type, y_type), bias, e);
 }
 
 static int gated_load(Conv **c, const Part *part, const char *prefix, const char *suffix, int in, int out, DType type,
@@ -56,13 +56,13 @@ static int block_load(TransformerBlock *b, const Part *part, const char *prefix,
     return layer_norm_load(&b->norm1, part, prefix, "norm1", C, e)
         || layer_norm_load(&b->norm2, part, prefix, "norm2", C, e)
         || layer_norm_load(&b->norm3, part, prefix, "norm3", C, e)
-        || linear_load(&b->qkv, part, prefix, C, C, type, type, qkv, 3, e)
-        || linear_load(&b->out1, part, prefix, C, C, F32, type, out1, 1, e)
-        || linear_load(&b->q, part, prefix, C, C, type, type, q, 1, e)
-        || linear_load(&b->kv, part, prefix, E, C, type, type, kv, 2, e)
-        || linear_load(&b->out2, part, prefix, C, C, F32, type, out2, 1, e)
+        || linear_load(&b->qkv, part, prefix, C, C, type, type, qkv, 3, BIAS_MAYBE, e)
+        || linear_load(&b->out1, part, prefix, C, C, F32, type, out1, 1, BIAS, e)
+        || linear_load(&b->q, part, prefix, C, C, type, type, q, 1, BIAS_MAYBE, e)
+        || linear_load(&b->kv, part, prefix, E, C, type, type, kv, 2, BIAS_MAYBE, e)
+        || linear_load(&b->out2, part, prefix, C, C, F32, type, out2, 1, BIAS, e)
         || gated_load(&b->ff1, part, prefix, "ff.net.0.proj", C, 8*C, type, e)
-        || linear_load(&b->ff2, part, prefix, 4*C, C, F32, type, ff2, 1, e) ? -1 : 0;
+        || linear_load(&b->ff2, part, prefix, 4*C, C, F32, type, ff2, 1, BIAS, e) ? -1 : 0;
 }
 
 static void block_free(TransformerBlock *b)

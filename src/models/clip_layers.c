@@ -60,7 +60,7 @@ static int layer_load(ClipLayer *l, const ClipLayers *c, const Part *part, const
     fc1.act = c->act;
     return norm_load(&l->norm1, part, name[0], c->E, 0, c->eps, e)
         || norm_load(&l->norm2, part, name[1], c->E, 0, c->eps, e)
-        || conv_load_stacked(&l->qkv, part, qkv, outs, 3, conv_spec(c->E, 3 * c->E, 1, c->type, c->type), e)
+        || conv_load_stacked(&l->qkv, part, qkv, outs, 3, conv_spec(c->E, 3 * c->E, 1, c->type, c->type), BIAS, e)
         || conv_load(&l->out, part, name[5], conv_spec(c->E, c->E, 1, c->type, F32), e)
         || conv_load(&l->fc1, part, name[6], fc1, e)
         || conv_load(&l->fc2, part, name[7], conv_spec(c->hidden, c->E, 1, c->type, F32), e) ? -1 : 0;
@@ -136,7 +136,7 @@ int clip_pick_rows(const ClipLayers *c, float *y, const float *x, const int32_t 
 
 int clip_projection_load(Conv **projection, const ClipLayers *c, const Part *part, const char *prefix, int P, Err *e)
 {
-    return conv_load(projection, part, prefix, conv_spec(c->E, P, 1, c->type, F32), e);
+    return conv_load_stacked(projection, part, &prefix, &P, 1, conv_spec(c->E, P, 1, c->type, F32), BIAS_MAYBE, e);
 }
 
 int clip_project(const ClipLayers *c, Conv *projection, int P, float *embedding, const float *y, int64_t n,

@@ -6,7 +6,7 @@
 #include "kernels/op.h"
 #include "src/models/convnet.h"
 
-enum { LAYERS_MAX = 32, CHUNK = 16 };
+enum { LAYERS_MAX = 32, WIDEST = 1 << 16, CHUNK = 16 };
 
 struct ConvNet {
     int size, grid, layers;
@@ -30,8 +30,11 @@ static int read_layer(ConvNet *n, const Weights *w, const char *text, Err *e)
     const int in = i ? n->spec[i - 1].out : 3;
     const Weight *weight = weights_need(w, name[0], 4, (int64_t[]){-1, in, -1, -1}, e);
     const Weight *bias = weight ? weights_need(w, name[1], 1, (int64_t[]){weight->dim[0]}, e) : NULL;
-    if (!bias)
+    if (!bias || weights_finite(w, weight, e) || weights_finite(w, bias, e))
         return -1;
+    if (weight->dim[0] < 1 || weight->dim[0] > WIDEST)
+        return err_set(e, "%s: tensor %s has %lld rows, expected 1 to %d", weights_path(w), name[0],
+                       (long long)weight->dim[0], WIDEST);
     *s = (ConvSpec){.in = in, .out = (int)weight->dim[0], .kernel = (int)weight->dim[2], .x_type = F32, .y_type = F32,
                     .act = ACT_RELU};
     if (sscanf(text, "%d,%d", &s->stride, &s->pad_before) != 2 || s->stride < 1 || s->pad_before < 0

@@ -49,6 +49,7 @@ static int load(ImageEncoder *t, const Part *clip, DType type, Err *e)
         return -1;
     const int E = t->layers.E;
     const float eps = t->layers.eps;
+    const char *const embedding = "vision_model.embeddings.patch_embedding";
     const ConvSpec patches = {.in = 3, .out = E, .kernel = t->patch, .stride = t->patch, .x_type = type, .y_type = F32};
     t->class = part_upload(clip, "vision_model.embeddings.class_embedding", 1, (const int64_t[]){E}, e);
     if (t->class)
@@ -56,7 +57,7 @@ static int load(ImageEncoder *t, const Part *clip, DType type, Err *e)
             part_upload(clip, "vision_model.embeddings.position_embedding.weight", 2, (const int64_t[]){t->S, E}, e);
     if (!t->position || norm_load(&t->before, clip, "vision_model.pre_layrnorm", E, 0, eps, e)
         || norm_load(&t->after, clip, "vision_model.post_layernorm", E, 0, eps, e)
-        || conv_load(&t->patches, clip, "vision_model.embeddings.patch_embedding", patches, e)
+        || conv_load_stacked(&t->patches, clip, &embedding, &E, 1, patches, BIAS_MAYBE, e)
         || clip_projection_load(&t->projection, &t->layers, clip, "visual_projection", t->P, e))
         return -1;
     return 0;

@@ -178,18 +178,28 @@ const Weight *part_find(const Part *part, const char *name)
     return found;
 }
 
+bool part_has(const Part *part, const char *name)
+{
+    bool has = false;
+    for (int i = 0; i < part->count && !has; i++)
+        has = weights_has(part->files[i], name);
+    return has;
+}
+
 /* The file that holds the tensor; where none does, the first, which then says what is missing. */
 static const Weights *holder(const Part *part, const char *name)
 {
     for (int i = 0; i < part->count; i++)
-        if (weights_find(part->files[i], name))
+        if (weights_has(part->files[i], name))
             return part->files[i];
     return part->files[0];
 }
 
 const Weight *part_need(const Part *part, const char *name, int ndim, const int64_t *dim, Err *e)
 {
-    return weights_need(holder(part, name), name, ndim, dim, e);
+    const Weights *file = holder(part, name);
+    const Weight *w = weights_need(file, name, ndim, dim, e);
+    return w && weights_finite(file, w, e) == 0 ? w : NULL;
 }
 
 float *part_upload(const Part *part, const char *name, int ndim, const int64_t *dim, Err *e)

@@ -21,9 +21,10 @@ typedef struct Part {
  * what to do. */
 int part_open(Part *part, const char *dir, const char *name, Err *e);
 void part_close(Part *part);
-/* Tensor by name over all files of the part, as weights_need. */
+/* Tensor by name over all files of the part, as weights_need, and all its values are numbers. */
 const Weight *part_need(const Part *part, const char *name, int ndim, const int64_t *dim, Err *e);
 const Weight *part_find(const Part *part, const char *name);
+bool part_has(const Part *part, const char *name);      /* also one of a type that is not read */
 /* A fresh device copy in f32 (op->alloc), as part_need. NULL on error. */
 float *part_upload(const Part *part, const char *name, int ndim, const int64_t *dim, Err *e);
 

@@ -92,7 +92,7 @@ static void host_free(Host *h)
 static const char *full_name(char name[64], const Weights *w, const char *wanted)
 {
     snprintf(name, 64, "state_dict.%s", wanted);
-    return weights_find(w, name) ? name : wanted;
+    return weights_has(w, name) ? name : wanted;
 }
 
 /* Fresh floats [rows,columns], columns 0: [rows], of a tensor that may be stored across; NULL on error. */
@@ -125,9 +125,10 @@ static float *read_tensor(const Weights *w, const char *wanted, int64_t rows, in
 static int read_gate(float **part, const Weights *w, const char *name, bool required, int64_t F, Err *e)
 {
     char full[64];
-    const Weight *t = name ? weights_find(w, full_name(full, w, name)) : NULL;
-    if (!name || (!t && !required))
+    const char *there = name ? full_name(full, w, name) : NULL;
+    if (!name || (!required && !weights_has(w, there)))
         return 0;
+    const Weight *t = weights_find(w, there);
     if (!t || weight_count(t) != 1)
         return (*part = read_tensor(w, name, F, 0, false, e)) ? 0 : -1;
     float *one = weights_floats(w, t->name, t->ndim, t->dim, e);

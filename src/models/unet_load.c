@@ -170,7 +170,7 @@ static int build_time(UNet *u, const Part *part, Err *e)
     first.act = second.act = ACT_SILU;                  /* each resnet takes silu of the embedding: done once, here */
     return conv_load(&u->time1, part, "time_embedding.linear_1", first, e)
         || conv_load(&u->time2, part, "time_embedding.linear_2", second, e)
-        || conv_load_stacked(&u->time_proj, part, name, out, parts, all, e) ? -1 : 0;
+        || conv_load_stacked(&u->time_proj, part, name, out, parts, all, BIAS, e) ? -1 : 0;
 }
 
 static int build(UNet *u, const Part *part, Err *e)

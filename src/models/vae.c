@@ -25,7 +25,7 @@ static int attention_load(VaeAttention *a, const Vae *v, const char *prefix, int
     const char *const qkv[] = {text[1], text[2], text[3]};
     return norm_load(&a->norm, &v->part, text[0], C, v->groups, 1e-6f, e)
         || conv_load_stacked(&a->qkv, &v->part, qkv, (const int[]){C, C, C}, 3,
-                             conv_spec(C, 3*C, 1, v->type, v->type), e)
+                             conv_spec(C, 3*C, 1, v->type, v->type), BIAS, e)
         || conv_load(&a->out, &v->part, text[4], conv_spec(C, C, 1, v->type, F32), e) ? -1 : 0;
 }
 

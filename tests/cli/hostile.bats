@@ -73,3 +73,35 @@ PY
     done
     [ ! -e decoded ]
 }
+
+@test "weights with a NaN are named, with its place" {
+    nan='b = b[:-4] + struct.pack("<f", float("nan")) if t == "F32" else b[:-2] + b"\xff\x7f"'
+    weights text_encoder encoder.layers.1.mlp.fc1.weight "$nan"
+    fails "model.safetensors: tensor encoder.layers.1.mlp.fc1.weight has nan at value" -- \
+        sd-encode-text -m model -o out "$DIR/prompts.jsonl"
+    weights vae decoder.conv_norm_out.bias "$nan"
+    fails "diffusion_pytorch_model.safetensors: tensor decoder.conv_norm_out.bias has nan at value" -- \
+        sd-decode -m model --any-model -o out "$DIR/lat.mpk.zst"
+    cp "$MODEL/../judge.safetensors" judge.safetensors
+    python3 - <<'PY'
+data = bytearray(open("judge.safetensors", "rb").read())
+data[-4:] = b"\xff\xff\xff\x7f"
+open("judge.safetensors", "wb").write(data)
+PY
+    run sd-encode-image --net judge.safetensors -o out "$DIR/img.mpk.zst"
+    [ "$status" = 0 ] && run sd-evaluate --classifier judge.safetensors -o table out && rm -f out
+    says 1 "judge.safetensors: tensor" "nan at value"
+    [ ! -e out ] && [ ! -e table ]
+}
+
+@test "a bias that is missing, or of a type that is not read, is not left out in silence" {
+    weights text_encoder encoder.layers.1.mlp.fc1.bias 'keep = False'
+    fails "tensor encoder.layers.1.mlp.fc1.bias is missing" -- sd-encode-text -m model -o out "$DIR/prompts.jsonl"
+    weights text_encoder encoder.layers.1.mlp.fc1.bias 't = "F8_E4M3"; b = b[:s[0]]'
+    fails "tensor encoder.layers.1.mlp.fc1.bias is of type F8_E4M3" -- \
+        sd-encode-text -m model -o out "$DIR/prompts.jsonl"
+    weights vae decoder.up_blocks.1.resnets.1.conv1.bias 'keep = False'
+    fails "tensor decoder.up_blocks.1.resnets.1.conv1.bias is missing" -- \
+        sd-decode -m model --any-model -o out "$DIR/lat.mpk.zst"
+    [ ! -e out ]
+}
