@@ -20,6 +20,11 @@ size_t tensor_count(const StreamTensor *t)
     return t->bytes / dtype_size(t->type);
 }
 
+bool tensor_is_float(const StreamTensor *t)
+{
+    return t->type == F32 || t->type == F16 || t->type == BF16;
+}
+
 const char *tensor_shape_text(const StreamTensor *t, char text[128])
 {
     int used = snprintf(text, 128, "%s (", dtype_name(t->type));

@@ -71,6 +71,7 @@ int stream_floats(const StreamIn *in, const Record *rec, const StreamTensor *t, 
 /* The same refusal without the copy. */
 int stream_finite(const StreamIn *in, const Record *rec, const StreamTensor *t, Err *e);
 size_t tensor_count(const StreamTensor *t);
+bool tensor_is_float(const StreamTensor *t);        /* F32, F16 or BF16 */
 const char *tensor_shape_text(const StreamTensor *t, char text[128]);                      /* "f16 (8, 8, 128)" */
 const char *record_text(const Record *rec, const char *name, const char *fallback);
 long long record_int(const Record *rec, const char *name, long long fallback);

@@ -28,8 +28,7 @@ const StreamTensor *stream_need(const StreamIn *in, const Record *rec, const cha
                                 const int64_t *dim, Err *e)
 {
     const StreamTensor *t = record_tensor(rec, name);
-    int fits = t && t->ndim == ndim && (type < 0 ? t->type == F32 || t->type == F16 || t->type == BF16
-                                        : (int)t->type == type);
+    int fits = t && t->ndim == ndim && (type < 0 ? tensor_is_float(t) : (int)t->type == type);
     for (int i = 0; i < ndim && fits; i++)
         fits = dim[i] < 0 || t->dim[i] == dim[i];
     if (fits)
@@ -42,11 +41,6 @@ const StreamTensor *stream_need(const StreamIn *in, const Record *rec, const cha
     else
         err_set(e, "%s: tensor %s is missing, expected %s", where, name, expected);
     return NULL;
-}
-
-static bool is_float(const StreamTensor *t)
-{
-    return t->type == F32 || t->type == F16 || t->type == BF16;
 }
 
 /* y: the tensor's values, one of which at least is not finite. */
@@ -68,14 +62,14 @@ static int not_finite(const StreamIn *in, const Record *rec, const StreamTensor 
 int stream_floats(const StreamIn *in, const Record *rec, const StreamTensor *t, float *y, Err *e)
 {
     const size_t n = tensor_count(t);
-    const bool finite = is_float(t) && dtype_finite(t->data, t->type, n);
+    const bool finite = tensor_is_float(t) && dtype_finite(t->data, t->type, n);
     dtype_to_f32(y, t->data, t->type, n);
     return finite || dtype_finite(y, F32, n) ? 0 : not_finite(in, rec, t, y, e);
 }
 
 int stream_finite(const StreamIn *in, const Record *rec, const StreamTensor *t, Err *e)
 {
-    if (is_float(t) && dtype_finite(t->data, t->type, tensor_count(t)))
+    if (tensor_is_float(t) && dtype_finite(t->data, t->type, tensor_count(t)))
         return 0;
     float *y = malloc(sizeof *y*(tensor_count(t) + 1));
     const int failed = y ? stream_floats(in, rec, t, y, e) : err_set(e, "out of memory");

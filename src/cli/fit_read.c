@@ -28,9 +28,11 @@ static int read_records(FitRun *run, Err *e)
     while (wanting(run) > 0 && !cli_stop && (got = activations_next(run->in, &act, e)) != 0) {
         if (got < 0 || activations_check(run->in, &act, e))
             return -1;
-        const int32_t tag = run->labels ? labels_tag(run->labels, act.rec->fields, e) : 0;
-        if (tag < 0 || fit_push(run->job[act.hook].fit, act.tensor->data, act.tensor->type, act.D, tag, act.N, e) < 0)
-            return -1;
+        Err why = {0};
+        const int32_t tag = run->labels ? labels_tag(run->labels, act.rec->fields, &why) : 0;
+        if (tag < 0
+            || fit_push(run->job[act.hook].fit, act.tensor->data, act.tensor->type, act.D, tag, act.N, &why) < 0)
+            return err_set(e, "%s: record %ld: %s", stream_name(act.in), act.rec->number, why.text);
     }
     return got;
 }

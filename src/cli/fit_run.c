@@ -51,6 +51,14 @@ static int on_step(void *context, int learner, const FitReport *r)
     return keep_checkpoint(run, r->steps) || cli_stop != 0;
 }
 
+/* A hook comes out of a stream's header, and names a folder below that of -o. */
+static int check_folder(const FitRun *run, const char *hook, Err *e)
+{
+    return *hook && *hook != '.' && !strchr(hook, '/') && strlen(hook) < 256 ? 0
+        : err_set(e, "%s: header: hook '%s' cannot name a folder; --hook chooses one of several",
+                  stream_name(activations_stream(run->in)), hook);
+}
+
 static int open_jobs(FitRun *run, Err *e)
 {
     const FitConfig *cfg = run->cfg;
@@ -67,7 +75,7 @@ static int open_jobs(FitRun *run, Err *e)
     for (; run->jobs < hooks && !failed; run->jobs++) {
         FitJob *job = &run->job[run->jobs];
         *job = (FitJob){.run = run, .hook = activations_hook(run->in, run->jobs)};
-        failed = fit_create(&job->fit, &o, on_step, job, e);
+        failed = (hooks > 1 && check_folder(run, job->hook, e)) || fit_create(&job->fit, &o, on_step, job, e);
     }
     free(learner);
     if (!failed && cfg->log && !(run->log = strcmp(cfg->log, "-") ? fopen(cfg->log, cfg->resume ? "a" : "w") : stdout))

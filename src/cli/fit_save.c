@@ -66,8 +66,9 @@ static int save(const FitRun *run, const FitJob *job, int learner, Err *e)
     const bool hooks = run->jobs > 1, cells = run->grid.cell[learner].name[0];
     char dir[4096];
     Sae *s;
-    snprintf(dir, sizeof dir, "%s%s%s%s%s", run->cfg->c.output, hooks ? "/" : "", hooks ? job->hook : "",
-             cells ? "/" : "", run->grid.cell[learner].name);
+    if (snprintf(dir, sizeof dir, "%s%s%s%s%s", run->cfg->c.output, hooks ? "/" : "", hooks ? job->hook : "",
+                 cells ? "/" : "", run->grid.cell[learner].name) >= (int)sizeof dir)
+        return err_set(e, "%.200s...: the folder's name is too long", dir);
     if (fit_export(job->fit, learner, &s, e))
         return -1;
     if (!s)

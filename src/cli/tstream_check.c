@@ -36,7 +36,7 @@ static int check_finite(StreamIn *in, const Record *rec, Room *room, Err *e)
                 return err_set(e, "%s: out of memory", stream_name(in));
             }
         }
-        if ((t->type == F32 || t->type == F16 || t->type == BF16 || t->type == F64)
+        if ((tensor_is_float(t) || t->type == F64)
             && stream_floats(in, rec, t, room->data, e))
             return -1;
     }

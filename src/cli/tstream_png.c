@@ -84,7 +84,7 @@ static int write_picture(Config *cfg, const char *path, const StreamIn *in, cons
     const StreamTensor *t = record_tensor(rec, cfg->tensor);
     char found[128];
     const bool is_image = t && t->ndim == 3 && t->type == U8 && (t->dim[2] == 1 || t->dim[2] == 3);
-    const bool is_map = t && t->ndim == 3 && (t->type == F32 || t->type == F16 || t->type == BF16);
+    const bool is_map = t && t->ndim == 3 && tensor_is_float(t);
     if (!is_image && !is_map)
         return err_set(e, "%s: record %ld: %s is %s, expected u8 (H, W, 1 or 3) or floats (H, W, C)", stream_name(in),
                        rec->number,
@@ -121,6 +121,8 @@ int tstream_to_png(int argc, char **argv)
     cli_parse(&cli, &cfg, argc, argv);
     if (cfg.zoom < 1 || cfg.zoom > 16384)
         cli_misuse(&cli, "--zoom: '%lld' is not in 1 to 16384", (long long)cfg.zoom);
+    if (cfg.channel < -1)
+        cli_misuse(&cli, "--channel: '%lld' is below -1", (long long)cfg.channel);
     cfg.written = json_object();
     const Walk w = {NULL, on_record, &cfg, true};
     const int failed = walk(&w, &cfg.c, &e);

@@ -129,7 +129,8 @@ typedef struct Kept {               /* a record's features: K of each token */
 static int read_kept(Tally *y, const StreamIn *in, const Record *rec, Kept *k, Err *e)
 {
     const StreamTensor *index = record_tensor(rec, "index"), *value = record_tensor(rec, "value");
-    if (!index || !value || index->type != I32 || (index->ndim != 2 && index->ndim != 3) || index->ndim != value->ndim
+    if (!index || !value || index->type != I32 || !tensor_is_float(value) || (index->ndim != 2 && index->ndim != 3)
+        || index->ndim != value->ndim
         || memcmp(index->dim, value->dim, sizeof *index->dim*(size_t)index->ndim) != 0 || tensor_count(index) < 1)
         return err_set(e, "%s: record %ld: index and value are not of one shape (H, W, K) or (N, K), i32 and float",
                        stream_name(in), rec->number);

@@ -11,6 +11,7 @@ enum { BLOCK_ROWS = 8192 };
 typedef struct Waiting {            /* a record whose rows are in the block */
     json_t *fields;
     int64_t rows;
+    long number;
 } Waiting;
 
 struct RankFeed {
@@ -107,8 +108,9 @@ static const char *pick_hook(const RankFeed *f, const StreamIn *in, Err *e)
             return wanted;
         snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i ? ", " : "", name ? name : "?");
     }
-    if (!*wanted && json_array_size(hooks) == 1)
-        return json_string_value(json_array_get(hooks, 0));
+    const char *only = json_array_size(hooks) == 1 ? json_string_value(json_array_get(hooks, 0)) : NULL;
+    if (!*wanted && only)
+        return only;
     if (*wanted)
         err_set(e, "%s: header: hooks are %s; the one to count is %s", stream_name(in), list, wanted);
     else
@@ -229,23 +231,26 @@ static int meet_stream(RankFeed *f, const StreamIn *in, Err *e)
 
 /* ---- records ---- */
 
-static int count_features(RankFeed *f, const json_t *fields, const int32_t *index, const float *value, int64_t tokens,
-                          int K, Err *e)
+static int count_features(RankFeed *f, const StreamIn *in, long number, const json_t *fields, const int32_t *index,
+                          const float *value, int64_t tokens, int K, Err *e)
 {
+    Err why = {0};
     const char *labels[RANK_KINDS];
-    char number[RANK_KINDS][24];
+    char digits[RANK_KINDS][24];
     for (int k = 0; k < f->stats->kinds; k++) {
         const json_t *label = json_object_get(fields, f->stats->kind[k]);
         if (json_is_integer(label))
-            snprintf(number[k], sizeof number[k], "%lld", (long long)json_integer_value(label));
-        labels[k] = json_is_integer(label) ? number[k] : json_is_string(label) ? json_string_value(label) : "";
+            snprintf(digits[k], sizeof digits[k], "%lld", (long long)json_integer_value(label));
+        labels[k] = json_is_integer(label) ? digits[k] : json_is_string(label) ? json_string_value(label) : "";
     }
     f->counted++;
-    return rank_stats_add(f->stats, labels, (int)json_integer_value(json_object_get(fields, "t")), index, value, tokens,
-                          K, e);
+    if (rank_stats_add(f->stats, labels, (int)json_integer_value(json_object_get(fields, "t")), index, value, tokens, K,
+                       &why))
+        return err_set(e, "%s: record %ld: %s", stream_name(in), number, why.text);
+    return 0;
 }
 
-static int encode_block(RankFeed *f, Err *e)
+static int encode_block(RankFeed *f, const StreamIn *in, Err *e)
 {
     if (!f->rows)
         return 0;
@@ -257,9 +262,10 @@ static int encode_block(RankFeed *f, Err *e)
     op->download(f->i, f->device_i, sizeof(int32_t) * f->rows * K);
     int64_t n = 0;
     for (int w = 0; w < f->waits; w++) {
-        failed = failed || count_features(f, f->waiting[w].fields, f->i + n*K, f->a + n*K, f->waiting[w].rows, K, e);
-        n += f->waiting[w].rows;
-        json_decref(f->waiting[w].fields);
+        const Waiting *x = &f->waiting[w];
+        failed = failed || count_features(f, in, x->number, x->fields, f->i + n*K, f->a + n*K, x->rows, K, e);
+        n += x->rows;
+        json_decref(x->fields);
     }
     f->waits = 0;
     f->rows = 0;
@@ -290,17 +296,17 @@ static int add_activations(RankFeed *f, const StreamIn *in, const Record *rec, E
     const StreamTensor *act = record_tensor(rec, "act");
     char text[128];
     const int D = f->sae->D;
-    if (!act || act->ndim < 2 || act->dim[act->ndim - 1] != D)
-        return err_set(e, "%s: record %ld: activations are %s, the autoencoder takes (..., %d)", stream_name(in),
-                       rec->number, act ? tensor_shape_text(act, text) : "missing", D);
+    if (!act || act->ndim < 2 || act->ndim > 3 || !tensor_is_float(act) || act->dim[act->ndim - 1] != D)
+        return err_set(e, "%s: record %ld: act is %s, the autoencoder takes f32, f16 or bf16 (..., %d)",
+                       stream_name(in), rec->number, act ? tensor_shape_text(act, text) : "missing", D);
     const int64_t rows = (int64_t)tensor_count(act) / D;
     if (rows < 1)
         return err_set(e, "%s: record %ld: activations of no token", stream_name(in), rec->number);
-    if ((f->rows + rows > BLOCK_ROWS || f->waits == BLOCK_ROWS) && encode_block(f, e))
+    if ((f->rows + rows > BLOCK_ROWS || f->waits == BLOCK_ROWS) && encode_block(f, in, e))
         return -1;
     if (need_block(f, f->rows + rows, e) || stream_floats(in, rec, act, f->x + f->rows * D, e))
         return -1;
-    f->waiting[f->waits++] = (Waiting){json_incref(rec->fields), rows};
+    f->waiting[f->waits++] = (Waiting){json_incref(rec->fields), rows, rec->number};
     f->rows += rows;
     return 0;
 }
@@ -309,7 +315,8 @@ static int add_activations(RankFeed *f, const StreamIn *in, const Record *rec, E
 static int add_features(RankFeed *f, const StreamIn *in, const Record *rec, Err *e)
 {
     const StreamTensor *index = record_tensor(rec, "index"), *value = record_tensor(rec, "value");
-    if (!index || !value || index->type != I32 || index->ndim < 2 || index->ndim != value->ndim
+    if (!index || !value || index->type != I32 || !tensor_is_float(value) || index->ndim < 2
+        || index->ndim != value->ndim
         || memcmp(index->dim, value->dim, sizeof *index->dim * index->ndim) != 0)
         return err_set(e, "%s: record %ld: index and value are not of one shape (..., K), i32 and float",
                        stream_name(in), rec->number);
@@ -323,7 +330,7 @@ static int add_features(RankFeed *f, const StreamIn *in, const Record *rec, Err 
         return err_set(e, "%s: record %ld: features of no token", stream_name(in), rec->number);
     float *values = malloc(sizeof *values * (size_t)count);
     int failed = !values ? err_set(e, "out of memory") : stream_floats(in, rec, value, values, e)
-               || count_features(f, rec->fields, i, values, count / K, (int)K, e);
+               || count_features(f, in, rec->number, rec->fields, i, values, count / K, (int)K, e);
     free(values);
     return failed ? -1 : 0;
 }
@@ -358,7 +365,7 @@ int rank_feed_stream(RankFeed *f, StreamIn *in, void (*progress)(void *context, 
         if (activations ? add_activations(f, in, &rec, e) : add_features(f, in, &rec, e))
             return -1;
     }
-    return got;
+    return got || encode_block(f, in, e) ? -1 : 0;
 }
 
 /* ---- the end ---- */
@@ -373,8 +380,6 @@ static bool has_label(const RankStats *s, const char *kind)
 
 int rank_feed_finish(RankFeed *f, Err *e)
 {
-    if (encode_block(f, e))
-        return -1;
     if (!f->counted)
         return err_set(e, "%s: no record of hook %s, half %s", f->first ? f->first : "no input", f->hook ? f->hook : "",
                        f->half ? f->half : "");

@@ -71,9 +71,12 @@ int rank_stats_read(RankStats *s, StreamIn *in, Err *e)
                 return -1;
             part.stat[j] = (int64_t *)x->data;      /* only read: rank_cell_add takes it as const */
         }
+        Err why = {0};
         RankCell *c = check_part(in, &rec, &part, s->F, e) ? NULL : rank_stats_cell(s, k, label, (int)t, e);
-        if (!c || rank_cell_add(c, &part, s->F, e))
+        if (!c)
             return -1;
+        if (rank_cell_add(c, &part, s->F, &why))
+            return err_set(e, "%s: record %ld: %s", stream_name(in), rec.number, why.text);
     }
     return got;
 }

@@ -99,6 +99,9 @@ int sae_stream_next(SaeStream *s, bool decode, Err *e)
     sae_encode(s->sae, s->device_a, s->device_i, s->device_x, s->N);
     op->download(s->a, s->device_a, NK);
     op->download(s->i, s->device_i, NK);
+    if (!dtype_finite(s->a, F32, (size_t)s->N*(size_t)sae->K))
+        return err_set(e, "%s: record %ld: act is too large for the autoencoder %s: a feature's value is no number",
+                       stream_name(s->act.in), s->act.rec->number, sae->id);
     if (decode) {
         sae_decode(sae, s->device_y, s->device_a, s->device_i, s->N);
         op->download(s->y, s->device_y, ND);

@@ -74,6 +74,53 @@ PY
     [ ! -e decoded ]
 }
 
+@test "a hook's name leads out of no folder" {
+    changed acts.mpk.zst 'if .hooks then .hooks += ["../../x"] elif .step == 1 then .hook = "../../x" else . end' >out.mpk
+    mkdir -p a/b
+    fails "out.mpk: header: hook '../../x' cannot name a folder" -- \
+        sae-fit -q -k 8 --features 64 --batch 32 -o a/b/sae out.mpk
+    [ -z "$(find a -type f)" ]
+}
+
+@test "a tensor of another type is not taken for numbers" {
+    changed acts.mpk.zst 'if .act then .act |= (.type = "i32" | .values |= map(trunc)) else . end' >int.mpk
+    for program in "sae-rank-concepts" "sae-encode" "sae-eval"; do
+        fails "int.mpk: record 1: act is i32" -- "$program" -q --sae "$DIR/sae" -o out int.mpk
+    done
+    changed feat.mpk.zst 'if .value then .value |= (.type = "i8" | .values |= map(1)) else . end' >int.mpk
+    fails "int.mpk: record 1: index and value" -- sae-rank-concepts -q -o out int.mpk
+    fails "int.mpk: record 1: index and value" -- sae-report -q -o out int.mpk
+    [ ! -e out ]
+}
+
+@test "what a fit cannot take is said with the record" {
+    changed acts.mpk.zst 'if .step == 1 then .concept = 7 else . end' >label.mpk
+    fails "label.mpk: record 2: field concept is no text" -- \
+        sae-fit -q -k 8 --features 64 --batch 32 --labels concept -o out label.mpk
+    changed acts.mpk.zst 'if .step == 1 then .act.type = "f32" else . end' >type.mpk
+    fails "type.mpk: record 2: activations change from f16 to f32" -- \
+        sae-fit -q -k 8 --features 64 --batch 32 -o out type.mpk
+    [ ! -e out ]
+}
+
+@test "a header's only hook that is no text" {
+    changed feat.mpk.zst 'if .hooks then .hooks = [1] else . end' >hook.mpk
+    fails "hook.mpk: header: hooks are ?" -- sae-rank-concepts -q -o out hook.mpk
+}
+
+@test "numbers that leave f32's range on the way" {
+    changed cond.mpk.zst 'if .state then .state.values |= map(3e38) else . end' >large.mpk
+    fails "large.mpk: record 1: its latent has become no number" -- \
+        sd-sample-hooked -q --steps 2 --no-activations --images out large.mpk
+    fails "large.mpk: record 1: its latent has become no number" -- \
+        sd-steer -q --steps 2 --sae "$DIR/sae" --feature 3=1 -o out large.mpk
+    changed acts.mpk.zst 'if .act then .act |= (.type = "f32" | .values |= map(3e38)) else . end' >large.mpk
+    fails "large.mpk: record 1: act is too large" -- sae-encode -q --sae "$DIR/sae" -o out large.mpk
+    changed lat.mpk.zst 'if .latent then .latent.values |= map(3e38) else . end' >large.mpk
+    fails "large.mpk: record 1: the VAE made pixels that are no numbers" -- sd-decode -q -o out large.mpk
+    [ ! -e out ]
+}
+
 @test "weights with a NaN are named, with its place" {
     nan='b = b[:-4] + struct.pack("<f", float("nan")) if t == "F32" else b[:-2] + b"\xff\x7f"'
     weights text_encoder encoder.layers.1.mlp.fc1.weight "$nan"
