@@ -26,24 +26,24 @@ static double cubic(double x)
     return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
 }
 
-/* Windows of n pixels made of m, in one allocation of which the first window's weights are the start. NULL when out of
- * memory. */
-static Window *make_windows(int m, int n)
+/* Windows of `count` pixels, from `first` on, of n made of m, in one allocation of which the first window's weights are
+ * the start. NULL when out of memory. */
+static Window *make_windows(int m, int64_t n, int64_t first, int count)
 {
-    const double scale = (double)m / n, stretch = scale < 1 ? 1 : scale, support = 2 * stretch;
+    const double scale = (double)m / (double)n, stretch = scale < 1 ? 1 : scale, support = 2 * stretch;
     const int widest = (int)ceil(support) * 2 + 1;
-    Window *w = malloc(n * sizeof *w + (size_t)n * widest * sizeof *w->weight);
+    Window *w = malloc((size_t)count * sizeof *w + (size_t)count * widest * sizeof *w->weight);
     double *exact = malloc(widest * sizeof *exact);
-    for (int i = 0; w && exact && i < n; i++) {
-        const double centre = (i + 0.5) * scale;
-        int first = (int)(centre - support + 0.5), end = (int)(centre + support + 0.5);
-        first = first < 0 ? 0 : first;
+    for (int i = 0; w && exact && i < count; i++) {
+        const double centre = ((double)(first + i) + 0.5) * scale;
+        int begin = (int)(centre - support + 0.5), end = (int)(centre + support + 0.5);
+        begin = begin < 0 ? 0 : begin;
         end = end > m ? m : end;
         double sum = 0;
-        for (int k = 0; k < end - first; k++)
-            sum += exact[k] = cubic((k + first - centre + 0.5) * (1 / stretch));
-        w[i] = (Window){first, end - first, (int32_t *)(w + n) + (size_t)i * widest};
-        for (int k = 0; k < end - first; k++) {
+        for (int k = 0; k < end - begin; k++)
+            sum += exact[k] = cubic((k + begin - centre + 0.5) * (1 / stretch));
+        w[i] = (Window){begin, end - begin, (int32_t *)(w + count) + (size_t)i * widest};
+        for (int k = 0; k < end - begin; k++) {
             const double fixed = exact[k] / sum * (1 << BITS);
             w[i].weight[k] = (int32_t)(fixed < 0 ? fixed - 0.5 : fixed + 0.5);
         }
@@ -62,61 +62,81 @@ static uint8_t clip8(int32_t sum)
     return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
 }
 
-/* y (lines, n, 3) of x (lines, m, 3); pixel p of line l of x lies at l*line + p*pixel. NULL when out of memory. */
-static uint8_t *resample(const uint8_t *x, int lines, int m, size_t line, size_t pixel, int n)
+/* One direction: which pixels of the picture the crop is made of, and how. */
+typedef struct Axis {
+    Window *window;             /* [size]; NULL: each is taken as it is */
+    int first, end;
+} Axis;
+
+/* m pixels brought to n, of which the middle `size` are kept. -1: out of memory */
+static int plan_axis(Axis *a, int m, int64_t n, int size)
 {
-    uint8_t *y = malloc((size_t)lines * n * 3);
-    Window *w = y ? make_windows(m, n) : NULL;
-    if (!w) {
-        free(y);
-        return NULL;
-    }
-    for (int l = 0; l < lines; l++)
-        for (int i = 0; i < n; i++)
+    const int64_t crop = (n - size) / 2;
+    *a = (Axis){NULL, (int)crop, (int)crop + size};
+    if (n == m)
+        return 0;
+    if (!(a->window = make_windows(m, n, crop, size)))
+        return -1;
+    a->first = a->window[0].first;
+    a->end = a->window[size - 1].first + a->window[size - 1].count;
+    return 0;
+}
+
+/* y (lines, size, 3); pixel p of line l lies at x + l*line + (p - first)*pixel. NULL when out of memory. */
+static uint8_t *resample(const uint8_t *x, int lines, size_t line, size_t pixel, const Window *w, int size, int first)
+{
+    uint8_t *y = malloc((size_t)lines * size * 3);
+    for (int l = 0; y && l < lines; l++)
+        for (int i = 0; i < size; i++)
             for (int c = 0; c < 3; c++) {
-                const uint8_t *from = x + l * line + w[i].first * pixel + c;
+                const uint8_t *from = x + l * line + (size_t)(w[i].first - first) * pixel + c;
                 int32_t sum = 1 << (BITS - 1);
                 for (int k = 0; k < w[i].count; k++)
                     sum += from[k * pixel] * w[i].weight[k];
-                y[((size_t)l * n + i) * 3 + c] = clip8(sum);
+                y[((size_t)l * size + i) * 3 + c] = clip8(sum);
             }
-    free(w);
     return y;
 }
 
 /* pixel at row i, column j: i*row + j*column, so that a result that lies column by column needs no turning. */
-typedef struct View { const uint8_t *pixels; size_t row, column; int H, W; } View;
+typedef struct View { const uint8_t *pixels; size_t row, column; } View;
 
 static void normalise(float *y, const View *v, int size)
 {
     static const double mean[] = {0.48145466, 0.4578275, 0.40821073}, std[] = {0.26862954, 0.26130258, 0.27577711};
-    const int top = (v->H - size) / 2, left = (v->W - size) / 2;
     for (int i = 0; i < size; i++)
         for (int j = 0; j < size; j++)
             for (int c = 0; c < 3; c++) {
-                const float x = (float)(v->pixels[(top + i) * v->row + (left + j) * v->column + c] / 255.0);
+                const float x = (float)(v->pixels[i * v->row + j * v->column + c] / 255.0);
                 *y++ = (x - (float)mean[c]) / (float)std[c];
             }
 }
 
-void image_prepare(float *pixels, const uint8_t *image, int H, int W, int size)
+int image_prepare(float *pixels, const uint8_t *image, int H, int W, int size, Err *e)
 {
     const int shorter = H < W ? H : W, longer = H < W ? W : H;
-    const int grown = (int)((double)size * longer / shorter), Ho = H < W ? size : grown, Wo = H < W ? grown : size;
-    View v = {image, (size_t)W * 3, 3, H, W};
+    const int64_t grown = (int64_t)((double)size * longer / shorter);
+    Axis down = {0}, across = {0};
     uint8_t *wide = NULL, *tall = NULL;
-    if (Wo != W) {
-        wide = resample(v.pixels, v.H, v.W, v.row, v.column, Wo);
-        v = (View){wide, (size_t)Wo * 3, 3, H, Wo};
+    int failed = plan_axis(&down, H, H < W ? size : grown, size) || plan_axis(&across, W, H < W ? grown : size, size);
+    View v = {image + (size_t)down.first * W * 3, (size_t)W * 3, 3};
+    if (!failed && across.window) {
+        wide = resample(v.pixels, down.end - down.first, v.row, v.column, across.window, size, 0);
+        v = (View){wide, (size_t)size * 3, 3};
+        failed = !wide;
+    } else {
+        v.pixels += (size_t)across.first * 3;
     }
-    if (Ho != H && v.pixels) {
-        tall = resample(v.pixels, v.W, v.H, v.column, v.row, Ho);       /* columns as lines */
-        v = (View){tall, 3, (size_t)Ho * 3, Ho, Wo};
+    if (!failed && down.window) {
+        tall = resample(v.pixels, size, v.column, v.row, down.window, size, down.first);        /* columns as lines */
+        v = (View){tall, 3, (size_t)size * 3};
+        failed = !tall;
     }
-    if (v.pixels)
+    if (!failed)
         normalise(pixels, &v, size);
-    else
-        abort();                    /* out of memory for one picture that is in memory already */
+    free(down.window);
+    free(across.window);
     free(wide);
     free(tall);
+    return failed ? err_set(e, "out of memory for a picture of %d x %d", W, H) : 0;
 }

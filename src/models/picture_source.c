@@ -233,6 +233,15 @@ int picture_source_next(PictureSource *s, Picture *p, Err *e)
     }
 }
 
+const char *picture_source_where(const PictureSource *s, char *text, size_t size)
+{
+    if (s->in)
+        snprintf(text, size, "%s: record %ld", stream_name(s->in), s->now.record.number);
+    else
+        snprintf(text, size, "%s", s->next ? s->file[s->next - 1] : "no picture");
+    return text;
+}
+
 json_t *picture_source_provenance(const PictureSource *s)
 {
     return json_is_array(s->provenance) ? json_copy(s->provenance) : json_array();

@@ -24,6 +24,8 @@ int picture_source_open(PictureSource **s, const char *const *operands, int coun
 /* Next picture, good until the next call. Returns 1 with a picture, 0 after the last, -1 on error, which names the file
  * (and the record). A folder without PNG files, and one that cannot be read, are errors. */
 int picture_source_next(PictureSource *s, Picture *p, Err *e);
+/* The last picture's place, for messages: its file, or the stream and the record. Returns text. */
+const char *picture_source_where(const PictureSource *s, char *text, size_t size);
 /* Provenance, a list, of the first stream opened so far; an empty one before. The caller owns it. */
 json_t *picture_source_provenance(const PictureSource *s);
 void picture_source_close(PictureSource *s);        /* NULL is fine */

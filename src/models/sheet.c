@@ -182,6 +182,9 @@ int sheet_add(Sheet *s, const json_t *fields, const uint8_t *rgb, int W, int H, 
     }
     if (find_place(s, fields, &row, &column, e))
         return -1;
+    if ((int64_t)s->columns.count * s->width > MAX_SIDE || (int64_t)s->rows.count * s->height > MAX_SIDE)
+        return err_set(e, "a sheet of %d rows and %d columns of %d x %d pixels has sides over %d: a smaller --cell "
+                          "helps", s->rows.count, s->columns.count, s->width, s->height, MAX_SIDE);
     for (size_t i = 0; i < s->cells; i++)
         if (s->cell[i].row == row && s->cell[i].column == column)
             return 1;

@@ -30,7 +30,8 @@ int image_encoder_projection(const ImageEncoder *t);
  * get_image_features. */
 int image_embed(ImageEncoder *t, const float *pixels, int64_t B, float *embedding, Err *e);
 /* pixels (size,size,3) of one picture (H,W,3) u8 as CLIPImageProcessor makes them: resize of the short side to `size`
- * (bicubic, antialiased as PIL does; nothing when it is that size), centre crop, /255, CLIP mean and std. Host only. */
-void image_prepare(float *pixels, const uint8_t *image, int H, int W, int size);
+ * (bicubic, antialiased as PIL does; nothing when it is that size), centre crop, /255, CLIP mean and std. Host only;
+ * memory does not grow with the longer side. -1: out of memory */
+int image_prepare(float *pixels, const uint8_t *image, int H, int W, int size, Err *e);
 
 #endif

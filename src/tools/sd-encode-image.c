@@ -128,6 +128,9 @@ static int write_batch(Run *r, Err *e)
         float *y = r->embedding + (size_t)i * r->P;
         if (r->cfg->normalize && !failed)
             normalize(y, r->P);
+        if (!failed && !dtype_finite(y, F32, (size_t)r->P))
+            failed = err_set(e, "the embedding of %s is no number: values leave the range of --dtype",
+                             record_text(&r->record[i], "id", "a picture"));
         record_add_tensor(&r->record[i], "embedding", F32, 1, (int64_t[]){r->P}, y);
         failed = failed || stream_write(r->out, &r->record[i], e);
         record_clear(&r->record[i]);
@@ -141,13 +144,15 @@ static int write_batch(Run *r, Err *e)
 /* Puts a picture with its fields in the queue; both are copied. */
 static int add_picture(Run *r, const Picture *p, Err *e)
 {
-    if (!r->net)
-        image_prepare(r->pixels + r->waiting * r->values, p->rgb, p->H, p->W, r->size);
-    else if (p->H == r->size && p->W == r->size)
-        memcpy(r->pictures + r->waiting * r->values, p->rgb, r->values);
-    else
-        return err_set(e, "picture %s is %d x %d, the network takes %d x %d", record_text(&p->record, "id", ""), p->W,
-                       p->H, r->size, r->size);
+    const size_t at = r->waiting * r->values;
+    char where[4200];
+    if (r->net && (p->H != r->size || p->W != r->size))
+        return err_set(e, "%s: the picture is %d x %d, the network takes %d x %d",
+                       picture_source_where(r->source, where, sizeof where), p->W, p->H, r->size, r->size);
+    if (r->net)
+        memcpy(r->pictures + at, p->rgb, r->values);
+    else if (image_prepare(r->pixels + at, p->rgb, p->H, p->W, r->size, e))
+        return -1;
     record_init(&r->record[r->waiting], NULL);
     record_copy_fields(&r->record[r->waiting], &p->record);
     r->waiting++;

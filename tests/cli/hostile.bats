@@ -152,3 +152,11 @@ PY
         sd-decode -m model --any-model -o out "$DIR/lat.mpk.zst"
     [ ! -e out ]
 }
+
+@test "a picture of a hostile shape takes no more memory than its pixels" {
+    { echo '{"stream":"images","version":1}'
+      jq -nc '{id: "line", image: {type: "u8", shape: [1, 100000, 3], values: [range(300000) | 7]}}'
+    } | "$TESTS/write_stream.py" >line.mpk
+    (ulimit -v 400000 && sd-encode-image -@1 line.mpk -o out.mpk.zst)
+    tstream check out.mpk.zst
+}

@@ -92,7 +92,7 @@ PY
     [ "$(tstream view n.mpk.zst | jq -c '.embedding.shape[0] > 128' | sort -u)" = true ]
     cmp <(sd-encode-image --net "$JUDGE" "$DIR/pictures" | view | sort) <(view n.mpk.zst | sort)
     sd-sample-hooked -q --steps 1 --height 64 --width 64 --no-activations --images small.mpk.zst "$DIR/cond.mpk.zst"
-    refused 1 "picture b/2 is 64 x 64, the network takes 128 x 128" \
+    refused 1 "small.mpk.zst: record 1: the picture is 64 x 64, the network takes 128 x 128" \
         sd-encode-image --net "$JUDGE" small.mpk.zst -o no.mpk.zst
     unet=$BATS_TEST_DIRNAME/../../data/minisd/model/unet/diffusion_pytorch_model.safetensors
     refused 1 unet sd-encode-image --net "$unet" -o no.mpk.zst "$DIR/images.mpk.zst"

@@ -80,7 +80,7 @@ static int check_prepare(void)
         float y[SIZE * SIZE * 3];
         snprintf(name, sizeof name, "%d.pixels", n);
         float *want = channels_last(weights_find(w, name)->data, 1, SIZE * SIZE);
-        image_prepare(y, image->data, (int)image->dim[0], (int)image->dim[1], SIZE);
+        image_prepare(y, image->data, (int)image->dim[0], (int)image->dim[1], SIZE, &e);
         snprintf(name, sizeof name, "clip/prepare %d x %d", (int)image->dim[0], (int)image->dim[1]);
         failed += test_close(name, y, want, SIZE * SIZE * 3, 1 / (255 * 0.26f), 0);
         free(want);
