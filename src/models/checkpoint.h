@@ -24,7 +24,7 @@ json_t *checkpoint_fields(Checkpoint *c);
 /* A copy of n values of host or device memory goes in as PART/NAME, */
 int checkpoint_put(Checkpoint *c, const char *part, const char *name, DType type, const void *values, size_t n,
                    bool device, Err *e);
-/* and comes back into memory of that size. */
+/* and comes back into memory of that size. NaN and infinity in F32 and F64 are errors. */
 int checkpoint_get(const Checkpoint *c, const char *part, const char *name, DType type, void *values, size_t n,
                    bool device, Err *e);
 

@@ -151,6 +151,11 @@ int labels_count(const Labels *l)
     return l->settled ? l->count : 0;
 }
 
+int32_t labels_tags(const Labels *l)
+{
+    return l->sets;
+}
+
 void labels_fill(Labels *l, int32_t tag, uint8_t *on)
 {
     pthread_mutex_lock(&l->lock);

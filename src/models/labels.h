@@ -25,6 +25,7 @@ int32_t labels_tag(Labels *l, const json_t *fields, Err *e);
 /* Gives the numbers; afterwards no label is new. Returns how many there are, 0 is an error. */
 int labels_settle(Labels *l, Err *e);
 int labels_count(const Labels *l);      /* 0 before */
+int32_t labels_tags(const Labels *l);   /* tags given so far: from 0 on */
 /* on[count]: 1 for the labels of a tag, else 0. */
 void labels_fill(Labels *l, int32_t tag, uint8_t *on);
 /* {"concept": {"Bears": 0, ...}, ...}, for cfg.json; the caller's. NULL: out of memory */

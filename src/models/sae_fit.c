@@ -233,6 +233,8 @@ static int push(Fit *f, const char *tokens, DType type, int D, int32_t tag, int6
         return f->done;
     if (!f->buffer && begin(f, type, D, f->options.pictures ? (int)n : 1, e))
         return -1;
+    if (D != f->D)
+        return err_set(e, "activations of width %d, those of the checkpoint have %d", D, f->D);
     if (type != f->type)
         return err_set(e, "activations change from %s to %s", dtype_name(f->type), dtype_name(type));
     if (n % f->unit)
@@ -316,6 +318,7 @@ int fit_input_ended(Fit *f, bool again, Err *e)
 /* ---- checkpoint ---- */
 
 enum { PLACES = 8 };
+static const int64_t MOST_SEEN = (int64_t)1 << 42;          /* tokens of a pass */
 
 static const char *learner_part_name(char name[512], const char *part, int learner)
 {
@@ -363,15 +366,22 @@ int fit_restore(Fit *f, Checkpoint *c, const char *part, Err *e)
         return 0;
     const DType type = strcmp(type_name, dtype_name(F16)) == 0 ? F16
                      : strcmp(type_name, dtype_name(BF16)) == 0 ? BF16 : F32;
-    if (D < 1 || D > 1 << 17 || unit < 1 || unit > 1 << 24)
+    if (D < 1 || D > 1 << 17 || unit < 1 || unit > (f->options.pictures ? 1 << 24 : 1))
         return err_set(e, "checkpoint: %s: tokens of width %lld, %lld together, cannot be", part, (long long)D,
                        (long long)unit);
+    Labels *labels = f->options.labels;
     if (begin(f, type, (int)D, (int)unit, e) || checkpoint_get(c, part, "place", I64, place, PLACES, false, e)
-        || token_buffer_restore(f->buffer, c, part, e))
+        || token_buffer_restore(f->buffer, c, part, labels ? labels_tags(labels) : 1, e))
         return -1;
+    for (int p = 0; p < PLACES; p++)
+        if (place[p] < 0 || place[p] > MOST_SEEN)
+            return err_set(e, "checkpoint: %s: place: value %d is %lld, expected 0 to %lld", part, p,
+                           (long long)place[p], (long long)MOST_SEEN);
     for (int l = 0; l < f->learners; l++) {
-        if (learner_restore(&f->learner[l], c, learner_part_name(name, part, l), e))
+        if (learner_restore(&f->learner[l], c, learner_part_name(name, part, l), labels ? labels_count(labels) : 0, e))
             return -1;
+        if (!f->learner[l].trainer != !f->learner[0].trainer)
+            return err_set(e, "checkpoint: %s: some autoencoders have begun, others have not", part);
         done &= f->learner[l].done;
     }
     f->seen = f->skip = place[0];

@@ -117,7 +117,7 @@ int learner_store(const Learner *l, Checkpoint *c, const char *part, Err *e)
         || (l->trainer && trainer_store(l->trainer, c, part, e)) ? -1 : 0;
 }
 
-int learner_restore(Learner *l, Checkpoint *c, const char *part, Err *e)
+int learner_restore(Learner *l, Checkpoint *c, const char *part, int labels, Err *e)
 {
     FitReport *r = &l->last;
     int64_t place[PLACES];
@@ -125,9 +125,15 @@ int learner_restore(Learner *l, Checkpoint *c, const char *part, Err *e)
     if (checkpoint_get(c, part, "learner.place", I64, place, PLACES, false, e)
         || checkpoint_get(c, part, "learner.figures", F64, figures, FIGURES, false, e))
         return -1;
-    if (place[8] < 0 || place[8] > l->options.train.F)
-        return err_set(e, "checkpoint: %s: %lld labels of %d features cannot be", part, (long long)place[8],
-                       l->options.train.F);
+    const int64_t expected = place[0] ? labels : 0;
+    if (place[8] != expected || expected > l->options.train.F)
+        return err_set(e, "checkpoint: %s: %lld labels, expected %lld, at most %d", part, (long long)place[8],
+                       (long long)expected, l->options.train.F);
+    static const int least[] = {0, 0, -1, -1, 0, -1, 0, 0};
+    for (int p = 0; p < (int)(sizeof least/sizeof *least); p++)
+        if (place[p] < least[p] || place[p] > (p == 7 ? l->options.train.F : MOST_TOKENS))
+            return err_set(e, "checkpoint: %s: learner.place: value %d is %lld, which cannot be", part, p,
+                           (long long)place[p]);
     l->options.train.labels = (int)place[8];
     if (place[0] && (train_options_settle(&l->options.train, e) || trainer_create(&l->trainer, &l->options.train, e)
                      || trainer_restore(l->trainer, c, part, e)))

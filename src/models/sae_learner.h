@@ -53,6 +53,7 @@ int64_t learner_tokens(const Learner *l);
 /* trainer_gradient, or what a checkpoint said. */
 double learner_gradient(const Learner *l);
 int learner_store(const Learner *l, Checkpoint *c, const char *part, Err *e);
-int learner_restore(Learner *l, Checkpoint *c, const char *part, Err *e);      /* after settle */
+/* After settle. labels: those of the run, where it has begun. */
+int learner_restore(Learner *l, Checkpoint *c, const char *part, int labels, Err *e);
 
 #endif

@@ -36,6 +36,7 @@ typedef enum {
 } SaeVariant;
 
 enum { MAX_LEVELS = 8 };
+static const int64_t MOST_TOKENS = (int64_t)1 << 46;   /* of a training, and steps */
 
 const char *sae_variant_name(SaeVariant v);
 /* -1 when there is none of that name. */

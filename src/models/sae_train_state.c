@@ -168,6 +168,14 @@ int trainer_restore(Trainer *t, Checkpoint *c, const char *part, Err *e)
     for (int p = 0; p < pieces; p++)
         if (get(t, c, part, &piece[p], e))
             return -1;
+    const char *of = part ? part : "";          /* a team's other ranks are not told */
+    if (s.counts[0] < 0 || s.counts[0] > MOST_TOKENS || s.counts[1] < 0 || s.counts[1] > MOST_TOKENS
+        || !(s.figures[0] > 0) || !(s.figures[1] >= 0))
+        return err_set(e, "checkpoint: %s: counts or figures that cannot be", of);
+    for (int f = 0; f < t->options.F; f++)
+        if (t->fired[f] < 0 || t->fired[f] > s.counts[0])
+            return err_set(e, "checkpoint: %s: fired: value %d is %lld, expected 0 to %lld", of, f,
+                           (long long)t->fired[f], (long long)s.counts[0]);
     t->tokens = s.counts[0];
     t->steps = s.counts[1];
     t->scale = s.figures[0];

@@ -146,7 +146,15 @@ int token_buffer_store(const TokenBuffer *b, Checkpoint *c, const char *part, Er
         || checkpoint_put(c, part, "buffer.data", U8, b->data, (size_t)b->peak*b->size, false, e);
 }
 
-int token_buffer_restore(TokenBuffer *b, Checkpoint *c, const char *part, Err *e)
+/* Value j of a list stands for one of `most` things. */
+static int check_place(const char *part, const char *name, int64_t j, int32_t value, int64_t most, Err *e)
+{
+    return value >= 0 && value < most ? 0
+        : err_set(e, "checkpoint: %s: %s: value %lld is %d, expected 0 to %lld", part, name, (long long)j, value,
+                  (long long)most - 1);
+}
+
+int token_buffer_restore(TokenBuffer *b, Checkpoint *c, const char *part, int32_t tags, Err *e)
 {
     int64_t place[3];
     if (checkpoint_get(c, part, "buffer.place", I64, place, 3, false, e))
@@ -160,9 +168,11 @@ int token_buffer_restore(TokenBuffer *b, Checkpoint *c, const char *part, Err *e
         || checkpoint_get(c, part, "buffer.data", U8, b->data, (size_t)peak*b->size, false, e))
         return -1;
     for (int64_t j = 0; j < peak; j++)
-        if (b->slot[j] < 0 || b->slot[j] >= peak)
-            return err_set(e, "checkpoint: %s: buffer.slot: value %lld is %d, expected 0 to %lld", part, (long long)j,
-                           b->slot[j], (long long)peak - 1);
+        if (check_place(part, "buffer.slot", j, b->slot[j], peak, e)
+            || check_place(part, "buffer.tag", j, b->tag[j], tags, e))
+            return -1;
+    if (!dtype_finite(b->data, b->options.type, (size_t)peak*b->size/dtype_size(b->options.type)))
+        return err_set(e, "checkpoint: %s: buffer.data holds values that are no numbers", part);
     b->held = held;
     b->peak = peak;
     b->random = (uint64_t)place[2];

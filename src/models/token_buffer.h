@@ -44,6 +44,7 @@ int64_t token_buffer_drop(TokenBuffer *b, int64_t n);
 
 /* Everything but what came late, to a part of a checkpoint and back into a buffer of the same options. */
 int token_buffer_store(const TokenBuffer *b, Checkpoint *c, const char *part, Err *e);
-int token_buffer_restore(TokenBuffer *b, Checkpoint *c, const char *part, Err *e);
+/* tags: how many there are. */
+int token_buffer_restore(TokenBuffer *b, Checkpoint *c, const char *part, int32_t tags, Err *e);
 
 #endif

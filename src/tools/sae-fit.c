@@ -138,9 +138,12 @@ static const Cli cli = {
 
 static void check(const FitConfig *cfg)
 {
-    if (cfg->epochs < 1 || cfg->tokens < 0 || cfg->warmup < 0 || cfg->dead < 0 || cfg->resample < 0 || cfg->k_aux < 0
-        || cfg->k_aux > 1 << 16 || cfg->report < 1)
-        cli_misuse(&cli, "a count is out of range");
+    const int64_t tokens[] = {cfg->tokens, cfg->warmup, cfg->dead, cfg->resample};
+    for (size_t i = 0; i < sizeof tokens/sizeof *tokens; i++)
+        if (tokens[i] < 0 || tokens[i] > MOST_TOKENS)
+            cli_misuse(&cli, "--tokens, --warmup, --dead and --resample are 0 to 2^46, not %lld", (long long)tokens[i]);
+    if (cfg->epochs < 1 || cfg->epochs > 1 << 20 || cfg->k_aux < 0 || cfg->k_aux > 1 << 16 || cfg->report < 1)
+        cli_misuse(&cli, "--epochs is 1 to 2^20, --auxk-features 0 to 2^16, --report 1 or more");
     if (cfg->buffer < 0 || cfg->buffer > INT32_MAX)
         cli_misuse(&cli, "--buffer %lld: expected less than 2^31 tokens", (long long)cfg->buffer);
     if (!(cfg->decay >= 0 && cfg->decay <= 1 && cfg->clip >= 0))
