@@ -75,7 +75,8 @@ PY
 }
 
 @test "a hook's name leads out of no folder" {
-    changed acts.mpk.zst 'if .hooks then .hooks += ["../../x"] elif .step == 1 then .hook = "../../x" else . end' >out.mpk
+    changed acts.mpk.zst \
+        'if .hooks then .hooks += ["../../x"] elif .step == 1 then .hook = "../../x" else . end' >out.mpk
     mkdir -p a/b
     fails "out.mpk: header: hook '../../x' cannot name a folder" -- \
         sae-fit -q -k 8 --features 64 --batch 32 -o a/b/sae out.mpk

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* checkpoint_damage.c -- damaged checkpoints: numbers of every tensor replaced by extreme ones, digits of the header and
- * of the fields by others, cuts. None may crash, in restoring or in the training that goes on from it (build with
+/* checkpoint_damage.c -- damaged checkpoints: numbers of every tensor replaced by extreme ones, digits of the header
+ * and of the fields by others, cuts. None may crash, in restoring or in the training that goes on from it (build with
  * -fsanitize=address,undefined to see more); some that would have are named. */
 #include "kernels/op.h"
 #include "src/models/sae_fit.h"

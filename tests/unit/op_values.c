@@ -159,7 +159,7 @@ static int sampler(void)
     op->ddim_step(&x, &uncond, &cond, 2, 0.8f, 0.6f, 0.9f, 0.4f, PREDICT_SAMPLE, 1);
     failed += test_close("ddim/hand sample", &x, (float[]){8.5f}, 1, 2e-6f, 0);
     x = 10;
-    op->ddim_step(&x, NULL, &cond, 7, 0.8f, 0.6f, 0.9f, 0.4f, PREDICT_EPSILON, 1);      /* x0 = (10 - 1.8)/0.8 = 10.25 */
+    op->ddim_step(&x, NULL, &cond, 7, 0.8f, 0.6f, 0.9f, 0.4f, PREDICT_EPSILON, 1);   /* x0 = 10.25 */
     failed += test_close("ddim/hand unguided", &x, (float[]){0.9f*10.25f + 1.2f}, 1, 2e-6f, 0);
 
     /* out = 5; x0 = (10 - 3)/0.8 = 8.75, was 6; x = 0.5*10 + 2*8.75 + 0.25*2.75 */
