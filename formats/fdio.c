@@ -26,6 +26,19 @@ ssize_t fd_read(int fd, const char *name, void *data, size_t n, Err *e)
     return got < 0 ? err_set(e, "%s: reading: %s", name, strerror(errno)) : got;
 }
 
+int fd_read_at(int fd, void *data, size_t n, uint64_t at)
+{
+    for (size_t done = 0; done < n;) {
+        const ssize_t got = pread(fd, (char *)data + done, n - done, (off_t)(at + done));
+        if (got == 0)
+            errno = 0;
+        if (got == 0 || (got < 0 && errno != EINTR))
+            return -1;
+        done += got > 0 ? (size_t)got : 0;
+    }
+    return 0;
+}
+
 int fd_write(int fd, const char *name, const void *data, size_t n, Err *e)
 {
     const char *p = data;

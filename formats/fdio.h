@@ -4,12 +4,15 @@
 #define FORMATS_FDIO_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 #include "formats/err.h"
 
 /* Up to n bytes, at least one unless the file ends: their number, 0 at the end, -1 on error. A thread that forbids its
  * cancellation may be cancelled while it waits here: nothing is held, nothing has been read. */
 ssize_t fd_read(int fd, const char *name, void *data, size_t n, Err *e);
+/* All n bytes from byte `at` of a file on. -1: errno says why, 0 that the file ends before. */
+int fd_read_at(int fd, void *data, size_t n, uint64_t at);
 /* All n bytes. A reader that went away sets e->closed. */
 int fd_write(int fd, const char *name, const void *data, size_t n, Err *e);
 

@@ -14,7 +14,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include "formats/fdio.h"
 #include "formats/fnv.h"
 #include "formats/seek_table.h"
 
@@ -121,16 +121,8 @@ int seek_table_pack(const SeekTable *t, Bytes *b, const char *name, Err *e)
 
 static int read_at(int fd, void *data, size_t n, uint64_t at, const char *name, Err *e)
 {
-    for (size_t got = 0; got < n;) {
-        const ssize_t more = pread(fd, (char *)data + got, n - got, (off_t)(at + got));
-        if (more < 0 && errno == EINTR)
-            continue;
-        if (more <= 0)
-            return err_set(e, "%s: reading its index: %s", name,
-                           more < 0 ? strerror(errno) : "the file became shorter");
-        got += (size_t)more;
-    }
-    return 0;
+    return fd_read_at(fd, data, n, at) == 0 ? 0
+        : err_set(e, "%s: reading its index: %s", name, errno ? strerror(errno) : "the file became shorter");
 }
 
 static bool is_records(const uint8_t *p)

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "formats/fdio.h"
 #include "formats/sorter.h"
 
 enum { HEAD = 24, LEAST_ROOM = 64 << 10, MOST_ROOM = 4 << 20, WRITE_ROOM = 256 << 10, GIVE_BACK = 16 << 20 };
@@ -236,18 +237,8 @@ int sorter_add(Sorter *s, SortKey key, const void *data, size_t bytes, Err *e)
 
 static int read_at(const Sorter *s, uint8_t *to, size_t n, uint64_t at, Err *e)
 {
-    while (n > 0) {
-        const ssize_t got = pread(s->fd, to, n, (off_t)at);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return err_set(e, "%s: reading what was set aside: %s", s->folder,
-                           got < 0 ? strerror(errno) : "it is gone");
-        to += got;
-        n -= (size_t)got;
-        at += (uint64_t)got;
-    }
-    return 0;
+    return fd_read_at(s->fd, to, n, at) == 0 ? 0
+        : err_set(e, "%s: reading what was set aside: %s", s->folder, errno ? strerror(errno) : "it is gone");
 }
 
 /* Space of what was read goes back to the file system, where that can do it. */

@@ -95,6 +95,8 @@ const StreamTensor *stream_need(const StreamIn *in, const Record *rec, const cha
 int stream_floats(const StreamIn *in, const Record *rec, const StreamTensor *t, float *y, Err *e);
 /* The same refusal without the copy. */
 int stream_finite(const StreamIn *in, const Record *rec, const StreamTensor *t, Err *e);
+/* An error that does not know of streams, said of a record: "NAME: record N: why". Returns -1. */
+int stream_blame(const StreamIn *in, long number, const Err *why, Err *e);
 size_t tensor_count(const StreamTensor *t);
 bool tensor_is_float(const StreamTensor *t);        /* F32, F16 or BF16 */
 const char *tensor_shape_text(const StreamTensor *t, char text[128]);                      /* "f16 (8, 8, 128)" */

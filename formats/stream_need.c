@@ -76,3 +76,8 @@ int stream_finite(const StreamIn *in, const Record *rec, const StreamTensor *t, 
     free(y);
     return failed;
 }
+
+int stream_blame(const StreamIn *in, long number, const Err *why, Err *e)
+{
+    return err_set(e, "%s: record %ld: %s", stream_name(in), number, why->text);
+}

@@ -364,6 +364,12 @@ int weights_finite(const Weights *w, const Weight *t, Err *e)
     return err_set(e, "%s: tensor %s has %g at value %zu", w->path, t->name, (double)x, from);
 }
 
+const Weight *weights_need_finite(const Weights *w, const char *name, int ndim, const int64_t *dim, Err *e)
+{
+    const Weight *t = weights_need(w, name, ndim, dim, e);
+    return t && weights_finite(w, t, e) == 0 ? t : NULL;
+}
+
 float *weights_floats(const Weights *w, const char *name, int ndim, const int64_t *dim, Err *e)
 {
     const Weight *t = weights_need(w, name, ndim, dim, e);

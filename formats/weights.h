@@ -42,6 +42,8 @@ const Weight *weights_need(const Weights *w, const char *name, int ndim, const i
 size_t weight_count(const Weight *t);
 /* Refuses a tensor of F32, F16 or BF16 that holds NaN or infinity, with the place of the first. */
 int weights_finite(const Weights *w, const Weight *t, Err *e);
+/* Both. */
+const Weight *weights_need_finite(const Weights *w, const char *name, int ndim, const int64_t *dim, Err *e);
 /* The parts one after another as count values of f32, fresh: the caller frees. NULL when they are not as many. */
 float *weights_stack(const Weight *const *part, int parts, size_t count, Err *e);
 /* weights_need, then a fresh f32 copy (64-byte aligned; the caller frees). NULL on error. */

@@ -19,7 +19,8 @@ void gpu_fail(const char *file, int line, const char *what, const char *why)
 
 void gpu_trace_kernel(const char *name, unsigned blocks, dim3 grid, unsigned threads, size_t shared)
 {
-    if (gpu_wished("SDSTEER_CUDA_TRACE", "kernels"))
+    static const bool traced = gpu_wished("SDSTEER_CUDA_TRACE", "kernels");
+    if (traced)
         fprintf(stderr, "kernel %s: (%u,%u,%u) blocks in clusters of %u, %u threads, %zu bytes\n", name, grid.x, grid.y,
                 grid.z, blocks, threads, shared);
 }

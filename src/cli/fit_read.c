@@ -32,7 +32,7 @@ static int read_records(FitRun *run, Err *e)
         const int32_t tag = run->labels ? labels_tag(run->labels, act.rec->fields, &why) : 0;
         if (tag < 0
             || fit_push(run->job[act.hook].fit, act.tensor->data, act.tensor->type, act.D, tag, act.N, &why) < 0)
-            return err_set(e, "%s: record %ld: %s", stream_name(act.in), act.rec->number, why.text);
+            return stream_blame(act.in, act.rec->number, &why, e);
     }
     return got;
 }

@@ -69,6 +69,8 @@ typedef struct Join {
     Range range;
 } Join;
 int join(const Join *j, const Common *c, Err *e);
+/* The inputs, or a range of their records, as one stream to -o. */
+int join_write(const Common *c, StreamOptions how, Range range, Err *e);
 
 StreamOptions stream_options(const Common *c);      /* --level, --no-compress */
 #define INDEX_OPTION \

@@ -10,7 +10,6 @@ typedef struct Config {
     int64_t count;              /* head: records to take */
     const char *range;          /* cat */
     int index;
-    StreamOut *out;
 } Config;
 
 static const Opt cat_options[] = {RANGE_OPTION, INDEX_OPTION, STREAM_OPTIONS, COMMON_OPTIONS, {0}};
@@ -32,28 +31,12 @@ static const Cli head_cli = {
     "Takes N records of the inputs as they follow each other, and reads no further.",
     "tstream head -n 10 acts.mpk.zst | tstream view"};
 
-static int on_header(void *context, const Record *header, Err *e)
-{
-    Config *cfg = context;
-    StreamOptions how = stream_options(&cfg->c);
-    how.index = cfg->index;
-    return stream_create(&cfg->out, cfg->c.output, header, &how, e);
-}
-
-static int on_record(void *context, StreamIn *in, const Record *rec, Err *e)
-{
-    Config *cfg = context;
-    (void)in;
-    return stream_write(cfg->out, rec, e);
-}
-
-static int run(const Cli *cli, Config *cfg, Range range)
+static int run(const Cli *cli, const Config *cfg, Range range)
 {
     Err e = {0};
-    const Join j = {on_header, on_record, cfg, range};
-    const int failed = join(&j, &cfg->c, &e) || stream_finish(cfg->out, &e);
-    stream_abandon(cfg->out);
-    return failed ? cli_report(cli, &e) : 0;
+    StreamOptions how = stream_options(&cfg->c);
+    how.index = cfg->index;
+    return join_write(&cfg->c, how, range, &e) ? cli_report(cli, &e) : 0;
 }
 
 int tstream_cat(int argc, char **argv)

@@ -23,7 +23,6 @@ typedef struct Config {
     const char *range;
     int in_place, list, json;
     int64_t parts;
-    StreamOut *out;
 } Config;
 
 static const Opt options[] = {
@@ -92,14 +91,12 @@ static int copy_bytes(int from, const SeekFrame *f, const char *name, int to, co
 {
     for (uint64_t done = 0; done < f->packed;) {
         const uint64_t left = f->packed - done;
-        const ssize_t got = pread(from, room, left < COPY ? left : COPY, (off_t)(f->at + done));
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return err_set(e, "%s: reading: %s", name, got < 0 ? strerror(errno) : "the file became shorter");
-        if (fd_write(to, to_name, room, (size_t)got, e))
+        const size_t n = left < COPY ? (size_t)left : COPY;
+        if (fd_read_at(from, room, n, f->at + done))
+            return err_set(e, "%s: reading: %s", name, errno ? strerror(errno) : "the file became shorter");
+        if (fd_write(to, to_name, room, n, e))
             return -1;
-        done += (uint64_t)got;
+        done += n;
     }
     return 0;
 }
@@ -146,29 +143,12 @@ static int write_copy(const Config *cfg, const SeekTable *t, Err *e)
     return -1;
 }
 
-static int on_header(void *context, const Record *header, Err *e)
+static int write_anew(const Config *cfg, Err *e)
 {
-    Config *cfg = context;
-    const StreamOptions how = {.level = (int)cfg->c.level, .index = true};
-    return stream_create(&cfg->out, cfg->c.output, header, &how, e);
+    return join_write(&cfg->c, (StreamOptions){.level = (int)cfg->c.level, .index = true}, (Range){0}, e);
 }
 
-static int on_record(void *context, StreamIn *in, const Record *rec, Err *e)
-{
-    Config *cfg = context;
-    (void)in;
-    return stream_write(cfg->out, rec, e);
-}
-
-static int write_anew(Config *cfg, Err *e)
-{
-    const Join j = {.on_header = on_header, .on_record = on_record, .context = cfg};
-    const int failed = join(&j, &cfg->c, e) || stream_finish(cfg->out, e);
-    stream_abandon(cfg->out);
-    return failed;
-}
-
-static int write_indexed(Config *cfg, Err *e)
+static int write_indexed(const Config *cfg, Err *e)
 {
     StreamIn *in;
     SeekTable t = {0};

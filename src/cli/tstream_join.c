@@ -76,3 +76,33 @@ int join(const Join *j, const Common *c, Err *e)
     json_decref(header.fields);
     return failed ? -1 : 0;
 }
+
+/* ---- to a stream ---- */
+
+typedef struct Output {
+    const char *path;
+    StreamOptions how;
+    StreamOut *stream;
+} Output;
+
+static int on_header(void *context, const Record *header, Err *e)
+{
+    Output *out = context;
+    return stream_create(&out->stream, out->path, header, &out->how, e);
+}
+
+static int on_record(void *context, StreamIn *in, const Record *rec, Err *e)
+{
+    const Output *out = context;
+    (void)in;
+    return stream_write(out->stream, rec, e);
+}
+
+int join_write(const Common *c, StreamOptions how, Range range, Err *e)
+{
+    Output out = {c->output, how, NULL};
+    const Join j = {on_header, on_record, &out, range};
+    const int failed = join(&j, c, e) || stream_finish(out.stream, e);
+    stream_abandon(out.stream);
+    return failed;
+}

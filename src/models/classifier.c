@@ -98,8 +98,8 @@ static float *read_part(const Weights *w, const Domain *d, const char *part, int
 {
     char name[96];
     snprintf(name, sizeof name, "%s.%s", d->name, part);
-    const Weight *t = weights_need(w, name, columns ? 2 : 1, (int64_t[]){rows, columns}, e);
-    return t && weights_finite(w, t, e) == 0 ? weights_floats(w, name, t->ndim, t->dim, e) : NULL;
+    const Weight *t = weights_need_finite(w, name, columns ? 2 : 1, (int64_t[]){rows, columns}, e);
+    return t ? weights_floats(w, name, t->ndim, t->dim, e) : NULL;
 }
 
 static int read_domain(Classifier *c, const Weights *w, const char *name, const char *labels, Err *e)

@@ -28,9 +28,9 @@ static int read_layer(ConvNet *n, const Weights *w, const char *text, Err *e)
     snprintf(name[0], sizeof name[0], "conv.%d.weight", i);
     snprintf(name[1], sizeof name[1], "conv.%d.bias", i);
     const int in = i ? n->spec[i - 1].out : 3;
-    const Weight *weight = weights_need(w, name[0], 4, (int64_t[]){-1, in, -1, -1}, e);
-    const Weight *bias = weight ? weights_need(w, name[1], 1, (int64_t[]){weight->dim[0]}, e) : NULL;
-    if (!bias || weights_finite(w, weight, e) || weights_finite(w, bias, e))
+    const Weight *weight = weights_need_finite(w, name[0], 4, (int64_t[]){-1, in, -1, -1}, e);
+    const Weight *bias = weight ? weights_need_finite(w, name[1], 1, (int64_t[]){weight->dim[0]}, e) : NULL;
+    if (!bias)
         return -1;
     if (weight->dim[0] < 1 || weight->dim[0] > WIDEST)
         return err_set(e, "%s: tensor %s has %lld rows, expected 1 to %d", weights_path(w), name[0],

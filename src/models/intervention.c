@@ -112,13 +112,8 @@ static int watch_gates(Place *p, const float *x, const HookCall *call, Err *e)
     const int64_t HW = call->H * call->W;
     int cond, pictures;
     sampler_half(v->sampler, HALF_COND, &cond, &pictures);
-    const size_t codes = (size_t)(pictures * HW) * p->sae->K;
-    if (need_codes(p, codes, e))
-        return -1;
-    sae_encode(p->sae, p->a, p->i, x + HW * cond * call->C, pictures * HW);
-    op->download(p->host_a, p->a, codes * sizeof *p->host_a);
-    op->download(p->host_i, p->i, codes * sizeof *p->host_i);
-    if (sae_check_codes(p->sae, p->host_a, pictures * HW, e))
+    if (need_codes(p, (size_t)(pictures * HW) * p->sae->K, e)
+        || sae_encode_to_host(p->sae, p->host_a, p->host_i, p->a, p->i, x + HW * cond * call->C, pictures * HW, e))
         return -1;
     for (int n = 0; n < v->variants->count; n++)
         for (int k = 0; k < p->plan[n].steerings; k++) {

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include "formats/json_file.h"
 #include "kernels/op.h"
@@ -197,9 +198,7 @@ static const Weights *holder(const Part *part, const char *name)
 
 const Weight *part_need(const Part *part, const char *name, int ndim, const int64_t *dim, Err *e)
 {
-    const Weights *file = holder(part, name);
-    const Weight *w = weights_need(file, name, ndim, dim, e);
-    return w && weights_finite(file, w, e) == 0 ? w : NULL;
+    return weights_need_finite(holder(part, name), name, ndim, dim, e);
 }
 
 float *part_upload(const Part *part, const char *name, int ndim, const int64_t *dim, Err *e)
@@ -238,6 +237,14 @@ int part_number(const Part *part, const char *key, const double *fallback, doubl
     snprintf(file, sizeof file, "%s/config.json", part->path);
     return fallback ? json_get_number(file, part->config, key, *fallback, value, e)
                     : json_need_number(file, part->config, key, value, e);
+}
+
+int part_check_silu(const Part *part, Err *e)
+{
+    const char *act = json_string_value(json_object_get(part->config, "act_fn"));
+    if (act && strcasecmp(act, "silu") != 0 && strcasecmp(act, "swish") != 0)
+        return err_set(e, "%s/config.json: \"act_fn\" is \"%.40s\"; only \"silu\" is implemented", part->path, act);
+    return 0;
 }
 
 /* A layer of one weight: its making says whether the backend multiplies f16. */

@@ -32,6 +32,9 @@ float *part_upload(const Part *part, const char *name, int ndim, const int64_t *
 int part_int(const Part *part, const char *key, const int *fallback, int *value, Err *e);
 int part_number(const Part *part, const char *key, const double *fallback, double *value, Err *e);
 
+/* An error where "act_fn" is there, and not silu under one of its names. */
+int part_check_silu(const Part *part, Err *e);
+
 /* "minisd-1a2b3c4d5e6f": the folder's name and a hash of its configs and of samples of every tensor. text holds 128. */
 int model_id(char text[128], const char *dir, Err *e);
 /* --dtype to the type of matrix products: "f32", "bf16", "f16", "auto" = op->best. One that the backend lacks is an

@@ -16,7 +16,7 @@ struct Prompts {
     char *line;                 /* PROMPT_MAX_BYTES + 1 */
     long number, before;        /* lines of this file so far, and of the files before it */
     json_t *fields;             /* of the record handed out last */
-    IdSet own, *ids;            /* ids so far: own, or those of prompts_know */
+    IdSet own, *ids;            /* ids so far: own, or those of prompts_follow */
 };
 
 /* ---- seeds and ids ---- */

@@ -246,7 +246,7 @@ static int count_features(RankFeed *f, const StreamIn *in, long number, const js
     f->counted++;
     if (rank_stats_add(f->stats, labels, (int)json_integer_value(json_object_get(fields, "t")), index, value, tokens, K,
                        &why))
-        return err_set(e, "%s: record %ld: %s", stream_name(in), number, why.text);
+        return stream_blame(in, number, &why, e);
     return 0;
 }
 
@@ -256,10 +256,7 @@ static int encode_block(RankFeed *f, const StreamIn *in, Err *e)
         return 0;
     const int K = f->sae->K;
     op->upload(f->device_x, f->x, sizeof(float) * f->rows * f->sae->D);
-    sae_encode(f->sae, f->device_a, f->device_i, f->device_x, f->rows);
-    op->download(f->a, f->device_a, sizeof(float) * f->rows * K);
-    op->download(f->i, f->device_i, sizeof(int32_t) * f->rows * K);
-    int failed = sae_check_codes(f->sae, f->a, f->rows, e);
+    int failed = sae_encode_to_host(f->sae, f->a, f->i, f->device_a, f->device_i, f->device_x, f->rows, e);
     int64_t n = 0;
     for (int w = 0; w < f->waits; w++) {
         const Waiting *x = &f->waiting[w];

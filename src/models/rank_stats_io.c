@@ -76,7 +76,7 @@ int rank_stats_read(RankStats *s, StreamIn *in, Err *e)
         if (!c)
             return -1;
         if (rank_cell_add(c, &part, s->F, &why))
-            return err_set(e, "%s: record %ld: %s", stream_name(in), rec.number, why.text);
+            return stream_blame(in, rec.number, &why, e);
     }
     return got;
 }

@@ -112,6 +112,16 @@ int sae_check_codes(const Sae *s, const float *a, int64_t N, Err *e)
     return 0;
 }
 
+int sae_encode_to_host(Sae *s, float *a, int32_t *i, float *device_a, int32_t *device_i, const float *x, int64_t N,
+                       Err *e)
+{
+    const size_t codes = (size_t)N*(size_t)s->K;
+    sae_encode(s, device_a, device_i, x, N);
+    op->download(a, device_a, codes*sizeof *a);
+    op->download(i, device_i, codes*sizeof *i);
+    return sae_check_codes(s, a, N, e);
+}
+
 void sae_decode(const Sae *s, float *y, const float *a, const int32_t *i, int64_t N)
 {
     op->sae.decode(y, a, i, s->W_dec, s->b_dec, N, s->D, s->K);

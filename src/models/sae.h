@@ -55,6 +55,9 @@ void sae_free(Sae *s);
 int sae_prepare(Sae *s, DType type, Err *e);
 /* a, i (N,K) of x (N,D), device memory. */
 void sae_encode(Sae *s, float *a, int32_t *i, const float *x, int64_t N);
+/* The same in host memory; device_a, device_i (N,K): room on the device. -1 as sae_check_codes. */
+int sae_encode_to_host(Sae *s, float *a, int32_t *i, float *device_a, int32_t *device_i, const float *x, int64_t N,
+                       Err *e);
 /* An error where a token's codes a (N,K), host memory, may not be all of its features: those of an autoencoder with a
  * gate whose folder does not say how many a token keeps at most, with all K above 0. */
 int sae_check_codes(const Sae *s, const float *a, int64_t N, Err *e);

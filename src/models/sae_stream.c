@@ -94,14 +94,11 @@ int sae_stream_next(SaeStream *s, bool decode, Err *e)
     }
     if (!(s->x = activations_floats(s->in, &s->act, e)) || need_memory(s, s->N, e))
         return -1;
-    const size_t ND = sizeof(float)*(size_t)s->N*(size_t)sae->D, NK = sizeof(float)*(size_t)s->N*(size_t)sae->K;
+    const size_t ND = sizeof(float)*(size_t)s->N*(size_t)sae->D;
     op->upload(s->device_x, s->x, ND);
-    sae_encode(s->sae, s->device_a, s->device_i, s->device_x, s->N);
-    op->download(s->a, s->device_a, NK);
-    op->download(s->i, s->device_i, NK);
-    Err found = {0};
-    if (sae_check_codes(sae, s->a, s->N, &found))
-        return err_set(e, "%s: record %ld: %s", stream_name(s->act.in), s->act.rec->number, found.text);
+    Err why = {0};
+    if (sae_encode_to_host(s->sae, s->a, s->i, s->device_a, s->device_i, s->device_x, s->N, &why))
+        return stream_blame(s->act.in, s->act.rec->number, &why, e);
     if (!dtype_finite(s->a, F32, (size_t)s->N*(size_t)sae->K))
         return err_set(e, "%s: record %ld: act is too large for the autoencoder %s: a feature's value is no number",
                        stream_name(s->act.in), s->act.rec->number, sae->id);

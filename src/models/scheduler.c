@@ -42,9 +42,9 @@ static int read_prediction(Config *c, Err *e)
 }
 
 /* What the pipeline sets, and thresholding. */
-static int read_overruled(Config *c, bool dpm, Err *e)
+static int read_overruled(Config *c, Err *e)
 {
-    const char *const own = dpm ? "DPMSolverMultistepScheduler" : "DDIMScheduler";
+    const char *const own = c->dpm ? "DPMSolverMultistepScheduler" : "DDIMScheduler";
     const char *class;
     bool clip, thresholding;
     int64_t offset;
@@ -56,13 +56,13 @@ static int read_overruled(Config *c, bool dpm, Err *e)
     c->steps_offset = strcmp(class, own) == 0 || offset >= 0;
     if (thresholding)
         return err_set(e, "%s: \"thresholding\" is true; a latent is not clipped here, expected false", c->file);
-    if (dpm || strcmp(class, own) == 0 || json_is_boolean(json_object_get(c->json, "clip_sample")))
+    if (c->dpm || strcmp(class, own) == 0 || json_is_boolean(json_object_get(c->json, "clip_sample")))
         return 0;
     return err_set(e, "%s: \"clip_sample\" is missing, and a DDIMScheduler made of this %s would clip; a latent is not "
                    "clipped here, expected false", c->file, class);
 }
 
-static int config_load(Config *c, const char *dir, bool dpm, Err *e)
+static int config_load(Config *c, const char *dir, Err *e)
 {
     snprintf(c->file, sizeof c->file, "%.4096s/scheduler/scheduler_config.json", dir);
     const char *file = c->file;
@@ -71,10 +71,10 @@ static int config_load(Config *c, const char *dir, bool dpm, Err *e)
         || json_get_number(file, json, "beta_start", 0.0001, &c->beta_start, e)
         || json_get_number(file, json, "beta_end", 0.02, &c->beta_end, e)
         || json_get_text(file, json, "beta_schedule", "linear", &c->schedule, e)
-        || json_get_text(file, json, "timestep_spacing", "", &c->spacing, e)
+        || json_get_text(file, json, "timestep_spacing", c->dpm ? "linspace" : "leading", &c->spacing, e)
         || json_get_bool(file, json, "set_alpha_to_one", true, &c->set_alpha_to_one, e)
         || json_get_bool(file, json, "rescale_betas_zero_snr", false, &c->zero_snr, e)
-        || read_prediction(c, e) || read_overruled(c, dpm, e))
+        || read_prediction(c, e) || read_overruled(c, e))
         return -1;
     if (c->T < 1 || c->T > MAX_T)
         return err_set(e, "%s: \"num_train_timesteps\" is %lld, expected 1 to %d", file, (long long)c->T, MAX_T);
@@ -153,23 +153,19 @@ static void rescale_zero_snr(float *beta, float *bar, int T)
         beta[t] = 1.0f - (t ? bar[t] / bar[t-1] : bar[t]);
 }
 
-int trailing_timestep(const Config *c, int steps, int i)
-{
-    const double T = (double)c->T, down = (T - T / steps) - T;  /* rounded as numpy.arange rounds its step: for ties */
-    return (int)nearbyint(T + i * down) - 1;
-}
-
-static int fill_timesteps(Scheduler *s, const Config *c, Err *e)
+int scheduler_space(Scheduler *s, const Config *c, int points, Err *e)
 {
     const int T = (int)c->T, n = s->steps;
+    const double down = (T - T / (double)n) - T;        /* rounded as numpy.arange rounds its step: it decides ties */
     for (int i = 0; i < n; i++) {
         SchedulerStep *step = &s->step[i];
-        if (strcmp(c->spacing, "leading") == 0 || !*c->spacing)
-            step->t = (n - 1 - i) * (T / n) + c->steps_offset;
+        const int left = points - 1 - i;
+        if (strcmp(c->spacing, "leading") == 0)
+            step->t = left * (T / points) + c->steps_offset;
         else if (strcmp(c->spacing, "trailing") == 0)
-            step->t = trailing_timestep(c, n, i);
+            step->t = (int)nearbyint(T + i * down) - 1;
         else if (strcmp(c->spacing, "linspace") == 0)
-            step->t = (int)nearbyint(n > 1 ? (n - 1 - i) * ((T - 1) / (double)(n - 1)) : 0);
+            step->t = (int)nearbyint(points > 1 ? left * ((T - 1) / (double)(points - 1)) : 0);
         else
             return err_set(e, "%s: \"timestep_spacing\" is \"%s\", expected leading, trailing or linspace", c->file,
                            c->spacing);
@@ -196,7 +192,7 @@ static void fill_coefficients(Scheduler *s, const Config *c, const float *bar)
 
 static int plan_ddim(Scheduler *s, const Config *c, const float *bar, Err *e)
 {
-    if (fill_timesteps(s, c, e))
+    if (scheduler_space(s, c, s->steps, e))
         return -1;
     if (c->zero_snr && c->prediction == PREDICT_EPSILON && bar[s->step[0].t] == 0)
         return err_set(e,
@@ -206,7 +202,7 @@ static int plan_ddim(Scheduler *s, const Config *c, const float *bar, Err *e)
     return 0;
 }
 
-static int plan(Scheduler *s, const Config *c, const char *method, float *beta, float *bar, Err *e)
+static int plan(Scheduler *s, const Config *c, float *beta, float *bar, Err *e)
 {
     if (s->steps < 1 || s->steps > c->T)
         return err_set(e, "%d steps: expected 1 to %lld, the timesteps of %s", s->steps, (long long)c->T, c->file);
@@ -216,22 +212,23 @@ static int plan(Scheduler *s, const Config *c, const char *method, float *beta, 
         rescale_zero_snr(beta, bar, (int)c->T);
     cumulate(bar, beta, (int)c->T);
     s->prediction = c->prediction;
-    return s->dpm ? scheduler_plan_dpm(s, c, strcmp(method, "dpm++2m") != 0, bar, e) : plan_ddim(s, c, bar, e);
+    s->dpm = c->dpm;
+    return c->dpm ? scheduler_plan_dpm(s, c, bar, e) : plan_ddim(s, c, bar, e);
 }
 
-static bool method_known(const char *method)
+static int read_method(Config *c, const char *name, Err *e)
 {
-    return strcmp(method, "ddim") == 0 || strcmp(method, "dpm++2m") == 0 || strcmp(method, "dpm++2m-karras") == 0;
+    c->karras = strcmp(name, "dpm++2m-karras") == 0;
+    c->dpm = c->karras || strcmp(name, "dpm++2m") == 0;
+    return c->dpm || strcmp(name, "ddim") == 0 ? 0
+        : err_set(e, "sampler '%s' is not ddim, dpm++2m or dpm++2m-karras", name);
 }
 
 int scheduler_load(Scheduler **out, const char *dir, const char *method, int steps, Err *e)
 {
     *out = NULL;
-    if (!method_known(method))
-        return err_set(e, "sampler '%s' is not ddim, dpm++2m or dpm++2m-karras", method);
-    const bool dpm = strcmp(method, "ddim") != 0;
     Config c = {0};
-    if (config_load(&c, dir, dpm, e)) {
+    if (read_method(&c, method, e) || config_load(&c, dir, e)) {
         json_decref(c.json);
         return -1;
     }
@@ -244,8 +241,7 @@ int scheduler_load(Scheduler **out, const char *dir, const char *method, int ste
         failed = err_set(e, "out of memory");
     } else {
         s->steps = steps;
-        s->dpm = dpm;
-        failed = plan(s, &c, method, betas, betas + c.T, e);
+        failed = plan(s, &c, betas, betas + c.T, e);
     }
     free(betas);
     json_decref(c.json);

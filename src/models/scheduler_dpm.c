@@ -47,20 +47,18 @@ static int check_solver(const SchedulerConfig *c, Err *e)
     return 0;
 }
 
-static int spaced(const SchedulerConfig *c, int n, int i, int *t, Err *e)
+/* Timesteps as the config spaces them: those of one step more, without that one. */
+static int fill_spaced(Scheduler *s, const SchedulerConfig *c, const Dpm *d, Err *e)
 {
-    const int T = (int)c->T;
-    if (strcmp(c->spacing, "linspace") == 0 || !*c->spacing)
-        *t = (int)nearbyint((n - i) * ((T - 1) / (double)n));
-    else if (strcmp(c->spacing, "leading") == 0)
-        *t = (n - i) * (T / (n + 1)) + c->steps_offset;
-    else if (strcmp(c->spacing, "trailing") == 0)
-        *t = trailing_timestep(c, n, i);
-    else
-        return err_set(e, "%s: \"timestep_spacing\" is \"%s\", expected leading, trailing or linspace", c->file,
-                       c->spacing);
-    return *t >= 0 && *t < T ? 0 : err_set(e, "%s: with %d steps a timestep is %d, outside 0 to %d; take fewer steps",
-                                           c->file, n, *t, T - 1);
+    if (scheduler_space(s, c, d->n + 1, e))
+        return -1;
+    for (int i = 0; i < d->n; i++) {
+        if (i && s->step[i].t >= s->step[i - 1].t)
+            return err_set(e, "%s: with %d steps timestep %d comes twice; take fewer steps", c->file, d->n,
+                           s->step[i].t);
+        d->at[i] = d->sigma[s->step[i].t];
+    }
+    return 0;
 }
 
 /* The timestep of a noise level, between two of which its logarithm is interpolated. */
@@ -101,7 +99,7 @@ static void fill_coefficients(Scheduler *s, const Dpm *d)
     }
 }
 
-static int plan(Scheduler *s, const SchedulerConfig *c, bool karras, Dpm *d, Err *e)
+static int plan(Scheduler *s, const SchedulerConfig *c, Dpm *d, Err *e)
 {
     const char *last;
     bool lower_final, euler_final;
@@ -113,21 +111,15 @@ static int plan(Scheduler *s, const SchedulerConfig *c, bool karras, Dpm *d, Err
         return err_set(e, "%s: \"final_sigmas_type\" is \"%s\", expected zero or sigma_min", c->file, last);
     d->lower_last = euler_final || (lower_final && d->n < FEW_STEPS);
     d->at[d->n] = strcmp(last, "zero") == 0 ? 0 : d->sigma[0];
-    if (karras)
+    if (c->karras)
         fill_karras(s, d);
-    for (int i = 0; i < d->n && !karras; i++) {
-        if (spaced(c, d->n, i, &s->step[i].t, e))
-            return -1;
-        if (i && s->step[i].t >= s->step[i - 1].t)
-            return err_set(e, "%s: with %d steps timestep %d comes twice; take fewer steps", c->file, d->n,
-                           s->step[i].t);
-        d->at[i] = d->sigma[s->step[i].t];
-    }
+    else if (fill_spaced(s, c, d, e))
+        return -1;
     fill_coefficients(s, d);
     return 0;
 }
 
-int scheduler_plan_dpm(Scheduler *s, const SchedulerConfig *c, bool karras, const float *bar, Err *e)
+int scheduler_plan_dpm(Scheduler *s, const SchedulerConfig *c, const float *bar, Err *e)
 {
     Dpm d = {.T = (int)c->T, .n = s->steps};
     if (check_solver(c, e))
@@ -139,7 +131,7 @@ int scheduler_plan_dpm(Scheduler *s, const SchedulerConfig *c, bool karras, cons
         const float a = c->zero_snr && t == d.T - 1 ? 0x1p-24f : bar[t];        /* near 0, so that sigma is finite */
         d.sigma[t] = sqrtf((1.0f - a) / a);
     }
-    const int failed = plan(s, c, karras, &d, e);
+    const int failed = plan(s, c, &d, e);
     free(d.sigma);
     return failed;
 }

@@ -11,15 +11,17 @@ typedef struct SchedulerConfig {
     json_t *json;
     int64_t T;
     double beta_start, beta_end;
-    const char *schedule, *spacing;                 /* spacing "": the method's default */
+    const char *schedule, *spacing;
     Prediction prediction;
     bool set_alpha_to_one, zero_snr;
     int steps_offset;
+    bool dpm, karras;                               /* the method */
 } SchedulerConfig;
 
-/* Timesteps of "trailing" spacing, which all methods share. */
-int trailing_timestep(const SchedulerConfig *c, int steps, int i);
+/* Timesteps of s->step as they are spaced: leading and linspace, of `points` points of which the first s->steps are
+ * taken. */
+int scheduler_space(Scheduler *s, const SchedulerConfig *c, int points, Err *e);
 /* Fills s->step of DPM-Solver++(2M). bar (T): alpha_cumprod. */
-int scheduler_plan_dpm(Scheduler *s, const SchedulerConfig *c, bool karras, const float *bar, Err *e);
+int scheduler_plan_dpm(Scheduler *s, const SchedulerConfig *c, const float *bar, Err *e);
 
 #endif

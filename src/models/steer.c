@@ -227,14 +227,11 @@ static int apply_block(Steering *s, float *x, int64_t first, int64_t rows, Err *
     const int wide = width(s), D = sae->D;
     if (need_buffers(s, rows, e))
         return -1;
-    const size_t kept = (size_t)rows * sae->K, values = (size_t)rows * wide;
-    sae_encode(s->sae, s->a, s->i, x, rows);
+    const size_t values = (size_t)rows * wide;
+    if (sae_encode_to_host(s->sae, s->host_a, s->host_i, s->a, s->i, x, rows, e))
+        return -1;
     if (s->spec.compat_saeuron)
         op->sae.decode(s->recon, s->a, s->i, sae->W_dec, sae->b_dec, rows, D, sae->K);
-    op->download(s->host_a, s->a, kept * sizeof(float));
-    op->download(s->host_i, s->i, kept * sizeof(int32_t));
-    if (sae_check_codes(sae, s->host_a, rows, e))
-        return -1;
     const bool changed = steer_rows(s, first, rows, wide);
     if (!changed && !s->spec.compat_saeuron)
         return 0;
@@ -326,10 +323,7 @@ int steering_gate(Steering *s, const float *x, int64_t pictures, int64_t tokens,
         memset(s->sum, 0, sizeof *s->sum * s->choice.count);
         for (int64_t n = 0; n < tokens; n += block) {
             const int64_t rows = tokens - n < block ? tokens - n : block;
-            sae_encode(s->sae, s->a, s->i, x + (p*tokens + n) * D, rows);
-            op->download(s->host_a, s->a, sizeof(float) * rows * K);
-            op->download(s->host_i, s->i, sizeof(int32_t) * rows * K);
-            if (sae_check_codes(s->sae, s->host_a, rows, e))
+            if (sae_encode_to_host(s->sae, s->host_a, s->host_i, s->a, s->i, x + (p*tokens + n) * D, rows, e))
                 return -1;
             add_codes(s, s->host_a, s->host_i, rows * K);
         }

@@ -33,12 +33,21 @@ static json_t *load_file(const Loading *l, const char *name, bool needed, Err *e
     return json_file_load(path, e);
 }
 
+/* The index of the special token of this name, t->specials where there is none. */
+static int find_name(const Tokenizer *t, const char *name)
+{
+    int i = 0;
+    while (i < t->specials && (!name || strcmp(t->special[i].name, name) != 0))
+        i++;
+    return i;
+}
+
 /* The place of the special token of this name, a new one where there is none; NULL on error. */
 static Special *place_special(Tokenizer *t, const char *name, Err *e)
 {
-    for (int i = 0; i < t->specials; i++)
-        if (strcmp(t->special[i].name, name) == 0)
-            return &t->special[i];
+    const int at = find_name(t, name);
+    if (at < t->specials)
+        return &t->special[at];
     Special *grown = realloc(t->special, (t->specials + 1) * sizeof *grown);
     char *copy = strdup(name);
     t->special = grown ? grown : t->special;
@@ -81,14 +90,6 @@ static int add_special(Tokenizer *t, const Loading *l, const json_t *token, int3
 static const char *token_text(const json_t *token)
 {
     return json_string_value(json_is_object(token) ? json_object_get(token, "content") : token);
-}
-
-static int find_name(const Tokenizer *t, const char *name)
-{
-    int i = 0;
-    while (i < t->specials && (!name || strcmp(t->special[i].name, name) != 0))
-        i++;
-    return i;
 }
 
 static const char *const named[] = {"bos_token", "eos_token", "unk_token", "pad_token"};

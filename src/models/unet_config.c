@@ -5,7 +5,6 @@
  * (github.com/huggingface/diffusers/issues/2011). dropout and upcast_attention change nothing here: attention sums in
  * f32. */
 #include <string.h>
-#include <strings.h>
 #include "src/models/unet_parts.h"
 
 /* Keys whose other values ask for what is not implemented. null counts as missing, but for "mid_block_type", where it
@@ -54,10 +53,7 @@ static int check_fixed(const Part *part, Err *e)
         free(text);
         return -1;
     }
-    const char *act = json_string_value(json_object_get(part->config, "act_fn"));
-    if (act && strcasecmp(act, "silu") != 0 && strcasecmp(act, "swish") != 0)
-        return err_set(e, "%s/config.json: \"act_fn\" is \"%.40s\"; only \"silu\" is implemented", part->path, act);
-    return 0;
+    return part_check_silu(part, e);
 }
 
 /* A positive number for each of n levels (or sides): a list of n, or one for all. */

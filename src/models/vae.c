@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
 #include "formats/json_file.h"
 #include "src/models/vae_parts.h"
@@ -129,13 +128,12 @@ static int config_read(Vae *v, Err *e)
     const Part *p = &v->part;
     const json_t *channels = json_object_get(p->config, "block_out_channels");
     const char *class = json_string_value(json_object_get(p->config, "_class_name"));
-    const char *act = json_string_value(json_object_get(p->config, "act_fn"));
     int in, out;
     if (class && strcmp(class, "AutoencoderKL") != 0)
         return err_set(e, "%s/config.json: \"_class_name\" is %.60s; only AutoencoderKL is implemented", p->path,
                        class);
-    if (act && strcasecmp(act, "silu") != 0 && strcasecmp(act, "swish") != 0)
-        return err_set(e, "%s/config.json: \"act_fn\" is \"%.40s\"; only \"silu\" is implemented", p->path, act);
+    if (part_check_silu(p, e))
+        return -1;
     v->levels = (int)json_array_size(channels);
     if (v->levels < 1 || v->levels > VAE_LEVELS)
         return err_set(e, "%s/config.json: \"block_out_channels\" has %d values, expected 1 to %d", p->path, v->levels,
