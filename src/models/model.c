@@ -240,6 +240,23 @@ int part_number(const Part *part, const char *key, const double *fallback, doubl
                     : json_need_number(file, part->config, key, value, e);
 }
 
+int part_text(const Part *part, const char *key, const char *fallback, const char **value, Err *e)
+{
+    char file[sizeof part->path + 16];
+    snprintf(file, sizeof file, "%s/config.json", part->path);
+    return json_get_text(file, part->config, key, fallback, value, e);
+}
+
+int part_epsilon(const Part *part, const char *key, float *value, Err *e)
+{
+    double number;
+    if (part_number(part, key, &(double){1e-5}, &number, e))
+        return -1;
+    *value = (float)number;
+    return number >= 0 && number <= 1 ? 0
+        : err_set(e, "%s/config.json: \"%s\" is %g, expected 0 to 1", part->path, key, number);
+}
+
 /* A layer of one weight: its making says whether the backend multiplies f16. */
 static int try_f16(Err *e)
 {

@@ -48,6 +48,9 @@ static int config_load(Config *c, const char *dir, Err *e)
         return -1;
     if (c->T < 1 || c->T > MAX_T)
         return err_set(e, "%s: \"num_train_timesteps\" is %lld, expected 1 to %d", file, (long long)c->T, MAX_T);
+    if (c->steps_offset < 0 || c->steps_offset >= c->T)
+        return err_set(e, "%s: \"steps_offset\" is %lld, expected 0 to %lld", file, (long long)c->steps_offset,
+                       (long long)c->T - 1);
     if (c->clip_sample || c->thresholding)
         return err_set(e, "%s: \"%s\" is %s; a latent is not clipped here, expected false", file,
                        c->clip_sample ? "clip_sample" : "thresholding",
