@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,8 +29,9 @@ struct AsideFolder {
 };
 
 enum { SLOTS = 1024, MOST_LINKS = 40 };
-/* Names of files and folders to remove; a plain list, for the signal handler */
+/* Names of files and folders to remove; a plain list, for the signal handler. The lock is for other threads. */
 static _Atomic(char *) half_written[SLOTS];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static _Atomic(char *) *table_add(char *part)
 {
@@ -41,12 +43,34 @@ static _Atomic(char *) *table_add(char *part)
     return NULL;
 }
 
+/* part and its slot, which may be NULL. */
+static void table_drop(_Atomic(char *) *slot, char *part)
+{
+    pthread_mutex_lock(&lock);
+    if (slot)
+        atomic_store(slot, NULL);
+    free(part);
+    pthread_mutex_unlock(&lock);
+}
+
+/* How many names in the table are of the file part. */
+static int table_count(const char *part)
+{
+    struct stat file, other;
+    int count = 0;
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < SLOTS && stat(part, &file) == 0; i++) {
+        const char *name = atomic_load(&half_written[i]);
+        count += name && stat(name, &other) == 0 && other.st_dev == file.st_dev && other.st_ino == file.st_ino;
+    }
+    pthread_mutex_unlock(&lock);
+    return count;
+}
+
 static void aside_free(Aside *a)
 {
-    if (a->slot)
-        atomic_store(a->slot, NULL);
+    table_drop(a->slot, a->part);
     free(a->path);
-    free(a->part);
     free(a);
 }
 
@@ -70,6 +94,20 @@ static char *behind_links(const char *path)
     return NULL;
 }
 
+/* part, which is in the table, as a new file. What is there already is another output of ours (EEXIST), or was left by
+ * a program of this number that was killed. */
+static int create(const char *part)
+{
+    const int flags = O_WRONLY | O_CLOEXEC | O_CREAT | O_EXCL;
+    const int fd = open(part, flags, 0666);
+    if (fd >= 0 || errno != EEXIST)
+        return fd;
+    if (table_count(part) == 1)
+        return unlink(part) ? -1 : open(part, flags, 0666);
+    errno = EEXIST;
+    return -1;
+}
+
 Aside *aside_open(const char *path, Err *e)
 {
     struct stat st;
@@ -85,9 +123,7 @@ Aside *aside_open(const char *path, Err *e)
         aside_free(a);
         return NULL;
     }
-    int flags = O_WRONLY | O_CLOEXEC;
     if (!straight) {
-        flags |= O_CREAT | O_TRUNC;
         if (asprintf(&a->part, "%s.part-%ld", a->path, (long)getpid()) < 0)
             a->part = NULL;
         if (!a->part || !(a->slot = table_add(a->part))) {
@@ -96,13 +132,12 @@ Aside *aside_open(const char *path, Err *e)
             return NULL;
         }
     }
-    a->fd = open(a->part ? a->part : a->path, flags, 0666);
-    if (a->fd < 0) {
-        err_set(e, "%s: cannot be written: %s", path, strerror(errno));
-        aside_free(a);
-        return NULL;
-    }
-    return a;
+    a->fd = straight ? open(a->path, O_WRONLY | O_CLOEXEC) : create(a->part);
+    if (a->fd >= 0)
+        return a;
+    err_set(e, "%s: cannot be written: %s", path, errno == EEXIST ? "it is an output already" : strerror(errno));
+    aside_free(a);
+    return NULL;
 }
 
 int aside_fd(const Aside *a)
@@ -140,11 +175,8 @@ void aside_abandon(Aside *a)
 
 static void folder_free(AsideFolder *f)
 {
-    for (int i = 0; i <= FILES; i++) {
-        if (f->slot[i])
-            atomic_store(f->slot[i], NULL);
-        free(f->part[i]);
-    }
+    for (int i = 0; i <= FILES; i++)
+        table_drop(f->slot[i], f->part[i]);
     free(f->path);
     free(f);
 }

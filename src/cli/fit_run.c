@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "src/cli/fit.h"
 
@@ -59,6 +60,33 @@ static int check_folder(const FitRun *run, const char *hook, Err *e)
                   stream_name(activations_stream(run->in)), hook);
 }
 
+static bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return strcmp(a, b) == 0 || (stat(a, &x) == 0 && stat(b, &y) == 0 && S_ISREG(x.st_mode) && x.st_dev == y.st_dev
+                                 && x.st_ino == y.st_ino);
+}
+
+/* It is written as it comes, and so must be no file that is read. */
+static int open_log(FitRun *run, Err *e)
+{
+    const FitConfig *cfg = run->cfg;
+    const char *const other[] = {cfg->eval, cfg->checkpoint};
+    if (strcmp(cfg->log, "-") == 0) {
+        run->log = stdout;
+        return 0;
+    }
+    bool taken = false;
+    for (int i = 0; i < cfg->c.inputs.count; i++)
+        taken |= same_file(cfg->log, cfg->c.inputs.items[i]);
+    for (int i = 0; i < 2; i++)
+        taken |= other[i] && same_file(cfg->log, other[i]);
+    if (taken)
+        return err_misuse(e, "--log %s: that is an input, or the checkpoint", cfg->log);
+    run->log = fopen(cfg->log, cfg->resume ? "a" : "w");
+    return run->log ? 0 : err_set(e, "%s: %s", cfg->log, strerror(errno));
+}
+
 static int open_jobs(FitRun *run, Err *e)
 {
     const FitConfig *cfg = run->cfg;
@@ -78,9 +106,7 @@ static int open_jobs(FitRun *run, Err *e)
         failed = (hooks > 1 && check_folder(run, job->hook, e)) || fit_create(&job->fit, &o, on_step, job, e);
     }
     free(learner);
-    if (!failed && cfg->log && !(run->log = strcmp(cfg->log, "-") ? fopen(cfg->log, cfg->resume ? "a" : "w") : stdout))
-        return err_set(e, "%s: %s", cfg->log, strerror(errno));
-    return failed;
+    return failed || (cfg->log && open_log(run, e)) ? -1 : 0;
 }
 
 static int fit_all(FitRun *run, Err *e)

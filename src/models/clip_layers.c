@@ -15,8 +15,10 @@
 
 static int read_activation(ClipLayers *c, const Part *part, Err *e)
 {
-    const char *name = json_string_value(json_object_get(part->config, "hidden_act"));
-    if (!name || strcmp(name, "quick_gelu") == 0)
+    const char *name;
+    if (part_text(part, "hidden_act", "quick_gelu", &name, e))
+        return -1;
+    if (strcmp(name, "quick_gelu") == 0)
         c->act = ACT_QUICK_GELU;
     else if (strcmp(name, "gelu") == 0)
         c->act = ACT_GELU;
@@ -28,14 +30,11 @@ static int read_activation(ClipLayers *c, const Part *part, Err *e)
 static int read_config(ClipLayers *c, const Part *part, bool vision, Err *e)
 {
     const int width = vision ? 768 : 512, hidden = vision ? 3072 : 2048, layers = 12, heads = vision ? 12 : 8;
-    const double epsilon = 1e-5;
-    double eps;
     if (part_int(part, "hidden_size", &width, &c->E, e) || part_int(part, "intermediate_size", &hidden, &c->hidden, e)
         || part_int(part, "num_hidden_layers", &layers, &c->layers, e)
         || part_int(part, "num_attention_heads", &heads, &c->heads, e)
-        || part_number(part, "layer_norm_eps", &epsilon, &eps, e) || read_activation(c, part, e))
+        || part_epsilon(part, "layer_norm_eps", &c->eps, e) || read_activation(c, part, e))
         return -1;
-    c->eps = (float)eps;
     if (c->E < 1 || c->E > 1 << 16 || c->hidden < 1 || c->hidden > 1 << 18 || c->layers < 1 || c->layers > 1000)
         return err_set(e, "%s/config.json: a width of %d, hidden width of %d and %d layers are not a model", part->path,
                        c->E, c->hidden, c->layers);

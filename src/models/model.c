@@ -239,12 +239,31 @@ int part_number(const Part *part, const char *key, const double *fallback, doubl
                     : json_need_number(file, part->config, key, value, e);
 }
 
+int part_text(const Part *part, const char *key, const char *fallback, const char **value, Err *e)
+{
+    char file[sizeof part->path + 16];
+    snprintf(file, sizeof file, "%s/config.json", part->path);
+    return json_get_text(file, part->config, key, fallback, value, e);
+}
+
 int part_check_silu(const Part *part, Err *e)
 {
-    const char *act = json_string_value(json_object_get(part->config, "act_fn"));
-    if (act && strcasecmp(act, "silu") != 0 && strcasecmp(act, "swish") != 0)
+    const char *act;
+    if (part_text(part, "act_fn", "silu", &act, e))
+        return -1;
+    if (strcasecmp(act, "silu") != 0 && strcasecmp(act, "swish") != 0)
         return err_set(e, "%s/config.json: \"act_fn\" is \"%.40s\"; only \"silu\" is implemented", part->path, act);
     return 0;
+}
+
+int part_epsilon(const Part *part, const char *key, float *value, Err *e)
+{
+    double number;
+    if (part_number(part, key, &(double){1e-5}, &number, e))
+        return -1;
+    *value = (float)number;
+    return number >= 0 && number <= 1 ? 0
+        : err_set(e, "%s/config.json: \"%s\" is %g, expected 0 to 1", part->path, key, number);
 }
 
 /* A layer of one weight: its making says whether the backend multiplies f16. */

@@ -31,6 +31,9 @@ float *part_upload(const Part *part, const char *name, int ndim, const int64_t *
 /* Config values; part_int etc. report the file and key when the type is wrong or (fallback NULL) the key is missing. */
 int part_int(const Part *part, const char *key, const int *fallback, int *value, Err *e);
 int part_number(const Part *part, const char *key, const double *fallback, double *value, Err *e);
+int part_text(const Part *part, const char *key, const char *fallback, const char **value, Err *e);
+/* What a norm adds to a variance: 0 to 1, fallback 1e-5. */
+int part_epsilon(const Part *part, const char *key, float *value, Err *e);
 
 /* An error where "act_fn" is there, and not silu under one of its names. */
 int part_check_silu(const Part *part, Err *e);

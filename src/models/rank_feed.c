@@ -375,15 +375,15 @@ static bool has_label(const RankStats *s, const char *kind)
     return false;
 }
 
-int rank_feed_finish(RankFeed *f, Err *e)
+int rank_feed_finish(RankFeed *f, bool part, Err *e)
 {
     if (!f->counted)
         return err_set(e, "%s: no record of hook %s, half %s", f->first ? f->first : "no input", f->hook ? f->hook : "",
                        f->half ? f->half : "");
-    bool any = false;
+    bool any = part;
     for (int k = 0; k < f->stats->kinds; k++)
         any |= has_label(f->stats, f->stats->kind[k]);
-    for (int k = 0; k < f->options.kind_count; k++)
+    for (int k = 0; k < f->options.kind_count && !part; k++)
         if (!has_label(f->stats, f->options.kinds[k]))
             return err_set(e, "%s: no record has the label %s", f->first, f->options.kinds[k]);
     return any ? 0 : err_set(e, "%s: no record has a label: neither concept nor theme", f->first);

@@ -29,9 +29,9 @@ void rank_feed_free(RankFeed *f);
  * records read of all streams so far. */
 int rank_feed_stream(RankFeed *f, StreamIn *in, void (*progress)(void *context, long long records), void *context,
                      Err *e);
-/* After the last stream: counts what is still held back. Fails when nothing was counted, when no picture has a label,
- * and when none has one of a kind that the options name. */
-int rank_feed_finish(RankFeed *f, Err *e);
+/* After the last stream. Fails when nothing was counted and, unless that is a part of something larger, when no picture
+ * has a label, and when none has one of a kind that the options name. */
+int rank_feed_finish(RankFeed *f, bool part, Err *e);
 RankStats *rank_feed_stats(RankFeed *f);            /* lives as long as f */
 /* Header fields of what is made from the statistics: sae, hook, take, half, by, features, model, and the provenance of
  * the first stream (less the step that wrote statistics: parts merged give the header of one run) followed by step,

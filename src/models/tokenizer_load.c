@@ -193,6 +193,9 @@ static int read_all(Tokenizer *t, Loading *l, Err *e)
         return -1;
     const json_t *length = json_object_get(l->config, "model_max_length");
     t->length = DEFAULT_LENGTH;
+    if (length && !json_is_null(length) && !json_is_number(length))
+        return err_set(e, "%s/tokenizer_config.json: \"model_max_length\" is %s, expected an integer", l->folder,
+                       json_type_text(length));
     if (json_is_integer(length) && json_integer_value(length) <= MAX_LENGTH)        /* more stands for "no limit" */
         t->length = (int)json_integer_value(length);
     if (t->length < 2)

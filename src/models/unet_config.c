@@ -114,7 +114,6 @@ int unet_config_read(UNetConfig *c, const Part *part, Err *e)
     static const char *const down[] = {"DownBlock2D", "CrossAttnDownBlock2D"},
         *const up[] = {"UpBlock2D", "CrossAttnUpBlock2D"};
     int out, width[UNET_LEVELS];
-    double eps;
     *c = (UNetConfig){.levels = (int)json_array_size(json_object_get(part->config, "block_out_channels"))};
     if (c->levels < 1 || c->levels > UNET_LEVELS)
         return err_set(e, "%s/config.json: \"block_out_channels\" has %d values, expected 1 to %d", part->path,
@@ -134,7 +133,7 @@ int unet_config_read(UNetConfig *c, const Part *part, Err *e)
         || in_range(part, "sample_size", c->sample[1], 1, 1 << 14, e)
         || part_int(part, "norm_num_groups", &(int){32}, &c->groups, e)
         || in_range(part, "norm_num_groups", c->groups, 1, 1 << 16, e)
-        || part_number(part, "norm_eps", &(double){1e-5}, &eps, e)
+        || part_epsilon(part, "norm_eps", &c->eps, e)
         || part_int(part, "conv_in_kernel", &(int){3}, &c->conv_in_kernel, e)
         || in_range(part, "conv_in_kernel", c->conv_in_kernel, 1, 31, e)
         || part_int(part, "conv_out_kernel", &(int){3}, &c->conv_out_kernel, e)
@@ -161,7 +160,6 @@ int unet_config_read(UNetConfig *c, const Part *part, Err *e)
         return err_set(e, "%s/config.json: \"layers_per_block\" gives %d skip connections, at most %d are implemented",
                        part->path, skips, UNET_SKIPS);
     c->E = width[0];
-    c->eps = (float)eps;
     c->flip_sin_to_cos = read_bool(part, "flip_sin_to_cos", true);
     return 0;
 }

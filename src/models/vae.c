@@ -127,9 +127,11 @@ static int config_read(Vae *v, Err *e)
 {
     const Part *p = &v->part;
     const json_t *channels = json_object_get(p->config, "block_out_channels");
-    const char *class = json_string_value(json_object_get(p->config, "_class_name"));
+    const char *class;
     int in, out;
-    if (class && strcmp(class, "AutoencoderKL") != 0)
+    if (part_text(p, "_class_name", "AutoencoderKL", &class, e))
+        return -1;
+    if (strcmp(class, "AutoencoderKL") != 0)
         return err_set(e, "%s/config.json: \"_class_name\" is %.60s; only AutoencoderKL is implemented", p->path,
                        class);
     if (part_check_silu(p, e))
@@ -157,9 +159,10 @@ static int config_read(Vae *v, Err *e)
     if (in != 3 || out != 3)
         return err_set(e, "%s/config.json: \"in_channels\" is %d and \"out_channels\" %d, expected 3", p->path, in,
                        out);
-    if (v->latent < 1 || v->latent > 1024 || v->layers < 1 || v->layers > 64 || v->groups < 1 || !(v->scaling > 0))
+    if (v->latent < 1 || v->latent > 1024 || v->layers < 1 || v->layers > 64 || v->groups < 1
+        || !(v->scaling > 0 && v->scaling < 1e9) || !(fabs(v->shift) < 1e9))
         return err_set(e, "%s/config.json: \"latent_channels\", \"layers_per_block\", \"norm_num_groups\" or "
-                       "\"scaling_factor\" is out of range", p->path);
+                       "\"scaling_factor\" or \"shift_factor\" is out of range", p->path);
     v->has_quant = config_bool(p, "use_quant_conv", true);
     v->has_post_quant = config_bool(p, "use_post_quant_conv", true);
     v->mid_attention = config_bool(p, "mid_block_add_attention", true);

@@ -94,7 +94,7 @@ static int read_inputs(Run *r, Err *e)
               || rank_feed_stream(r->feed, in, on_progress, r->progress, e);
         stream_close(in);
     }
-    return failed ? -1 : rank_feed_finish(r->feed, e);
+    return failed ? -1 : rank_feed_finish(r->feed, r->cfg->statistics, e);
 }
 
 static int top_kept(const Run *r)

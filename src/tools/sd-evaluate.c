@@ -272,6 +272,8 @@ int main(int argc, char **argv)
     cli_parse(&cli, &cfg, argc, argv);
     if (cfg.classifier && cfg.texts)
         cli_misuse(&cli, "--classifier and --texts exclude each other");
+    if (cfg.predictions && strcmp(cfg.predictions, "-") == 0 && strcmp(cfg.c.output, "-") == 0)
+        cli_misuse(&cli, "--predictions - and the table would both go to standard output: give -o FILE");
 
     int failed = open_all(&r, &e)
               || read_inputs(&r, &e)

@@ -177,11 +177,18 @@ static void release(Run *r)
     free(r->final);
 }
 
+static int is_stdout(const char *output)
+{
+    return output && strcmp(output, "-") == 0;
+}
+
 static void check_usage(const Config *cfg)
 {
     sampling_check(&cli, &cfg->s);
     if (cfg->no_activations && !cfg->images && !cfg->latents)
         cli_misuse(&cli, "--no-activations without --images or --latents would write nothing");
+    if ((!cfg->no_activations && is_stdout(cfg->s.c.output)) + is_stdout(cfg->latents) + is_stdout(cfg->images) > 1)
+        cli_misuse(&cli, "of activations, --latents and --images only one can go to standard output: give -o FILE");
     if (cfg->every < 1 || cfg->every > INT32_MAX || cfg->tokens < 0 || cfg->tokens > INT32_MAX)
         cli_misuse(&cli, "--every must be 1 or more, --tokens 0 or more, both below 2^31");
 }

@@ -286,6 +286,8 @@ static void check_usage(const Config *cfg)
         cli_misuse(&cli, "a concept or theme is steered by its ranks: give --ranks FILE");
     if (cfg->top < 0 || cfg->top > INT32_MAX)
         cli_misuse(&cli, "--top must be 0 or more");
+    if (cfg->latents && strcmp(cfg->latents, "-") == 0 && strcmp(cfg->s.c.output, "-") == 0)
+        cli_misuse(&cli, "the pictures and --latents - would both go to standard output: give -o DIR");
     if (cfg->features.count && cfg->saes.count > 1)
         cli_misuse(&cli, "--feature steers one autoencoder, not %d", cfg->saes.count);
     if (cfg->where && strcmp(cfg->compat, "saeuron") == 0)

@@ -161,3 +161,22 @@ PY
     (ulimit -v 400000 && sd-encode-image -@1 line.mpk -o out.mpk.zst)
     tstream check out.mpk.zst
 }
+
+@test "values of configurations that would wrap around, or be passed over" {
+    configure() {       # FILE FILTER
+        rm -rf model
+        cp -R "$MODEL" model
+        jq "$2" "$MODEL/$1" >"model/$1"
+    }
+    configure scheduler/scheduler_config.json '.num_train_timesteps = 4294967297'
+    fails "scheduler_config.json: \"num_train_timesteps\" is 4294967297" -- \
+        sd-sample-hooked -q -m model --steps 2 -o out "$DIR/cond.mpk.zst"
+    configure text_encoder/config.json '.hidden_act = 7'
+    fails "text_encoder/config.json: \"hidden_act\" is an integer" -- sd-encode-text -m model -o out "$DIR/prompts.jsonl"
+    configure text_encoder/config.json '.layer_norm_eps = -1'
+    fails "text_encoder/config.json: \"layer_norm_eps\" is -1" -- sd-encode-text -m model -o out "$DIR/prompts.jsonl"
+    configure tokenizer/tokenizer_config.json '.model_max_length = "77"'
+    fails "tokenizer_config.json: \"model_max_length\" is a string" -- \
+        sd-encode-text -m model -o out "$DIR/prompts.jsonl"
+    [ ! -e out ]
+}

@@ -34,6 +34,17 @@ setup() { cd "$DATA" || return 1; }
     sae-rank-concepts --merge --statistics part2.mpk.zst part1.mpk.zst | cmp - part.mpk.zst
 }
 
+@test "a shard whose pictures have no label is a part like others" {
+    echo '{"id":"e","prompt":"Nothing.","seed":5}' | sd-encode-text | sd-sample-hooked --steps 2 --half both -o none.mpk.zst
+    for i in acts1 acts2 none; do
+        sae-rank-concepts --sae "$SAE" --hook $HOOK --by concept --statistics $i.mpk.zst -o of-$i.mpk.zst
+    done
+    sae-rank-concepts --sae "$SAE" --hook $HOOK --by concept acts1.mpk.zst acts2.mpk.zst none.mpk.zst -o five.mpk.zst
+    sae-rank-concepts --merge of-none.mpk.zst of-acts1.mpk.zst of-acts2.mpk.zst | cmp - five.mpk.zst
+    run sae-rank-concepts --merge of-none.mpk.zst
+    says 1 of-none.mpk.zst "no record has a label"
+}
+
 @test "features give the ranks that activations give" {
     command -v sae-encode || skip "no sae-encode"
     sae-encode --sae "$SAE" --hook $HOOK acts.mpk.zst | sae-rank-concepts --table - >from-features

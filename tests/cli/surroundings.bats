@@ -73,6 +73,44 @@ nothing_left() { [ -z "$(ls -A)" ]; }
     says 1 below/loop "symbolic links"
 }
 
+@test "one name for two outputs is refused, and neither is there half" {
+    ln -s . other
+    for latents in same.mpk.zst ./same.mpk.zst other/same.mpk.zst; do
+        run sd-sample-hooked -q --steps 1 --latents "$latents" -o same.mpk.zst "$DATA/cond.mpk.zst"
+        says 1 "same.mpk.zst" "it is an output already"
+        [ "$(ls)" = other ]
+    done
+    run sae-rank-concepts -q --sae "$DATA/sae" --table t -o t "$DATA/acts.mpk.zst"
+    says 1 "t: cannot be written" "it is an output already"
+    [ "$(ls)" = other ]
+}
+
+@test "what a killed program left does not stand in the way of one that gets its number" {
+    bash -c 'touch out.part-$BASHPID && exec tstream cat "$DATA/acts.mpk.zst" -o out'
+    cmp out "$DATA/acts.mpk.zst"
+    [ "$(ls)" = out ]
+}
+
+@test "two outputs do not share standard output" {
+    run -2 sd-sample-hooked --steps 1 --latents - "$DATA/cond.mpk.zst"
+    run -2 sd-sample-hooked --steps 1 --no-activations --latents - --images - "$DATA/cond.mpk.zst"
+    run -2 sd-steer --steps 1 --sae "$DATA/sae" --feature 1=1 --latents - "$DATA/cond.mpk.zst"
+    run -2 sd-evaluate --predictions - "$DATA/cond.mpk.zst"
+    sd-sample-hooked -q --steps 1 --no-activations --latents - "$DATA/cond.mpk.zst" | tstream check -
+}
+
+@test "a fit's log is no file that it reads" {
+    cp "$DATA/acts.mpk.zst" .
+    ln acts.mpk.zst link.mpk.zst
+    for log in acts.mpk.zst ./link.mpk.zst; do
+        run sae-fit -q -k 8 --features 64 --batch 64 --log $log -o sae acts.mpk.zst
+        says 2 "--log $log: that is an input"
+    done
+    run sae-fit -q -k 8 --features 64 --batch 64 --log fit.ckpt --checkpoint fit.ckpt -o sae acts.mpk.zst
+    says 2 "--log fit.ckpt"
+    cmp acts.mpk.zst "$DATA/acts.mpk.zst"
+}
+
 @test "a pipe of the shell as output" {
     tstream cat "$DATA/acts.mpk.zst" -o >(cat >piped)
     for _ in {1..50}; do cmp -s piped "$DATA/acts.mpk.zst" && break; sleep 0.1; done

@@ -25,6 +25,8 @@ static const Case unet_cases[] = {
     {"addition_embed_type", "\"text_time\"", "\"addition_embed_type\""},
     {"encoder_hid_dim", "64", "\"encoder_hid_dim\""},
     {"resnet_time_scale_shift", "\"scale_shift\"", "\"resnet_time_scale_shift\""}, {"act_fn", "\"gelu\"", "\"act_fn\""},
+    {"act_fn", "3", "\"act_fn\" is an integer"}, {"norm_eps", "-1", "\"norm_eps\" is -1"},
+    {"norm_eps", "1e300", "\"norm_eps\""},
     {"mid_block_type", "\"UNetMidBlock2D\"", "\"mid_block_type\""},
     {"mid_block_type", "null", "\"mid_block_type\" is null"},
     {"time_embedding_type", "\"fourier\"", "\"time_embedding_type\""},
@@ -47,6 +49,8 @@ static const Case unet_cases[] = {
 static const Case vae_cases[] = {
     {"force_upcast", "true", NULL}, {"_class_name", "\"AutoencoderTiny\"", "\"_class_name\""},
     {"act_fn", "\"relu\"", "\"act_fn\""},
+    {"act_fn", "[]", "\"act_fn\" is an array"}, {"_class_name", "3", "\"_class_name\""},
+    {"scaling_factor", "1e300", "\"scaling_factor\""}, {"shift_factor", "-1e300", "\"shift_factor\""},
     {"down_block_types", "[\"DownEncoderBlock2D\",\"AttnDownEncoderBlock2D\"]", "\"down_block_types\""},
     {"up_block_types", "[]", "\"up_block_types\""}, {"latent_channels", "4", "conv_in.weight"},
     {"latent_channels", "-1", "out of range"},
