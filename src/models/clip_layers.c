@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* clip_layers.c -- pre-norm transformer layers of CLIP.
+/* clip_layers.c -- pre-norm transformer layers, as CLIP has them.
  *
  *     x += O attention(q, k, v of norm1(x))      x += W2 act(W1 norm2(x))
  *
  *   x (B*S, E) f32      q, k, v (B*S, E) each, as one product      W1 (hidden, E), W2 (E, hidden), all with biases
  *
- * act is quick_gelu (OpenAI's weights, Stable Diffusion 1) or gelu (OpenCLIP's, Stable Diffusion 2). Sums into x run
- * inside the products. transformers models/clip/modeling_clip.py, CLIPEncoderLayer. */
+ * act is quick_gelu (OpenAI's weights, Stable Diffusion 1) or gelu (OpenCLIP's, Stable Diffusion 2; vision
+ * transformers). Sums into x run inside the products. transformers models/clip/modeling_clip.py, CLIPEncoderLayer. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,39 +44,50 @@ static int read_config(ClipLayers *c, const Part *part, bool vision, Err *e)
     return 0;
 }
 
-static int layer_load(ClipLayer *l, const ClipLayers *c, const Part *part, const char *prefix, int index, Err *e)
+static int layer_load(ClipLayer *l, const ClipLayers *c, const Part *part, const char *base, const ClipNames *names,
+                      Err *e)
 {
-    char base[160], name[8][200];
-    static const char *const suffix[] = {"layer_norm1",      "layer_norm2",      "self_attn.q_proj",
-                                         "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj",
-                                         "mlp.fc1",          "mlp.fc2"};
-    snprintf(base, sizeof base, "%s.layers.%d", prefix, index);
-    for (int i = 0; i < 8; i++)
+    const char *const suffix[] = {names->norm1, names->norm2, names->out, names->fc1, names->fc2,
+                                  names->qkv[0], names->qkv[1], names->qkv[2]};
+    const int parts = names->qkv[1] ? 3 : 1;
+    char name[8][200];
+    for (int i = 0; i < 5 + parts; i++)
         snprintf(name[i], sizeof name[i], "%s.%s", base, suffix[i]);
-    const char *const qkv[] = {name[2], name[3], name[4]};
-    const int outs[] = {c->E, c->E, c->E};
+    const char *const qkv[] = {name[5], name[6], name[7]};
+    const int outs[] = {3 * c->E / parts, c->E, c->E};
     ConvSpec fc1 = conv_spec(c->E, c->hidden, 1, c->type, c->type);
     fc1.act = c->act;
     return norm_load(&l->norm1, part, name[0], c->E, 0, c->eps, e)
         || norm_load(&l->norm2, part, name[1], c->E, 0, c->eps, e)
-        || conv_load_stacked(&l->qkv, part, qkv, outs, 3, conv_spec(c->E, 3 * c->E, 1, c->type, c->type), BIAS, e)
-        || conv_load(&l->out, part, name[5], conv_spec(c->E, c->E, 1, c->type, F32), e)
-        || conv_load(&l->fc1, part, name[6], fc1, e)
-        || conv_load(&l->fc2, part, name[7], conv_spec(c->hidden, c->E, 1, c->type, F32), e) ? -1 : 0;
+        || conv_load_stacked(&l->qkv, part, qkv, outs, parts, conv_spec(c->E, 3 * c->E, 1, c->type, c->type), BIAS, e)
+        || conv_load(&l->out, part, name[2], conv_spec(c->E, c->E, 1, c->type, F32), e)
+        || conv_load(&l->fc1, part, name[3], fc1, e)
+        || conv_load(&l->fc2, part, name[4], conv_spec(c->hidden, c->E, 1, c->type, F32), e) ? -1 : 0;
+}
+
+int clip_layers_read(ClipLayers *c, const Part *part, const char *prefix, const ClipNames *names, Err *e)
+{
+    c->layer = calloc(c->layers, sizeof *c->layer);
+    if (!c->layer)
+        return err_set(e, "out of memory");
+    for (int i = 0; i < c->layers; i++) {
+        char base[160];
+        snprintf(base, sizeof base, "%s.%d", prefix, i);
+        if (layer_load(&c->layer[i], c, part, base, names, e))
+            return -1;
+    }
+    return 0;
 }
 
 int clip_layers_load(ClipLayers *c, const Part *part, const char *prefix, bool vision, DType type, Err *e)
 {
+    static const ClipNames names = {"layer_norm1", "layer_norm2",
+                                    {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}, "self_attn.out_proj",
+                                    "mlp.fc1", "mlp.fc2"};
+    char layers[140];
     *c = (ClipLayers){.type = type};
-    if (read_config(c, part, vision, e))
-        return -1;
-    c->layer = calloc(c->layers, sizeof *c->layer);
-    if (!c->layer)
-        return err_set(e, "out of memory");
-    for (int i = 0; i < c->layers; i++)
-        if (layer_load(&c->layer[i], c, part, prefix, i, e))
-            return -1;
-    return 0;
+    snprintf(layers, sizeof layers, "%s.layers", prefix);
+    return read_config(c, part, vision, e) || clip_layers_read(c, part, layers, &names, e) ? -1 : 0;
 }
 
 void clip_layers_free(ClipLayers *c)

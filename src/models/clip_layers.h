@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* clip_layers.h -- the transformer that CLIP's text and image towers share, in place on device memory. */
+/* clip_layers.h -- the transformer that CLIP's text and image towers and vision transformers share, in place on device
+ * memory. */
 #ifndef SRC_MODELS_CLIP_LAYERS_H
 #define SRC_MODELS_CLIP_LAYERS_H
 
@@ -21,6 +22,11 @@ typedef struct ClipLayers {
     ClipLayer *layer;
 } ClipLayers;
 
+/* Names of a layer's tensors behind "PREFIX.I.": qkv is three tensors, or (the last two NULL) one of all their rows. */
+typedef struct ClipNames { const char *norm1, *norm2, *qkv[3], *out, *fc1, *fc2; } ClipNames;
+
+/* The layers of c, of which all else is filled in. Free after failure too. */
+int clip_layers_read(ClipLayers *c, const Part *part, const char *prefix, const ClipNames *names, Err *e);
 /* Sizes from part->config (a text or vision config; defaults are those of its class), tensors at PREFIX.layers.I.*.
  * Free after failure too. */
 int clip_layers_load(ClipLayers *c, const Part *part, const char *prefix, bool vision, DType type, Err *e);

@@ -1,26 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* image_encoder.c -- CLIP's image tower with its projection.
+/* image_encoder.c -- CLIP's image tower with its projection, and how it and a vision transformer are computed.
  *
  *     x = pre_norm([class; patches of pixels] + position)      layers      embedding = W_projection post_norm(x[class])
+ *     logits = W_head embedding + b_head
  *
- *   pixels (B,size,size,3)   x (B,1+G*G,E), G = size/patch   embedding (B,P)
+ *   pixels (B,size,size,3)   x (B,1+G*G,E), G = size/patch   embedding (B,P)   logits (B,n)
  *
- * The patch product is a convolution whose kernel is its stride. The published name is "pre_layrnorm". transformers
- * models/clip/modeling_clip.py, CLIPVisionTransformer. */
-#include <stdio.h>
+ * The patch product is a convolution whose kernel is its stride. CLIP has no head; a vision transformer neither the
+ * first norm nor the projection. The published name is "pre_layrnorm". transformers models/clip/modeling_clip.py,
+ * CLIPVisionTransformer. */
 #include <stdlib.h>
-#include "src/models/clip_layers.h"
-#include "src/models/text_encoder.h"
-
-struct ImageEncoder {
-    ClipLayers layers;
-    ImageForm form;
-    int patch, S, P;                /* S = 1 + G*G, G = form.size/patch */
-    float *class, *position;        /* device (E), (S,E) */
-    Norm before, after;
-    Conv *patches, *projection;
-    Workspace work;
-};
+#include "src/models/image_encoder_parts.h"
 
 static int read_sizes(ImageEncoder *t, const Part *clip, const Part *tower, Err *e)
 {
@@ -96,6 +86,7 @@ void image_encoder_free(ImageEncoder *t)
     norm_free(&t->after);
     op->conv_free(t->patches);
     op->conv_free(t->projection);
+    op->conv_free(t->head);
     workspace_free(&t->work);
     free(t);
 }
@@ -108,6 +99,11 @@ const ImageForm *image_encoder_form(const ImageEncoder *t)
 int image_encoder_projection(const ImageEncoder *t)
 {
     return t->P;
+}
+
+int image_encoder_classes(const ImageEncoder *t)
+{
+    return t->classes;
 }
 
 /* x (B,S,E): rows of `rows` ((B*G*G + 1, E): patches, then the class), the class first in a picture, plus position. */
@@ -129,7 +125,23 @@ static int lay_out(ImageEncoder *t, float *x, const float *rows, int64_t B, Err 
     return 0;
 }
 
-static int embed_chunk(ImageEncoder *t, const float *pixels, int64_t B, float *embedding, Err *e)
+/* What the normalised class tokens y (B,E) say. The head is f32 whatever the layers are: it is small. */
+static int describe(ImageEncoder *t, const float *y, int64_t B, float *embedding, float *logits, Err *e)
+{
+    if (t->projection)
+        return clip_project(&t->layers, t->projection, t->P, embedding, y, B, &t->work, e);
+    op->download(embedding, y, B * t->P * sizeof *y);
+    if (!t->head || !logits)
+        return 0;
+    float *z = workspace_take(&t->work, B * t->classes * sizeof *z, e);
+    if (!z)
+        return -1;
+    op->conv_run(t->head, z, y, 1, B, 1, false);
+    op->download(logits, z, B * t->classes * sizeof *z);
+    return 0;
+}
+
+static int embed_chunk(ImageEncoder *t, const float *pixels, int64_t B, float *embedding, float *logits, Err *e)
 {
     const ClipLayers *c = &t->layers;
     const DType type = c->type;
@@ -151,22 +163,24 @@ static int embed_chunk(ImageEncoder *t, const float *pixels, int64_t B, float *e
     op->copy(rows + patches * E, t->class, E * sizeof *rows);
     if (lay_out(t, x, rows, B, e))
         return -1;
-    op->layer_norm(x, F32, x, t->before.gamma, t->before.beta, B * t->S, E, c->eps);
+    if (t->before.gamma)
+        op->layer_norm(x, F32, x, t->before.gamma, t->before.beta, B * t->S, E, c->eps);
     for (int64_t b = 0; b < B; b++)
         class_row[b] = (int32_t)(b * t->S);
     if (clip_layers_run(c, x, B, t->S, false, work, e) || clip_pick_rows(c, y, x, class_row, B, work, e))
         return -1;
     op->layer_norm(y, F32, y, t->after.gamma, t->after.beta, B, E, c->eps);
-    return clip_project(c, t->projection, t->P, embedding, y, B, work, e);
+    return describe(t, y, B, embedding, logits, e);
 }
 
-int image_embed(ImageEncoder *t, const float *pixels, int64_t B, float *embedding, Err *e)
+int image_embed(ImageEncoder *t, const float *pixels, int64_t B, float *embedding, float *logits, Err *e)
 {
     const size_t picture = (size_t)t->form.size * t->form.size * 3;
     int failed = 0;
     for (int64_t b = 0; b < B && !failed; b += CLIP_CHUNK) {
         const WorkspaceMark mark = workspace_mark(&t->work);
-        failed = embed_chunk(t, pixels + b * picture, B - b < CLIP_CHUNK ? B - b : CLIP_CHUNK, embedding + b * t->P, e);
+        failed = embed_chunk(t, pixels + b * picture, B - b < CLIP_CHUNK ? B - b : CLIP_CHUNK, embedding + b * t->P,
+                             logits ? logits + b * t->classes : NULL, e);
         workspace_release(&t->work, mark);
         failed = failed || workspace_settle(&t->work, e) ? -1 : 0;
     }

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* image_encoder_prepare.c -- a picture as CLIPImageProcessor hands it to the image tower.
+/* image_encoder_prepare.c -- a picture as CLIPImageProcessor hands it to the image tower, or torchvision's transforms to
+ * a vision transformer.
  *
- *   short side to `size` (bicubic, antialiased), centre crop, y = (x/255 - mean) / std
+ *   FIT_CROP      short side to `size` (bicubic, antialiased), centre crop, y = (x/255 - mean) / std
+ *   FIT_STRETCH   both sides to `size` (bilinear, antialiased), y likewise
  *
  * Resizing gives Pillow's bytes, along the width, then the height, each to 8 bits (Pillow 13 begins with the height
  * where that is less work, in pictures taller than wide; they can differ by some steps there); a pixel of the result
  * is the sum over its window of w(d) x, d the distance from its centre in units of max(1, scale), w Keys' cubic with
- * a = -1/2, weights with sum 1 rounded to 22 bits. Pillow src/libImaging/Resample.c; transformers
- * image_transforms.py. */
+ * a = -1/2, or for bilinear 1 - d, weights with sum 1 rounded to 22 bits. Pillow src/libImaging/Resample.c; transformers
+ * image_transforms.py; torchvision transforms/_functional_pil.py. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include "src/models/text_encoder.h"
+#include "src/models/image_encoder.h"
 
 enum { BITS = 22 };                 /* 32, less 8 of the pixel, less 2 for overshoot */
 
@@ -26,11 +28,20 @@ static double cubic(double x)
     return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
 }
 
+static double triangle(double x)
+{
+    x = fabs(x);
+    return x < 1 ? 1 - x : 0;
+}
+
+typedef struct Filter { double (*weight)(double); double support; } Filter;
+static const Filter filters[] = {[FIT_CROP] = {cubic, 2}, [FIT_STRETCH] = {triangle, 1}};
+
 /* Windows of `count` pixels, from `first` on, of n made of m, in one allocation of which the first window's weights are
  * the start. NULL when out of memory. */
-static Window *make_windows(int m, int64_t n, int64_t first, int count)
+static Window *make_windows(const Filter *filter, int m, int64_t n, int64_t first, int count)
 {
-    const double scale = (double)m / (double)n, stretch = scale < 1 ? 1 : scale, support = 2 * stretch;
+    const double scale = (double)m / (double)n, stretch = scale < 1 ? 1 : scale, support = filter->support * stretch;
     const int widest = (int)ceil(support) * 2 + 1;
     Window *w = malloc((size_t)count * sizeof *w + (size_t)count * widest * sizeof *w->weight);
     double *exact = malloc(widest * sizeof *exact);
@@ -41,7 +52,7 @@ static Window *make_windows(int m, int64_t n, int64_t first, int count)
         end = end > m ? m : end;
         double sum = 0;
         for (int k = 0; k < end - begin; k++)
-            sum += exact[k] = cubic((k + begin - centre + 0.5) * (1 / stretch));
+            sum += exact[k] = filter->weight((k + begin - centre + 0.5) * (1 / stretch));
         w[i] = (Window){begin, end - begin, (int32_t *)(w + count) + (size_t)i * widest};
         for (int k = 0; k < end - begin; k++) {
             const double fixed = exact[k] / sum * (1 << BITS);
@@ -69,13 +80,13 @@ typedef struct Axis {
 } Axis;
 
 /* m pixels brought to n, of which the middle `size` are kept. -1: out of memory */
-static int plan_axis(Axis *a, int m, int64_t n, int size)
+static int plan_axis(Axis *a, const Filter *filter, int m, int64_t n, int size)
 {
     const int64_t crop = (n - size) / 2;
     *a = (Axis){NULL, (int)crop, (int)crop + size};
     if (n == m)
         return 0;
-    if (!(a->window = make_windows(m, n, crop, size)))
+    if (!(a->window = make_windows(filter, m, n, crop, size)))
         return -1;
     a->first = a->window[0].first;
     a->end = a->window[size - 1].first + a->window[size - 1].count;
@@ -113,11 +124,13 @@ static void normalise(float *y, const View *v, const ImageForm *f)
 
 int image_prepare(float *pixels, const uint8_t *image, int H, int W, const ImageForm *f, Err *e)
 {
+    const Filter *filter = &filters[f->fit];
     const int size = f->size, shorter = H < W ? H : W, longer = H < W ? W : H;
-    const int64_t grown = (int64_t)((double)size * longer / shorter);
+    const int64_t grown = f->fit == FIT_STRETCH ? size : (int64_t)((double)size * longer / shorter);
     Axis down = {0}, across = {0};
     uint8_t *wide = NULL, *tall = NULL;
-    int failed = plan_axis(&down, H, H < W ? size : grown, size) || plan_axis(&across, W, H < W ? grown : size, size);
+    int failed = plan_axis(&down, filter, H, H < W ? size : grown, size)
+              || plan_axis(&across, filter, W, H < W ? grown : size, size);
     View v = {image + (size_t)down.first * W * 3, (size_t)W * 3, 3};
     if (!failed && across.window) {
         wide = resample(v.pixels, down.end - down.first, v.row, v.column, across.window, size, 0);

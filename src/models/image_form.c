@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "formats/json_file.h"
-#include "src/models/text_encoder.h"
+#include "src/models/image_encoder.h"
 
 enum { BICUBIC = 3 };               /* of Pillow */
 

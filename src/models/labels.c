@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* labels.c -- labels by kind and name, and the sets of them that records have. */
+#include <ctype.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -221,7 +222,7 @@ int labels_restore(Labels *l, const json_t *stored, Err *e)
     return json_is_true(json_object_get(stored, "settled")) && labels_settle(l, e) == 0 ? -1 : 0;
 }
 
-/* ---- several as one ---- */
+/* ---- in text ---- */
 
 bool label_among(const char *joined, const char *label)
 {
@@ -235,4 +236,16 @@ bool label_among(const char *joined, const char *label)
         part = plus ? plus + 1 : NULL;
     }
     return false;
+}
+
+const char *label_kind(const char *text, char kind[24])
+{
+    size_t n = 0;
+    while (isalnum((unsigned char)text[n]) || text[n] == '_' || text[n] == '-')
+        n++;
+    if (n == 0 || n > 23 || text[n] != '=')
+        return NULL;
+    memcpy(kind, text, n);
+    kind[n] = 0;
+    return text + n + 1;
 }

@@ -37,4 +37,8 @@ int labels_restore(Labels *l, const json_t *stored, Err *e);
 /* Whether label is one of those that joined names: a label, or several with '+' between, as variants are steered by. */
 bool label_among(const char *joined, const char *label);
 
+/* What follows KIND= in text, and KIND in kind; NULL where text does not begin so. A kind is 1 to 23 letters, digits,
+ * '_' or '-'. */
+const char *label_kind(const char *text, char kind[24]);
+
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* text_encoder.h -- CLIPTextModel and both towers of CLIPModel, shapes from config.json. */
+/* text_encoder.h -- CLIPTextModel and the text tower of CLIPModel, shapes from config.json. */
 #ifndef SRC_MODELS_TEXT_ENCODER_H
 #define SRC_MODELS_TEXT_ENCODER_H
 
@@ -20,25 +20,5 @@ int text_encode(TextEncoder *t, const int32_t *ids, int64_t B, float *state, Err
 /* embedding (B,P): projected state at the end token (as CLIPModel.get_text_features, not normalised), eos_token_id from
  * config (id 2 of old configs means: the largest id's position, as transformers does). */
 int text_embed(TextEncoder *t, const int32_t *ids, int64_t B, float *embedding, Err *e);
-
-typedef struct ImageForm {          /* of the pictures that an image tower takes */
-    int size;                       /* side of the square */
-    float mean[3], std[3];          /* of a colour from 0 to 1, for y = (x - mean) / std */
-} ImageForm;
-
-/* By DIR's preprocessor_config.json or processor_config.json; OpenAI's where there is neither. */
-int image_form_load(ImageForm *f, const char *dir, int size, Err *e);
-/* pixels (size,size,3) of one picture (H,W,3) u8 as CLIPImageProcessor makes them: resize of the short side to `size`
- * (bicubic, antialiased as PIL does; nothing when it is that size), centre crop, /255, mean and std. Host only;
- * memory does not grow with the longer side. -1: out of memory */
-int image_prepare(float *pixels, const uint8_t *image, int H, int W, const ImageForm *f, Err *e);
-
-typedef struct ImageEncoder ImageEncoder;           /* CLIPVisionModelWithProjection of DIR/clip */
-int image_encoder_load(ImageEncoder **t, const char *dir, DType type, Err *e);
-void image_encoder_free(ImageEncoder *t);
-const ImageForm *image_encoder_form(const ImageEncoder *t);
-int image_encoder_projection(const ImageEncoder *t);
-/* embedding (B,P) of pixels (B,size,size,3) f32, channels-last, prepared. Not normalised, as get_image_features. */
-int image_embed(ImageEncoder *t, const float *pixels, int64_t B, float *embedding, Err *e);
 
 #endif

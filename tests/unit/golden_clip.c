@@ -2,6 +2,7 @@
 /* golden_clip.c -- both towers of minisd's CLIP against transformers (within 1e-4, in bf16 0.03, in f16 an eighth of
  * it), and the preparation of pictures against CLIPImageProcessor on Pillow: within 1/255 before normalisation, that is
  * 1/(255 * 0.26) after. */
+#include "src/models/image_encoder.h"
 #include "src/models/text_encoder.h"
 #include "tests/unit/golden.h"
 
@@ -35,7 +36,7 @@ static int check_images(const char *model, const Weights *w, DType type)
     float *many = malloc(MANY * values * sizeof *many), *alone = malloc(B * P * sizeof *alone);
     for (int i = 0; i < MANY; i++)
         memcpy(many + i * values, x + i % B * values, values * sizeof *x);
-    int failed = image_embed(t, x, B, alone, &e) || image_embed(t, many, MANY, y, &e) ? fail(&e) : 0;
+    int failed = image_embed(t, x, B, alone, NULL, &e) || image_embed(t, many, MANY, y, NULL, &e) ? fail(&e) : 0;
     if (!failed) {
         failed += test_close("clip/image", alone, want->data, B * P, (float)limit_of(type, 1e-4, 0.03), 0);
         for (int i = 0; i < MANY; i++)
