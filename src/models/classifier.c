@@ -15,6 +15,7 @@ void classifier_free(Classifier *c)
         for (int k = 0; d->label && k < d->classes; k++)
             free(d->label[k]);
         free(d->label);
+        free(d->names);
         free(d->weight);
         free(d->bias);
         free(d->hidden_weight);
@@ -23,6 +24,11 @@ void classifier_free(Classifier *c)
     free(c->name);
     free(c->scratch);
     free(c);
+}
+
+const char *domain_source(const Classifier *c, const Domain *d)
+{
+    return d->names ? d->names : c->name;
 }
 
 int domain_class(const Domain *d, const char *label)
@@ -42,6 +48,14 @@ static void product(float *y, const float *x, const float *W, const float *b, in
             sum += (double)x[j] * (double)W[(size_t)r*columns + j];
         y[r] = (float)sum;
     }
+}
+
+int classifier_largest(const float *logits, int n)
+{
+    int best = 0;
+    for (int i = 1; i < n; i++)
+        best = logits[i] > logits[best] ? i : best;
+    return best;
 }
 
 int classifier_predict(const Classifier *c, const Domain *d, const float *embedding)

@@ -22,17 +22,19 @@ typedef struct Group {              /* one target under one steering; or one dom
 struct Evaluation {
     const Classifier *c;
     const Frechet *reference;
+    Plain plain;
     Group *group;
     size_t groups, room;
 };
 
-int evaluation_create(Evaluation **v, const Classifier *c, const Frechet *reference, Err *e)
+int evaluation_create(Evaluation **v, const Classifier *c, const Frechet *reference, Plain plain, Err *e)
 {
     *v = calloc(1, sizeof **v);
     if (!*v)
         return err_set(e, "out of memory");
     (*v)->c = c;
     (*v)->reference = reference;
+    (*v)->plain = plain;
     return 0;
 }
 
@@ -121,15 +123,15 @@ static bool target_known(const Domain *d, const char *target)
     return false;
 }
 
-/* The picture's class in a domain: -1 where it has no label and "" is no class. */
+/* The picture's class in a domain: -1 where it has no label, and "" is no class or does not count. */
 static int true_class(const Evaluation *v, const char *file, const Record *rec, const Domain *d, int *class, Err *e)
 {
     const char *label = record_text(rec, d->name, "");
-    *class = domain_class(d, label);
+    *class = *label || v->plain == PLAIN_CLASS ? domain_class(d, label) : -1;
     if (*class >= 0 || !*label)
         return 0;
     return err_set(e, "%s: record %ld: %s '%s' is none of the %d that %s knows", file, rec->number, d->name, label,
-                   d->classes, v->c->name);
+                   d->classes, domain_source(v->c, d));
 }
 
 static void count(Group *g, Measure m, bool hit)
@@ -173,21 +175,24 @@ static int measure(const Evaluation *v, Group *g, const float *embedding, double
 }
 
 int evaluation_add(Evaluation *v, const char *file, const Record *rec, const float *embedding, double clip,
-                   int *predicted, Err *e)
+                   const int *predicted, Err *e)
 {
     const Classifier *c = v->c;
     const char *target = record_text(rec, "steered", ""), *kind = record_text(rec, "steered_kind", "concept");
     json_t *how = json_object_get(rec->fields, "steering");
     char steering[STEERING_TEXT], features[STEERING_TEXT];
     int class[DOMAINS], own = -1;
+    bool plain = false;
     for (int i = 0; i < c->domains; i++) {
         const Domain *d = &c->domain[i];
         if (true_class(v, file, rec, d, &class[i], e))
             return -1;
-        predicted[i] = classifier_predict(c, d, embedding);
+        plain = plain || class[i] < 0;
         if (strcmp(d->name, kind) == 0)
             own = i;
     }
+    if (plain && v->plain == PLAIN_NONE)
+        return 0;
     steering_text(steering, sizeof steering, how);
     if (!*target) {
         features_text(features, sizeof features, json_object_get(how, "features"));
@@ -203,7 +208,7 @@ int evaluation_add(Evaluation *v, const char *file, const Record *rec, const flo
                        c->name);
     if (!target_known(&c->domain[own], target))
         return err_set(e, "%s: record %ld: the steered %s '%s' is none that %s knows", file, rec->number, kind, target,
-                       c->name);
+                       domain_source(c, &c->domain[own]));
     return measure(v, count_picture(v, own, ROW_TARGET, steering, target, class, predicted, e), embedding, clip);
 }
 

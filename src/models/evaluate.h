@@ -6,6 +6,7 @@
  *   UA    unlearning accuracy: share of the pictures labelled c that are not classified as c
  *   IRA   in-domain retain accuracy: share of the pictures with another label of d that are classified as theirs
  *   CRA   cross-domain retain accuracy: share of all the pictures whose label of the other domain is classified rightly
+ * Shares are of pictures: where each label has as many, IRA and CRA are the means over labels that UnlearnCanvas takes.
  * overall: the mean over targets of each. A target of several labels ("Bears+Birds") is the set of them. The unsteered
  * pictures, in each domain: IRA over all of them, CRA likewise, no UA. So too the pictures steered by features alone
  * (sd-steer --feature), apart for each set of features and values and each steering.
@@ -38,16 +39,23 @@ typedef struct EvalRow {
     double frechet;                 /* distance to the reference; NaN without */
 } EvalRow;
 
+/* A picture without a label of a kind (its field missing or empty) is counted */
+typedef enum {
+    PLAIN_CLASS,                    /* in that kind too, where the classes have one named "" */
+    PLAIN_OTHERS,                   /* in the other kinds alone */
+    PLAIN_NONE                      /* nowhere */
+} Plain;
+
 typedef struct Evaluation Evaluation;
 
 /* c stays the caller's, and so does reference: pictures whose distance every row gets; NULL: none. */
-int evaluation_create(Evaluation **v, const Classifier *c, const Frechet *reference, Err *e);
+int evaluation_create(Evaluation **v, const Classifier *c, const Frechet *reference, Plain plain, Err *e);
 void evaluation_free(Evaluation *v);
-/* One picture, classified: rec has its labels, "steered", "steered_kind" and "steering" as sd-steer writes them
- * (steered missing or empty, and no features in steering: not steered). clip is its CLIP score, NaN without.
- * predicted [domains] gets the classes. Errors name file and record. */
+/* One picture: rec has its labels, "steered", "steered_kind" and "steering" as sd-steer writes them (steered missing or
+ * empty, and no features in steering: not steered). embedding is for the reference alone. clip is its CLIP score, NaN
+ * without. predicted [domains] has the classes it is taken for. Errors name file and record. */
 int evaluation_add(Evaluation *v, const char *file, const Record *rec, const float *embedding, double clip,
-                   int *predicted, Err *e);
+                   const int *predicted, Err *e);
 /* Rows: unsteered first, then those of features, then by steering and kind its targets in the order of their names, and
  * their mean. The caller frees rows, whose texts are the evaluation's. Returns their number, or -1. */
 int evaluation_rows(Evaluation *v, EvalRow **rows, Err *e);

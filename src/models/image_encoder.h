@@ -21,9 +21,9 @@ typedef struct ImageForm {          /* of the pictures that an encoder takes */
 
 /* CLIP's, by DIR's preprocessor_config.json or processor_config.json; OpenAI's where there is neither. */
 int image_form_load(ImageForm *f, const char *dir, int size, Err *e);
-/* pixels (size,size,3) of one picture (H,W,3) u8: resized with antialiasing as Pillow does it (a direction that has its
- * length already is left alone), /255, mean and std. Host only; with FIT_CROP memory does not grow with the longer side.
- * -1: out of memory */
+/* pixels (size,size,3) of one picture (H,W,3) u8: resized with antialiasing as Pillow does it (a direction that has
+ * its length already is left alone), /255, mean and std. Host only; with FIT_CROP memory does not grow with the longer
+ * side. -1: out of memory */
 int image_prepare(float *pixels, const uint8_t *image, int H, int W, const ImageForm *f, Err *e);
 
 typedef struct ImageEncoder ImageEncoder;

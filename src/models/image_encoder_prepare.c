@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* image_encoder_prepare.c -- a picture as CLIPImageProcessor hands it to the image tower, or torchvision's transforms to
- * a vision transformer.
+/* image_encoder_prepare.c -- a picture as CLIPImageProcessor hands it to the image tower, or torchvision's transforms
+ * to a vision transformer.
  *
  *   FIT_CROP      short side to `size` (bicubic, antialiased), centre crop, y = (x/255 - mean) / std
  *   FIT_STRETCH   both sides to `size` (bilinear, antialiased), y likewise
@@ -8,8 +8,8 @@
  * Resizing gives Pillow's bytes, along the width, then the height, each to 8 bits (Pillow 13 begins with the height
  * where that is less work, in pictures taller than wide; they can differ by some steps there); a pixel of the result
  * is the sum over its window of w(d) x, d the distance from its centre in units of max(1, scale), w Keys' cubic with
- * a = -1/2, or for bilinear 1 - d, weights with sum 1 rounded to 22 bits. Pillow src/libImaging/Resample.c; transformers
- * image_transforms.py; torchvision transforms/_functional_pil.py. */
+ * a = -1/2, or for bilinear 1 - |d|, weights with sum 1 rounded to 22 bits. Pillow src/libImaging/Resample.c;
+ * transformers image_transforms.py; torchvision transforms/_functional_pil.py. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -42,8 +42,8 @@ static int find_prefix(Source *s, Err *e)
             if (weights_has(s->w, full(s, name, "cls_token")))
                 return 0;
         }
-    return err_set(e, "%s: neither a judge's network (no metadata 'conv') nor a vision transformer (no tensor cls_token, "
-                   "neither at the top nor in model_state_dict, state_dict or model)", weights_path(s->w));
+    return err_set(e, "%s: neither a judge's network (no metadata 'conv') nor a vision transformer (no tensor "
+                   "cls_token, be it in model_state_dict, state_dict or model)", weights_path(s->w));
 }
 
 /* The block that a name is of, and in *rest what follows "blocks.I."; -1 when it is of none. */
@@ -94,8 +94,8 @@ static int read_names(const Source *s, ClipLayers *c, Err *e)
 static int read_heads(const Source *s, ClipLayers *c, int heads, Err *e)
 {
     if (!heads && (c->E % HEAD_WIDTH || c->E > KNOWN_WIDTH))
-        return err_set(e, "%s: how many heads a width of %d has, its tensors do not say (timm's of multiples of %d up to "
-                       "%d have heads of %d): give --heads", weights_path(s->w), c->E, HEAD_WIDTH, KNOWN_WIDTH,
+        return err_set(e, "%s: how many heads a width of %d has, its tensors do not say (timm's of multiples of %d up "
+                       "to %d have heads of %d): give --heads", weights_path(s->w), c->E, HEAD_WIDTH, KNOWN_WIDTH,
                        HEAD_WIDTH);
     c->heads = heads ? heads : c->E / HEAD_WIDTH;
     return c->E % c->heads == 0 && c->E / c->heads <= 256 ? 0
@@ -124,8 +124,8 @@ static int read_sizes(ImageEncoder *t, const Source *s, int heads, Err *e)
         return -1;
     const int64_t S = position->dim[1], p = patch->dim[2], G = (int64_t)(sqrt((double)S - 1) + 0.5);
     if (p < 1 || patch->dim[3] != p || S < 2 || G * G + 1 != S || G > 8192 || p > 8192 / G)
-        return err_set(e, "%s: patches of %lld x %lld and %lld positions are no vision transformer of square pictures up "
-                       "to 8192 with a class token", path, (long long)p, (long long)patch->dim[3], (long long)S);
+        return err_set(e, "%s: patches of %lld x %lld and %lld positions are no vision transformer of square pictures "
+                       "up to 8192 with a class token", path, (long long)p, (long long)patch->dim[3], (long long)S);
     if (fc1->dim[0] < 1 || fc1->dim[0] > 1 << 18)
         return err_set(e, "%s: a hidden width of %lld is no model", path, (long long)fc1->dim[0]);
     c->hidden = (int)fc1->dim[0];

@@ -32,7 +32,8 @@ static const Opt options[] = {
 };
 
 static const Cli cli = {
-    "sd-encode-image", "Encode pictures into embeddings, with CLIP's image tower or other networks.", options, "[FILE|FOLDER...]",
+    "sd-encode-image", "Encode pictures into embeddings, with CLIP's image tower or other networks.", options,
+    "[FILE|FOLDER...]",
     "Reads images streams (no operand, or -, is standard input), PNG files, and folders, whose PNG files are taken in "
     "the order of their names, subfolders too. Writes an embeddings stream: of each picture its fields and its "
     "embedding [P], the projected class token. The fields of a PNG file are its text chunks as sd-steer and sd-decode "

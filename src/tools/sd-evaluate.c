@@ -11,7 +11,8 @@
 
 typedef struct Config {
     Common c;
-    const char *classifier, *texts, *predictions, *reference;
+    const char *classifier, *texts, *predictions, *reference, *plain;
+    List names;
     int json, clip_score;
 } Config;
 
@@ -21,6 +22,12 @@ static const Opt options[] = {
      "FILE  classes of the embeddings, safetensors (default: minisd's judge, for sd-encode-image --net)", 0},
     {0, "texts", OPT_STR, offsetof(Config, texts), NULL, "FILE  classify by these texts instead (zero-shot), with the "
                                                          "model's CLIP", 0},
+    {0, "names", OPT_LIST, offsetof(Config, names), NULL,
+     "KIND=FILE  classify by the logits of sd-encode-image --net KIND=...; FILE names their classes; again for the "
+     "other kind", 0},
+    {0, "plain", OPT_STR, offsetof(Config, plain), "class",
+     "class|others|none  a picture without a label of a kind counts in that kind too, where a class is named \"\"; in "
+     "the other kind alone; or not at all", 0},
     {0, "clip-score", OPT_FLAG, offsetof(Config, clip_score), NULL,
      "add the CLIP score of pictures and prompts; the embeddings are CLIP's", 0},
     {0, "reference", OPT_STR, offsetof(Config, reference), NULL,
@@ -34,12 +41,13 @@ static const Opt options[] = {
 
 static const Cli cli = {
     "sd-evaluate", "Measure what a steering took away and what it left alone, from embeddings of the pictures.",
-        options, "[FILE...]",
+    options, "[FILE...]",
     "Reads embeddings (sd-encode-image) of pictures that sd-steer drew and classifies each. For every steered target, "
     "over the pictures drawn under that steering: UA, the share of the target's pictures not taken for the target; "
     "IRA, the share of the pictures of other labels of its kind taken for what they are; CRA, the share of all of "
     "them whose label of the other kind is found. An overall row is the mean over targets; 95 % intervals are "
-    "Wilson's, those of a mean by MOVER. Unsteered pictures have a row a kind, with the "
+    "Wilson's, those of a mean by MOVER. Shares are of pictures: UnlearnCanvas's means over labels where each label "
+    "has as many. Unsteered pictures have a row a kind, with the "
     "accuracy in that kind under IRA and in the other under CRA; so have those steered by features alone (sd-steer "
     "--feature), for each set of features, FEATURE:VALUE joined by +.\n"
     "The table is tab-separated, in percent: row (unsteered, features, target, overall), kind, target, pictures, then "
@@ -51,12 +59,22 @@ static const Cli cli = {
     "--texts: lines like {\"prompt\":\"A fish.\",\"concept\":\"Fishes\"}, {\"prompt\":\"A picture in Rust "
     "style.\",\"theme\":\"Rust\"} or, for pictures "
     "without a theme, {\"prompt\":\"A plain picture.\",\"kind\":\"theme\",\"label\":\"\"}; several of a class are "
-    "averaged.",
+    "averaged.\n"
+    "--names: a line for each output of the network, in their order: NAME, or NAME<TAB>LABEL where the pictures' label "
+    "is another (Van_Gogh<TAB>Van Gogh); labels are compared byte for byte. An empty LABEL (Seed_Images<TAB>) is that "
+    "of pictures without one.\n"
+    "--plain: UnlearnCanvas's accuracy.py counts each plain picture once among styles, as the 51st of them, and once "
+    "among objects: class, with such an empty LABEL. SAeUron's scripts count it among objects alone, and so does who "
+    "speaks of IRA over 49 other styles: others (which is what class does where none is named \"\"). SAeUron's counted "
+    "it 50 times until they were corrected in 2025: name a file of plain pictures so often for that.",
     "# the whole measure of one concept\n"
     "sd-steer --sae sae/ --ranks ranks.mpk.zst --concept Fishes conditioning.mpk.zst |\n"
     "  sd-encode-image --net data/minisd/judge.safetensors | sd-evaluate\n"
     "# zero-shot, with CLIP scores\n"
-    "sd-encode-image pictures/ | sd-evaluate --texts texts.jsonl --clip-score"
+    "sd-encode-image pictures/ | sd-evaluate --texts texts.jsonl --clip-score\n"
+    "# by UnlearnCanvas's classifiers\n"
+    "sd-encode-image --net theme=style50.pth --net concept=style50_cls.pth pictures/ |\n"
+    "  sd-evaluate --names theme=styles.txt --names concept=objects.txt"
 };
 
 typedef struct Run {
@@ -65,7 +83,7 @@ typedef struct Run {
     Evaluation *evaluation;
     ClipScore *clip;
     Frechet *reference;
-    float *embedding;
+    float *embedding;               /* or the logits of one kind */
     TextOut out, predictions;
     Progress *progress;
     long long done;
@@ -75,6 +93,8 @@ static int open_classifier(Run *r, const Compute *compute, Err *e)
 {
     const Config *cfg = r->cfg;
     char usual[4096];
+    if (cfg->names.count)
+        return classifier_names(&r->classifier, cfg->names.items, cfg->names.count, e);
     if (cfg->texts)
         return classifier_zero_shot(&r->classifier, cfg->texts, compute->model, compute->type, e);
     snprintf(usual, sizeof usual, "%s/minisd/judge.safetensors", cli_data());
@@ -97,10 +117,35 @@ static int open_clip(Run *r, const Compute *compute, Err *e)
 static int next_embedding(Run *r, StreamIn *in, Record *rec, Err *e)
 {
     const int got = stream_next(in, rec, e);
-    if (got <= 0)
+    if (got <= 0 || !r->classifier->P)
         return got;
     const StreamTensor *x = stream_need(in, rec, "embedding", -1, 1, (int64_t[]){r->classifier->P}, e);
     return x && !stream_floats(in, rec, x, r->embedding, e) ? 1 : -1;
+}
+
+/* What the picture is taken for: by its embedding in r->embedding, or by its logits. */
+static int classify(Run *r, const StreamIn *in, const Record *rec, int *predicted, Err *e)
+{
+    const Classifier *c = r->classifier;
+    for (int i = 0; i < c->domains; i++) {
+        const Domain *d = &c->domain[i];
+        char name[40];
+        if (d->weight) {
+            predicted[i] = classifier_predict(c, d, r->embedding);
+            continue;
+        }
+        snprintf(name, sizeof name, "%s.logits", d->name);
+        const StreamTensor *z = stream_need(in, rec, name, -1, 1, (int64_t[]){-1}, e);
+        if (!z)
+            return -1;
+        if (z->dim[0] != d->classes)
+            return err_set(e, "%s: record %ld: %s is of %lld classes, %s names %d", stream_name(in), rec->number, name,
+                           (long long)z->dim[0], d->names, d->classes);
+        if (stream_floats(in, rec, z, r->embedding, e))
+            return -1;
+        predicted[i] = classifier_largest(r->embedding, d->classes);
+    }
+    return 0;
 }
 
 static int open_reference(Run *r, Err *e)
@@ -128,9 +173,15 @@ static int open_all(Run *r, Err *e)
         || open_classifier(r, &compute, e)
         || open_clip(r, &compute, e))
         return -1;
-    if (!(r->embedding = malloc(sizeof(float) * r->classifier->P)))
+    const char *how = r->cfg->plain;
+    const Plain plain = strcmp(how, "none") == 0 ? PLAIN_NONE : strcmp(how, "others") == 0 ? PLAIN_OTHERS : PLAIN_CLASS;
+    int width = r->classifier->P;
+    for (int i = 0; i < r->classifier->domains; i++)
+        if (!r->classifier->domain[i].weight && r->classifier->domain[i].classes > width)
+            width = r->classifier->domain[i].classes;
+    if (!(r->embedding = malloc(sizeof(float) * width)))
         return err_set(e, "out of memory");
-    return open_reference(r, e) || evaluation_create(&r->evaluation, r->classifier, r->reference, e)
+    return open_reference(r, e) || evaluation_create(&r->evaluation, r->classifier, r->reference, plain, e)
         || text_open(&r->out, r->cfg->c.output, e) || text_open(&r->predictions, r->cfg->predictions, e);
 }
 
@@ -158,6 +209,7 @@ static int read_stream(Run *r, StreamIn *in, Err *e)
     while ((got = next_embedding(r, in, &rec, e)) > 0) {
         double clip = NAN;
         if ((r->clip && clip_score(r->clip, record_text(&rec, "prompt", ""), r->embedding, &clip, e))
+            || classify(r, in, &rec, predicted, e)
             || evaluation_add(r->evaluation, stream_name(in), &rec, r->embedding, clip, predicted, e))
             return -1;
         if (r->predictions.file)
@@ -272,6 +324,9 @@ int main(int argc, char **argv)
     cli_parse(&cli, &cfg, argc, argv);
     if (cfg.classifier && cfg.texts)
         cli_misuse(&cli, "--classifier and --texts exclude each other");
+    if (cfg.names.count && (cfg.classifier || cfg.texts || cfg.clip_score || cfg.reference))
+        cli_misuse(&cli, "--names reads logits: --classifier, --texts, --clip-score and --reference, which read "
+                   "embeddings, are measured apart");
     if (cfg.predictions && strcmp(cfg.predictions, "-") == 0 && strcmp(cfg.c.output, "-") == 0)
         cli_misuse(&cli, "--predictions - and the table would both go to standard output: give -o FILE");
 

@@ -38,7 +38,7 @@ static const Shown shown[] = {
 };
 
 /* steering: JSON, NULL for none */
-static int add(Evaluation *v, const Shown *s, const char *steering, double clip, Err *e)
+static int add(Evaluation *v, const Classifier *c, const Shown *s, const char *steering, double clip, Err *e)
 {
     Record rec;
     float x[P] = {0};
@@ -54,6 +54,8 @@ static int add(Evaluation *v, const Shown *s, const char *steering, double clip,
         record_set_json(&rec, "steering", json_loads(steering, 0, NULL));
     x[s->class] = 1;
     x[3 + s->style] = 1;
+    for (int i = 0; i < c->domains; i++)
+        predicted[i] = classifier_predict(c, &c->domain[i], x);
     int failed = evaluation_add(v, "pictures", &rec, x, clip, predicted, e);
     record_clear(&rec);
     return failed ? failed : test_ok("predicted", predicted[0] == s->class && predicted[1] == s->style);
@@ -69,9 +71,9 @@ static int test_rows(const Classifier *c)
     Err e = {0};
     Evaluation *v = NULL;
     EvalRow *rows = NULL;
-    int failed = evaluation_create(&v, c, NULL, &e);
+    int failed = evaluation_create(&v, c, NULL, PLAIN_CLASS, &e);
     for (size_t i = sizeof shown / sizeof *shown; i-- > 0; )
-        failed += add(v, &shown[i], NULL, i % 2 ? 10 : 20, &e);
+        failed += add(v, c, &shown[i], NULL, i % 2 ? 10 : 20, &e);
     const int count = evaluation_rows(v, &rows, &e);
     if (test_ok("seven rows", count == 7 && !failed))
         return 1;
@@ -129,9 +131,9 @@ static int test_features(const Classifier *c)
     Err e = {0};
     Evaluation *v = NULL;
     EvalRow *rows = NULL;
-    int failed = evaluation_create(&v, c, NULL, &e);
+    int failed = evaluation_create(&v, c, NULL, PLAIN_CLASS, &e);
     for (size_t i = 0; i < sizeof pictures / sizeof *pictures; i++)
-        failed += add(v, &pictures[i].shown, pictures[i].steering, NAN, &e);
+        failed += add(v, c, &pictures[i].shown, pictures[i].steering, NAN, &e);
     const int count = evaluation_rows(v, &rows, &e);
     failed += test_ok("rows of features", count == ROWS);
     for (int i = 0; i < count && i < ROWS; i++) {
@@ -147,6 +149,32 @@ static int test_features(const Classifier *c)
                       && rows[2].targets == 0);
     free(rows);
     evaluation_free(v);
+    return failed;
+}
+
+/* The five pictures of which Cats was steered away, two of them without a theme, the one of Rust and the two of none
+ * that are unsteered: how the latter are counted. */
+static int test_plain(const Classifier *c)
+{
+    static const struct { Plain plain; long pictures, ua, ira, cra, unsteered_theme; } want[] = {
+        {PLAIN_CLASS, 5, 2, 3, 5, 2}, {PLAIN_OTHERS, 5, 2, 3, 3, 1}, {PLAIN_NONE, 3, 1, 2, 3, 1}};
+    int failed = 0;
+    for (int i = 0; i < 3; i++) {
+        Err e = {0};
+        Evaluation *v = NULL;
+        EvalRow *rows = NULL;
+        failed += evaluation_create(&v, c, NULL, want[i].plain, &e);
+        for (int k = 0; k < 7; k++)
+            failed += add(v, c, &shown[k], NULL, NAN, &e);
+        const int count = evaluation_rows(v, &rows, &e);
+        const Share *x = count == 4 ? rows[2].share : NULL;
+        failed += test_ok("plain pictures counted", x && rows[2].pictures == want[i].pictures
+                          && x[MEASURE_UA].of == want[i].ua && x[MEASURE_IRA].of == want[i].ira
+                          && x[MEASURE_CRA].of == want[i].cra
+                          && rows[1].share[MEASURE_IRA].of == want[i].unsteered_theme);
+        free(rows);
+        evaluation_free(v);
+    }
     return failed;
 }
 
@@ -217,8 +245,8 @@ static int test_unknown(const Classifier *c)
     for (int i = 0; i < 3; i++) {
         Err e = {0};
         Evaluation *v = NULL;
-        evaluation_create(&v, c, NULL, &e);
-        failed += test_ok(says[i], add(v, &bad[i], NULL, NAN, &e) < 0 && strstr(e.text, says[i])
+        evaluation_create(&v, c, NULL, PLAIN_CLASS, &e);
+        failed += test_ok(says[i], add(v, c, &bad[i], NULL, NAN, &e) < 0 && strstr(e.text, says[i])
                           && strstr(e.text, "record 7"));
         evaluation_free(v);
     }
@@ -235,6 +263,47 @@ static int test_broken(const char *path, int columns, const char *concepts, cons
     return failed;
 }
 
+/* A file of names: its classes, or what is said of it. */
+static int test_names(void)
+{
+    static const struct { const char *text, *says; } cases[] = {
+        {"Abstract\nVan_Gogh\tVan Gogh\r\nSeed_Images\t\n", NULL},
+        {"One\n", "1 names"}, {"", "0 names"}, {"One\n\nTwo\n", "line 2: no name"}, {"One\n\tTwo\n", "line 2: no name"},
+        {"One\nTwo\tx\ty\n", "line 2: more than two columns"}, {"One\nTwo\tOne\n", "lines 1 and 2 are both 'One'"},
+        {"One\nTw\xff\n", "line 2: not UTF-8"}};
+    static const char *const want[] = {"Abstract", "Van Gogh", ""};
+    char path[] = "/tmp/evaluate-test.XXXXXX", item[64];
+    int failed = 0;
+    close(mkstemp(path));
+    snprintf(item, sizeof item, "theme=%s", path);
+    const char *const items[] = {item, "theme=x", "x"};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Classifier *c = NULL;
+        Err e = {0};
+        FILE *f = fopen(path, "w");
+        fputs(cases[i].text, f);
+        fclose(f);
+        const int refused = classifier_names(&c, items, 1, &e);
+        if (cases[i].says)
+            failed += test_ok(cases[i].says, refused && !c && strstr(e.text, cases[i].says) && strstr(e.text, path));
+        else if (!(failed += test_ok("names", !refused && c->domains == 1 && c->domain[0].classes == 3)))
+            for (int k = 0; k < 3; k++)
+                failed += test_text("a class", c->domain[0].label[k], want[k]);
+        classifier_free(c);
+    }
+    FILE *f = fopen(path, "w");
+    fputs(cases[0].text, f);
+    fclose(f);
+    for (int i = 1; i < 3; i++) {
+        Classifier *c = NULL;
+        Err e = {0};
+        failed += test_ok("misuse", classifier_names(&c, (const char *const[]){item, items[i]}, 2, &e) && e.misuse);
+    }
+    unlink(path);
+    failed += test_ok("the first of the largest", classifier_largest((float[]){1, 3, 2, 3}, 4) == 1);
+    return failed;
+}
+
 int main(void)
 {
     Err e = {0};
@@ -247,8 +316,9 @@ int main(void)
     int failed = write_probe(path, P, "[\"Cats\", \"Dogs\", \"Fishes\"]", &e) || classifier_load(&c, path, &e);
     if (!failed)
         failed = test_ok("the file", c->P == P && c->domains == 2) + test_rows(c) + test_features(c)
-            + test_wilson() + test_frechet()
+            + test_plain(c) + test_wilson() + test_frechet()
             + test_frechet_matrices() + test_unknown(c);
+    failed += test_names();
     failed += test_broken(path, 4, "[\"Cats\", \"Dogs\", \"Fishes\"]", "takes embeddings of 5");
     failed += test_broken(path, P, "[\"Cats\", \"Dogs\"]", "concept.weight");
     failed += test_broken(path, P, "Cats", "metadata: concept");

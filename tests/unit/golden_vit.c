@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* golden_vit.c -- a tiny vision transformer, from both kinds of file, against timm: pictures as Pillow resizes them, byte
- * for byte; embeddings and logits within 2e-5 of values up to 7 (in bf16 0.15, in f16 an eighth of it). Then files that
- * are refused, and with which words. */
+/* golden_vit.c -- a tiny vision transformer, from both kinds of file, against timm: pictures as Pillow resizes them,
+ * byte for byte; embeddings and logits within 2e-5 of values up to 7 (in bf16 0.15, in f16 an eighth of it). Then files
+ * that are refused, and with which words. */
 #include "formats/torch_zip.h"
 #include "src/models/image_encoder.h"
 #include "tests/unit/golden.h"
@@ -38,7 +38,8 @@ static int prepare(const Weights *expected, float *pixels, int *failed)
 
 static int check_network(const Weights *expected, const float *pixels, int n, const char *file, int heads, DType type)
 {
-    static float many[MANY * VALUES], embedding[MANY * WIDTH], logits[MANY * CLASSES], alone[WIDTH], alone_logits[CLASSES];
+    static float many[MANY * VALUES], embedding[MANY * WIDTH], logits[MANY * CLASSES];
+    static float alone[WIDTH], alone_logits[CLASSES];
     const float limit = (float)limit_of(type, 2e-5, 0.15);
     char name[3][64];
     ImageEncoder *t = NULL;

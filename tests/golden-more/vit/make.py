@@ -19,8 +19,8 @@ torch.manual_seed(0)
 rng = np.random.RandomState(0)
 
 def vit(heads):
-    return timm.models.VisionTransformer(img_size=16, patch_size=4, embed_dim=64, depth=2, num_heads=heads, mlp_ratio=0.25,
-                                         num_classes=7).eval()
+    return timm.models.VisionTransformer(img_size=16, patch_size=4, embed_dim=64, depth=2, num_heads=heads,
+                                         mlp_ratio=0.25, num_classes=7).eval()
 
 weights = {k: (torch.randn_like(v) * (0.2 if v.dim() > 1 else 0.5) + (k.endswith("weight") and v.dim() == 1)).half()
            for k, v in vit(1).state_dict().items()}
