@@ -61,12 +61,13 @@ static const Cli cli = {
     "without a theme, {\"prompt\":\"A plain picture.\",\"kind\":\"theme\",\"label\":\"\"}; several of a class are "
     "averaged.\n"
     "--names: a line for each output of the network, in their order: NAME, or NAME<TAB>LABEL where the pictures' label "
-    "is another (Van_Gogh<TAB>Van Gogh); labels are compared byte for byte. An empty LABEL (Seed_Images<TAB>) is that "
-    "of pictures without one.\n"
-    "--plain: UnlearnCanvas's accuracy.py counts each plain picture once among styles, as the 51st of them, and once "
-    "among objects: class, with such an empty LABEL. SAeUron's scripts count it among objects alone, and so does who "
-    "speaks of IRA over 49 other styles: others (which is what class does where none is named \"\"). SAeUron's counted "
-    "it 50 times until they were corrected in 2025: name a file of plain pictures so often for that.",
+    "is another (Van_Gogh<TAB>Van Gogh); labels are compared byte for byte. One line may have an empty LABEL "
+    "(Seed_Images<TAB>): the class of pictures without one.\n"
+    "--plain: UnlearnCanvas asks for photos by a 51st style, Seed_Images, and its accuracy.py counts them among styles "
+    "and among objects, once each; where they are pictures without a theme, class does that with the line "
+    "Seed_Images<TAB>. SAeUron's scripts draw them without a style and count them among objects alone: others, which "
+    "is what class does where no class is named \"\". These scripts counted each 50 times until they were corrected in "
+    "2025 (name a file of plain pictures so often for that).",
     "# the whole measure of one concept\n"
     "sd-steer --sae sae/ --ranks ranks.mpk.zst --concept Fishes conditioning.mpk.zst |\n"
     "  sd-encode-image --net data/minisd/judge.safetensors | sd-evaluate\n"
@@ -135,6 +136,9 @@ static int classify(Run *r, const StreamIn *in, const Record *rec, int *predicte
             continue;
         }
         snprintf(name, sizeof name, "%s.logits", d->name);
+        if (!record_tensor(rec, name))
+            return err_set(e, "%s: record %ld: no tensor %s, which sd-encode-image --net %s=FILE writes",
+                           stream_name(in), rec->number, name, d->name);
         const StreamTensor *z = stream_need(in, rec, name, -1, 1, (int64_t[]){-1}, e);
         if (!z)
             return -1;

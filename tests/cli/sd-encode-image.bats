@@ -1,13 +1,14 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # sd-encode-image.bats -- pictures to embeddings: streams, PNG files and folders alike, in order, with their fields;
-# CLIP and a judge's network; what is refused.
+# CLIP, a judge's network and vision transformers; what is refused.
 
 bats_require_minimum_version 1.5.0
 
 setup_file() {
     cd "$BATS_TEST_DIRNAME/../.." || return
     export PATH="$PWD/bin:$PATH" DIR="$BATS_FILE_TMPDIR" JUDGE="$PWD/data/minisd/judge.safetensors"
+    export VIT="$PWD/tests/golden-more/vit"
     cd "$DIR" || return
     printf '%s\n' '{"id":"b/2","prompt":"A dog.","concept":"Dogs","seed":9007199254740993}' \
         '{"id":"a","prompt":"A fish in Watercolor style.","concept":"Fishes","theme":"Watercolor","seed":188}' \
@@ -96,6 +97,55 @@ PY
         sd-encode-image --net "$JUDGE" small.mpk.zst -o no.mpk.zst
     unet=$BATS_TEST_DIRNAME/../../data/minisd/model/unet/diffusion_pytorch_model.safetensors
     refused 1 unet sd-encode-image --net "$unet" -o no.mpk.zst "$DIR/images.mpk.zst"
+    [ ! -e no.mpk.zst ]
+}
+
+@test "--net KIND=FILE: vision transformers, several in one pass, each as it is by itself" {
+    sd-encode-image --net theme="$VIT/tiny.pth" --net concept="$VIT/tiny.safetensors" --net "$JUDGE" \
+        "$DIR/images.mpk.zst" -o n.mpk.zst
+    [ "$(tstream view -H n.mpk.zst | head -1 | jq -r .model)" = \
+        "theme=tiny.pth, concept=tiny.safetensors, judge.safetensors" ]
+    [ "$(tstream view n.mpk.zst | jq -c '[to_entries[] | select(.value | type == "object") | [.key, .value.shape[0]]]' |
+        sort -u)" = '[["theme.embedding",64],["theme.logits",7],["concept.embedding",64],["concept.logits",7],'\
+'["embedding",2880]]' ]
+    # the same weights from either kind of file, the same bytes alone or beside others
+    view n.mpk.zst | jq -e '.["theme.logits"] == .["concept.logits"] and .["theme.embedding"] == .["concept.embedding"]'
+    cmp <(view n.mpk.zst | jq -c .embedding) \
+        <(sd-encode-image --net "$JUDGE" "$DIR/images.mpk.zst" | view | jq -c .embedding)
+    sd-encode-image --net "$VIT/tiny.pth" "$DIR/images.mpk.zst" -o one.mpk.zst
+    cmp <(view n.mpk.zst | jq -c '.["theme.embedding"]') <(view one.mpk.zst | jq -c .embedding)
+    [ "$(tstream view one.mpk.zst | jq -c '.embedding.shape, has("logits")' | sort -u | tr '\n' ' ')" = "[64] false " ]
+    [ "$(tstream view -H one.mpk.zst | head -1 | jq -r .model)" = tiny.pth ]
+    # whatever the batch and the order
+    cmp <(sd-encode-image --net theme="$VIT/tiny.pth" -@ 1 "$DIR/pictures" | view | jq -c '.["theme.logits"]' | sort) \
+        <(view n.mpk.zst | jq -c '.["theme.logits"]' | sort)
+    # pictures of another size are resized
+    sd-sample-hooked -q --steps 1 --height 64 --width 96 --no-activations --images other.mpk.zst "$DIR/cond.mpk.zst"
+    [ "$(sd-encode-image --net "$VIT/tiny.pth" other.mpk.zst | tstream view | wc -l)" = 3 ]
+}
+
+@test "--heads is another network, and is told" {
+    sd-encode-image --net theme="$VIT/tiny.pth" "$DIR/images.mpk.zst" -o one.mpk.zst
+    sd-encode-image --net theme="$VIT/tiny.pth" --heads 2 "$DIR/images.mpk.zst" -o two.mpk.zst
+    arguments() { tstream view -H "$1" | head -1 | jq -c '.provenance[-1].arguments'; }
+    [ "$(arguments one.mpk.zst)" = '["--dtype=f32","--backend=auto"]' ]
+    [ "$(arguments two.mpk.zst)" = '["--dtype=f32","--heads=2","--backend=auto"]' ]
+    run cmp <(view one.mpk.zst) <(view two.mpk.zst)
+    [ "$status" = 1 ]
+    refused 1 "3 heads" sd-encode-image --net "$VIT/tiny.pth" --heads 3 -o no.mpk.zst "$DIR/images.mpk.zst"
+}
+
+@test "networks that are refused" {
+    head -c 60000 "$VIT/tiny.pth" > cut.pth
+    refused 1 cut.pth sd-encode-image --net theme=cut.pth -o no.mpk.zst "$DIR/images.mpk.zst"
+    refused 1 "evil.pth: data.pkl: byte 181: names posix.system" \
+        sd-encode-image --net "$VIT/../torch/evil.pth" -o no.mpk.zst "$DIR/images.mpk.zst"
+    refused 1 "types.pth: neither" sd-encode-image --net "$VIT/../torch/types.pth" -o no.mpk.zst "$DIR/images.mpk.zst"
+    refused 1 nowhere.pth sd-encode-image --net theme=nowhere.pth -o no.mpk.zst "$DIR/images.mpk.zst"
+    refused 2 "two networks for a" sd-encode-image --net a=x --net a=y "$DIR/images.mpk.zst"
+    refused 2 "two networks without a kind" sd-encode-image --net x --net y "$DIR/images.mpk.zst"
+    refused 2 "5 networks" sd-encode-image --net a=x --net b=x --net c=x --net d=x --net e=x "$DIR/images.mpk.zst"
+    refused 2 "--heads is -1" sd-encode-image --net x --heads -1 "$DIR/images.mpk.zst"
     [ ! -e no.mpk.zst ]
 }
 

@@ -92,9 +92,49 @@ setup() { cd "$DATA" || return 1; }
     [ ! -e never ]
 }
 
+@test "--names: what networks with heads say, named by files; --plain counts pictures without a theme" {
+    vit=$BATS_TEST_DIRNAME/../golden-more/vit
+    sd-encode-image --net theme="$vit/tiny.pth" --net concept="$vit/tiny.safetensors" images.mpk.zst -o logits.mpk.zst
+    printf '%s\n' A B C D E Dogs $'Fish\tFishes' >objects.txt
+    printf '%b\n' A B C D E Rust 'Seed_Images\t' >styles.txt
+    sd-evaluate --names theme=styles.txt --names concept=objects.txt --predictions found.jsonl logits.mpk.zst >table
+    cut -f 1-4,15 table | cmp - <(printf '%b\n' 'row\tkind\ttarget\tpictures\tsteering' 'unsteered\tconcept\t-\t2\t-' \
+        'unsteered\ttheme\t-\t2\t-' 'target\ttheme\tRust\t1\t-' 'overall\ttheme\t-\t1\t-' \
+        'target\tconcept\tFishes\t2\tmode=scale multiplier=-5' 'overall\tconcept\t-\t2\tmode=scale multiplier=-5')
+    # the line of the largest logit
+    for kind in theme=styles.txt concept=objects.txt; do
+        cmp <(jq -r ".found.${kind%=*}" found.jsonl) \
+            <(tstream view --tensors logits.mpk.zst | jq ".[\"${kind%=*}.logits\"].values | index(max) + 1" |
+                while read -r line; do sed -n "${line}p" "${kind#*=}" | sed 's/.*\t//'; done)
+    done
+    counted() { sd-evaluate --json --names theme=styles.txt --names concept=objects.txt "$@" logits.mpk.zst |
+        jq -r 'select(.kind == "concept") | [.row, .pictures, .IRA.of, .CRA.of] | join(" ")' | tr '\n' ,; }
+    [ "$(counted)" = "unsteered 2 2 2,target 2 1 2,overall 2 1 2," ]
+    [ "$(counted --plain others)" = "unsteered 2 2 1,target 2 1 1,overall 2 1 1," ]
+    [ "$(counted --plain none)" = "unsteered 1 1 1,target 1 1 1,overall 1 1 1," ]
+    sed -i 's/\t$//' styles.txt                     # no class is theirs: class is others
+    [ "$(counted)" = "unsteered 2 2 1,target 2 1 1,overall 2 1 1," ]
+    # of one kind alone: pictures steered away from it
+    run sd-evaluate --names theme=styles.txt logits.mpk.zst -o never
+    says 1 logits.mpk.zst "record 3" concept
+    head -5 styles.txt >short.txt
+    run sd-evaluate --names theme=short.txt logits.mpk.zst -o never
+    says 1 "record 1" "theme.logits is of 7 classes" "short.txt names 5"
+    sed 's/Rust/Iron/' styles.txt >other.txt
+    run sd-evaluate --names theme=other.txt --names concept=objects.txt logits.mpk.zst -o never
+    says 1 "record 2" "theme 'Rust'" "7 that other.txt knows"
+    run sd-evaluate --names theme=styles.txt --names concept=objects.txt embeddings.mpk.zst -o never
+    says 1 embeddings.mpk.zst theme.logits "--net theme=FILE"
+    [ ! -e never ]
+}
+
 @test "misuse: exit 2" {
     run sd-evaluate --texts texts.jsonl --classifier x embeddings.mpk.zst
     says 2 "--texts"
+    run sd-evaluate --names styles.txt embeddings.mpk.zst
+    says 2 "KIND=FILE"
+    run sd-evaluate --names theme=x --clip-score embeddings.mpk.zst
+    says 2 "--names"
 }
 
 @test "CLIP score and distance to other pictures are columns of their own" {
