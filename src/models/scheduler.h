@@ -7,7 +7,7 @@
  *                    of DDIM's steps
  *   dpm++2m-karras   the same with use_karras_sigmas: steps closer where there is little noise
  *   euler            EulerDiscreteScheduler as it is
- *   euler-a          EulerAncestralDiscreteScheduler: each step adds noise anew; of few steps, what distilled models take
+ *   euler-a          EulerAncestralDiscreteScheduler: each step adds noise anew; distilled models take few of these
  *
  * Betas linear, scaled_linear, squaredcos_cap_v2 or trained_betas; leading, trailing and linspace spacing;
  * set_alpha_to_one; epsilon, v_prediction and sample; rescale_betas_zero_snr. What the pipeline that model_index.json

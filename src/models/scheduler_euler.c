@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* scheduler_euler.c -- timesteps and coefficients of Euler's method, and of the ancestral one.
  *
- *   z = x / alpha, alpha = 1/sqrt(1 + sigma^2), is the picture with noise of deviation sigma added. From sigma to sigma':
+ *   z = x / alpha, alpha = 1/sqrt(1 + sigma^2), is the picture and noise of deviation sigma. From sigma to sigma':
  *   z' = x0 + sigma_down eps + sigma_up noise
  *   euler      sigma_down = sigma', sigma_up = 0
  *   euler-a    sigma_up^2 = sigma'^2 (sigma^2 - sigma'^2)/sigma^2, sigma_down^2 = sigma'^2 - sigma_up^2

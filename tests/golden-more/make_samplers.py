@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""make_samplers.py -- writes dpm.json, euler.json and two whole runs, with diffusers 0.42 or later, transformers, torch.
+"""make_samplers.py -- writes dpm.json, euler.json and two whole runs, with diffusers 0.42, transformers, torch.
 
     dpm.json        configs, steps, karras, v_prediction; of each DPMSolverMultistepScheduler made from the config
                     (from_config): its timesteps, and x after each step from x = [2, -1, 0.5, 0] with the UNet's output

@@ -7,8 +7,8 @@
  *
  * And against DPMSolverMultistepScheduler: four values of a latent after each step, whose UNet says sin(t/100 + i), to
  * 2e-5 of the largest of the run: x0 divides by alpha, down to 0.0006 in some configs, and what the roundings before
- * made of it stays in x. Against EulerDiscreteScheduler and EulerAncestralDiscreteScheduler likewise, before each step and
- * after the last; they keep z = x/alpha in f32, which is up to sigma times as large, and add to it: 5e-8 of the first
+ * made of it stays in x. Against EulerDiscreteScheduler and EulerAncestralDiscreteScheduler likewise, before each step
+ * and after the last; they keep z = x/alpha in f32, which is up to sigma times as large, and add to it: 5e-8 of the first
  * sigma. */
 #include <math.h>
 #include <sys/stat.h>
@@ -108,7 +108,8 @@ static int check_euler(size_t number, const json_t *run)
     enum { N = 4 };
     const json_t *rows = json_object_get(run, "rows");
     const int steps = (int)json_integer_value(json_object_get(run, "steps"));
-    const bool ancestral = json_is_true(json_object_get(run, "ancestral")), xl = json_is_true(json_object_get(run, "xl"));
+    const bool ancestral = json_is_true(json_object_get(run, "ancestral"));
+    const bool xl = json_is_true(json_object_get(run, "xl"));
     float x[N] = {2, -1, 0.5f, 0}, out[N], drawn[N], largest = 0, times = 0;
     float *got = malloc((steps + 1) * sizeof x), *want = malloc((steps + 1) * sizeof x);
     Scheduler *s = NULL;
