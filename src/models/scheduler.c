@@ -9,14 +9,9 @@
  * own defaults: true, which is refused here, and 0. (The others do not clip.) StableDiffusionXLPipeline leaves both as
  * they are.
  *
- * Before the first timestep a_prev is 1 (set_alpha_to_one) or alpha_cumprod(0). Betas:
- *   linear         beta_start .. beta_end
- *   scaled_linear  sqrt(beta_start) .. sqrt(beta_end), squared
- *   squaredcos_cap_v2   min(1 - f((s+1)/T) / f(s/T), 0.999), f(x) = cos((x + 0.008)/1.008 pi/2)^2
- * All are rounded to f32 where torch rounds them, since sqrt(1 - a) of a near 1 shows each bit; the product runs in
- * f64. Roots are correctly rounded, torch's may be an ulp off. Trailing spacing gives as many timesteps as were asked
- * for, where diffusers (by numpy.arange) adds a last one of -1 for some counts such as 61. diffusers
- * schedulers/scheduling_ddim.py; rescale_betas_zero_snr: Lin et al. 2023 (arXiv 2305.08891). */
+ * Before the first timestep a_prev is 1 (set_alpha_to_one) or alpha_cumprod(0). Roots are correctly rounded, torch's may
+ * be an ulp off. Trailing spacing gives as many timesteps as were asked for, where diffusers (by numpy.arange) adds a
+ * last one of -1 for some counts such as 61. diffusers schedulers/scheduling_ddim.py. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,78 +99,6 @@ static int config_load(Config *c, const char *dir, const char *own, Err *e)
     return read_overruled(c, dir, own, e);
 }
 
-/* n values from start to end as torch.linspace rounds them: from both ends to the middle, multiply and add in one. */
-static void linspace(float *y, int n, double start, double end)
-{
-    const float a = (float)start, b = (float)end, step = n > 1 ? (b - a) / (float)(n - 1) : 0;
-    for (int i = 0; i < n; i++)
-        y[i] = i < n / 2 ? fmaf(step, (float)i, a) : fmaf(-step, (float)(n - 1 - i), b);
-}
-
-static double cosine_bar(double x)
-{
-    const double c = cos((x + 0.008) / 1.008 * M_PI / 2);
-    return c * c;
-}
-
-static int trained_betas(const Config *c, const json_t *list, float *beta, Err *e)
-{
-    if (!json_is_array(list) || json_array_size(list) != (size_t)c->T)
-        return err_set(e, "%s: \"trained_betas\" is not a list of num_train_timesteps (%lld) numbers", c->file,
-                       (long long)c->T);
-    for (int t = 0; t < c->T; t++) {
-        if (!json_is_number(json_array_get(list, t)))
-            return err_set(e, "%s: \"trained_betas\"[%d] is not a number", c->file, t);
-        beta[t] = (float)json_number_value(json_array_get(list, t));
-    }
-    return 0;
-}
-
-static int fill_betas(const Config *c, float *beta, Err *e)
-{
-    const int T = (int)c->T;
-    const json_t *list = json_object_get(c->json, "trained_betas");
-    if (list && !json_is_null(list))
-        return trained_betas(c, list, beta, e);
-    if (strcmp(c->schedule, "linear") == 0) {
-        linspace(beta, T, c->beta_start, c->beta_end);
-    } else if (strcmp(c->schedule, "scaled_linear") == 0) {
-        linspace(beta, T, sqrt(c->beta_start), sqrt(c->beta_end));
-        for (int t = 0; t < T; t++)
-            beta[t] *= beta[t];
-    } else if (strcmp(c->schedule, "squaredcos_cap_v2") == 0) {
-        for (int t = 0; t < T; t++)
-            beta[t] = (float)fmin(1 - cosine_bar((t + 1) / (double)T) / cosine_bar(t / (double)T), 0.999);
-    } else {
-        return err_set(e, "%s: \"beta_schedule\" is \"%s\", expected linear, scaled_linear or squaredcos_cap_v2",
-                       c->file, c->schedule);
-    }
-    return 0;
-}
-
-static void cumulate(float *bar, const float *beta, int T)
-{
-    double product = 1;
-    for (int t = 0; t < T; t++) {
-        product *= (double)(1.0f - beta[t]);
-        bar[t] = (float)product;
-    }
-}
-
-/* Shifts and scales sqrt(alpha_cumprod) so that it ends in 0, and returns to betas, as the paper's algorithm 1. bar:
- * scratch (T). */
-static void rescale_zero_snr(float *beta, float *bar, int T)
-{
-    cumulate(bar, beta, T);
-    const float first = sqrtf(bar[0]), last = sqrtf(bar[T-1]), scale = first / (first - last);
-    for (int t = 0; t < T; t++) {
-        const float root = (sqrtf(bar[t]) - last) * scale;
-        bar[t] = root * root;
-    }
-    for (int t = 0; t < T; t++)
-        beta[t] = 1.0f - (t ? bar[t] / bar[t-1] : bar[t]);
-}
-
 int scheduler_space(Scheduler *s, const Config *c, int points, Err *e)
 {
     const int T = (int)c->T, n = s->steps;
@@ -253,24 +176,21 @@ int scheduler_check_false(const Config *c, const char *const *key, int n, Err *e
     return 0;
 }
 
-static int plan(Scheduler *s, const Config *c, float *beta, float *bar, Err *e)
+/* bar, scratch: (T). */
+static int plan(Scheduler *s, const Config *c, float *bar, float *scratch, Err *e)
 {
     if (s->steps < 1 || s->steps > c->T)
         return err_set(e, "%d steps: expected 1 to %lld, the timesteps of %s", s->steps, (long long)c->T, c->file);
-    if (fill_betas(c, beta, e))
+    if (scheduler_cumulate(bar, scratch, c, e))
         return -1;
-    if (c->zero_snr)
-        rescale_zero_snr(beta, bar, (int)c->T);
-    cumulate(bar, beta, (int)c->T);
     s->prediction = c->prediction;
     s->first = 1;
     s->dpm = c->method == METHOD_DPM;
     s->ancestral = c->ancestral;
     if (c->method == METHOD_DDIM)
         return plan_ddim(s, c, bar, e);
-    float *sigma = beta;                /* in the place of betas, which are done with */
-    fill_sigmas(sigma, c, bar);
-    return s->dpm ? scheduler_plan_dpm(s, c, sigma, e) : scheduler_plan_euler(s, c, sigma, e);
+    fill_sigmas(scratch, c, bar);
+    return s->dpm ? scheduler_plan_dpm(s, c, scratch, e) : scheduler_plan_euler(s, c, scratch, e);
 }
 
 /* class: of diffusers' scheduler that name stands for. */
@@ -304,17 +224,17 @@ int scheduler_load(Scheduler **out, const char *dir, const char *method, int ste
         return -1;
     }
     Scheduler *s = calloc(1, sizeof *s);
-    float *betas = calloc((size_t)c.T * 2, sizeof *betas);          /* and the cumulative products behind them */
+    float *bar = calloc((size_t)c.T * 2, sizeof *bar);
     if (s && steps > 0)
         s->step = calloc(steps, sizeof *s->step);
     int failed;
-    if (!s || !betas || (steps > 0 && !s->step)) {
+    if (!s || !bar || (steps > 0 && !s->step)) {
         failed = err_set(e, "out of memory");
     } else {
         s->steps = steps;
-        failed = plan(s, &c, betas, betas + c.T, e);
+        failed = plan(s, &c, bar, bar + c.T, e);
     }
-    free(betas);
+    free(bar);
     json_decref(c.json);
     if (failed)
         scheduler_free(s);

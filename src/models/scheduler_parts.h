@@ -21,6 +21,8 @@ typedef struct SchedulerConfig {
     bool karras, ancestral;
 } SchedulerConfig;
 
+/* bar (T): alpha_cumprod. beta: scratch (T). */
+int scheduler_cumulate(float *bar, float *beta, const SchedulerConfig *c, Err *e);
 /* Timesteps of s->step as they are spaced: leading and linspace, of `points` points of which the first s->steps are
  * taken. */
 int scheduler_space(Scheduler *s, const SchedulerConfig *c, int points, Err *e);

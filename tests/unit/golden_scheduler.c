@@ -8,8 +8,8 @@
  * And against DPMSolverMultistepScheduler: four values of a latent after each step, whose UNet says sin(t/100 + i), to
  * 2e-5 of the largest of the run: x0 divides by alpha, down to 0.0006 in some configs, and what the roundings before
  * made of it stays in x. Against EulerDiscreteScheduler and EulerAncestralDiscreteScheduler likewise, before each step
- * and after the last; they keep z = x/alpha in f32, which is up to sigma times as large, and add to it: 5e-8 of the first
- * sigma. */
+ * and after the last; they keep z = x/alpha in f32, which is up to sigma times as large, and add to it: 5e-8 of the
+ * first sigma. */
 #include <math.h>
 #include <sys/stat.h>
 #include "formats/json_file.h"
