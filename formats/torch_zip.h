@@ -17,4 +17,7 @@
  * is passed over. A tensor's data is contiguous: views with other strides are copied. *w is NULL on failure. */
 int torch_zip_open(Weights **w, const char *path, Err *e);
 
+/* A file of torch.save or a safetensors file, by its first bytes. */
+int weights_open_either(Weights **w, const char *path, Err *e);
+
 #endif

@@ -27,7 +27,7 @@ static int read_activation(ClipLayers *c, const Part *part, Err *e)
     return 0;
 }
 
-static int read_config(ClipLayers *c, const Part *part, bool vision, Err *e)
+int clip_layers_config(ClipLayers *c, const Part *part, bool vision, Err *e)
 {
     const int width = vision ? 768 : 512, hidden = vision ? 3072 : 2048, layers = 12, heads = vision ? 12 : 8;
     if (part_int(part, "hidden_size", &width, &c->E, e) || part_int(part, "intermediate_size", &hidden, &c->hidden, e)
@@ -68,7 +68,7 @@ static int layer_load(ClipLayer *l, const ClipLayers *c, const Part *part, const
 int clip_layers_load(ClipLayers *c, const Part *part, const char *prefix, bool vision, DType type, Err *e)
 {
     *c = (ClipLayers){.type = type};
-    if (read_config(c, part, vision, e))
+    if (clip_layers_config(c, part, vision, e))
         return -1;
     c->layer = calloc(c->layers, sizeof *c->layer);
     if (!c->layer)

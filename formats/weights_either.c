@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/* weights_either.c -- a file of weights, whichever of the two kinds it is: by its first bytes, since names lie. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+#include "formats/fdio.h"
+#include "formats/torch_zip.h"
+
+int weights_open_either(Weights **w, const char *path, Err *e)
+{
+    char begin[9] = {0};
+    *w = NULL;
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_set(e, "%s: %s", path, strerror(errno));
+    const int whole = fd_read_at(fd, begin, sizeof begin, 0) == 0;
+    close(fd);
+    /* A safetensors header is a JSON object; torch wrote a zip, and before 1.6 a bare pickle. */
+    const int torch = whole && begin[8] != '{' && (memcmp(begin, "PK\3\4", 4) == 0 || (uint8_t)begin[0] == 0x80);
+    return torch ? torch_zip_open(w, path, e) : weights_open(w, path, e);
+}
