@@ -180,24 +180,19 @@ static int next_number(Pickle *p, size_t n, uint64_t *number)
     return b ? 0 : -1;
 }
 
-static char *copy_text(Pickle *p, const uint8_t *bytes, size_t n)
-{
-    char *text = NULL;
-    if (memchr(bytes, 0, n))
-        refuse(p, "a text holds a byte 0");
-    else if (!(text = strndup((const char *)bytes, n)))
-        refuse(p, "out of memory");
-    return text;
-}
-
+/* A text with a byte 0 is no name: numpy's scalars, whose bytes pass as text, have such. */
 static int push_text(Pickle *p)
 {
     uint64_t n;
     const uint8_t *bytes;
     if (next_number(p, 4, &n) || !(bytes = next_bytes(p, n)))
         return -1;
+    if (memchr(bytes, 0, n))
+        return push(p, make(p, PICKLE_OTHER));
     PickleValue *v = make(p, PICKLE_TEXT);
-    return v && (v->text = copy_text(p, bytes, n)) ? push(p, v) : -1;
+    if (v && !(v->text = strndup((const char *)bytes, n)))
+        return refuse(p, "out of memory");
+    return push(p, v);
 }
 
 static int push_long(Pickle *p)

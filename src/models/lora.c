@@ -232,24 +232,32 @@ static bool is_float(const Weight *t)
     return t->type == F32 || t->type == F16 || t->type == BF16;
 }
 
-/* alpha/rank by what PEFT was told for the part, which save_lora_weights writes into the file (peft LoraConfig). */
-static int adapter_scale(const File *f, PartKind part, double *scale, Err *e)
+/* What a tensor of `rank` is multiplied by, as PEFT was told for the part, which save_lora_weights writes into the file
+ * (peft LoraConfig): alpha/rank, with use_rslora alpha/sqrt(rank). */
+static int adapter_scale(const File *f, PartKind part, int64_t rank, double *scale, Err *e)
 {
-    static const char *const off[] = {"use_rslora", "use_dora", "alpha_pattern", "rank_pattern", "lora_bias"};
-    char key[64];
-    for (size_t i = 0; i < sizeof off / sizeof *off; i++) {
-        snprintf(key, sizeof key, "%s.%s", part_folders[part], off[i]);
-        const json_t *value = json_object_get(f->adapter, key);
-        if (json_is_true(value) || json_object_size(value) > 0)
-            return err_set(e, "%s: lora_adapter_metadata: \"%s\" is set, which is not implemented", weights_path(f->w), key);
+    const json_t *value, *alpha = NULL;
+    const char *key, *folder = part_folders[part];
+    bool root = false;
+    json_object_foreach(f->adapter, key, value) {
+        if (!starts(key, folder) || key[strlen(folder)] != '.')
+            continue;
+        const char *name = key + strlen(folder) + 1;
+        const bool on = json_is_true(value);
+        if (strcmp(name, "lora_alpha") == 0)
+            alpha = value;
+        else if (strcmp(name, "use_rslora") == 0)
+            root = on;
+        else if ((on && (starts(name, "use_") || strcmp(name, "lora_bias") == 0))
+                 || (strcmp(name, "alpha_pattern") == 0 && json_object_size(value) > 0))
+            return err_set(e, "%s: lora_adapter_metadata: \"%s\" is set, which is not implemented", weights_path(f->w),
+                           key);
     }
-    snprintf(key, sizeof key, "%s.r", part_folders[part]);
-    const json_t *r = json_object_get(f->adapter, key);
-    snprintf(key, sizeof key, "%s.lora_alpha", part_folders[part]);
-    const json_t *alpha = json_object_get(f->adapter, key);
-    if (json_is_number(r) && json_is_number(alpha) && json_number_value(r) > 0)
-        *scale = json_number_value(alpha)/json_number_value(r);
-    return 0;
+    if (!alpha)
+        return 0;
+    *scale = json_number_value(alpha)/(root ? sqrt((double)rank) : (double)rank);
+    return json_is_number(alpha) && isfinite(*scale) ? 0
+        : err_set(e, "%s: lora_adapter_metadata: \"%s.lora_alpha\" is no number", weights_path(f->w), folder);
 }
 
 static int read_scale(const File *f, PartKind part, const Triple *t, double *scale, Err *e)
@@ -258,7 +266,7 @@ static int read_scale(const File *f, PartKind part, const Triple *t, double *sca
     float value;
     *scale = 1;
     if (!alpha)
-        return adapter_scale(f, part, scale, e);
+        return adapter_scale(f, part, t->tensor[ROLE_DOWN]->dim[0], scale, e);
     if (weight_count(alpha) != 1)
         return err_set(e, "%s: tensor %s has %zu values, expected 1", weights_path(f->w), alpha->name,
                        weight_count(alpha));
