@@ -157,7 +157,7 @@ static bool is_constant(const char *name)
         "betas", "alphas_cumprod", "sqrt_", "log_one_minus_alphas_cumprod", "posterior_", "lvlb_weights", "logvar",
         "scale_factor", "model_ema.decay", "model_ema.num_updates", "first_stage_model.loss.", "loss.",
         "cond_stage_model.logit_scale", "cond_stage_model.model.logit_scale", "cond_stage_model.model.text_projection",
-        "cond_stage_model.model.attn_mask", "optimizer_states.",
+        "cond_stage_model.model.attn_mask", "optimizer_states.", "callbacks.",
     };
     for (size_t i = 0; i < sizeof first / sizeof *first; i++)
         if (starts(name, first[i]))
