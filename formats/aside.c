@@ -20,12 +20,11 @@ struct Aside {
     _Atomic(char *) *slot;              /* where part stands in the table */
 };
 
-enum { FILES = 2 };
-
 struct AsideFolder {
     char *path;
-    char *part[FILES + 1];              /* files in it as they will be called, then the folder itself */
-    _Atomic(char *) *slot[FILES + 1];
+    int files, parts;
+    char **part;                        /* files in it as they will be called, folders in it, then the folder itself */
+    _Atomic(char *) **slot;             /* where each stands in the table */
 };
 
 enum { SLOTS = 1024, MOST_LINKS = 40 };
@@ -175,55 +174,89 @@ void aside_abandon(Aside *a)
 
 static void folder_free(AsideFolder *f)
 {
-    for (int i = 0; i <= FILES; i++)
+    for (int i = 0; f->part && f->slot && i < f->parts; i++)
         table_drop(f->slot[i], f->part[i]);
+    free(f->part);
+    free(f->slot);
     free(f->path);
     free(f);
 }
 
-/* f->part, and all of it in the table. */
-static int name_parts(AsideFolder *f, const char *const files[FILES], Err *e)
+static int add_part(AsideFolder *f, const char *folder, const char *name, size_t length, Err *e)
 {
-    char *folder;
-    if (asprintf(&folder, "%s.part-%ld", f->path, (long)getpid()) < 0)
+    char *part;
+    if (asprintf(&part, "%s%s%.*s", folder, length ? "/" : "", (int)length, name) < 0)
         return err_set(e, "%s: out of memory", f->path);
-    f->part[FILES] = folder;
-    for (int i = 0; i < FILES; i++)
-        if (asprintf(&f->part[i], "%s/%s", folder, files[i]) < 0) {
-            f->part[i] = NULL;
-            return err_set(e, "%s: out of memory", f->path);
-        }
-    for (int i = 0; i <= FILES; i++)
-        if (!(f->slot[i] = table_add(f->part[i])))
-            return err_set(e, "%s: too many files are being written at once", f->path);
-    return 0;
+    f->part[f->parts] = part;
+    f->slot[f->parts] = table_add(part);
+    return f->slot[f->parts++] ? 0 : err_set(e, "%s: too many files are being written at once", f->path);
 }
 
-AsideFolder *aside_folder(const char *path, const char *const files[FILES], Err *e)
+/* Whether files[i] is the first of them in its folder, whose name's length is *length. */
+static bool first_in_folder(const char *const *files, int i, size_t *length)
+{
+    const char *slash = strchr(files[i], '/');
+    *length = slash ? (size_t)(slash - files[i]) : 0;
+    bool first = slash != NULL;
+    for (int j = 0; j < i && first; j++)
+        first = strncmp(files[j], files[i], *length + 1) != 0;
+    return first;
+}
+
+/* f->part, and all of it in the table. */
+static int name_parts(AsideFolder *f, const char *const *files, int count, Err *e)
+{
+    char *folder;
+    size_t length;
+    int failed = asprintf(&folder, "%s.part-%ld", f->path, (long)getpid()) < 0;
+    if (failed)
+        return err_set(e, "%s: out of memory", f->path);
+    for (int i = 0; i < count && !failed; i++)
+        failed = add_part(f, folder, files[i], strlen(files[i]), e);
+    f->files = f->parts;
+    for (int i = 0; i < count && !failed; i++)
+        if (first_in_folder(files, i, &length))
+            failed = add_part(f, folder, files[i], length, e);
+    failed = failed || add_part(f, folder, "", 0, e);
+    free(folder);
+    return failed;
+}
+
+static int make_folders(const AsideFolder *f, Err *e)
+{
+    int failed = folder_make(f->part[f->parts - 1], e);
+    for (int i = f->files; i < f->parts - 1 && !failed; i++)
+        failed = folder_make(f->part[i], e);
+    return failed;
+}
+
+AsideFolder *aside_folder(const char *path, const char *const *files, int count, Err *e)
 {
     AsideFolder *f = calloc(1, sizeof *f);
-    if (!f || !(f->path = strdup(path))) {
-        free(f);
+    const size_t most = 2*(size_t)count + 1;
+    if (!f || !(f->path = strdup(path)) || !(f->part = calloc(most, sizeof *f->part))
+        || !(f->slot = calloc(most, sizeof *f->slot))) {
         err_set(e, "%s: out of memory", path);
+        if (f)
+            folder_free(f);
         return NULL;
     }
     for (size_t n = strlen(f->path); n > 1 && f->path[n - 1] == '/'; n--)
         f->path[n - 1] = 0;
-    if (name_parts(f, files, e) || folder_make(f->part[FILES], e)) {
-        folder_free(f);
-        return NULL;
-    }
-    return f;
+    if (name_parts(f, files, count, e) == 0 && make_folders(f, e) == 0)
+        return f;
+    aside_folder_abandon(f);
+    return NULL;
 }
 
 const char *aside_folder_part(const AsideFolder *f)
 {
-    return f->part[FILES];
+    return f->part[f->parts - 1];
 }
 
 int aside_folder_commit(AsideFolder *f, Err *e)
 {
-    if (rename(f->part[FILES], f->path)) {
+    if (rename(aside_folder_part(f), f->path)) {
         err_set(e, "%s: %s", f->path, strerror(errno));
         aside_folder_abandon(f);
         return -1;
@@ -234,18 +267,20 @@ int aside_folder_commit(AsideFolder *f, Err *e)
 
 void aside_folder_abandon(AsideFolder *f)
 {
-    for (int i = 0; i < FILES; i++)
-        unlink(f->part[i]);
-    rmdir(f->part[FILES]);
+    for (int i = 0; i < f->parts; i++)
+        if (i < f->files)
+            unlink(f->part[i]);
+        else
+            rmdir(f->part[i]);
     folder_free(f);
 }
 
 void aside_cleanup(void)
 {
-    for (int folders = 0; folders < 2; folders++)
+    for (int pass = 0; pass < 3; pass++)                /* files, folders in folders, folders */
         for (int i = 0; i < SLOTS; i++) {
             const char *part = atomic_load(&half_written[i]);
-            if (part && folders)
+            if (part && pass)
                 rmdir(part);
             else if (part)
                 unlink(part);

@@ -17,9 +17,10 @@ int aside_fd(const Aside *a);                       /* open for writing, owned b
 /* Closes and renames; with sync, the bytes are on the disk before the name is. a is spent, also when it fails. */
 int aside_commit(Aside *a, bool sync, Err *e);
 void aside_abandon(Aside *a);                       /* closes and removes what was written; NULL is fine */
-/* The same of a folder of two files: made as PATH.part-PID, with the folders above it. NULL on error */
+/* The same of a folder of `count` files, which may lie in folders of their own ("unet/config.json"): made as
+ * PATH.part-PID, with the folders above it and in it. NULL on error */
 typedef struct AsideFolder AsideFolder;
-AsideFolder *aside_folder(const char *path, const char *const files[2], Err *e);
+AsideFolder *aside_folder(const char *path, const char *const *files, int count, Err *e);
 const char *aside_folder_part(const AsideFolder *f);    /* where the files go, until it is renamed */
 int aside_folder_commit(AsideFolder *f, Err *e);        /* renames; f is spent, also when it fails */
 void aside_folder_abandon(AsideFolder *f);              /* removes what was written */

@@ -336,6 +336,8 @@ static int walk(Torch *t, char *name, const PickleValue *v, int depth, Err *e)
     for (size_t i = 0; i < v->count; i += pace) {
         const PickleValue *key = pace == 2 ? v->item[i] : NULL;
         const int text = key && key->kind == PICKLE_TEXT;
+        if (key && key->kind == PICKLE_NAME)
+            continue;                                   /* a trainer's callbacks are keyed by their class */
         if (key && !text && key->kind != PICKLE_INT)
             return err_set(e, "%s: %.100s: a key is neither text nor an integer", t->path, name);
         char number_text[32];

@@ -4,7 +4,7 @@
  *     (  mark        ( x y t   tuple of what stands above the mark        d k v s   d[k] = v        h n   memo n again
  *     c module name  a known name        f args R   f of args: a tensor or an empty dict        Q   a storage
  *
- * R never calls: it looks which of the four known names f is, and checks args. */
+ * R never calls: it looks which of the known names f is, and checks args. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@
 #include "formats/unpickle.h"
 
 enum { MAX_DIMS = 8 };
-enum { ORDERED_DICT, REBUILD_TENSOR, REBUILD_PARAMETER, STORAGE_TYPE };     /* number of a PICKLE_NAME */
+enum { ORDERED_DICT, REBUILD_TENSOR, REBUILD_PARAMETER, STORAGE_TYPE, NO_TENSOR };     /* number of a PICKLE_NAME */
 
 typedef struct List { void **item; size_t count, room; } List;
 
@@ -180,24 +180,19 @@ static int next_number(Pickle *p, size_t n, uint64_t *number)
     return b ? 0 : -1;
 }
 
-static char *copy_text(Pickle *p, const uint8_t *bytes, size_t n)
-{
-    char *text = NULL;
-    if (memchr(bytes, 0, n))
-        refuse(p, "a text holds a byte 0");
-    else if (!(text = strndup((const char *)bytes, n)))
-        refuse(p, "out of memory");
-    return text;
-}
-
+/* A text with a byte 0 is no name: numpy's scalars, whose bytes pass as text, have such. */
 static int push_text(Pickle *p)
 {
     uint64_t n;
     const uint8_t *bytes;
     if (next_number(p, 4, &n) || !(bytes = next_bytes(p, n)))
         return -1;
+    if (memchr(bytes, 0, n))
+        return push(p, make(p, PICKLE_OTHER));
     PickleValue *v = make(p, PICKLE_TEXT);
-    return v && (v->text = copy_text(p, bytes, n)) ? push(p, v) : -1;
+    if (v && !(v->text = strndup((const char *)bytes, n)))
+        return refuse(p, "out of memory");
+    return push(p, v);
 }
 
 static int push_long(Pickle *p)
@@ -241,6 +236,9 @@ static int push_name(Pickle *p)
         {"torch.CharStorage", STORAGE_TYPE, I8}, {"torch.ByteStorage", STORAGE_TYPE, U8},
         {"torch.BoolStorage", STORAGE_TYPE, U8}, {"torch.ShortStorage", STORAGE_TYPE, I16},
         {"torch.IntStorage", STORAGE_TYPE, I32}, {"torch.LongStorage", STORAGE_TYPE, I64},
+        {"numpy.core.multiarray.scalar", NO_TENSOR, F32}, {"numpy._core.multiarray.scalar", NO_TENSOR, F32},
+        {"numpy.dtype", NO_TENSOR, F32}, {"_codecs.encode", NO_TENSOR, F32}, {"__builtin__.set", NO_TENSOR, F32},
+        {"pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint", NO_TENSOR, F32},
     };
     char name[256];
     size_t n, m;
@@ -319,6 +317,8 @@ static int reduce(Pickle *p)
     if (f->number == REBUILD_PARAMETER)
         return args->count == 3 && args->item[0]->kind == PICKLE_TENSOR
              ? push(p, args->item[0]) : refuse(p, "a parameter is not made of (tensor, requires_grad, hooks)");
+    if (f->number == NO_TENSOR)
+        return push(p, make(p, PICKLE_OTHER));
     return args->count == 0 ? push(p, make(p, PICKLE_DICT)) : refuse(p, "an OrderedDict with arguments");
 }
 
@@ -359,7 +359,7 @@ static int fill_marked(Pickle *p, PickleKind kind)
     return pop_mark(p, &from) ? -1 : fill(p, kind, from);
 }
 
-/* State dicts carry an attribute, _metadata; it is dropped. */
+/* State dicts carry an attribute, _metadata; it is dropped, as is what a numpy.dtype is told. */
 static int build(Pickle *p)
 {
     const PickleValue *state = pop(p);
@@ -367,7 +367,7 @@ static int build(Pickle *p)
         return -1;
     const size_t floor = p->marks ? p->mark[p->marks - 1] : 0;
     const PickleValue *of = p->stack.count > floor ? p->stack.item[p->stack.count - 1] : NULL;
-    return of && of->kind == PICKLE_DICT && state->kind == PICKLE_DICT
+    return of && (of->kind == PICKLE_OTHER || (of->kind == PICKLE_DICT && state->kind == PICKLE_DICT))
          ? 0 : refuse(p, "BUILD of what is not a dict with attributes");
 }
 

@@ -2,8 +2,10 @@
 /* unpickle.h -- the pickles in which torch describes state dicts, read as data: nothing is imported, nothing is called.
  *
  * Known are the opcodes of protocol 2 that build None, booleans, numbers, text, tuples, lists and dicts, and as the
- * only names collections.OrderedDict, torch._utils._rebuild_tensor_v2, torch._utils._rebuild_parameter and the storages
- * of plain number types. Any other opcode or name is refused by its name. Memory is bounded by the bytes: each makes at
+ * only names collections.OrderedDict, torch._utils._rebuild_tensor_v2, torch._utils._rebuild_parameter, the storages
+ * of plain number types, and a few that a trainer's checkpoint has beside its tensors (numpy's scalars, sets,
+ * Lightning's ModelCheckpoint), which become one value that says nothing. Any other opcode or name is refused by its
+ * name. Memory is bounded by the bytes: each makes at
  * most one value. (Opcodes: CPython, Lib/pickletools.py.) */
 #ifndef FORMATS_UNPICKLE_H
 #define FORMATS_UNPICKLE_H
@@ -18,7 +20,8 @@ typedef enum {
     PICKLE_DICT,            /* item: key, value, key, value, ... */
     PICKLE_NAME,            /* one of the known functions and classes; number says which */
     PICKLE_STORAGE,         /* text: its key in the archive; type; number: elements */
-    PICKLE_TENSOR           /* item: storage, size tuple, stride tuple; number: offset, in elements */
+    PICKLE_TENSOR,          /* item: storage, size tuple, stride tuple; number: offset, in elements */
+    PICKLE_OTHER            /* what is known, and is none of these */
 } PickleKind;
 
 typedef struct PickleValue PickleValue;

@@ -303,6 +303,16 @@ bool weights_has(const Weights *w, const char *name)
     return weights_find(w, name) || (strcmp(name, METADATA) != 0 && json_object_get(w->header, name));
 }
 
+const char *weights_unread(const Weights *w)
+{
+    const char *name;
+    json_t *entry;
+    json_object_foreach(w->header, name, entry)
+        if (strcmp(name, METADATA) != 0 && !weights_find(w, name))
+            return name;
+    return NULL;
+}
+
 const json_t *weights_metadata(const Weights *w)
 {
     return json_object_get(w->header, METADATA);

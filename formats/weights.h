@@ -34,6 +34,7 @@ size_t weights_count(const Weights *w);
 const Weight *weights_at(const Weights *w, size_t i);           /* in the order of the file's JSON */
 const Weight *weights_find(const Weights *w, const char *name); /* NULL when missing */
 bool weights_has(const Weights *w, const char *name);           /* also one of a type that is not read */
+const char *weights_unread(const Weights *w);                   /* the first of such a type, NULL: all are read */
 const json_t *weights_metadata(const Weights *w);               /* object of strings, or NULL */
 
 /* Tensor `name` with ndim dimensions as given (-1: any), of F32, F16 or BF16. NULL with an error that names the file,
@@ -51,5 +52,10 @@ float *weights_floats(const Weights *w, const char *name, int ndim, const int64_
 
 /* Writes count tensors and metadata (object of strings, or NULL) to path, aside and renamed. */
 int weights_write(const char *path, const Weight *tensors, size_t count, const json_t *metadata, Err *e);
+/* The same where tensors have no data yet: `data` is called once for each, in the order in which they lie in the file,
+ * and gives what is read before the next call. NULL: e is set. */
+typedef const void *WeightData(void *context, size_t i, Err *e);
+int weights_write_each(const char *path, const Weight *tensors, size_t count, const json_t *metadata, WeightData *data,
+                       void *context, Err *e);
 
 #endif

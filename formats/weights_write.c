@@ -57,7 +57,14 @@ static char *header_text(const Weight **order, size_t count, const json_t *metad
     return text;
 }
 
-static int write_all(int fd, const char *path, const char *text, const Weight **order, size_t count, Err *e)
+typedef struct Contents {
+    const Weight *tensors, **order;
+    size_t count;
+    WeightData *data;
+    void *context;
+} Contents;
+
+static int write_all(int fd, const char *path, const char *text, const Contents *c, Err *e)
 {
     const size_t length = strlen(text), padded = (8 + length + ALIGN - 1) / ALIGN * ALIGN - 8;
     uint8_t size[8], spaces[ALIGN];
@@ -67,20 +74,25 @@ static int write_all(int fd, const char *path, const char *text, const Weight **
     if (fd_write(fd, path, size, 8, e) || fd_write(fd, path, text, length, e)
         || fd_write(fd, path, spaces, padded - length, e))
         return -1;
-    for (size_t i = 0; i < count; i++)
-        if (fd_write(fd, path, order[i]->data, weight_bytes(order[i]), e))
+    for (size_t i = 0; i < c->count; i++) {
+        const void *data = c->data(c->context, (size_t)(c->order[i] - c->tensors), e);
+        const size_t bytes = weight_bytes(c->order[i]);
+        if (bytes > 0 && (!data || fd_write(fd, path, data, bytes, e)))
             return -1;
+    }
     return 0;
 }
 
-int weights_write(const char *path, const Weight *tensors, size_t count, const json_t *metadata, Err *e)
+int weights_write_each(const char *path, const Weight *tensors, size_t count, const json_t *metadata, WeightData *data,
+                       void *context, Err *e)
 {
     const Weight **order = layout(tensors, count);
     char *text = order ? header_text(order, count, metadata) : NULL;
     Aside *out = text ? aside_open(path, e) : NULL;
+    const Contents contents = {tensors, order, count, data, context};
     if (!text)
         err_set(e, "%s: the header cannot be made: a name comes twice or is not UTF-8, or memory ran out", path);
-    const int failed = !out || write_all(aside_fd(out), path, text, order, count, e);
+    const int failed = !out || write_all(aside_fd(out), path, text, &contents, e);
     free(text);
     free(order);
     if (failed) {
@@ -88,4 +100,16 @@ int weights_write(const char *path, const Weight *tensors, size_t count, const j
         return -1;
     }
     return aside_commit(out, true, e);
+}
+
+static const void *own_data(void *context, size_t i, Err *e)
+{
+    (void)e;
+    const Weight *tensors = context;
+    return tensors[i].data;
+}
+
+int weights_write(const char *path, const Weight *tensors, size_t count, const json_t *metadata, Err *e)
+{
+    return weights_write_each(path, tensors, count, metadata, own_data, (void *)tensors, e);
 }

@@ -27,7 +27,7 @@ static int read_activation(ClipLayers *c, const Part *part, Err *e)
     return 0;
 }
 
-static int read_config(ClipLayers *c, const Part *part, bool vision, Err *e)
+int clip_layers_config(ClipLayers *c, const Part *part, bool vision, Err *e)
 {
     const int width = vision ? 768 : 512, hidden = vision ? 3072 : 2048, layers = 12, heads = vision ? 12 : 8;
     if (part_int(part, "hidden_size", &width, &c->E, e) || part_int(part, "intermediate_size", &hidden, &c->hidden, e)
@@ -87,7 +87,7 @@ int clip_layers_load(ClipLayers *c, const Part *part, const char *prefix, bool v
     char layers[140];
     *c = (ClipLayers){.type = type};
     snprintf(layers, sizeof layers, "%s.layers", prefix);
-    return read_config(c, part, vision, e) || clip_layers_read(c, part, layers, &names, e) ? -1 : 0;
+    return clip_layers_config(c, part, vision, e) || clip_layers_read(c, part, layers, &names, e) ? -1 : 0;
 }
 
 void clip_layers_free(ClipLayers *c)

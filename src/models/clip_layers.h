@@ -30,6 +30,7 @@ int clip_layers_read(ClipLayers *c, const Part *part, const char *prefix, const 
 /* Sizes from part->config (a text or vision config; defaults are those of its class), tensors at PREFIX.layers.I.*.
  * Free after failure too. */
 int clip_layers_load(ClipLayers *c, const Part *part, const char *prefix, bool vision, DType type, Err *e);
+int clip_layers_config(ClipLayers *c, const Part *part, bool vision, Err *e);       /* the sizes alone */
 void clip_layers_free(ClipLayers *c);
 /* x (B,S,E) f32, in place; temporaries from the workspace. Returns 0, or -1 with e set. */
 int clip_layers_run(const ClipLayers *c, float *x, int64_t B, int64_t S, bool causal, Workspace *work, Err *e);

@@ -111,7 +111,7 @@ static int add_shards(Part *part, const char *index_name, Err *e)
     return failed;
 }
 
-static int open_weights(Part *part, Err *e)
+int part_open_weights(Part *part, Err *e)
 {
     struct dirent **list = NULL;
     const int n = scandir(part->path, &list, NULL, alphasort);
@@ -144,7 +144,7 @@ static int is_folder(const char *path)
 
 /* ---- a part ---- */
 
-int part_open(Part *part, const char *dir, const char *name, Err *e)
+int part_open_config(Part *part, const char *dir, const char *name, Err *e)
 {
     *part = (Part){0};
     if (!is_folder(dir))
@@ -155,11 +155,15 @@ int part_open(Part *part, const char *dir, const char *name, Err *e)
         return err_set(e, "%s: no such folder; a model in diffusers layout has one for its %s", part->path, name);
     char path[sizeof part->path + 16];
     snprintf(path, sizeof path, "%s/config.json", part->path);
-    if (!(part->config = json_file_load(path, e)) || open_weights(part, e)) {
-        part_close(part);
-        return -1;
-    }
-    return 0;
+    return (part->config = json_file_load(path, e)) ? 0 : -1;
+}
+
+int part_open(Part *part, const char *dir, const char *name, Err *e)
+{
+    if (part_open_config(part, dir, name, e) == 0 && part_open_weights(part, e) == 0)
+        return 0;
+    part_close(part);
+    return -1;
 }
 
 void part_close(Part *part)

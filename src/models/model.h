@@ -20,6 +20,9 @@ typedef struct Part {
 /* Opens DIR/name. Missing folder, config or weights, and pickle files only (*.bin, *.ckpt, *.pth), are errors that say
  * what to do. */
 int part_open(Part *part, const char *dir, const char *name, Err *e);
+/* In two: the config alone, then the weights. part_close after either, also when it failed. */
+int part_open_config(Part *part, const char *dir, const char *name, Err *e);
+int part_open_weights(Part *part, Err *e);
 void part_close(Part *part);
 /* Tensor by name over all files of the part, as weights_need, and all its values are numbers. */
 const Weight *part_need(const Part *part, const char *name, int ndim, const int64_t *dim, Err *e);

@@ -110,7 +110,7 @@ static int save(const Sae *s, const char *dir, const Written *what, Err *e)
     if (stat(dir, &st) == 0)
         return S_ISDIR(st.st_mode) ? write_files(s, dir, what, e)
                                    : err_set(e, "%s: is there, and is not a folder", dir);
-    AsideFolder *f = aside_folder(dir, (const char *const[]){weights_name(what), "cfg.json"}, e);
+    AsideFolder *f = aside_folder(dir, (const char *const[]){weights_name(what), "cfg.json"}, 2, e);
     if (!f)
         return -1;
     if (write_files(s, aside_folder_part(f), what, e) == 0)

@@ -123,7 +123,7 @@ static int check_types(const Part *part, const char *key, const char *only, int 
     return 0;
 }
 
-static int config_read(Vae *v, Err *e)
+int vae_config_read(Vae *v, Err *e)
 {
     const Part *p = &v->part;
     const json_t *channels = json_object_get(p->config, "block_out_channels");
@@ -191,7 +191,7 @@ int vae_load(Vae **out, const char *dir, DType type, Err *e)
     if (!v)
         return err_set(e, "out of memory");
     v->type = type;
-    if (part_open(&v->part, dir, "vae", e) || config_read(v, e) || decoder_load(v, e)) {
+    if (part_open(&v->part, dir, "vae", e) || vae_config_read(v, e) || decoder_load(v, e)) {
         vae_free(v);
         return -1;
     }
@@ -228,6 +228,15 @@ void vae_free(Vae *v)
     workspace_free(&v->work);
     part_close(&v->part);
     free(v);
+}
+
+int vae_load_encoder(Vae *v, Err *e)
+{
+    if (v->encoder.conv_in || encoder_load(v, e) == 0)
+        return 0;
+    side_free(&v->encoder);
+    v->encoder = (VaeSide){0};
+    return -1;
 }
 
 int vae_scale(const Vae *v)
@@ -269,11 +278,8 @@ int vae_encode(Vae *v, const float *pixels, int64_t B, int64_t H, int64_t W, flo
     if (H < scale || W < scale)
         return err_set(e, "a picture of %lldx%lld pixels, expected %lld at least", (long long)W, (long long)H,
                        (long long)scale);
-    if (!v->encoder.conv_in && encoder_load(v, e)) {
-        side_free(&v->encoder);
-        v->encoder = (VaeSide){0};
+    if (vae_load_encoder(v, e))
         return -1;
-    }
     float *moments = malloc((size_t)(n*2*c)*sizeof *moments);           /* mean and log of variance of each cell */
     int failed = moments ? 0 : err_set(e, "out of memory");
     for (int64_t b = 0; b < B && !failed; b++) {

@@ -16,6 +16,7 @@ typedef struct Vae Vae;
 int vae_cell(int *pixels, const char *dir, Err *e);
 int vae_load(Vae **v, const char *dir, DType type, Err *e);
 void vae_free(Vae *v);
+int vae_load_encoder(Vae *v, Err *e);               /* which vae_encode does of itself */
 int vae_scale(const Vae *v);                        /* pixels a latent cell: 8 */
 int vae_channels(const Vae *v);                     /* c, of the latent */
 int vae_takes(const Vae *v, int channels, Err *e);  /* an error where latents have another number of channels */

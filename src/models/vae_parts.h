@@ -39,6 +39,7 @@ struct Vae {
     Workspace work;
 };
 
+int vae_config_read(Vae *v, Err *e);        /* sizes and switches, of v->part.config */
 /* One picture: latent (h,w,c) host, unscaled, to pixels (H,W,3) host, and pixels to moments (h,w,2c) host. */
 int vae_decode_one(Vae *v, const float *latent, int64_t h, int64_t w, float *pixels, Err *e);
 int vae_encode_one(Vae *v, const float *pixels, int64_t H, int64_t W, float *moments, Err *e);

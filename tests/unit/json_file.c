@@ -109,10 +109,10 @@ static int test_aside(void)
     a = aside_open(scratch("x"), &e);
     aside_abandon(a);
     for (int end = 0; end < 3; end++) {                     /* as a signal does, abandoned, committed */
-        static const char *const names[] = {"a", "b"};
-        AsideFolder *folder = aside_folder(scratch("folder/"), names, &e);
+        static const char *const names[] = {"a", "in/b", "in/c", "b"};
+        AsideFolder *folder = aside_folder(scratch("folder/"), names, 4, &e);
         char path[4200];
-        snprintf(path, sizeof path, "%s/b", aside_folder_part(folder));
+        snprintf(path, sizeof path, "%s/in/b", aside_folder_part(folder));
         failed += test_ok("aside/folder", (a = aside_open(path, &e)) && aside_commit(a, true, &e) == 0);
         failed += test_ok("aside/folder is not there before", access(scratch("folder"), F_OK) != 0);
         if (end == 0)
@@ -121,7 +121,8 @@ static int test_aside(void)
             aside_folder_abandon(folder);
         else
             failed += test_ok("aside/folder is there", aside_folder_commit(folder, &e) == 0
-                              && unlink(scratch("folder/b")) == 0 && rmdir(scratch("folder")) == 0);
+                              && unlink(scratch("folder/in/b")) == 0 && rmdir(scratch("folder/in")) == 0
+                              && rmdir(scratch("folder")) == 0);
     }
     int files = 0;
     DIR *d = opendir(scratch(""));

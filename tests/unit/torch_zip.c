@@ -157,6 +157,17 @@ static int test_pickles(void)
     failed += test_ok("by hand", torch_zip_open(&w, file_of(good, sizeof good - 1), &e) == 0 && weights_find(w, "w"));
     weights_close(w);
 
+    /* A class as key, a numpy scalar whose type is told more and whose bytes are text with a 0, a set. */
+    static const char trained[] = "\x80\2}cpytorch_lightning.callbacks.model_checkpoint\nModelCheckpoint\n}s"
+        TEXT("\1", "n") "cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(" TEXT("\2", "f8") "K\0K\1tR(K\3Nt"
+        "b" "c_codecs\nencode\n(X\3\0\0\0a\0b" TEXT("\6", "latin1") "tRtRs"
+        TEXT("\1", "s") "c__builtin__\nset\n(](K\1K\2etRs"
+        TEXT("\1", "w") "ctorch._utils\n_rebuild_tensor_v2\n(" STORAGE("FloatStorage", "K\x0c")
+        "K\0K\3K\4\x86K\4K\1\x86\x89NtRs.";
+    failed += test_ok("what is no tensor", torch_zip_open(&w, file_of(trained, sizeof trained - 1), &e) == 0
+                      && weights_count(w) == 1 && weights_find(w, "w"));
+    weights_close(w);
+
     failed += PICKLE("os.system", "\x80\2cos\nsystem\n(X\2\0\0\0lstR.", "names os.system: only tensors");
     failed += PICKLE("posix.system", "\x80\2cposix\nsystem\n.", "names posix.system");
     failed += PICKLE("eval", "\x80\2c__builtin__\neval\n(X\1\0\0\0" "1tR.", "names __builtin__.eval");
@@ -200,7 +211,9 @@ static int test_pickles(void)
     failed += PICKLE("memo of 2^32", "\x80\2}r\xff\xff\xff\xff.", "memo 4294967295 is out of bounds");
     failed += PICKLE("memo of nothing", "\x80\2q\0.", "the stack is empty");
     failed += PICKLE("a text of 2^32", "\x80\2X\xff\xff\xff\xff.", "4294967295 bytes should follow");
-    failed += PICKLE("a text with a 0", "\x80\2X\2\0\0\0a\0.", "a text holds a byte 0");
+    failed += PICKLE("a key with a 0", "\x80\2}X\2\0\0\0a\0Ns.", "a key is neither text nor an integer");
+    failed += PICKLE("a storage's key with a 0", "\x80\2(" TEXT("\7", "storage") "ctorch\nFloatStorage\nX\2\0\0\0a\0"
+                     TEXT("\3", "cpu") "K\1tQ.", "a persistent id is not");
     failed += PICKLE("an integer of 9 bytes", "\x80\2\x8a\x09" "123456789.", "an integer of 9 bytes");
     failed += PICKLE("two values", "\x80\2NN.", "ends with 2 values");
     failed += PICKLE("a dict in itself", "\x80\2}q\0X\1\0\0\0ah\0s.", "nested deeper than 8");

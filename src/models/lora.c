@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: MIT */
+/* lora.c -- reads LoRA files: which layer each tensor belongs to, and what it is there. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "formats/json_file.h"
+#include "formats/torch_zip.h"
+#include "src/models/lora.h"
+
+enum { NAME_SIZE = 512 };
+
+/* ---- modules by name ---- */
+
+typedef struct LoraName { char *text; PartKind part; size_t item; } LoraName;   /* with underscores for dots */
+
+static int name_order(const void *x, const void *y)
+{
+    const LoraName *a = x, *b = y;
+    return a->part != b->part ? (a->part > b->part) - (a->part < b->part) : strcmp(a->text, b->text);
+}
+
+static void flatten(char *text)
+{
+    for (; *text; text++)
+        if (*text == '.')
+            *text = '_';
+}
+
+static int add_name(Loras *l, const Inventory *v, size_t item, Naming naming, Err *e)
+{
+    const char *name = v->item[item].name[naming];
+    const size_t n = strlen(name) - strlen(".weight");
+    LoraName *new = &l->name[l->names];
+    *new = (LoraName){strndup(name, n), v->kind, item};
+    if (!new->text)
+        return err_set(e, "out of memory");
+    flatten(new->text);
+    l->names++;
+    return 0;
+}
+
+/* What a LoRA may change: weights of two dimensions or more. LDM's names of a UNet's layers are known too. */
+static bool is_layer(const Item *item)
+{
+    const size_t n = strlen(item->name[NAMES_DIFFUSERS]), m = strlen(".weight");
+    return item->ndim >= 2 && n > m && strcmp(item->name[NAMES_DIFFUSERS] + n - m, ".weight") == 0;
+}
+
+int loras_begin(Loras *l, const Inventory v[PARTS], Err *e)
+{
+    size_t most = 0;
+    *l = (Loras){0};
+    for (int p = 0; p < PARTS; p++)
+        most += 2*v[p].count;
+    if (!(l->name = calloc(most + 1, sizeof *l->name)))
+        return err_set(e, "out of memory");
+    for (int p = 0; p < PARTS; p++) {
+        if (!(l->first[p] = calloc(v[p].count + 1, sizeof *l->first[p])))
+            return err_set(e, "out of memory");
+        l->items[p] = v[p].count;
+        for (size_t i = 0; i < v[p].count && p != PART_VAE; i++)
+            for (int n = 0; n < (p == PART_UNET ? NAMINGS : 1) && is_layer(&v[p].item[i]); n++)
+                if (add_name(l, &v[p], i, (Naming)n, e))
+                    return -1;
+    }
+    qsort(l->name, l->names, sizeof *l->name, name_order);
+    return 0;
+}
+
+/* ---- one tensor's name ---- */
+
+typedef enum { ROLE_DOWN, ROLE_UP, ROLE_ALPHA, ROLES } Role;
+
+static bool starts(const char *text, const char *with)
+{
+    return strncmp(text, with, strlen(with)) == 0;
+}
+
+/* Cuts `end` off text; whether it was there. */
+static bool cut(char *text, const char *end)
+{
+    const size_t n = strlen(text), m = strlen(end);
+    if (n < m || strcmp(text + n - m, end) != 0)
+        return false;
+    text[n - m] = 0;
+    return true;
+}
+
+static int refuse_kind(const Weights *w, const char *name, Err *e)
+{
+    static const struct { const char *mark, *kind; } kinds[] = {
+        {"lora_mid", "a Tucker decomposition (lora_mid)"}, {"dora_scale", "DoRA"}, {"lora_magnitude_vector", "DoRA"},
+        {".hada_", "LoHa"}, {".lokr_", "LoKr"}, {".oft_", "OFT"}, {".boft_", "BOFT"}, {".diff", "a full difference"},
+        {".w_norm", "a norm"}, {".b_norm", "a norm"}, {"lora_B.bias", "a bias"}, {"lora_embedding_", "an embedding"},
+        {"bundle_emb", "an embedding"},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strstr(name, kinds[i].mark))
+            return err_set(e, "%s: tensor %s: of %s; of its kind only LoRA is added (up and down)", weights_path(w), name,
+                           kinds[i].kind);
+    return err_set(e, "%s: tensor %s: no name of a LoRA's (NAME.lora_down.weight, .lora_up.weight, .alpha; "
+                   ".lora_A.weight, .lora_B.weight; lora.down.weight, lora.up.weight)", weights_path(w), name);
+}
+
+/* Cuts off what follows the module, and tells what it was; *projection: the module is called to_q etc. after the
+ * processor of its attention. */
+static int take_role(char *name, Role *role, bool *projection)
+{
+    static const struct { const char *end; Role role; } ends[] = {
+        {".lora_down.weight", ROLE_DOWN}, {".lora_up.weight", ROLE_UP}, {".lora_A.weight", ROLE_DOWN},
+        {".lora_B.weight", ROLE_UP}, {".alpha", ROLE_ALPHA},
+    };
+    static const char *const layers[] = {".lora", ".lora_linear_layer"};
+    *projection = false;
+    size_t i = 0;
+    while (i < sizeof ends / sizeof *ends && !cut(name, ends[i].end))
+        i++;
+    const bool named = i < sizeof ends / sizeof *ends;
+    if (named && ends[i].role != ROLE_ALPHA) {
+        *role = ends[i].role;
+        return 0;
+    }
+    *role = named ? ROLE_ALPHA : cut(name, ".down.weight") ? ROLE_DOWN : cut(name, ".up.weight") ? ROLE_UP : ROLES;
+    if (*role == ROLES)
+        return -1;
+    if (cut(name, layers[0]) || cut(name, layers[1]))
+        return 0;
+    *projection = cut(name, "_lora");
+    return *projection || *role == ROLE_ALPHA ? 0 : -1;
+}
+
+/* The module's place in l->name; -1 where the model has no such layer. name is what is left of a tensor's. */
+static ptrdiff_t find_module(const Loras *l, char *name, bool projection)
+{
+    static const struct { const char *prefix; PartKind part; } prefixes[] = {
+        {"lora_unet_", PART_UNET}, {"lora_te_", PART_TEXT}, {"lora_te1_", PART_TEXT}, {"unet_", PART_UNET},
+        {"text_encoder_", PART_TEXT}, {"", PART_UNET},
+    };
+    static const char *const projections[PARTS][4][2] = {
+        [PART_UNET] = {{"to_q", "to_q"}, {"to_k", "to_k"}, {"to_v", "to_v"}, {"to_out", "to_out_0"}},
+        [PART_TEXT] = {{"to_q", "q_proj"}, {"to_k", "k_proj"}, {"to_v", "v_proj"}, {"to_out", "out_proj"}},
+    };
+    size_t i = 0;
+    flatten(name);
+    char *processor = strstr(name, "_processor_");
+    if (processor)
+        memmove(processor, processor + strlen("_processor"), strlen(processor + strlen("_processor")) + 1);
+    while (!starts(name, prefixes[i].prefix))
+        i++;
+    char *module = name + strlen(prefixes[i].prefix);
+    if (prefixes[i].part == PART_TEXT && starts(module, "text_model_"))
+        module += strlen("text_model_");
+    for (int k = 0; k < 4 && projection; k++)
+        if (cut(module, projections[prefixes[i].part][k][0])) {
+            strcat(module, projections[prefixes[i].part][k][1]);
+            break;
+        }
+    const LoraName key = {module, prefixes[i].part, 0};
+    const LoraName *found = bsearch(&key, l->name, l->names, sizeof key, name_order);
+    return found ? found - l->name : -1;
+}
+
+/* ---- a file ---- */
+
+typedef struct Triple { const Weight *tensor[ROLES]; } Triple;
+
+typedef struct File {
+    Loras *l;
+    const Inventory *v;
+    const Weights *w;
+    Triple *of[PARTS];              /* [items] */
+    json_t *adapter;                /* what PEFT was told, NULL: the file does not say */
+    double strength;
+} File;
+
+static int sort_in(const File *f, const Weight *t, Err *e)
+{
+    char name[NAME_SIZE];
+    Role role;
+    bool projection;
+    const char *path = weights_path(f->w);
+    if (strlen(t->name) > NAME_SIZE - 16)
+        return err_set(e, "%s: tensor %.60s...: a name of %zu letters", path, t->name, strlen(t->name));
+    strcpy(name, t->name);
+    if (starts(name, "lora_te2_") || starts(name, "text_encoder_2."))
+        return err_set(e, "%s: tensor %s: of a second text encoder: a LoRA for SDXL, expected one for Stable Diffusion 1.x "
+                       "or 2.x", path, t->name);
+    if (take_role(name, &role, &projection))
+        return refuse_kind(f->w, t->name, e);
+    const ptrdiff_t at = find_module(f->l, name, projection);
+    if (at < 0)
+        return err_set(e, "%s: tensor %s: the model has no such layer: a LoRA for another one, SDXL say?", path, t->name);
+    const LoraName *module = &f->l->name[at];
+    const Weight **place = &f->of[module->part][module->item].tensor[role];
+    if (*place)
+        return err_set(e, "%s: tensors %s and %s are for the same layer", path, (*place)->name, t->name);
+    *place = t;
+    return 0;
+}
+
+static bool has_shape(const Weight *t, int64_t first, int64_t second, int64_t kernel)
+{
+    return (t->ndim == 4 && t->dim[0] == first && t->dim[1] == second && t->dim[2] == kernel && t->dim[3] == kernel)
+        || (t->ndim == 2 && t->dim[0] == first && t->dim[1] == second && kernel == 1);
+}
+
+static void shape_text(char text[80], const int64_t *dim, int ndim)
+{
+    int n = snprintf(text, 80, "(");
+    for (int i = 0; i < ndim && n < 60; i++)
+        n += snprintf(text + n, (size_t)(80 - n), "%s%lld", i ? ", " : "", (long long)dim[i]);
+    strcpy(text + (n < 78 ? n : 78), ")");
+}
+
+static int check_shapes(const File *f, const Item *item, const Triple *t, Err *e)
+{
+    const Weight *down = t->tensor[ROLE_DOWN], *up = t->tensor[ROLE_UP];
+    const int64_t rank = down->ndim ? down->dim[0] : 0, kernel = item->ndim == 4 ? item->dim[2] : 1;
+    if (rank >= 1 && has_shape(down, rank, item->dim[1], kernel) && has_shape(up, item->dim[0], rank, 1))
+        return 0;
+    char shape[3][80];
+    shape_text(shape[0], down->dim, down->ndim);
+    shape_text(shape[1], up->dim, up->ndim);
+    shape_text(shape[2], item->dim, item->ndim);
+    return err_set(e, "%s: tensors %s %s and %s %s do not make a change of the model's %s: a LoRA for another one?",
+                   weights_path(f->w), down->name, shape[0], up->name, shape[1], shape[2]);
+}
+
+static bool is_float(const Weight *t)
+{
+    return t->type == F32 || t->type == F16 || t->type == BF16;
+}
+
+/* What a tensor of `rank` is multiplied by, as PEFT was told for the part, which save_lora_weights writes into the file
+ * (peft LoraConfig): alpha/rank, with use_rslora alpha/sqrt(rank). */
+static int adapter_scale(const File *f, PartKind part, int64_t rank, double *scale, Err *e)
+{
+    const json_t *value, *alpha = NULL;
+    const char *key, *folder = part_folders[part];
+    bool root = false;
+    json_object_foreach(f->adapter, key, value) {
+        if (!starts(key, folder) || key[strlen(folder)] != '.')
+            continue;
+        const char *name = key + strlen(folder) + 1;
+        const bool on = json_is_true(value);
+        if (strcmp(name, "lora_alpha") == 0)
+            alpha = value;
+        else if (strcmp(name, "use_rslora") == 0)
+            root = on;
+        else if ((on && (starts(name, "use_") || strcmp(name, "lora_bias") == 0))
+                 || (strcmp(name, "alpha_pattern") == 0 && json_object_size(value) > 0))
+            return err_set(e, "%s: lora_adapter_metadata: \"%s\" is set, which is not implemented", weights_path(f->w),
+                           key);
+    }
+    if (!alpha)
+        return 0;
+    *scale = json_number_value(alpha)/(root ? sqrt((double)rank) : (double)rank);
+    return json_is_number(alpha) && isfinite(*scale) ? 0
+        : err_set(e, "%s: lora_adapter_metadata: \"%s.lora_alpha\" is no number", weights_path(f->w), folder);
+}
+
+static int read_scale(const File *f, PartKind part, const Triple *t, double *scale, Err *e)
+{
+    const Weight *alpha = t->tensor[ROLE_ALPHA];
+    float value;
+    *scale = 1;
+    if (!alpha)
+        return adapter_scale(f, part, t->tensor[ROLE_DOWN]->dim[0], scale, e);
+    if (weight_count(alpha) != 1)
+        return err_set(e, "%s: tensor %s has %zu values, expected 1", weights_path(f->w), alpha->name,
+                       weight_count(alpha));
+    dtype_to_f32(&value, alpha->data, alpha->type, 1);
+    *scale = value/(double)t->tensor[ROLE_DOWN]->dim[0];
+    return isfinite(value) ? 0 : err_set(e, "%s: tensor %s is %g", weights_path(f->w), alpha->name, (double)value);
+}
+
+static int add_delta(const File *f, PartKind part, size_t item, Err *e)
+{
+    const Triple *t = &f->of[part][item];
+    const Weight *down = t->tensor[ROLE_DOWN], *up = t->tensor[ROLE_UP];
+    if (!down && !up && !t->tensor[ROLE_ALPHA])
+        return 0;
+    if (!down || !up)
+        return err_set(e, "%s: tensor %s has no other half, expected both up and down", weights_path(f->w),
+                       (down ? down : up ? up : t->tensor[ROLE_ALPHA])->name);
+    for (int r = ROLE_DOWN; r <= ROLE_UP; r++)
+        if (!is_float(t->tensor[r]))
+            return err_set(e, "%s: tensor %s is %s, expected f32, f16 or bf16", weights_path(f->w), t->tensor[r]->name,
+                           dtype_name(t->tensor[r]->type));
+    double scale;
+    if (check_shapes(f, &f->v[part].item[item], t, e) || weights_finite(f->w, down, e) || weights_finite(f->w, up, e)
+        || read_scale(f, part, t, &scale, e))
+        return -1;
+    Delta **last = &f->l->first[part][item];
+    while (*last)
+        last = &(*last)->next;
+    if (!(*last = malloc(sizeof **last)))
+        return err_set(e, "out of memory");
+    **last = (Delta){down, up, f->strength*scale, NULL};
+    return 0;
+}
+
+static int open_file(File *f, const char *path, Err *e)
+{
+    Weights **grown = realloc(f->l->file, (size_t)(f->l->files + 1)*sizeof *grown), *w;
+    if (!grown)
+        return err_set(e, "out of memory");
+    f->l->file = grown;
+    if (weights_open_either(&w, path, e))
+        return -1;
+    grown[f->l->files++] = w;
+    f->w = w;
+    const json_t *text = json_object_get(weights_metadata(w), "lora_adapter_metadata");
+    if (text && !(f->adapter = json_loads(json_string_value(text) ? json_string_value(text) : "", 0, NULL)))
+        return err_set(e, "%s: lora_adapter_metadata is no JSON", path);
+    for (int p = 0; p < PARTS; p++)
+        if (!(f->of[p] = calloc(f->v[p].count + 1, sizeof *f->of[p])))
+            return err_set(e, "out of memory");
+    const char *unread = weights_unread(w);
+    if (unread)
+        return err_set(e, "%s: tensor %s is of a type that is not read, expected f32, f16 or bf16", path, unread);
+    return weights_count(w) ? 0 : err_set(e, "%s: holds no tensor", path);
+}
+
+int loras_add(Loras *l, const Inventory v[PARTS], const char *path, double strength, Err *e)
+{
+    File f = {.l = l, .v = v, .strength = strength};
+    int failed = open_file(&f, path, e);
+    for (size_t i = 0; !failed && i < weights_count(f.w); i++)
+        failed = sort_in(&f, weights_at(f.w, i), e);
+    for (int p = 0; p < PARTS; p++)
+        for (size_t i = 0; !failed && i < v[p].count; i++)
+            failed = add_delta(&f, (PartKind)p, i, e);
+    for (int p = 0; p < PARTS; p++)
+        free(f.of[p]);
+    json_decref(f.adapter);
+    return failed ? -1 : 0;
+}
+
+void loras_free(Loras *l)
+{
+    for (int p = 0; p < PARTS; p++) {
+        for (size_t i = 0; i < l->items[p]; i++)
+            for (Delta *d = l->first[p][i], *next; d; d = next) {
+                next = d->next;
+                free(d);
+            }
+        free(l->first[p]);
+    }
+    for (size_t i = 0; i < l->names; i++)
+        free(l->name[i].text);
+    free(l->name);
+    for (int i = 0; i < l->files; i++)
+        weights_close(l->file[i]);
+    free(l->file);
+    *l = (Loras){0};
+}

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT */
+/* model_folder.c -- copies the small parts of a model folder. What model_index.json names beyond them (safety_checker,
+ * image_encoder, ...), which no program here reads, becomes null there, as diffusers writes what a pipeline is without. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "formats/aside.h"
+#include "formats/fdio.h"
+#include "formats/json_file.h"
+#include "src/models/model_folder.h"
+
+static int add_file(ModelFolder *f, const char *folder, const char *name, Err *e)
+{
+    char **grown = realloc(f->file, (size_t)(f->files + 1)*sizeof *grown), *file;
+    if (grown)
+        f->file = grown;
+    if (!grown || asprintf(&file, "%s%s%s", folder, *folder ? "/" : "", name) < 0)
+        return err_set(e, "out of memory");
+    grown[f->files++] = file;
+    return 0;
+}
+
+static bool is_pickle(const char *name)
+{
+    const char *end = strrchr(name, '.');
+    return end && (strcmp(end, ".bin") == 0 || strcmp(end, ".pt") == 0 || strcmp(end, ".pth") == 0
+                   || strcmp(end, ".ckpt") == 0);
+}
+
+/* The regular files of BASE/folder, in the order of their names; of one that need not be there, none. */
+static int add_folder(ModelFolder *f, const char *folder, bool needed, Err *e)
+{
+    char path[4096];
+    struct stat st;
+    struct dirent **list = NULL;
+    if (snprintf(path, sizeof path, "%s/%s", f->base, folder) >= (int)sizeof path)
+        return err_set(e, "%s: the name of the folder is too long", f->base);
+    const int n = scandir(path, &list, NULL, alphasort);
+    int failed = n < 0 && (needed || errno != ENOENT) ? err_set(e, "%s: %s", path, strerror(errno)) : 0;
+    for (int i = 0; i < n; i++) {
+        char file[4096 + 300];
+        snprintf(file, sizeof file, "%s/%s", path, list[i]->d_name);
+        if (!failed && stat(file, &st) == 0 && S_ISREG(st.st_mode) && !is_pickle(list[i]->d_name))
+            failed = add_file(f, folder, list[i]->d_name, e);
+        free(list[i]);
+    }
+    free(list);
+    return failed;
+}
+
+/* Takes out of the index what the new folder will not have. */
+static int settle_index(ModelFolder *f, const char *path, Err *e)
+{
+    static const char *const kept[] = {"unet", "vae", "text_encoder", "tokenizer", "scheduler", "feature_extractor"};
+    const char *key;
+    json_t *value;
+    void *next;
+    json_object_foreach_safe(f->index, next, key, value) {
+        size_t i = 0;
+        while (i < sizeof kept / sizeof *kept && strcmp(key, kept[i]) != 0)
+            i++;
+        if (i < sizeof kept / sizeof *kept || json_array_size(value) != 2 || json_is_null(json_array_get(value, 1)))
+            continue;
+        if (strcmp(key, "text_encoder_2") == 0)
+            return err_set(e, "%s: \"text_encoder_2\": a model of two text encoders; Stable Diffusion 1.x and 2.x are "
+                           "converted", path);
+        const size_t n = strlen(f->dropped);
+        snprintf(f->dropped + n, sizeof f->dropped - n, "%s%s", n ? ", " : "", key);
+        if (strcmp(key, "safety_checker") == 0 && json_object_get(f->index, "requires_safety_checker"))
+            json_object_set_new(f->index, "requires_safety_checker", json_false());
+        json_object_set_new(f->index, key, json_pack("[n, n]"));
+    }
+    return 0;
+}
+
+int model_folder_plan(ModelFolder *f, const char *base, const char *const *written, int count, Err *e)
+{
+    static const char *const parts[] = {"unet", "vae", "text_encoder"};
+    char path[4096];
+    struct stat st;
+    *f = (ModelFolder){.base = base};
+    if (stat(base, &st) || !S_ISDIR(st.st_mode))
+        return err_set(e, "%s: no such folder; a model is a folder in diffusers layout", base);
+    snprintf(path, sizeof path, "%s/model_index.json", base);
+    if (!(f->index = json_file_load(path, e)) || settle_index(f, path, e) || add_folder(f, "tokenizer", true, e)
+        || add_folder(f, "scheduler", true, e) || add_folder(f, "feature_extractor", false, e)
+        || add_folder(f, "clip", false, e))
+        return -1;
+    int failed = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        failed = failed || add_file(f, parts[i], "config.json", e);
+    f->copied = f->files;
+    failed = failed || add_file(f, "", "model_index.json", e);
+    for (int i = 0; i < count; i++)
+        failed = failed || add_file(f, "", written[i], e);
+    return failed;
+}
+
+static int copy_bytes(int in, const char *from, int out, const char *to, Err *e)
+{
+    enum { ROOM = 1 << 20 };
+    char *room = malloc(ROOM);
+    ssize_t n = room ? 1 : err_set(e, "out of memory");
+    while (n > 0 && (n = fd_read(in, from, room, ROOM, e)) > 0)
+        if (fd_write(out, to, room, (size_t)n, e))
+            n = -1;
+    free(room);
+    return n < 0 ? -1 : 0;
+}
+
+static int copy_file(const char *from, const char *to, Err *e)
+{
+    const int in = open(from, O_RDONLY | O_CLOEXEC);
+    if (in < 0)
+        return err_set(e, "%s: %s", from, strerror(errno));
+    Aside *out = aside_open(to, e);
+    const int failed = !out || copy_bytes(in, from, aside_fd(out), to, e);
+    close(in);
+    if (!failed)
+        return aside_commit(out, true, e);
+    aside_abandon(out);
+    return -1;
+}
+
+int model_folder_copy(const ModelFolder *f, const char *to, Err *e)
+{
+    char *from, *into;
+    int failed = 0;
+    for (int i = 0; i < f->copied && !failed; i++) {
+        from = into = NULL;
+        if (asprintf(&from, "%s/%s", f->base, f->file[i]) < 0 || asprintf(&into, "%s/%s", to, f->file[i]) < 0)
+            failed = err_set(e, "out of memory");
+        failed = failed || copy_file(from, into, e);
+        free(from);
+        free(into);
+    }
+    if (failed)
+        return -1;
+    if (asprintf(&into, "%s/model_index.json", to) < 0)
+        return err_set(e, "out of memory");
+    failed = json_file_write(into, f->index, e);
+    free(into);
+    return failed;
+}
+
+void model_folder_free(ModelFolder *f)
+{
+    json_decref(f->index);
+    for (int i = 0; i < f->files; i++)
+        free(f->file[i]);
+    free(f->file);
+    *f = (ModelFolder){0};
+}

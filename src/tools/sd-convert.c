@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/* sd-convert.c -- checkpoints of one file and LoRA files into a model folder. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "src/cli/cli.h"
+#include "src/models/conversion.h"
+
+typedef struct Config {
+    Common c;
+    const char *model, *checkpoint, *vae, *type;
+    List lora;
+    int ema;
+} Config;
+
+static const Opt options[] = {
+    {'m', "model", OPT_STR, offsetof(Config, model), NULL,
+     "BASE  model folder in diffusers layout, whose configs, tokenizer and scheduler the new one gets, and the weights that "
+     "come from nowhere else", OPT_REQUIRED},
+    {'o', "output", OPT_STR, offsetof(Config, c.output), NULL, "DIR  folder to write; one that is there must be empty",
+     OPT_NEUTRAL | OPT_REQUIRED},
+    {0, "checkpoint", OPT_STR, offsetof(Config, checkpoint), NULL,
+     "FILE  .safetensors or .ckpt with LDM's names, as on civitai; a UNet, a VAE or a text encoder alone", 0},
+    {0, "vae", OPT_STR, offsetof(Config, vae), NULL, "FILE  take the VAE from here", 0},
+    {0, "lora", OPT_LIST, offsetof(Config, lora), NULL,
+     "FILE[=STRENGTH]  add a LoRA's changes, 1 times or as often as said; may come again", 0},
+    {0, "ema", OPT_FLAG, offsetof(Config, ema), NULL, "take the running means of the UNet's weights (model_ema.*)", 0},
+    {0, "dtype", OPT_STR, offsetof(Config, type), "keep",
+     "keep|f32|f16|bf16  type of the weights written; keep: that in which each comes", 0},
+    COMMON_OPTIONS,
+    {0}
+};
+
+static const Cli cli = {
+    "sd-convert", "Make a model folder of a checkpoint in one file, and add LoRA files to a model.", options, NULL,
+    "Reads checkpoints of Stable Diffusion 1.x and 2.x as people have them: model.diffusion_model.*, first_stage_model.*, "
+    "cond_stage_model.*, below state_dict or not. A file of torch is read as data: nothing in it is executed, and what "
+    "would run code is refused by its name. BASE must be of the same architecture: what each tensor is called and how "
+    "large it is follows from its configs, and a tensor that is missing, of another shape or in no layer is an error. What "
+    "a checkpoint does not hold comes from BASE. safety_checker and other parts that no program here reads are left out.\n"
+    "LoRA files: kohya's names (lora_unet_, lora_te_; layers and convolutions), diffusers' and PEFT's (unet., "
+    "text_encoder.). W + STRENGTH alpha/rank up down is summed in f64, and rounded to the type that is written; "
+    "several add up. Each tensor of a file must fit a layer. DoRA, LoHa, LoKr and others are refused by name.\n"
+    "Program, version and arguments stand in the metadata of each file of weights. At the end the folder is opened as "
+    "the other programs open it, and only then it gets its name. Memory is that of the largest tensor; a checkpoint is "
+    "mapped.",
+    "# the small model with weights in f32\n"
+    "sd-convert -m data/minisd/model --dtype f32 -o minisd-f32\n"
+    "sd-convert -m stable-diffusion-v1-5 --checkpoint dreams.safetensors --vae vae-ft-mse.safetensors -o dreams\n"
+    "sd-convert -m stable-diffusion-v1-5 --lora style.safetensors=0.8 --lora detail.safetensors=-0.5 -o styled"
+};
+
+/* FILE=STRENGTH in place; what follows the last = is a strength when it is a number. */
+static double take_strength(char *text)
+{
+    char *equals = strrchr(text, '='), *end;
+    if (!equals)
+        return 1;
+    const double strength = strtod(equals + 1, &end);
+    if (end == equals + 1 || *end)
+        return 1;
+    if (!isfinite(strength))
+        cli_misuse(&cli, "--lora %s: the strength is not finite", text);
+    *equals = 0;
+    return strength;
+}
+
+typedef struct Run {
+    Conversion conversion;
+    char **lora;
+    double *strength;
+    Progress *progress;
+} Run;
+
+static int open_all(Run *r, const Config *cfg, Err *e)
+{
+    const int loras = cfg->lora.count, type = dtype_parse(cfg->type);
+    r->lora = calloc((size_t)loras + 1, sizeof *r->lora);
+    r->strength = calloc((size_t)loras + 1, sizeof *r->strength);
+    for (int i = 0; i < loras && r->lora && r->strength; i++)
+        if ((r->lora[i] = strdup(cfg->lora.items[i])))
+            r->strength[i] = take_strength(r->lora[i]);
+    if (!r->lora || !r->strength || (loras && !r->lora[loras - 1]))
+        return err_set(e, "out of memory");
+    const ConversionOptions o = {.base = cfg->model, .checkpoint = cfg->checkpoint, .vae = cfg->vae, .ema = cfg->ema,
+                                 .type = type, .lora = (const char *const *)r->lora, .strength = r->strength,
+                                 .loras = loras};
+    return conversion_open(&r->conversion, &o, e);
+}
+
+/* What a user would not expect, and with -v what is where it should be. */
+static void say_what(const Run *r, const Config *cfg)
+{
+    const Conversion *c = &r->conversion;
+    const SingleFile *f = &c->checkpoint;
+    for (int p = 0; p < PARTS; p++)
+        if (c->from_base[p] && cfg->checkpoint)
+            cli_note(&cli, "%s: no %s; it is taken from %s", cfg->checkpoint, part_folders[p], cfg->model);
+    if (f->means && !cfg->ema)
+        cli_note(&cli, "%s: running means of %zu tensors are not taken (--ema takes them)", cfg->checkpoint, f->means);
+    if (f->lefts)
+        cli_note(&cli, "%s: %zu tensors are of no part of the model%s", cfg->checkpoint, f->lefts,
+                 cfg->c.verbose ? ":" : " (-v names them)");
+    for (size_t i = 0; i < f->lefts && cfg->c.verbose; i++)
+        cli_note(&cli, "  %s", f->left[i]);
+    if (*c->folder.dropped && cfg->c.verbose)
+        cli_note(&cli, "%s: left out: %s", cfg->model, c->folder.dropped);
+}
+
+/* Text alone, as safetensors has it; "format" is what transformers asks for. */
+static json_t *make_metadata(void)
+{
+    json_t *run = cli_provenance(&cli);
+    char *arguments = json_dumps(json_object_get(run, "arguments"), JSON_COMPACT);
+    json_t *metadata = json_pack("{s:s, s:O, s:O, s:s}", "format", "pt", "program", json_object_get(run, "program"),
+                                 "version", json_object_get(run, "version"), "arguments", arguments ? arguments : "[]");
+    free(arguments);
+    json_decref(run);
+    return metadata;
+}
+
+static void tell(void *context, size_t n)
+{
+    progress_set(context, (long long)n);
+}
+
+static int write_all(Run *r, const Config *cfg, Err *e)
+{
+    json_t *metadata = make_metadata();
+    if (!metadata)
+        return err_set(e, "out of memory");
+    r->progress = progress_start(&cli, "tensors", (long long)conversion_count(&r->conversion));
+    const int failed = conversion_write(&r->conversion, cfg->c.output, metadata, tell, r->progress, e);
+    progress_end(r->progress);
+    json_decref(metadata);
+    return failed;
+}
+
+int main(int argc, char **argv)
+{
+    Config cfg = {0};
+    Run r = {0};
+    Err e = {0};
+
+    cli_parse(&cli, &cfg, argc, argv);
+    if (cfg.ema && !cfg.checkpoint)
+        cli_misuse(&cli, "--ema is of a --checkpoint's weights");
+
+    int failed = open_all(&r, &cfg, &e);
+    if (!failed) {
+        say_what(&r, &cfg);
+        failed = write_all(&r, &cfg, &e);
+    }
+
+    conversion_free(&r.conversion);
+    for (int i = 0; r.lora && i < cfg.lora.count; i++)
+        free(r.lora[i]);
+    free(r.lora);
+    free(r.strength);
+    return failed ? cli_report(&cli, &e) : 0;
+}

@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""compare.py -- what sd-convert makes of checkpoints and LoRA files, beside what diffusers makes of them.
+
+    compare.py MINISD          sd-convert in PATH; works in the current folder; prints a line a case, exits 1 on a difference
+
+Checkpoints: every tensor of from_single_file, bit for bit. LoRA: every tensor of load_lora_weights and fuse_lora in f32,
+which rounds each product and the sum to f32 where sd-convert sums in f64, so that values may be some units in the last
+place of the tensor's largest value apart; and of the same sum in f64, where all must be equal.
+"""
+import copy, os, subprocess, sys
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from peft import LoraConfig, inject_adapter_in_model
+from safetensors.torch import load_file, save_file
+import ldm
+
+minisd = os.path.abspath(sys.argv[1])
+PARTS = {"unet": "unet/diffusion_pytorch_model.safetensors", "vae": "vae/diffusion_pytorch_model.safetensors",
+         "text_encoder": "text_encoder/model.safetensors"}
+failures = 0
+
+
+def convert(base, out, *options):
+    subprocess.run(["sd-convert", "-q", "-m", base, "-o", out, *options], check=True)
+    return {part: {n.removeprefix("text_model."): t for n, t in load_file(f"{out}/{file}").items()}
+            for part, file in PARTS.items()}
+
+
+def tensors(pipe):
+    return {part: {n.removeprefix("text_model."): t for n, t in getattr(pipe, part).state_dict().items()
+                   if not n.endswith("position_ids")} for part in PARTS}
+
+
+def report(case, got, want, ulps=0):
+    global failures
+    different, largest, count = 0, 0.0, 0
+    for part in PARTS:
+        if got[part].keys() != want[part].keys():
+            print(case, part, "names differ:", sorted(got[part].keys() ^ want[part].keys())[:4])
+            failures += 1
+            return
+        for name, w in want[part].items():
+            g = got[part][name]
+            count += 1
+            if g.dtype != w.dtype or g.shape != w.shape:
+                print(f"{case}: {name} is {g.dtype} {tuple(g.shape)}, expected {w.dtype} {tuple(w.shape)}")
+                failures += 1
+                return
+            if torch.equal(g, w):
+                continue
+            different += int((g != w).sum())
+            largest = max(largest, float((g.double() - w.double()).abs().max()/(w.double().abs().max()*torch.finfo(w.dtype).eps)))
+    bad = largest > ulps
+    failures += bad
+    print(f"{case}: {count} tensors, {different} values differ, by {largest:.2f} of the last place of the tensor's largest"
+          + (f", at most {ulps} expected" if bad else ""))
+
+
+def drop_weights(base, out):
+    """The folder's configs, without weights: all must come from the checkpoint."""
+    subprocess.run(["cp", "-r", base, out], check=True)
+    for file in PARTS.values():
+        os.remove(f"{out}/{file}")
+
+
+# ---- checkpoints ----
+
+shapes = {
+    "sd1": (1, dict(widths=(8, 16, 24, 24), layers=2, vae_widths=(4, 8, 8, 12), vae_layers=2)),
+    "sd2": (2, dict(widths=(8, 16, 24, 24), layers=2, vae_widths=(4, 8), linear=True, act="gelu", text=12, text_layers=3)),
+    "odd": (1, dict(widths=(8, 16, 16), layers=1, attention=[False, True, False], vae_widths=(8,), vae_layers=3)),
+    "all": (2, dict(widths=(16, 8), layers=3, attention=[True, True])),
+}
+pipes = {name: (kind, ldm.pipeline(f"{minisd}/tokenizer", seed=i + 1, **shape))
+         for i, (name, (kind, shape)) in enumerate(shapes.items())}
+pipes["minisd"] = (1, StableDiffusionPipeline.from_pretrained(minisd, safety_checker=None,
+                                                             torch_dtype=torch.float16))
+for name, (kind, pipe) in pipes.items():
+    pipe.save_pretrained(f"{name}-base")
+    drop_weights(f"{name}-base", f"{name}-configs")
+    for dtype in (torch.float32, torch.float16, torch.bfloat16) if name in ("sd1", "sd2") else (None,):
+        label = f"{name} {str(dtype).removeprefix('torch.')}"
+        state = ldm.checkpoint(pipe, kind, dtype)
+        save_file(state, "one.safetensors")
+        torch.save(ldm.lightning(state), "one.ckpt")
+        theirs = StableDiffusionPipeline.from_single_file("one.safetensors", config=f"{name}-base", local_files_only=True,
+                                                          torch_dtype=dtype or pipe.dtype, safety_checker=None)
+        want = tensors(theirs)
+        for file in ("one.safetensors", "one.ckpt"):
+            out = f"{name}-{dtype}-{file}"
+            got = convert(f"{name}-configs", out, "--checkpoint", file)
+            report(f"{label}, {file}", got, want)
+        if dtype == torch.float32:
+            for option in (torch.float16, torch.bfloat16):
+                short = {torch.float16: "f16", torch.bfloat16: "bf16"}[option]
+                got = convert(f"{name}-configs", f"{out}-{short}", "--checkpoint", "one.ckpt", "--dtype", short)
+                report(f"{label} as {short}", got, {p: {n: t.to(option) for n, t in of.items()} for p, of in want.items()})
+    again = StableDiffusionPipeline.from_pretrained(out, safety_checker=None, torch_dtype=dtype or pipe.dtype)
+    report(f"{name}, from_pretrained", tensors(again), want)
+
+pipe = pipes["sd1"][1]
+save_file(ldm.checkpoint(pipe, 1, ema=True), "ema.safetensors")
+want = tensors(pipe)
+report("running means not taken", convert("sd1-configs", "ema-no", "--checkpoint", "ema.safetensors"), want)
+want["unet"] = {n: t*0.5 for n, t in want["unet"].items()}
+report("running means taken", convert("sd1-configs", "ema-yes", "--checkpoint", "ema.safetensors", "--ema"), want)
+
+other = ldm.pipeline(f"{minisd}/tokenizer", seed=9, **shapes["sd1"][1])
+save_file(ldm.vae_tensors(other.vae), "vae.safetensors")
+save_file({"first_stage_model." + n: t for n, t in ldm.vae_tensors(other.vae).items()}, "vae-prefix.safetensors")
+want = tensors(pipe)
+want["vae"] = {n: t for n, t in AutoencoderKL.from_single_file("vae.safetensors", config="sd1-base", subfolder="vae",
+                                                                local_files_only=True).state_dict().items()}
+for file in ("vae.safetensors", "vae-prefix.safetensors"):
+    report(file, convert("sd1-base", f"out-{file}", "--vae", file), want)
+other.vae.save_pretrained("vae-folder")
+report("VAE in diffusers' names", convert("sd1-base", "out-vae", "--vae",
+                                          "vae-folder/diffusion_pytorch_model.safetensors"), want)
+
+want = tensors(pipe)
+want["unet"] = dict(other.unet.state_dict())
+state = ldm.checkpoint(other, 1)
+save_file({n: t for n, t in state.items() if n.startswith("model.diff")}, "unet.safetensors")
+save_file({n.removeprefix("model.diffusion_model."): t for n, t in state.items() if n.startswith("model.diff")},
+          "unet-bare.safetensors")
+save_file(dict(other.unet.state_dict()), "unet-diffusers.safetensors")
+for file in ("unet.safetensors", "unet-bare.safetensors", "unet-diffusers.safetensors"):
+    report(file, convert("sd1-base", f"out-{file}", "--checkpoint", file), want)
+
+# ---- LoRA ----
+
+def fuse(base, files):
+    pipe = StableDiffusionPipeline.from_pretrained(base, safety_checker=None, torch_dtype=torch.float32)
+    for i, (file, strength) in enumerate(files):
+        pipe.load_lora_weights(file, adapter_name=f"a{i}")
+    pipe.set_adapters([f"a{i}" for i in range(len(files))], [s for _, s in files])
+    pipe.fuse_lora(adapter_names=[f"a{i}" for i in range(len(files))])
+    pipe.unload_lora_weights()
+    return tensors(pipe)
+
+
+def compare_lora(case, base, files, of, beside=True):
+    """of: [(scale, {"unet": changes, "te": changes})], alpha/rank being in each change's own scale"""
+    options = [f"--lora={file}={strength}" for file, strength in files]
+    if beside:
+        report(f"{case}, fuse_lora", convert(base, f"out-{case}", *options), fuse(base, files), 4)
+    pipe = StableDiffusionPipeline.from_pretrained(base, safety_checker=None, torch_dtype=torch.float32)
+    for type_name, type in (("f32", torch.float32), ("f16", torch.float16), ("bf16", torch.bfloat16)):
+        want = tensors(pipe)
+        for part, key in (("unet", "unet"), ("text_encoder", "te")):
+            for path in {p for _, c in of for p in c.get(key, {})}:
+                pairs = [(s*scale(n, c[key][path][0].shape[0]), *c[key][path])
+                         for s, c in ((s, c) for s, c in of) for n, p in enumerate(c.get(key, {})) if p == path
+                         for scale in (c.get("scale", lambda n, r: 1),)]
+                name = path.removeprefix("text_model.") + ".weight"
+                want[part][name] = ldm.merged(want[part][name], pairs)
+        want = {p: {n: t.to(type) for n, t in w.items()} for p, w in want.items()}
+        got = convert(base, f"out-{case}-{type_name}", *options, "--dtype", type_name)
+        report(f"{case}, f64 as {type_name}", got, want)
+
+
+def config(names):
+    return LoraConfig(r=4, lora_alpha=6, target_modules=names, init_lora_weights="gaussian")
+
+
+for name in ("sd1", "sd2"):
+    pipe = pipes[name][1]
+    attention = {"unet": ldm.changes(pipe.unet, ["attn1.to", "attn2.to"], [4], 1),
+                 "te": ldm.changes(pipe.text_encoder, ["self_attn", "mlp"], [4], 2)}
+    half = lambda n, r: 2
+    save_file(ldm.kohya(attention, half), "kohya.safetensors")
+    torch.save(ldm.kohya(attention, half), "kohya.pt")
+    attention["scale"] = lambda n, r: 2/r
+    compare_lora(f"{name} kohya", f"{name}-base", [("kohya.safetensors", 0.75)], [(0.75, attention)])
+    whole = {"unet": ldm.changes(pipe.unet, ["attentions", "resnets", "samplers", "time_emb", "conv_in"], [2, 3, 8], 3)}
+    save_file(ldm.kohya({"unet": whole["unet"]}, lambda n, r: 3), "locon.safetensors")
+    whole["scale"] = lambda n, r: 3/r
+    compare_lora(f"{name} convolutions", f"{name}-base", [("locon.safetensors", 1)], [(1, whole)])
+    compare_lora(f"{name} two files", f"{name}-base", [("kohya.safetensors", -0.5), ("locon.safetensors", 0.25)],
+                 [(-0.5, attention), (0.25, whole)])
+
+    several = dict(whole)           # diffusers 0.42 loses the alpha of an attention's layer where there are several
+    save_file(ldm.kohya({"unet": whole["unet"]}, lambda n, r: 1 + n % 3), "alphas.safetensors")
+    several["scale"] = lambda n, r: (1 + n % 3)/r
+    compare_lora(f"{name} several alphas", f"{name}-base", [("alphas.safetensors", 1)], [(1, several)], beside=False)
+
+    adapted = copy.deepcopy(pipe)
+    layers = {"unet": ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "conv1"],
+              "te": ["q_proj", "k_proj", "v_proj", "out_proj"]}
+    for part, names in ((adapted.unet, layers["unet"]), (adapted.text_encoder, layers["te"])):
+        inject_adapter_in_model(config(names), part)
+        for n, p in part.named_parameters():
+            if "lora_B" in n:
+                torch.nn.init.normal_(p, std=0.3)
+    sides = {key: {n.replace(".default.", "."): p.detach() for n, p in part.named_parameters() if ".lora_" in n}
+             for key, part in (("unet", adapted.unet), ("te", adapted.text_encoder))}
+    pairs = {key: {n.removesuffix(".lora_A.weight"): (t, s[n.replace("lora_A", "lora_B")])
+                   for n, t in s.items() if "lora_A" in n} for key, s in sides.items()}
+    StableDiffusionPipeline.save_lora_weights("peft", unet_lora_layers=sides["unet"], text_encoder_lora_layers=sides["te"],
+                                              unet_lora_adapter_metadata=config(layers["unet"]).to_dict(),
+                                              text_encoder_lora_adapter_metadata=config(layers["te"]).to_dict())
+    pairs["scale"] = lambda n, r: 1.5
+    compare_lora(f"{name} PEFT", f"{name}-base", [("peft/pytorch_lora_weights.safetensors", 1)], [(1, pairs)])
+    plain = {f"{'unet' if key == 'unet' else 'text_encoder'}.{n}": t for key, s in sides.items() for n, t in s.items()}
+    save_file(plain, "plain.safetensors")
+    pairs["scale"] = lambda n, r: 1
+    compare_lora(f"{name} PEFT without alpha", f"{name}-base", [("plain.safetensors", 2)], [(2, pairs)])
+
+    first = {}
+    for n, (down, up) in ldm.changes(pipe.unet, ["attn1.to", "attn2.to"], [3], 5).items():
+        head, tail = n.split(".to_")
+        first[f"unet.{head}.processor.to_{tail.removesuffix('.0')}_lora.down.weight"] = down
+        first[f"unet.{head}.processor.to_{tail.removesuffix('.0')}_lora.up.weight"] = up
+    for n, (down, up) in ldm.changes(pipe.text_encoder, ["q_proj", "out_proj"], [3], 6).items():
+        n = n if n.startswith("text_model.") else "text_model." + n
+        first[f"text_encoder.{n}.lora_linear_layer.down.weight"] = down
+        first[f"text_encoder.{n}.lora_linear_layer.up.weight"] = up
+    save_file(first, "first.safetensors")
+    compare_lora(f"{name} diffusers' first", f"{name}-base", [("first.safetensors", 1)],
+                 [(1, {"unet": ldm.changes(pipe.unet, ["attn1.to", "attn2.to"], [3], 5),
+                       "te": ldm.changes(pipe.text_encoder, ["q_proj", "out_proj"], [3], 6)})])
+sys.exit(failures > 0)
