@@ -11,12 +11,12 @@
 enum { MOST_TIME_CHANNELS = 1 << 13 };
 
 /* As torch computes it in f32 (get_timestep_embedding). */
-static void sinusoids(float *y, int t, int C, bool cos_first, double freq_shift)
+static void sinusoids(float *y, float t, int C, bool cos_first, double freq_shift)
 {
     const int half = C/2;
     const float rate = (float)-log(10000), steps = (float)((double)half - freq_shift);
     for (int i = 0; i < half; i++) {
-        const float angle = (float)t*expf(rate*(float)i/steps);
+        const float angle = t*expf(rate*(float)i/steps);
         y[i] = cos_first ? cosf(angle) : sinf(angle);
         y[half + i] = cos_first ? sinf(angle) : cosf(angle);
     }
@@ -24,7 +24,7 @@ static void sinusoids(float *y, int t, int C, bool cos_first, double freq_shift)
         y[C - 1] = 0;
 }
 
-static int set_time(UNet *u, int t, Err *e)
+static int set_time(UNet *u, float t, Err *e)
 {
     const UNetConfig *c = &u->config;
     float host[MOST_TIME_CHANNELS];
@@ -71,7 +71,7 @@ static void take_down(UNet *u, UNetTape *kind, float *eps, const float *x, int64
     }
 }
 
-int unet_eval(UNet *u, float *eps, const float *x, int64_t B, int64_t H, int64_t W, int t, Err *e)
+int unet_eval(UNet *u, float *eps, const float *x, int64_t B, int64_t H, int64_t W, float t, Err *e)
 {
     if (B != u->B)
         return err_set(e, "a batch of %lld images, but text for %lld", (long long)B, (long long)u->B);
