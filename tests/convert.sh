@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# convert.sh -- sd-convert beside diffusers, tensor by tensor; skipped where PYTHON lacks it (golden-more/convert/compare.py).
+# convert.sh -- sd-convert beside diffusers, tensor by tensor, by golden-more/convert/compare.py; skipped where PYTHON
+# lacks it.
 set -eu
 python=${PYTHON:-python3}
 "$python" -c 'import diffusers, peft, safetensors, torch, transformers' >/dev/null 2>&1 || {

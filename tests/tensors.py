@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""tensors.py -- what is in safetensors files, whatever its order: a line a file, FILE COUNT SHA256 of names, types, shapes
-and bytes.
+"""tensors.py -- what is in safetensors files, whatever its order: a line a file, FILE COUNT SHA256 of names, types,
+shapes and bytes.
 
     tensors.py DIR        those of unet, vae and text_encoder of a model folder
     tensors.py FILE...
@@ -24,8 +24,8 @@ def lines(path):
 verbose = sys.argv[1:2] == ["-v"]
 for argument in sys.argv[1 + verbose:]:
     folder = os.path.isdir(argument)
-    for file in sorted(p for part in ("text_encoder", "unet", "vae") for p in glob.glob(f"{argument}/{part}/*.safetensors")) \
-            if folder else [argument]:
+    parts = [f"{argument}/{part}/*.safetensors" for part in ("text_encoder", "unet", "vae")]
+    for file in [p for part in parts for p in sorted(glob.glob(part))] if folder else [argument]:
         label, said = os.path.relpath(file, argument) if folder else os.path.basename(file), list(lines(file))
         for line in said if verbose else []:
             print(label, line)

@@ -52,7 +52,8 @@ static int open_base(Conversion *c, int p, Err *e)
     if (part_open_weights(part, e))
         return -1;
     source_find(&c->source[p], &c->v[p], part->files, part->count);
-    return c->source[p].files ? 0 : err_set(e, "%s: holds none of the tensors that its config.json asks for", part->path);
+    return c->source[p].files ? 0
+        : err_set(e, "%s: holds none of the tensors that its config.json asks for", part->path);
 }
 
 int conversion_open(Conversion *c, const ConversionOptions *o, Err *e)
@@ -215,8 +216,8 @@ static int check_free(const char *dir, Err *e)
     return n == 2 ? 0 : err_set(e, "%s: is there already, and is no empty folder", dir);
 }
 
-int conversion_write(const Conversion *c, const char *dir, const json_t *metadata, void (*done)(void *context, size_t n),
-                     void *context, Err *e)
+int conversion_write(const Conversion *c, const char *dir, const json_t *metadata,
+                     void (*done)(void *context, size_t n), void *context, Err *e)
 {
     size_t count = 0;
     if (check_free(dir, e))

@@ -2,7 +2,7 @@
 /* conversion.h -- a model folder out of another, a checkpoint in one file, a VAE and LoRA files.
  *
  * All that can be wrong with names and shapes is said before anything is written. Tensors are mapped, converted and
- * written one at a time: memory is that of the largest, once as f32 with what is added to it and once as it is written. */
+ * written one at a time: memory is that of the largest as it is written, and of what is added to it as f32. */
 #ifndef SRC_MODELS_CONVERSION_H
 #define SRC_MODELS_CONVERSION_H
 
@@ -11,7 +11,7 @@
 #include "src/models/single_file.h"
 
 typedef struct ConversionOptions {
-    const char *base;               /* folder in diffusers layout; weights of what comes from elsewhere may be missing */
+    const char *base;               /* folder in diffusers layout; without weights of what comes from elsewhere, too */
     const char *checkpoint, *vae;   /* NULL: none */
     bool ema;                       /* the checkpoint's running means of the UNet's weights */
     int type;                       /* DType of what is written, -1: each tensor's own */
@@ -35,11 +35,11 @@ typedef struct Conversion {
 int conversion_open(Conversion *c, const ConversionOptions *o, Err *e);
 /* How many tensors will be written. */
 size_t conversion_count(const Conversion *c);
-/* Writes the folder DIR (beside it, then renamed; one that is there must be empty), with metadata (an object of strings)
- * in each file of weights, and sees that it opens (model_check). done is told how many tensors are written, if it is
- * not NULL. */
-int conversion_write(const Conversion *c, const char *dir, const json_t *metadata, void (*done)(void *context, size_t n),
-                     void *context, Err *e);
+/* Writes the folder DIR (beside it, then renamed; one that is there must be empty), with metadata (an object of
+ * strings) in each file of weights, and sees that it opens (model_check). done is told how many tensors are written, if
+ * it is not NULL. */
+int conversion_write(const Conversion *c, const char *dir, const json_t *metadata,
+                     void (*done)(void *context, size_t n), void *context, Err *e);
 void conversion_free(Conversion *c);
 
 #endif

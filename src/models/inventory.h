@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* inventory.h -- the tensors that a part's config asks for: their shapes, and what each is called in diffusers and in
- * the checkpoints of latent diffusion's own code (LDM: github.com/CompVis/stable-diffusion, Stability-AI/stablediffusion).
+ * the checkpoints of latent diffusion's own code (LDM: github.com/CompVis/stable-diffusion,
+ * Stability-AI/stablediffusion).
  *
  * Names stand without what a file puts before them: "model.diffusion_model.", "text_model." */
 #ifndef SRC_MODELS_INVENTORY_H

@@ -63,8 +63,8 @@ int inventory_text(Inventory *v, const Part *part, Err *e)
         || part_int(&tower, "vocab_size", &size, &vocab, e))
         return -1;
     if (S < 1 || vocab < 1)
-        return err_set(e, "%s/config.json: \"max_position_embeddings\" is %d and \"vocab_size\" %d, expected 1 at least",
-                       part->path, S, vocab);
+        return err_set(e, "%s/config.json: \"max_position_embeddings\" is %d and \"vocab_size\" %d, expected 1 at "
+                       "least", part->path, S, vocab);
     v->layers = c.layers;
     inventory_add(v, &top, "embeddings.token_embedding", "token_embedding",
                   (Layer){.kind = LAYER_TABLE, .out = vocab, .in = c.E});

@@ -97,8 +97,8 @@ static int refuse_kind(const Weights *w, const char *name, Err *e)
     };
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strstr(name, kinds[i].mark))
-            return err_set(e, "%s: tensor %s: of %s; of its kind only LoRA is added (up and down)", weights_path(w), name,
-                           kinds[i].kind);
+            return err_set(e, "%s: tensor %s: of %s; of its kind only LoRA is added (up and down)", weights_path(w),
+                           name, kinds[i].kind);
     return err_set(e, "%s: tensor %s: no name of a LoRA's (NAME.lora_down.weight, .lora_up.weight, .alpha; "
                    ".lora_A.weight, .lora_B.weight; lora.down.weight, lora.up.weight)", weights_path(w), name);
 }
@@ -184,13 +184,14 @@ static int sort_in(const File *f, const Weight *t, Err *e)
         return err_set(e, "%s: tensor %.60s...: a name of %zu letters", path, t->name, strlen(t->name));
     strcpy(name, t->name);
     if (starts(name, "lora_te2_") || starts(name, "text_encoder_2."))
-        return err_set(e, "%s: tensor %s: of a second text encoder: a LoRA for SDXL, expected one for Stable Diffusion 1.x "
-                       "or 2.x", path, t->name);
+        return err_set(e, "%s: tensor %s: of a second text encoder: a LoRA for SDXL, expected one for Stable Diffusion "
+                       "1.x or 2.x", path, t->name);
     if (take_role(name, &role, &projection))
         return refuse_kind(f->w, t->name, e);
     const ptrdiff_t at = find_module(f->l, name, projection);
     if (at < 0)
-        return err_set(e, "%s: tensor %s: the model has no such layer: a LoRA for another one, SDXL say?", path, t->name);
+        return err_set(e, "%s: tensor %s: the model has no such layer: a LoRA for another one, SDXL say?", path,
+                       t->name);
     const LoraName *module = &f->l->name[at];
     const Weight **place = &f->of[module->part][module->item].tensor[role];
     if (*place)

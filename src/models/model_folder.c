@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* model_folder.c -- copies the small parts of a model folder. What model_index.json names beyond them (safety_checker,
- * image_encoder, ...), which no program here reads, becomes null there, as diffusers writes what a pipeline is without. */
+ * image_encoder, ...), which no program here reads, becomes null there, as diffusers writes what a pipeline lacks. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -186,8 +186,8 @@ static int refuse(const SingleFile *f, const char *name, int p, const Part *part
 {
     const char *path = weights_path(f->w);
     if (p < 0)
-        return err_set(e, "%s: tensor %s: a checkpoint of SDXL; those of Stable Diffusion 1.x and 2.x are converted", path,
-                       name);
+        return err_set(e, "%s: tensor %s: a checkpoint of SDXL; those of Stable Diffusion 1.x and 2.x are converted",
+                       path, name);
     return err_set(e, "%s: tensor %s is in no layer of %s/config.json: a checkpoint of another model?", path, name,
                    part[p].path);
 }

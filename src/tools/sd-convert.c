@@ -16,8 +16,8 @@ typedef struct Config {
 
 static const Opt options[] = {
     {'m', "model", OPT_STR, offsetof(Config, model), NULL,
-     "BASE  model folder in diffusers layout, whose configs, tokenizer and scheduler the new one gets, and the weights that "
-     "come from nowhere else", OPT_REQUIRED},
+     "BASE  model folder in diffusers layout, whose configs, tokenizer and scheduler the new one gets, and the weights "
+     "that come from nowhere else", OPT_REQUIRED},
     {'o', "output", OPT_STR, offsetof(Config, c.output), NULL, "DIR  folder to write; one that is there must be empty",
      OPT_NEUTRAL | OPT_REQUIRED},
     {0, "checkpoint", OPT_STR, offsetof(Config, checkpoint), NULL,
@@ -34,11 +34,13 @@ static const Opt options[] = {
 
 static const Cli cli = {
     "sd-convert", "Make a model folder of a checkpoint in one file, and add LoRA files to a model.", options, NULL,
-    "Reads checkpoints of Stable Diffusion 1.x and 2.x as people have them: model.diffusion_model.*, first_stage_model.*, "
-    "cond_stage_model.*, below state_dict or not. A file of torch is read as data: nothing in it is executed, and what "
+    "Reads checkpoints of Stable Diffusion 1.x and 2.x as people have them: model.diffusion_model.*, "
+    "first_stage_model.*, cond_stage_model.*, below state_dict or not. A file of torch is read as data: nothing in it is "
+    "executed, and what "
     "would run code is refused by its name. BASE must be of the same architecture: what each tensor is called and how "
-    "large it is follows from its configs, and a tensor that is missing, of another shape or in no layer is an error. What "
-    "a checkpoint does not hold comes from BASE. safety_checker and other parts that no program here reads are left out.\n"
+    "large it is follows from its configs, and a tensor that is missing, of another shape or in no layer is an error. "
+    "What a checkpoint does not hold comes from BASE. safety_checker and other parts that no program here reads are "
+    "left out.\n"
     "LoRA files: kohya's names (lora_unet_, lora_te_; layers and convolutions), diffusers' and PEFT's (unet., "
     "text_encoder.). W + STRENGTH alpha/rank up down is summed in f64, and rounded to the type that is written; "
     "several add up. Each tensor of a file must fit a layer. DoRA, LoHa, LoKr and others are refused by name.\n"

@@ -160,8 +160,8 @@ for old, new in names.items():
 @test "a VAE, a UNet or a text encoder alone; what is not there comes from BASE, with a note" {
     edit 1.safetensors bad-vae 't = {n[18:]: v for n, v in t.items() if n.startswith("first_stage_model.")}'
     edit 1.safetensors bad-unet 't = {n: v for n, v in t.items() if n.startswith("model.")}'
-    edit 1.safetensors bad-bare 't = {n[len("model.diffusion_model."):]: v for n, v in t.items() if n.startswith("model.")}'
-    edit 1.safetensors bad-text 't = {n[len("cond_stage_model.transformer."):]: v for n, v in t.items() if "cond_" in n}'
+    edit 1.safetensors bad-bare 't = {n[22:]: v for n, v in t.items() if n.startswith("model.")}'
+    edit 1.safetensors bad-text 't = {n[29:]: v for n, v in t.items() if "cond_" in n}'
     edit model1/vae/diffusion_pytorch_model.safetensors bad-named 'pass'
     sd-convert -m model1 --dtype f32 -o out-base
     for file in vae named; do
@@ -212,16 +212,16 @@ del t["first_stage_model.extra"]; t["global"] = t["control_model.a"]'
     edit 1.safetensors bad "v = t['${unet}out.2.bias']; v[0], v[2] = 'F8_E4M3', bytes(4)"
     refused -m base1 --checkpoint bad -- "bad: tensor ${unet}out.2.bias is of type F8_E4M3"
     edit 1.safetensors bad "t['${unet}label_emb.0.0.bias'] = ['F16', [2], bytes(4)]"
-    refused -m base1 --checkpoint bad -- "bad: tensor ${unet}label_emb.0.0.bias is in no layer of base1/unet/config.json"
+    refused -m base1 --checkpoint bad -- "bad: tensor ${unet}label_emb.0.0.bias is in no layer of base1/unet/config"
     edit 1.safetensors bad "t['${unet}out.2.bias'][2] = bytes([0, 60, 0, 124, 0, 0, 0, 0])"
     refused -m base1 --checkpoint bad -- "bad: tensor ${unet}out.2.bias has inf at value 1"
 }
 
 @test "refused: a checkpoint of another model, of SDXL, of nothing, a value that f16 does not hold" {
-    refused -m "$MINISD" --checkpoint 1.safetensors -- "1.safetensors: tensor ${unet}" "unet/config.json: a checkpoint of another"
+    refused -m "$MINISD" --checkpoint 1.safetensors -- "tensor ${unet}" "unet/config.json: a checkpoint of another"
     edit 1.safetensors bad 't = {n.replace("cond_stage_model.", "conditioner.embedders.0."): v for n, v in t.items()}'
     refused -m base1 --checkpoint bad -- "bad: tensor conditioner.embedders.0." SDXL
-    refused -m base1 --checkpoint "$MORE/kohya.safetensors" -- "kohya.safetensors: none of its" "unet, vae, text_encoder"
+    refused -m base1 --checkpoint "$MORE/kohya.safetensors" -- "none of its" "unet, vae, text_encoder"
     edit model1/unet/diffusion_pytorch_model.safetensors bad 'import array
 for n in t: t[n] = ["F32", t[n][1], array.array("f", [1e5]*(len(t[n][2])//2)).tobytes()]'
     refused -m model1 --checkpoint bad --dtype f16 -- "bad: tensor " "a value that f16 does not hold"
@@ -234,9 +234,10 @@ for n in t: t[n] = ["F32", t[n][1], array.array("f", [1e5]*(len(t[n][2])//2)).to
     refused -m base1 --checkpoint bad -- "bad: the header should be" "it was cut"
     head -c 60000 1.ckpt >bad
     refused -m base1 --checkpoint bad -- "bad: has no end of a zip"
-    refused -m base1 --checkpoint "$SDSTEER_TESTS/golden-more/torch/legacy.pth" -- "legacy.pth: is no zip: files of torch before"
-    refused -m base1 --checkpoint "$SDSTEER_TESTS/golden-more/torch/evil.pth" -- "data.pkl: byte" "names posix.system"
-    refused -m model1 --lora "$SDSTEER_TESTS/golden-more/torch/evil.pth" -- "names posix.system"
+    torch=$SDSTEER_TESTS/golden-more/torch
+    refused -m base1 --checkpoint "$torch/legacy.pth" -- "legacy.pth: is no zip: files of torch before"
+    refused -m base1 --checkpoint "$torch/evil.pth" -- "data.pkl: byte" "names posix.system"
+    refused -m model1 --lora "$torch/evil.pth" -- "names posix.system"
     refused -m base1 --checkpoint none -- "none: No such file"
     refused -m none -- "none: no such folder"
     : >bad
@@ -275,7 +276,7 @@ for n in t: t[n] = ["F32", t[n][1], array.array("f", [1e5]*(len(t[n][2])//2)).to
     kohya=$MORE/kohya.safetensors n=lora_unet_mid_block_attentions_0_proj_in
     edit "$kohya" bad "t['lora_te2_x.alpha'] = ['F32', [], bytes(4)]"
     refused -m model1 --lora bad -- "bad: tensor lora_te2_x.alpha" SDXL
-    edit "$kohya" bad "t['lora_unet_mid_block_attentions_0_transformer_blocks_9_ff_net_2.alpha'] = ['F32', [], bytes(4)]"
+    edit "$kohya" bad "t['lora_unet_mid_block_attentions_0_transformer_blocks_9_ff_net_2.alpha'] = t['$n.alpha']"
     refused -m model1 --lora bad -- "transformer_blocks_9_ff_net_2.alpha: the model has no such layer"
     refused -m "$MINISD" --lora "$kohya" -- "kohya.safetensors: tensor lora_unet_" "the model has no such layer"
     edit "$kohya" bad "t['$n.lora_up.weight'][1].reverse()"

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: MIT
 """compare.py -- what sd-convert makes of checkpoints and LoRA files, beside what diffusers makes of them.
 
-    compare.py MINISD          sd-convert in PATH; works in the current folder; prints a line a case, exits 1 on a difference
+    compare.py MINISD      sd-convert in PATH; works in the current folder; prints a line a case, exits 1 on a difference
 
-Checkpoints: every tensor of from_single_file, bit for bit. LoRA: every tensor of load_lora_weights and fuse_lora in f32,
-which rounds each product and the sum to f32 where sd-convert sums in f64, so that values may be some units in the last
+Checkpoints: every tensor of from_single_file, bit for bit. LoRA: every tensor of load_lora_weights and fuse_lora in
+f32, which rounds each product and the sum to f32 where sd-convert sums in f64, so that values may be some units in the last
 place of the tensor's largest value apart; and of the same sum in f64, where all must be equal.
 """
 import copy, os, subprocess, sys
@@ -50,11 +50,12 @@ def report(case, got, want, ulps=0):
             if torch.equal(g, w):
                 continue
             different += int((g != w).sum())
-            largest = max(largest, float((g.double() - w.double()).abs().max()/(w.double().abs().max()*torch.finfo(w.dtype).eps)))
+            place = w.double().abs().max()*torch.finfo(w.dtype).eps
+            largest = max(largest, float((g.double() - w.double()).abs().max()/place))
     bad = largest > ulps
     failures += bad
-    print(f"{case}: {count} tensors, {different} values differ, by {largest:.2f} of the last place of the tensor's largest"
-          + (f", at most {ulps} expected" if bad else ""))
+    print(f"{case}: {count} tensors, {different} values differ, by {largest:.2f} of the last place of the tensor's "
+          "largest" + (f", at most {ulps} expected" if bad else ""))
 
 
 def drop_weights(base, out):
@@ -68,7 +69,8 @@ def drop_weights(base, out):
 
 shapes = {
     "sd1": (1, dict(widths=(8, 16, 24, 24), layers=2, vae_widths=(4, 8, 8, 12), vae_layers=2)),
-    "sd2": (2, dict(widths=(8, 16, 24, 24), layers=2, vae_widths=(4, 8), linear=True, act="gelu", text=12, text_layers=3)),
+    "sd2": (2, dict(widths=(8, 16, 24, 24), layers=2, vae_widths=(4, 8), linear=True, act="gelu", text=12,
+                     text_layers=3)),
     "odd": (1, dict(widths=(8, 16, 16), layers=1, attention=[False, True, False], vae_widths=(8,), vae_layers=3)),
     "all": (2, dict(widths=(16, 8), layers=3, attention=[True, True])),
 }
@@ -84,8 +86,8 @@ for name, (kind, pipe) in pipes.items():
         state = ldm.checkpoint(pipe, kind, dtype)
         save_file(state, "one.safetensors")
         torch.save(ldm.lightning(state), "one.ckpt")
-        theirs = StableDiffusionPipeline.from_single_file("one.safetensors", config=f"{name}-base", local_files_only=True,
-                                                          torch_dtype=dtype or pipe.dtype, safety_checker=None)
+        theirs = StableDiffusionPipeline.from_single_file("one.safetensors", config=f"{name}-base",
+                                                          local_files_only=True, torch_dtype=dtype or pipe.dtype, safety_checker=None)
         want = tensors(theirs)
         for file in ("one.safetensors", "one.ckpt"):
             out = f"{name}-{dtype}-{file}"
@@ -95,7 +97,8 @@ for name, (kind, pipe) in pipes.items():
             for option in (torch.float16, torch.bfloat16):
                 short = {torch.float16: "f16", torch.bfloat16: "bf16"}[option]
                 got = convert(f"{name}-configs", f"{out}-{short}", "--checkpoint", "one.ckpt", "--dtype", short)
-                report(f"{label} as {short}", got, {p: {n: t.to(option) for n, t in of.items()} for p, of in want.items()})
+                report(f"{label} as {short}", got,
+                       {p: {n: t.to(option) for n, t in of.items()} for p, of in want.items()})
     again = StableDiffusionPipeline.from_pretrained(out, safety_checker=None, torch_dtype=dtype or pipe.dtype)
     report(f"{name}, from_pretrained", tensors(again), want)
 
@@ -197,7 +200,8 @@ for name in ("sd1", "sd2"):
              for key, part in (("unet", adapted.unet), ("te", adapted.text_encoder))}
     pairs = {key: {n.removesuffix(".lora_A.weight"): (t, s[n.replace("lora_A", "lora_B")])
                    for n, t in s.items() if "lora_A" in n} for key, s in sides.items()}
-    StableDiffusionPipeline.save_lora_weights("peft", unet_lora_layers=sides["unet"], text_encoder_lora_layers=sides["te"],
+    StableDiffusionPipeline.save_lora_weights("peft", unet_lora_layers=sides["unet"],
+                                              text_encoder_lora_layers=sides["te"],
                                               unet_lora_adapter_metadata=config(layers["unet"]).to_dict(),
                                               text_encoder_lora_adapter_metadata=config(layers["te"]).to_dict())
     pairs["scale"] = lambda n, r: 1.5

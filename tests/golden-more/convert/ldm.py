@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """ldm.py -- small random models, and the files in which people pass models on: one checkpoint in LDM's names, LoRA.
 
-The names here are the inverse of diffusers' loaders/single_file_utils.py, for any config; that diffusers reads the files
-back as the model they were made of is what make.py and tests/convert.sh see to before they use them.
+The names here are the inverse of diffusers' loaders/single_file_utils.py, for any config; that diffusers reads the
+files back is what make.py and compare.py begin with.
 """
 import re
 import numpy, torch
@@ -49,7 +49,8 @@ def unet_name(name, config):
 def vae_name(name, config):
     levels = len(config["block_out_channels"])
     name = re.sub(r"up_blocks\.(\d+)", lambda m: f"up.{levels - 1 - int(m[1])}", name)
-    for old, new in ((r"down_blocks\.", "down."), (r"\.resnets\.(\d+)", r".block.\1"), (r"conv_shortcut", "nin_shortcut"),
+    for old, new in ((r"down_blocks\.", "down."), (r"\.resnets\.(\d+)", r".block.\1"),
+                     (r"conv_shortcut", "nin_shortcut"),
                      (r"(down|up)samplers\.0", r"\1sample"), (r"conv_norm_out", "norm_out"),
                      (r"mid_block\.block\.0", "mid.block_1"), (r"mid_block\.block\.1", "mid.block_2"),
                      (r"mid_block\.attentions\.0", "mid.attn_1"), (r"group_norm", "norm"), (r"to_out\.0", "proj_out"),
@@ -117,7 +118,8 @@ def lightning(state):
     return {"epoch": 2, "global_step": 470000, "pytorch-lightning_version": "1.4.2", "state_dict": state,
             "callbacks": {"best": {"monitor": "val/loss", "best_model_score": torch.tensor(0.5),
                                    "current": numpy.float64(0.25), "seen": {1, 2}}},
-            "optimizer_states": [{"state": {0: {"step": 3, "exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 1e-4}]}],
+            "optimizer_states": [{"state": {0: {"step": 3, "exp_avg": torch.zeros(2)}},
+                                  "param_groups": [{"lr": 1e-4}]}],
             "lr_schedulers": []}
 
 
@@ -129,15 +131,15 @@ def randomize(module, seed, size=0.2):
     return module
 
 
-def pipeline(tokenizer, seed=0, widths=(8, 16), layers=1, vae_widths=(4, 8), vae_layers=1, groups=4, text=8, text_layers=2,
-             linear=False, attention=None, vocab=2050, act="quick_gelu", heads=2):
+def pipeline(tokenizer, seed=0, widths=(8, 16), layers=1, vae_widths=(4, 8), vae_layers=1, groups=4, text=8,
+             text_layers=2, linear=False, attention=None, vocab=2050, act="quick_gelu", heads=2):
     """A StableDiffusionPipeline of random weights; attention: which levels have it, all but the last."""
     attention = attention or [i < len(widths) - 1 for i in range(len(widths))]
     down = ["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attention]
     up = ["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in attention[::-1]]
     n = len(vae_widths)
-    unet = UNet2DConditionModel(sample_size=8, block_out_channels=widths, layers_per_block=layers, down_block_types=down,
-                                up_block_types=up, cross_attention_dim=text, attention_head_dim=heads,
+    unet = UNet2DConditionModel(sample_size=8, block_out_channels=widths, layers_per_block=layers,
+                                down_block_types=down, up_block_types=up, cross_attention_dim=text, attention_head_dim=heads,
                                 norm_num_groups=groups, use_linear_projection=linear)
     vae = AutoencoderKL(block_out_channels=vae_widths, layers_per_block=vae_layers, norm_num_groups=groups,
                         down_block_types=["DownEncoderBlock2D"]*n, up_block_types=["UpDecoderBlock2D"]*n,

@@ -6,10 +6,10 @@
     1.safetensors.zst  1 in one file, LDM's names, f16           1.ckpt.zst    the same as a trainer saves it
     2.safetensors.zst  2 in one file, text encoder as OpenCLIP has it
     kohya.safetensors, peft.safetensors, first.safetensors       LoRA for 1, under three kinds of names
-    expected           what becomes of them, "NAME " before what tests/tensors.py says: 1, 2 as from_single_file loads them;
-                       kohya.f32 etc. the sums, in f64, to f32 and to f16
-    minisd.safetensors, minisd.json    LoRA for minisd, and the latents that StableDiffusionPipeline draws with it in 4 steps
-                       (prompt, seed and guidance beside them), and without
+    expected           what becomes of them, "NAME " before what tests/tensors.py says: 1, 2 as from_single_file loads
+                       them; kohya.f32 etc. the sums, in f64, to f32 and to f16
+    minisd.safetensors, minisd.json    LoRA for minisd, and the latents that StableDiffusionPipeline draws with it in 4
+                       steps (prompt, seed and guidance beside them), and without
 
 zstd of the command line compresses. What from_single_file and fuse_lora load is compared with the f64 sums here.
 """
