@@ -37,7 +37,8 @@ int sampling_open(Sampling *s, const Cli *cli, const SamplingConfig *cfg, Err *e
                         .steps = (int)cfg->steps, .guidance = cfg->guidance, .batch = (int)cfg->batch,
                         .height = height, .width = width};
     return sampler_create(&s->sampler, &o, e)
-        || cond_batch_create(&s->batch, s->in, o.batch, unet_text_width(s->sampler->unet), s->compute.id, e);
+        || cond_batch_create(&s->batch, s->in, o.batch, unet_text_width(s->sampler->unet),
+                             unet_pooled_width(s->sampler->unet), s->compute.id, e);
 }
 
 void sampling_close(Sampling *s)

@@ -35,9 +35,11 @@ typedef struct Sampler {
     float *x, *x_halves, *eps;      /* device: (batch,H,W,C), (halves*batch,H,W,C) twice */
     float *x0;                      /* device (batch,H,W,C): what scheduler_step has left there; NULL with ddim */
     float *host;                    /* (H,W,C) transposition buffer of one picture */
-    float *states;                  /* host (halves*batch,S,E), what unet_set_text reads */
+    float *states;                  /* host (2*batch + 1,S,E), what unet_set_text reads */
+    float *pooled;                  /* host (2*batch + 1,P), for Stable Diffusion XL, else NULL */
     int32_t *state_of;              /* (halves*batch) */
     size_t state_size;              /* S*E that `states` was sized for */
+    int cell;                       /* pixels of a latent's cell */
 } Sampler;
 
 int sampler_create(Sampler **s, const SamplerOptions *options, Err *e);
