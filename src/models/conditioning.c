@@ -42,9 +42,12 @@ static void item_clear(CondItem *item)
 static int check_pooled(const StreamIn *in, int pooled, Err *e)
 {
     const Record *header = stream_header(in);
-    if (!record_tensor(header, "uncond_pooled"))
-        return !pooled ? 0 : err_set(e, "%s: header: texts without a pooled embedding (\"uncond_pooled\"), the model is "
-                                     "a Stable Diffusion XL and takes one of width %d", stream_name(in), pooled);
+    const bool has = record_tensor(header, "uncond_pooled") != NULL;
+    if (!has && !pooled)
+        return 0;
+    if (!has)
+        return err_set(e, "%s: header: texts without a pooled embedding (\"uncond_pooled\"), the model is a Stable "
+                       "Diffusion XL and takes one of width %d", stream_name(in), pooled);
     if (!pooled)
         return err_set(e, "%s: header: texts with a pooled embedding (\"uncond_pooled\"), which is Stable Diffusion "
                        "XL's; the model takes none", stream_name(in));

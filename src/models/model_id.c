@@ -3,8 +3,8 @@
  *
  *   "minisd-1a2b3c4d5e6f": the folder's name (where DIR is a part or is called "model", that of the folder above), and
  *   48 bits of FNV-1a (64 bits, Fowler, Noll and Vo) over: configs, key-sorted and without keys that begin with "_"
- *   (names and versions); merges.txt, or where there is none tokenizer.json; and of every tensor its name, type, shape and
- *   SAMPLES values spread evenly over it. Of Stable Diffusion XL also tokenizer_2's merges, and that
+ *   (names and versions); merges.txt, or where there is none tokenizer.json; and of every tensor its name, type, shape
+ *   and SAMPLES values spread evenly over it. Of Stable Diffusion XL also tokenizer_2's merges, and that
  *   force_zeros_for_empty_prompt is false. */
 #include <inttypes.h>
 #include <limits.h>

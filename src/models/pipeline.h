@@ -7,7 +7,7 @@
 #include "formats/err.h"
 
 typedef struct Pipeline {
-    bool xl;                        /* Stable Diffusion XL: two text encoders, a pooled embedding, sizes as conditions */
+    bool xl;                        /* Stable Diffusion XL: two text encoders, a pooled embedding, sizes */
     bool zeros;                     /* force_zeros_for_empty_prompt: no negative prompt is a state of zeros */
 } Pipeline;
 

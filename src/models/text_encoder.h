@@ -25,8 +25,8 @@ int text_encode(TextEncoder *t, const int32_t *ids, int64_t B, float *state, Err
 /* embedding (B,P): projected state at the end token (as CLIPModel.get_text_features, not normalised), eos_token_id from
  * config (id 2 of old configs means: the largest id's position, as transformers does). */
 int text_embed(TextEncoder *t, const int32_t *ids, int64_t B, float *embedding, Err *e);
-/* What Stable Diffusion XL takes: state (B,S,E) before the last layer (hidden_states[-2]), without the final norm; of an
- * encoder with a projection also text_embed's embedding (B,P). NULL: not wanted. */
+/* What Stable Diffusion XL takes: state (B,S,E) before the last layer (hidden_states[-2]), without the final norm; of
+ * an encoder with a projection also text_embed's embedding (B,P). NULL: not wanted. */
 int text_encode_penultimate(TextEncoder *t, const int32_t *ids, int64_t B, float *state, float *embedding, Err *e);
 
 typedef struct ImageForm {          /* of the pictures that an image tower takes */

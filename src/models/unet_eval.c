@@ -8,7 +8,7 @@
  *     eps = conv_out(silu(norm(h)))
  *
  *   x, eps (B,H,W,c) f32      h (B,HW,C) f32      temb (1, sum of the resnets' channels), t being one for the batch,
- *                                                 for SDXL (texts, ...), then (B,C) of each resnet, for its norm's shift
+ *                                                 SDXL: (texts, ...); then (B,C) of each resnet, for its norm's shift
  *
  * A level's result is the skip itself, changed in place by what follows until the next resnet. On the way up two
  * buffers take turns. An upsampling goes to the size of the next skip, which is twice its own unless that was odd

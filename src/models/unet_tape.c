@@ -2,9 +2,9 @@
 /* unet_tape.c -- evaluations of the UNet: run, and from the third of its kind on played from a tape where the backend
  * takes them down.
  *
- * All that changes are values in memory: from step to step x and the sinusoids of t, from batch to batch the text's keys
- * and values and what it adds to the time embedding. The first evaluation of a kind makes the workspace, the libraries'
- * plans and scratch memory; the next one is taken down. */
+ * All that changes are values in memory: from step to step x and the sinusoids of t, from batch to batch the text's
+ * keys and values and what it adds to the time embedding. The first evaluation of a kind makes the workspace, the
+ * libraries' plans and scratch memory; the next one is taken down. */
 #include <string.h>
 #include "src/models/unet_parts.h"
 

@@ -32,8 +32,8 @@ static int compute(void *context, const Transformer *t, TransformerBlock *b)
     return 0;
 }
 
-/* What makes a (B,C) shift for each resnet of the time embedding's projections: its pieces, B times over, of the one row
- * that there is, or of the row of the image's text where the text adds to the embedding. */
+/* What makes a (B,C) shift for each resnet of the time embedding's projections: its pieces, B times over, of the one
+ * row that there is, or of the row of the image's text where the text adds to the embedding. */
 static int set_shift_rows(UNet *u, const int32_t *index, int64_t B, Err *e)
 {
     const size_t bytes = (size_t)B*(size_t)(u->temb/u->piece)*sizeof(int32_t);

@@ -6,9 +6,9 @@
                            differently, two text encoders, a UNet whose levels have 0, 1 and 2 transformer blocks
     sdxl.safetensors       ids.1, ids.2, state, pooled of TEXTS; x, eps: one UNet evaluation at T = 500 of the first two
                            texts, told of a picture of 64 x 48; three runs of StableDiffusionXLPipeline by DDIM in STEPS
-                           steps, by name: guided (no negative prompt), told (NEGATIVE), alone (no guidance); of each the
-                           latents before and after each step, of the first also what HOOK computes in both halves and
-                           the picture
+                           steps, by name: guided (no negative prompt), told (NEGATIVE), alone (no guidance); of each
+                           the latents before and after each step, of the first also what HOOK computes in both halves
+                           and the picture
 """
 import json, os, torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
@@ -96,7 +96,8 @@ def main():
     made["scheduler"].save_pretrained("sdxl/scheduler")
     with open("sdxl/model_index.json", "w") as f:
         json.dump({"_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": True,
-                   **{name: [type(p).__module__.split(".")[0], type(p).__name__] for name, p in made.items()}}, f, indent=1)
+                   **{name: [type(p).__module__.split(".")[0], type(p).__name__] for name, p in made.items()}},
+                  f, indent=1)
     pipeline = StableDiffusionXLPipeline.from_pretrained("sdxl", torch_dtype=torch.float32, add_watermarker=False)
     pipeline.set_progress_bar_config(disable=True)
     values = {f"ids.{n}": pipeline_tokenizer(TEXTS, padding="max_length", max_length=LENGTH, truncation=True,

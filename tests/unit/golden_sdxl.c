@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* golden_sdxl.c -- Stable Diffusion XL against diffusers, by the tiny model of tests/golden-more/make_sdxl.py: ids of both
- * tokenizers, text states and pooled embeddings, one UNet evaluation, whole runs with and without a negative prompt
+/* golden_sdxl.c -- Stable Diffusion XL against diffusers, by the tiny model of tests/golden-more/make_sdxl.py: ids of
+ * both tokenizers, text states and pooled embeddings, one UNet evaluation, whole runs with and without a negative prompt
  * and without guidance, activations at a nested path, a picture; and that a picture's bytes do not depend on its batch.
  *
- * Tolerances: f32 sums in other orders. */
+ * Tolerances: f32 sums in other orders, as golden_unet.c has them. */
 #include "src/models/latent.h"
 #include "src/models/prompt_encoder.h"
 #include "src/models/sampler.h"
@@ -25,7 +25,7 @@ static const char *said(const char *name)
 static int near(const char *name, const float *got, const char *recorded, size_t from)
 {
     const Weight *want = tensor(golden, recorded);
-    return test_below(name, range_error(got, (const float *)want->data + from, weight_count(want) - from), 1e-5);
+    return test_below(name, range_error(got, (const float *)want->data + from, weight_count(want) - from), 1e-4);
 }
 
 static int test_texts(void)
