@@ -28,7 +28,7 @@ reads="tests/device.sh tests/device-hopper tests/golden tests/golden-more/text_n
     tests/golden-more/prepare.safetensors
     tests/reference/random_sd15.py tests/bench/device_peers.py data/minisd/model"
 most=60000000       # bytes of all of it
-models="golden_text golden_clip golden_unet golden_unet_hooks golden_vae golden_run golden_saeuron"
+models="golden_text golden_clip golden_unet golden_unet_hooks golden_vae golden_run golden_saeuron golden_sdxl"
 
 if [ "${1-}" = pack ]; then
     set -e
