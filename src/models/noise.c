@@ -14,43 +14,42 @@
 #include <math.h>
 #include "src/models/noise.h"
 
-enum { STATE = 624, SHIFT = 397, BLOCK = 16 };
+enum { STATE = NOISE_STATE, SHIFT = 397, BLOCK = 16 };
 
-typedef struct Mt { uint32_t state[STATE]; int next; } Mt;
-
-static void mt_seed(Mt *mt, uint64_t seed)
+void noise_seed(Noise *g, uint64_t seed)
 {
-    mt->state[0] = (uint32_t)seed;
+    g->state[0] = (uint32_t)seed;
     for (uint32_t i = 1; i < STATE; i++)
-        mt->state[i] = 1812433253u * (mt->state[i-1] ^ mt->state[i-1] >> 30) + i;
-    mt->next = STATE;
+        g->state[i] = 1812433253u * (g->state[i-1] ^ g->state[i-1] >> 30) + i;
+    g->next = STATE;
+    g->half = false;
 }
 
-static uint32_t mt_next(Mt *mt)
+static uint32_t mt_next(Noise *g)
 {
-    uint32_t *s = mt->state;
-    if (mt->next == STATE) {
+    uint32_t *s = g->state;
+    if (g->next == STATE) {
         for (int i = 0; i < STATE; i++) {
             const uint32_t y = (s[i] & 0x80000000u) | (s[(i + 1) % STATE] & 0x7fffffffu);
             s[i] = s[(i + SHIFT) % STATE] ^ y >> 1 ^ (y & 1 ? 0x9908b0dfu : 0);
         }
-        mt->next = 0;
+        g->next = 0;
     }
-    uint32_t y = s[mt->next++];
+    uint32_t y = s[g->next++];
     y ^= y >> 11;
     y ^= y << 7 & 0x9d2c5680u;
     y ^= y << 15 & 0xefc60000u;
     return y ^ y >> 18;
 }
 
-static float uniform24(Mt *mt)
+static float uniform24(Noise *g)
 {
-    return (float)(mt_next(mt) & 0xffffffu) * 0x1p-24f;
+    return (float)(mt_next(g) & 0xffffffu) * 0x1p-24f;
 }
 
-static double uniform53(Mt *mt)
+static double uniform53(Noise *g)
 {
-    const uint64_t high = mt_next(mt), low = mt_next(mt);
+    const uint64_t high = mt_next(g), low = mt_next(g);
     return (double)((high << 32 | low) & 0x1fffffffffffffULL) * 0x1p-53;
 }
 
@@ -106,33 +105,38 @@ static void box_muller(float *y)
     }
 }
 
-static void fill_small(float *y, size_t n, Mt *mt)
+static float draw_small(Noise *g)
 {
-    for (size_t i = 0; i < n; i += 2) {
-        const double u1 = uniform53(mt), u2 = uniform53(mt);
-        const double r = sqrt(-2.0 * log1p(-u2)), a = 2.0 * M_PI * u1;
-        y[i] = (float)(r * cos(a));
-        if (i + 1 < n)
-            y[i + 1] = (float)(r * sin(a));
+    if (g->half) {
+        g->half = false;
+        return (float)g->left;
     }
+    const double u1 = uniform53(g), u2 = uniform53(g);
+    const double r = sqrt(-2.0 * log1p(-u2)), a = 2.0 * M_PI * u1;
+    g->half = true;
+    g->left = r * sin(a);
+    return (float)(r * cos(a));
 }
 
-void noise_torch(float *y, size_t n, uint64_t seed)
+void noise_draw(Noise *g, float *y, size_t n)
 {
-    Mt mt;
-    mt_seed(&mt, seed);
-    if (n < BLOCK) {
-        fill_small(y, n, &mt);
-        return;
-    }
     for (size_t i = 0; i < n; i++)
-        y[i] = uniform24(&mt);
+        y[i] = n < BLOCK ? draw_small(g) : uniform24(g);
+    if (n < BLOCK)
+        return;
     for (size_t i = 0; i + BLOCK <= n; i += BLOCK)
         box_muller(y + i);
     if (n % BLOCK != 0) {
         float *last = y + n - BLOCK;
         for (int i = 0; i < BLOCK; i++)
-            last[i] = uniform24(&mt);
+            last[i] = uniform24(g);
         box_muller(last);
     }
+}
+
+void noise_torch(float *y, size_t n, uint64_t seed)
+{
+    Noise g;
+    noise_seed(&g, seed);
+    noise_draw(&g, y, n);
 }

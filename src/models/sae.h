@@ -44,6 +44,8 @@ int sae_load(Sae **s, const char *dir, Err *e);
 int sae_create(Sae **s, int D, int F, int K, Err *e);
 /* Makes room for a gate's part, &s->threshold or another, zeroed; nothing where it is there. */
 int sae_need_gate(Sae *s, float **part, Err *e);
+/* Says in s and its config where it belongs; NULL: as it is. take must be one of those above. */
+int sae_set_place(Sae *s, const char *hook, const char *take, Err *e);
 /* Writes DIR/cfg.json (s->cfg) and DIR/sae.safetensors: a new folder appears whole, with those above it made as needed;
  * in one that is there each file is replaced whole. */
 int sae_save(const Sae *s, const char *dir, Err *e);

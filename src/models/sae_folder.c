@@ -220,6 +220,17 @@ static int copy_text(char *to, size_t size, const char *file, const char *key, c
     return 0;
 }
 
+int sae_set_place(Sae *s, const char *hook, const char *take, Err *e)
+{
+    if ((hook && copy_text(s->hook, sizeof s->hook, s->id, "hook", hook, e))
+        || (take && copy_text(s->take, sizeof s->take, s->id, "take", take, e)))
+        return -1;
+    if ((hook && json_object_set_new(s->cfg, "hook", json_string(hook)))
+        || (take && json_object_set_new(s->cfg, "take", json_string(take))))
+        return err_set(e, "out of memory");
+    return 0;
+}
+
 /* The gate to the device, and into the hash. */
 static int put_gate(Sae *s, const Host *h, uint64_t *hash, Err *e)
 {

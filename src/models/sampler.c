@@ -5,7 +5,6 @@
 #include <string.h>
 #include "kernels/op.h"
 #include "src/models/latent.h"
-#include "src/models/noise.h"
 #include "src/models/sampler.h"
 #include "src/models/vae.h"
 
@@ -65,7 +64,8 @@ int sampler_create(Sampler **out, const SamplerOptions *options, Err *e)
     }
     s->host = malloc(picture);
     s->state_of = calloc((size_t)options->batch * s->halves, sizeof *s->state_of);
-    if (!s->eps || !s->host || !s->state_of) {
+    s->noise = calloc(options->batch, sizeof *s->noise);
+    if (!s->eps || !s->host || !s->state_of || !s->noise) {
         err_set(e, "out of memory for a batch of %d latents", options->batch);
         sampler_free(s);
         return -1;
@@ -84,6 +84,7 @@ void sampler_free(Sampler *s)
     if (s->x_halves) op->free(s->x_halves);
     if (s->eps) op->free(s->eps);
     if (s->x0) op->free(s->x0);
+    free(s->noise);
     free(s->host);
     free(s->states);
     free(s->pooled);
@@ -147,6 +148,19 @@ static int set_text(Sampler *s, const CondBatch *b, Err *e)
         || (s->pooled && unet_set_added(s->unet, s->pooled, s->H * s->cell, s->W * s->cell, e)) ? -1 : 0;
 }
 
+/* The next noise of each picture's seed times share to x (n,H,W,C). planes: host, (n,C,H,W), scratch. */
+static void upload_noise(Sampler *s, float *x, float share, float *planes)
+{
+    const size_t picture = (size_t)s->C * s->H * s->W;
+    for (int i = 0; i < s->n; i++) {
+        noise_draw(&s->noise[i], planes, picture);
+        for (size_t k = 0; k < picture && share != 1; k++)
+            planes[k] *= share;
+        latent_to_rows(s->host, planes, s->C, s->H * s->W);
+        op->upload(x + picture*i, s->host, picture * sizeof(float));
+    }
+}
+
 int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_step, void *context, Err *e)
 {
     const int HW = s->H * s->W;
@@ -157,21 +171,23 @@ int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_st
         op->clear(s->x0, all * sizeof(float));
     if (set_text(s, b, e))
         return -1;
-    for (int i = 0; i < s->n; i++) {
-        noise_torch(latents + picture*i, picture, b->item[i].seed);
-        latent_to_rows(s->host, latents + picture*i, s->C, HW);
-        op->upload(s->x + picture*i, s->host, picture * sizeof(float));
-    }
+    for (int i = 0; i < s->n; i++)
+        noise_seed(&s->noise[i], b->item[i].seed);
+    upload_noise(s, s->x, plan->first, latents);
     for (s->step = 0; s->step < plan->steps; s->step++) {
         if (before_step && before_step(context, s, e))
             return -1;
         for (int h = 0; h < s->halves; h++)
             op->copy(s->x_halves + all*h, s->x, all * sizeof(float));
         if (unet_eval(s->unet, s->eps, s->x_halves, (int64_t)s->halves * s->n, s->H, s->W,
-                      plan->step[s->step].t, e))
+                      plan->step[s->step].time, e))
             return -1;
         scheduler_step(plan, s->step, s->x, s->x0, s->halves == 2 ? s->eps : NULL, s->eps + all*(s->halves - 1),
                        (float)s->options.guidance, (int64_t)all);
+        if (plan->step[s->step].noise > 0) {
+            upload_noise(s, s->x_halves, plan->step[s->step].noise, latents);
+            op->add(s->x, s->x_halves, (int64_t)all);
+        }
     }
     for (int i = 0; i < s->n; i++) {
         op->download(s->host, s->x + picture*i, picture * sizeof(float));

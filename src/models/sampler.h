@@ -3,6 +3,7 @@
  *
  *   x_T = torch noise of the picture's seed
  *   for t = T..1: eps = UNet([x, x], t, [uncond, cond]);  x = scheduler step of x and the guided eps
+ *                 euler-a: x += its share of the seed's next noise
  *
  * The UNet's batch is [uncond of every picture..., cond of every picture...]; with guidance 1 there is no uncond half.
  * A picture's latent depends on its own record only, not on its batch. Nothing is allocated inside the loop after the
@@ -11,6 +12,7 @@
 #define SRC_MODELS_SAMPLER_H
 
 #include "src/models/conditioning.h"
+#include "src/models/noise.h"
 #include "src/models/scheduler.h"
 #include "src/models/unet.h"
 
@@ -33,7 +35,8 @@ typedef struct Sampler {
     int n;                          /* pictures of the current batch; its rows: halves * n images */
     int step;                       /* current step, for hooks: scheduler->step[step] */
     float *x, *x_halves, *eps;      /* device: (batch,H,W,C), (halves*batch,H,W,C) twice */
-    float *x0;                      /* device (batch,H,W,C): what scheduler_step has left there; NULL with ddim */
+    float *x0;                      /* device (batch,H,W,C): as scheduler_step has it; NULL but with dpm++2m */
+    Noise *noise;                   /* [batch] of each picture's seed */
     float *host;                    /* (H,W,C) transposition buffer of one picture */
     float *states;                  /* host (2*batch + 1,S,E), what unet_set_text reads */
     float *pooled;                  /* host (2*batch + 1,P), for Stable Diffusion XL, else NULL */

@@ -6,20 +6,17 @@
  *
  * The config is taken as StableDiffusionPipeline takes it, which sets clip_sample to false and steps_offset to 1
  * whatever they are. Of another sampler's config from_config then drops the two where they were missing, and takes its
- * own defaults: true, which is refused here, and 0. (DPM-Solver does not clip.)
+ * own defaults: true, which is refused here, and 0. (The others do not clip.) StableDiffusionXLPipeline leaves both as
+ * they are.
  *
- * Before the first timestep a_prev is 1 (set_alpha_to_one) or alpha_cumprod(0). Betas:
- *   linear         beta_start .. beta_end
- *   scaled_linear  sqrt(beta_start) .. sqrt(beta_end), squared
- *   squaredcos_cap_v2   min(1 - f((s+1)/T) / f(s/T), 0.999), f(x) = cos((x + 0.008)/1.008 pi/2)^2
- * All are rounded to f32 where torch rounds them, since sqrt(1 - a) of a near 1 shows each bit; the product runs in
- * f64. Roots are correctly rounded, torch's may be an ulp off. Trailing spacing gives as many timesteps as were asked
- * for, where diffusers (by numpy.arange) adds a last one of -1 for some counts such as 61. diffusers
- * schedulers/scheduling_ddim.py; rescale_betas_zero_snr: Lin et al. 2023 (arXiv 2305.08891). */
+ * Before the first timestep a_prev is 1 (set_alpha_to_one) or alpha_cumprod(0). Roots are correctly rounded, torch's may
+ * be an ulp off. Trailing spacing gives as many timesteps as were asked for, where diffusers (by numpy.arange) adds a
+ * last one of -1 for some counts such as 61. diffusers schedulers/scheduling_ddim.py. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "formats/json_file.h"
 #include "src/models/scheduler_parts.h"
 
@@ -41,28 +38,48 @@ static int read_prediction(Config *c, Err *e)
     return err_set(e, "%s: \"prediction_type\" is \"%s\", expected epsilon, v_prediction or sample", c->file, name);
 }
 
-/* What the pipeline sets, and thresholding. */
-static int read_overruled(Config *c, Err *e)
+/* Whether model_index.json, where there is one, names Stable Diffusion XL's pipeline. */
+static int read_pipeline(const char *dir, bool *xl, Err *e)
 {
-    const char *const own = c->dpm ? "DPMSolverMultistepScheduler" : "DDIMScheduler";
+    char file[4200];
+    const char *class = "";
+    *xl = false;
+    snprintf(file, sizeof file, "%.4096s/model_index.json", dir);
+    if (access(file, F_OK) != 0)
+        return 0;
+    json_t *json = json_file_load(file, e);
+    const int failed = !json || json_get_text(file, json, "_class_name", "", &class, e);
+    *xl = !failed && strncmp(class, "StableDiffusionXL", strlen("StableDiffusionXL")) == 0;
+    json_decref(json);
+    return failed ? -1 : 0;
+}
+
+/* What the pipeline sets, and thresholding. */
+static int read_overruled(Config *c, const char *dir, const char *own, Err *e)
+{
     const char *class;
-    bool clip, thresholding;
+    bool clip, thresholding, xl;
     int64_t offset;
-    if (json_get_text(c->file, c->json, "_class_name", own, &class, e)
+    if (read_pipeline(dir, &xl, e)
+        || json_get_text(c->file, c->json, "_class_name", own, &class, e)
         || json_get_bool(c->file, c->json, "clip_sample", true, &clip, e)
         || json_get_bool(c->file, c->json, "thresholding", false, &thresholding, e)
         || json_get_int(c->file, c->json, "steps_offset", -1, &offset, e))
         return -1;
-    c->steps_offset = strcmp(class, own) == 0 || offset >= 0;
+    const bool same = strcmp(class, own) == 0, missing = !json_is_boolean(json_object_get(c->json, "clip_sample"));
+    if (xl && offset >= c->T)
+        return err_set(e, "%s: \"steps_offset\" is %lld, expected 0 to %lld", c->file, (long long)offset,
+                       (long long)c->T - 1);
+    c->steps_offset = xl ? (int)(offset > 0 ? offset : 0) : same || offset >= 0;
     if (thresholding)
         return err_set(e, "%s: \"thresholding\" is true; a latent is not clipped here, expected false", c->file);
-    if (c->dpm || strcmp(class, own) == 0 || json_is_boolean(json_object_get(c->json, "clip_sample")))
+    if (c->method != METHOD_DDIM || (xl ? !clip : same || !missing))
         return 0;
-    return err_set(e, "%s: \"clip_sample\" is missing, and a DDIMScheduler made of this %s would clip; a latent is not "
-                   "clipped here, expected false", c->file, class);
+    return err_set(e, "%s: \"clip_sample\" is %s, and a DDIMScheduler made of this %s would clip; a latent is not "
+                   "clipped here, expected false", c->file, missing ? "missing" : "true", class);
 }
 
-static int config_load(Config *c, const char *dir, Err *e)
+static int config_load(Config *c, const char *dir, const char *own, Err *e)
 {
     snprintf(c->file, sizeof c->file, "%.4096s/scheduler/scheduler_config.json", dir);
     const char *file = c->file;
@@ -71,86 +88,15 @@ static int config_load(Config *c, const char *dir, Err *e)
         || json_get_number(file, json, "beta_start", 0.0001, &c->beta_start, e)
         || json_get_number(file, json, "beta_end", 0.02, &c->beta_end, e)
         || json_get_text(file, json, "beta_schedule", "linear", &c->schedule, e)
-        || json_get_text(file, json, "timestep_spacing", c->dpm ? "linspace" : "leading", &c->spacing, e)
+        || json_get_text(file, json, "timestep_spacing", c->method == METHOD_DDIM ? "leading" : "linspace",
+                         &c->spacing, e)
         || json_get_bool(file, json, "set_alpha_to_one", true, &c->set_alpha_to_one, e)
         || json_get_bool(file, json, "rescale_betas_zero_snr", false, &c->zero_snr, e)
-        || read_prediction(c, e) || read_overruled(c, e))
+        || read_prediction(c, e))
         return -1;
     if (c->T < 1 || c->T > MAX_T)
         return err_set(e, "%s: \"num_train_timesteps\" is %lld, expected 1 to %d", file, (long long)c->T, MAX_T);
-    return 0;
-}
-
-/* n values from start to end as torch.linspace rounds them: from both ends to the middle, multiply and add in one. */
-static void linspace(float *y, int n, double start, double end)
-{
-    const float a = (float)start, b = (float)end, step = n > 1 ? (b - a) / (float)(n - 1) : 0;
-    for (int i = 0; i < n; i++)
-        y[i] = i < n / 2 ? fmaf(step, (float)i, a) : fmaf(-step, (float)(n - 1 - i), b);
-}
-
-static double cosine_bar(double x)
-{
-    const double c = cos((x + 0.008) / 1.008 * M_PI / 2);
-    return c * c;
-}
-
-static int trained_betas(const Config *c, const json_t *list, float *beta, Err *e)
-{
-    if (!json_is_array(list) || json_array_size(list) != (size_t)c->T)
-        return err_set(e, "%s: \"trained_betas\" is not a list of num_train_timesteps (%lld) numbers", c->file,
-                       (long long)c->T);
-    for (int t = 0; t < c->T; t++) {
-        if (!json_is_number(json_array_get(list, t)))
-            return err_set(e, "%s: \"trained_betas\"[%d] is not a number", c->file, t);
-        beta[t] = (float)json_number_value(json_array_get(list, t));
-    }
-    return 0;
-}
-
-static int fill_betas(const Config *c, float *beta, Err *e)
-{
-    const int T = (int)c->T;
-    const json_t *list = json_object_get(c->json, "trained_betas");
-    if (list && !json_is_null(list))
-        return trained_betas(c, list, beta, e);
-    if (strcmp(c->schedule, "linear") == 0) {
-        linspace(beta, T, c->beta_start, c->beta_end);
-    } else if (strcmp(c->schedule, "scaled_linear") == 0) {
-        linspace(beta, T, sqrt(c->beta_start), sqrt(c->beta_end));
-        for (int t = 0; t < T; t++)
-            beta[t] *= beta[t];
-    } else if (strcmp(c->schedule, "squaredcos_cap_v2") == 0) {
-        for (int t = 0; t < T; t++)
-            beta[t] = (float)fmin(1 - cosine_bar((t + 1) / (double)T) / cosine_bar(t / (double)T), 0.999);
-    } else {
-        return err_set(e, "%s: \"beta_schedule\" is \"%s\", expected linear, scaled_linear or squaredcos_cap_v2",
-                       c->file, c->schedule);
-    }
-    return 0;
-}
-
-static void cumulate(float *bar, const float *beta, int T)
-{
-    double product = 1;
-    for (int t = 0; t < T; t++) {
-        product *= (double)(1.0f - beta[t]);
-        bar[t] = (float)product;
-    }
-}
-
-/* Shifts and scales sqrt(alpha_cumprod) so that it ends in 0, and returns to betas, as the paper's algorithm 1. bar:
- * scratch (T). */
-static void rescale_zero_snr(float *beta, float *bar, int T)
-{
-    cumulate(bar, beta, T);
-    const float first = sqrtf(bar[0]), last = sqrtf(bar[T-1]), scale = first / (first - last);
-    for (int t = 0; t < T; t++) {
-        const float root = (sqrtf(bar[t]) - last) * scale;
-        bar[t] = root * root;
-    }
-    for (int t = 0; t < T; t++)
-        beta[t] = 1.0f - (t ? bar[t] / bar[t-1] : bar[t]);
+    return read_overruled(c, dir, own, e);
 }
 
 int scheduler_space(Scheduler *s, const Config *c, int points, Err *e)
@@ -169,6 +115,7 @@ int scheduler_space(Scheduler *s, const Config *c, int points, Err *e)
         else
             return err_set(e, "%s: \"timestep_spacing\" is \"%s\", expected leading, trailing or linspace", c->file,
                            c->spacing);
+        step->time = (float)step->t;
         if (step->t < 0 || step->t >= T)
             return err_set(e, "%s: with %d steps a timestep is %d, outside 0 to %d; take fewer steps", c->file, n,
                            step->t, T - 1);
@@ -202,48 +149,92 @@ static int plan_ddim(Scheduler *s, const Config *c, const float *bar, Err *e)
     return 0;
 }
 
-static int plan(Scheduler *s, const Config *c, float *beta, float *bar, Err *e)
+static void fill_sigmas(float *sigma, const Config *c, const float *bar)
+{
+    for (int t = 0; t < c->T; t++) {
+        const float a = c->zero_snr && t == c->T - 1 ? 0x1p-24f : bar[t];       /* near 0, so that sigma is finite */
+        sigma[t] = sqrtf((1.0f - a) / a);
+    }
+}
+
+int scheduler_last_sigma(float *sigma, const Config *c, float lowest, Err *e)
+{
+    const char *last;
+    if (json_get_text(c->file, c->json, "final_sigmas_type", "zero", &last, e))
+        return -1;
+    if (strcmp(last, "zero") != 0 && strcmp(last, "sigma_min") != 0)
+        return err_set(e, "%s: \"final_sigmas_type\" is \"%s\", expected zero or sigma_min", c->file, last);
+    *sigma = strcmp(last, "zero") == 0 ? 0 : lowest;
+    return 0;
+}
+
+int scheduler_check_false(const Config *c, const char *const *key, int n, Err *e)
+{
+    for (int i = 0; i < n; i++)
+        if (json_is_true(json_object_get(c->json, key[i])))
+            return err_set(e, "%s: \"%s\" is true, expected false", c->file, key[i]);
+    return 0;
+}
+
+/* bar, scratch: (T). */
+static int plan(Scheduler *s, const Config *c, float *bar, float *scratch, Err *e)
 {
     if (s->steps < 1 || s->steps > c->T)
         return err_set(e, "%d steps: expected 1 to %lld, the timesteps of %s", s->steps, (long long)c->T, c->file);
-    if (fill_betas(c, beta, e))
+    if (scheduler_cumulate(bar, scratch, c, e))
         return -1;
-    if (c->zero_snr)
-        rescale_zero_snr(beta, bar, (int)c->T);
-    cumulate(bar, beta, (int)c->T);
     s->prediction = c->prediction;
-    s->dpm = c->dpm;
-    return c->dpm ? scheduler_plan_dpm(s, c, bar, e) : plan_ddim(s, c, bar, e);
+    s->first = 1;
+    s->dpm = c->method == METHOD_DPM;
+    s->ancestral = c->ancestral;
+    if (c->method == METHOD_DDIM)
+        return plan_ddim(s, c, bar, e);
+    fill_sigmas(scratch, c, bar);
+    return s->dpm ? scheduler_plan_dpm(s, c, scratch, e) : scheduler_plan_euler(s, c, scratch, e);
 }
 
-static int read_method(Config *c, const char *name, Err *e)
+/* class: of diffusers' scheduler that name stands for. */
+static int read_method(Config *c, const char **class, const char *name, Err *e)
 {
-    c->karras = strcmp(name, "dpm++2m-karras") == 0;
-    c->dpm = c->karras || strcmp(name, "dpm++2m") == 0;
-    return c->dpm || strcmp(name, "ddim") == 0 ? 0
-        : err_set(e, "sampler '%s' is not ddim, dpm++2m or dpm++2m-karras", name);
+    static const struct { const char *name, *class; Method method; bool karras, ancestral; } methods[] = {
+        {"ddim", "DDIMScheduler", METHOD_DDIM, false, false},
+        {"dpm++2m", "DPMSolverMultistepScheduler", METHOD_DPM, false, false},
+        {"dpm++2m-karras", "DPMSolverMultistepScheduler", METHOD_DPM, true, false},
+        {"euler", "EulerDiscreteScheduler", METHOD_EULER, false, false},
+        {"euler-a", "EulerAncestralDiscreteScheduler", METHOD_EULER, false, true},
+    };
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+        if (strcmp(name, methods[i].name) == 0) {
+            c->method = methods[i].method;
+            c->karras = methods[i].karras;
+            c->ancestral = methods[i].ancestral;
+            *class = methods[i].class;
+            return 0;
+        }
+    return err_misuse(e, "sampler '%s' is not ddim, dpm++2m, dpm++2m-karras, euler or euler-a", name);
 }
 
 int scheduler_load(Scheduler **out, const char *dir, const char *method, int steps, Err *e)
 {
     *out = NULL;
     Config c = {0};
-    if (read_method(&c, method, e) || config_load(&c, dir, e)) {
+    const char *class = "";
+    if (read_method(&c, &class, method, e) || config_load(&c, dir, class, e)) {
         json_decref(c.json);
         return -1;
     }
     Scheduler *s = calloc(1, sizeof *s);
-    float *betas = calloc((size_t)c.T * 2, sizeof *betas);          /* and the cumulative products behind them */
+    float *bar = calloc((size_t)c.T * 2, sizeof *bar);
     if (s && steps > 0)
         s->step = calloc(steps, sizeof *s->step);
     int failed;
-    if (!s || !betas || (steps > 0 && !s->step)) {
+    if (!s || !bar || (steps > 0 && !s->step)) {
         failed = err_set(e, "out of memory");
     } else {
         s->steps = steps;
-        failed = plan(s, &c, betas, betas + c.T, e);
+        failed = plan(s, &c, bar, bar + c.T, e);
     }
-    free(betas);
+    free(bar);
     json_decref(c.json);
     if (failed)
         scheduler_free(s);

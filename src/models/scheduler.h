@@ -6,19 +6,23 @@
  *   dpm++2m          DPMSolverMultistepScheduler as it is: second order, midpoint, x0 prediction; good pictures in half
  *                    of DDIM's steps
  *   dpm++2m-karras   the same with use_karras_sigmas: steps closer where there is little noise
+ *   euler            EulerDiscreteScheduler as it is
+ *   euler-a          EulerAncestralDiscreteScheduler: each step adds noise anew; distilled models take few of these
  *
  * Betas linear, scaled_linear, squaredcos_cap_v2 or trained_betas; leading, trailing and linspace spacing;
- * set_alpha_to_one; epsilon, v_prediction and sample; rescale_betas_zero_snr. What StableDiffusionPipeline makes of
- * steps_offset and clip_sample: see scheduler.c. */
+ * set_alpha_to_one; epsilon, v_prediction and sample; rescale_betas_zero_snr. What the pipeline that model_index.json
+ * names makes of steps_offset and clip_sample: see scheduler.c. */
 #ifndef SRC_MODELS_SCHEDULER_H
 #define SRC_MODELS_SCHEDULER_H
 
 #include "kernels/op.h"
 
 typedef struct SchedulerStep {
-    int t;                                          /* timestep, 999..0 */
+    int t;                                          /* timestep, 999..0: its name, in streams and ranks */
+    float time;                                     /* what the UNet is told: t, or what was rounded to t (euler) */
     float sqrt_a, sqrt_1m_a;                        /* shares of picture and noise in x: alpha and sigma */
-    float sqrt_a_prev, sqrt_1m_a_prev;              /* ddim: of what comes next */
+    float sqrt_a_prev, sqrt_1m_a_prev;              /* ddim, euler: of what comes next */
+    float noise;                                    /* euler-a: share of new noise in what comes next */
     float keep, data, change;                       /* dpm++2m: x = keep x + data x0 + change (x0 - x0 before) */
 } SchedulerStep;
 
@@ -26,14 +30,16 @@ typedef struct Scheduler {
     int steps;
     SchedulerStep *step;                            /* in the order they are taken */
     Prediction prediction;
-    bool dpm;                                       /* not ddim */
+    float first;                                    /* x before the first step is this times the noise of the seed */
+    bool dpm;                                       /* scheduler_step needs x0 */
+    bool ancestral;                                 /* after a step its share of noise is to be added */
 } Scheduler;
 
 /* method: one of the names above. Fails for a config that diffusers would draw by otherwise. */
 int scheduler_load(Scheduler **s, const char *dir, const char *method, int steps, Err *e);
 void scheduler_free(Scheduler *s);
 /* Step i of n values of latents x, in place, from the UNet's output for them (uncond NULL: without guidance);
- * all device memory. x0 (n): what the step before has left there; NULL with ddim. */
+ * all device memory. x0 (n): what the step before has left there; NULL but with dpm++2m. */
 void scheduler_step(const Scheduler *s, int i, float *x, float *x0, const float *uncond, const float *cond,
                     float guidance, int64_t n);
 

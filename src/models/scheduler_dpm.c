@@ -19,7 +19,7 @@ enum { FEW_STEPS = 15 };            /* with fewer, diffusers ends with a step of
 
 typedef struct Dpm {
     int T, n;
-    float *sigma;                   /* [T] of the model's timesteps */
+    const float *sigma;             /* [T] of the model's timesteps */
     float *at;                      /* [n + 1] of the steps, and of the end */
     bool lower_last;
 } Dpm;
@@ -41,10 +41,7 @@ static int check_solver(const SchedulerConfig *c, Err *e)
         return err_set(e, "%s: \"solver_type\" is \"heun\", expected midpoint", c->file);
     if (order != 2)
         return err_set(e, "%s: \"solver_order\" is %lld, expected 2", c->file, (long long)order);
-    for (size_t i = 0; i < sizeof other_sigmas / sizeof *other_sigmas; i++)
-        if (json_is_true(json_object_get(c->json, other_sigmas[i])))
-            return err_set(e, "%s: \"%s\" is true, expected false", c->file, other_sigmas[i]);
-    return 0;
+    return scheduler_check_false(c, other_sigmas, sizeof other_sigmas / sizeof *other_sigmas, e);
 }
 
 /* Timesteps as the config spaces them: those of one step more, without that one. */
@@ -79,6 +76,7 @@ static void fill_karras(Scheduler *s, const Dpm *d)
         const double ramp = d->n > 1 ? i / (double)(d->n - 1) : 0, sigma = pow(high + ramp * (low - high), rho);
         d->at[i] = (float)sigma;
         s->step[i].t = (int)nearbyint(timestep_of(d, sigma));
+        s->step[i].time = (float)s->step[i].t;
     }
 }
 
@@ -101,16 +99,12 @@ static void fill_coefficients(Scheduler *s, const Dpm *d)
 
 static int plan(Scheduler *s, const SchedulerConfig *c, Dpm *d, Err *e)
 {
-    const char *last;
     bool lower_final, euler_final;
-    if (json_get_text(c->file, c->json, "final_sigmas_type", "zero", &last, e)
+    if (scheduler_last_sigma(&d->at[d->n], c, d->sigma[0], e)
         || json_get_bool(c->file, c->json, "lower_order_final", true, &lower_final, e)
         || json_get_bool(c->file, c->json, "euler_at_final", false, &euler_final, e))
         return -1;
-    if (strcmp(last, "zero") != 0 && strcmp(last, "sigma_min") != 0)
-        return err_set(e, "%s: \"final_sigmas_type\" is \"%s\", expected zero or sigma_min", c->file, last);
     d->lower_last = euler_final || (lower_final && d->n < FEW_STEPS);
-    d->at[d->n] = strcmp(last, "zero") == 0 ? 0 : d->sigma[0];
     if (c->karras)
         fill_karras(s, d);
     else if (fill_spaced(s, c, d, e))
@@ -119,19 +113,14 @@ static int plan(Scheduler *s, const SchedulerConfig *c, Dpm *d, Err *e)
     return 0;
 }
 
-int scheduler_plan_dpm(Scheduler *s, const SchedulerConfig *c, const float *bar, Err *e)
+int scheduler_plan_dpm(Scheduler *s, const SchedulerConfig *c, const float *sigma, Err *e)
 {
-    Dpm d = {.T = (int)c->T, .n = s->steps};
+    Dpm d = {.T = (int)c->T, .n = s->steps, .sigma = sigma};
     if (check_solver(c, e))
         return -1;
-    if (!(d.sigma = malloc(sizeof(float) * (d.T + d.n + 1))))
+    if (!(d.at = malloc(sizeof(float) * (d.n + 1))))
         return err_set(e, "out of memory");
-    d.at = d.sigma + d.T;
-    for (int t = 0; t < d.T; t++) {
-        const float a = c->zero_snr && t == d.T - 1 ? 0x1p-24f : bar[t];        /* near 0, so that sigma is finite */
-        d.sigma[t] = sqrtf((1.0f - a) / a);
-    }
     const int failed = plan(s, c, &d, e);
-    free(d.sigma);
+    free(d.at);
     return failed;
 }

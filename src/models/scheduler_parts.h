@@ -6,6 +6,8 @@
 #include <jansson.h>
 #include "src/models/scheduler.h"
 
+typedef enum { METHOD_DDIM, METHOD_DPM, METHOD_EULER } Method;
+
 typedef struct SchedulerConfig {
     char file[4200];
     json_t *json;
@@ -15,13 +17,21 @@ typedef struct SchedulerConfig {
     Prediction prediction;
     bool set_alpha_to_one, zero_snr;
     int steps_offset;
-    bool dpm, karras;                               /* the method */
+    Method method;
+    bool karras, ancestral;
 } SchedulerConfig;
 
+/* bar (T): alpha_cumprod. beta: scratch (T). */
+int scheduler_cumulate(float *bar, float *beta, const SchedulerConfig *c, Err *e);
 /* Timesteps of s->step as they are spaced: leading and linspace, of `points` points of which the first s->steps are
  * taken. */
 int scheduler_space(Scheduler *s, const SchedulerConfig *c, int points, Err *e);
-/* Fills s->step of DPM-Solver++(2M). bar (T): alpha_cumprod. */
-int scheduler_plan_dpm(Scheduler *s, const SchedulerConfig *c, const float *bar, Err *e);
+/* "final_sigmas_type": the sigma behind the last step, 0 or that of timestep 0. */
+int scheduler_last_sigma(float *sigma, const SchedulerConfig *c, float lowest, Err *e);
+/* Refuses a config in which one of n keys is true. */
+int scheduler_check_false(const SchedulerConfig *c, const char *const *key, int n, Err *e);
+/* Fill s->step, and s->first where it is not 1. sigma (T): sqrt((1 - a)/a) of a = alpha_cumprod. */
+int scheduler_plan_dpm(Scheduler *s, const SchedulerConfig *c, const float *sigma, Err *e);
+int scheduler_plan_euler(Scheduler *s, const SchedulerConfig *c, const float *sigma, Err *e);
 
 #endif

@@ -35,7 +35,7 @@ int unet_set_text(UNet *u, const float *states, int64_t images, int64_t S, const
 int unet_set_added(UNet *u, const float *pooled, int height, int width, Err *e);
 
 /* eps = UNet(x, t, text): x, eps device (B,H,W,C). The hooks run inside. An error a hook reports ends it. */
-int unet_eval(UNet *u, float *eps, const float *x, int64_t B, int64_t H, int64_t W, int t, Err *e);
+int unet_eval(UNet *u, float *eps, const float *x, int64_t B, int64_t H, int64_t W, float t, Err *e);
 
 /* ---- hooks, by diffusers' module path ---- */
 

@@ -88,7 +88,7 @@ struct UNet {
 };
 
 /* The sinusoids of t on the device. */
-int unet_set_time(UNet *u, int t, Err *e);
+int unet_set_time(UNet *u, float t, Err *e);
 
 /* One evaluation of u->B images at the t whose sinusoids u->waves holds. With a tape ops and hooks are taken down, not
  * run. */

@@ -41,7 +41,7 @@ static void take_down(UNet *u, UNetTape *kind, float *eps, const float *x, int64
     }
 }
 
-int unet_eval(UNet *u, float *eps, const float *x, int64_t B, int64_t H, int64_t W, int t, Err *e)
+int unet_eval(UNet *u, float *eps, const float *x, int64_t B, int64_t H, int64_t W, float t, Err *e)
 {
     if (B != u->B)
         return err_set(e, "a batch of %lld images, but text for %lld", (long long)B, (long long)u->B);

@@ -15,12 +15,12 @@
 #include "src/models/unet_parts.h"
 
 /* As torch computes it in f32. */
-static void sinusoids(float *y, int n, int D, bool cos_first, double freq_shift)
+static void sinusoids(float *y, float n, int D, bool cos_first, double freq_shift)
 {
     const int half = D/2;
     const float rate = (float)-log(10000), steps = (float)((double)half - freq_shift);
     for (int i = 0; i < half; i++) {
-        const float angle = (float)n*expf(rate*(float)i/steps);
+        const float angle = n*expf(rate*(float)i/steps);
         y[i] = cos_first ? cosf(angle) : sinf(angle);
         y[half + i] = cos_first ? sinf(angle) : cosf(angle);
     }
@@ -28,7 +28,7 @@ static void sinusoids(float *y, int n, int D, bool cos_first, double freq_shift)
         y[D - 1] = 0;
 }
 
-int unet_set_time(UNet *u, int t, Err *e)
+int unet_set_time(UNet *u, float t, Err *e)
 {
     const UNetConfig *c = &u->config;
     float host[UNET_WAVES];
@@ -51,7 +51,7 @@ static float *lay_out(const UNetConfig *c, const float *pooled, int64_t images, 
         float *row = y + (size_t)b*in;
         memcpy(row, pooled + (size_t)b*(size_t)c->P, (size_t)c->P*sizeof *row);
         for (int i = 0; i < UNET_SIZES; i++)
-            sinusoids(row + c->P + i*D, size[i], D, c->flip_sin_to_cos, c->freq_shift);
+            sinusoids(row + c->P + i*D, (float)size[i], D, c->flip_sin_to_cos, c->freq_shift);
     }
     return y;
 }

@@ -51,7 +51,9 @@ static const Cli cli = {
     "the hooked modules are written as a stream of activations: one record a picture, step, hook and half.\n"
     "--sampler dpm++2m-karras (DPM-Solver++ of second order, on Karras's noise levels) comes as near to where the "
     "model leads in 15 steps as ddim in 50. dpm++2m takes the timesteps that the model's scheduler_config.json "
-    "spaces, and leaves out the noisiest where that says \"leading\". All are without new noise on the way (eta 0).\n"
+    "spaces, and leaves out the noisiest where that says \"leading\". euler is DDIM at the timesteps of diffusers' "
+    "EulerDiscreteScheduler, which may lie between whole ones (t is the nearest). euler-a adds new noise at each step, "
+    "the next of the record's seed, as models made for few steps want it; all others add none (eta 0).\n"
     "Memory is flat in the number of records: a batch's activations are held until its last step, so that the order of "
     "records, and with it every byte, is the same for any --batch.",
     "# capture two modules of 20 pictures and look at what came\n"

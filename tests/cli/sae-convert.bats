@@ -33,6 +33,17 @@ sae_weights.safetensors" ]
     jq -e '.metadata.sdsteer.origin.config.trainer.dict_class == "AutoEncoderTopK"' dl/cfg.json
 }
 
+@test "--hook and --take say what a folder does not" {
+    sae-convert "$MORE/sae_layouts/openai" --to ours --hook mid_block.attentions.0 --take diff -o placed
+    [ "$(jq -r .hook,.take placed/cfg.json | xargs)" = "mid_block.attentions.0 diff" ]
+    sae-convert placed --to saelens -o placed-lens
+    [ "$(jq -r .metadata.sdsteer.take placed-lens/cfg.json)" = diff ]
+    sae-convert placed-lens --to ours -o placed-back
+    [ "$(jq -r .hook,.take placed-back/cfg.json | xargs)" = "mid_block.attentions.0 diff" ]
+    run sae-convert placed --to ours --take both -o x
+    [ "$status" = 2 ] && [ ! -e x ]
+}
+
 @test "a pickle that would run a command is refused, and no folder is left" {
     mkdir evil
     cp "$MORE/torch/evil.pth" evil/state_dict.pth

@@ -77,21 +77,21 @@ PY
     [ "$(fields "$BATS_TEST_TMPDIR/some.mpk.zst" .id | wc -l)" -eq 8 ]
 }
 
-@test "dpm++2m: other pictures than DDIM's at other timesteps, the same in any batch, and the stream says so" {
+@test "samplers: other pictures than DDIM's at other timesteps, the same in any batch, and the stream says so" {
     drawn() { sample --no-activations --latents "$BATS_TEST_TMPDIR/$1" "${@:2}" "$DIR/cond.mpk.zst"; }
-    for sampler in dpm++2m dpm++2m-karras ddim; do
+    for sampler in dpm++2m dpm++2m-karras euler euler-a ddim; do
         drawn "$sampler" --sampler "$sampler"
         drawn "$sampler-1" --sampler "$sampler" --batch 1
         cmp "$BATS_TEST_TMPDIR/$sampler" "$BATS_TEST_TMPDIR/$sampler-1"
         [ "$(tstream info --json "$BATS_TEST_TMPDIR/$sampler" | jq -r .header.sampler)" = "$sampler" ]
     done
-    for sampler in dpm++2m-karras ddim; do
+    for sampler in dpm++2m-karras euler euler-a ddim; do
         run ! cmp <(tstream view --tensors "$BATS_TEST_TMPDIR/dpm++2m") \
             <(tstream view --tensors "$BATS_TEST_TMPDIR/$sampler")
     done
     sample --sampler dpm++2m-karras -o "$BATS_TEST_TMPDIR/acts" "$DIR/cond.mpk.zst"
     [ "$(fields "$BATS_TEST_TMPDIR/acts" .t | sort -un | tr '\n' ,)" = 0,146,687,999, ]
-    run -2 sample --sampler euler "$DIR/cond.mpk.zst"
+    run -2 sample --sampler heun "$DIR/cond.mpk.zst"
 }
 
 @test "guidance 1 has one half" {

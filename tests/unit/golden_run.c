@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* golden_run.c -- whole runs against diffusers: text, noise, every hooked step, the picture.
  *
- * tests/golden/run0, run1.safetensors (DDIM) and golden-more/dpm_run.safetensors (DPM-Solver++(2M), Karras): recorded
- * with diffusers in float32. Activations may differ by 1e-3 in relative
- * L2 at each step (rounding differences grow along the run), the picture by 1/255 on 99.9 % of its values. */
+ * tests/golden/run0, run1.safetensors (DDIM), golden-more/dpm_run.safetensors (DPM-Solver++(2M), Karras) and
+ * euler_run.safetensors (Euler, ancestral): recorded with diffusers in float32. Activations may differ by 1e-3 in
+ * relative L2 at each step (rounding differences grow along the run), the picture by 1/255 on 99.9 % of its values. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -126,7 +126,7 @@ static int run(const char *file_name, const char *model, Err *e)
 
 int main(void)
 {
-    static const char *const runs[] = {"run0", "run1", "../golden-more/dpm_run"};
+    static const char *const runs[] = {"run0", "run1", "../golden-more/dpm_run", "../golden-more/euler_run"};
     Err e = {0};
     int failed = 0;
     char model[4096];

@@ -7,11 +7,14 @@
  *
  * And against DPMSolverMultistepScheduler: four values of a latent after each step, whose UNet says sin(t/100 + i), to
  * 2e-5 of the largest of the run: x0 divides by alpha, down to 0.0006 in some configs, and what the roundings before
- * made of it stays in x. */
+ * made of it stays in x. Against EulerDiscreteScheduler and EulerAncestralDiscreteScheduler likewise, before each step
+ * and after the last; they keep z = x/alpha in f32, which is up to sigma times as large, and add to it: 5e-8 of the
+ * first sigma. */
 #include <math.h>
 #include <sys/stat.h>
 #include "formats/json_file.h"
 #include "kernels/op.h"
+#include "src/models/noise.h"
 #include "src/models/scheduler.h"
 #include "tests/unit/test.h"
 
@@ -90,6 +93,68 @@ static int check_dpm(size_t number, const json_t *run)
     return failed;
 }
 
+static int write_pipeline(const char *class, Err *e)
+{
+    char path[128];
+    json_t *index = json_pack("{s:s}", "_class_name", class);
+    snprintf(path, sizeof path, "%s/model_index.json", folder);
+    const int failed = json_file_write(path, index, e);
+    json_decref(index);
+    return failed;
+}
+
+static int check_euler(size_t number, const json_t *run)
+{
+    enum { N = 4 };
+    const json_t *rows = json_object_get(run, "rows");
+    const int steps = (int)json_integer_value(json_object_get(run, "steps"));
+    const bool ancestral = json_is_true(json_object_get(run, "ancestral"));
+    const bool xl = json_is_true(json_object_get(run, "xl"));
+    float x[N] = {2, -1, 0.5f, 0}, out[N], drawn[N], largest = 0, times = 0;
+    float *got = malloc((steps + 1) * sizeof x), *want = malloc((steps + 1) * sizeof x);
+    Scheduler *s = NULL;
+    Noise noise;
+    Err e = {0};
+    char name[64];
+    snprintf(name, sizeof name, "scheduler/euler%s/%zu/%d steps", ancestral ? "-a" : "", number, steps);
+    if (write_pipeline(xl ? "StableDiffusionXLPipeline" : "StableDiffusionPipeline", &e)
+        || json_file_write(config_path, json_object_get(run, "config"), &e)
+        || scheduler_load(&s, folder, ancestral ? "euler-a" : "euler", steps, &e)) {
+        printf("FAIL %s: %s\n", name, e.text);
+        free(got);
+        free(want);
+        return 1;
+    }
+    const float sigma = s->step[0].sqrt_1m_a / s->step[0].sqrt_a;
+    noise_seed(&noise, 7);
+    for (int k = 0; k < N; k++)
+        x[k] *= s->first;
+    for (int i = 0; i <= steps; i++) {
+        const json_t *row = json_array_get(rows, i);
+        memcpy(got + i*N, x, sizeof x);
+        for (int k = 0; k < N; k++) {
+            want[i*N + k] = (float)json_number_value(json_array_get(row, k + 1));
+            largest = fmaxf(largest, fabsf(want[i*N + k]));
+        }
+        if (i == steps)
+            break;
+        const float time = (float)json_number_value(json_array_get(row, 0));
+        times = fmaxf(times, fabsf(s->step[i].time - time) + (s->step[i].t != (int)nearbyintf(time)));
+        for (int k = 0; k < N; k++)
+            out[k] = (float)sin(time / 100.0 + k);
+        scheduler_step(s, i, x, NULL, NULL, out, 1, N);
+        noise_draw(&noise, drawn, N);
+        for (int k = 0; k < N; k++)
+            x[k] += s->step[i].noise * drawn[k];
+    }
+    int failed = test_ok(name, times < 1e-4f && json_array_size(rows) == (size_t)steps + 1)
+               + test_close(name, got, want, (size_t)(steps + 1) * N, 2e-5f * largest + 5e-8f * sigma, 0);
+    free(got);
+    free(want);
+    scheduler_free(s);
+    return failed;
+}
+
 static void read_list(float y[64], const json_t *move, const char *key)
 {
     for (size_t i = 0; i < 64; i++)
@@ -140,10 +205,12 @@ int main(void)
     Err e = {0};
     json_t *file = json_file_load(test_path("golden-more/scheduler.json"), &e);
     json_t *dpm_file = json_file_load(test_path("golden-more/dpm.json"), &e);
-    const json_t *runs = json_object_get(file, "runs"), *dpm_runs = json_object_get(dpm_file, "runs");
-    char sub[64];
+    json_t *euler_file = json_file_load(test_path("golden-more/euler.json"), &e);
+    const json_t *runs = json_object_get(file, "runs"), *dpm_runs = json_object_get(dpm_file, "runs"),
+        *euler_runs = json_object_get(euler_file, "runs");
+    char sub[64], index[64];
     int failed = 0;
-    if (!file || !dpm_file || backend_pick("cpu", 1, &e) || !mkdtemp(folder)) {
+    if (!file || !dpm_file || !euler_file || backend_pick("cpu", 1, &e) || !mkdtemp(folder)) {
         printf("FAIL scheduler: %s\n", e.text);
         return 1;
     }
@@ -154,6 +221,12 @@ int main(void)
         failed += check_run(i, json_array_get(runs, i));
     for (size_t i = 0; i < json_array_size(dpm_runs); i++)
         failed += check_dpm(i, json_array_get(dpm_runs, i));
+    for (size_t i = 0; i < json_array_size(euler_runs); i++)
+        failed += check_euler(i, json_array_get(euler_runs, i));
+    failed += test_ok("scheduler/there are runs of euler", json_array_size(euler_runs) > 30);
+    failed += write_pipeline("StableDiffusionXLPipeline", &e)
+            + check_refused("XL: clipping", "ddim", "{\"_class_name\": \"DDIMScheduler\"}", 10)
+            + write_pipeline("StableDiffusionPipeline", &e);
     const json_t *moves = json_object_get(file, "moves");
     for (size_t i = 0; i < json_array_size(moves); i++)
         failed += check_move(json_array_get(moves, i));
@@ -168,17 +241,23 @@ int main(void)
     failed += check_refused("no steps", "ddim", "{\"clip_sample\": false}", 0);
     failed += check_refused("a list of another length", "ddim",
                             "{\"clip_sample\": false, \"trained_betas\": [0.1]}", 10);
-    failed += check_refused("another sampler", "euler", "{\"clip_sample\": false}", 10);
+    failed += check_refused("another sampler", "heun", "{\"clip_sample\": false}", 10);
     failed += check_refused("dpm++2m: an order of 3", "dpm++2m", "{\"solver_order\": 3}", 10);
     failed += check_refused("dpm++2m: the heun solver", "dpm++2m", "{\"solver_type\": \"heun\"}", 10);
     failed += check_refused("dpm++2m: noise prediction", "dpm++2m", "{\"algorithm_type\": \"dpmsolver\"}", 10);
     failed += check_refused("dpm++2m: other sigmas", "dpm++2m", "{\"use_lu_lambdas\": true}", 10);
     failed += check_refused("dpm++2m: an unknown end", "dpm++2m", "{\"final_sigmas_type\": \"one\"}", 10);
     failed += check_refused("dpm++2m: a timestep twice", "dpm++2m", "{\"timestep_spacing\": \"leading\"}", 1000);
+    failed += check_refused("euler: other sigmas", "euler", "{\"use_karras_sigmas\": true}", 10);
+    failed += check_refused("euler: sigmas of their own", "euler", "{\"interpolation_type\": \"log_linear\"}", 10);
+    failed += check_refused("euler: timesteps of their own", "euler", "{\"timestep_type\": \"continuous\"}", 10);
     unlink(config_path);
+    snprintf(index, sizeof index, "%s/model_index.json", folder);
+    unlink(index);
     rmdir(sub);
     rmdir(folder);
     json_decref(file);
     json_decref(dpm_file);
+    json_decref(euler_file);
     return failed != 0;
 }
