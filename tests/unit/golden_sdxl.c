@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* golden_sdxl.c -- Stable Diffusion XL against diffusers, by the tiny model of tests/golden-more/make_sdxl.py: ids of
- * both tokenizers, text states and pooled embeddings, one UNet evaluation, whole runs with and without a negative prompt
- * and without guidance, activations at a nested path, a picture; and that a picture's bytes do not depend on its batch.
+ * both tokenizers, text states and pooled embeddings, one UNet evaluation, whole runs with and without a negative
+ * prompt and without guidance, activations at a nested path, a picture; and that a picture's bytes do not depend on its
+ * batch.
  *
  * Tolerances: f32 sums in other orders, as golden_unet.c has them. */
 #include "src/models/latent.h"

@@ -50,7 +50,8 @@ static const Case unet_cases[] = {
 
 static const Case vae_cases[] = {
     {"force_upcast", "true", NULL}, {"latents_mean", "[0,0,0,0,0,0]", "\"latents_mean\" is an array"},
-    {"latents_std", "[1]", "\"latents_std\""}, {"latents_std", "null", NULL}, {"_class_name", "\"AutoencoderTiny\"", "\"_class_name\""},
+    {"latents_std", "[1]", "\"latents_std\""}, {"latents_std", "null", NULL},
+    {"_class_name", "\"AutoencoderTiny\"", "\"_class_name\""},
     {"act_fn", "\"relu\"", "\"act_fn\""},
     {"act_fn", "[]", "\"act_fn\" is an array"}, {"_class_name", "3", "\"_class_name\""},
     {"scaling_factor", "1e300", "\"scaling_factor\""}, {"shift_factor", "-1e300", "\"shift_factor\""},
