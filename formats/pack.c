@@ -111,8 +111,13 @@ int pack_record(Bytes *b, const Record *rec, const StreamTensor **tail, const ch
     const char *name;
     json_t *value;
     const size_t start = b->size;
-    int failed = msgpack_pack_map(&pk, json_object_size(rec->fields) + (size_t)rec->tensors);
+    size_t hidden = 0;          /* labels of a tensor's name, which a stage has put in their place */
+    json_object_foreach(rec->fields, name, value)
+        hidden += record_tensor(rec, name) != NULL;
+    int failed = msgpack_pack_map(&pk, json_object_size(rec->fields) - hidden + (size_t)rec->tensors);
     json_object_foreach(rec->fields, name, value) {
+        if (hidden && record_tensor(rec, name))
+            continue;
         failed = failed || pack_text(&pk, name, strlen(name)) || pack_value(&pk, value, 1);
         if (failed)
             return err_set(e, "%s: field %s is too long or too deep for a stream", where, name);

@@ -36,8 +36,12 @@ int sampling_open(Sampling *s, const Cli *cli, const SamplingConfig *cfg, Err *e
     SamplerOptions o = {.model = s->compute.model, .type = s->compute.type, .method = cfg->sampler,
                         .steps = (int)cfg->steps, .guidance = cfg->guidance, .batch = (int)cfg->batch,
                         .height = height, .width = width};
-    return sampler_create(&s->sampler, &o, e)
-        || cond_batch_create(&s->batch, s->in, o.batch, unet_text_width(s->sampler->unet), s->compute.id, e);
+    if (sampler_create(&s->sampler, &o, e))
+        return -1;
+    if (unet_pooled_width(s->sampler->unet) && cfg->guidance == 0)      /* as diffusers' users write it of SDXL-Turbo */
+        cli_note(cli, "--guidance 0 draws the negative prompt alone; without guidance is --guidance 1");
+    return cond_batch_create(&s->batch, s->in, o.batch, unet_text_width(s->sampler->unet),
+                             unet_pooled_width(s->sampler->unet), s->compute.id, e);
 }
 
 void sampling_close(Sampling *s)

@@ -105,7 +105,8 @@ void clip_layers_free(ClipLayers *c)
     *c = (ClipLayers){0};
 }
 
-int clip_layers_run(const ClipLayers *c, float *x, int64_t B, int64_t S, bool causal, Workspace *work, Err *e)
+int clip_layers_run(const ClipLayers *c, int first, int end, float *x, int64_t B, int64_t S, bool causal,
+                    Workspace *work, Err *e)
 {
     const int64_t N = B * S;
     const int E = c->E, head_dim = E / c->heads;
@@ -116,7 +117,7 @@ int clip_layers_run(const ClipLayers *c, float *x, int64_t B, int64_t S, bool ca
     char *h = workspace_take(work, N * wide * size, e);         /* q, k and v; then W1's */
     if (!h)
         return -1;
-    for (int i = 0; i < c->layers; i++) {
+    for (int i = first; i < end; i++) {
         const ClipLayer *l = &c->layer[i];
         op->layer_norm(z, c->type, x, l->norm1.gamma, l->norm1.beta, N, E, c->eps);
         op->conv_run(l->qkv, h, z, 1, N, 1, false);

@@ -32,8 +32,9 @@ int clip_layers_read(ClipLayers *c, const Part *part, const char *prefix, const 
 int clip_layers_load(ClipLayers *c, const Part *part, const char *prefix, bool vision, DType type, Err *e);
 int clip_layers_config(ClipLayers *c, const Part *part, bool vision, Err *e);       /* the sizes alone */
 void clip_layers_free(ClipLayers *c);
-/* x (B,S,E) f32, in place; temporaries from the workspace. Returns 0, or -1 with e set. */
-int clip_layers_run(const ClipLayers *c, float *x, int64_t B, int64_t S, bool causal, Workspace *work, Err *e);
+/* Layers first to end - 1 over x (B,S,E) f32, in place; temporaries from the workspace. Returns 0, or -1 with e set. */
+int clip_layers_run(const ClipLayers *c, int first, int end, float *x, int64_t B, int64_t S, bool causal,
+                    Workspace *work, Err *e);
 /* y (n,E) = rows row[i] (host, i < n) of x, f32; y, x device. */
 int clip_pick_rows(const ClipLayers *c, float *y, const float *x, const int32_t *row, int64_t n, Workspace *work,
                    Err *e);

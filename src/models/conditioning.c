@@ -4,11 +4,12 @@
 #include <string.h>
 #include "src/models/conditioning.h"
 
-static float *read_state(const CondBatch *b, const Record *rec, const char *name, Err *e)
+/* A fresh copy of tensor `name`. NULL on error. */
+static float *read_tensor(const CondBatch *b, const Record *rec, const char *name, int ndim, const int64_t *shape,
+                          Err *e)
 {
-    const int64_t shape[] = {b->S, b->E};
-    const StreamTensor *t = stream_need(b->in, rec, name, -1, 2, shape, e);
-    float *y = t ? malloc(sizeof(float) * b->S * b->E) : NULL;
+    const StreamTensor *t = stream_need(b->in, rec, name, -1, ndim, shape, e);
+    float *y = t ? malloc(sizeof(float) * tensor_count(t)) : NULL;
     if (t && !y)
         err_set(e, "out of memory for a text state");
     if (y && stream_floats(b->in, rec, t, y, e)) {
@@ -18,20 +19,47 @@ static float *read_state(const CondBatch *b, const Record *rec, const char *name
     return y;
 }
 
+/* A text's state and, where there are any, its pooled embedding. The caller's to free, after failure too. */
+static int read_text(const CondBatch *b, const Record *rec, const char *state, float **y, const char *pooled, float **p,
+                     Err *e)
+{
+    if (!(*y = read_tensor(b, rec, state, 2, (int64_t[]){b->S, b->E}, e)))
+        return -1;
+    return !b->P || (*p = read_tensor(b, rec, pooled, 1, (int64_t[]){b->P}, e)) ? 0 : -1;
+}
+
 static void item_clear(CondItem *item)
 {
     record_clear(&item->record);
     free(item->state);
     free(item->uncond);
+    free(item->pooled);
+    free(item->uncond_pooled);
     *item = (CondItem){0};
 }
 
-int cond_batch_create(CondBatch **out, StreamIn *in, int capacity, int width, const char *model, Err *e)
+/* Texts of one kind of model are not another's: the pooled embedding tells Stable Diffusion XL's. */
+static int check_pooled(const StreamIn *in, int pooled, Err *e)
+{
+    const Record *header = stream_header(in);
+    const bool has = record_tensor(header, "uncond_pooled") != NULL;
+    if (!has && !pooled)
+        return 0;
+    if (!has)
+        return err_set(e, "%s: header: texts without a pooled embedding (\"uncond_pooled\"), the model is a Stable "
+                       "Diffusion XL and takes one of width %d", stream_name(in), pooled);
+    if (!pooled)
+        return err_set(e, "%s: header: texts with a pooled embedding (\"uncond_pooled\"), which is Stable Diffusion "
+                       "XL's; the model takes none", stream_name(in));
+    return stream_need(in, header, "uncond_pooled", -1, 1, (const int64_t[]){pooled}, e) ? 0 : -1;
+}
+
+int cond_batch_create(CondBatch **out, StreamIn *in, int capacity, int width, int pooled, const char *model, Err *e)
 {
     *out = NULL;
     const Record *header = stream_header(in);
     const StreamTensor *t = stream_need(in, header, "uncond", -1, 2, (const int64_t[]){-1, -1}, e);
-    if (!t)
+    if (!t || check_pooled(in, pooled, e))
         return -1;
     if (t->dim[0] < 1 || t->dim[0] > 1 << 16 || (width && t->dim[1] != width)) {
         char text[128];
@@ -51,7 +79,8 @@ int cond_batch_create(CondBatch **out, StreamIn *in, int capacity, int width, co
     b->capacity = capacity;
     b->S = (int)t->dim[0];
     b->E = (int)t->dim[1];
-    if (!(b->uncond = read_state(b, header, "uncond", e))) {
+    b->P = pooled;
+    if (read_text(b, header, "uncond", &b->uncond, "uncond_pooled", &b->uncond_pooled, e)) {
         cond_batch_free(b);
         return -1;
     }
@@ -80,9 +109,9 @@ int cond_batch_next(CondBatch *b, Err *e)
         record_copy_fields(&item->record, &rec);
         item->record.number = rec.number;
         b->count++;
-        if (!(item->state = read_state(b, &rec, "state", e)))
-            return -1;
-        if (record_tensor(&rec, "uncond") && !(item->uncond = read_state(b, &rec, "uncond", e)))
+        if (read_text(b, &rec, "state", &item->state, "pooled", &item->pooled, e)
+            || (record_tensor(&rec, "uncond")
+                && read_text(b, &rec, "uncond", &item->uncond, "uncond_pooled", &item->uncond_pooled, e)))
             return -1;
     }
     return b->count > 0;
@@ -96,5 +125,6 @@ void cond_batch_free(CondBatch *b)
         item_clear(&b->item[i]);
     free(b->item);
     free(b->uncond);
+    free(b->uncond_pooled);
     free(b);
 }

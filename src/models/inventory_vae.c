@@ -82,7 +82,7 @@ static void add_ends(Inventory *v, const char *side, int in, const int C[2], int
 int inventory_vae(Inventory *v, const Part *part, Err *e)
 {
     Vae vae = {.part = *part};
-    if (vae_config_read(&vae, e))
+    if (vae_config_read(&vae, false, e))
         return -1;
     const int last = vae.levels - 1, c = vae.latent;
     add_ends(v, "encoder", 3, (const int[]){vae.C[0], vae.C[last]}, 2*c);

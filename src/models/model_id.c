@@ -3,8 +3,9 @@
  *
  *   "minisd-1a2b3c4d5e6f": the folder's name (where DIR is a part or is called "model", that of the folder above), and
  *   48 bits of FNV-1a (64 bits, Fowler, Noll and Vo) over: configs, key-sorted and without keys that begin with "_"
- *   (names and versions); merges.txt, or where there is none tokenizer.json; and of every tensor its name, type, shape and
- *   SAMPLES values spread evenly over it. */
+ *   (names and versions); merges.txt, or where there is none tokenizer.json; and of every tensor its name, type, shape
+ *   and SAMPLES values spread evenly over it. Of Stable Diffusion XL also tokenizer_2's merges, and that
+ *   force_zeros_for_empty_prompt is false. */
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 #include "formats/fnv.h"
 #include "formats/json_file.h"
 #include "src/models/model.h"
+#include "src/models/pipeline.h"
 
 enum { SAMPLES = 64 };
 
@@ -88,10 +90,24 @@ static int exists(const char *dir, const char *name, char path[PATH_MAX])
     return snprintf(path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX && access(path, F_OK) == 0;
 }
 
+static int hash_xl(uint64_t *hash, const char *dir, Err *e)
+{
+    char path[PATH_MAX];
+    Pipeline pipeline;
+    if (pipeline_read(&pipeline, dir, e))
+        return -1;
+    if (!pipeline.xl)
+        return 0;
+    if (!pipeline.zeros)
+        hash_bytes(hash, "encoded", 7);
+    return (exists(dir, "tokenizer_2/merges.txt", path) || exists(dir, "tokenizer_2/tokenizer.json", path))
+        && hash_file(hash, path, e) ? -1 : 0;
+}
+
 /* The pipeline's parts; clip/, which only scores pictures, is one of them only where it is alone. */
 static int hash_pipeline(uint64_t *hash, const char *dir, Err *e)
 {
-    static const char *const parts[] = {"text_encoder", "unet", "vae"};
+    static const char *const parts[] = {"text_encoder", "unet", "vae", "text_encoder_2"};
     char path[PATH_MAX];
     int found = 0, failed = 0;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0] && !failed; i++)
@@ -103,6 +119,7 @@ static int hash_pipeline(uint64_t *hash, const char *dir, Err *e)
         failed = hash_json_file(hash, path, e);
     if (!failed && (exists(dir, "tokenizer/merges.txt", path) || exists(dir, "tokenizer/tokenizer.json", path)))
         failed = hash_file(hash, path, e);
+    failed = failed || hash_xl(hash, dir, e);
     if (!failed && !found && exists(dir, "clip", path))
         return hash_part(hash, dir, "clip", e);
     if (!failed && !found)

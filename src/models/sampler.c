@@ -6,6 +6,7 @@
 #include "kernels/op.h"
 #include "src/models/latent.h"
 #include "src/models/sampler.h"
+#include "src/models/vae.h"
 
 int half_parse(Half *half, const char *name, Err *e)
 {
@@ -43,7 +44,7 @@ int sampler_create(Sampler **out, const SamplerOptions *options, Err *e)
         return err_set(e, "out of memory");
     s->options = *options;
     s->halves = options->guidance == 1.0 ? 1 : 2;
-    if (unet_load(&s->unet, options->model, options->type, e)
+    if (unet_load(&s->unet, options->model, options->type, e) || vae_cell(&s->cell, options->model, e)
         || scheduler_load(&s->scheduler, options->model, options->method ? options->method : "ddim",
                           options->steps, e)) {
         sampler_free(s);
@@ -86,6 +87,7 @@ void sampler_free(Sampler *s)
     free(s->noise);
     free(s->host);
     free(s->states);
+    free(s->pooled);
     free(s->state_of);
     free(s);
 }
@@ -101,33 +103,49 @@ void sampler_half(const Sampler *s, Half half, int *first, int *count)
     *count = half == HALF_BOTH ? 2 * s->n : s->n;
 }
 
-/* Text states of the batch: the header's negative once, own negatives, then one a picture. */
+static int need_states(Sampler *s, size_t size, Err *e)
+{
+    const size_t texts = (size_t)s->options.batch * 2 + 1, P = unet_pooled_width(s->unet);
+    if (s->state_size == size)
+        return 0;
+    free(s->states);
+    free(s->pooled);
+    s->states = malloc(texts * size * sizeof(float));
+    s->pooled = P ? malloc(texts * P * sizeof(float)) : NULL;
+    s->state_size = s->states && (s->pooled || !P) ? size : 0;
+    return s->state_size ? 0 : err_set(e, "out of memory for text states");
+}
+
+/* The next of the batch's texts, at place *n. */
+static void add_text(Sampler *s, int *n, const float *state, const float *pooled)
+{
+    const size_t P = unet_pooled_width(s->unet);
+    memcpy(s->states + s->state_size * *n, state, s->state_size * sizeof(float));
+    if (P)
+        memcpy(s->pooled + P * *n, pooled, P * sizeof(float));
+    ++*n;
+}
+
+/* Texts of the batch: the header's negative once, own negatives, then one a picture. */
 static int set_text(Sampler *s, const CondBatch *b, Err *e)
 {
-    const size_t size = (size_t)b->S * b->E, capacity = ((size_t)s->options.batch * 2 + 1) * size;
-    int states = 0;
-    if (s->state_size != size) {
-        free(s->states);
-        s->state_size = size;
-        if (!(s->states = malloc(capacity * sizeof(float)))) {
-            s->state_size = 0;
-            return err_set(e, "out of memory for text states");
-        }
-    }
+    int texts = 0;
+    if (need_states(s, (size_t)b->S * b->E, e))
+        return -1;
     if (s->halves == 2) {
-        memcpy(s->states, b->uncond, size * sizeof(float));
-        states = 1;
+        add_text(s, &texts, b->uncond, b->uncond_pooled);
         for (int i = 0; i < b->count; i++) {
-            s->state_of[i] = b->item[i].uncond ? states : 0;
+            s->state_of[i] = b->item[i].uncond ? texts : 0;
             if (b->item[i].uncond)
-                memcpy(s->states + size * states++, b->item[i].uncond, size * sizeof(float));
+                add_text(s, &texts, b->item[i].uncond, b->item[i].uncond_pooled);
         }
     }
     for (int i = 0; i < b->count; i++) {
-        s->state_of[(s->halves - 1) * b->count + i] = states;
-        memcpy(s->states + size * states++, b->item[i].state, size * sizeof(float));
+        s->state_of[(s->halves - 1) * b->count + i] = texts;
+        add_text(s, &texts, b->item[i].state, b->item[i].pooled);
     }
-    return unet_set_text(s->unet, s->states, states, b->S, s->state_of, (int64_t)s->halves * b->count, e);
+    return unet_set_text(s->unet, s->states, texts, b->S, s->state_of, (int64_t)s->halves * b->count, e)
+        || (s->pooled && unet_set_added(s->unet, s->pooled, s->H * s->cell, s->W * s->cell, e)) ? -1 : 0;
 }
 
 /* The next noise of each picture's seed times share to x (n,H,W,C). planes: host, (n,C,H,W), scratch. */

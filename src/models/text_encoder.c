@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* text_encoder.c -- CLIPTextModel, and the text tower of CLIPModel with its projection.
+/* text_encoder.c -- CLIPTextModel, CLIPTextModelWithProjection, and the text tower of CLIPModel with its projection.
  *
  *     x = token[ids] + position      layers with causal attention      state = final_layer_norm(x)
- *     embedding = W_projection state[end token]
+ *     embedding = W_projection state[end token]      penultimate = x before the last layer
  *
  *   ids (B,S) in [0, vocab)   x, state (B,S,E)   embedding (B,P)
  *
@@ -60,28 +60,38 @@ static int load_part(TextEncoder *t, const Part *part, DType type, Err *e)
     return load(t, &tower, named ? "text_model." : "", type, e);
 }
 
+static int load_projection(TextEncoder *t, const Part *part, Err *e)
+{
+    const int width = 512;
+    if (part_int(part, "projection_dim", &width, &t->P, e))
+        return -1;
+    if (t->P < 1 || t->P > 1 << 16)
+        return err_set(e, "%s/config.json: \"projection_dim\" is %d, expected 1 to %d", part->path, t->P, 1 << 16);
+    return clip_projection_load(&t->projection, &t->layers, part, "text_projection", t->P, e);
+}
+
 /* The text tower of a whole CLIP with its projection, whose width lies outside its config. */
 static int load_tower(TextEncoder *t, const Part *clip, DType type, Err *e)
 {
-    const int width = 512;
     Part tower = *clip;
     tower.config = json_object_get(clip->config, "text_config");
     if (!json_is_object(tower.config))
         return err_set(e, "%s/config.json: no \"text_config\", so this is not a CLIPModel", clip->path);
-    return part_int(clip, "projection_dim", &width, &t->P, e) || load(t, &tower, "text_model.", type, e)
-        || clip_projection_load(&t->projection, &t->layers, clip, "text_projection", t->P, e) ? -1 : 0;
+    return load(t, &tower, "text_model.", type, e) || load_projection(t, clip, e) ? -1 : 0;
 }
 
-int text_encoder_load(TextEncoder **out, const char *dir, int clip, DType type, Err *e)
+int text_encoder_load(TextEncoder **out, const char *dir, TextPart which, DType type, Err *e)
 {
+    static const char *const folder[] = {"text_encoder", "clip", "text_encoder_2"};
     Part part;
     *out = NULL;
     TextEncoder *t = calloc(1, sizeof *t);
     if (!t)
         return err_set(e, "out of memory");
-    int failed = part_open(&part, dir, clip ? "clip" : "text_encoder", e);
+    int failed = part_open(&part, dir, folder[which], e);
     if (!failed) {
-        failed = clip ? load_tower(t, &part, type, e) : load_part(t, &part, type, e);
+        failed = which == TEXT_CLIP ? load_tower(t, &part, type, e)
+            : load_part(t, &part, type, e) || (which == TEXT_ENCODER_2 && load_projection(t, &part, e)) ? -1 : 0;
         part_close(&part);
     }
     if (failed)
@@ -121,8 +131,8 @@ int text_encoder_projection(const TextEncoder *t)
     return t->P;
 }
 
-/* x (B,S,E) = last_hidden_state on the device, taken from the workspace. NULL on error. */
-static float *run_chunk(TextEncoder *t, const int32_t *ids, int64_t B, Err *e)
+/* x (B,S,E) = token[ids] + position on the device, taken from the workspace. NULL on error. */
+static float *embed_ids(TextEncoder *t, const int32_t *ids, int64_t B, Err *e)
 {
     const int64_t N = B * t->S;
     const int E = t->layers.E;
@@ -138,10 +148,16 @@ static float *run_chunk(TextEncoder *t, const int32_t *ids, int64_t B, Err *e)
         return NULL;
     op->upload(device_ids, ids, N * sizeof *ids);
     op->embed(x, t->token, t->position, device_ids, N, t->S, E);
-    if (clip_layers_run(&t->layers, x, B, t->S, true, &t->work, e))
-        return NULL;
-    op->layer_norm(x, F32, x, t->final.gamma, t->final.beta, N, E, t->layers.eps);
     return x;
+}
+
+/* x through the layers from `first` on, and the final norm. */
+static int run_layers(TextEncoder *t, float *x, int first, int64_t B, Err *e)
+{
+    if (clip_layers_run(&t->layers, first, t->layers.layers, x, B, t->S, true, &t->work, e))
+        return -1;
+    op->layer_norm(x, F32, x, t->final.gamma, t->final.beta, B * t->S, t->layers.E, t->layers.eps);
+    return 0;
 }
 
 /* The end token's place: its first, or with the old configs' id 2 that of the largest id, as transformers does. */
@@ -157,34 +173,51 @@ static int end_place(const TextEncoder *t, const int32_t *ids)
     return place;
 }
 
-static int embed_chunk(TextEncoder *t, const int32_t *ids, int64_t B, float *embedding, Err *e)
+/* embedding (B,P) of x (B,S,E), last_hidden_state on the device. */
+static int project_end(TextEncoder *t, const int32_t *ids, const float *x, int64_t B, float *embedding, Err *e)
 {
     int32_t row[CLIP_CHUNK];
     for (int64_t b = 0; b < B; b++)
         row[b] = (int32_t)(b * t->S) + end_place(t, ids + b * t->S);
-    float *x = run_chunk(t, ids, B, e);
-    float *y = x ? workspace_take(&t->work, B * t->layers.E * sizeof *y, e) : NULL;
+    float *y = workspace_take(&t->work, B * t->layers.E * sizeof *y, e);
     return !y || clip_pick_rows(&t->layers, y, x, row, B, &t->work, e)
         || clip_project(&t->layers, t->projection, t->P, embedding, y, B, &t->work, e) ? -1 : 0;
 }
 
-static int state_chunk(TextEncoder *t, const int32_t *ids, int64_t B, float *state, Err *e)
+/* What is computed of a chunk of texts, to state and embedding, of which it may want one. */
+typedef int ChunkFn(TextEncoder *t, const int32_t *ids, int64_t B, float *state, float *embedding, Err *e);
+
+static int last_chunk(TextEncoder *t, const int32_t *ids, int64_t B, float *state, float *embedding, Err *e)
 {
-    const float *x = run_chunk(t, ids, B, e);
-    if (!x)
+    float *x = embed_ids(t, ids, B, e);
+    if (!x || run_layers(t, x, 0, B, e))
         return -1;
-    op->download(state, x, B * t->S * t->layers.E * sizeof *x);
-    return 0;
+    if (state)
+        op->download(state, x, B * t->S * t->layers.E * sizeof *x);
+    return embedding ? project_end(t, ids, x, B, embedding, e) : 0;
 }
 
-/* All texts, a chunk at a time; width: floats of y a text. */
-static int in_chunks(TextEncoder *t, const int32_t *ids, int64_t B, float *y, size_t width,
-                     int (*chunk)(TextEncoder *, const int32_t *, int64_t, float *, Err *), Err *e)
+static int penultimate_chunk(TextEncoder *t, const int32_t *ids, int64_t B, float *state, float *embedding, Err *e)
 {
+    const int last = t->layers.layers - 1;
+    float *x = embed_ids(t, ids, B, e);
+    if (!x || clip_layers_run(&t->layers, 0, last, x, B, t->S, true, &t->work, e))
+        return -1;
+    op->download(state, x, B * t->S * t->layers.E * sizeof *x);
+    return embedding && (run_layers(t, x, last, B, e) || project_end(t, ids, x, B, embedding, e)) ? -1 : 0;
+}
+
+static int in_chunks(TextEncoder *t, const int32_t *ids, int64_t B, float *state, float *embedding, ChunkFn *chunk,
+                     Err *e)
+{
+    const size_t size = (size_t)t->S * t->layers.E;
     int failed = 0;
+    if (embedding && !t->projection)
+        return err_set(e, "this text encoder has no projection; load the text tower of clip/");
     for (int64_t b = 0; b < B && !failed; b += CLIP_CHUNK) {
         const WorkspaceMark mark = workspace_mark(&t->work);
-        failed = chunk(t, ids + b * t->S, B - b < CLIP_CHUNK ? B - b : CLIP_CHUNK, y + b * width, e);
+        failed = chunk(t, ids + b * t->S, B - b < CLIP_CHUNK ? B - b : CLIP_CHUNK, state ? state + b * size : NULL,
+                       embedding ? embedding + b * t->P : NULL, e);
         workspace_release(&t->work, mark);
         failed = failed || workspace_settle(&t->work, e) ? -1 : 0;
     }
@@ -193,12 +226,15 @@ static int in_chunks(TextEncoder *t, const int32_t *ids, int64_t B, float *y, si
 
 int text_encode(TextEncoder *t, const int32_t *ids, int64_t B, float *state, Err *e)
 {
-    return in_chunks(t, ids, B, state, (size_t)t->S * t->layers.E, state_chunk, e);
+    return in_chunks(t, ids, B, state, NULL, last_chunk, e);
 }
 
 int text_embed(TextEncoder *t, const int32_t *ids, int64_t B, float *embedding, Err *e)
 {
-    if (!t->projection)
-        return err_set(e, "this text encoder has no projection; load the text tower of clip/");
-    return in_chunks(t, ids, B, embedding, t->P, embed_chunk, e);
+    return in_chunks(t, ids, B, NULL, embedding, last_chunk, e);
+}
+
+int text_encode_penultimate(TextEncoder *t, const int32_t *ids, int64_t B, float *state, float *embedding, Err *e)
+{
+    return in_chunks(t, ids, B, state, embedding, penultimate_chunk, e);
 }

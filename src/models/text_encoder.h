@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* text_encoder.h -- CLIPTextModel and the text tower of CLIPModel, shapes from config.json. */
+/* text_encoder.h -- CLIPTextModel, with and without a projection, and the text tower of CLIPModel, shapes from
+ * config.json. */
 #ifndef SRC_MODELS_TEXT_ENCODER_H
 #define SRC_MODELS_TEXT_ENCODER_H
 
@@ -9,8 +10,12 @@
 
 typedef struct TextEncoder TextEncoder;
 
-/* DIR/text_encoder, or the text tower of DIR/clip when clip is 1 (then text_embed works). type: of the products. */
-int text_encoder_load(TextEncoder **t, const char *dir, int clip, DType type, Err *e);
+/* Where a text encoder lies: DIR/text_encoder; the text tower of DIR/clip; SDXL's second one in DIR/text_encoder_2. The
+ * last two have a projection. */
+typedef enum { TEXT_ENCODER, TEXT_CLIP, TEXT_ENCODER_2 } TextPart;
+
+/* type: of the products. */
+int text_encoder_load(TextEncoder **t, const char *dir, TextPart part, DType type, Err *e);
 void text_encoder_free(TextEncoder *t);
 int text_encoder_width(const TextEncoder *t);       /* E */
 int text_encoder_length(const TextEncoder *t);      /* S, max_position_embeddings */
@@ -20,5 +25,8 @@ int text_encode(TextEncoder *t, const int32_t *ids, int64_t B, float *state, Err
 /* embedding (B,P): projected state at the end token (as CLIPModel.get_text_features, not normalised), eos_token_id from
  * config (id 2 of old configs means: the largest id's position, as transformers does). */
 int text_embed(TextEncoder *t, const int32_t *ids, int64_t B, float *embedding, Err *e);
+/* What Stable Diffusion XL takes: state (B,S,E) before the last layer (hidden_states[-2]), without the final norm; of
+ * an encoder with a projection also text_embed's embedding (B,P). NULL: not wanted. */
+int text_encode_penultimate(TextEncoder *t, const int32_t *ids, int64_t B, float *state, float *embedding, Err *e);
 
 #endif

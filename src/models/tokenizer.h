@@ -12,6 +12,8 @@ typedef struct Tokenizer Tokenizer;
 /* Reads DIR/tokenizer/{tokenizer.json or vocab.json and merges.txt, tokenizer_config.json, special_tokens_map.json,
  * added_tokens.json}. */
 int tokenizer_load(Tokenizer **t, const char *dir, Err *e);
+/* The same of DIR/name. */
+int tokenizer_load_part(Tokenizer **t, const char *dir, const char *name, Err *e);
 void tokenizer_free(Tokenizer *t);
 int tokenizer_length(const Tokenizer *t);           /* model_max_length, 77 */
 int tokenizer_end(const Tokenizer *t);              /* id of <|endoftext|> */

@@ -206,14 +206,19 @@ static int read_all(Tokenizer *t, Loading *l, Err *e)
     return bpe_create(&t->bpe, l->vocab, path, merges, t->unknown, e);
 }
 
-int tokenizer_load(Tokenizer **out, const char *dir, Err *e)
+int tokenizer_load(Tokenizer **t, const char *dir, Err *e)
+{
+    return tokenizer_load_part(t, dir, "tokenizer", e);
+}
+
+int tokenizer_load_part(Tokenizer **out, const char *dir, const char *name, Err *e)
 {
     *out = NULL;
     Loading l = {0};
     Tokenizer *t = calloc(1, sizeof *t);
     if (!t)
         return err_set(e, "out of memory");
-    snprintf(l.folder, sizeof l.folder, "%.4000s/tokenizer", dir);
+    snprintf(l.folder, sizeof l.folder, "%.4000s/%.32s", dir, name);
     const int failed = read_all(t, &l, e);
     json_decref(l.vocab);
     json_decref(l.config);

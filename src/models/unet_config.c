@@ -3,7 +3,7 @@
  *
  * attention_head_dim is the number of heads: so did the first models spell it, and so is it read to this day
  * (github.com/huggingface/diffusers/issues/2011). dropout and upcast_attention change nothing here: attention sums in
- * f32. */
+ * f32. Of what is added to the time embedding only Stable Diffusion XL's is there: "text_time". */
 #include <string.h>
 #include "src/models/unet_parts.h"
 
@@ -16,8 +16,7 @@ static const struct { const char *key, *only; } fixed[] = {
     {"center_input_sample", "false"}, {"only_cross_attention", "false"}, {"mid_block_only_cross_attention", "false"},
     {"dual_cross_attention", "false"}, {"resnet_skip_time_act", "false"}, {"class_embeddings_concat", "false"},
     {"mid_block_scale_factor", "1"}, {"resnet_out_scale_factor", "1"}, {"num_attention_heads", "null"},
-    {"class_embed_type", "null"}, {"num_class_embeds", "null"}, {"addition_embed_type", "null"},
-    {"encoder_hid_dim", "null"},
+    {"class_embed_type", "null"}, {"num_class_embeds", "null"}, {"encoder_hid_dim", "null"},
     {"encoder_hid_dim_type", "null"}, {"cross_attention_norm", "null"}, {"time_cond_proj_dim", "null"},
     {"time_embedding_act_fn", "null"}, {"timestep_post_act", "null"}, {"reverse_transformer_layers_per_block", "null"},
 };
@@ -109,6 +108,27 @@ static int in_range(const Part *part, const char *key, int value, int low, int h
         : err_set(e, "%s/config.json: \"%s\" is %d, expected %d to %d", part->path, key, value, low, high);
 }
 
+/* The added embedding reads the pooled one and the sinusoids of UNET_SIZES numbers. */
+static int read_addition(UNetConfig *c, const Part *part, Err *e)
+{
+    static const char *const dim = "addition_time_embed_dim", *const all = "projection_class_embeddings_input_dim";
+    const char *type;
+    int into;
+    if (part_text(part, "addition_embed_type", "", &type, e))
+        return -1;
+    if (!*type)
+        return 0;
+    if (strcmp(type, "text_time") != 0)
+        return err_set(e, "%s/config.json: \"addition_embed_type\" is \"%.40s\"; only \"text_time\" is implemented",
+                       part->path, type);
+    if (part_int(part, dim, NULL, &c->size_width, e) || in_range(part, dim, c->size_width, 1, UNET_WAVES, e)
+        || part_int(part, all, NULL, &into, e)
+        || in_range(part, all, into, UNET_SIZES*c->size_width + 1, 1 << 20, e))
+        return -1;
+    c->P = into - UNET_SIZES*c->size_width;
+    return 0;
+}
+
 int unet_config_read(UNetConfig *c, const Part *part, Err *e)
 {
     static const char *const down[] = {"DownBlock2D", "CrossAttnDownBlock2D"},
@@ -142,7 +162,7 @@ int unet_config_read(UNetConfig *c, const Part *part, Err *e)
         || in_range(part, "downsample_padding", c->downsample_padding, 0, 1, e)
         || part_number(part, "freq_shift", &(double){0}, &c->freq_shift, e)
         || part_int(part, "time_embedding_dim", &(int){4*c->C[0]}, &c->time_width, e)
-        || in_range(part, "time_embedding_dim", c->time_width, 1, 1 << 20, e))
+        || in_range(part, "time_embedding_dim", c->time_width, 1, 1 << 20, e) || read_addition(c, part, e))
         return -1;
     if (out != c->in)
         return err_set(e, "%s/config.json: \"in_channels\" is %d and \"out_channels\" %d; only equal ones are "

@@ -2,12 +2,13 @@
 /* unet_eval.c -- one evaluation of the UNet: eps = UNet(x, t, text).
  *
  *     e = silu(W2 silu(W1 [cos(t f), sin(t f)])),  f_i = 10000^(-i/(C0/2 - freq_shift))
+ *     SDXL: e = silu(W2 silu(W1 [...]) + a), a of the image's text (unet_time.c)
  *     temb = W_proj e, of all resnets at once
  *     h = conv_in(x);  down: h -> levels, each result kept as a skip;  mid;  up: [h, last skip] -> levels
  *     eps = conv_out(silu(norm(h)))
  *
  *   x, eps (B,H,W,c) f32      h (B,HW,C) f32      temb (1, sum of the resnets' channels), t being one for the batch,
- *                                                 then (B,C) of each resnet, for its norm's shift
+ *                                                 SDXL: (texts, ...); then (B,C) of each resnet, for its norm's shift
  *
  * A level's result is the skip itself, changed in place by what follows until the next resnet. On the way up two
  * buffers take turns. An upsampling goes to the size of the next skip, which is twice its own unless that was odd
@@ -28,19 +29,23 @@ typedef struct Eval {
 
 static int embed_time(Eval *v, Err *e)
 {
-    const UNetConfig *c = &v->u->config;
-    const int64_t B = v->r.B;
-    const int temb = v->u->temb, piece = v->u->piece;
+    const UNet *u = v->u;
+    const int64_t B = v->r.B, rows = u->config.P ? u->text_rows/u->S : 1;
+    const int T = u->config.time_width, temb = u->temb, piece = u->piece;
     v->shifts = run_take(&v->r, F32, B*temb, e);
     const WorkspaceMark mark = workspace_mark(v->r.work);
-    float *a = run_take(&v->r, F32, c->time_width, e), *b = run_take(&v->r, F32, c->time_width, e);
-    float *row = run_take(&v->r, F32, temb, e);
+    float *a = run_take(&v->r, F32, rows*T, e), *b = run_take(&v->r, F32, rows*T, e);
+    float *row = run_take(&v->r, F32, rows*temb, e);
     if (!row)
         return -1;
-    op->conv_run(v->u->time1, a, v->u->waves, 1, 1, 1, false);
-    op->conv_run(v->u->time2, b, a, 1, 1, 1, false);
-    op->conv_run(v->u->time_proj, row, b, 1, 1, 1, false);
-    op->embed(v->shifts, row, NULL, v->u->shift_rows, B*(temb/piece), 1, piece);
+    op->conv_run(u->time1, a, u->waves, 1, 1, 1, false);
+    op->conv_run(u->time2, b, a, 1, 1, 1, false);
+    if (u->config.P) {              /* the sum by the op that has it: rows of the added, b as its position */
+        op->embed(a, u->added, b, u->added_rows, rows, 1, T);
+        op->activate(b, F32, a, rows*T, ACT_SILU);
+    }
+    op->conv_run(u->time_proj, row, b, 1, rows, 1, false);
+    op->embed(v->shifts, row, NULL, u->shift_rows, B*(temb/piece), 1, piece);
     workspace_release(v->r.work, mark);
     return 0;
 }

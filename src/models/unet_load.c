@@ -140,8 +140,8 @@ static int common_divisor(int a, int b)
     return b ? common_divisor(b, a%b) : a;
 }
 
-/* Projections of the time embedding for all resnets as one layer, in the order of their offsets. They and the two
- * layers before them see one row an evaluation and stay in f32. */
+/* Projections of the time embedding for all resnets as one layer, in the order of their offsets. They and the layers
+ * before them see one row an evaluation, or one a text, and stay in f32. */
 static int build_time(UNet *u, const Part *part, Err *e)
 {
     const UNetConfig *c = &u->config;
@@ -167,7 +167,16 @@ static int build_time(UNet *u, const Part *part, Err *e)
     ConvSpec first = conv_spec(c->C[0], c->time_width, 1, F32, F32);
     ConvSpec second = conv_spec(c->time_width, c->time_width, 1, F32, F32);
     const ConvSpec all = conv_spec(c->time_width, u->temb, 1, F32, F32);
-    first.act = second.act = ACT_SILU;                  /* each resnet takes silu of the embedding: done once, here */
+    first.act = ACT_SILU;
+    if (c->P) {
+        ConvSpec into = conv_spec(c->P + UNET_SIZES*c->size_width, c->time_width, 1, F32, F32);
+        into.act = ACT_SILU;
+        if (conv_load(&u->added1, part, "add_embedding.linear_1", into, e)
+            || conv_load(&u->added2, part, "add_embedding.linear_2", second, e))
+            return -1;
+    } else {
+        second.act = ACT_SILU;      /* each resnet takes silu of the embedding: done once, here, or of the sum */
+    }
     return conv_load(&u->time1, part, "time_embedding.linear_1", first, e)
         || conv_load(&u->time2, part, "time_embedding.linear_2", second, e)
         || conv_load_stacked(&u->time_proj, part, name, out, parts, all, BIAS, e) ? -1 : 0;
@@ -229,11 +238,11 @@ void unet_free(UNet *u)
         free(l->resnet);
         free(l->attention);
     }
-    Conv *conv[] = {u->conv_in, u->conv_out, u->time1, u->time2, u->time_proj};
+    Conv *conv[] = {u->conv_in, u->conv_out, u->time1, u->time2, u->time_proj, u->added1, u->added2};
     for (size_t i = 0; i < sizeof conv/sizeof *conv; i++)
         op->conv_free(conv[i]);
     norm_free(&u->norm_out);
-    void *device[] = {u->kv, u->kv_index, u->shift_rows};
+    void *device[] = {u->waves, u->kv, u->kv_index, u->shift_rows, u->added, u->added_rows};
     for (size_t i = 0; i < sizeof device/sizeof *device; i++)
         if (device[i])
             op->free(device[i]);
@@ -256,6 +265,11 @@ void unet_sample_size(const UNet *u, int *height, int *width)
 int unet_text_width(const UNet *u)
 {
     return u->config.E;
+}
+
+int unet_pooled_width(const UNet *u)
+{
+    return u->config.P;
 }
 
 int unet_each_block(UNet *u, int (*fn)(void *context, const Transformer *t, TransformerBlock *b), void *context)

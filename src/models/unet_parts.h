@@ -6,7 +6,11 @@
 #include "src/models/blocks.h"
 #include "src/models/unet.h"
 
-enum { UNET_LEVELS = 8, UNET_SKIPS = 128 };
+enum {
+    UNET_LEVELS = 8, UNET_SKIPS = 128,
+    UNET_SIZES = 6,                 /* numbers of the added embedding: original size, crop, target size */
+    UNET_WAVES = 1 << 13            /* sinusoids of a number, at most */
+};
 
 typedef struct UNetConfig {         /* of config.json; lists hold one value a level, from the finest on */
     int levels, in, E, groups;
@@ -19,6 +23,7 @@ typedef struct UNetConfig {         /* of config.json; lists hold one value a le
     bool flip_sin_to_cos;
     double freq_shift;
     int time_width;                 /* of the time embedding, 4*C[0] */
+    int P, size_width;              /* of the pooled embedding and of each size's sinusoids; 0: neither is added */
 } UNetConfig;
 
 int unet_config_read(UNetConfig *c, const Part *part, Err *e);
@@ -36,7 +41,7 @@ typedef struct UNetLevel {
 /* What an evaluation's ops are given, but for t, which reaches them in memory. */
 typedef struct UNetKey {
     int64_t B, H, W, S, text_rows, hooks;
-    const void *x, *eps, *kv, *kv_index, *shift_rows, *work;
+    const void *x, *eps, *kv, *kv_index, *shift_rows, *added, *added_rows, *work;
 } UNetKey;
 
 enum { UNET_TAPES = 4 };
@@ -52,6 +57,7 @@ struct UNet {
     UNetConfig config;
     DType type;
     Conv *conv_in, *conv_out, *time1, *time2, *time_proj;
+    Conv *added1, *added2;          /* of the added embedding, NULL: none */
     Norm norm_out;
     UNetLevel down[UNET_LEVELS], mid, up[UNET_LEVELS];
     int temb;                       /* channels of the time embedding projections of all resnets */
@@ -70,11 +76,19 @@ struct UNet {
     int64_t text_rows;              /* of all images' states */
     int32_t *shift_rows;            /* device (B*temb/piece): pieces of temb that make (B,C) of each resnet in turn */
     size_t shift_rows_bytes;
+    float *added;                   /* device (images,time_width): added to the time embedding, of each text */
+    size_t added_bytes;
+    int32_t *added_rows;            /* device (images): 0, 1, ... */
+    size_t added_rows_bytes;
+    bool has_added;                 /* for the text at work */
 
     float *waves;                   /* device (C[0]): sinusoids of t */
     UNetTape tape[UNET_TAPES];
     int64_t evaluations;
 };
+
+/* The sinusoids of t on the device. */
+int unet_set_time(UNet *u, float t, Err *e);
 
 /* One evaluation of u->B images at the t whose sinusoids u->waves holds. With a tape ops and hooks are taken down, not
  * run. */

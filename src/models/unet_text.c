@@ -32,8 +32,9 @@ static int compute(void *context, const Transformer *t, TransformerBlock *b)
     return 0;
 }
 
-/* What makes a (B,C) shift for each resnet of the one row of the time embedding: its pieces, B times over. */
-static int set_shift_rows(UNet *u, int64_t B, Err *e)
+/* What makes a (B,C) shift for each resnet of the time embedding's projections: its pieces, B times over, of the one
+ * row that there is, or of the row of the image's text where the text adds to the embedding. */
+static int set_shift_rows(UNet *u, const int32_t *index, int64_t B, Err *e)
 {
     const size_t bytes = (size_t)B*(size_t)(u->temb/u->piece)*sizeof(int32_t);
     void *device = u->shift_rows;
@@ -44,7 +45,7 @@ static int set_shift_rows(UNet *u, int64_t B, Err *e)
         const int pieces = u->resnet_C[i]/u->piece;
         for (int64_t b = 0; b < B; b++)
             for (int k = 0; k < pieces; k++)
-                *at++ = first + k;
+                *at++ = (u->config.P ? index[b]*(u->temb/u->piece) : 0) + first + k;
         first += pieces;
     }
     if (!failed)
@@ -72,10 +73,11 @@ int unet_set_text(UNet *u, const float *states, int64_t images, int64_t S, const
             return err_set(e, "image %lld asks for text state %d of %lld", (long long)b, (int)index[b],
                            (long long)images);
     u->B = 0;                       /* no text until all is there */
+    u->has_added = false;
     Text x = {.rows = images*S, .value = dtype_size(u->type)};
     unet_each_block(u, count, &x);
     if (device_grow(&u->kv, &u->kv_bytes, x.bytes, e) || set_index(u, index, B, e)
-        || set_shift_rows(u, B, e))
+        || set_shift_rows(u, index, B, e))
         return -1;
 
     const WorkspaceMark mark = workspace_mark(&u->work);

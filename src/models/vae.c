@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "formats/json_file.h"
+#include "src/models/pipeline.h"
 #include "src/models/vae_parts.h"
 
 /* ---- loading ---- */
@@ -123,7 +124,8 @@ static int check_types(const Part *part, const char *key, const char *only, int 
     return 0;
 }
 
-int vae_config_read(Vae *v, Err *e)
+/* xl: of Stable Diffusion XL, whose VAE leaves f16's range, as force_upcast says. */
+int vae_config_read(Vae *v, bool xl, Err *e)
 {
     const Part *p = &v->part;
     const json_t *channels = json_object_get(p->config, "block_out_channels");
@@ -134,6 +136,13 @@ int vae_config_read(Vae *v, Err *e)
     if (strcmp(class, "AutoencoderKL") != 0)
         return err_set(e, "%s/config.json: \"_class_name\" is %.60s; only AutoencoderKL is implemented", p->path,
                        class);
+    static const char *const unread[] = {"latents_mean", "latents_std"};
+    for (int i = 0; i < 2; i++) {
+        const json_t *value = json_object_get(p->config, unread[i]);
+        if (value && !json_is_null(value))
+            return err_set(e, "%s/config.json: \"%s\" is %s; only null is implemented", p->path, unread[i],
+                           json_type_text(value));
+    }
     if (part_check_silu(p, e))
         return -1;
     v->levels = (int)json_array_size(channels);
@@ -166,6 +175,8 @@ int vae_config_read(Vae *v, Err *e)
     v->has_quant = config_bool(p, "use_quant_conv", true);
     v->has_post_quant = config_bool(p, "use_post_quant_conv", true);
     v->mid_attention = config_bool(p, "mid_block_add_attention", true);
+    if (xl && v->type == F16 && config_bool(p, "force_upcast", true))
+        v->type = F32;
     return 0;
 }
 
@@ -186,12 +197,15 @@ int vae_cell(int *pixels, const char *dir, Err *e)
 
 int vae_load(Vae **out, const char *dir, DType type, Err *e)
 {
+    Pipeline pipeline;
     *out = NULL;
+    if (pipeline_read(&pipeline, dir, e))
+        return -1;
     Vae *v = calloc(1, sizeof *v);
     if (!v)
         return err_set(e, "out of memory");
     v->type = type;
-    if (part_open(&v->part, dir, "vae", e) || vae_config_read(v, e) || decoder_load(v, e)) {
+    if (part_open(&v->part, dir, "vae", e) || vae_config_read(v, pipeline.xl, e) || decoder_load(v, e)) {
         vae_free(v);
         return -1;
     }

@@ -39,7 +39,9 @@ struct Vae {
     Workspace work;
 };
 
-int vae_config_read(Vae *v, Err *e);        /* sizes and switches, of v->part.config */
+/* Sizes and switches, of v->part.config. xl: of Stable Diffusion XL, whose VAE leaves f16's range, as force_upcast
+ * says. */
+int vae_config_read(Vae *v, bool xl, Err *e);
 /* One picture: latent (h,w,c) host, unscaled, to pixels (H,W,3) host, and pixels to moments (h,w,2c) host. */
 int vae_decode_one(Vae *v, const float *latent, int64_t h, int64_t w, float *pixels, Err *e);
 int vae_encode_one(Vae *v, const float *pixels, int64_t H, int64_t W, float *moments, Err *e);

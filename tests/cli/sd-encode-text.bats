@@ -35,6 +35,12 @@ refused() {     # exit status, what the message must hold, then the command
         == "minisd-"*" sd-encode-text" ]]
 }
 
+@test "a label of a tensor's name gives way to the tensor" {
+    echo '{"prompt":"a fish","state":"calm","uncond":1,"pooled":2}' | sd-encode-text -o c.mpk.zst
+    tstream check c.mpk.zst
+    [ "$(tstream view c.mpk.zst | jq -c '[.state.shape, .uncond, .pooled]')" = '[[77,128],1,2]' ]
+}
+
 @test "--seed moves the seeds that it gives, and no state" {
     printf '%s\n' 'a tower' '{"id":"x","prompt":"A fish.","seed":188}' > p
     sd-encode-text --seed 7 p -o seven.mpk.zst

@@ -22,7 +22,9 @@ static const Case unet_cases[] = {
     {"center_input_sample", "true", "\"center_input_sample\""},
     {"class_embed_type", "\"timestep\"", "\"class_embed_type\" is \"timestep\""},
     {"num_class_embeds", "10", "\"num_class_embeds\" is 10"},
-    {"addition_embed_type", "\"text_time\"", "\"addition_embed_type\""},
+    {"addition_embed_type", "\"image\"", "\"addition_embed_type\" is \"image\""},
+    {"addition_embed_type", "\"text_time\"", "\"addition_time_embed_dim\""},
+    {"addition_embed_type", "[]", "\"addition_embed_type\" is an array"}, {"addition_embed_type", "null", NULL},
     {"encoder_hid_dim", "64", "\"encoder_hid_dim\""},
     {"resnet_time_scale_shift", "\"scale_shift\"", "\"resnet_time_scale_shift\""}, {"act_fn", "\"gelu\"", "\"act_fn\""},
     {"act_fn", "3", "\"act_fn\" is an integer"}, {"norm_eps", "-1", "\"norm_eps\" is -1"},
@@ -47,7 +49,9 @@ static const Case unet_cases[] = {
 };
 
 static const Case vae_cases[] = {
-    {"force_upcast", "true", NULL}, {"_class_name", "\"AutoencoderTiny\"", "\"_class_name\""},
+    {"force_upcast", "true", NULL}, {"latents_mean", "[0,0,0,0,0,0]", "\"latents_mean\" is an array"},
+    {"latents_std", "[1]", "\"latents_std\""}, {"latents_std", "null", NULL},
+    {"_class_name", "\"AutoencoderTiny\"", "\"_class_name\""},
     {"act_fn", "\"relu\"", "\"act_fn\""},
     {"act_fn", "[]", "\"act_fn\" is an array"}, {"_class_name", "3", "\"_class_name\""},
     {"scaling_factor", "1e300", "\"scaling_factor\""}, {"shift_factor", "-1e300", "\"shift_factor\""},

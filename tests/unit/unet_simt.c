@@ -2,12 +2,13 @@
 /* unet_simt.c -- UNet evaluations of minisd against diffusers, in bf16 and f16, on the CUDA backend's kernels played on
  * the host (tests/simt): what the ops' own tests cannot see, that they are called and joined as the models call them.
  * By the libraries' fakes, and by all kernels for compute capability 9. Then evaluations as graphs with hooks between
- * them, which must give the bytes of the first.
+ * them, which must give the bytes of the first; of Stable Diffusion XL also with other texts in the graph's memory.
  *
  * Tolerances: as golden_unet.c has them. */
 #include "kernels/op.h"
 #include "src/models/sae_hook.h"
 #include "src/models/unet.h"
+#include "src/models/vae.h"
 #include "tests/unit/golden.h"
 
 const Ops *sdsteer_backend(int device, Err *e);
@@ -72,6 +73,74 @@ static int with_autoencoder(UNet *u)
     return test_ok(failed ? err.text : "an autoencoder beside f16", !failed);
 }
 
+/* The tiny Stable Diffusion XL: run, taken down, played; then played with the texts in the other order, and with other
+ * pooled embeddings. */
+static int replayed_xl(DType type)
+{
+    enum { H = 8, W = 6, C = 4, N = 2*C*H*W, S = 16, E = 40, P = 20 };
+    Weights *w = NULL;
+    UNet *u = NULL;
+    float eps[4][N], planes[N], state[2*S*E], pooled[2*P];
+    die_if(weights_open(&w, test_path("golden-more/sdxl.safetensors"), &err)
+           || unet_load(&u, test_path("golden-more/sdxl"), type, &err));
+    const float *states = tensor(w, "state")->data, *embeddings = tensor(w, "pooled")->data;
+    float *rows = rows_of(tensor(w, "x")->data, 2, C, H*W);
+    float *dx = op->alloc(sizeof planes, &err), *dy = op->alloc(sizeof planes, &err);
+    die_if(!dx || !dy);
+    op->upload(dx, rows, sizeof planes);
+    const int before = simt_graph_launches;
+    for (int i = 0; i < 5; i++) {
+        const int32_t index[] = {i == 3, i != 3};
+        for (int k = 0; k < 2; k++) {
+            memcpy(state + k*S*E, states + index[k]*S*E, sizeof state/2);
+            memcpy(pooled + k*P, embeddings + index[k]*P, sizeof pooled/2);
+        }
+        pooled[0] += (float)(i == 4);
+        if (i == 0 || i > 2)
+            die_if(unet_set_text(u, state, 2, S, index, 2, &err) || unet_set_added(u, pooled, 8*H, 8*W, &err));
+        die_if(unet_eval(u, dy, dx, 2, H, W, 500, &err));
+        op->download(eps[i > 1 ? i - 1 : 0], dy, sizeof planes);
+    }
+    to_planes(planes, eps[0], 2, C, H*W);
+    int failed = test_below("sdxl: largest error, of the range", range_error(planes, tensor(w, "eps")->data, N),
+                            limit_of(type, 1e-4, 0.05));         /* few channels: bf16 shows */
+    failed += test_ok("played four times", simt_graph_launches == before + 4);
+    failed += test_same("played", eps[1], eps[0], sizeof planes);
+    failed += test_same("texts in the other order", eps[2], eps[0], sizeof planes);
+    failed += test_ok("another pooled embedding moves its image", memcmp(eps[3], eps[0], sizeof planes/2) != 0);
+    failed += test_same("and no other", eps[3] + N/2, eps[0] + N/2, sizeof planes/2);
+    op->free(dx);
+    op->free(dy);
+    free(rows);
+    unet_free(u);
+    weights_close(w);
+    return failed;
+}
+
+/* Its VAE, whose values leave f16's range when it is SDXL's own, computes in f32 all the same. */
+static int upcast(void)
+{
+    enum { H = 8, W = 6, C = 4, N = C*H*W, PIXELS = 64*48*3 };
+    static const DType types[] = {F32, F16};
+    Weights *w = NULL;
+    float *pixels[2];
+    die_if(weights_open(&w, test_path("golden-more/sdxl.safetensors"), &err));
+    float *latent = rows_of((const float *)tensor(w, "guided.latents")->data + 4*N, 1, C, H*W);
+    for (int i = 0; i < 2; i++) {
+        Vae *v = NULL;
+        pixels[i] = malloc(sizeof(float)*PIXELS);
+        die_if(!pixels[i] || vae_load(&v, test_path("golden-more/sdxl"), types[i], &err)
+               || vae_decode(v, latent, 1, H, W, pixels[i], &err));
+        vae_free(v);
+    }
+    const int failed = test_same("sdxl: a picture in f16", pixels[1], pixels[0], sizeof(float)*PIXELS);
+    free(pixels[0]);
+    free(pixels[1]);
+    free(latent);
+    weights_close(w);
+    return failed;
+}
+
 static int evaluated(const Weights *w, DType type, const char *kernels, bool graphs)
 {
     enum { C = 4, HW = 256, N = C*HW };
@@ -108,7 +177,7 @@ int main(void)
     op = sdsteer_backend(0, &err);
     die_if(!op || weights_open(&w, test_path("golden/model.safetensors"), &err));
     const int failed = evaluated(w, BF16, "libraries", false) + evaluated(w, F16, "libraries", false)
-        + evaluated(w, BF16, "hopper", true);
+        + evaluated(w, BF16, "hopper", true) + replayed_xl(BF16) + replayed_xl(F32) + upcast();
     weights_close(w);
     return failed;
 }

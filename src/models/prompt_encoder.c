@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/* prompt_encoder.c -- text states as StableDiffusionPipeline and StableDiffusionXLPipeline make them.
+ *
+ *     one encoder:   state = last_hidden_state
+ *     SDXL:          state = [penultimate state of the first, that of the second]      pooled = embedding of the second
+ *
+ *   state (B,S,E), for SDXL E = 768 + 1280      pooled (B,P), P = 1280
+ *
+ * The tokenizers differ in what they pad with. diffusers pipelines/stable_diffusion_xl/pipeline_stable_diffusion_xl.py,
+ * encode_prompt. */
+#include <stdlib.h>
+#include <string.h>
+#include "src/models/pipeline.h"
+#include "src/models/prompt_encoder.h"
+#include "src/models/text_encoder.h"
+#include "src/models/tokenizer.h"
+
+enum { CHUNK = 32 };                /* texts of SDXL encoded at once */
+
+struct PromptEncoder {
+    Pipeline pipeline;
+    int count, S, E, P;             /* encoders */
+    Tokenizer *tokenizer[2];
+    TextEncoder *encoder[2];
+    int32_t *ids;                   /* [CHUNK][S] of one encoder */
+    float *part;                    /* [CHUNK][S, E of one] */
+};
+
+static int load_one(PromptEncoder *p, int i, const char *dir, DType type, Err *e)
+{
+    static const char *const tokenizer[] = {"tokenizer", "tokenizer_2"};
+    static const TextPart part[] = {TEXT_ENCODER, TEXT_ENCODER_2};
+    if (tokenizer_load_part(&p->tokenizer[i], dir, tokenizer[i], e)
+        || text_encoder_load(&p->encoder[i], dir, part[i], type, e))
+        return -1;
+    const int S = text_encoder_length(p->encoder[i]);
+    if (tokenizer_length(p->tokenizer[i]) != S)
+        return err_set(e, "%s: the %s gives %d tokens, the text encoder takes %d", dir, tokenizer[i],
+                       tokenizer_length(p->tokenizer[i]), S);
+    if (i > 0 && S != p->S)
+        return err_set(e, "%s: text_encoder takes %d tokens and text_encoder_2 %d, expected as many", dir, p->S, S);
+    p->S = S;
+    p->E += text_encoder_width(p->encoder[i]);
+    return 0;
+}
+
+static int load_all(PromptEncoder *p, const char *dir, DType type, Err *e)
+{
+    int wide = 0;
+    if (pipeline_read(&p->pipeline, dir, e))
+        return -1;
+    p->count = p->pipeline.xl ? 2 : 1;
+    for (int i = 0; i < p->count; i++) {
+        if (load_one(p, i, dir, type, e))
+            return -1;
+        const int E = text_encoder_width(p->encoder[i]);
+        wide = E > wide ? E : wide;
+    }
+    if (p->count == 1)
+        return 0;
+    p->P = text_encoder_projection(p->encoder[1]);
+    p->ids = malloc(sizeof *p->ids * CHUNK * p->S);
+    p->part = malloc(sizeof *p->part * CHUNK * p->S * wide);
+    return p->ids && p->part ? 0 : err_set(e, "out of memory for text states");
+}
+
+int prompt_encoder_load(PromptEncoder **out, const char *dir, DType type, Err *e)
+{
+    *out = NULL;
+    PromptEncoder *p = calloc(1, sizeof *p);
+    if (!p)
+        return err_set(e, "out of memory");
+    if (load_all(p, dir, type, e)) {
+        prompt_encoder_free(p);
+        return -1;
+    }
+    *out = p;
+    return 0;
+}
+
+void prompt_encoder_free(PromptEncoder *p)
+{
+    if (!p)
+        return;
+    for (int i = 0; i < 2; i++) {
+        tokenizer_free(p->tokenizer[i]);
+        text_encoder_free(p->encoder[i]);
+    }
+    free(p->ids);
+    free(p->part);
+    free(p);
+}
+
+int prompt_encoder_length(const PromptEncoder *p)
+{
+    return p->S;
+}
+
+int prompt_encoder_ids(const PromptEncoder *p)
+{
+    return p->count * p->S;
+}
+
+int prompt_encoder_width(const PromptEncoder *p)
+{
+    return p->E;
+}
+
+int prompt_encoder_pooled(const PromptEncoder *p)
+{
+    return p->P;
+}
+
+bool prompt_encoder_zeros(const PromptEncoder *p)
+{
+    return p->pipeline.xl && p->pipeline.zeros;
+}
+
+int prompt_tokenize(const PromptEncoder *p, const char *text, int32_t *ids, Err *e)
+{
+    const int count = tokenizer_encode(p->tokenizer[0], text, ids, e);
+    if (count < 0 || p->count == 1)
+        return count;
+    return tokenizer_encode(p->tokenizer[1], text, ids + p->S, e) < 0 ? -1 : count;
+}
+
+/* Columns of the states from `at` on, by encoder i. */
+static int encode_part(PromptEncoder *p, int i, const int32_t *ids, int64_t B, float *state, int at, float *pooled,
+                       Err *e)
+{
+    const size_t S = p->S, E = text_encoder_width(p->encoder[i]);
+    for (int64_t b = 0; b < B; b++)
+        memcpy(p->ids + S*b, ids + S*(2*b + i), S * sizeof *ids);
+    if (text_encode_penultimate(p->encoder[i], p->ids, B, p->part, pooled, e))
+        return -1;
+    for (size_t n = 0; n < S*B; n++)
+        memcpy(state + (size_t)p->E*n + at, p->part + E*n, E * sizeof *state);
+    return 0;
+}
+
+int prompt_encode(PromptEncoder *p, const int32_t *ids, int64_t B, float *state, float *pooled, Err *e)
+{
+    if (p->count == 1)
+        return text_encode(p->encoder[0], ids, B, state, e);
+    for (int64_t b = 0; b < B; b += CHUNK) {
+        const int64_t n = B - b < CHUNK ? B - b : CHUNK;
+        float *to = state + (size_t)p->S*p->E*b;
+        if (encode_part(p, 0, ids + 2*p->S*b, n, to, 0, NULL, e)
+            || encode_part(p, 1, ids + 2*p->S*b, n, to, text_encoder_width(p->encoder[0]), pooled + p->P*b, e))
+            return -1;
+    }
+    return 0;
+}
