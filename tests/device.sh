@@ -25,11 +25,11 @@ jobs=$(nproc)
 pipeline="sd-encode-text sd-sample-hooked sae-fit sae-encode sd-steer"
 # Beside the packed programs; paths from the root.
 reads="tests/device.sh tests/device-hopper tests/golden tests/golden-more/text_names
-    tests/golden-more/prepare.safetensors tests/golden-more/vit tests/golden-more/sdxl tests/golden-more/sdxl.safetensors
+    tests/golden-more/prepare.safetensors tests/golden-more/sdxl tests/golden-more/sdxl.safetensors
     tests/golden-more/dpm_run.safetensors tests/golden-more/euler_run.safetensors
     tests/reference/random_sd15.py tests/bench/device_peers.py data/minisd/model"
 most=60000000       # bytes of all of it
-models="golden_text golden_clip golden_vit golden_unet golden_unet_hooks golden_vae golden_run golden_saeuron golden_sdxl"
+models="golden_text golden_clip golden_unet golden_unet_hooks golden_vae golden_run golden_saeuron golden_sdxl"
 
 if [ "${1-}" = pack ]; then
     set -e

@@ -16,8 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "formats/json_file.h"
+#include "src/models/pipeline.h"
 #include "src/models/scheduler_parts.h"
 
 enum { MAX_T = 100000 };
@@ -38,35 +38,21 @@ static int read_prediction(Config *c, Err *e)
     return err_set(e, "%s: \"prediction_type\" is \"%s\", expected epsilon, v_prediction or sample", c->file, name);
 }
 
-/* Whether model_index.json, where there is one, names Stable Diffusion XL's pipeline. */
-static int read_pipeline(const char *dir, bool *xl, Err *e)
-{
-    char file[4200];
-    const char *class = "";
-    *xl = false;
-    snprintf(file, sizeof file, "%.4096s/model_index.json", dir);
-    if (access(file, F_OK) != 0)
-        return 0;
-    json_t *json = json_file_load(file, e);
-    const int failed = !json || json_get_text(file, json, "_class_name", "", &class, e);
-    *xl = !failed && strncmp(class, "StableDiffusionXL", strlen("StableDiffusionXL")) == 0;
-    json_decref(json);
-    return failed ? -1 : 0;
-}
-
 /* What the pipeline sets, and thresholding. */
 static int read_overruled(Config *c, const char *dir, const char *own, Err *e)
 {
     const char *class;
-    bool clip, thresholding, xl;
+    bool clip, thresholding;
     int64_t offset;
-    if (read_pipeline(dir, &xl, e)
+    Pipeline pipeline = {0};
+    if (pipeline_read(&pipeline, dir, e)
         || json_get_text(c->file, c->json, "_class_name", own, &class, e)
         || json_get_bool(c->file, c->json, "clip_sample", true, &clip, e)
         || json_get_bool(c->file, c->json, "thresholding", false, &thresholding, e)
         || json_get_int(c->file, c->json, "steps_offset", -1, &offset, e))
         return -1;
     const bool same = strcmp(class, own) == 0, missing = !json_is_boolean(json_object_get(c->json, "clip_sample"));
+    const bool xl = pipeline.xl;
     if (xl && offset >= c->T)
         return err_set(e, "%s: \"steps_offset\" is %lld, expected 0 to %lld", c->file, (long long)offset,
                        (long long)c->T - 1);
