@@ -4,7 +4,7 @@
     PATH=bin:$PATH python3 sweep_sdxl.py FOLDER [FIRST [COUNT]]     FOLDER: for the models; tests/golden-more is read
 
 Of each model, another config by its number: states and pooled embeddings of two prompts, a hooked transformer block and
-the final latents of a DDIM run at a size of its own, with guidance, with a negative prompt, or without guidance. Prints
+the final latents of a run at a size of its own, by one of five samplers, with guidance, with a negative prompt, or not.
 the largest error of each as a share of its range, and the worst of all. Exits 77 where torch, diffusers or transformers
 are missing.
 """
@@ -17,12 +17,16 @@ from pathlib import Path
 
 try:
     import torch
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from diffusers import (AutoencoderKL, DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler,
+                           EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel)
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 except ImportError:
     sys.exit(77)
 
 TESTS = Path(__file__).resolve().parent.parent
+SAMPLERS = {"ddim": (DDIMScheduler, {}), "dpm++2m": (DPMSolverMultistepScheduler, {}),
+            "dpm++2m-karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
+            "euler": (EulerDiscreteScheduler, {}), "euler-a": (EulerAncestralDiscreteScheduler, {})}
 PROMPTS, NEGATIVE = ["a red tower", "fish in the rain, fish in the rain, fish"], "a blurry fish"
 
 
@@ -100,7 +104,9 @@ def compare(number, folder):
     guidance, negative, steps = rng.choice((1.0, 3.0, 7.5)), rng.choice((None, NEGATIVE)), rng.choice((2, 3, 5))
     height, width = (rng.choice((32, 40, 64, 72)) for _ in range(2))
     names = [n for n, _ in p.unet.named_modules() if n.rpartition(".")[0].endswith("transformer_blocks")]
-    hook = rng.choice(names)
+    hook, sampler = rng.choice(names), rng.choice(list(SAMPLERS))
+    kind, options = SAMPLERS[sampler]
+    p.scheduler = kind.from_config(p.scheduler.config, **options)
 
     state, _, pooled, _ = p.encode_prompt(PROMPTS, do_classifier_free_guidance=False)
     seen = []
@@ -114,7 +120,7 @@ def compare(number, folder):
     lines = "".join(json.dumps({"prompt": t, "seed": i}) + "\n" for i, t in enumerate(PROMPTS, 1)).encode()
     encode = f"sd-encode-text -q --no-compress -m {folder}" + (f" -n '{negative}'" if negative else "")
     sample = (f"sd-sample-hooked -q --no-compress -m {folder} --steps {steps} --guidance {guidance} --height {height} "
-              f"--width {width} ")
+              f"--width {width} --sampler {sampler} ")
     texts = records(encode, lines)
     drawn = records(f"{encode} | {sample} --no-activations --latents -", lines)
     hooked = records(f"{encode} | {sample} --act-type f32 --hook {hook}", lines)
@@ -122,7 +128,7 @@ def compare(number, folder):
     errors = (error(torch.stack([tensor(r["state"]) for r in texts]), state),
               error(torch.stack([tensor(r["pooled"]) for r in texts]), pooled), error(got, acts),
               error(torch.stack([tensor(r["latent"]) for r in drawn]), latents))
-    print(f"{number}: {height}x{width}, guidance {guidance}, {'told, ' if negative else ''}{hook}: "
+    print(f"{number}: {height}x{width}, guidance {guidance}, {'told, ' if negative else ''}{sampler}, {hook}: "
           "states {:.1e}, pooled {:.1e}, activations {:.1e}, latents {:.1e}".format(*errors), flush=True)
     return errors
 
