@@ -9,9 +9,9 @@
  * own defaults: true, which is refused here, and 0. (The others do not clip.) StableDiffusionXLPipeline leaves both as
  * they are.
  *
- * Before the first timestep a_prev is 1 (set_alpha_to_one) or alpha_cumprod(0). Roots are correctly rounded, torch's may
- * be an ulp off. Trailing spacing gives as many timesteps as were asked for, where diffusers (by numpy.arange) adds a
- * last one of -1 for some counts such as 61. diffusers schedulers/scheduling_ddim.py. */
+ * Before the first timestep a_prev is 1 (set_alpha_to_one) or alpha_cumprod(0). Roots are correctly rounded, torch's
+ * may be an ulp off. Trailing spacing gives as many timesteps as were asked for, where diffusers (by numpy.arange) adds
+ * a last one of -1 for some counts such as 61. diffusers schedulers/scheduling_ddim.py. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -172,7 +172,8 @@ PY
     fails "scheduler_config.json: \"num_train_timesteps\" is 4294967297" -- \
         sd-sample-hooked -q -m model --steps 2 -o out "$DIR/cond.mpk.zst"
     configure text_encoder/config.json '.hidden_act = 7'
-    fails "text_encoder/config.json: \"hidden_act\" is an integer" -- sd-encode-text -m model -o out "$DIR/prompts.jsonl"
+    fails "text_encoder/config.json: \"hidden_act\" is an integer" -- \
+        sd-encode-text -m model -o out "$DIR/prompts.jsonl"
     configure text_encoder/config.json '.layer_norm_eps = -1'
     fails "text_encoder/config.json: \"layer_norm_eps\" is -1" -- sd-encode-text -m model -o out "$DIR/prompts.jsonl"
     configure tokenizer/tokenizer_config.json '.model_max_length = "77"'

@@ -35,7 +35,8 @@ setup() { cd "$DATA" || return 1; }
 }
 
 @test "a shard whose pictures have no label is a part like others" {
-    echo '{"id":"e","prompt":"Nothing.","seed":5}' | sd-encode-text | sd-sample-hooked --steps 2 --half both -o none.mpk.zst
+    echo '{"id":"e","prompt":"Nothing.","seed":5}' | sd-encode-text |
+        sd-sample-hooked --steps 2 --half both -o none.mpk.zst
     for i in acts1 acts2 none; do
         sae-rank-concepts --sae "$SAE" --hook $HOOK --by concept --statistics $i.mpk.zst -o of-$i.mpk.zst
     done

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: MIT
 """compare.py -- what sd-convert makes of checkpoints and LoRA files, beside what diffusers makes of them.
 
-    compare.py MINISD      sd-convert in PATH; works in the current folder; prints a line a case, exits 1 on a difference
+    compare.py MINISD      sd-convert in PATH; works in the current folder; a line a case, exits 1 on a difference
 
 Checkpoints: every tensor of from_single_file, bit for bit. LoRA: every tensor of load_lora_weights and fuse_lora in
-f32, which rounds each product and the sum to f32 where sd-convert sums in f64, so that values may be some units in the last
-place of the tensor's largest value apart; and of the same sum in f64, where all must be equal.
+f32, which rounds each product and the sum to f32 where sd-convert sums in f64, so that values may be some units in the
+last place of the tensor's largest value apart; and of the same sum in f64, where all must be equal.
 """
 import copy, os, subprocess, sys
 import torch
@@ -87,7 +87,8 @@ for name, (kind, pipe) in pipes.items():
         save_file(state, "one.safetensors")
         torch.save(ldm.lightning(state), "one.ckpt")
         theirs = StableDiffusionPipeline.from_single_file("one.safetensors", config=f"{name}-base",
-                                                          local_files_only=True, torch_dtype=dtype or pipe.dtype, safety_checker=None)
+                                                          local_files_only=True, torch_dtype=dtype or pipe.dtype,
+                                                          safety_checker=None)
         want = tensors(theirs)
         for file in ("one.safetensors", "one.ckpt"):
             out = f"{name}-{dtype}-{file}"

@@ -139,7 +139,8 @@ def pipeline(tokenizer, seed=0, widths=(8, 16), layers=1, vae_widths=(4, 8), vae
     up = ["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in attention[::-1]]
     n = len(vae_widths)
     unet = UNet2DConditionModel(sample_size=8, block_out_channels=widths, layers_per_block=layers,
-                                down_block_types=down, up_block_types=up, cross_attention_dim=text, attention_head_dim=heads,
+                                down_block_types=down, up_block_types=up, cross_attention_dim=text,
+                                attention_head_dim=heads,
                                 norm_num_groups=groups, use_linear_projection=linear)
     vae = AutoencoderKL(block_out_channels=vae_widths, layers_per_block=vae_layers, norm_num_groups=groups,
                         down_block_types=["DownEncoderBlock2D"]*n, up_block_types=["UpDecoderBlock2D"]*n,
