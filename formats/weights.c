@@ -318,21 +318,22 @@ const json_t *weights_metadata(const Weights *w)
     return json_object_get(w->header, METADATA);
 }
 
-static void shape_text(char *text, size_t size, int ndim, const int64_t *dim)
+void weights_shape_text(char text[SHAPE_SIZE], int ndim, const int64_t *dim)
 {
-    int used = snprintf(text, size, "(");
-    for (int i = 0; i < ndim && used < (int)size; i++)
-        used += dim[i] < 0 ? snprintf(text + used, size - (size_t)used, "%s*", i ? ", " : "")
-                           : snprintf(text + used, size - (size_t)used, "%s%lld", i ? ", " : "", (long long)dim[i]);
-    if (used < (int)size - 1)
+    const int size = SHAPE_SIZE;
+    int used = snprintf(text, SHAPE_SIZE, "(");
+    for (int i = 0; i < ndim && used < size; i++)
+        used += dim[i] < 0 ? snprintf(text + used, (size_t)(size - used), "%s*", i ? ", " : "")
+                           : snprintf(text + used, (size_t)(size - used), "%s%lld", i ? ", " : "", (long long)dim[i]);
+    if (used < size - 1)
         strcpy(text + used, ")");
 }
 
 const Weight *weights_need(const Weights *w, const char *name, int ndim, const int64_t *dim, Err *e)
 {
     const Weight *t = weights_find(w, name);
-    char expected[160], found[160];
-    shape_text(expected, sizeof expected, ndim, dim);
+    char expected[SHAPE_SIZE], found[SHAPE_SIZE];
+    weights_shape_text(expected, ndim, dim);
     if (!t) {
         const json_t *entry = json_object_get(w->header, name);
         const char *type = json_string_value(json_object_get(entry, "dtype"));
@@ -347,7 +348,7 @@ const Weight *weights_need(const Weights *w, const char *name, int ndim, const i
         fits = dim[i] < 0 || t->dim[i] == dim[i];
     if (fits)
         return t;
-    shape_text(found, sizeof found, t->ndim, t->dim);
+    weights_shape_text(found, t->ndim, t->dim);
     err_set(e, "%s: tensor %s is %s %s, expected f32, f16 or bf16 %s", w->path, name, dtype_name(t->type), found,
             expected);
     return NULL;

@@ -7,16 +7,8 @@
 # products in another order, in f32. Then SAELens's kinds with a gate, through our layout and back to theirs.
 set -eu
 export SPARSIFY_DISABLE_TRITON=1
-python=${PYTHON:-python3}
-"$python" -c 'import sae_lens, sparsify, safetensors, torch' >/dev/null 2>&1 || {
-    echo "skipped: $python has no sae_lens, sparsify, safetensors and torch"
-    exit 77
-}
-tests=$(cd "$(dirname "$0")" && pwd)
-PATH=$tests/../bin:$PATH
-folder=$(mktemp -d)
-trap 'rm -r "$folder"' EXIT
-cd "$folder"
+# shellcheck source=tests/beside_python
+. "$(dirname "$0")/beside_python" sae_lens sparsify safetensors torch
 golden=$tests/golden/saeuron
 
 cp -r "$golden/sae" sae

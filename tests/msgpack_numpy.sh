@@ -4,16 +4,8 @@
 #
 # Reads with them what tstream wrote, and writes with them, numpy scalars included, what tstream reads.
 set -eu
-python=${PYTHON:-python3}
-"$python" -c 'import msgpack, msgpack_numpy, numpy' 2>/dev/null || {
-    echo "skipped: $python has no msgpack, msgpack_numpy and numpy"
-    exit 77
-}
-tests=$(cd "$(dirname "$0")" && pwd)
-PATH=$tests/../bin:$PATH
-folder=$(mktemp -d)
-trap 'rm -r "$folder"' EXIT
-cd "$folder"
+# shellcheck source=tests/beside_python
+. "$(dirname "$0")/beside_python" msgpack msgpack_numpy numpy
 
 "$python" - > theirs.mpk <<'END'
 import sys, msgpack, msgpack_numpy, numpy as np

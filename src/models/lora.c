@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/affix.h"
 #include "formats/json_file.h"
 #include "formats/torch_zip.h"
 #include "src/models/lora.h"
@@ -43,8 +44,7 @@ static int add_name(Loras *l, const Inventory *v, size_t item, Naming naming, Er
 /* What a LoRA may change: weights of two dimensions or more. LDM's names of a UNet's layers are known too. */
 static bool is_layer(const Item *item)
 {
-    const size_t n = strlen(item->name[NAMES_DIFFUSERS]), m = strlen(".weight");
-    return item->ndim >= 2 && n > m && strcmp(item->name[NAMES_DIFFUSERS] + n - m, ".weight") == 0;
+    return item->ndim >= 2 && ends_with(item->name[NAMES_DIFFUSERS], ".weight");
 }
 
 int loras_begin(Loras *l, const Inventory v[PARTS], Err *e)
@@ -72,19 +72,13 @@ int loras_begin(Loras *l, const Inventory v[PARTS], Err *e)
 
 typedef enum { ROLE_DOWN, ROLE_UP, ROLE_ALPHA, ROLES } Role;
 
-static bool starts(const char *text, const char *with)
-{
-    return strncmp(text, with, strlen(with)) == 0;
-}
-
 /* Cuts `end` off text; whether it was there. */
 static bool cut(char *text, const char *end)
 {
-    const size_t n = strlen(text), m = strlen(end);
-    if (n < m || strcmp(text + n - m, end) != 0)
-        return false;
-    text[n - m] = 0;
-    return true;
+    const bool there = ends_with(text, end);
+    if (there)
+        text[strlen(text) - strlen(end)] = 0;
+    return there;
 }
 
 static int refuse_kind(const Weights *w, const char *name, Err *e)
@@ -146,10 +140,10 @@ static ptrdiff_t find_module(const Loras *l, char *name, bool projection)
     char *processor = strstr(name, "_processor_");
     if (processor)
         memmove(processor, processor + strlen("_processor"), strlen(processor + strlen("_processor")) + 1);
-    while (!starts(name, prefixes[i].prefix))
+    while (!starts_with(name, prefixes[i].prefix))
         i++;
     char *module = name + strlen(prefixes[i].prefix);
-    if (prefixes[i].part == PART_TEXT && starts(module, "text_model_"))
+    if (prefixes[i].part == PART_TEXT && starts_with(module, "text_model_"))
         module += strlen("text_model_");
     for (int k = 0; k < 4 && projection; k++)
         if (cut(module, projections[prefixes[i].part][k][0])) {
@@ -183,7 +177,7 @@ static int sort_in(const File *f, const Weight *t, Err *e)
     if (strlen(t->name) > NAME_SIZE - 16)
         return err_set(e, "%s: tensor %.60s...: a name of %zu letters", path, t->name, strlen(t->name));
     strcpy(name, t->name);
-    if (starts(name, "lora_te2_") || starts(name, "text_encoder_2."))
+    if (starts_with(name, "lora_te2_") || starts_with(name, "text_encoder_2."))
         return err_set(e, "%s: tensor %s: of a second text encoder: a LoRA for SDXL, expected one for Stable Diffusion "
                        "1.x or 2.x", path, t->name);
     if (take_role(name, &role, &projection))
@@ -206,24 +200,16 @@ static bool has_shape(const Weight *t, int64_t first, int64_t second, int64_t ke
         || (t->ndim == 2 && t->dim[0] == first && t->dim[1] == second && kernel == 1);
 }
 
-static void shape_text(char text[80], const int64_t *dim, int ndim)
-{
-    int n = snprintf(text, 80, "(");
-    for (int i = 0; i < ndim && n < 60; i++)
-        n += snprintf(text + n, (size_t)(80 - n), "%s%lld", i ? ", " : "", (long long)dim[i]);
-    strcpy(text + (n < 78 ? n : 78), ")");
-}
-
 static int check_shapes(const File *f, const Item *item, const Triple *t, Err *e)
 {
     const Weight *down = t->tensor[ROLE_DOWN], *up = t->tensor[ROLE_UP];
     const int64_t rank = down->ndim ? down->dim[0] : 0, kernel = item->ndim == 4 ? item->dim[2] : 1;
     if (rank >= 1 && has_shape(down, rank, item->dim[1], kernel) && has_shape(up, item->dim[0], rank, 1))
         return 0;
-    char shape[3][80];
-    shape_text(shape[0], down->dim, down->ndim);
-    shape_text(shape[1], up->dim, up->ndim);
-    shape_text(shape[2], item->dim, item->ndim);
+    char shape[3][SHAPE_SIZE];
+    weights_shape_text(shape[0], down->ndim, down->dim);
+    weights_shape_text(shape[1], up->ndim, up->dim);
+    weights_shape_text(shape[2], item->ndim, item->dim);
     return err_set(e, "%s: tensors %s %s and %s %s do not make a change of the model's %s: a LoRA for another one?",
                    weights_path(f->w), down->name, shape[0], up->name, shape[1], shape[2]);
 }
@@ -241,7 +227,7 @@ static int adapter_scale(const File *f, PartKind part, int64_t rank, double *sca
     const char *key, *folder = part_folders[part];
     bool root = false;
     json_object_foreach(f->adapter, key, value) {
-        if (!starts(key, folder) || key[strlen(folder)] != '.')
+        if (!starts_with(key, folder) || key[strlen(folder)] != '.')
             continue;
         const char *name = key + strlen(folder) + 1;
         const bool on = json_is_true(value);
@@ -249,7 +235,7 @@ static int adapter_scale(const File *f, PartKind part, int64_t rank, double *sca
             alpha = value;
         else if (strcmp(name, "use_rslora") == 0)
             root = on;
-        else if ((on && (starts(name, "use_") || strcmp(name, "lora_bias") == 0))
+        else if ((on && (starts_with(name, "use_") || strcmp(name, "lora_bias") == 0))
                  || (strcmp(name, "alpha_pattern") == 0 && json_object_size(value) > 0))
             return err_set(e, "%s: lora_adapter_metadata: \"%s\" is set, which is not implemented", weights_path(f->w),
                            key);

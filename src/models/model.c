@@ -13,6 +13,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include "formats/affix.h"
 #include "formats/json_file.h"
 #include "kernels/op.h"
 #include "src/models/model.h"
@@ -21,20 +22,9 @@ static const char *const bases[] = {"diffusion_pytorch_model", "model"};
 
 /* ---- finding the files ---- */
 
-static int starts(const char *text, const char *with)
-{
-    return strncmp(text, with, strlen(with)) == 0;
-}
-
-static int ends(const char *text, const char *with)
-{
-    const size_t n = strlen(text), m = strlen(with);
-    return n >= m && strcmp(text + n - m, with) == 0;
-}
-
 static int is_pickle(const char *name)
 {
-    return ends(name, ".bin") || ends(name, ".ckpt") || ends(name, ".pth") || ends(name, ".pt");
+    return ends_with(name, ".bin") || ends_with(name, ".ckpt") || ends_with(name, ".pth") || ends_with(name, ".pt");
 }
 
 /* BASE + middle + anything + end, with something in between unless exact. */
@@ -42,7 +32,7 @@ static int matches(const char *name, const char *base, const char *middle, const
 {
     char prefix[128];
     snprintf(prefix, sizeof prefix, "%s%s", base, middle);
-    return starts(name, prefix) && ends(name, end) && strlen(name) > strlen(prefix) + strlen(end);
+    return starts_with(name, prefix) && ends_with(name, end) && strlen(name) > strlen(prefix) + strlen(end);
 }
 
 static int is_shard(const char *name)
@@ -123,7 +113,7 @@ int part_open_weights(Part *part, Err *e)
             pickle = list[i]->d_name;
     int failed;
     if (chosen)
-        failed = ends(chosen, ".json") ? add_shards(part, chosen, e) : add_file(part, chosen, e);
+        failed = ends_with(chosen, ".json") ? add_shards(part, chosen, e) : add_file(part, chosen, e);
     else if (pickle)
         failed = err_set(e, "%s/%s: a pickle file can run code and is not opened; save the model as safetensors "
                          "(save_pretrained(DIR, safe_serialization=True))", part->path, pickle);

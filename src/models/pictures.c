@@ -2,6 +2,7 @@
 /* pictures.c -- latents to PNG files in a folder, or to an images stream. */
 #include <stdlib.h>
 #include <string.h>
+#include "formats/affix.h"
 #include "formats/folder.h"
 #include "formats/image.h"
 #include "src/models/id_set.h"
@@ -23,12 +24,6 @@ struct Pictures {
     uint8_t *image;
     size_t capacity;                /* pixels held */
 };
-
-static int ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
-}
 
 int pictures_open(Pictures **out, const char *path, Vae *vae, const StreamIn *in, const Record *header,
                   const StreamOptions *options, Err *e)

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/affix.h"
 #include "formats/torch_zip.h"
 #include "src/models/single_file.h"
 
@@ -30,17 +31,6 @@ static const struct { PartKind kind; const char *prefix; Naming naming; } origin
 enum { ORIGINS = sizeof origins / sizeof *origins };
 static const char state_dict[] = "state_dict.";
 
-static bool starts(const char *text, const char *with)
-{
-    return strncmp(text, with, strlen(with)) == 0;
-}
-
-static bool ends(const char *text, const char *with)
-{
-    const size_t n = strlen(text), m = strlen(with);
-    return n >= m && strcmp(text + n - m, with) == 0;
-}
-
 /* ---- sources ---- */
 
 /* The name of an item in s, called `name` without its prefix. */
@@ -51,7 +41,7 @@ static void full_name(char full[NAME_SIZE], const Source *s, const char *name)
         return;
     }
     size_t n = (size_t)snprintf(full, NAME_SIZE, "%smodel_ema.diffusion_model",
-                                starts(s->prefix, state_dict) ? state_dict : "");
+                                starts_with(s->prefix, state_dict) ? state_dict : "");
     for (; *name && n < NAME_SIZE - 1; name++)
         if (*name != '.')
             full[n++] = *name;
@@ -160,9 +150,9 @@ static bool is_constant(const char *name)
         "cond_stage_model.model.attn_mask", "optimizer_states.", "callbacks.",
     };
     for (size_t i = 0; i < sizeof first / sizeof *first; i++)
-        if (starts(name, first[i]))
+        if (starts_with(name, first[i]))
             return true;
-    return ends(name, ".position_ids");
+    return ends_with(name, ".position_ids");
 }
 
 /* A tensor of the layer after the last in an OpenCLIP text encoder. */
@@ -170,14 +160,14 @@ static bool is_last_layer(const char *name, const Inventory *v)
 {
     char layer[80];
     snprintf(layer, sizeof layer, "cond_stage_model.model.transformer.resblocks.%d.", v->layers);
-    return starts(name, layer);
+    return starts_with(name, layer);
 }
 
 /* The part before whose names that prefix stands, -1 where there is none. */
 static int part_of(const char *name)
 {
     for (int i = 0; i < ORIGINS; i++)
-        if (*origins[i].prefix && starts(name, origins[i].prefix))
+        if (*origins[i].prefix && starts_with(name, origins[i].prefix))
             return (int)origins[i].kind;
     return -1;
 }
@@ -208,13 +198,13 @@ int single_file_check(SingleFile *f, const Inventory v[PARTS], const Part part[P
         }
     for (size_t i = 0; i < count && !failed; i++) {
         const char *whole = weights_at(f->w, i)->name;
-        const char *name = whole + (starts(whole, state_dict) ? strlen(state_dict) : 0);
+        const char *name = whole + (starts_with(whole, state_dict) ? strlen(state_dict) : 0);
         const int p = part_of(name);
         if (used[i] || is_constant(name) || is_last_layer(name, &v[PART_TEXT]))
             continue;
-        if (starts(name, "conditioner.embedders."))
+        if (starts_with(name, "conditioner.embedders."))
             failed = refuse(f, whole, -1, part, e);
-        else if (starts(name, "model_ema."))
+        else if (starts_with(name, "model_ema."))
             f->means++;
         else if (p >= 0 && taken[p] && !f->source[p].ema)
             failed = refuse(f, whole, p, part, e);
