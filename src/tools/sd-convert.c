@@ -36,8 +36,9 @@ static const Cli cli = {
     "sd-convert", "Make a model folder of a checkpoint in one file, and add LoRA files to a model.", options, NULL,
     "Reads checkpoints of Stable Diffusion 1.x and 2.x as people have them: model.diffusion_model.*, "
     "first_stage_model.*, cond_stage_model.*, below state_dict or not. A file of torch is read as data: nothing in it "
-    "is executed, and what would run code is refused by its name. BASE must be of the same architecture: what each tensor is called and how "
-    "large it is follows from its configs, and a tensor that is missing, of another shape or in no layer is an error. "
+    "is executed, and what would run code is refused by its name. BASE must be of the same architecture: what each "
+    "tensor is called and how large it is follows from its configs, and a tensor that is missing, of another "
+    "shape or in no layer is an error. "
     "What a checkpoint does not hold comes from BASE. safety_checker and other parts that no program here reads are "
     "left out.\n"
     "LoRA files: kohya's names (lora_unet_, lora_te_; layers and convolutions), diffusers' and PEFT's (unet., "
