@@ -49,7 +49,7 @@ static void add_layer(Inventory *v, int i, int E, int hidden)
     inventory_add(v, &at, "mlp.fc2", "mlp.c_proj", layer_linear(hidden, E));
 }
 
-/* text_projection is (E,P); text_projection.weight, which ComfyUI and Playground write, a linear layer's (P,E). */
+/* text_projection is (E,P); text_projection.weight, as Playground 2 has it and ComfyUI reads it, a layer's (P,E). */
 static int add_projection(Inventory *v, const Part *part, int E, Err *e)
 {
     static const Path top = {{"", ""}};
