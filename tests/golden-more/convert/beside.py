@@ -110,6 +110,7 @@ def adapters(pipe, parts, config):
     """Random adapters by PEFT in the modules of each part: {part: {name: tensor}} as it names them, and {part: {path:
     (down, up)}}. parts: {"unet": names}; config: of names. The pipeline is changed."""
     from peft import inject_adapter_in_model
+    torch.manual_seed(0)
     sides, pairs = {}, {}
     for part, names in parts.items():
         module = getattr(pipe, PART_OF[part])
