@@ -14,7 +14,7 @@ typedef enum { PART_UNET, PART_VAE, PART_TEXT, PART_TEXT_2, PARTS } PartKind;   
 typedef enum { NAMES_DIFFUSERS, NAMES_LDM, NAMINGS } Naming;
 
 typedef struct Item {
-    char *name[NAMINGS];    /* NAMES_LDM of a text encoder: OpenCLIP's, as Stable Diffusion 2 and XL's second one have */
+    char *name[NAMINGS];    /* NAMES_LDM of a text encoder: OpenCLIP's, as Stable Diffusion 2 and XL's second have */
     char *other[NAMINGS];   /* a second name that is met, NULL: none; of diffusers' the one before 0.15 */
     int ndim;
     int64_t dim[4];         /* as diffusers has it */
