@@ -127,6 +127,15 @@ nothing_left() { [ -z "$(ls -A)" ]; }
     done
 }
 
+@test "a program goes by its name, though it starts itself anew" {
+    mkfifo input
+    sae-fit -k 8 -o sae input &
+    exec {writer}>input             # open at both ends: it has started, and waits
+    [ "$(cat /proc/$!/comm)" = sae-fit ]
+    exec {writer}>&-
+    run ! wait $!
+}
+
 @test "limits of OpenMP's threads in the environment do not change what is learned" {
     fit() { sae-fit -k 8 --features 256 --batch 64 --variant gated -o "$1" "$DATA/acts.mpk.zst"; }
     fit one
