@@ -106,6 +106,16 @@ fails() {       # WORDS COMMAND...: exit 1, nothing on stdout, one line on stder
     [[ $output != *records* ]]
 }
 
+@test "info: no name or text of a stream gives a terminal orders" {
+    printf '%s\n' \
+        '{"stream":"la\u001btents","version":1,"mo\u001bdel":"m\u0007","provenance":[{"program":"p\u001b"}]}' \
+        '{"i\u001bd":"a","la\u001btent":{"type":"f32","shape":[1],"values":[1]}}' |
+        python3 "$tests/write_stream.py" > a
+    run -0 tstream info a
+    [[ $output == *"la?tents"*"mo?del           m?"*"1. p? ?"*"i?d"*"la?tent f32 (1)"* ]]
+    run ! grep -q '[[:cntrl:]]' <<< "$output"
+}
+
 @test "head takes the first records over several inputs" {
     records 1 3 > a.mpk
     records 4 6 > b.mpk
