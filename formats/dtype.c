@@ -246,7 +246,23 @@ void dtype_from_f32(void *y, DType y_type, const float *x, size_t n)
 
 #endif
 
+static bool finite_f64(const void *x, size_t n)
+{
+    uint64_t all = 0;
+    for (size_t i = 0; i < n; i++) {
+        const uint64_t bits = LOAD(uint64_t, x, i) & INT64_MAX;
+        all = bits > all ? bits : all;
+    }
+    return all < 0x7ff0000000000000;
+}
+
 bool dtype_finite(const void *x, DType x_type, size_t n)
 {
-    return largest_bits(x, x_type, n) < (x_type == F32 ? 0x7f800000 : x_type == F16 ? 0x7c00 : 0x7f80);
+    switch (x_type) {
+    case F32:  return largest_bits(x, F32, n) < 0x7f800000;
+    case F16:  return largest_bits(x, F16, n) < 0x7c00;
+    case BF16: return largest_bits(x, BF16, n) < 0x7f80;
+    case F64:  return finite_f64(x, n);
+    default:   return true;
+    }
 }

@@ -16,7 +16,7 @@ int dtype_parse(const char *name);                  /* DType of such a name, -1 
 /* y[i] = x[i] for n values; f32 to bf16 and f16 round to nearest even, NaN stays NaN. y and x do not overlap. */
 void dtype_to_f32(float *y, const void *x, DType x_type, size_t n);
 void dtype_from_f32(void *y, DType y_type, const float *x, size_t n);     /* F32, F16, BF16 only */
-/* Whether all n values of an F32, F16 or BF16 are numbers: neither NaN nor infinite. */
+/* Whether all n values are numbers: neither NaN nor infinite. Integers are. */
 bool dtype_finite(const void *x, DType x_type, size_t n);
 
 #endif
