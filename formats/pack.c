@@ -69,19 +69,10 @@ static int pack_value(msgpack_packer *pk, const json_t *value)
     return -1;
 }
 
-static const char *type_name(DType type)
-{
-    static const char *const names[DTYPE_COUNT] = {
-        [F32] = "<f4", [F16] = "<f2", [BF16] = "bfloat16", [F64] = "<f8", [I8] = "|i1", [U8] = "|u1", [I16] = "<i2",
-        [I32] = "<i4", [I64] = "<i8",
-    };
-    return names[type];
-}
-
 /* Everything of a tensor but its data's bytes. */
 static int pack_tensor(msgpack_packer *pk, const StreamTensor *t)
 {
-    const char *type = type_name(t->type);
+    const char *type = dtype_numpy(t->type);
     int failed = pack_text(pk, t->name, strlen(t->name)) || msgpack_pack_map(pk, 5)
               || pack_bin(pk, "nd") || msgpack_pack_true(pk)
               || pack_bin(pk, "type") || pack_text(pk, type, strlen(type))

@@ -4,16 +4,6 @@
 #include <string.h>
 #include "formats/stream.h"
 
-static void expected_text(char *text, size_t n, int type, int ndim, const int64_t *dim)
-{
-    int used = snprintf(text, n, "%s (", type < 0 ? "f32, f16 or bf16" : dtype_name((DType)type));
-    for (int i = 0; i < ndim && used < (int)n; i++)
-        used += dim[i] < 0 ? snprintf(text + used, n - (size_t)used, "%s*", i ? ", " : "")
-                           : snprintf(text + used, n - (size_t)used, "%s%lld", i ? ", " : "", (long long)dim[i]);
-    if (used < (int)n - 1)
-        strcpy(text + used, ")");
-}
-
 static void record_name(char *text, size_t n, const StreamIn *in, const Record *rec)
 {
     if (rec->number > 0)
@@ -31,13 +21,14 @@ const StreamTensor *stream_need(const StreamIn *in, const Record *rec, const cha
         fits = dim[i] < 0 || t->dim[i] == dim[i];
     if (fits)
         return t;
-    char found[128], expected[256], where[1024];
-    expected_text(expected, sizeof expected, type, ndim, dim);
+    const char *types = type < 0 ? "f32, f16 or bf16" : dtype_name((DType)type);
+    char found[128], shape[SHAPE_SIZE], where[1024];
+    shape_text(shape, ndim, dim);
     record_name(where, sizeof where, in, rec);
     if (t)
-        err_set(e, "%s: %s is %s, expected %s", where, name, tensor_shape_text(t, found), expected);
+        err_set(e, "%s: %s is %s, expected %s %s", where, name, tensor_shape_text(t, found), types, shape);
     else
-        err_set(e, "%s: tensor %s is missing, expected %s", where, name, expected);
+        err_set(e, "%s: tensor %s is missing, expected %s %s", where, name, types, shape);
     return NULL;
 }
 
