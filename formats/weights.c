@@ -5,14 +5,11 @@
  *     {"name": {"dtype": "F16", "shape": [3, 4], "data_offsets": [begin, end]}, ..., "__metadata__": {"key": "text"}}
  *
  * The tensors must fill the data from its first byte to its last, without a hole and without lying over one another. */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include "formats/fdio.h"
 #include "formats/weights.h"
 
 enum { ALIGN = 64, MAX_DIMS = 8 };
@@ -195,25 +192,8 @@ int weights_open(Weights **result, const char *path, Err *e)
 {
     *result = NULL;
     Weights *w = calloc(1, sizeof *w);
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat st;
-    int failed = 0;
-    if (!w || !(w->path = strdup(path)))
-        failed = err_set(e, "out of memory");
-    else if (fd < 0 || fstat(fd, &st))
-        failed = err_set(e, "%s: %s", path, strerror(errno));
-    else if (!S_ISREG(st.st_mode))
-        failed = err_set(e, "%s: is not a regular file, a safetensors file is mapped", path);
-    else if (st.st_size > 0) {
-        w->size = (size_t)st.st_size;
-        w->map = mmap(NULL, w->size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (w->map == MAP_FAILED) {
-            w->map = NULL;
-            failed = err_set(e, "%s: mapping: %s", path, strerror(errno));
-        }
-    }
-    if (fd >= 0)
-        close(fd);
+    const int failed = !w || !(w->path = strdup(path)) ? err_set(e, "out of memory")
+                                                       : file_map(&w->map, &w->size, path, "a safetensors file", e);
     if (failed || read_header(w, e)) {
         weights_close(w);
         return -1;
