@@ -5,7 +5,7 @@
 #include <string.h>
 #include "src/cli/tstream.h"
 
-enum { MAX_OPEN = 1000 };
+enum { MAX_OPEN = 1000, WITH_THREADS = 4 };         /* parts at once; those that compress in threads of their own */
 
 typedef struct Part {
     StreamOut *out;
@@ -62,10 +62,14 @@ static int part_open(Config *cfg, const char *value, Err *e)
     cfg->part = more;
     Part *part = &cfg->part[cfg->count];
     *part = (Part){.value = value ? strdup(value) : NULL};
+    if (value && !part->value)
+        return err_set(e, "out of memory");
     if (snprintf(path, sizeof path, "%s-%s.mpk%s", cfg->prefix, name, cfg->c.no_compress ? ""
                  : ".zst") >= (int)sizeof path)
         return err_set(e, "%s: the path of a part is too long", cfg->prefix);
-    const StreamOptions how = stream_options(&cfg->c);
+    StreamOptions how = stream_options(&cfg->c);
+    if ((cfg->by || cfg->parts) && cfg->count >= WITH_THREADS)
+        how.threads = 1;
     cfg->count++;
     return stream_create(&part->out, path, stream_header(cfg->first), &how, e);
 }
