@@ -138,7 +138,7 @@ int stream_create(StreamOut **out, const char *path, const Record *header, const
 int stream_write(StreamOut *out, const Record *rec, Err *e);    /* EPIPE sets e->closed */
 /* A record that stream_pack made (formats/pack.h). */
 int stream_write_packed(StreamOut *out, const void *data, size_t bytes, Err *e);
-/* End record, flush, fsync, close, rename; also when it fails, out can only be abandoned then */
+/* End record, flush, fsync, close, rename; out can only be abandoned after it, also when it fails. */
 int stream_finish(StreamOut *out, Err *e);
 void stream_abandon(StreamOut *out);                /* frees out; what is not finished is removed. NULL is fine */
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* tstream_npy.c -- tstream to-npy: one tensor of every record, stacked, as a NumPy file (format 1.0).
  *
- *     "\x93NUMPY" 1 0 [u16: length] {'descr': '<f4', 'fortran_order': False, 'shape': (records, ...), } spaces "\n"
- * [data]
+ *     "\x93NUMPY" 1 0 [u16: length]
+ *     {'descr': '<f4', 'fortran_order': False, 'shape': (records, ...), } spaces "\n"
+ *     [data]
  *
  * The header's room is fixed, so it is written last, when the number of records is known. bfloat16, which NumPy lacks,
  * becomes f32, which holds it exactly. */
@@ -35,8 +36,7 @@ static const Opt options[] = {
 static const Cli cli = {
     "tstream to-npy", "Stack one tensor of every record into a NumPy file.", options, "[FILE]...",
     "The array's first axis is the record. All records must agree in shape and type. bfloat16 becomes float32. The "
-    "file is "
-    "written as records come, memory is that of one record.",
+    "file is written as records come, memory is that of one record.",
     "tstream to-npy -t latent -o latents.npy latents.mpk.zst"};
 
 static void header_text(unsigned char header[HEADER], const Config *cfg)

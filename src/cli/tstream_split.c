@@ -36,10 +36,8 @@ static const Opt options[] = {
 static const Cli cli = {
     "tstream split", "Split a tensor stream into several files.", options, "[FILE]...",
     "Each part has the header of the whole. Parts made with --records, joined again by tstream cat, give the whole "
-    "byte for byte. "
-    "In a VALUE, characters other than letters, digits, '.', '_' and '-' are written as %XX. Memory: some MB for each "
-    "part that "
-    "is open at once, one with --records, all of them, at most 1000, otherwise.",
+    "byte for byte. In a VALUE, characters other than letters, digits, '.', '_' and '-' are written as %XX. Memory: "
+    "some MB for each part that is open at once, one with --records, all of them, at most 1000, otherwise.",
     "tstream split -n 1000 -p shard all.mpk.zst\n"
     "tstream split --by concept -p concept acts.mpk.zst"};
 
