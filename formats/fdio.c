@@ -58,6 +58,12 @@ int fd_write(int fd, const char *name, const void *data, size_t n, Err *e)
     return 0;
 }
 
+int fd_settle(int fd, const char *name, Err *e)
+{
+    const int twin = dup(fd);
+    return twin >= 0 && close(twin) ? err_set(e, "%s: writing: %s", name, strerror(errno)) : 0;
+}
+
 int file_map(uint8_t **data, size_t *size, const char *path, const char *what, Err *e)
 {
     struct stat st;

@@ -49,6 +49,18 @@ nothing_left() { [ -z "$(ls -A)" ]; }
     done
 }
 
+@test "what is known only when a descriptor is closed is said of standard output too" {
+    strace -qq -o /dev/null true || skip "strace is not there, or may not trace"
+    settled() {
+        run bash -c 'exec strace -f -qq -o trace -P "$PWD/out" -e inject=close:error=EDQUOT:when=1 "$@" >out' - "$@"
+        grep -q INJECTED trace
+        says 1 "standard output: writing: Disk quota exceeded"
+    }
+    for command in cat index view info stat; do settled tstream $command "$DATA/acts.mpk.zst"; done
+    settled sd-assemble-prompts -n 1
+    settled sae-eval --sae "$DATA/sae" --features "$DATA/acts.mpk.zst"
+}
+
 @test "a table appears whole or not at all" {
     echo old >out
     run bash -c 'ulimit -f 1; exec sae-eval --sae "$DATA/sae" --features "$DATA/acts.mpk.zst" -o out'
