@@ -134,7 +134,7 @@ nothing_left() { [ -z "$(ls -A)" ]; }
         sd-sample-hooked -q --steps 900 -o out "$DATA/cond.mpk.zst" &
         for _ in {1..100}; do [ -n "$(ls -A)" ] && break; sleep 0.1; done
         kill -s $signal $!
-        run ! wait $!
+        wait $! && return 1             # not by run, whose shell has no child to wait for
         nothing_left
     done
 }
@@ -145,7 +145,7 @@ nothing_left() { [ -z "$(ls -A)" ]; }
     exec {writer}>input             # open at both ends: it has started, and waits
     [ "$(cat /proc/$!/comm)" = sae-fit ]
     exec {writer}>&-
-    run ! wait $!
+    wait $! || [ $? = 1 ]
 }
 
 @test "limits of OpenMP's threads in the environment do not change what is learned" {
