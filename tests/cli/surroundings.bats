@@ -99,7 +99,7 @@ nothing_left() { [ -z "$(ls -A)" ]; }
     sd-sample-hooked -q --steps 1 --no-activations --latents - "$DATA/cond.mpk.zst" | tstream check -
 }
 
-@test "a fit's log is no file that it reads" {
+@test "a fit's log and checkpoint are no file that it reads, and not its folder" {
     cp "$DATA/acts.mpk.zst" .
     ln acts.mpk.zst link.mpk.zst
     for log in acts.mpk.zst ./link.mpk.zst; do
@@ -108,6 +108,21 @@ nothing_left() { [ -z "$(ls -A)" ]; }
     done
     run sae-fit -q -k 8 --features 64 --batch 64 --log fit.ckpt --checkpoint fit.ckpt -o sae acts.mpk.zst
     says 2 "--log fit.ckpt"
+    for checkpoint in acts.mpk.zst ./link.mpk.zst; do
+        run sae-fit -q -k 8 --features 64 --batch 64 --every 1 --checkpoint $checkpoint -o sae acts.mpk.zst
+        says 2 "--checkpoint $checkpoint: that is an input"
+    done
+    cp acts.mpk.zst held-out.mpk.zst
+    for option in log checkpoint; do
+        run sae-fit -q -k 8 --features 64 --eval held-out.mpk.zst --$option held-out.mpk.zst -o sae acts.mpk.zst
+        says 2 "--$option held-out.mpk.zst: that is the file of --eval"
+        run sae-fit -q -k 8 --features 64 --batch 64 --$option sae -o sae acts.mpk.zst
+        says 2 "--$option sae: that is the folder of --output"
+    done
+    cmp acts.mpk.zst held-out.mpk.zst
+    run sae-fit -q -k 8 --features 64 --batch 64 --log fit.jsonl -o held-out.mpk.zst acts.mpk.zst
+    says 1 "held-out.mpk.zst: is there, and is not a folder"
+    [ ! -e fit.jsonl ]          # it was said before the training
     cmp acts.mpk.zst "$DATA/acts.mpk.zst"
 }
 
