@@ -147,7 +147,7 @@ static bool among(const char *value, const char *choices)
 /* Whether a value of this name is that of a file, which has one. */
 static bool is_file(const char *name)
 {
-    static const char *const files[] = {"FILE", "DIR", "FILE|DIR", "MASK", "PREFIX"};
+    static const char *const files[] = {"FILE", "DIR", "BASE", "FILE|DIR", "FILE[=STRENGTH]", "MASK", "PREFIX"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         if (strcmp(name, files[i]) == 0)
             return true;

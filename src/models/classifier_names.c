@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/affix.h"
 #include "src/models/classifier.h"
 #include "src/models/labels.h"
 
@@ -57,7 +58,8 @@ static int read_names(Domain *d, Err *e)
     for (long number = 1; !failed && (length = getline(&line, &room, f)) >= 0; number++) {
         while (length && (line[length - 1] == '\n' || line[length - 1] == '\r'))
             line[--length] = 0;
-        failed = add_line(d, line, (size_t)length, number, e);
+        char *text = number == 1 ? after_mark(line) : line;
+        failed = add_line(d, text, (size_t)(line + length - text), number, e);
     }
     if (!failed && ferror(f))
         failed = err_set(e, "%s: %s", d->names, strerror(errno));
@@ -73,7 +75,7 @@ static int add_domain(Classifier *c, const char *item, Err *e)
 {
     char kind[24];
     const char *path = label_kind(item, kind);
-    if (!path)
+    if (!path || !*path)
         return err_misuse(e, "--names %s: expected KIND=FILE, as theme=styles.txt", item);
     if (c->domains == DOMAINS)
         return err_misuse(e, "--names: more than %d kinds; a picture is classified by two", DOMAINS);

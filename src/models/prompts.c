@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/affix.h"
 #include "formats/fnv.h"
 #include "src/models/prompts.h"
 #include "src/models/splitmix.h"
@@ -127,8 +128,8 @@ static int next_line(Prompts *p, Err *e)
         p->line[length] = 0;
         if (memchr(p->line, 0, length))
             return err_set(e, "%s: line %ld: holds a zero byte; are these prompts?", p->name, p->number);
-        if (p->number == 1 && strncmp(p->line, "\xef\xbb\xbf", 3) == 0)
-            memmove(p->line, p->line + 3, length - 2);
+        if (p->number == 1)
+            memmove(p->line, after_mark(p->line), strlen(after_mark(p->line)) + 1);
         if (p->line[strspn(p->line, " \t")])
             return 1;
     }

@@ -5,9 +5,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <jansson.h>
+#include "formats/affix.h"
 #include "src/models/templates.h"
 
 /* ---- lines ---- */
+
+static bool is_utf8(const char *text)
+{
+    json_t *value = json_string(text);
+    json_decref(value);
+    return value != NULL;
+}
 
 /* Called for each line that is neither blank nor a comment; line has no end and may be changed. where:
  * "file: line 3". */
@@ -27,8 +36,13 @@ static int read_lines(const char *path, LineFn fn, void *context, Err *e)
             line[--length] = 0;
         char where[4200];
         snprintf(where, sizeof where, "%s: line %ld", path, number);
-        if (length && *line != '#')
-            failed = fn(context, line, where, e);
+        char *text = number == 1 ? after_mark(line) : line;
+        if (strlen(line) != (size_t)length)
+            failed = err_set(e, "%s: a byte 0", where);
+        else if (!is_utf8(line))
+            failed = err_set(e, "%s: not UTF-8 text", where);
+        else if (*text && *text != '#')
+            failed = fn(context, text, where, e);
     }
     if (!failed && ferror(f))
         failed = err_set(e, "%s: cannot read: %s", path, strerror(errno));
@@ -159,6 +173,8 @@ int templates_add(Templates *t, const char *text, int splits, const char *where,
     for (const char *c = strchr(text, '{'); c; c = strchr(c + 1, '{'))
         if (field_at(c) < 0)
             return err_set(e, "%s: '%.20s' is no field: expected {concept}, {article}, {Article} or {theme}", where, c);
+    if (!is_utf8(text))
+        return err_set(e, "%s: not UTF-8 text", where);
     if (!strstr(text, "{concept}"))
         return err_set(e, "%s: the template has no {concept}", where);
     return append(t, (Template){splits, NULL, strdup(text), strstr(text, "{theme}") != NULL}, where, e);
