@@ -80,6 +80,17 @@ nothing_left() { [ -z "$(ls -A)" ]; }
         says 1 "same.mpk.zst" "it is an output already"
         [ "$(ls)" = other ]
     done
+    for folder in same same/; do        # a stream of that name, and a folder
+        run sd-sample-hooked -q --steps 1 --images $folder -o same "$DATA/cond.mpk.zst"
+        says 1 "$folder: cannot be a folder of pictures: it is an output already"
+        run sd-steer -q --steps 1 --sae "$DATA/sae" --feature 3=1 --latents same -o $folder "$DATA/cond.mpk.zst"
+        says 1 "$folder: cannot be a folder of pictures: it is an output already"
+        [ "$(ls)" = other ]
+    done
+    echo text >there
+    run sd-sample-hooked -q --steps 1 --no-activations --images there "$DATA/cond.mpk.zst"
+    says 1 "there: is there, and is not a folder"
+    rm there
     run sae-rank-concepts -q --sae "$DATA/sae" --table t -o t "$DATA/acts.mpk.zst"
     says 1 "t: cannot be written" "it is an output already"
     [ "$(ls)" = other ]
