@@ -179,7 +179,7 @@ static void pass_gated(Trainer *t, int64_t N)
     reconstruct_and_back(t, N);
     op->sae.gated_grad(own->z, own->p, t->param[B_ENC].gradient, t->param[MORE].gradient, t->param[MORE + 1].gradient,
                        own->h, b_gate, r_mag, b_mag, (float)(t->sparsity/2), N, F);
-    op->subtract(t->through_h, t->through_h, t->through_h, F);
+    op->clear(t->through_h, sizeof *t->through_h*(size_t)F);       /* no gradient, and so not set to 0 by Adam */
 }
 
 static int pass(Trainer *t, int64_t N, Err *e)
