@@ -135,9 +135,9 @@ static int multiply(FitGrid *g, const Cli *cli, const char *axis, Err *e)
     if (values)
         *values++ = 0;
     for (int c = 0; c < g->count && !failed; c++) {
-        char *copy = strdup(values), *rest = NULL;
+        char *copy = strdup(values), *rest = copy;
         failed = copy ? 0 : err_set(e, "out of memory");
-        for (char *v = copy ? strtok_r(copy, ",", &rest) : NULL; v && !failed; v = strtok_r(NULL, ",", &rest))
+        for (char *v; !failed && (v = strsep(&rest, ","));)
             failed = extend(&out, &g->cell[c], cli, text, v, e);
         free(copy);
     }
