@@ -13,7 +13,7 @@ enum { CELLS_MAX = 256 };
 /* ---- values ---- */
 
 static const struct { const char *name; double low, high; bool whole; } ranges[] = {
-    {"k", 1, 1 << 16, true}, {"features", 0, 1 << 24, true}, {"expansion", 1, 1 << 16, true},
+    {"k", 1, 1 << 16, true}, {"features", 0, SAE_MAX_FEATURES, true}, {"expansion", 1, 1 << 16, true},
     {"batch", 0, 1 << 20, true}, {"lr", 0, 1e9, false}, {"auxk", 0, 1e9, false}, {"sparsity", 0, 1e9, false},
     {"width", 0, 1e9, false}, {"seed", 0, 0x1p53, true},
 };
@@ -65,7 +65,7 @@ static void read_levels(const Cli *cli, const char *text, TrainOptions *t)
         char *end;
         errno = 0;
         const long v = strtol(at, &end, 10);
-        if (end == at || (*end && *end != ',') || errno || v < 1 || v > 1 << 24
+        if (end == at || (*end && *end != ',') || errno || v < 1 || v > SAE_MAX_FEATURES
             || t->levels == MAX_LEVELS - 1 || (t->levels && v <= t->level[t->levels - 1]))
             cli_misuse(cli, "--levels %s: expected at most %d rising numbers of features, as 64,256,1024", text,
                        MAX_LEVELS - 1);
