@@ -36,7 +36,7 @@ static const Opt options[] = {
      "multiply|replace|scale|ablate|clamp|others|unlabelled|set|add  what becomes of a chosen feature", 0},
     {0, "gate", OPT_NUMBER, offsetof(Config, gate), "0",
      "G  steer only pictures in which the label shows: its features' sum lies G of the way from other labels' mean to "
-     "its own; 0: all", 0},
+     "its own; 0: all. What --feature says is steered in all", 0},
     {0, "feature", OPT_LIST, offsetof(Config, features), NULL, "I=VALUE  steer feature I by hand, without ranks", 0},
     {0, "when", OPT_STR, offsetof(Config, when), "",
      "HIGH-LOW  steer where the timestep lies in between (default: always)", 0},

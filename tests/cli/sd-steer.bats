@@ -48,6 +48,17 @@ plain() { tstream to-npy --tensor latent -o "$1.npy" "$DIR/plain.mpk.zst"; }
     run ! cmp -s <(of Fishes "$BATS_TEST_TMPDIR/half.mpk.zst") <(of Fishes "$DIR/plain.mpk.zst")
 }
 
+@test "a gate stands before the label, not before a feature given by hand" {
+    cd "$BATS_TEST_TMPDIR"
+    latents --feature 3=20 --mode add hand
+    plain plain
+    run ! cmp -s hand.npy plain.npy
+    latents --feature 3=20 --mode add --concept Fishes --top 20 --gate 1000 both
+    cmp both.npy hand.npy
+    latents --feature 3=20 --mode add --concept Fishes --top 20 open
+    run ! cmp -s open.npy hand.npy
+}
+
 @test "a sweep equals its runs one by one, whatever the batch" {
     latents --mode replace --top 20 --gate 0.5 --unsteered --sweep multiplier=-2,-5 --sweep concept=all \
         --batch 2 "$BATS_TEST_TMPDIR/sweep"
