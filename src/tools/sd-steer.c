@@ -47,8 +47,8 @@ static const Opt options[] = {
     {0, "hook", OPT_STR, offsetof(Config, hook), NULL,
      "NAME  module of the autoencoder, where its folder does not say", 0},
     {0, "sweep", OPT_LIST, offsetof(Config, sweeps), NULL,
-     "NAME=V,V  draw once with each value of multiplier, top, percentile, mode, when, concept or theme (all: every "
-     "one); again for the product", 0},
+     "NAME=V,V  draw once with each value of multiplier, top, percentile, gate, mode, when, concept, theme or another "
+     "kind of label (all: every one); again for the product", 0},
     {0, "unsteered", OPT_FLAG, offsetof(Config, unsteered), NULL,
      "with --sweep: draw the unsteered pictures too, first", 0},
     {0, "compat", OPT_STR, offsetof(Config, compat), "none",
