@@ -290,6 +290,9 @@ static void check_usage(const Config *cfg)
         cli_misuse(&cli, "the pictures and --latents - would both go to standard output: give -o DIR");
     if (cfg->features.count && cfg->saes.count > 1)
         cli_misuse(&cli, "--feature steers one autoencoder, not %d", cfg->saes.count);
+    if (cfg->hook && cfg->saes.count > 1)
+        cli_misuse(&cli, "--hook names the module of one autoencoder, not of %d: sae-convert --hook writes it into a "
+                   "folder", cfg->saes.count);
     if (cfg->where && strcmp(cfg->compat, "saeuron") == 0)
         cli_misuse(&cli, "--where masks a change, and --compat saeuron adds more than that");
 }

@@ -183,6 +183,8 @@ open("huge.png", "wb").write(b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack("
     run -1 --separate-stderr sd-steer -q --steps 3 --sae "$DIR/sae" --ranks "$BATS_TEST_TMPDIR/few.mpk.zst" \
         --concept Fishes --top 9 -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$DIR/cond.mpk.zst"
     [[ "$stderr" == *"--top 9"* ]]
+    run -2 --separate-stderr steer --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" --hook mid_block --concept Fishes
+    [[ "$stderr" == *"one autoencoder, not of 2"* ]]
     run -2 steer
     [ ! -e "$BATS_TEST_TMPDIR/o.mpk.zst" ]
 }
