@@ -5,6 +5,7 @@
  * integers beyond 64 bits (transformers' "no limit" is 10^30). They are read as texts, so that a file is read for its
  * other keys, and one that is asked for such a number says what it found. */
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -146,6 +147,11 @@ int json_file_write(const char *path, const json_t *value, Err *e)
         return -1;
     }
     return aside_commit(out, true, e);
+}
+
+json_t *json_real_or_null(double x)
+{
+    return isfinite(x) ? json_real(x) : json_null();
 }
 
 const char *json_type_text(const json_t *value)

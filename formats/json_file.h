@@ -36,6 +36,8 @@ int json_get_bool(const char *file, const json_t *object, const char *key, bool 
 int json_get_text(const char *file, const json_t *object, const char *key, const char *fallback, const char **value,
                   Err *e);
 
+/* A number, or null where it is none that JSON has: NaN, infinite. */
+json_t *json_real_or_null(double x);
 /* "a string", "an integer", ... for messages; NULL: "missing" */
 const char *json_type_text(const json_t *value);
 

@@ -11,7 +11,7 @@ enum { CELLS_MAX = 256 };
 /* ---- values ---- */
 
 static const struct { const char *name; double low, high; bool whole; } ranges[] = {
-    {"k", 1, 1 << 16, true}, {"features", 0, 1 << 24, true}, {"expansion", 1, 1 << 16, true},
+    {"k", 1, 1 << 16, true}, {"features", 0, SAE_MAX_FEATURES, true}, {"expansion", 1, 1 << 16, true},
     {"batch", 0, 1 << 20, true}, {"lr", 0, 1e9, false}, {"auxk", 0, 1e9, false}, {"sparsity", 0, 1e9, false},
     {"width", 0, 1e9, false}, {"assign", 0, 1e9, false}, {"decorrelate", 0, 1e9, false}, {"seed", 0, 0x1p53, true},
 };
@@ -73,7 +73,7 @@ static void read_levels(const Cli *cli, const char *text, TrainOptions *t)
     char *copy = text ? strdup(text) : NULL, *rest = copy, *word;
     while ((word = strsep(&rest, ","))) {
         int64_t v;
-        if (cli_parse_int(word, &v) || v < 1 || v > 1 << 24 || t->levels == MAX_LEVELS - 1
+        if (cli_parse_int(word, &v) || v < 1 || v > SAE_MAX_FEATURES || t->levels == MAX_LEVELS - 1
             || (t->levels && v <= t->level[t->levels - 1]))
             cli_misuse(cli, "--levels %s: expected at most %d rising numbers of features, as 64,256,1024", text,
                        MAX_LEVELS - 1);

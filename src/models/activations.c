@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "src/models/activations.h"
+#include "src/models/hooks.h"
+#include "src/models/sae.h"
 
 enum { MAX_HOOKS = 256 };
 
@@ -27,15 +29,10 @@ struct Activations {
     size_t room;
 };
 
-static const char *bare(const char *hook)       /* SAeUron's names begin with "unet." */
-{
-    return strncmp(hook, "unet.", 5) == 0 ? hook + 5 : hook;
-}
-
 static int find_hook(const Activations *a, const char *hook)
 {
     for (int h = 0; h < a->hooks; h++)
-        if (strcmp(a->hook[h], bare(hook)) == 0)
+        if (strcmp(a->hook[h], hook_path(hook)) == 0)
             return h;
     return -1;
 }
@@ -54,11 +51,11 @@ static int add_hooks(Activations *a, const StreamIn *in, char *all, size_t size,
             return err_set(e, "%s: header: hooks holds something that is not text", stream_name(in));
         const size_t used = strlen(all);
         snprintf(all + used, size - used, "%s%s", used ? ", " : "", hook);
-        if (find_hook(a, hook) >= 0 || (a->options.hook && strcmp(bare(a->options.hook), bare(hook)) != 0))
+        if (find_hook(a, hook) >= 0 || (a->options.hook && strcmp(hook_path(a->options.hook), hook_path(hook)) != 0))
             continue;
         if (a->hooks == MAX_HOOKS)
             return err_set(e, "%s: header: more than %d hooks", stream_name(in), MAX_HOOKS);
-        if (!(a->hook[a->hooks] = strdup(bare(hook))))
+        if (!(a->hook[a->hooks] = strdup(hook_path(hook))))
             return err_set(e, "out of memory");
         a->hooks++;
     }
@@ -173,7 +170,7 @@ static int choose(Activations *a, const StreamIn *in, Act *act, Err *e)
         return -1;
     const int64_t D = t->dim[t->ndim - 1], N = t->dim[0]*(t->ndim == 3 ? t->dim[1] : 1);
     char text[128];
-    if (D < 1 || D > 1 << 17 || N < 1)
+    if (D < 1 || D > SAE_MAX_WIDTH || N < 1)
         return err_set(e, "%s: record %ld: act is %s, expected tokens", stream_name(in), rec->number,
                        tensor_shape_text(t, text));
     if (a->width[h] == 0)

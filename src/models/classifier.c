@@ -99,6 +99,8 @@ static int read_labels(const Weights *w, Domain *d, const char *text, Err *e)
         const char *name = json_string_value(json_array_get(list, i));
         if (!name)
             failed = err_set(e, "%s: metadata: %s: name %zu is not a string", weights_path(w), d->name, i);
+        else if (domain_class(d, name) >= 0)
+            failed = err_set(e, "%s: metadata: %s: '%.100s' comes twice", weights_path(w), d->name, name);
         else if (!(d->label[d->classes] = strdup(name)))
             failed = err_set(e, "out of memory");
         else

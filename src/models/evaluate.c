@@ -316,8 +316,10 @@ int evaluation_rows(Evaluation *v, EvalRow **rows, Err *e)
         const Group *first = &v->group[i];
         const int from = count_rows;
         Group all = {0};
-        if (v->reference && moments_create(&all.moments, v->c->P, e))
+        if (v->reference && moments_create(&all.moments, v->c->P, e)) {
+            moments_free(&all.moments);
             return -1;
+        }
         for (; i < v->groups && together(&v->group[i], first); i++) {
             row[count_rows++] = target_row(v, &v->group[i]);
             add_group(v, &all, &v->group[i]);

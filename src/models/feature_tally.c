@@ -5,8 +5,9 @@
 #include <string.h>
 #include "src/models/feature_tally.h"
 #include "src/models/ranks.h"
+#include "src/models/sae.h"
 
-enum { BITS = 24, MAX_FEATURES = 1 << 24 };
+enum { BITS = 24 };
 
 int tally_create(Tally **out, const TallyOptions *options, Err *e)
 {
@@ -47,7 +48,7 @@ void tally_free(Tally *y)
     free(y->chosen);
     free(y->slot);
     free(y->touched);
-    free(y->value);
+    free(y->room.value);
     free(y);
 }
 
@@ -97,9 +98,9 @@ static int meet_stream(Tally *y, const StreamIn *in, Err *e)
     const json_t *hooks = json_object_get(header->fields, "hooks");
     if (json_array_size(hooks) == 1 && json_is_string(json_array_get(hooks, 0)))
         hook = json_string_value(json_array_get(hooks, 0));
-    if (F < 1 || F > MAX_FEATURES)
+    if (F < 1 || F > SAE_MAX_FEATURES)
         return err_set(e, "%s: header: features is missing or not a number from 1 to %d", stream_name(in),
-                       MAX_FEATURES);
+                       SAE_MAX_FEATURES);
     if (y->options.sae && *sae && !ranks_same_sae(sae, y->options.sae))
         return err_set(e, "%s: header: made with the autoencoder %s, expected %s", stream_name(in), sae,
                        y->options.sae);
@@ -116,10 +117,7 @@ static int meet_stream(Tally *y, const StreamIn *in, Err *e)
 /* ---- records ---- */
 
 typedef struct Kept {               /* a record's features: K of each token */
-    const int32_t *index;
-    const float *value;
-    int64_t tokens, K;
-    int H, W;                       /* 0: a sample of tokens */
+    FeatureRecord codes;
     int t;
     int time;                       /* place of t */
     const json_t *fields;
@@ -128,36 +126,14 @@ typedef struct Kept {               /* a record's features: K of each token */
 
 static int read_kept(Tally *y, const StreamIn *in, const Record *rec, Kept *k, Err *e)
 {
-    const StreamTensor *index = record_tensor(rec, "index"), *value = record_tensor(rec, "value");
-    if (!index || !value || index->type != I32 || !tensor_is_float(value) || (index->ndim != 2 && index->ndim != 3)
-        || index->ndim != value->ndim
-        || memcmp(index->dim, value->dim, sizeof *index->dim*(size_t)index->ndim) != 0 || tensor_count(index) < 1)
-        return err_set(e, "%s: record %ld: index and value are not of one shape (H, W, K) or (N, K), i32 and float",
-                       stream_name(in), rec->number);
-    const int64_t count = (int64_t)tensor_count(index);
-    k->index = index->data;
-    k->K = index->dim[index->ndim - 1];
-    k->tokens = count/k->K;
-    for (int64_t n = 0; n < count; n++)
-        if (k->index[n] < 0 || k->index[n] >= y->F)
-            return err_set(e, "%s: record %ld: feature %d, the header says there are %d", stream_name(in), rec->number,
-                           k->index[n], y->F);
-    if (index->ndim == 3 && (index->dim[0] > TALLY_GRID || index->dim[1] > TALLY_GRID))
-        return err_set(e, "%s: record %ld: tokens are %lld x %lld, at most %d x %d are read", stream_name(in),
-                       rec->number, (long long)index->dim[0], (long long)index->dim[1], TALLY_GRID, TALLY_GRID);
-    k->H = index->ndim == 3 ? (int)index->dim[0] : 0;
-    k->W = index->ndim == 3 ? (int)index->dim[1] : 0;
+    if (feature_record_read(&k->codes, &y->room, in, rec, y->F, e))
+        return -1;
+    if (k->codes.H > TALLY_GRID || k->codes.W > TALLY_GRID)
+        return err_set(e, "%s: record %ld: tokens are %d x %d, at most %d x %d are read", stream_name(in), rec->number,
+                       k->codes.H, k->codes.W, TALLY_GRID, TALLY_GRID);
     k->fields = rec->fields;
     k->id = record_text(rec, "id", NULL);
-    if (!k->id)
-        return err_set(e, "%s: record %ld: id is missing", stream_name(in), rec->number);
-    if ((size_t)count > y->room) {
-        free(y->value);
-        y->value = malloc((size_t)count*sizeof *y->value);
-        y->room = y->value ? (size_t)count : 0;
-    }
-    k->value = y->value;
-    return y->value ? stream_floats(in, rec, value, y->value, e) : err_set(e, "out of memory");
+    return k->id ? 0 : err_set(e, "%s: record %ld: id is missing", stream_name(in), rec->number);
 }
 
 static int find_time(Tally *y, const StreamIn *in, long number, Kept *k, Err *e)
@@ -169,21 +145,21 @@ static int find_time(Tally *y, const StreamIn *in, long number, Kept *k, Err *e)
         k->time = y->times;
         y->t[y->times++] = k->t;
     }
-    y->t_tokens[k->time] += k->tokens;
+    y->t_tokens[k->time] += k->codes.tokens;
     return 0;
 }
 
 /* The feature's values over the record's tokens, (H,W). */
 static float *make_grid(const Kept *k, int feature, Err *e)
 {
-    float *grid = calloc((size_t)k->tokens, sizeof *grid);
+    float *grid = calloc((size_t)k->codes.tokens, sizeof *grid);
     if (!grid) {
-        err_set(e, "out of memory for a heat map of %lld tokens", (long long)k->tokens);
+        err_set(e, "out of memory for a heat map of %lld tokens", (long long)k->codes.tokens);
         return NULL;
     }
-    for (int64_t n = 0; n < k->tokens*k->K; n++)
-        if (k->index[n] == feature && k->value[n] > 0)
-            grid[n/k->K] = k->value[n];
+    for (int64_t n = 0; n < k->codes.tokens*k->codes.K; n++)
+        if (k->codes.index[n] == feature && k->codes.value[n] > 0)
+            grid[n/k->codes.K] = k->codes.value[n];
     return grid;
 }
 
@@ -204,8 +180,9 @@ static int add_peak(Chosen *c, const Kept *k, int pictures, Err *e)
         return 0;
     if (old == c->peaks && c->peaks == pictures && (!pictures || !before(value, k->id, &c->peak[pictures - 1])))
         return 0;
-    Peak p = {.fields = json_incref((json_t *)k->fields), .id = k->id, .t = k->t, .value = value, .H = k->H, .W = k->W};
-    if (k->H && !(p.grid = make_grid(k, c->feature, e))) {
+    Peak p = {.fields = json_incref((json_t *)k->fields), .id = k->id, .t = k->t, .value = value, .H = k->codes.H,
+              .W = k->codes.W};
+    if (k->codes.H && !(p.grid = make_grid(k, c->feature, e))) {
         peak_free(&p);
         return -1;
     }
@@ -251,9 +228,9 @@ static int count_record(Tally *y, const StreamIn *in, const Record *rec, Err *e)
     if (read_kept(y, in, rec, &k, e) || find_time(y, in, rec->number, &k, e))
         return -1;
     y->records++;
-    y->tokens += k.tokens;
-    for (int64_t n = 0; n < k.tokens*k.K && !failed; n++)
-        if (k.value[n] > 0 && count_value(y, &k, k.index[n], k.value[n], &touched))
+    y->tokens += k.codes.tokens;
+    for (int64_t n = 0; n < k.codes.tokens*k.codes.K && !failed; n++)
+        if (k.codes.value[n] > 0 && count_value(y, &k, k.codes.index[n], k.codes.value[n], &touched))
             failed = overflow(in, rec->number, e);
     for (int i = 0; i < touched; i++) {
         Chosen *c = &y->chosen[y->touched[i]];

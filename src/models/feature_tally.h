@@ -8,7 +8,7 @@
 #ifndef SRC_MODELS_FEATURE_TALLY_H
 #define SRC_MODELS_FEATURE_TALLY_H
 
-#include "formats/stream.h"
+#include "src/models/feature_record.h"
 
 enum { TALLY_TIMES = 1000, VALUE_BINS = 120, TALLY_GRID = 1024 };
 /* lower end of the first bin of a histogram of values, and the width of all, as log10 */
@@ -57,8 +57,7 @@ typedef struct Tally {
     Chosen *chosen;                 /* [options.count], as options.feature has them */
     int32_t *slot;                  /* [F] place in chosen, -1 */
     int32_t *touched;               /* scratch [options.count] */
-    float *value;                   /* scratch: a record's values */
-    size_t room;
+    FeatureRoom room;               /* scratch: a record's values */
 } Tally;
 
 /* options and its features are the caller's while the tally lives. */

@@ -3,7 +3,14 @@
 #ifndef SRC_MODELS_HOOKS_H
 #define SRC_MODELS_HOOKS_H
 
+#include <string.h>
 #include "src/models/unet.h"
+
+/* A module's path as it is meant: SAeUron's names begin with "unet.". */
+static inline const char *hook_path(const char *name)
+{
+    return strncmp(name, "unet.", 5) == 0 ? name + 5 : name;
+}
 
 typedef struct Hook {
     int module;

@@ -105,7 +105,7 @@ static int need_codes(Place *p, size_t codes, Err *e)
     return p->host_codes ? 0 : err_set(e, "out of memory for %zu codes", codes);
 }
 
-/* Codes of the conditional half, once, then the gates of every variant. */
+/* Codes of the conditional half, once, then the gates of every variant that may leave a picture alone. */
 static int watch_gates(Place *p, const float *x, const HookCall *call, Err *e)
 {
     const Intervention *v = p->owner;
@@ -117,6 +117,8 @@ static int watch_gates(Place *p, const float *x, const HookCall *call, Err *e)
         return -1;
     for (int n = 0; n < v->variants->count; n++)
         for (int k = 0; k < p->plan[n].steerings; k++) {
+            if (steering_always(p->plan[n].steering[k]))
+                continue;
             memset(p->shown[k], 0, sizeof *p->shown[k] * pictures);
             steering_gate_codes(p->plan[n].steering[k], p->host_a, p->host_i, pictures, HW, p->shown[k]);
             for (int b = 0; b < pictures; b++)
@@ -294,7 +296,7 @@ int intervention_plan(Intervention *v, const Variants *variants, Err *e)
     return 0;
 }
 
-/* StepFn: the step's features of the variant at work, or of all when scouting. */
+/* StepFn: the step's features of the variant at work, or when scouting of all whose gates are watched. */
 static int before_step(void *context, Sampler *s, Err *e)
 {
     Intervention *v = context;
@@ -305,6 +307,8 @@ static int before_step(void *context, Sampler *s, Err *e)
         for (int n = first; n <= last; n++)
             for (int k = 0; k < p->plan[n].steerings; k++) {
                 Steering *steering = p->plan[n].steering[k];
+                if (v->now == SCOUT && steering_always(steering))
+                    continue;
                 const int got = steering_set_step(steering, s->scheduler->step[s->step].t, e);
                 if (got < 0)
                     return -1;
@@ -317,15 +321,13 @@ static int before_step(void *context, Sampler *s, Err *e)
 }
 
 /* Whether a picture of the batch can differ from the unsteered one under a variant. */
-static int must_draw(const Intervention *v, int n, int b)
+static bool must_draw(const Intervention *v, int n, int b)
 {
-    int gated = 1;
-    if (v->variants->item[n].none)
-        return 0;
     for (int i = 0; i < v->places; i++)
         for (int k = 0; k < v->place[i].plan[n].steerings; k++)
-            gated &= steering_gated(v->place[i].plan[n].steering[k]);
-    return !gated || v->opened[n * v->sampler->options.batch + b];
+            if (steering_always(v->place[i].plan[n].steering[k]))
+                return true;
+    return v->opened[n * v->sampler->options.batch + b];
 }
 
 static int draw_variant(Intervention *v, int n, const CondBatch *batch, float *latents, Err *e)

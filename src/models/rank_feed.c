@@ -3,8 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "kernels/op.h"
-#include "src/models/rank_feed.h"
-#include "src/models/ranks.h"
+#include "src/models/feature_record.h"
+#include "src/models/hooks.h"
+#include "src/models/rank_about.h"
 
 enum { BLOCK_ROWS = 8192 };
 
@@ -18,12 +19,12 @@ struct RankFeed {
     RankFeedOptions options;
     Sae *sae;
     RankStats *stats;
-    /* sae, hook, take, half, by, features, assigned, model: fields of every header made here */
-    json_t *about;
+    json_t *about;                  /* fields of every header made here: rank_about.h */
     json_t *provenance;
     char *first;                    /* name of the first stream, for messages */
     const char *hook, *half;        /* in about */
     long long records, counted;
+    FeatureRoom features;           /* of a record of features */
 
     Waiting *waiting;               /* [BLOCK_ROWS] */
     int waits;
@@ -31,8 +32,6 @@ struct RankFeed {
     float *x, *device_x, *a, *device_a;
     int32_t *i, *device_i;
 };
-
-static const char *const usual_kinds[] = {"concept", "theme"};
 
 int rank_feed_create(RankFeed **out, const RankFeedOptions *options, Err *e)
 {
@@ -78,103 +77,11 @@ void rank_feed_free(RankFeed *f)
     json_decref(f->about);
     json_decref(f->provenance);
     free(f->first);
+    free(f->features.value);
     free(f);
 }
 
-/* ---- headers: what is counted ---- */
-
-static json_t *kinds_json(const RankFeedOptions *o)
-{
-    const char *const *kinds = o->kind_count ? o->kinds : usual_kinds;
-    json_t *by = json_array();
-    for (int i = 0; i < (o->kind_count ? o->kind_count : 2); i++)
-        json_array_append_new(by, json_string(kinds[i]));
-    return by;
-}
-
-/* The module counted of a stream of activations: what the options say, else the autoencoder's own, else the only one
- * there is. */
-static const char *pick_hook(const RankFeed *f, const StreamIn *in, Err *e)
-{
-    const json_t *hooks = json_object_get(stream_header(in)->fields, "hooks");
-    const char *wanted = f->options.hook ? f->options.hook : f->sae ? f->sae->hook : "";
-    const char *one = record_text(stream_header(in), "hook", "");
-    char list[1024] = "";
-    if (!json_is_array(hooks))
-        return *wanted ? wanted : one;
-    for (size_t i = 0; i < json_array_size(hooks); i++) {
-        const char *name = json_string_value(json_array_get(hooks, i));
-        if (name && strcmp(name, wanted) == 0)
-            return wanted;
-        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i ? ", " : "", name ? name : "?");
-    }
-    const char *only = json_array_size(hooks) == 1 ? json_string_value(json_array_get(hooks, 0)) : NULL;
-    if (!*wanted && only)
-        return only;
-    if (*wanted)
-        err_set(e, "%s: header: hooks are %s; the one to count is %s", stream_name(in), list, wanted);
-    else
-        err_set(e, "%s: header: hooks are %s; say which one to count with --hook", stream_name(in), list);
-    return NULL;
-}
-
-static int check_take(const RankFeed *f, const StreamIn *in, Err *e)
-{
-    const char *take = record_text(stream_header(in), "take", "");
-    if (!*take || !*f->sae->take || strcmp(take, f->sae->take) == 0)
-        return 0;
-    return err_set(e, "%s: header: take is %s, the autoencoder %s was trained on %s", stream_name(in), take, f->sae->id,
-                   f->sae->take);
-}
-
-/* The fields that this stream's statistics have; NULL on error. */
-static json_t *describe_stream(const RankFeed *f, const StreamIn *in, Err *e)
-{
-    const Record *header = stream_header(in);
-    const char *kind = stream_kind(in), *hook = NULL, *id = record_text(header, "sae", "");
-    const bool statistics = strcmp(kind, "statistics") == 0;
-    long long features = record_int(header, "features", 0);
-    if (strcmp(kind, "activations") == 0) {
-        if (!f->sae) {
-            err_set(e, "%s: activations are ranked by the features of an autoencoder: give --sae DIR", stream_name(in));
-            return NULL;
-        }
-        if (check_take(f, in, e))
-            return NULL;
-        id = f->sae->id;
-        features = f->sae->F;
-    } else if (!statistics && strcmp(kind, "features") != 0) {
-        err_set(e, "%s: a stream of %s, expected activations, features or statistics", stream_name(in), kind);
-        return NULL;
-    }
-    if (f->sae && *id && !ranks_same_sae(id, f->sae->id)) {
-        err_set(e, "%s: header: made with the autoencoder %s, --sae is %s", stream_name(in), id, f->sae->id);
-        return NULL;
-    }
-    if (features < 1 || features > INT32_MAX) {
-        err_set(e, "%s: header: features is missing or not a number from 1 on", stream_name(in));
-        return NULL;
-    }
-    if (!(hook = statistics ? record_text(header, "hook", "") : pick_hook(f, in, e)))
-        return NULL;
-    json_t *by = json_object_get(header->fields, "by");
-    json_t *about = json_object();
-    json_object_set_new(about, "sae", json_string(id));
-    json_object_set_new(about, "features", json_integer(features));
-    json_object_set_new(about, "hook", json_string(hook));
-    json_object_set_new(about, "take", json_string(record_text(header, "take", "output")));
-    json_object_set_new(about, "half", json_string(statistics ? record_text(header, "half", "cond") : f->options.half));
-    if (statistics && json_is_array(by))
-        json_object_set(about, "by", by);
-    else
-        json_object_set_new(about, "by", kinds_json(&f->options));
-    json_t *assigned = f->sae ? json_object_get(f->sae->cfg, "labels") : json_object_get(header->fields, "assigned");
-    if (json_is_object(assigned))
-        json_object_set(about, "assigned", assigned);
-    if (json_object_get(header->fields, "model"))
-        json_object_set(about, "model", json_object_get(header->fields, "model"));
-    return about;
-}
+/* ---- headers ---- */
 
 static void keep_provenance(RankFeed *f, const StreamIn *in)
 {
@@ -201,32 +108,20 @@ static int open_stats(RankFeed *f, const StreamIn *in, Err *e)
 /* The first stream is taken as it is, later ones must agree with it. */
 static int meet_stream(RankFeed *f, const StreamIn *in, Err *e)
 {
-    json_t *about = describe_stream(f, in, e), *value;
-    const char *name;
+    json_t *about = rank_about(&f->options, f->sae, in, e);
     if (!about)
         return -1;
-    if (!f->about) {
-        f->about = about;
-        f->hook = json_string_value(json_object_get(about, "hook"));
-        f->half = json_string_value(json_object_get(about, "half"));
-        f->first = strdup(stream_name(in));
-        keep_provenance(f, in);
-        return f->first ? open_stats(f, in, e) : err_set(e, "out of memory");
+    if (f->about) {
+        const int failed = rank_about_agree(about, in, f->about, f->first, e);
+        json_decref(about);
+        return failed;
     }
-    int failed = 0;
-    json_object_foreach(about, name, value) {
-        const json_t *other = json_object_get(f->about, name);
-        if (failed || json_equal(value, (json_t *)other)
-            || (strcmp(name, "sae") == 0 && ranks_same_sae(json_string_value(value), json_string_value(other))))
-            continue;
-        char *found = json_dumps(value, JSON_ENCODE_ANY), *expected = json_dumps(other, JSON_ENCODE_ANY);
-        failed = err_set(e, "%s: %s is %s, and %s in %s: they cannot be counted together", stream_name(in), name,
-                         found ? found : "?", expected ? expected : "missing", f->first);
-        free(found);
-        free(expected);
-    }
-    json_decref(about);
-    return failed;
+    f->about = about;
+    f->hook = json_string_value(json_object_get(about, "hook"));
+    f->half = json_string_value(json_object_get(about, "half"));
+    f->first = strdup(stream_name(in));
+    keep_provenance(f, in);
+    return f->first ? open_stats(f, in, e) : err_set(e, "out of memory");
 }
 
 /* ---- records ---- */
@@ -308,33 +203,17 @@ static int add_activations(RankFeed *f, const StreamIn *in, const Record *rec, E
     return 0;
 }
 
-/* index and value (H,W,K) or (tokens,K) are counted at once. */
+/* Features are counted at once. */
 static int add_features(RankFeed *f, const StreamIn *in, const Record *rec, Err *e)
 {
-    const StreamTensor *index = record_tensor(rec, "index"), *value = record_tensor(rec, "value");
-    if (!index || !value || index->type != I32 || !tensor_is_float(value) || index->ndim < 2
-        || index->ndim != value->ndim
-        || memcmp(index->dim, value->dim, sizeof *index->dim * index->ndim) != 0)
-        return err_set(e, "%s: record %ld: index and value are not of one shape (..., K), i32 and float",
-                       stream_name(in), rec->number);
-    const int64_t count = (int64_t)tensor_count(index), K = index->dim[index->ndim - 1];
-    const int32_t *i = index->data;
-    for (int64_t n = 0; n < count; n++)
-        if (i[n] < 0 || i[n] >= f->stats->F)
-            return err_set(e, "%s: record %ld: feature %d, the header says there are %d", stream_name(in), rec->number,
-                           i[n], f->stats->F);
-    if (count < 1)
-        return err_set(e, "%s: record %ld: features of no token", stream_name(in), rec->number);
-    float *values = malloc(sizeof *values * (size_t)count);
-    int failed = !values ? err_set(e, "out of memory") : stream_floats(in, rec, value, values, e)
-               || count_features(f, in, rec->number, rec->fields, i, values, count / K, (int)K, e);
-    free(values);
-    return failed ? -1 : 0;
+    FeatureRecord x;
+    return feature_record_read(&x, &f->features, in, rec, f->stats->F, e)
+        || count_features(f, in, rec->number, rec->fields, x.index, x.value, x.tokens, x.K, e) ? -1 : 0;
 }
 
 static bool wanted(const RankFeed *f, const Record *rec)
 {
-    return strcmp(record_text(rec, "hook", f->hook), f->hook) == 0
+    return strcmp(hook_path(record_text(rec, "hook", f->hook)), f->hook) == 0
         && (strcmp(f->half, "both") == 0 || strcmp(record_text(rec, "half", f->half), f->half) == 0);
 }
 
@@ -381,12 +260,15 @@ int rank_feed_finish(RankFeed *f, bool part, Err *e)
         return err_set(e, "%s: no record of hook %s, half %s", f->first ? f->first : "no input", f->hook ? f->hook : "",
                        f->half ? f->half : "");
     bool any = part;
-    for (int k = 0; k < f->stats->kinds; k++)
+    char kinds[RANK_KINDS*sizeof f->stats->kind[0] + 1] = "";
+    for (int k = 0; k < f->stats->kinds; k++) {
         any |= has_label(f->stats, f->stats->kind[k]);
+        snprintf(kinds + strlen(kinds), sizeof kinds - strlen(kinds), "%s%s", k ? ", " : "", f->stats->kind[k]);
+    }
     for (int k = 0; k < f->options.kind_count && !part; k++)
         if (!has_label(f->stats, f->options.kinds[k]))
             return err_set(e, "%s: no record has the label %s", f->first, f->options.kinds[k]);
-    return any ? 0 : err_set(e, "%s: no record has a label: neither concept nor theme", f->first);
+    return any ? 0 : err_set(e, "%s: no record has a label of %s", f->first, kinds);
 }
 
 RankStats *rank_feed_stats(RankFeed *f)

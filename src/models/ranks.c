@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "src/models/ranks.h"
+#include "src/models/sae.h"
 
 enum { ARRAYS = 5, ALWAYS = 3 };    /* tensors of a record beside feature; the first are always there */
 static const char *const arrays[ARRAYS] = {"score", "mean", "mean_all", "mean_rest", "mean_none"};
@@ -104,8 +105,9 @@ static int read_all(Ranks *r, StreamIn *in, Err *e)
 {
     const Record *header = stream_header(in);
     const long long F = record_int(header, "features", 0);
-    if (F < 1 || F > INT32_MAX)
-        return err_set(e, "%s: header: features is missing or not a number from 1 on", stream_name(in));
+    if (F < 1 || F > SAE_MAX_FEATURES)
+        return err_set(e, "%s: header: features is missing or not a number from 1 to %d", stream_name(in),
+                       SAE_MAX_FEATURES);
     r->F = (int)F;
     r->header = json_incref(header->fields);
     if (!(r->sae = strdup(record_text(header, "sae", ""))))

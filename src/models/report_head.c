@@ -84,15 +84,18 @@ static bool has_any(const Curve *c, FitFigure figure)
 static void print_chart(FILE *f, const Curves *c, int which)
 {
     Series series[2*CHART_SERIES];
-    int count = 0, any = 0;
+    int count = 0;
+    bool any = false, held_out = false;
     char label[256], first[32], last[32];
     const FitFigure figure = shown[which].figure, eval = shown[which].eval;
     for (int i = 0; i < c->count && i < CHART_SERIES; i++) {
         const Curve *x = &c->curve[i];
         series[count++] = (Series){x->figure[FIT_TOKENS], x->figure[figure], x->points, i, false};
         any |= has_any(x, figure);
-        if (eval < FIT_FIGURES && has_any(x, eval))
+        if (eval < FIT_FIGURES && has_any(x, eval)) {
             series[count++] = (Series){x->figure[FIT_TOKENS], x->figure[eval], x->points, i, true};
+            held_out = true;
+        }
     }
     if (!any)
         return;
@@ -100,7 +103,7 @@ static void print_chart(FILE *f, const Curves *c, int which)
              number_text(first, curve_first(&c->curve[0], figure)), number_text(last, curve_last(&c->curve[0], figure)),
              c->count > 1 ? " in the first training" : "");
     html(f, "<figure><figcaption>%s%s</figcaption>\n", shown[which].name,
-         count > c->count ? "; dashed: on held-out tokens" : "");
+         held_out ? "; dashed: on held-out tokens" : "");
     chart_lines(f, &(Plot){.label = label, .x = "tokens", .y = shown[which].axis, .width = 380, .height = 210,
                            .whole = figure == FIT_DEAD}, series, count);
     fputs("</figure>\n", f);

@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* report_json.c -- the figures of sae-report's page as one JSON object; what is not known is null. */
-#include <math.h>
 #include <stdlib.h>
+#include "formats/json_file.h"
 #include "src/models/report.h"
-
-static json_t *number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 
 static json_t *numbers(const double *x, int n)
 {
     json_t *list = json_array();
     for (int i = 0; i < n; i++)
-        json_array_append_new(list, number(x[i]));
+        json_array_append_new(list, json_real_or_null(x[i]));
     return list;
 }
 
@@ -45,10 +43,11 @@ static json_t *concepts_json(const Leads *leads)
         json_t *features = json_array(), *t = json_array();
         for (int k = 0; k < l->leads; k++) {
             const Lead *x = &l->lead[k];
-            json_array_append_new(features, json_pack("{s:i, s:o, s:o, s:o, s:i, s:o}", "feature", x->feature, "score",
-                                                      number(x->score), "mean", number(x->mean), "mean_elsewhere",
-                                                      number(x->elsewhere), "t", x->t, "score_by_t",
-                                                      numbers(x->by_t, l->times)));
+            json_array_append_new(features, json_pack("{s:i, s:o, s:o, s:o, s:i, s:o}", "feature", x->feature,
+                                                      "score", json_real_or_null(x->score),
+                                                      "mean", json_real_or_null(x->mean),
+                                                      "mean_elsewhere", json_real_or_null(x->elsewhere), "t", x->t,
+                                                      "score_by_t", numbers(x->by_t, l->times)));
         }
         for (int k = 0; k < l->times; k++)
             json_array_append_new(t, json_integer(l->t[k]));
@@ -64,16 +63,17 @@ static json_t *feature_json(const Tally *y, const Chosen *c, const int *order)
     json_t *pictures = json_array(), *means = json_array();
     for (int p = 0; p < c->peaks; p++) {
         json_t *x = json_copy(c->peak[p].fields);
-        json_object_set_new(x, "value", number((double)c->peak[p].value));
+        json_object_set_new(x, "value", json_real_or_null((double)c->peak[p].value));
         json_array_append_new(pictures, x);
     }
     for (int i = 0; i < y->times; i++)
-        json_array_append_new(means, number(tally_sum(c->sum[order[i]])/(double)y->t_tokens[order[i]]));
+        json_array_append_new(means, json_real_or_null(tally_sum(c->sum[order[i]])/(double)y->t_tokens[order[i]]));
     json_t *histogram = json_pack("{s:i, s:f, s:o}", "from", VALUE_LOWEST, "width", VALUE_WIDTH, "tokens",
                                   counts(c->bin, VALUE_BINS));
     return json_pack("{s:i, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "feature", f, "tokens", (json_int_t)y->active[f],
-                     "density", number((double)y->active[f]/(double)y->tokens),
-                     "mean", number(tally_sum(y->sum[f])/(double)y->active[f]), "largest", number((double)y->most[f]),
+                     "density", json_real_or_null((double)y->active[f]/(double)y->tokens),
+                     "mean", json_real_or_null(tally_sum(y->sum[f])/(double)y->active[f]),
+                     "largest", json_real_or_null((double)y->most[f]),
                      "mean_by_t", means, "values_log10", histogram, "pictures", pictures);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* sae.c -- top-k sparse autoencoder: memory, encode, decode. Its folder: sae_folder.c, sae_save.c; its training:
- * sae_train.c.
+ * sae_trainer.c, sae_train.c.
  *
  *     h = (x - b_dec) W_enc^T + b_enc      a = the K largest of h, at least 0      x' = a W_dec + b_dec
  *

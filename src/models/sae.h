@@ -22,6 +22,8 @@
 #include "formats/dtype.h"
 #include "formats/err.h"
 
+enum { SAE_MAX_WIDTH = 1 << 17, SAE_MAX_FEATURES = 1 << 24 };      /* of what is loaded or trained */
+
 typedef struct Sae {
     int D, F, K;
     bool capped;                                /* K is no more than a limit on memory: see sae_check_codes */

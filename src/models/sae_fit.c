@@ -366,7 +366,7 @@ int fit_restore(Fit *f, Checkpoint *c, const char *part, Err *e)
         return 0;
     const DType type = strcmp(type_name, dtype_name(F16)) == 0 ? F16
                      : strcmp(type_name, dtype_name(BF16)) == 0 ? BF16 : F32;
-    if (D < 1 || D > 1 << 17 || unit < 1 || unit > (f->options.pictures ? 1 << 24 : 1))
+    if (D < 1 || D > SAE_MAX_WIDTH || unit < 1 || unit > (f->options.pictures ? 1 << 24 : 1))
         return err_set(e, "checkpoint: %s: tokens of width %lld, %lld together, cannot be", part, (long long)D,
                        (long long)unit);
     Labels *labels = f->options.labels;

@@ -21,8 +21,7 @@
 #include "src/models/sae.h"
 #include "src/models/sae_layout.h"
 
-/* MOST: kept a token where nothing says how many */
-enum { MAX_WIDTH = 1 << 17, MAX_FEATURES = 1 << 24, MOST = 512 };
+enum { MOST = 512 };                /* kept a token where nothing says how many */
 
 /* The folder that holds an autoencoder: dir, or the one folder in it that does. */
 static int find_folder(char folder[PATH_MAX], const SaeLayout **layout, const char *dir, Err *e)
@@ -58,7 +57,7 @@ static int check_sizes(const char *file, const Weight *W, SaeConfig *c, Err *e)
     const bool across = c->tensors->enc_across;
     const int64_t D = W->dim[across ? 0 : 1], F = W->dim[across ? 1 : 0];
     const long long first = W->dim[0], second = W->dim[1];
-    if (F < 1 || F > MAX_FEATURES || D < 1 || D > MAX_WIDTH)
+    if (F < 1 || F > SAE_MAX_FEATURES || D < 1 || D > SAE_MAX_WIDTH)
         return err_set(e, "%s: %s is [%lld, %lld]: sizes out of bounds", file, W->name, first, second);
     if (c->D && c->D != D)
         return err_set(e, "%s: width %lld, %s is [%lld, %lld]", file, (long long)c->D, W->name, first, second);

@@ -10,7 +10,7 @@ int learner_settle(Learner *l, int D, int unit, Err *e)
     LearnerOptions *o = &l->options;
     o->train.D = D;
     if (o->train.F == 0) {
-        if (o->expansion*D > 1 << 24)
+        if (o->expansion*D > SAE_MAX_FEATURES)
             return err_set(e, "%lld times width %d are more than 16M features", (long long)o->expansion, D);
         o->train.F = (int)(o->expansion*D);
     }

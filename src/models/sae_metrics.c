@@ -6,6 +6,7 @@
 #include "src/models/sae_metrics.h"
 
 enum { MAX_GROUPS = 65536 };
+static const double SAME = 1e-12;           /* of sum |x|^2: less spread than that is rounding */
 const int64_t dead_mark[DEAD_MARKS] = {10000, 1000000, 10000000};
 
 static void group_free(Group *g)
@@ -19,7 +20,9 @@ static void group_free(Group *g)
 
 static int group_create(Metrics *m, const char *name, Err *e)
 {
-    Group *more = m->count < MAX_GROUPS ? realloc(m->group, sizeof *more*((size_t)m->count + 1)) : NULL;
+    if (m->count == MAX_GROUPS)
+        return err_set(e, "more than %d groups: '%.100s' is one too many", MAX_GROUPS - 1, name);
+    Group *more = realloc(m->group, sizeof *more*((size_t)m->count + 1));
     if (!more)
         return err_set(e, "out of memory for %d groups", m->count + 1);
     m->group = more;
@@ -137,6 +140,8 @@ int group_figures(const Metrics *m, const Group *g, Figures *f, Err *e)
         x_spread -= g->x[d]*g->x[d]/N;
         e_spread -= g->e[d]*g->e[d]/N;
     }
+    if (x_spread <= SAME*g->xx)
+        x_spread = NAN;
     for (int j = 0; j < m->F; j++)
         if (g->fired[j])
             density[living++] = g->fired[j];
@@ -145,7 +150,7 @@ int group_figures(const Metrics *m, const Group *g, Figures *f, Err *e)
         .fvu = g->ee/x_spread, .ev = 1 - e_spread/x_spread, .mse = g->ee/(N*m->D),
         .cosine = g->cosine/N, .norm_ratio = g->ratio/N,
         .l0 = (double)g->kept/N, .dead = 1 - (double)living/m->F,
-        .density_median = living ? (double)density[living/2]/N : 0,
+        .density_median = living ? (double)(density[(living - 1)/2] + density[living/2])/(2*N) : 0,
         .density_max = living ? (double)density[living - 1]/N : 0,
     };
     for (int t = 0; t < DEAD_MARKS; t++)

@@ -14,6 +14,8 @@
  *                 order of the stream; NaN where the group has fewer tokens than T
  *     density     share of the tokens that a feature is kept above 0 in: median and maximum over those not dead
  *
+ * fvu and ev are NaN where the tokens are all the same, one token for one: there is no variance to explain.
+ *
  * A dead share falls as tokens come, so two of them compare at the same T only, and dead, which is at the stream's own
  * length, with none. What is published as "dead after 10M tokens" counts features that did not fire in the last 1e7
  * tokens of training, mixed from many pictures (Gao et al. 2024, arXiv 2406.04093, section 2.4): dead_1e7 compares with
@@ -57,7 +59,7 @@ typedef struct Figures {
 
 int metrics_create(Metrics *m, int D, int F, int K, Err *e);
 void metrics_free(Metrics *m);
-/* N tokens, into "all" and, where name is given, into that group. At most 65536 groups. */
+/* N tokens, into "all" and, where name is given, into that group. At most 65535 of these. */
 int metrics_add(Metrics *m, const char *name, const float *x, const float *y, const float *a, const int32_t *i,
                 int64_t N, Err *e);
 /* Groups after the first by name: numbers by value, falling (timesteps); then text. */

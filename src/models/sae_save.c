@@ -29,19 +29,19 @@ static void transpose(float *y, const float *x, int rows, int columns)
             y[(size_t)c*(size_t)rows + (size_t)r] = x[(size_t)r*(size_t)columns + (size_t)c];
 }
 
-/* All weights on the host, in one piece of memory. */
+/* All weights on the host, in one piece of memory; across (D,F): W_enc, where it is asked for. */
 typedef struct Host { float *memory, *W_enc, *W_dec, *across, *b_enc, *b_dec, *threshold, *scale, *offset; } Host;
 
-static int fetch(Host *h, const Sae *s, Err *e)
+static int fetch(Host *h, const Sae *s, bool across, Err *e)
 {
     const size_t F = (size_t)s->F, D = (size_t)s->D, FD = F*D;
-    float *at = h->memory = malloc(sizeof(float)*(3*FD + 4*F + D));
+    float *at = h->memory = malloc(sizeof(float)*((across ? 3 : 2)*FD + 4*F + D));
     if (!at)
         return err_set(e, "out of memory");
     h->W_enc = at;
     h->W_dec = h->W_enc + FD;
     h->across = h->W_dec + FD;
-    h->b_enc = h->across + FD;
+    h->b_enc = h->across + (across ? FD : 0);
     h->threshold = h->b_enc + F;
     h->scale = h->threshold + F;
     h->offset = h->scale + F;
@@ -55,7 +55,8 @@ static int fetch(Host *h, const Sae *s, Err *e)
     for (int p = 0; p < 3; p++)
         if (gate[p])
             op->download(to[p], gate[p], sizeof(float)*F);
-    transpose(h->across, h->W_enc, s->F, s->D);
+    if (across)
+        transpose(h->across, h->W_enc, s->F, s->D);
     return 0;
 }
 
@@ -76,9 +77,9 @@ static const char *weights_name(const Written *what)
 static int write_files(const Sae *s, const char *folder, const Written *what, Err *e)
 {
     Host h = {0};
-    if (fetch(&h, s, e))
+    if (fetch(&h, s, what->saelens, e))
         return -1;
-    const bool gated = s->scale && s->offset;
+    const bool gated = s->scale;
     if (what->saelens && gated)
         as_magnitude(&h, s);
     Weight all[8] = {
@@ -178,6 +179,9 @@ int sae_save_as(const Sae *s, const char *dir, SaeFormat format, Err *e)
     if (!saelens && strcmp(activation_of(s), "topk") != 0)
         return err_set(e, "%s: SAeUron and sparsify keep the k largest of each token, this autoencoder is %s; SAELens "
                        "can hold it", s->id, activation_of(s));
+    if (saelens && (s->threshold ? s->scale || s->offset : !s->scale != !s->offset))
+        return err_set(e, "%s: SAELens has thresholds, or scales and offsets together, and this autoencoder mixes them",
+                       s->id);
     const Written what = {saelens ? saelens_config(s) : plain_config(s, format), saelens};
     const int failed = what.cfg ? save(s, dir, &what, e) : err_set(e, "out of memory");
     json_decref(what.cfg);

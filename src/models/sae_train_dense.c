@@ -71,6 +71,13 @@ static void release(Trainer *t)
     free(t->own);
 }
 
+static int resume(Trainer *t, Err *e)
+{
+    const double most = state(t)[MOST];
+    return most >= 0 && most <= t->options.F ? 0
+        : err_set(e, "checkpoint: %g features of a token, expected 0 to %d", most, t->options.F);
+}
+
 /* At first half of all features are kept: with W_enc = 2D/F W_dec their sum is about x. */
 static int start(Trainer *t, Err *e)
 {
@@ -172,7 +179,7 @@ static void pass_gated(Trainer *t, int64_t N)
     reconstruct_and_back(t, N);
     op->sae.gated_grad(own->z, own->p, t->param[B_ENC].gradient, t->param[MORE].gradient, t->param[MORE + 1].gradient,
                        own->h, b_gate, r_mag, b_mag, (float)(t->sparsity/2), N, F);
-    op->subtract(t->through_h, t->through_h, t->through_h, F);
+    op->clear(t->through_h, sizeof *t->through_h*(size_t)F);       /* no gradient, and so not set to 0 by Adam */
 }
 
 static int pass(Trainer *t, int64_t N, Err *e)
@@ -231,7 +238,7 @@ static int gate(Trainer *t, Sae *s, Err *e)
 }
 
 const SaeVariantOps dense_family[VARIANTS] = {
-    [VARIANT_JUMPRELU] = {"jumprelu", true, false, false, create, release, start, pass, gate, STATES, state},
-    [VARIANT_GATED] = {"gated", true, true, false, create, release, start, pass, gate, STATES, state},
-    [VARIANT_RELU] = {"relu", true, false, false, create, release, start, pass, gate, STATES, state},
+    [VARIANT_JUMPRELU] = {"jumprelu", true, false, false, create, release, start, pass, gate, STATES, state, resume},
+    [VARIANT_GATED] = {"gated", true, true, false, create, release, start, pass, gate, STATES, state, resume},
+    [VARIANT_RELU] = {"relu", true, false, false, create, release, start, pass, gate, STATES, state, resume},
 };

@@ -14,6 +14,7 @@
  * C is some tens: the terms are taken on the host, and their gradients of W_enc by the backend's gemm. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include "src/models/sae_trainer.h"
 
 struct Supervision {
@@ -71,18 +72,19 @@ static double assign(float *h, const float *b_enc, const uint8_t *label, int64_t
 static double decorrelate(float *dW, const float *W, int C, int D, double factor)
 {
     double loss = 0;
-    for (int j = 0; j < C*D; j++)
-        dW[j] = 0;
-    for (int f = 0; f < C; f++)
-        for (int g = 0; g < f; g++) {
+    memset(dW, 0, sizeof *dW*(size_t)C*(size_t)D);
+    for (size_t f = 0; f < (size_t)C; f++)
+        for (size_t g = 0; g < f; g++) {
+            const float *W_f = W + f*(size_t)D, *W_g = W + g*(size_t)D;
+            float *dW_f = dW + f*(size_t)D, *dW_g = dW + g*(size_t)D;
             double dot = 0;
             for (int d = 0; d < D; d++)
-                dot += (double)W[f*D + d]*(double)W[g*D + d];
+                dot += (double)W_f[d]*(double)W_g[d];
             loss += 2*dot*dot/C;
             const float c = (float)(factor*4*dot/C);
             for (int d = 0; d < D; d++) {
-                dW[f*D + d] += c*W[g*D + d];
-                dW[g*D + d] += c*W[f*D + d];
+                dW_f[d] += c*W_g[d];
+                dW_g[d] += c*W_f[d];
             }
         }
     return loss;

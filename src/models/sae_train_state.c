@@ -170,7 +170,7 @@ int trainer_restore(Trainer *t, Checkpoint *c, const char *part, Err *e)
             return -1;
     const char *of = part ? part : "";          /* a team's other ranks are not told */
     if (s.counts[0] < 0 || s.counts[0] > MOST_TOKENS || s.counts[1] < 0 || s.counts[1] > MOST_TOKENS
-        || !(s.figures[0] > 0) || !(s.figures[1] >= 0))
+        || !(s.figures[0] > 0) || (s.figures[1] < 0 && t->options.variant != VARIANT_JUMPRELU))
         return err_set(e, "checkpoint: %s: counts or figures that cannot be", of);
     for (int f = 0; f < t->options.F; f++)
         if (t->fired[f] < 0 || t->fired[f] > s.counts[0])
@@ -180,5 +180,5 @@ int trainer_restore(Trainer *t, Checkpoint *c, const char *part, Err *e)
     t->steps = s.counts[1];
     t->scale = s.figures[0];
     t->sparsity = s.figures[1];
-    return 0;
+    return t->variant->resume(t, e);
 }

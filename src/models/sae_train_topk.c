@@ -11,6 +11,7 @@
  *
  * Matryoshka: level l has the features below level[l], and its own x'_l; with G_l = sum over m >= l of (x'_m - x), a
  * feature that enters at level l has g = G_l. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "src/models/sae_trainer.h"
@@ -71,6 +72,16 @@ static void release(Trainer *t)
     free(t->own);
 }
 
+static int resume(Trainer *t, Err *e)
+{
+    const TopK *own = t->own;
+    const double K = own->state[ROOM];
+    const int least = own->codes.K, most = t->options.variant == VARIANT_TOPK ? least : t->options.F;
+    if (!(K >= least && K <= most && K == floor(K)))
+        return err_set(e, "checkpoint: up to %g features a token, expected %d to %d", K, least, most);
+    return K > least ? need_room(t, (int)K, e) : 0;
+}
+
 /* Of the N tokens' features the largest N*K stay, in groups of `group` tokens. Gives the least that stayed, and whether
  * all of some token's K did. Waits for the device once. */
 static float keep_largest(Trainer *t, int64_t N, int64_t group, bool *full)
@@ -97,8 +108,6 @@ static int choose_over_batch(Trainer *t, int64_t N, Err *e)
 {
     TopK *own = t->own;
     const int64_t group = t->options.variant == VARIANT_SAMPLETOPK && t->options.sample ? t->options.sample : N;
-    if ((int)own->state[ROOM] > own->codes.K && need_room(t, (int)own->state[ROOM], e))     /* after a checkpoint */
-        return -1;
     for (;;) {
         op->sae.encode(t->encoder, own->codes.a, own->codes.i, t->x, N, own->codes.K);
         bool full;
@@ -230,8 +239,8 @@ static int gate(Trainer *t, Sae *s, Err *e)
 }
 
 const SaeVariantOps topk_family[VARIANTS] = {
-    [VARIANT_TOPK] = {"topk", false, false, true, create, release, NULL, pass, NULL, STATES, state},
-    [VARIANT_BATCHTOPK] = {"batchtopk", false, false, true, create, release, NULL, pass, gate, STATES, state},
-    [VARIANT_SAMPLETOPK] = {"sampletopk", false, false, true, create, release, NULL, pass, gate, STATES, state},
-    [VARIANT_MATRYOSHKA] = {"matryoshka", false, false, true, create, release, NULL, pass, gate, STATES, state},
+    [VARIANT_TOPK] = {"topk", false, false, true, create, release, NULL, pass, NULL, STATES, state, resume},
+    [VARIANT_BATCHTOPK] = {"batchtopk", false, false, true, create, release, NULL, pass, gate, STATES, state, resume},
+    [VARIANT_SAMPLETOPK] = {"sampletopk", false, false, true, create, release, NULL, pass, gate, STATES, state, resume},
+    [VARIANT_MATRYOSHKA] = {"matryoshka", false, false, true, create, release, NULL, pass, gate, STATES, state, resume},
 };

@@ -49,6 +49,8 @@ typedef struct SaeVariantOps {
     /* Scalars that go on from step to step. */
     int states;
     double *(*state)(Trainer *t);
+    /* They have come from a checkpoint, which may say anything: checks them, and takes what they ask for. */
+    int (*resume)(Trainer *t, Err *e);
 } SaeVariantOps;
 
 extern const SaeVariantOps topk_family[VARIANTS];          /* sae_train_topk.c */

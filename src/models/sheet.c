@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* sheet.c -- contact sheets; layout in sheet.h. */
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include "formats/image.h"
@@ -59,9 +60,10 @@ void sheet_free(Sheet *s)
 /* ---- what a picture's fields say ---- */
 
 /* One field, "steering.multiplier" inside an object, as text. The objects of PNG files' text chunks are JSON in a
- * string. */
-static void one_field(char *text, size_t size, const json_t *fields, const char *path, size_t length)
+ * string. Returns whether it has a value; "no NAME" stands for none. */
+static bool one_field(char *text, size_t size, const json_t *fields, const char *path, size_t length)
 {
+    bool there = true;
     char name[128];
     const char *dot = memchr(path, '.', length);
     snprintf(name, sizeof name, "%.*s", (int)(dot ? dot - path : (long)length), path);
@@ -69,39 +71,41 @@ static void one_field(char *text, size_t size, const json_t *fields, const char 
     if (dot && json_is_string(value))
         value = parsed = json_loads(json_string_value(value), 0, NULL);
     if (dot && value)
-        one_field(text, size, value, dot + 1, length - (size_t)(dot + 1 - path));
+        there = one_field(text, size, value, dot + 1, length - (size_t)(dot + 1 - path));
     else if (json_is_string(value) && json_string_length(value))
         snprintf(text, size, "%s", json_string_value(value));
     else if (json_is_integer(value))
         snprintf(text, size, "%lld", json_integer_value(value));
     else if (json_is_real(value))
         snprintf(text, size, "%.10g", json_real_value(value));
-    else
-        snprintf(text, size, strcmp(name, "steered") == 0 ? "un%s" : "no %s", name);
+    else {
+        there = false;
+        snprintf(text, size, "%s%s", strcmp(name, "steered") == 0 ? "un" : "no ", name);
+    }
     json_decref(parsed);
+    return there;
 }
 
-/* Fields of a list, "concept,theme", as "Fishes, Rust". Returns 1 where none has a value. */
-static int field_text(char text[512], const json_t *fields, const char *list)
+/* Fields of a list, "concept,theme", as "Fishes, Rust". Returns whether one has a value. */
+static bool field_text(char text[512], const json_t *fields, const char *list)
 {
-    int without = 1;
+    bool there = false;
     size_t used = 0;
     for (const char *path = list; path; ) {
         const char *comma = strchr(path, ',');
         const size_t length = comma ? (size_t)(comma - path) : strlen(path);
         char one[256];
-        one_field(one, sizeof one, fields, path, length);
-        without &= strncmp(one, "no ", 3) == 0 || strcmp(one, "unsteered") == 0;
+        there |= one_field(one, sizeof one, fields, path, length);
         used += (size_t)snprintf(text + used, 512 - used, "%s%s", used ? ", " : "", one);
         if (used >= 512)
             break;
         path = comma ? comma + 1 : NULL;
     }
-    return without;
+    return there;
 }
 
 /* Place of a name on an axis, added when it is new: at the end, or at the front where it stands for no value. */
-static int need_place(Sheet *s, Axis *a, const char *name, int front, Err *e)
+static int need_place(Sheet *s, Axis *a, const char *name, bool front, Err *e)
 {
     for (int i = 0; i < a->count; i++)
         if (strcmp(a->name[i], name) == 0)
@@ -150,11 +154,11 @@ static int find_place(Sheet *s, const json_t *fields, int *row, int *column, Err
     const SheetOptions *o = &s->options;
     char text[512];
     if (o->rows) {
-        const int front = field_text(text, fields, o->rows);
+        const bool front = !field_text(text, fields, o->rows);
         *row = need_place(s, &s->rows, text, front, e);
     }
     if (o->columns) {
-        const int front = field_text(text, fields, o->columns);
+        const bool front = !field_text(text, fields, o->columns);
         *column = need_place(s, &s->columns, text, front, e);
     }
     if ((o->rows && *row < 0) || (o->columns && *column < 0))

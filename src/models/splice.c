@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* splice.c -- a module's output replaced by its reconstruction, 0 or its mean over the picture's tokens. */
 #include <stdlib.h>
-#include <string.h>
 #include "kernels/op.h"
 #include "src/models/sae_hook.h"
 #include "src/models/splice.h"
@@ -64,9 +63,11 @@ static void spread_mean(float *x, int64_t HW, int D)
 /* Codes of N tokens to the host, where they must be looked at. */
 static int check_codes(Splice *s, int64_t N, Err *e)
 {
-    float *a = s->sae->capped ? malloc(sizeof *a*(size_t)(N*s->sae->K)) : NULL;
+    if (!s->sae->capped)
+        return 0;
+    float *a = malloc(sizeof *a*(size_t)(N*s->sae->K));
     if (!a)
-        return s->sae->capped ? err_set(e, "out of memory for the codes of %lld tokens", (long long)N) : 0;
+        return err_set(e, "out of memory for the codes of %lld tokens", (long long)N);
     op->download(a, s->a, sizeof *a*(size_t)(N*s->sae->K));
     const int failed = sae_check_codes(s->sae, a, N, e);
     free(a);
@@ -83,13 +84,13 @@ static int make_replacement(Splice *s, const float *x, int64_t images, int64_t H
         sae_decode(s->sae, s->y, s->a, s->i, images*HW);
         return check_codes(s, images*HW, e);
     }
-    if (s->kind == SPLICE_ZERO)
-        memset(s->host, 0, bytes);
-    else {
-        op->download(s->host, x, bytes);
-        for (int64_t b = 0; b < images; b++)
-            spread_mean(s->host + b*HW*D, HW, D);
+    if (s->kind == SPLICE_ZERO) {
+        op->clear(s->y, bytes);
+        return 0;
     }
+    op->download(s->host, x, bytes);
+    for (int64_t b = 0; b < images; b++)
+        spread_mean(s->host + b*HW*D, HW, D);
     op->upload(s->y, s->host, bytes);
     return 0;
 }

@@ -273,7 +273,12 @@ int steering_apply(Steering *s, float *x, int64_t N, Err *e)
 
 bool steering_gated(const Steering *s)
 {
-    return s->spec.gate > 0 && s->spec.label_count > 0 && s->spec.feature_count == 0;
+    return s->spec.gate > 0 && s->spec.label_count > 0;
+}
+
+bool steering_always(const Steering *s)
+{
+    return !steering_gated(s) || s->spec.feature_count > 0;
 }
 
 static void add_codes(Steering *s, const float *a, const int32_t *i, int64_t values)

@@ -24,7 +24,8 @@
  * With a gate G, a picture is steered for a label only once its conditional half shows the label: once, at some step so
  * far, the mean over its tokens of the label's chosen features has summed to more than
  *     sum_f mean_rest(f) + G (mean(f) - mean_rest(f))
- * so that what single tokens of other pictures have in common with the label is left alone. 0: no gate.
+ * so that what single tokens of other pictures have in common with the label is left alone. 0: no gate. Features given
+ * by hand are steered in every picture.
  *
  * Only the change is added, so a steering that changes nothing gives x back bit for bit. compat_saeuron is SAeUron's
  * published hook instead, y = recon' + (recon - x), whose error term has the wrong sign: doing nothing gives
@@ -77,8 +78,11 @@ void steering_mask(Steering *s, const float *mask, int64_t tokens);
 int steering_apply(Steering *s, float *x, int64_t N, Err *e);
 /* The same for some of the labels: bit l stands for spec's label l. */
 int steering_apply_labels(Steering *s, uint64_t labels, float *x, int64_t N, Err *e);
-/* Whether a gate stands before the labels' steering: features given by hand are steered always. */
+/* Whether a gate stands before the labels' steering. */
 bool steering_gated(const Steering *s);
+/* Whether every picture may be steered, whatever shows: without a gate, and with features given by hand, before which
+ * none stands. */
+bool steering_always(const Steering *s);
 /* Sets bit l of shown[p] where picture p of x (pictures*tokens, D) shows label l at this step; sets no bit back. */
 int steering_gate(Steering *s, const float *x, int64_t pictures, int64_t tokens, uint64_t *shown, Err *e);
 /* The same from codes made by sae_encode: a, i (pictures*tokens, K) in host memory. */

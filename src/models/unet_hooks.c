@@ -105,8 +105,7 @@ static int no_module(const Hooks *h, const char *pattern, Err *e)
 int hooks_add(Hooks *h, const char *pattern, bool need_input, HookFn fn, void *context, Err *e)
 {
     int matched = 0;
-    if (strncmp(pattern, "unet.", 5) == 0)
-        pattern += 5;
+    pattern = hook_path(pattern);
     for (int i = 0; i < h->modules; i++) {
         if (!matches(pattern, h->module[i]))
             continue;

@@ -39,30 +39,32 @@ static int is_number(const char *text, double *value)
     return *text && !*end && isfinite(*value);
 }
 
+/* Where the number of a sweep goes; NULL: it is of something else. */
+static double *number_of(Variant *v, const char *name)
+{
+    return strcmp(name, "multiplier") == 0 ? &v->multiplier : strcmp(name, "gate") == 0 ? &v->gate
+         : strcmp(name, "percentile") == 0 ? &v->percentile : NULL;
+}
+
 /* Sets what one sweep's value stands for. */
 static int apply(Variant *v, const char *name, const char *value, const Ranks *ranks, Err *e)
 {
-    double x = 0;
+    double x, *const number = number_of(v, name);
     if (strcmp(name, "mode") == 0)
         return steer_mode(&v->mode, value, e);
     if (strcmp(name, "when") == 0)
         return t_range_parse(value, &v->t_high, &v->t_low, e);
-    if (strcmp(name, "multiplier") == 0 || strcmp(name, "top") == 0 || strcmp(name, "percentile") == 0
-        || strcmp(name, "gate") == 0) {
-        if (!is_number(value, &x))
-            return err_misuse(e, "--sweep %s: '%s' is not a number", name, value);
-        if (*name == 't' && !(x >= 1 && x <= INT_MAX && x == (int)x))
+    if (strcmp(name, "top") == 0) {
+        if (!is_number(value, &x) || !(x >= 1 && x <= INT_MAX && x == floor(x)))
             return err_misuse(e, "--sweep top: '%s' is not a whole number from 1 on", value);
-        if (*name == 'm')
-            v->multiplier = x;
-        else if (*name == 'g')
-            v->gate = x;
-        else if (*name == 't')
-            v->top = (int)x;
-        else {
-            v->percentile = x;
-            v->top = 0;
-        }
+        v->top = (int)x;
+        return 0;
+    }
+    if (number) {
+        if (!is_number(value, number))
+            return err_misuse(e, "--sweep %s: '%s' is not a number", name, value);
+        if (number == &v->percentile)
+            v->top = 0;                 /* which would go before it */
         return 0;
     }
     if (strcmp(value, "none") == 0) {

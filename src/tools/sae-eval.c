@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/json_file.h"
 #include "src/cli/cli.h"
 #include "src/cli/compute.h"
 #include "src/models/model.h"
@@ -46,7 +47,8 @@ static const Cli cli = {
     "var(x_d). mse = mean of e_d^2. cosine = mean of x.x' / (|x| |x'|). norm_ratio = mean of |x'| / |x|. l0 = mean "
     "number of kept values above 0. dead = share of the features never kept. density_median, density_max = over the "
     "features that were kept, the share of tokens that they are kept in. dead_1e4, dead_1e6, dead_1e7 = share of the "
-    "features not kept in any of the line's first 10,000, 1 M and 10 M tokens; - (in JSON null) where it has fewer.\n"
+    "features not kept in any of the line's first 10,000, 1 M and 10 M tokens. - (in JSON null) where it has fewer, "
+    "and for fvu and ev where all tokens are the same.\n"
     "A dead share falls as tokens come: compare it at the same number of tokens, mixed from as many pictures. A "
     "stream of sd-sample-hooked has its tokens picture by picture, and the first 10,000 are of few pictures.\n"
     "With --features: tokens that it is kept in, their share, and the mean of its value in them.\n"
@@ -119,7 +121,7 @@ static int print_json(FILE *f, const Group *group, const Figures *v, const char 
         return err_set(e, "%s: cannot be written as JSON", group->name);
     }
     for (int c = 0; c < COLUMNS; c++)
-        json_object_set_new(line, columns[c].name, isnan(column(v, c)) ? json_null() : json_real(column(v, c)));
+        json_object_set_new(line, columns[c].name, json_real_or_null(column(v, c)));
     for (int b = 0; b < DENSITY_BINS; b++)
         json_array_append_new(bins, json_integer(v->density[b]));
     json_object_set_new(line, "density_log10",

@@ -52,7 +52,7 @@ static const Opt options[] = {
     {0, "order", OPT_INT, offsetof(FitConfig, order), "-1", "N  seed of the order alone; -1: --seed", 0},
     {0, "grid", OPT_LIST, offsetof(FitConfig, grid), NULL,
      "NAME=V,V,...  an autoencoder for each value, in DIR/NAME=V; again for a product. NAME: variant, k, features, "
-     "expansion, batch, lr, auxk, seed", 0},
+     "expansion, batch, lr, auxk, sparsity, width, seed", 0},
     {0, "dtype", OPT_STR, offsetof(FitConfig, c.dtype), "f32",
      "auto|f32|bf16  type of the encoder's product; auto: bf16 where the processor has it", 0},
     {0, "log", OPT_STR, offsetof(FitConfig, log), NULL,

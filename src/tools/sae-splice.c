@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/json_file.h"
 #include "src/cli/sampling.h"
 #include "src/models/distance.h"
 #include "src/models/latent.h"
@@ -183,7 +184,7 @@ static void print_json(const Run *r, json_t *line, const Distance d[SPLICES])
         json_t *figures = json_object();
         for (int c = 0; c < COLUMNS; c++) {
             const double value = *(const double *)((const char *)&v + columns[c].at);
-            json_object_set_new(figures, columns[c].name, isfinite(value) ? json_real(value) : json_null());
+            json_object_set_new(figures, columns[c].name, json_real_or_null(value));
         }
         json_object_set_new(line, splice_names[k], figures);
     }

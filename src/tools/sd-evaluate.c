@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/json_file.h"
 #include "src/cli/compute.h"
 #include "src/models/clip_score.h"
 #include "src/models/evaluate.h"
@@ -270,11 +271,6 @@ static void print_row(const Run *r, const EvalRow *row)
     fprintf(f, "\t%s\n", *row->steering ? row->steering : "-");
 }
 
-static json_t *number(double x)
-{
-    return isnan(x) ? json_null() : json_real(x);
-}
-
 static void print_json(const Run *r, const EvalRow *row)
 {
     FILE *f = r->out.file;
@@ -288,13 +284,13 @@ static void print_json(const Run *r, const EvalRow *row)
                                         "value", s->value,
                                         "low", s->low, "high", s->high));
     }
-    json_object_set_new(line, "mean", number(row->mean));
+    json_object_set_new(line, "mean", json_real_or_null(row->mean));
     if (r->clip) {
-        json_object_set_new(line, "CLIP", number(row->clip));
-        json_object_set_new(line, "CLIP_error", number(row->clip_error));
+        json_object_set_new(line, "CLIP", json_real_or_null(row->clip));
+        json_object_set_new(line, "CLIP_error", json_real_or_null(row->clip_error));
     }
     if (r->reference)
-        json_object_set_new(line, "frechet", number(row->frechet));
+        json_object_set_new(line, "frechet", json_real_or_null(row->frechet));
     json_object_set_new(line, "steering", json_string(row->steering));
     json_dumpf(line, f, JSON_COMPACT | JSON_REAL_PRECISION(10));
     fputc('\n', f);

@@ -36,7 +36,7 @@ static const Opt options[] = {
      "multiply|replace|scale|ablate|clamp|others|unlabelled|set|add  what becomes of a chosen feature", 0},
     {0, "gate", OPT_NUMBER, offsetof(Config, gate), "0",
      "G  steer only pictures in which the label shows: its features' sum lies G of the way from other labels' mean to "
-     "its own; 0: all", 0},
+     "its own; 0: all. What --feature says is steered in all", 0},
     {0, "feature", OPT_LIST, offsetof(Config, features), NULL, "I=VALUE  steer feature I by hand, without ranks", 0},
     {0, "when", OPT_STR, offsetof(Config, when), "",
      "HIGH-LOW  steer where the timestep lies in between (default: always)", 0},
@@ -47,8 +47,8 @@ static const Opt options[] = {
     {0, "hook", OPT_STR, offsetof(Config, hook), NULL,
      "NAME  module of the autoencoder, where its folder does not say", 0},
     {0, "sweep", OPT_LIST, offsetof(Config, sweeps), NULL,
-     "NAME=V,V  draw once with each value of multiplier, top, percentile, mode, when, concept or theme (all: every "
-     "one); again for the product", 0},
+     "NAME=V,V  draw once with each value of multiplier, top, percentile, gate, mode, when, concept, theme or another "
+     "kind of label (all: every one); again for the product", 0},
     {0, "unsteered", OPT_FLAG, offsetof(Config, unsteered), NULL,
      "with --sweep: draw the unsteered pictures too, first", 0},
     {0, "compat", OPT_STR, offsetof(Config, compat), "none",
@@ -290,6 +290,9 @@ static void check_usage(const Config *cfg)
         cli_misuse(&cli, "the pictures and --latents - would both go to standard output: give -o DIR");
     if (cfg->features.count && cfg->saes.count > 1)
         cli_misuse(&cli, "--feature steers one autoencoder, not %d", cfg->saes.count);
+    if (cfg->hook && cfg->saes.count > 1)
+        cli_misuse(&cli, "--hook names the module of one autoencoder, not of %d: sae-convert --hook writes it into a "
+                   "folder", cfg->saes.count);
     if (cfg->where && strcmp(cfg->compat, "saeuron") == 0)
         cli_misuse(&cli, "--where masks a change, and --compat saeuron adds more than that");
 }

@@ -63,3 +63,10 @@ setup() { cd "$DATA" || return 1; }
     cat acts.mpk.zst acts.mpk.zst acts.mpk.zst acts.mpk.zst acts.mpk.zst acts.mpk.zst acts.mpk.zst acts.mpk.zst >more
     sae-eval --sae "$SAE" more | awk -F '\t' 'NR == 2 && $2 == 10240 && $12 == $9 && $13 == "-" {ok = 1} END {exit !ok}'
 }
+
+@test "one token has no variance: neither fvu nor ev, in the table and in JSON" {
+    sd-assemble-prompts -n 1 | head -1 | sd-encode-text | sd-sample-hooked --steps 1 --tokens 1 --hook $HOOK -o single
+    sae-eval --sae "$SAE" single | awk -F '\t' 'NR == 2 && $2 == 1 && $3 == "-" && $4 == "-" && $5 > 0 {ok = 1}
+        END {exit !ok}'
+    [ "$(sae-eval --sae "$SAE" --json single | jq -c '[has("fvu"), .fvu, .ev]')" = "[true,null,null]" ]
+}

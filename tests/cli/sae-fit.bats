@@ -113,6 +113,10 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
     sae-eval --sae b --json both.mpk.zst >figures
     jq -e --slurpfile f figures '.training.eval | (.fvu - $f[0].fvu | fabs) < 1e-6 and .tokens == $f[0].tokens
         and (.l0 - $f[0].l0 | fabs) < 1e-6' b/cfg.json
+    sd-sample-hooked --steps 1 --tokens 1 --hook $HOOK <(tstream head -n 1 cond.mpk.zst) -o single.mpk.zst
+    fit --epochs 2 --eval single.mpk.zst --log log --report 8 -o b one.mpk.zst      # one token has no variance
+    same a b
+    jq -e -s 'length == 3 and .[2].eval.fvu == null and .[2].eval.tokens == 1' log
     run fit --eval missing.mpk.zst -o out one.mpk.zst
     says 1 missing.mpk.zst
     [ ! -e out ]
@@ -155,6 +159,11 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
     done
     fit --grid features=1K --tokens 1K -o out one.mpk.zst
     [ "$(jq .num_latents out/features=1K/cfg.json)" = 1000 ]
+    for empty in k= k=, k=4,,8 k=4, =4 k; do
+        run fit --grid $empty -o out2 one.mpk.zst
+        says 2 grid
+    done
+    [ ! -e out2 ]
 }
 
 @test "whole pictures in a batch; sampletopk keeps k a token of each" {

@@ -26,6 +26,15 @@ setup() { cd "$DATA" || return 1; }
     sae-rank-concepts --sae "$SAE" --hook $HOOK acts2.mpk.zst acts1.mpk.zst -@ 1 | cmp - whole.mpk.zst
 }
 
+@test "a module named as SAeUron does, with unet. before it, by --hook and in cfg.json" {
+    sae-rank-concepts --sae "$SAE" --hook unet.$HOOK acts.mpk.zst | cmp - whole.mpk.zst
+    rm -rf named
+    cp -R "$SAE" named
+    jq ".hook = \"unet.$HOOK\"" "$SAE/cfg.json" >named/cfg.json
+    sae-rank-concepts --sae "$SAE" --hook $HOOK --table - acts.mpk.zst >table
+    sae-rank-concepts --sae named --table - acts.mpk.zst | cmp - table
+}
+
 @test "statistics of shards, merged: the same bytes as one run" {
     for i in 1 2; do sae-rank-concepts --sae "$SAE" --hook $HOOK --statistics acts$i.mpk.zst -o part$i.mpk.zst; done
     sae-rank-concepts --merge part2.mpk.zst part1.mpk.zst | cmp - whole.mpk.zst
@@ -43,7 +52,7 @@ setup() { cd "$DATA" || return 1; }
     sae-rank-concepts --sae "$SAE" --hook $HOOK --by concept acts1.mpk.zst acts2.mpk.zst none.mpk.zst -o five.mpk.zst
     sae-rank-concepts --merge of-none.mpk.zst of-acts1.mpk.zst of-acts2.mpk.zst | cmp - five.mpk.zst
     run sae-rank-concepts --merge of-none.mpk.zst
-    says 1 of-none.mpk.zst "no record has a label"
+    says 1 of-none.mpk.zst "no record has a label of concept"
 }
 
 @test "features give the ranks that activations give" {

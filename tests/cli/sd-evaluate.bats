@@ -86,6 +86,9 @@ setup() { cd "$DATA" || return 1; }
     says 1 few.jsonl "line 4"
     run sd-evaluate --classifier texts.jsonl embeddings.mpk.zst -o never
     says 1 texts.jsonl
+    LC_ALL=C sed 's/Bears/Birds/' "$SDSTEER_TESTS/../data/minisd/judge.safetensors" >twice.safetensors
+    run sd-evaluate --classifier twice.safetensors embeddings.mpk.zst -o never
+    says 1 twice.safetensors "concept: 'Birds' comes twice"
     head -c 700 embeddings.mpk.zst >cut.mpk.zst
     run sd-evaluate --texts texts.jsonl cut.mpk.zst -o never
     says 1 cut.mpk.zst

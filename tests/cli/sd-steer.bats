@@ -48,6 +48,17 @@ plain() { tstream to-npy --tensor latent -o "$1.npy" "$DIR/plain.mpk.zst"; }
     run ! cmp -s <(of Fishes "$BATS_TEST_TMPDIR/half.mpk.zst") <(of Fishes "$DIR/plain.mpk.zst")
 }
 
+@test "a gate stands before the label, not before a feature given by hand" {
+    cd "$BATS_TEST_TMPDIR"
+    latents --feature 3=20 --mode add hand
+    plain plain
+    run ! cmp -s hand.npy plain.npy
+    latents --feature 3=20 --mode add --concept Fishes --top 20 --gate 1000 both
+    cmp both.npy hand.npy
+    latents --feature 3=20 --mode add --concept Fishes --top 20 open
+    run ! cmp -s open.npy hand.npy
+}
+
 @test "a sweep equals its runs one by one, whatever the batch" {
     latents --mode replace --top 20 --gate 0.5 --unsteered --sweep multiplier=-2,-5 --sweep concept=all \
         --batch 2 "$BATS_TEST_TMPDIR/sweep"
@@ -172,6 +183,8 @@ open("huge.png", "wb").write(b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack("
     run -1 --separate-stderr sd-steer -q --steps 3 --sae "$DIR/sae" --ranks "$BATS_TEST_TMPDIR/few.mpk.zst" \
         --concept Fishes --top 9 -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$DIR/cond.mpk.zst"
     [[ "$stderr" == *"--top 9"* ]]
+    run -2 --separate-stderr steer --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" --hook mid_block --concept Fishes
+    [[ "$stderr" == *"one autoencoder, not of 2"* ]]
     run -2 steer
     [ ! -e "$BATS_TEST_TMPDIR/o.mpk.zst" ]
 }

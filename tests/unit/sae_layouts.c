@@ -200,6 +200,24 @@ static int check_refusals(void)
          + refused("sparsify", "signed", json_true(), "signed is true");
 }
 
+/* What SAELens has no name for is not written as something else. */
+static int check_mixed(void)
+{
+    int failed = 0;
+    for (int mixed = 0; mixed < 3; mixed++) {           /* threshold and scale; scale alone; offset alone */
+        Err e = {0};
+        Sae *s = NULL;
+        if (sae_create(&s, 4, 8, 2, &e) || (mixed == 0 && sae_need_gate(s, &s->threshold, &e))
+            || (mixed < 2 && sae_need_gate(s, &s->scale, &e)) || (mixed == 2 && sae_need_gate(s, &s->offset, &e)))
+            return test_ok(e.text, 0);
+        failed += test_ok("a gate that SAELens does not have is refused",
+                          sae_save_as(s, scratch("mixed"), SAE_SAELENS, &e) == -1 && strstr(e.text, "mixes them")
+                          && access(scratch("mixed"), F_OK) != 0);
+        sae_free(s);
+    }
+    return failed;
+}
+
 int main(void)
 {
     Err e = {0};
@@ -215,7 +233,7 @@ int main(void)
         {"dictionary_learning-jumprelu", "up_blocks.1", "jumprelu"},
         {"dictionary_learning-gated", "up_blocks.1", "gated"}, {"dictionary_learning-relu", "up_blocks.1", "relu"},
     };
-    int failed = check_refusals();
+    int failed = check_refusals() + check_mixed();
     for (size_t f = 0; f < sizeof folders / sizeof *folders; f++)
         failed += check_folder(folders[f][0], folders[f][1], folders[f][2], expected);
     failed += check_older("saelens", "topk", json_pack("{s:i}", "k", K), "standard", expected)

@@ -31,9 +31,30 @@ static int test_by_hand(void)
     failed += test_number("l0: 3 kept above 0 in 2 tokens", f.l0, 1.5);
     failed += test_number("dead: features 1 and 3, which was kept at 0", f.dead, 0.5);
     failed += test_number("density_max: feature 0 in both", f.density_max, 1);
+    failed += test_number("density_median: of 1 and 1/2", f.density_median, 0.75);
     failed += test_ok("density 1 is in the last bin, 1/2 too", f.density[DENSITY_BINS - 1] == 2);
     failed += test_ok("no dead share at 1e4 tokens from 2", isnan(f.dead_at[0]) && isnan(f.dead_at[2]));
     metrics_free(&m);
+    return failed;
+}
+
+/* One token, and three equal ones, whose squares do not come out even: no variance, whatever rounding leaves of it. */
+static int test_no_variance(void)
+{
+    static const float x[] = {3.3f, 4.7f, 3.3f, 4.7f, 3.3f, 4.7f}, y[] = {3, 5, 3, 5, 3, 5}, a[] = {1, 0, 1, 0, 1, 0};
+    static const int32_t i[] = {0, 1, 0, 1, 0, 1};
+    int failed = 0;
+    for (int tokens = 1; tokens <= 3; tokens += 2) {
+        Metrics m;
+        Figures f;
+        Err e = {0};
+        if (metrics_create(&m, D, F, K, &e) || metrics_add(&m, NULL, x, y, a, i, tokens, &e)
+            || group_figures(&m, &m.group[0], &f, &e))
+            return test_ok(e.text, 0);
+        failed += test_ok("no variance: neither fvu nor ev", isnan(f.fvu) && isnan(f.ev));
+        failed += test_number("but mse", f.mse, 0.09);
+        metrics_free(&m);
+    }
     return failed;
 }
 
@@ -70,5 +91,5 @@ static int test_dead(void)
 
 int main(void)
 {
-    return test_by_hand() + test_dead() != 0;
+    return test_by_hand() + test_no_variance() + test_dead() != 0;
 }

@@ -218,7 +218,7 @@ static int test_gate(Sae *sae, const Ranks *ranks)
     int32_t i[PICTURES * TOKENS * K];
     Err e = {0};
     Steering *s = NULL;
-    if (test_ok("a gate", !steering_create(&s, &spec, sae, ranks, &e) && steering_gated(s)))
+    if (test_ok("a gate", !steering_create(&s, &spec, sae, ranks, &e) && steering_gated(s) && !steering_always(s)))
         return 1;
     int failed = test_ok("before the first step no gate opens",
                          !steering_gate(s, x, PICTURES, TOKENS, shown, &e) && shown[3] == 0);
@@ -241,7 +241,7 @@ static int test_apply_labels(Sae *sae, const Ranks *ranks)
     SteerSpec spec = cats_and_dogs(STEER_ABLATE, 0);
     Err e = {0};
     Steering *s = NULL;
-    if (test_ok("two labels", !steering_create(&s, &spec, sae, ranks, &e) && !steering_gated(s)
+    if (test_ok("two labels", !steering_create(&s, &spec, sae, ranks, &e) && !steering_gated(s) && steering_always(s)
                               && steering_set_step(s, 500, &e) == 1))
         return 1;
     int failed = 0;
@@ -257,7 +257,8 @@ static int test_apply_labels(Sae *sae, const Ranks *ranks)
     spec.value = (float[]){0.25f};
     spec.feature_count = 1;
     float y[D] = {1, 2, 4};
-    if (test_ok("a feature by hand beside", !steering_create(&s, &spec, sae, ranks, &e)
+    if (test_ok("a feature by hand beside", !steering_create(&s, &spec, sae, ranks, &e) && steering_gated(s)
+                                            && steering_always(s)
                                             && steering_set_step(s, 500, &e) == 1))
         return 1;
     failed += test_ok("no label", !steering_apply_labels(s, 0, y, 1, &e));
