@@ -53,7 +53,9 @@ template <typename V, int n> __device__ __forceinline__ void hold(V (&values)[n]
 template <typename... R> __device__ __forceinline__ void products_begin(R &...touched)
 {
     (hold(touched), ...);
-#ifndef SIMT
+#ifdef SIMT
+    simt_wgmma_fence();
+#else
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 #endif
 }
