@@ -217,7 +217,7 @@ static BlasChoice choose_range(BlasPlan *plan, const Product *p, cublasLtMatmulP
 /* What was found for a kind of layer. */
 typedef struct Known {
     int K, out;
-    DType y_type;
+    DType x_type, y_type;
     bool bias;
     BlasChoice choice[2][BLAS_SIZES];
     struct Known *next;
@@ -227,7 +227,8 @@ bool blas_choose_beside(BlasPlan *plan, const Product *p, cublasLtMatmulPreferen
 {
     static Known *first;
     Known *k = first;
-    while (k && !(k->K == plan->K && k->out == plan->out && k->y_type == plan->y_type && k->bias == (p->bias != NULL)))
+    while (k && !(k->K == plan->K && k->out == plan->out && k->x_type == plan->x_type && k->y_type == plan->y_type
+                  && k->bias == (p->bias != NULL)))
         k = k->next;
     bool any = false;
     for (int add = 0; add < 2; add++)
@@ -241,7 +242,7 @@ bool blas_choose_beside(BlasPlan *plan, const Product *p, cublasLtMatmulPreferen
             any = any || c->taken;
         }
     if (!k && (k = (Known *)calloc(1, sizeof *k))) {
-        *k = {plan->K, plan->out, plan->y_type, p->bias != NULL, {}, first};
+        *k = {plan->K, plan->out, plan->x_type, plan->y_type, p->bias != NULL, {}, first};
         memcpy(k->choice, plan->choice, sizeof k->choice);
         first = k;
     }
