@@ -35,7 +35,7 @@ static void *to_device(const void *host, size_t bytes, Err *e)
 {
     void *p = gpu_memory(bytes, e);
     if (p)
-        gpu_check(cudaMemcpyAsync(p, host, bytes, cudaMemcpyHostToDevice, gpu_stream));
+        gpu_upload(p, host, bytes);
     return p;
 }
 
