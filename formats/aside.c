@@ -107,6 +107,19 @@ static int create(const char *part)
     return -1;
 }
 
+bool aside_is_open(const char *path)
+{
+    char *part = NULL;
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    if (asprintf(&part, "%.*s.part-%ld", (int)n, path, (long)getpid()) < 0)
+        return false;
+    const bool open = table_count(part) > 0;
+    free(part);
+    return open;
+}
+
 Aside *aside_open(const char *path, Err *e)
 {
     struct stat st;

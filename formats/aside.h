@@ -17,6 +17,8 @@ int aside_fd(const Aside *a);                       /* open for writing, owned b
 /* Closes and renames; with sync, the bytes are on the disk before the name is. a is spent, also when it fails. */
 int aside_commit(Aside *a, bool sync, Err *e);
 void aside_abandon(Aside *a);                       /* closes and removes what was written; NULL is fine */
+/* Whether a file is being written that is to have this name, at whose end slashes do not count: it can be no folder. */
+bool aside_is_open(const char *path);
 /* The same of a folder of `count` files, which may lie in folders of their own ("unet/config.json"): made as
  * PATH.part-PID, with the folders above it and in it. NULL on error */
 typedef struct AsideFolder AsideFolder;

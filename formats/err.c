@@ -2,6 +2,7 @@
 /* err.c -- the first reason is kept. */
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include "formats/err.h"
 
 void err_tame(char *text)
@@ -19,6 +20,17 @@ static void fill(Err *e, int misuse, const char *format, va_list values)
     err_tame(e->text);
     e->set = 1;
     e->misuse = misuse;
+}
+
+void err_move(Err *e, const char *from, const char *to)
+{
+    char text[sizeof e->text];
+    const size_t n = strlen(from);
+    if (strncmp(e->text, from, n) != 0)
+        return;
+    snprintf(text, sizeof text, "%s%s", to, e->text + n);
+    err_tame(text);
+    memcpy(e->text, text, sizeof text);
 }
 
 int err_set(Err *e, const char *format, ...)

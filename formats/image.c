@@ -147,7 +147,8 @@ int image_write(const char *path, int width, int height, int channels, const uin
     if (aside)
         job.fd = aside_fd(aside);
 
-    const int failed = make_texts(&job, text) || write_png(&job, width, height, channels, pixels);
+    const int failed = (isatty(job.fd) && err_set(e, "%s: is a terminal: a picture is not written to it", path))
+                    || make_texts(&job, text) || write_png(&job, width, height, channels, pixels);
     png_destroy_write_struct(&job.png, &job.info);
     for (int i = 0; i < job.texts; i++)
         free(job.made[i]);

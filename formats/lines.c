@@ -2,7 +2,7 @@
 /* lines.c -- lines out of blocks of a file. */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -83,6 +83,8 @@ int lines_next(Lines *l, char **line, Err *e)
     l->line[n] = 0;
     if (memchr(l->line, 0, n))
         return err_set(e, "%s: line %ld: holds a zero byte; is this text?", l->name, l->number);
+    if (!is_utf8(l->line))
+        return err_set(e, "%s: line %ld: not UTF-8 text", l->name, l->number);
     *line = l->line + (l->number == 1 && strncmp(l->line, utf8_mark, 3) == 0 ? 3 : 0);
     return 1;
 }
@@ -95,4 +97,11 @@ long lines_number(const Lines *l)
 const char *lines_name(const Lines *l)
 {
     return l->name;
+}
+
+bool is_utf8(const char *text)
+{
+    json_t *value = json_string(text);
+    json_decref(value);
+    return value != NULL;
 }

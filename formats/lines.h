@@ -3,9 +3,10 @@
 #ifndef FORMATS_LINES_H
 #define FORMATS_LINES_H
 
+#include <stdbool.h>
 #include "formats/err.h"
 
-enum { LINE_MOST = 1 << 20 };                   /* bytes of a line; a longer one is an error, as is a byte 0 in one */
+enum { LINE_MOST = 1 << 20 };                   /* bytes of a line; a longer one is an error, as is what is not UTF-8 */
 
 typedef struct Lines Lines;
 
@@ -17,5 +18,6 @@ void lines_close(Lines *l);                     /* NULL is fine */
 int lines_next(Lines *l, char **line, Err *e);
 long lines_number(const Lines *l);              /* of the last line, from 1 */
 const char *lines_name(const Lines *l);         /* the file's, or "standard input" */
+bool is_utf8(const char *text);
 
 #endif

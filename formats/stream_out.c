@@ -118,6 +118,8 @@ int stream_create(StreamOut **result, const char *path, const Record *header, co
         && frame_writer_create(&out->frames, options->level ? options->level : 1, options->threads, out->name,
                                put_frame, out, e);
     failed = failed || (!is_stdout && !(out->aside = aside_open(path, e)));
+    if (!failed && !is_stdout && isatty(aside_fd(out->aside)) && !options->force)
+        failed = err_set(e, "%s: is a terminal: binary data is not written to it", path);
     if (!failed) {
         out->fd = is_stdout ? STDOUT_FILENO : aside_fd(out->aside);
         out->pipe = pipe_out_create(out->fd);

@@ -17,6 +17,12 @@ static bool is_key(const msgpack_object *key, msgpack_object_type type, const ch
 
 /* ---- fields ---- */
 
+/* Its bytes: msgpack-c may point nowhere where there are none. */
+static const char *bytes_of(const msgpack_object *text)
+{
+    return text->via.str.size ? text->via.str.ptr : "";
+}
+
 static json_t *to_json(const msgpack_object *o, const char **why);
 
 static json_t *map_to_json(const msgpack_object *o, const char **why)
@@ -27,10 +33,10 @@ static json_t *map_to_json(const msgpack_object *o, const char **why)
         json_t *value = NULL;
         if (key->type != MSGPACK_OBJECT_STR)
             *why = "holds a map with a key that is not text";
-        else if (json_object_getn(object, key->via.str.ptr, key->via.str.size))
+        else if (json_object_getn(object, bytes_of(key), key->via.str.size))
             *why = "holds a map with the same key twice";
         else if ((value = to_json(&o->via.map.ptr[i].val, why))
-                 && json_object_setn_new(object, key->via.str.ptr, key->via.str.size, value)) {
+                 && json_object_setn_new(object, bytes_of(key), key->via.str.size, value)) {
             *why = "holds a key that is not UTF-8";
             value = NULL;
         }
@@ -58,7 +64,6 @@ static json_t *array_to_json(const msgpack_object *o, const char **why)
 
 static json_t *to_json(const msgpack_object *o, const char **why)
 {
-    json_t *value;
     switch (o->type) {
     case MSGPACK_OBJECT_NIL:              return json_null();
     case MSGPACK_OBJECT_BOOLEAN:          return json_boolean(o->via.boolean);
@@ -74,8 +79,7 @@ static json_t *to_json(const msgpack_object *o, const char **why)
         return isfinite(o->via.f64) ? json_real(o->via.f64) : NULL;
     case MSGPACK_OBJECT_STR:
         *why = "is not UTF-8 text";
-        value = json_stringn(o->via.str.ptr, o->via.str.size);
-        return value;
+        return json_stringn(bytes_of(o), o->via.str.size);
     default:
         *why = "is binary, expected a small field or a tensor";
         return NULL;
@@ -162,9 +166,9 @@ static const char *tensor_shape(StreamTensor *t, const msgpack_object *shape)
 static const char *to_tensor(StreamTensor *t, const msgpack_object *key, const msgpack_object *map)
 {
     const msgpack_object *type = part(map, "type"), *kind = part(map, "kind"), *data = part(map, "data");
-    if (key->via.str.size >= sizeof t->name || memchr(key->via.str.ptr, 0, key->via.str.size))
+    if (key->via.str.size >= sizeof t->name || memchr(bytes_of(key), 0, key->via.str.size))
         return "has a name of over 39 bytes, or with a zero byte";
-    memcpy(t->name, key->via.str.ptr, key->via.str.size);
+    memcpy(t->name, bytes_of(key), key->via.str.size);
     if (kind && !(kind->type == MSGPACK_OBJECT_BIN && kind->via.bin.size == 0))
         return "is a structured or pickled array, which is never read";
     const int known = type ? parse_type(type) : -1;
@@ -199,7 +203,9 @@ static int unpack_entry(Record *rec, const msgpack_object_kv *entry, const char 
     const msgpack_object *key = &entry->key, *value = &entry->val;
     if (key->type != MSGPACK_OBJECT_STR)
         return err_set(e, "%s: holds a key that is not text", where);
-    const int shown = key->via.str.size < 64 ? (int)key->via.str.size : 64;
+    const char *name = bytes_of(key);
+    const size_t length = key->via.str.size;
+    const int shown = length < 64 ? (int)length : 64;
     const char *why = NULL;
     const msgpack_object *nd = value->type == MSGPACK_OBJECT_MAP ? part(value, "nd") : NULL;
     if (nd && nd->type == MSGPACK_OBJECT_BOOLEAN && nd->via.boolean) {
@@ -207,7 +213,7 @@ static int unpack_entry(Record *rec, const msgpack_object_kv *entry, const char 
             return err_set(e, "%s: holds more than %d tensors", where, STREAM_MAX_TENSORS);
         StreamTensor *t = &rec->tensor[rec->tensors];
         if ((why = to_tensor(t, key, value)))
-            return err_set(e, "%s: tensor %.*s %s", where, shown, key->via.str.ptr, why);
+            return err_set(e, "%s: tensor %.*s %s", where, shown, name, why);
         if (record_tensor(rec, t->name))
             return err_set(e, "%s: holds %s twice", where, t->name);
         rec->tensors++;
@@ -215,13 +221,14 @@ static int unpack_entry(Record *rec, const msgpack_object_kv *entry, const char 
     }
     json_t *field = nd ? scalar_to_json(value, &why) : to_json(value, &why);
     if (!field)
-        return err_set(e, "%s: field %.*s %s", where, shown, key->via.str.ptr, why);
-    if (memchr(key->via.str.ptr, 0, key->via.str.size) || json_object_getn(rec->fields, key->via.str.ptr,
-                                                                           key->via.str.size)) {
+        return err_set(e, "%s: field %.*s %s", where, shown, name, why);
+    const bool zero = memchr(name, 0, length);
+    if (zero || json_object_getn(rec->fields, name, length)) {
         json_decref(field);
-        return err_set(e, "%s: holds field %.*s twice, or a zero byte in its name", where, shown, key->via.str.ptr);
+        return zero ? err_set(e, "%s: holds a field with a zero byte in its name", where)
+                    : err_set(e, "%s: holds field %.*s twice", where, shown, name);
     }
-    if (json_object_setn_new(rec->fields, key->via.str.ptr, key->via.str.size, field))
+    if (json_object_setn_new(rec->fields, name, length, field))
         return err_set(e, "%s: holds a key that is not UTF-8", where);
     return 0;
 }
@@ -240,9 +247,15 @@ static int unpack_map(Record *rec, long long *count, const msgpack_object *map, 
     }
     if (!(rec->fields = json_object()))
         return err_set(e, "%s: out of memory", where);
-    for (uint32_t i = 0; i < map->via.map.size; i++)
+    const bool header = is_key(&entry->key, MSGPACK_OBJECT_STR, "stream");
+    for (uint32_t i = 0; i < map->via.map.size; i++) {
         if (unpack_entry(rec, entry + i, where, e))
             return -1;
+        if (!header && (is_key(&entry[i].key, MSGPACK_OBJECT_STR, "stream")
+                        || is_key(&entry[i].key, MSGPACK_OBJECT_STR, "end")))
+            return err_set(e, "%s: holds a field named %.*s, which the format keeps", where,
+                           (int)entry[i].key.via.str.size, entry[i].key.via.str.ptr);
+    }
     for (int i = 0; i < rec->tensors; i++)
         if (json_object_get(rec->fields, rec->tensor[i].name))
             return err_set(e, "%s: holds %s twice", where, rec->tensor[i].name);
@@ -250,7 +263,7 @@ static int unpack_map(Record *rec, long long *count, const msgpack_object *map, 
         return err_set(e, "%s: out of memory for its tensors", where);
     for (int i = 0; i < rec->tensors; i++)
         rec->tensor[i].data = aligned(rec->tensor[i].data, rec->tensor[i].bytes, arena);
-    return is_key(&entry->key, MSGPACK_OBJECT_STR, "stream") ? UNPACK_HEADER : UNPACK_RECORD;
+    return header ? UNPACK_HEADER : UNPACK_RECORD;
 }
 
 int unpack_object(Record *rec, long long *count, const uint8_t *p, size_t n, Arena *arena, const char *where, Err *e)

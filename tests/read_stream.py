@@ -164,6 +164,8 @@ def read(data, with_values):
                 first = same
                 yield out
         else:
+            if "stream" in out or "end" in out:
+                raise Bad("a record has a field named stream or end")
             count += 1
             yield out
     if first is None or not ended:

@@ -122,7 +122,7 @@ const char *cli_parse_int(const char *text, int64_t *value)
     return "is not a whole number";
 }
 
-static const char *parse_number(const char *text, double *value)
+const char *cli_parse_number(const char *text, double *value)
 {
     if (!*text || text[strspn(text, "0123456789+-.eE")])
         return "is not a number";
@@ -147,7 +147,7 @@ static bool among(const char *value, const char *choices)
 /* Whether a value of this name is that of a file, which has one. */
 static bool is_file(const char *name)
 {
-    static const char *const files[] = {"FILE", "DIR", "FILE|DIR", "MASK", "PREFIX"};
+    static const char *const files[] = {"FILE", "DIR", "BASE", "FILE|DIR", "FILE[=STRENGTH]", "MASK", "PREFIX"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         if (strcmp(name, files[i]) == 0)
             return true;
@@ -177,7 +177,7 @@ static void assign(const Cli *cli, void *cfg, const Opt *o, const char *value)
         cli_misuse(cli, "--%s: the name is empty", o->name);
     switch (o->type) {
     case OPT_INT:    wrong = cli_parse_int(value, at); break;
-    case OPT_NUMBER: wrong = parse_number(value, at); break;
+    case OPT_NUMBER: wrong = cli_parse_number(value, at); break;
     case OPT_STR:    *(const char **)at = value; break;
     case OPT_LIST:   list_add(cli, (int)(o - cli->options), at, value); break;
     case OPT_FLAG:   *(int *)at = strcmp(value, "0") != 0; break;
@@ -299,12 +299,14 @@ static int long_option(const Cli *cli, void *cfg, char **arg)
         give(cli, cfg, o, equals ? equals + 1 : arg[1]);
         return equals ? 1 : 2;
     }
-    if (!o && !equals && strcmp(name, "help") == 0)
-        print_and_exit(cli, help_print);
-    if (!o && !equals && strcmp(name, "version") == 0)
-        print_and_exit(cli, version_print);
-    if (!o && !equals && strcmp(name, "man") == 0)
-        print_and_exit(cli, manual_print);
+    static const struct { const char *name; void (*print)(const Cli *, FILE *); } said[] = {
+        {"help", help_print}, {"version", version_print}, {"man", manual_print}};
+    for (size_t i = 0; i < sizeof said / sizeof *said && !o; i++)
+        if (strlen(said[i].name) == length && strncmp(name, said[i].name, length) == 0) {
+            if (equals)
+                cli_misuse(cli, "--%s takes no value", said[i].name);
+            print_and_exit(cli, said[i].print);
+        }
 
     const Opt *negated = !o && strncmp(name, "no-", 3) == 0 ? find_name(cli, name + 3, length - 3) : NULL;
     if (!o && !(negated && negated->type == OPT_FLAG))

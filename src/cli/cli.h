@@ -87,6 +87,8 @@ void cli_parse(const Cli *cli, void *cfg, int argc, char **argv);
 _Noreturn void cli_misuse(const Cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* "12", "-3", "40K", "2Gi" to a number. NULL, or what is wrong with it. */
 const char *cli_parse_int(const char *text, int64_t *value);
+/* The same of "0.5", "-3", "1e-4", which must be finite. */
+const char *cli_parse_number(const char *text, double *value);
 /* Prints "NAME: reason" unless e->closed; returns the exit status: 1, 2 for e->misuse, or 0 for a closed pipe
  * downstream. */
 int cli_report(const Cli *cli, const Err *e);

@@ -80,5 +80,8 @@ int fit_resume(FitRun *run, Err *e)
         job->before = fit_last(job->fit, 0)->tokens;
     }
     checkpoint_free(c);
+    char file[4096];
+    snprintf(file, sizeof file, "%s: ", run->cfg->checkpoint);
+    err_move(e, "checkpoint: ", file);
     return failed ? -1 : 0;
 }

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* fit_grid.c -- what each autoencoder of a fit is to be: the options, and the product of --grid's axes over them. */
-#include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "src/cli/fit.h"
@@ -15,7 +13,7 @@ enum { CELLS_MAX = 256 };
 static const struct { const char *name; double low, high; bool whole; } ranges[] = {
     {"k", 1, 1 << 16, true}, {"features", 0, 1 << 24, true}, {"expansion", 1, 1 << 16, true},
     {"batch", 0, 1 << 20, true}, {"lr", 0, 1e9, false}, {"auxk", 0, 1e9, false}, {"sparsity", 0, 1e9, false},
-    {"width", 0, 1e9, false}, {"seed", 0, 0x1p53, true},
+    {"width", 0, 1e9, false}, {"assign", 0, 1e9, false}, {"decorrelate", 0, 1e9, false}, {"seed", 0, 0x1p53, true},
 };
 
 /* Puts a value where its name says; false: there is no such axis. */
@@ -49,29 +47,39 @@ static bool put(LearnerOptions *o, const char *name, double v)
 static void check_value(const Cli *cli, const char *name, double v)
 {
     for (size_t r = 0; r < sizeof ranges/sizeof *ranges; r++)
-        if (strcmp(ranges[r].name, name) == 0 && !(v >= ranges[r].low && v <= ranges[r].high
-                                                   && (!ranges[r].whole || v == floor(v))))
-            cli_misuse(cli, "%s %g: expected %s%g to %g", name, v, ranges[r].whole ? "a whole number from " : "",
-                       ranges[r].low, ranges[r].high);
+        if (strcmp(ranges[r].name, name) == 0 && !(v >= ranges[r].low && v <= ranges[r].high))
+            cli_misuse(cli, "%s %.10g: expected %s%.10g to %.10g", name, v,
+                       ranges[r].whole ? "a whole number from " : "", ranges[r].low, ranges[r].high);
+}
+
+/* A value of an axis, written as the option of that name takes it. */
+static double read_value(const Cli *cli, const char *name, const char *text)
+{
+    bool whole = false;
+    int64_t count;
+    double number;
+    for (size_t r = 0; r < sizeof ranges/sizeof *ranges; r++)
+        whole |= ranges[r].whole && strcmp(ranges[r].name, name) == 0;
+    const char *wrong = whole ? cli_parse_int(text, &count) : cli_parse_number(text, &number);
+    if (wrong)
+        cli_misuse(cli, "--grid %s: '%s' %s", name, text, wrong);
+    return whole ? (double)count : number;
 }
 
 /* ---- matryoshka's levels: "64,256,1024", or all F of it ---- */
 
 static void read_levels(const Cli *cli, const char *text, TrainOptions *t)
 {
-    if (!text)
-        return;
-    for (const char *at = text; *at;) {
-        char *end;
-        errno = 0;
-        const long v = strtol(at, &end, 10);
-        if (end == at || (*end && *end != ',') || errno || v < 1 || v > 1 << 24
-            || t->levels == MAX_LEVELS - 1 || (t->levels && v <= t->level[t->levels - 1]))
+    char *copy = text ? strdup(text) : NULL, *rest = copy, *word;
+    while ((word = strsep(&rest, ","))) {
+        int64_t v;
+        if (cli_parse_int(word, &v) || v < 1 || v > 1 << 24 || t->levels == MAX_LEVELS - 1
+            || (t->levels && v <= t->level[t->levels - 1]))
             cli_misuse(cli, "--levels %s: expected at most %d rising numbers of features, as 64,256,1024", text,
                        MAX_LEVELS - 1);
         t->level[t->levels++] = (int)v;
-        at = *end ? end + 1 : end;
     }
+    free(copy);
 }
 
 static int base_learner(LearnerOptions *o, const Cli *cli, const FitConfig *cfg, Err *e)
@@ -95,14 +103,11 @@ static int base_learner(LearnerOptions *o, const Cli *cli, const FitConfig *cfg,
 static int extend(FitGrid *out, const FitCell *from, const Cli *cli, const char *name, const char *value, Err *e)
 {
     FitCell cell = *from;
-    char *end;
-    const double v = strtod(value, &end);
     if (strcmp(name, "variant") == 0) {
         if (sae_variant_find(&cell.learner.train.variant, value))
             cli_misuse(cli, "--grid variant: '%s' is not known", value);
     } else {
-        if (!*value || *end)
-            cli_misuse(cli, "--grid %s: '%s' is not a number", name, value);
+        const double v = read_value(cli, name, value);
         check_value(cli, name, v);
         if (!put(&cell.learner, name, v))
             cli_misuse(cli, "--grid: no axis '%s'; there are variant, k, features, expansion, batch, lr, auxk, "
@@ -135,9 +140,9 @@ static int multiply(FitGrid *g, const Cli *cli, const char *axis, Err *e)
     if (values)
         *values++ = 0;
     for (int c = 0; c < g->count && !failed; c++) {
-        char *copy = strdup(values), *rest = NULL;
+        char *copy = strdup(values), *rest = copy, *v;
         failed = copy ? 0 : err_set(e, "out of memory");
-        for (char *v = copy ? strtok_r(copy, ",", &rest) : NULL; v && !failed; v = strtok_r(NULL, ",", &rest))
+        while (!failed && (v = strsep(&rest, ",")))
             failed = extend(&out, &g->cell[c], cli, text, v, e);
         free(copy);
     }
@@ -177,7 +182,7 @@ int fit_grid_build(FitGrid *g, const Cli *cli, const FitConfig *cfg, Team *team,
     const struct { const char *name; double value; } given[] = {
         {"k", (double)cfg->k}, {"features", (double)cfg->features}, {"expansion", (double)cfg->expansion},
         {"batch", (double)cfg->batch}, {"lr", cfg->rate}, {"auxk", cfg->auxk}, {"sparsity", cfg->sparsity},
-        {"width", cfg->width},
+        {"width", cfg->width}, {"assign", cfg->assign}, {"decorrelate", cfg->decorrelate},
     };
     for (size_t i = 0; i < sizeof given/sizeof *given; i++)
         check_value(cli, given[i].name, given[i].value);

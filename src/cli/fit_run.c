@@ -68,22 +68,43 @@ static bool same_file(const char *a, const char *b)
                                  && x.st_ino == y.st_ino);
 }
 
-/* It is written as it comes, and so must be no file that is read. */
+/* The log is written as it comes, the checkpoint on the way, and removed at the end: neither may be a file that is
+ * read, or the place of another. */
+static int check_written(const FitConfig *cfg, const char *option, const char *name, const char *other, Err *e)
+{
+    const char *what = NULL;
+    if (!name || strcmp(name, "-") == 0)
+        return 0;
+    for (int i = 0; i < cfg->c.inputs.count; i++)
+        if (same_file(name, cfg->c.inputs.items[i]))
+            what = "an input";
+    if (cfg->eval && same_file(name, cfg->eval))
+        what = "the file of --eval";
+    if (other && same_file(name, other))
+        what = "the checkpoint";
+    if (same_file(name, cfg->c.output))
+        what = "the folder of --output";
+    return what ? err_misuse(e, "--%s %s: that is %s", option, name, what) : 0;
+}
+
+/* What can be known before the training: it may take days. */
+static int check_names(const FitConfig *cfg, Err *e)
+{
+    struct stat st;
+    if (check_written(cfg, "checkpoint", cfg->checkpoint, NULL, e)
+        || check_written(cfg, "log", cfg->log, cfg->checkpoint, e))
+        return -1;
+    return stat(cfg->c.output, &st) == 0 && !S_ISDIR(st.st_mode)
+         ? err_set(e, "%s: is there, and is not a folder", cfg->c.output) : 0;
+}
+
 static int open_log(FitRun *run, Err *e)
 {
     const FitConfig *cfg = run->cfg;
-    const char *const other[] = {cfg->eval, cfg->checkpoint};
     if (strcmp(cfg->log, "-") == 0) {
         run->log = stdout;
         return 0;
     }
-    bool taken = false;
-    for (int i = 0; i < cfg->c.inputs.count; i++)
-        taken |= same_file(cfg->log, cfg->c.inputs.items[i]);
-    for (int i = 0; i < 2; i++)
-        taken |= other[i] && same_file(cfg->log, other[i]);
-    if (taken)
-        return err_misuse(e, "--log %s: that is an input, or the checkpoint", cfg->log);
     run->log = fopen(cfg->log, cfg->resume ? "a" : "w");
     return run->log ? 0 : err_set(e, "%s: %s", cfg->log, strerror(errno));
 }
@@ -153,7 +174,7 @@ int fit_run(FitRun *run, const Cli *cli, const FitConfig *cfg, Team *team, Err *
 {
     const ActivationsOptions o = {.hook = cfg->hook, .half = cfg->half};
     *run = (FitRun){.cli = cli, .cfg = cfg, .e = e};
-    if (!(run->gate = fit_gate_create(e)) || fit_grid_build(&run->grid, cli, cfg, team, e)
+    if (!(run->gate = fit_gate_create(e)) || fit_grid_build(&run->grid, cli, cfg, team, e) || check_names(cfg, e)
         || (cfg->labels && labels_create(&run->labels, cfg->labels, e))
         || activations_open(&run->in, cfg->c.inputs.items, cfg->c.inputs.count, &o, e))
         return -1;

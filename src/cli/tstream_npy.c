@@ -55,13 +55,20 @@ static void header_text(unsigned char header[HEADER], const Config *cfg)
     header[HEADER - 1] = '\n';
 }
 
+/* Once before the first byte too, so that none goes to what has no beginning. */
+static int rewind_file(const Config *cfg, Err *e)
+{
+    return lseek(aside_fd(cfg->out), 0, SEEK_SET) == 0
+        ? 0 : err_set(e, "%s: a NumPy file needs a regular file: %s", cfg->c.output, strerror(errno));
+}
+
 static int begin(Config *cfg, StreamIn *in, const Record *rec, const StreamTensor *t, Err *e)
 {
     unsigned char blank[HEADER] = {0};
     cfg->shape = *t;
     if (t->type == BF16 && !(cfg->values = malloc(tensor_count(t) * sizeof *cfg->values + 1)))
         return err_set(e, "%s: record %ld: out of memory", stream_name(in), rec->number);
-    return fd_write(aside_fd(cfg->out), cfg->c.output, blank, HEADER, e);
+    return rewind_file(cfg, e) || fd_write(aside_fd(cfg->out), cfg->c.output, blank, HEADER, e) ? -1 : 0;
 }
 
 static int on_record(void *context, StreamIn *in, const Record *rec, Err *e)
@@ -96,9 +103,7 @@ static int finish(const Config *cfg, Err *e)
     if (cfg->records == 0)
         return err_set(e, "no records came: the array's shape is not known");
     header_text(header, cfg);
-    if (lseek(aside_fd(cfg->out), 0, SEEK_SET) != 0)
-        return err_set(e, "%s: a NumPy file needs a regular file: %s", cfg->c.output, strerror(errno));
-    return fd_write(aside_fd(cfg->out), cfg->c.output, header, HEADER, e);
+    return rewind_file(cfg, e) || fd_write(aside_fd(cfg->out), cfg->c.output, header, HEADER, e) ? -1 : 0;
 }
 
 int tstream_to_npy(int argc, char **argv)

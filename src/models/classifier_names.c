@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* classifier_names.c -- a network that classifies: the names of its classes, in the order of its outputs. */
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,11 +11,6 @@ enum { CLASSES_MAX = 1 << 16 };     /* as many as a head may have */
 
 static int add_class(Domain *d, const char *label, long line, Err *e)
 {
-    json_t *text = json_string(label);
-    const bool utf8 = text != NULL;
-    json_decref(text);
-    if (!utf8)
-        return err_set(e, "%s: line %ld: not UTF-8 text", d->names, line);
     const int before = domain_class(d, label);
     if (before >= 0)
         return err_set(e, "%s: lines %d and %ld are both '%.100s'", d->names, before + 1, line, label);
@@ -62,7 +56,7 @@ static int add_domain(Classifier *c, const char *item, Err *e)
 {
     char kind[24];
     const char *path = label_kind(item, kind);
-    if (!path)
+    if (!path || !*path)
         return err_misuse(e, "--names %s: expected KIND=FILE, as theme=styles.txt", item);
     if (c->domains == DOMAINS)
         return err_misuse(e, "--names: more than %d kinds; a picture is classified by two", DOMAINS);

@@ -147,6 +147,8 @@ int clip_pick_rows(const ClipLayers *c, float *y, const float *x, const int32_t 
 
 int clip_projection_load(Conv **projection, const ClipLayers *c, const Part *part, const char *prefix, int P, Err *e)
 {
+    if (P < 1 || P > 1 << 16)
+        return err_set(e, "%s/config.json: \"projection_dim\" is %d, expected 1 to %d", part->path, P, 1 << 16);
     return conv_load_stacked(projection, part, &prefix, &P, 1, conv_spec(c->E, P, 1, c->type, F32), BIAS_MAYBE, e);
 }
 

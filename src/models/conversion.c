@@ -260,6 +260,8 @@ int conversion_write(const Conversion *c, const char *dir, const json_t *metadat
     }
     if (!failed && model_check(part, e) == 0)
         return aside_folder_commit(f, e);
+    if (!failed)                            /* what is wrong came from the base: part goes */
+        err_move(e, part, c->o.base);
     aside_folder_abandon(f);
     return -1;
 }

@@ -2,7 +2,9 @@
 /* pictures.c -- latents to PNG files in a folder, or to an images stream. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "formats/affix.h"
+#include "formats/aside.h"
 #include "formats/folder.h"
 #include "formats/image.h"
 #include "src/models/id_set.h"
@@ -25,6 +27,15 @@ struct Pictures {
     size_t capacity;                /* pixels held */
 };
 
+/* What would else be said when the first picture is drawn. */
+static int check_folder(const char *path, Err *e)
+{
+    struct stat st;
+    if (aside_is_open(path))
+        return err_set(e, "%s: cannot be a folder of pictures: it is an output already", path);
+    return stat(path, &st) || S_ISDIR(st.st_mode) ? 0 : err_set(e, "%s: is there, and is not a folder", path);
+}
+
 int pictures_open(Pictures **out, const char *path, Vae *vae, const StreamIn *in, const Record *header,
                   const StreamOptions *options, Err *e)
 {
@@ -37,8 +48,9 @@ int pictures_open(Pictures **out, const char *path, Vae *vae, const StreamIn *in
     p->header = json_incref(header->fields);
     const int stream = strcmp(path, "-") == 0 || ends_with(path, ".mpk") || ends_with(path, ".mpk.zst");
     int failed = stream ? stream_create(&p->stream, path, header, options, e)
-                        : (p->folder = strdup(path)) ? 0 : err_set(e, "out of memory");
+                        : check_folder(path, e) || !(p->folder = strdup(path));
     if (failed) {
+        err_set(e, "out of memory");
         pictures_abandon(p);
         return -1;
     }

@@ -121,7 +121,7 @@ static json_t *line_object(Prompts *p, Err *e)
     if (*p->line != '{') {
         json_t *object = json_pack("{s:s}", "prompt", p->line);
         if (!object)
-            err_set(e, "%s: line %ld: the prompt is not UTF-8", p->name, p->number);
+            err_set(e, "out of memory");
         return object;
     }
     json_error_t why;

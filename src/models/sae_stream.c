@@ -11,8 +11,8 @@ static int check_take(const SaeStream *s, Err *e)
     const char *take = record_text(stream_header(in), "take", s->sae->take);
     if (strcmp(take, s->sae->take) == 0)
         return 0;
-    return err_set(e, "%s: header: take is %s, the autoencoder %s was trained on %s", stream_name(in), take, s->sae->id,
-                   s->sae->take);
+    return err_set(e, "%s: header: take is %s, the autoencoder%s%s was trained on %s", stream_name(in), take,
+                   *s->sae->id ? " " : "", s->sae->id, s->sae->take);
 }
 
 int sae_stream_open(SaeStream *s, const SaeStreamOptions *options, Err *e)

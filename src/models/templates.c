@@ -151,6 +151,8 @@ int templates_add(Templates *t, const char *text, int splits, const char *where,
     for (const char *c = strchr(text, '{'); c; c = strchr(c + 1, '{'))
         if (field_at(c) < 0)
             return err_set(e, "%s: '%.20s' is no field: expected {concept}, {article}, {Article} or {theme}", where, c);
+    if (!is_utf8(text))
+        return err_set(e, "%s: not UTF-8 text", where);
     if (!strstr(text, "{concept}"))
         return err_set(e, "%s: the template has no {concept}", where);
     return append(t, (Template){splits, NULL, strdup(text), strstr(text, "{theme}") != NULL}, where, e);

@@ -65,8 +65,6 @@ static int load_projection(TextEncoder *t, const Part *part, Err *e)
     const int width = 512;
     if (part_int(part, "projection_dim", &width, &t->P, e))
         return -1;
-    if (t->P < 1 || t->P > 1 << 16)
-        return err_set(e, "%s/config.json: \"projection_dim\" is %d, expected 1 to %d", part->path, t->P, 1 << 16);
     return clip_projection_load(&t->projection, &t->layers, part, "text_projection", t->P, e);
 }
 

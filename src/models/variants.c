@@ -88,6 +88,9 @@ static int extend(Variants *out, const Variant *from, const char *name, const ch
     const size_t room = sizeof v->name - used;
     if (snprintf(v->name + used, room, "%s%s=%s", used ? "/" : "", name, value) >= (int)room)
         return err_misuse(e, "--sweep %s: the value '%s' is too long", name, value);
+    for (int i = 0; i < out->count - 1; i++)
+        if (strcmp(out->item[i].name, v->name) == 0)
+            return err_misuse(e, "--sweep %s: %s comes twice", name, v->name);
     return apply(v, name, value, ranks, e);
 }
 

@@ -101,8 +101,10 @@ static int read_plan(Plan *plan, const Config *cfg, Err *e)
         || (cfg->theme.count && names_keep(&plan->themes, cfg->theme.items, cfg->theme.count, "--theme", e)))
         return -1;
     for (int i = 0; i < cfg->text.count; i++)
-        if (templates_add(&plan->templates, cfg->text.items[i], SPLIT_GATHER | SPLIT_GENERATE, "--template", e))
+        if (templates_add(&plan->templates, cfg->text.items[i], SPLIT_GATHER | SPLIT_GENERATE, "--template", e)) {
+            e->misuse = 1;
             return -1;
+        }
     if (!cfg->text.count && templates_read(&plan->templates, in_data(cfg->templates, "templates.txt", path), e))
         return -1;
     return cfg->anchors ? anchors_read(&plan->templates, cfg->anchors, &plan->concepts, e) : 0;
@@ -148,7 +150,7 @@ static int write_record(FILE *f, const Config *cfg, const Plan *plan, const Name
     json_decref(record);
     free(prompt);
     if (!line)
-        return err_set(e, "%s: out of memory, or a name that is not UTF-8", id);
+        return err_set(e, "%s: out of memory", id);
     fprintf(f, "%s\n", line);
     free(line);
     return 0;

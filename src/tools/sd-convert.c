@@ -83,8 +83,11 @@ static int open_all(Run *r, const Config *cfg, Err *e)
     r->lora = calloc((size_t)loras + 1, sizeof *r->lora);
     r->strength = calloc((size_t)loras + 1, sizeof *r->strength);
     for (int i = 0; i < loras && r->lora && r->strength; i++)
-        if ((r->lora[i] = strdup(cfg->lora.items[i])))
+        if ((r->lora[i] = strdup(cfg->lora.items[i]))) {
             r->strength[i] = take_strength(r->lora[i]);
+            if (!*r->lora[i])
+                cli_misuse(&cli, "--lora %s: the name is empty", cfg->lora.items[i]);
+        }
     if (!r->lora || !r->strength || (loras && !r->lora[loras - 1]))
         return err_set(e, "out of memory");
     const ConversionOptions o = {.base = cfg->model, .checkpoint = cfg->checkpoint, .vae = cfg->vae, .ema = cfg->ema,

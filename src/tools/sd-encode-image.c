@@ -51,7 +51,8 @@ static const Cli cli = {
     "# embeddings of a folder of pictures\n"
     "sd-encode-image pictures/ -o embeddings.mpk.zst\n"
     "# straight from the sampler into the evaluation\n"
-    "sd-steer --sae sae/ --ranks ranks.mpk.zst --concept Fishes conditioning.mpk.zst | sd-encode-image | sd-evaluate\n"
+    "sd-steer --sae sae/ --ranks ranks.mpk.zst --concept Fishes conditioning.mpk.zst |\n"
+    "  sd-encode-image --net data/minisd/judge.safetensors | sd-evaluate\n"
     "# by UnlearnCanvas's classifiers of styles and objects\n"
     "sd-encode-image --net theme=style50.pth --net concept=style50_cls.pth pictures/ -o classified.mpk.zst"
 };
@@ -113,8 +114,11 @@ static void check_nets(const Config *cfg)
     if (cfg->nets.count > NETS)
         cli_misuse(&cli, "--net: %d networks, at most %d describe a picture in one pass", cfg->nets.count, NETS);
     for (int i = 0; i < cfg->nets.count; i++) {
-        if (!label_kind(cfg->nets.items[i], kind[i]))
+        const char *path = label_kind(cfg->nets.items[i], kind[i]);
+        if (!path)
             *kind[i] = 0;
+        else if (!*path)
+            cli_misuse(&cli, "--net %s: the name is empty", cfg->nets.items[i]);
         for (int j = 0; j < i; j++)
             if (strcmp(kind[i], kind[j]) == 0)
                 cli_misuse(&cli, *kind[i] ? "--net: two networks for %s" : "--net: two networks%s without a kind: give "

@@ -7,6 +7,7 @@
 #include "src/cli/sampling.h"
 #include "src/models/capture.h"
 #include "src/models/pictures.h"
+#include "src/models/text_out.h"
 
 typedef struct Config {
     SamplingConfig s;
@@ -79,9 +80,12 @@ static int print_hooks(const Config *cfg, Err *e)
 {
     Compute compute;
     UNet *unet = NULL;
-    int failed = compute_start(&compute, &cfg->s.c, e) || unet_load(&unet, compute.model, compute.type, e);
+    TextOut out = {0};
+    int failed = compute_start(&compute, &cfg->s.c, e) || unet_load(&unet, compute.model, compute.type, e)
+              || text_open(&out, cfg->s.c.output, e);
     for (const char *const *name = failed ? NULL : unet_modules(unet); name && *name; name++)
-        puts(*name);
+        fprintf(out.file, "%s\n", *name);
+    failed = failed || text_finish(&out, e);
     unet_free(unet);
     return failed;
 }

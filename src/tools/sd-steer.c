@@ -175,14 +175,14 @@ static int open_outputs(Run *r, Err *e)
 {
     const StreamOptions o = compute_stream_options(&r->cfg->s.c);
     const Sampler *s = r->s.sampler;
-    static const char *const kinds[] = {"images", "latents"};
+    static const char *const kinds[] = {"latents", "images"};
     if (vae_load(&r->vae, r->s.compute.model, r->s.compute.type, e) || vae_takes(r->vae, s->C, e))
         return -1;
     for (int i = 0; i < 2; i++) {
         Record header;
         sampling_header(&r->s, &cli, &header, kinds[i]);
         intervention_describe(r->intervention, &header);
-        int failed = i == 0 ? pictures_open(&r->pictures, r->cfg->s.c.output, r->vae, r->s.in, &header, &o, e)
+        int failed = i == 1 ? pictures_open(&r->pictures, r->cfg->s.c.output, r->vae, r->s.in, &header, &o, e)
                    : r->cfg->latents ? stream_create(&r->latents, r->cfg->latents, &header, &o, e) : 0;
         record_clear(&header);
         if (failed)

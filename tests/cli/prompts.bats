@@ -113,13 +113,32 @@ setup() {
     printf 'sometimes\tA {concept}\n' > templates
     run -1 sd-assemble-prompts --templates templates
     [[ $output == "sd-assemble-prompts: templates: line 1: expected gather, generate or both"* ]]
-    printf 'Caf\351\n' > latin1
-    run -1 sd-assemble-prompts --concepts latin1
-    [[ $output == *"not UTF-8" ]]
+    for option in concepts themes templates anchors; do
+        printf 'both\tA {concept}\nboth\tCaf\351 {concept}\n' > latin1
+        run -1 sd-assemble-prompts --$option latin1
+        [ "$output" = "sd-assemble-prompts: latin1: line 2: not UTF-8 text" ]
+        printf 'both\tA {concept}\nboth\tB\0C {concept}\n' > zero
+        run -1 sd-assemble-prompts --$option zero
+        [ "$output" = "sd-assemble-prompts: zero: line 2: holds a zero byte; is this text?" ]
+    done
+    for template in $'Caf\351 {concept}' 'A {cncept}' 'A fish'; do
+        run -2 sd-assemble-prompts --template "$template"
+        [[ $output == "sd-assemble-prompts: --template: "* ]]
+    done
     run -1 sd-assemble-prompts --concept Fish
     [ "$output" = "sd-assemble-prompts: --concept 'Fish' is not in the list of 20" ]
     run -1 sd-assemble-prompts --templates nowhere
     [ "$output" = "sd-assemble-prompts: nowhere: No such file or directory" ]
+}
+
+@test "lists as other systems write them: a byte order mark, lines that end in CR LF" {
+    printf 'Cats\nDogs\n' > unix
+    printf '\357\273\277Cats\r\nDogs\r\n' > other
+    for option in concepts themes; do
+        sd-assemble-prompts --$option unix | cmp - <(sd-assemble-prompts --$option other)
+    done
+    printf '\357\273\277# a comment\r\nCats\r\nDogs\r\n' > other
+    sd-assemble-prompts --concepts unix | cmp - <(sd-assemble-prompts --concepts other)
 }
 
 @test "bad shards and counts are misuse" {

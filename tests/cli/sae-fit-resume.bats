@@ -91,6 +91,11 @@ killed() {
     head -c 5000 ckpt >ckpt.cut
     run fit --tokens 1G --checkpoint ckpt.cut --resume -o b one.mpk.zst
     [ "$status" = 1 ] && [[ $output == *ckpt.cut* ]]
+    "$SDSTEER_TESTS/edit_tensors.py" ckpt ckpt.nan '
+n = [n for n in t if n.endswith("buffer.data")][0]
+t[n][2] = b"\xff\x7f" + t[n][2][2:]'
+    run fit --tokens 1G --checkpoint ckpt.nan --resume -o b one.mpk.zst
+    [ "$status" = 1 ] && [[ $output == "sae-fit: ckpt.nan: fit/"*": buffer.data holds values that are no numbers" ]]
     run fit --resume -o b one.mpk.zst
     [ "$status" = 2 ] && [[ $output == *checkpoint* ]]
 }

@@ -147,6 +147,14 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
     says 2 fast
     run fit --grid colour=1 -o out one.mpk.zst
     says 2 colour features
+    rm -rf out
+    for values in , 4, 4,,8 ' 4' 0x4 4x; do
+        run fit --grid "k=$values" -o out one.mpk.zst
+        says 2 "--grid k: '" "is not a whole number"
+        [ ! -e out ]
+    done
+    fit --grid features=1K --tokens 1K -o out one.mpk.zst
+    [ "$(jq .num_latents out/features=1K/cfg.json)" = 1000 ]
 }
 
 @test "whole pictures in a batch; sampletopk keeps k a token of each" {
@@ -167,8 +175,12 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
     fit --multi --epochs 10 -o b one.mpk.zst
     jq -e '.multi_topk and .activation == "topk" and .k == 8' b/cfg.json
     sae-eval --sae b --json one.mpk.zst | jq -e '.l0 > 7 and .l0 <= 8 and .fvu < 0.5'
-    run fit --variant matryoshka --levels 128,32 -o out one.mpk.zst
-    says 2 rising
+    for levels in 128,32 '' 32, ,32 32x; do
+        run fit --variant matryoshka --levels "$levels" -o out one.mpk.zst
+        says 2 rising
+    done
+    fit --variant matryoshka --features 2K --levels 1K --tokens 1K -o a one.mpk.zst
+    jq -e '.levels == [1000,2000]' a/cfg.json
 }
 
 # A fit of the variant named, with its folder's fields, an l0 near k, and no more error than given.
@@ -223,6 +235,10 @@ print("\n".join(json.loads(f.read(int.from_bytes(f.read(8), "little")))))' "$1/s
         jq -es --slurpfile c b/cfg.json 'map(.feature[0] == $c[0].labels.concept[.label]) | all'
     run sae-rank-concepts --sae out --by seed --score assigned --table - one.mpk.zst
     says 1 tied seed
+    for weight in assign decorrelate; do
+        run fit --labels concept --$weight -1 -o a one.mpk.zst
+        says 2 "$weight -1: expected 0 to"
+    done
     run fit --labels colour -o a one.mpk.zst
     says 1 colour
     run fit --labels concept --variant relu -o a one.mpk.zst

@@ -201,6 +201,19 @@ del t["first_stage_model.extra"]; t["global"] = t["control_model.a"]'
     refused -m base1 --checkpoint bad -- "bad: tensor ${unet}out.2.bias has inf at value 1"
 }
 
+@test "a base that cannot be opened is named, and not the folder that goes" {
+    cp -r base1 bad
+    jq '.norm_num_groups = 3' base1/vae/config.json >bad/vae/config.json
+    refused -m bad --checkpoint 1.safetensors -- "sd-convert: bad/vae/config.json: \"norm_num_groups\" is 3"
+}
+
+@test "an empty name is misuse" {
+    for arguments in "-m=" "--lora=" "--lora==0.5" "--vae=" "--checkpoint="; do
+        run sd-convert -m model1 "${arguments/#-m=/--model=}" -o no
+        says 2 "the name is empty"
+    done
+}
+
 @test "refused: a checkpoint of another model, of SDXL, of nothing, a value that f16 does not hold" {
     refused -m "$MINISD" --checkpoint 1.safetensors -- "tensor ${unet}" "unet/config.json: a checkpoint of another"
     edit 1.safetensors bad 't = {n.replace("cond_stage_model.", "conditioner.embedders.0."): v for n, v in t.items()}'

@@ -142,6 +142,7 @@ PY
         sd-encode-image --net "$VIT/../torch/evil.pth" -o no.mpk.zst "$DIR/images.mpk.zst"
     refused 1 "types.pth: neither" sd-encode-image --net "$VIT/../torch/types.pth" -o no.mpk.zst "$DIR/images.mpk.zst"
     refused 1 nowhere.pth sd-encode-image --net theme=nowhere.pth -o no.mpk.zst "$DIR/images.mpk.zst"
+    refused 2 "--net theme=: the name is empty" sd-encode-image --net theme= "$DIR/images.mpk.zst"
     refused 2 "two networks for a" sd-encode-image --net a=x --net a=y "$DIR/images.mpk.zst"
     refused 2 "two networks without a kind" sd-encode-image --net x --net y "$DIR/images.mpk.zst"
     refused 2 "5 networks" sd-encode-image --net a=x --net b=x --net c=x --net d=x --net e=x "$DIR/images.mpk.zst"
@@ -169,6 +170,11 @@ PY
     head -c 3000 "$DIR/images.mpk.zst" > cut.mpk.zst
     refused 1 cut.mpk.zst sd-encode-image -o no.mpk.zst cut.mpk.zst
     cp -R "$BATS_TEST_DIRNAME/../../data/minisd/model" bare
+    for width in -128 0 1000000; do
+        jq ".projection_dim = $width" bare/clip/config.json >config && mv config bare/clip/config.json
+        refused 1 "bare/clip/config.json: \"projection_dim\" is $width, expected 1 to 65536" \
+            sd-encode-image -m bare -o no.mpk.zst "$DIR/images.mpk.zst"
+    done
     rm -r bare/clip
     refused 1 bare/clip sd-encode-image -m bare -o no.mpk.zst "$DIR/images.mpk.zst"
     [ ! -e no.mpk.zst ]

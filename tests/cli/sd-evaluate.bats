@@ -131,6 +131,8 @@ setup() { cd "$DATA" || return 1; }
 @test "misuse: exit 2" {
     run sd-evaluate --texts texts.jsonl --classifier x embeddings.mpk.zst
     says 2 "--texts"
+    run sd-evaluate --names theme= embeddings.mpk.zst
+    says 2 "--names theme=: expected KIND=FILE"
     run sd-evaluate --names styles.txt embeddings.mpk.zst
     says 2 "KIND=FILE"
     run sd-evaluate --names theme=x --clip-score embeddings.mpk.zst

@@ -18,7 +18,11 @@ export -f sample
 fields() { tstream view "$1" | jq -r "$2"; }
 
 @test "--list-hooks names every module, and each can be hooked" {
+    sd-sample-hooked --list-hooks -o "$BATS_TEST_TMPDIR/hooks"
+    run -1 bash -c 'sd-sample-hooked --list-hooks >/dev/full'
+    [[ $output == *"standard output: No space left"* ]]
     run -0 sd-sample-hooked --list-hooks
+    [ "$output" = "$(cat "$BATS_TEST_TMPDIR/hooks")" ]
     [[ "$output" == *up_blocks.1.attentions.1.transformer_blocks.0.attn2* ]]
     sample --steps 1 --hook '**' -o "$BATS_TEST_TMPDIR/all.mpk.zst" <(head -1 "$DIR/prompts" | sd-encode-text)
     [ "$(fields "$BATS_TEST_TMPDIR/all.mpk.zst" .hook | sort -u | wc -l)" -eq "$(echo "$output" | wc -l)" ]

@@ -92,6 +92,17 @@ nothing_left() { [ -z "$(ls -A)" ]; }
         says 1 "same.mpk.zst" "it is an output already"
         [ "$(ls)" = other ]
     done
+    for folder in same same/; do        # a stream of that name, and a folder
+        run sd-sample-hooked -q --steps 1 --images $folder -o same "$DATA/cond.mpk.zst"
+        says 1 "$folder: cannot be a folder of pictures: it is an output already"
+        run sd-steer -q --steps 1 --sae "$DATA/sae" --feature 3=1 --latents same -o $folder "$DATA/cond.mpk.zst"
+        says 1 "$folder: cannot be a folder of pictures: it is an output already"
+        [ "$(ls)" = other ]
+    done
+    echo text >there
+    run sd-sample-hooked -q --steps 1 --no-activations --images there "$DATA/cond.mpk.zst"
+    says 1 "there: is there, and is not a folder"
+    rm there
     run sae-rank-concepts -q --sae "$DATA/sae" --table t -o t "$DATA/acts.mpk.zst"
     says 1 "t: cannot be written" "it is an output already"
     [ "$(ls)" = other ]
@@ -111,7 +122,7 @@ nothing_left() { [ -z "$(ls -A)" ]; }
     sd-sample-hooked -q --steps 1 --no-activations --latents - "$DATA/cond.mpk.zst" | tstream check -
 }
 
-@test "a fit's log is no file that it reads" {
+@test "a fit's log and checkpoint are no file that it reads, and not its folder" {
     cp "$DATA/acts.mpk.zst" .
     ln acts.mpk.zst link.mpk.zst
     for log in acts.mpk.zst ./link.mpk.zst; do
@@ -120,6 +131,21 @@ nothing_left() { [ -z "$(ls -A)" ]; }
     done
     run sae-fit -q -k 8 --features 64 --batch 64 --log fit.ckpt --checkpoint fit.ckpt -o sae acts.mpk.zst
     says 2 "--log fit.ckpt"
+    for checkpoint in acts.mpk.zst ./link.mpk.zst; do
+        run sae-fit -q -k 8 --features 64 --batch 64 --every 1 --checkpoint $checkpoint -o sae acts.mpk.zst
+        says 2 "--checkpoint $checkpoint: that is an input"
+    done
+    cp acts.mpk.zst held-out.mpk.zst
+    for option in log checkpoint; do
+        run sae-fit -q -k 8 --features 64 --eval held-out.mpk.zst --$option held-out.mpk.zst -o sae acts.mpk.zst
+        says 2 "--$option held-out.mpk.zst: that is the file of --eval"
+        run sae-fit -q -k 8 --features 64 --batch 64 --$option sae -o sae acts.mpk.zst
+        says 2 "--$option sae: that is the folder of --output"
+    done
+    cmp acts.mpk.zst held-out.mpk.zst
+    run sae-fit -q -k 8 --features 64 --batch 64 --log fit.jsonl -o held-out.mpk.zst acts.mpk.zst
+    says 1 "held-out.mpk.zst: is there, and is not a folder"
+    [ ! -e fit.jsonl ]          # it was said before the training
     cmp acts.mpk.zst "$DATA/acts.mpk.zst"
 }
 

@@ -621,6 +621,13 @@ END
     [[ $output == *"standard output is a terminal"* ]]
     run script -qec "tstream view" /dev/null
     [[ $output == *"standard input: is a terminal"* ]]
+    for to in /dev/stdout /dev/tty; do          # named as a file
+        run script -qec "tstream cat a -o $to" /dev/null
+        [[ $output == *"$to: is a terminal"* ]]
+    done
+    bash -c 'tstream to-npy -o /dev/stdout a 2>error | cat >said'
+    [[ $(cat error) == *"/dev/stdout: a NumPy file needs a regular file"* ]]
+    [ ! -s said ]
 }
 
 @test "misuse" {

@@ -126,6 +126,7 @@ static int misuses(void)
     failed += misuse(&cli, "--no-count", "unknown option --no-count");
     failed += misuse(&cli, "-xz", "unknown option -z");
     failed += misuse(&cli, "--fast=1", "--fast takes no value");
+    failed += misuse(&cli, "--help=1", "--help takes no value");
     failed += misuse(&cli, "--count", "--count needs a value: N");
     failed += misuse(&cli, "-xf", "-f (--file) needs a value: FILE");
     failed += misuse(&cli, "--file=", "--file: the name is empty");

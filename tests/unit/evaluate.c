@@ -268,6 +268,7 @@ static int test_names(void)
 {
     static const struct { const char *text, *says; } cases[] = {
         {"Abstract\nVan_Gogh\tVan Gogh\r\nSeed_Images\t\n", NULL},
+        {"\xef\xbb\xbfOne\r\nTwo\r\nOne\r\n", "lines 1 and 3 are both 'One'"},
         {"One\n", "1 names"}, {"", "0 names"}, {"One\n\nTwo\n", "line 2: no name"}, {"One\n\tTwo\n", "line 2: no name"},
         {"One\nTwo\tx\ty\n", "line 2: more than two columns"}, {"One\nTwo\tOne\n", "lines 1 and 2 are both 'One'"},
         {"One\nTw\xff\n", "line 2: not UTF-8"}};

@@ -123,8 +123,8 @@ int main(void)
     failed += refuses("prompts/seed below 0", "{\"prompt\":\"a\",\"seed\":-1}\n", "error: line 1: seed is -1");
     failed += refuses("prompts/seed over 2^63", "{\"prompt\":\"a\",\"seed\":9223372036854775808}\n", "error: line 1: ");
     failed += refuses("prompts/seed as text", "{\"prompt\":\"a\",\"seed\":\"1\"}\n", "error: line 1: seed is text");
-    failed += refuses("prompts/not UTF-8", "caf\xe9\n", "error: line 1: the prompt is not UTF-8");
-    failed += refuses("prompts/JSON not UTF-8", "{\"prompt\":\"caf\xe9\"}\n", "error: line 1: not a JSON object");
+    failed += refuses("prompts/not UTF-8", "caf\xe9\n", "error: line 1: not UTF-8 text");
+    failed += refuses("prompts/JSON not UTF-8", "{\"prompt\":\"caf\xe9\"}\n", "error: line 1: not UTF-8 text");
     failed += test_text("prompts/zero byte", all_records("a\0b\n", 4, 0),
                         "error: line 1: holds a zero byte; is this text?");
 

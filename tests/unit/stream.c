@@ -240,6 +240,10 @@ static int test_refused(void)
     failed += REFUSED_AFTER("number key", "\x81\x01\x01", "a key that is not text");
     failed += REFUSED_AFTER("nested number key", "\x81\xa1x\x81\x01\x01", "with a key that is not text");
     failed += REFUSED_AFTER("twice", "\x82\xa1x\x01\xa1x\x02", "holds field x twice");
+    failed += REFUSED_AFTER("no name twice", "\x82\xa0\x01\xa0\x02", "holds field  twice");
+    failed += REFUSED_AFTER("zero byte", "\x81\xa2x\0\x01", "a field with a zero byte in its name");
+    failed += REFUSED_AFTER("a kept name", "\x82\xa1x\x01\xa3" "end\x02", "a field named end, which the format");
+    failed += REFUSED_AFTER("another", "\x82\xa1x\x01\xa6stream\x02", "a field named stream, which the format keeps");
     failed += REFUSED_AFTER("nan", "\x81\xa1x\xcb\x7f\xf8\0\0\0\0\0\0", "field x is not a finite number");
     failed += REFUSED_AFTER("large integer", "\x81\xa1x\xcf\xff\xff\xff\xff\xff\xff\xff\xff", "integer over 2^63 - 1");
     failed += REFUSED_AFTER("not utf-8", "\x81\xa1x\xa2\xff\xfe", "field x is not UTF-8 text");
@@ -333,6 +337,22 @@ static int test_limits(void)
     return failed;
 }
 
+/* A field without a name comes first: msgpack-c has no place for such a text then. */
+static int test_nameless(void)
+{
+    static const char data[] = HEADER "\x82\xa0\x07\xa1x\x81\xa0\xa0\x81\xa3" "end\x01";
+    Err e = {0};
+    StreamIn *in;
+    Record rec;
+    if (stream_open(&in, spill("nameless", data, sizeof data - 1), &e) || stream_next(in, &rec, &e) != 1)
+        return test_ok(e.text, 0);
+    char *text = json_dumps(rec.fields, JSON_COMPACT);
+    const int failed = test_ok("a field without a name", strcmp(text, "{\"\":7,\"x\":{\"\":\"\"}}") == 0);
+    free(text);
+    stream_close(in);
+    return failed;
+}
+
 static int test_writing(void)
 {
     int failed = 0;
@@ -386,7 +406,7 @@ int main(void)
     failed += test_by_hand();
     failed += test_round_trip() + test_threads();
     failed += test_refused();
-    failed += test_scalar();
+    failed += test_scalar() + test_nameless();
     failed += test_writing() + test_limits();
     scratch_clear();
     return failed != 0;

@@ -119,6 +119,7 @@ static int test_refused(const Ranks *ranks)
     static const struct { const char *sweep, *says; } bad[] = {
         {"multiplier", "not NAME=VALUE"}, {"=3", "not NAME=VALUE"}, {"multiplier=", "not NAME=VALUE"},
         {"multiplier=1x", "'1x' is not a number"}, {"multiplier=1,,2", "'' is not a number"},
+        {"multiplier=-1,2,-1", "multiplier=-1 comes twice"},
         {"gate=nan", "'nan' is not a number"}, {"percentile=inf", "'inf' is not a number"},
         {"top=2.5", "'2.5' is not a whole number"}, {"top=-1", "'-1' is not a whole number"},
         {"top=1e12", "'1e12' is not a whole number"}, {"mode=zap", "'zap'"}, {"when=late", "'late'"},
