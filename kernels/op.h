@@ -41,6 +41,11 @@ typedef struct ConvSpec {
                                  * rows of y are out/2 wide */
 } ConvSpec;
 
+static inline bool conv_is_linear(const ConvSpec *s)
+{
+    return s->kernel == 1 && s->stride == 1 && s->pad_before == 0 && s->pad_after == 0;
+}
+
 /* What group_norm takes: rows of one matrix, or of two side by side (the UNet's skip connection) that are never joined
  * in memory. */
 typedef struct NormInput {

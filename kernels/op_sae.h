@@ -118,6 +118,8 @@ typedef struct SaeOps {
 
     /* ---- training with all of h in memory: variants that bound no token's number of features ---- */
 
+    /* In all of them a NaN in h is one in z, so that the loss shows it. */
+
     /* C (M,N) = AB, or C += AB with add. A is (M,K), with A_turned it lies as (K,M); B is (K,N), with B_turned
      * (N,K). */
     void (*gemm)(float *C, bool add, const float *A, bool A_turned, const float *B, bool B_turned, int64_t M, int64_t N,

@@ -21,7 +21,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/vec.h"
 
-enum { QUERIES = 32, KEYS = 128, MOST_WORDS = 256 };
+enum { QUERIES = 32, KEYS = 128 };
 
 /* C (rows, vectors*LANES) = C * keep[row] + A (rows, words) B (words, vectors*LANES); keep NULL: C = A B. rows: a
  * multiple of 8. */
@@ -194,11 +194,11 @@ ALWAYS_INLINE void pack_keys(const Attention *a, Work *work, const char *k)
             continue;
         }
         for (int l = 0; l < LANES; l++) {
-            uint32_t row[MOST_WORDS] = {0};
-            if (j + l < a->Sk)
-                row_words(a, row, k + (size_t)(j + l)*stride);
+            const bool there = j + l < a->Sk;
+            if (there)
+                row_words(a, work->Q, k + (size_t)(j + l)*stride);      /* no queries lie there yet */
             for (int w = 0; w < a->d_words; w++)
-                work->K[w*a->Sk_padded + j + l] = row[w];
+                work->K[w*a->Sk_padded + j + l] = there ? work->Q[w] : 0;
         }
     }
 }
@@ -206,20 +206,17 @@ ALWAYS_INLINE void pack_keys(const Attention *a, Work *work, const char *k)
 /* V[j, i] = value i of key j; or of keys 2j and 2j+1, in the lower and upper half of a word. */
 ALWAYS_INLINE void pack_values(const Attention *a, Work *work, const char *v)
 {
-    static const uint16_t zeros[MOST_WORDS];
     const size_t stride = (size_t)a->v_stride*dtype_size(a->type);
     const int per_word = a->word_type == BF16 ? 2 : 1;
-    for (int64_t j = 0; j < a->Sk_padded/per_word; j++) {
-        uint32_t *words = work->V + j*a->d_padded;
-        const uint16_t *even = 2*j < a->Sk ? (const uint16_t *)(v + (size_t)(2*j)*stride) : zeros;
-        const uint16_t *odd = 2*j + 1 < a->Sk ? (const uint16_t *)(v + (size_t)(2*j + 1)*stride) : zeros;
+    for (int64_t j = 0; j < a->Sk_padded; j += per_word) {
+        uint32_t *words = work->V + j/per_word*a->d_padded;
+        const char *first = v + (size_t)j*stride;
         for (int i = 0; i < a->d; i += LANES) {
             const int w = a->d - i < LANES ? a->d - i : LANES;
-            V value = {0};
+            V value = j < a->Sk ? v_load_as(first, a->type, i, w) : (V){0};
+            const V next = per_word == 2 && j + 1 < a->Sk ? v_load_as(first + stride, a->type, i, w) : (V){0};
             if (per_word == 2)
-                value = (V)((VBits)v_load_as(even, BF16, i, w) >> 16 | (VBits)v_load_as(odd, BF16, i, w));
-            else if (j < a->Sk)
-                value = v_load_as(v + (size_t)j*stride, a->type, i, w);
+                value = (V)((VBits)value >> 16 | (VBits)next);
             v_store((float *)words + i, value, LANES);
         }
     }

@@ -97,11 +97,6 @@ static dnnl_primitive_attr_t attributes(const ConvSpec *s, bool add)
     return attr;
 }
 
-static bool is_linear(const ConvSpec *s)
-{
-    return s->kernel == 1 && s->stride == 1 && s->pad_before == 0 && s->pad_after == 0;
-}
-
 static dnnl_primitive_desc_t convolution(const Conv *c, int64_t B, int64_t H, int64_t W, bool add)
 {
     const ConvSpec *s = &c->spec;
@@ -204,7 +199,7 @@ int cpu_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weig
                     int parts, Err *e)
 {
     *conv = NULL;
-    assert(spec->act != ACT_GEGLU || (is_linear(spec) && spec->out%2 == 0));
+    assert(spec->act != ACT_GEGLU || (conv_is_linear(spec) && spec->out%2 == 0));
     if (spec->x_type == F16)
         return err_set(e, "%s: the CPU makes no products in f16; f32 works", weight[0]->name);
     if (spec->x_type == BF16 && cpu_level < CPU_AVX512_BF16)
@@ -235,7 +230,7 @@ int cpu_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weig
     const dnnl_dims_t dim = {spec->out, spec->in, spec->kernel, spec->kernel};
     const dnnl_memory_desc_t plain = describe(dim, F32, dnnl_oihw);
     dnnl_memory_t from = memory_of(&plain, w);
-    const bool linear = is_linear(spec);
+    const bool linear = conv_is_linear(spec);
     dnnl_primitive_desc_t likely = convolution(c, linear ? 1 : 2, linear ? 1 : 32, linear ? 1024 : 32, false);
     pack(c, likely, from);
     dnnl_primitive_desc_destroy(likely);
@@ -300,7 +295,7 @@ static void run_gated(Conv *c, char *y, const char *x, int64_t N)
 
 void cpu_conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_t W, bool add)
 {
-    if (is_linear(&c->spec)) {
+    if (conv_is_linear(&c->spec)) {
         W *= B*H;
         B = H = 1;
     }

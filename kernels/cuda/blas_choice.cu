@@ -73,14 +73,6 @@ static Product layer_of(const BlasPlan *plan, int64_t M, bool add)
     return p;
 }
 
-/* The next bytes of *at, a multiple of 256. */
-static void *take(char **at, int64_t bytes)
-{
-    void *p = *at;
-    *at += (bytes + 255)/256*256;
-    return p;
-}
-
 /* On values whose sums are zero but for their rounding, second halves against first, which tells any two orders of
  * addition apart, in halves too; what else is added is as small. */
 static bool same_bytes(BlasPlan *plan, const cublasLtMatmulAlgo_t *one, const cublasLtMatmulAlgo_t *other, bool bias,
@@ -91,8 +83,8 @@ static bool same_bytes(BlasPlan *plan, const cublasLtMatmulAlgo_t *one, const cu
     const int64_t size = (int64_t)dtype_size(plan->x_type);
     const float small = 0x1p-20f;
     char *at = (char *)gpu_scratch(SCRATCH_PRODUCT, (size_t)((n_x + n_w)*size + (2*n_y + out)*4 + 2048));
-    void *x = take(&at, n_x*size), *w = take(&at, n_w*size), *b = take(&at, out*4);
-    void *y[] = {take(&at, n_y*4), take(&at, n_y*4)};
+    void *x = gpu_take(&at, n_x*size), *w = gpu_take(&at, n_w*size), *b = gpu_take(&at, out*4);
+    void *y[] = {gpu_take(&at, n_y*4), gpu_take(&at, n_y*4)};
     int32_t *differ = (int32_t *)at, found = 0;
     const cublasLtMatmulAlgo_t *const algorithm[] = {one, other};
     fill(x, plan->x_type, n_x, K, 1, -1);
@@ -184,7 +176,7 @@ static float time_of(BlasPlan *plan, const Product *layer, const cublasLtMatmulA
     const int64_t y_row = plan->out*(int64_t)dtype_size(plan->y_type);
     const int64_t fit = timed_bytes/(x_row + y_row), rows = fit < blas_typical[size] ? fit : blas_typical[size];
     char *at = (char *)gpu_scratch(SCRATCH_PRODUCT, (size_t)(rows*(x_row + y_row) + 512));
-    void *x = take(&at, rows*x_row), *y = take(&at, rows*y_row);
+    void *x = gpu_take(&at, rows*x_row), *y = gpu_take(&at, rows*y_row);
     Product p = layer_of(plan, rows, add);
     bool good = true;
     fill(x, plan->x_type, rows*plan->K, plan->K, 1, 1);
@@ -225,7 +217,7 @@ static BlasChoice choose_range(BlasPlan *plan, const Product *p, cublasLtMatmulP
 /* What was found for a kind of layer. */
 typedef struct Known {
     int K, out;
-    DType y_type;
+    DType x_type, y_type;
     bool bias;
     BlasChoice choice[2][BLAS_SIZES];
     struct Known *next;
@@ -235,7 +227,8 @@ bool blas_choose_beside(BlasPlan *plan, const Product *p, cublasLtMatmulPreferen
 {
     static Known *first;
     Known *k = first;
-    while (k && !(k->K == plan->K && k->out == plan->out && k->y_type == plan->y_type && k->bias == (p->bias != NULL)))
+    while (k && !(k->K == plan->K && k->out == plan->out && k->x_type == plan->x_type && k->y_type == plan->y_type
+                  && k->bias == (p->bias != NULL)))
         k = k->next;
     bool any = false;
     for (int add = 0; add < 2; add++)
@@ -249,7 +242,7 @@ bool blas_choose_beside(BlasPlan *plan, const Product *p, cublasLtMatmulPreferen
             any = any || c->taken;
         }
     if (!k && (k = (Known *)calloc(1, sizeof *k))) {
-        *k = {plan->K, plan->out, plan->y_type, p->bias != NULL, {}, first};
+        *k = {plan->K, plan->out, plan->x_type, plan->y_type, p->bias != NULL, {}, first};
         memcpy(k->choice, plan->choice, sizeof k->choice);
         first = k;
     }

@@ -31,16 +31,11 @@ struct Conv {
     DnnLayer *dnn;
 };
 
-static bool is_linear(const ConvSpec *s)
-{
-    return s->kernel == 1 && s->stride == 1 && s->pad_before == 0 && s->pad_after == 0;
-}
-
 static void *to_device(const void *host, size_t bytes, Err *e)
 {
     void *p = gpu_memory(bytes, e);
     if (p)
-        gpu_check(cudaMemcpyAsync(p, host, bytes, cudaMemcpyHostToDevice, gpu_stream));
+        gpu_upload(p, host, bytes);
     return p;
 }
 
@@ -82,7 +77,7 @@ static void choose(Conv *c)
     c->hopper = product_hopper_takes(s);
     if (!library_wanted() || (s->act != ACT_NONE && (c->hopper || s->act != ACT_GEGLU)) || s->in%8 || s->out%8)
         return;
-    if (is_linear(s))
+    if (conv_is_linear(s))
         c->blas = blas_plan(&p, s->x_type, s->y_type, c->hopper);
     else if (!c->hopper && s->x_type != F32 && (p.K >= LIBRARY_LEAST_K || s->y_type != F32))
         c->dnn = dnn_layer(s, c->bias != NULL);
@@ -92,7 +87,7 @@ int cuda_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *wei
                      int parts, Err *e)
 {
     *conv = NULL;
-    assert(spec->act != ACT_GEGLU || (is_linear(spec) && spec->out%2 == 0));
+    assert(spec->act != ACT_GEGLU || (conv_is_linear(spec) && spec->out%2 == 0));
     if (spec->x_type != F32 && spec->x_type != BF16 && spec->x_type != F16)
         return err_set(e, "%s: products are made in f32, bf16 or f16, not %s", weight[0]->name,
                        dtype_name(spec->x_type));
@@ -205,7 +200,7 @@ void cuda_conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_
 {
     const ConvSpec *s = &c->spec;
     const int pads = s->pad_before + s->pad_after;
-    if (is_linear(s)) {
+    if (conv_is_linear(s)) {
         W *= B*H;
         B = H = 1;
     }

@@ -61,6 +61,14 @@ void *gpu_memory(size_t bytes, Err *e);
 enum { SCRATCH_OP, SCRATCH_PRODUCT, SCRATCH_LIBRARY, SCRATCH_SAE, SCRATCH_SAE2, SCRATCH_SLOTS };
 void *gpu_scratch(int slot, size_t bytes);
 
+/* The next part of a scratch buffer: bytes at *at, which goes on to a multiple of 256 behind them. */
+static inline void *gpu_take(char **at, size_t bytes)
+{
+    void *p = *at;
+    *at += (bytes + 255)/256*256;
+    return p;
+}
+
 /* From any memory of the host, which has been read when this returns. */
 void gpu_upload(void *device, const void *host, size_t bytes);
 

@@ -81,7 +81,9 @@ __device__ __forceinline__ void barrier_create(Barrier *b, unsigned arrivals)
  * copy engine sees them too. */
 __device__ __forceinline__ void barriers_created(void)
 {
-#ifndef SIMT
+#ifdef SIMT
+    simt_barriers_created();
+#else
     asm volatile("fence.mbarrier_init.release.cluster;\n\tfence.proxy.async.shared::cta;" ::: "memory");
 #endif
 }

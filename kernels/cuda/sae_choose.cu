@@ -16,6 +16,7 @@
  * K, is sorted. Else radix select, 8 bits of the key a pass, until the K greatest are apart from the others: 4 passes
  * or fewer but for ties. Reads the row once a pass, the later ones from the caches. Bound by latency, both. */
 #include "kernels/cuda/sae_cuda.h"
+#include "kernels/cuda/sae_sort.h"
 
 typedef unsigned long long Key;
 
@@ -42,42 +43,6 @@ __device__ __forceinline__ float value_of(Key key)
 __device__ __forceinline__ int32_t place_of(Key key)
 {
     return (int32_t)~(uint32_t)key;
-}
-
-/* Those who sort together. */
-struct Block {
-    static __device__ __forceinline__ int thread(void) { return threadIdx.x; }
-    static __device__ __forceinline__ int threads(void) { return blockDim.x; }
-    static __device__ __forceinline__ void meet(void) { __syncthreads(); }
-};
-
-struct Warp {
-    static __device__ __forceinline__ int thread(void) { return threadIdx.x%WARP; }
-    static __device__ __forceinline__ int threads(void) { return WARP; }
-    static __device__ __forceinline__ void meet(void) { __syncwarp(); }
-};
-
-/* Greatest first; n keys in shared or global memory, by a whole Team, which has met after they were written. Bitonic
- * with the first step of each merge mirrored: all exchanges go one way, so that n may be any number. Ends at a
- * barrier. */
-template <typename Team> __device__ __forceinline__ void sort(Key *list, int n)
-{
-    int pairs = 1;
-    while (2*pairs < n)
-        pairs *= 2;
-    for (int size = 2; size/2 < n; size *= 2)
-        for (int step = size/2; step; step /= 2) {
-            for (int p = Team::thread(); p < pairs; p += Team::threads()) {
-                const int in = p & (step - 1), low = 2*(p - in) + in;
-                const int high = step == size/2 ? 2*(p - in) + size - 1 - in : low + step;
-                if (high < n && list[low] < list[high]) {
-                    const Key k = list[low];
-                    list[low] = list[high];
-                    list[high] = k;
-                }
-            }
-            Team::meet();
-        }
 }
 
 /* What is below 0 is given as 0. */
@@ -147,7 +112,7 @@ template <int keep> static __global__ void __launch_bounds__(CHOOSE_WARPS*WARP) 
         }
     }
     __syncwarp();
-    sort<Warp>(list, listed);
+    sort<Warp, false>(list, listed);
 
     int hidden = 0;
     for (int j = lane; j < c.K - 1; j += WARP)
@@ -217,7 +182,7 @@ static __global__ void choose_rows(SaeChoice c, Key *long_list)
     Key *list = c.K > MOST_LISTED ? long_list + (int64_t)blockIdx.x*c.K : short_list;
     const int64_t N = c.rows ? *c.count : c.N;
     auto finish = [&](int64_t n, int keys) {
-        sort<Block>(list, keys);
+        sort<Block, false>(list, keys);
         const int64_t row = c.rows ? c.rows[n] : n;
         for (int j = threadIdx.x; j < c.K; j += blockDim.x)
             give(c, row*c.K + j, value_of(list[j]), place_of(list[j]));

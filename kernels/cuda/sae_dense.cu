@@ -7,7 +7,7 @@
  * JumpReLU: Rajamanoharan et al. 2024 (arXiv 2407.14435). Gated: Rajamanoharan et al. 2024 (arXiv 2404.16014). All but
  * the product are one kernel shape: a block has a run of RUN rows and a strip of STRIP columns, a thread goes down a
  * column with its bias in a register. Neighbours read neighbours; bound by memory. Sums over rows are left in
- * parts[run,f] and added in order of runs. */
+ * parts[run,f] and added in order of runs. A NaN in h stays one in z, so that the loss shows it. */
 #include "kernels/cuda/sae_tile.h"
 
 /* ---- C (M,N) = AB, or C += AB ---- */
@@ -101,7 +101,7 @@ static __global__ void jump_columns(float *z, float *h, const float *b_enc, cons
     for (int64_t n = c.from; n < c.to; n++) {
         const float v = h[n*F + c.f] + b;
         h[n*F + c.f] = v;
-        z[n*F + c.f] = v > t ? v : 0;
+        z[n*F + c.f] = v <= t ? 0 : v;
     }
 }
 
@@ -149,8 +149,8 @@ static __global__ void gated_columns(float *z, float *p, const float *h, const f
     const float to_gate = b_gate[c.f], scale = expf(r_mag[c.f]), to_mag = b_mag[c.f];
     for (int64_t n = c.from; n < c.to; n++) {
         const float v = h[n*F + c.f], gate = v + to_gate, m = scale*v + to_mag;
-        p[n*F + c.f] = gate > 0 ? gate : 0;
-        z[n*F + c.f] = gate > 0 && m > 0 ? m : 0;
+        p[n*F + c.f] = gate < 0 ? 0 : gate;
+        z[n*F + c.f] = gate <= 0 || m <= 0 ? 0 : m;
     }
 }
 

@@ -120,14 +120,6 @@ static __global__ void pack_rows(T *packed, const float *x, const float *b_dec, 
         packed[n*D_p + d] = from_float<T>(d < D ? x[n*D + d] - b_dec[d] : 0);
 }
 
-/* The next part of one buffer. */
-static void *take(char **at, size_t bytes)
-{
-    void *p = *at;
-    *at += (bytes + 255)/256*256;
-    return p;
-}
-
 /* At most `room` rows of a run, whose buffers lie in the scratch memory as `room` of them need. */
 static void encode_run(const SaeEncoder *e, float *a, int32_t *i, const float *x, int64_t N, int K, int64_t room,
                        int keep)
@@ -136,11 +128,11 @@ static void encode_run(const SaeEncoder *e, float *a, int32_t *i, const float *x
     const size_t x_bytes = rows*(size_t)e->D_p*dtype_size(e->type), h_bytes = rows*places*sizeof(float);
     char *at = (char *)gpu_scratch(SCRATCH_SAE, 2*x_bytes + h_bytes + kept*(sizeof(float) + 1)
                                                 + (rows + 1)*sizeof(int32_t) + rows*sizeof(long long) + 8*256);
-    void *packed = take(&at, x_bytes), *packed_again = take(&at, x_bytes);
-    float *h = (float *)take(&at, h_bytes), *value = (float *)take(&at, kept*sizeof(float));
-    uint8_t *column = (uint8_t *)take(&at, kept);
-    unsigned long long *least = (unsigned long long *)take(&at, rows*sizeof *least);
-    int32_t *again = (int32_t *)take(&at, rows*sizeof(int32_t)), *count = (int32_t *)take(&at, sizeof(int32_t));
+    void *packed = gpu_take(&at, x_bytes), *packed_again = gpu_take(&at, x_bytes);
+    float *h = (float *)gpu_take(&at, h_bytes), *value = (float *)gpu_take(&at, kept*sizeof(float));
+    uint8_t *column = (uint8_t *)gpu_take(&at, kept);
+    unsigned long long *least = (unsigned long long *)gpu_take(&at, rows*sizeof *least);
+    int32_t *again = (int32_t *)gpu_take(&at, rows*sizeof(int32_t)), *count = (int32_t *)gpu_take(&at, sizeof(int32_t));
 
     if (e->type == BF16)
         LAUNCH(pack_rows<bf16>, (unsigned)N, PACK_THREADS, 0, (bf16 *)packed, x, e->b_dec, e->D, e->D_p);

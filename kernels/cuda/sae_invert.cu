@@ -8,6 +8,7 @@
  * A counting sort, made stable by sorting each feature's few entries. A few numbers an entry are read and written:
  * bound by memory, or at a few hundred thousand entries by the launch. */
 #include "kernels/cuda/sae_cuda.h"
+#include "kernels/cuda/sae_sort.h"
 
 enum { EACH = 256, SCAN = 1024, SORT_WARPS = 8, NEAR = 512, FIND_THREADS = 1024 };
 
@@ -72,27 +73,6 @@ static __global__ void scatter_entries(int32_t *order, const int32_t *start, con
         order[start[i[j]] + rank[j]] = (int32_t)j;
 }
 
-/* By a warp in shared memory. Bitonic, the first step of a merge mirrored, so that n may be any number. */
-__device__ __forceinline__ void sort_near(int32_t *list, int n)
-{
-    int pairs = 1;
-    while (2*pairs < n)
-        pairs *= 2;
-    for (int size = 2; size/2 < n; size *= 2)
-        for (int step = size/2; step; step /= 2) {
-            for (int p = threadIdx.x%WARP; p < pairs; p += WARP) {
-                const int in = p & (step - 1), low = 2*(p - in) + in;
-                const int high = step == size/2 ? 2*(p - in) + size - 1 - in : low + step;
-                if (high < n && list[low] > list[high]) {
-                    const int32_t place = list[low];
-                    list[low] = list[high];
-                    list[high] = place;
-                }
-            }
-            __syncwarp();
-        }
-}
-
 /* One warp a feature: its entries, rising. Most have few: a lane holds one, and finds its rank among them. Features of
  * more than NEAR entries are only listed. */
 static __global__ void sort_entries(int32_t *order, int32_t *listed, int32_t *list, const int32_t *start, int F)
@@ -114,7 +94,7 @@ static __global__ void sort_entries(int32_t *order, int32_t *listed, int32_t *li
         for (int j = lane; j < n; j += WARP)
             room[j] = mine[j];
         __syncwarp();
-        sort_near(room, n);
+        sort<Warp, true>(room, n);
         for (int j = lane; j < n; j += WARP)
             mine[j] = room[j];
     } else if (lane == 0) {

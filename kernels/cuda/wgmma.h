@@ -22,7 +22,8 @@ __device__ __forceinline__ uint64_t operand(const void *p)
 }
 
 /* B with n along memory, whose first row of k begins at p: a row has 64 of n, the next 64 are `next_columns` bytes
- * further on, k row by row; 16 of k further on: ROWS_16 more. */
+ * further on, k row by row; 16 of k further on: ROWS_16 more. A product may take fewer than all of the last 64: PTX
+ * gives n in steps of 8 for any layout, though the layouts that it and CUTLASS show end with whole ones. */
 enum { ROWS_16 = 16*BOX_DEPTH*2/16 };
 
 __device__ __forceinline__ uint64_t operand_across(const void *p, int next_columns)
@@ -53,7 +54,9 @@ template <typename V, int n> __device__ __forceinline__ void hold(V (&values)[n]
 template <typename... R> __device__ __forceinline__ void products_begin(R &...touched)
 {
     (hold(touched), ...);
-#ifndef SIMT
+#ifdef SIMT
+    simt_wgmma_fence();
+#else
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 #endif
 }

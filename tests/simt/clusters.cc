@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* clusters.cc -- small kernels of clusters, and the same with mistakes in them, for tests/unit/cluster_simt.c: what
- * hopper.h has for clusters, and what is refused when it is played. */
-#include "kernels/cuda/hopper.h"
+/* clusters.cc -- small kernels of clusters and of products, and the same with mistakes in them, for
+ * tests/unit/cluster_simt.c: what hopper.h and wgmma.h have, and what is refused when it is played. */
+#include "kernels/cuda/wgmma.h"
 #include "tests/simt/clusters.h"
 
 /* ---- sums over a cluster, read from each other's shared memory ---- */
@@ -70,7 +70,8 @@ static __global__ void ring(const __grid_constant__ CUtensorMap x_map, const __g
             barrier_create(&full[s], 1);
             barrier_create(&empty[s], mistake == OWN_ARRIVALS ? CONSUMERS : blocks*CONSUMERS);
         }
-        barriers_created();
+        if (mistake != NOT_SHOWN)
+            barriers_created();
     }
     if (mistake == NO_BEGIN) {
         __syncthreads();
@@ -122,11 +123,11 @@ static __global__ void ring(const __grid_constant__ CUtensorMap x_map, const __g
         y[blockIdx.x] = sums[0] + sums[1];
 }
 
-static CUtensorMap map_of(const uint16_t *p, int rows, int columns)
+static CUtensorMap map_of(const uint16_t *p, int rows, int columns, int box_rows)
 {
     CUtensorMap map;
     const cuuint64_t size[2] = {(cuuint64_t)columns, (cuuint64_t)rows}, pitch[1] = {(cuuint64_t)columns*2};
-    const cuuint32_t box[2] = {BOX_DEPTH, PART_ROWS}, every[2] = {1, 1};
+    const cuuint32_t box[2] = {BOX_DEPTH, (cuuint32_t)box_rows}, every[2] = {1, 1};
     if (cuTensorMapEncodeTiled(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, (void *)p, size, pitch, box, every,
                                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                                CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS)
@@ -136,9 +137,68 @@ static CUtensorMap map_of(const uint16_t *p, int rows, int columns)
 
 void simt_ring(float *y, const uint16_t *x, const uint16_t *W, int blocks, int clusters, int steps, Mistake mistake)
 {
-    const CUtensorMap x_map = map_of(x, clusters*blocks*PART_ROWS, steps*BOX_DEPTH),
-                      W_map = map_of(W, blocks*PART_ROWS, steps*BOX_DEPTH);
+    const CUtensorMap x_map = map_of(x, clusters*blocks*PART_ROWS, steps*BOX_DEPTH, PART_ROWS),
+                      W_map = map_of(W, blocks*PART_ROWS, steps*BOX_DEPTH, PART_ROWS);
     LAUNCH_CLUSTERS(ring, blocks, (unsigned)(blocks*clusters), (CONSUMERS + 1)*WARP,
                     BOX_ALIGNMENT + STAGES*((blocks + 1)*PART_BYTES + 2*sizeof(Barrier)) + CONSUMERS*sizeof(float),
                     x_map, W_map, y, blocks, steps, mistake);
+}
+
+/* ---- products of a ring's stages ---- */
+
+enum { LEFT_BYTES = PRODUCT_ROWS*BOX_DEPTH*2, STAGE_BYTES = LEFT_BYTES + PRODUCT_COLUMNS*BOX_DEPTH*2 };
+
+/* One group of warps, and one that copies. */
+static __global__ void multiply(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ CUtensorMap W_map,
+                                float *y, int steps, Mistake mistake)
+{
+    unsigned char *shared = box_memory();
+    const int lane = threadIdx.x%WARP, warp = warp_number();
+    Barrier *full = (Barrier *)(shared + STAGES*STAGE_BYTES), *empty = full + STAGES;
+    Ring<STAGES> at;
+    if (threadIdx.x == 0) {
+        for (int s = 0; s < STAGES; s++) {
+            barrier_create(&full[s], 1);
+            barrier_create(&empty[s], GROUP_WARPS);
+        }
+        barriers_created();
+    }
+    __syncthreads();
+    if (warp == GROUP_WARPS) {
+        for (int s = 0; s < steps && lane == 0; s++, at.advance()) {
+            unsigned char *to = shared + at.stage*STAGE_BYTES;
+            barrier_wait(&empty[at.stage], at.parity ^ 1);
+            barrier_expect(&full[at.stage], STAGE_BYTES);
+            copy_box(to, &x_map, 0, s*BOX_DEPTH, &full[at.stage]);
+            copy_box(to + LEFT_BYTES, &W_map, 0, s*BOX_DEPTH, &full[at.stage]);
+        }
+        return;
+    }
+    float sum[PRODUCT_COLUMNS/2];
+    for (int s = 0; s < steps; s++, at.advance()) {
+        const unsigned char *x = shared + at.stage*STAGE_BYTES;
+        const uint64_t A = operand(x), B = operand(mistake == OTHER_OPERAND && warp == 2 ? x : x + LEFT_BYTES);
+        if (mistake != NOT_AWAITED)
+            barrier_wait(&full[at.stage], at.parity);
+        if (mistake != NO_FENCE || s == 0)
+            products_begin(sum);
+        for (int k = 0; k < BOX_DEPTH/16; k++)
+            product_64<bf16, PRODUCT_COLUMNS>(sum, A + 2*k, B + 2*k, s > 0 || k > 0);
+        products_commit();
+        if (mistake == GIVEN_BACK_EARLY && lane == 0)
+            barrier_arrive(&empty[at.stage]);
+        products_finish(sum);
+        if (mistake != GIVEN_BACK_EARLY && lane == 0)
+            barrier_arrive(&empty[at.stage]);
+    }
+    for (int i = 0; i < PRODUCT_COLUMNS/2; i++)
+        y[(warp*16 + lane/4 + i%4/2*8)*PRODUCT_COLUMNS + i/4*8 + lane%4*2 + i%2] = sum[i];
+}
+
+void simt_product(float *y, const uint16_t *x, const uint16_t *W, int steps, Mistake mistake)
+{
+    const CUtensorMap x_map = map_of(x, PRODUCT_ROWS, steps*BOX_DEPTH, PRODUCT_ROWS),
+                      W_map = map_of(W, PRODUCT_COLUMNS, steps*BOX_DEPTH, PRODUCT_COLUMNS);
+    LAUNCH(multiply, 1, WARPGROUP + WARP, BOX_ALIGNMENT + STAGES*(STAGE_BYTES + 2*sizeof(Barrier)), x_map, W_map, y,
+           steps, mistake);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* clusters.h -- clusters.cc's kernels, and the mistakes that can be put into them. */
+/* clusters.h -- clusters.cc's kernels, of clusters and of products, and the mistakes that can be put into them. */
 #ifndef TESTS_SIMT_CLUSTERS_H
 #define TESTS_SIMT_CLUSTERS_H
 
@@ -13,10 +13,15 @@ typedef enum {
     ONE_SLOT,           /* read while a block that is ahead writes it */
     OWN_ARRIVALS,       /* a stage is given back to its own block alone */
     OUTSIDE, OTHER_CLUSTER,                             /* a multicast and a load beyond the cluster */
-    SHARED_VARIABLE, ODD_GRID
+    SHARED_VARIABLE, ODD_GRID,
+    NOT_SHOWN,          /* barriers, to those who wait there */
+    NO_FENCE,           /* before products */
+    NOT_AWAITED,        /* a stage, before its products */
+    GIVEN_BACK_EARLY,   /* a stage, before its products are waited for */
+    OTHER_OPERAND       /* of one warp of four */
 } Mistake;
 
-enum { JOIN_THREADS = 64, RING_ROWS = 8, RING_DEPTH = 64 };
+enum { JOIN_THREADS = 64, RING_ROWS = 8, RING_DEPTH = 64, PRODUCT_ROWS = 64, PRODUCT_COLUMNS = 32 };
 
 #ifdef __cplusplus
 extern "C" {
@@ -28,6 +33,10 @@ void simt_join_sums(float *y, const float *x, int blocks, int clusters, int roun
 /* y[b] = sum_k x[b*RING_ROWS, k] * sum_r W[r, k], in bf16.
  * y (clusters*blocks)   x (clusters*blocks*RING_ROWS, steps*RING_DEPTH)   W (blocks*RING_ROWS, steps*RING_DEPTH) */
 void simt_ring(float *y, const uint16_t *x, const uint16_t *W, int blocks, int clusters, int steps, Mistake mistake);
+
+/* y = x W^T, in bf16, by wgmma.
+ * y (PRODUCT_ROWS, PRODUCT_COLUMNS)   x (PRODUCT_ROWS, steps*RING_DEPTH)   W (PRODUCT_COLUMNS, steps*RING_DEPTH) */
+void simt_product(float *y, const uint16_t *x, const uint16_t *W, int steps, Mistake mistake);
 #ifdef __cplusplus
 }
 #endif

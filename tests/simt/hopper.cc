@@ -2,9 +2,12 @@
 /* hopper.cc -- kernels/cuda/hopper.h and wgmma.h on the host: barriers in shared memory, clusters of blocks, products
  * of 4 warps. Boxes are in boxes.cc.
  *
- * A product is computed when its group is waited for, by each thread its own sums, from what shared memory and the
- * registers of A then hold; registers that were written meanwhile are refused.
- * Stricter than PTX: all threads of a cluster meet at its barrier, those that have ended are missed there. PTX ISA 8.x:
+ * A product is computed when its group is waited for and all others have gone as far as they can, by each thread its
+ * own sums, from what shared memory and the registers of A then hold; what was written since it was asked for is
+ * refused. The four warps of a group ask for the
+ * same.
+ * Stricter than PTX: all threads of a cluster meet at its barrier, those that have ended are missed there; every wait
+ * for products is followed by a fence before the next, whether registers were touched or not. PTX ISA 8.x:
  * mbarrier, barrier.cluster, mapa, wgmma.mma_async (matrix descriptors, swizzled K-major and MN-major layouts,
  * fragments of m64nNk16). */
 #include "tests/simt/cuda.h"
@@ -58,13 +61,16 @@ struct Arrivals {                       /* the 64 bits of a barrier */
     uint16_t missing : 15, parity : 1;
 };
 static_assert(sizeof(Arrivals) == sizeof(uint64_t), "a barrier is 64 bits");
-static const uint16_t MOST_ARRIVALS = 1024;
+static const unsigned MOST_ARRIVALS = 1024, HIDDEN = 0x8000, MOST_BYTES = (1 << 20) - 1;
 
 static Arrivals *arrivals(uint64_t *barrier)
 {
     Arrivals *a = (Arrivals *)barrier;
-    if (a->expected == 0 || a->expected > MOST_ARRIVALS)
+    const unsigned count = a->expected & ~HIDDEN;
+    if (count == 0 || count > MOST_ARRIVALS)
         simt_fail("a barrier that was not created");
+    if (a->expected & HIDDEN)
+        simt_fail("a barrier that was created, and not shown to others by fence.mbarrier_init");
     return a;
 }
 
@@ -82,10 +88,20 @@ void simt_barrier_create(uint64_t *barrier, unsigned count)
     if ((uintptr_t)barrier%8 || count == 0 || count > MOST_ARRIVALS)
         simt_fail("a barrier at %p for %u arrivals", (void *)barrier, count);
     Arrivals *a = (Arrivals *)barrier;
+    if (simt.self->hidden == SIMT_BARRIERS)
+        simt_fail("more than %d barriers of a thread", SIMT_BARRIERS);
+    simt.self->created[simt.self->hidden++] = barrier;
     a->bytes = 0;
-    a->expected = (uint16_t)count;
+    a->expected = (uint16_t)(count | HIDDEN);
     a->missing = count & 0x7fff;
     a->parity = 0;
+}
+
+void simt_barriers_created(void)
+{
+    SimtThread *self = simt.self;
+    while (self->hidden)
+        ((Arrivals *)self->created[--self->hidden])->expected &= (uint16_t)~HIDDEN;
 }
 
 void simt_barrier_arrive(uint64_t *barrier, unsigned bytes)
@@ -93,6 +109,8 @@ void simt_barrier_arrive(uint64_t *barrier, unsigned bytes)
     Arrivals *a = arrivals(barrier);
     if (a->missing == 0)
         simt_fail("more arrivals at a barrier than the %u it is for", a->expected);
+    if (bytes > MOST_BYTES)
+        simt_fail("%u bytes announced at a barrier", bytes);
     a->missing = (a->missing - 1u) & 0x7fff;
     a->bytes += (int32_t)bytes;
     end_phase(a);
@@ -166,30 +184,72 @@ static void check_operand(uint64_t descriptor)
                   (unsigned long long)descriptor);
 }
 
+/* 16 bytes, `part` of two, of a row of an operand with k along memory. */
+static const unsigned char *row_part(uint64_t descriptor, int row, uint32_t part)
+{
+    const uint32_t at = field(descriptor, 0) + (uint32_t)row/8*field(descriptor, 32) + (uint32_t)row%8*ROW + part*16;
+    return simt_shared_at(simt.here, simt_turned(at, ROW), 16);
+}
+
+/* 16 bytes, of 8 columns from n on, of a row of k of an operand with n along memory: 64 of n a row, then those at the
+ * leading offset; k row by row, every 8 at the stride offset. */
+static const unsigned char *column_part(uint64_t descriptor, int n, uint32_t k)
+{
+    const uint32_t at = field(descriptor, 0) + (uint32_t)n/64*field(descriptor, 16) + k/8*field(descriptor, 32)
+                      + k%8*ROW + (uint32_t)n%64*2;
+    return simt_shared_at(simt.here, simt_turned(at, ROW), 16);
+}
+
 /* 16 values of k of a row of an operand with k along memory. */
 static void operand_row(float value[16], uint64_t descriptor, int row, bool f16)
 {
     for (uint32_t part = 0; part < 2; part++) {
         uint16_t half[8];
-        const uint32_t at = field(descriptor, 0) + (uint32_t)row/8*field(descriptor, 32) + (uint32_t)row%8*ROW
-                          + part*16;
-        memcpy(half, simt_shared_at(simt.here, simt_turned(at, ROW), 16), 16);
+        memcpy(half, row_part(descriptor, row, part), 16);
         for (int k = 0; k < 8; k++)
             value[part*8 + (uint32_t)k] = simt_from_bits(half[k], f16);
     }
 }
 
-/* 16 values of k of a column of an operand with n along memory: 64 of n a row, then those at the leading offset; k row
- * by row, every 8 at the stride offset. */
+/* 16 values of k of a column of an operand with n along memory. */
 static void operand_column(float value[16], uint64_t descriptor, int n, bool f16)
 {
     for (uint32_t k = 0; k < 16; k++) {
         uint16_t half;
-        const uint32_t at = field(descriptor, 0) + (uint32_t)n/64*field(descriptor, 16) + k/8*field(descriptor, 32)
-                          + k%8*ROW + (uint32_t)n%64*2;
-        memcpy(&half, simt_shared_at(simt.here, simt_turned(at, ROW), 2), 2);
+        memcpy(&half, column_part(descriptor, n/8*8, k) + n%8*2, 2);
         value[k] = simt_from_bits(half, f16);
     }
+}
+
+/* A sum that changes with any of the bytes, n of them, a multiple of 8. */
+static uint64_t summed(uint64_t sum, const void *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i += sizeof(uint64_t)) {
+        uint64_t word;
+        memcpy(&word, (const char *)bytes + i, sizeof word);
+        sum = (sum ^ word)*0x9e3779b97f4a7c15;
+        sum ^= sum >> 32;
+    }
+    return sum;
+}
+
+/* Of what the product reads in shared memory. */
+static uint64_t operands_now(const SimtProduct *p)
+{
+    uint64_t sum = 0;
+    for (int row = 0; row < 64 && !p->left; row++)
+        for (uint32_t part = 0; part < 2; part++)
+            sum = summed(sum, row_part(p->A, row, part), 16);
+    for (int n = 0; n < p->columns; n += p->left ? 8 : 1)
+        for (uint32_t i = 0; i < (p->left ? 16u : 2u); i++)
+            sum = summed(sum, p->left ? column_part(p->B, n, i) : row_part(p->B, n, i), 16);
+    return sum;
+}
+
+/* One thread of a group looks at it. */
+static bool looks(void)
+{
+    return simt.self->index.x%128 == 0;
 }
 
 /* Rows lane/4 and 8 further of the warp's part of A: lane l has k 2(l%4) and one more, and those 8 further. */
@@ -209,6 +269,8 @@ static void left_rows(float A[2][16], const SimtProduct *p)
 
 static void multiply(const SimtProduct *p)
 {
+    if (looks() && operands_now(p) != p->seen)
+        simt_fail("wgmma: shared memory that it reads was written while it was under way");
     const int t = (int)(simt.self->index.x%128), row = t/32*16 + t%32/4;
     float A[2][16], B[16];
     if (p->left)
@@ -239,6 +301,11 @@ static void begin(SimtProduct p)
         simt_fail("wgmma of %d columns", p.columns);
     if (self->products == SIMT_PRODUCTS)
         simt_fail("more than %d products under way", SIMT_PRODUCTS);
+    if (!self->fenced)
+        simt_fail("wgmma without wgmma.fence after the last wgmma.wait_group");
+    self->asked = summed(self->asked, mine, sizeof mine);
+    if (looks())
+        p.seen = operands_now(&p);
     p.group = self->product_group;
     self->product[self->products++] = p;
 }
@@ -247,7 +314,7 @@ void simt_wgmma(float *sum, int columns, uint64_t A, uint64_t B, bool add, bool 
 {
     check_operand(A);
     check_operand(B);
-    begin({sum, columns, A, B, add, f16, 0, NULL, {}});
+    begin({sum, columns, A, B, add, f16, 0, NULL, {}, 0});
 }
 
 void simt_wgmma_left(float *sum, int columns, const uint32_t *A, uint64_t B, bool add, bool f16)
@@ -255,7 +322,13 @@ void simt_wgmma_left(float *sum, int columns, const uint32_t *A, uint64_t B, boo
     check_operand(B);
     if (field(B, 32)%1024 || (columns > 64 && field(B, 16)%1024))
         simt_fail("operand %016llx: its parts begin at no multiple of 1024", (unsigned long long)B);
-    begin({sum, columns, 0, B, add, f16, 0, A, {A[0], A[1], A[2], A[3]}});
+    begin({sum, columns, 0, B, add, f16, 0, A, {A[0], A[1], A[2], A[3]}, 0});
+}
+
+void simt_wgmma_fence(void)
+{
+    simt_board("wgmma.fence", "", 0);
+    simt.self->fenced = true;
 }
 
 void simt_wgmma_commit(void)
@@ -268,9 +341,19 @@ void simt_wgmma_wait(int newest)
 {
     SimtThread *self = simt.self;
     simt_board("wgmma.wait_group", "", 0);
+    self->fenced = false;
     int done = 0;
+    if (self->products && self->product[0].group < self->product_group - newest)
+        simt_meet(SIMT_AT_PRODUCTS, "wgmma.wait_group");
     while (done < self->products && self->product[done].group < self->product_group - newest)
         multiply(&self->product[done++]);
     self->products -= done;
     memmove(self->product, self->product + done, sizeof *self->product*(size_t)self->products);
+}
+
+void simt_products_end(const SimtBlock *b, unsigned threads)
+{
+    for (unsigned n = 0; n < threads; n += SIMT_LANES)
+        if (b->thread[n].asked != b->thread[n/128*128].asked || (b->thread[n].asked && n/128*128 + 128 > threads))
+            simt_fail("wgmma: warp %u asked for other products than its group", n/SIMT_LANES);
 }

@@ -101,7 +101,9 @@ static void thread_begin(SimtThread *t, unsigned n)
     t->state = SIMT_READY;
     t->index = {n, 0, 0};
     t->calls = 0;
-    t->copies = t->group = t->products = t->product_group = 0;
+    t->copies = t->group = t->products = t->product_group = t->hidden = 0;
+    t->fenced = false;
+    t->asked = 0;
     t->joined = t->waited = 0;
     t->stores = t->store_group = 0;
     t->shown = t->stored = 0;
@@ -128,7 +130,8 @@ static bool run_warp(SimtThread *warp)
         for (int i = 0; i < SIMT_LANES; i++) {
             waiting += warp[i].state == SIMT_AT_WARP;
             /* may come to the others' operation yet */
-            held += warp[i].state == SIMT_AT_BARRIER || warp[i].state == SIMT_AT_CLUSTER;
+            held += warp[i].state == SIMT_AT_BARRIER || warp[i].state == SIMT_AT_CLUSTER
+                 || warp[i].state == SIMT_AT_PRODUCTS;
         }
         if (waiting == 0 || held)
             return ran;
@@ -154,10 +157,11 @@ static void block_begins(SimtBlock *b, uint3 index, unsigned threads)
     b->begun = b->ended = false;
 }
 
-static void block_ends(SimtBlock *b)
+static void block_ends(SimtBlock *b, unsigned threads)
 {
     b->ended = true;
     simt_block_ends(b);
+    simt_products_end(b, threads);
     for (int i = 0; i < 128; i++)
         if (b->dynamic[simt.dynamic_bytes + (size_t)i] != 0xff)
             simt_fail("shared memory written %d bytes behind its %zu", i, simt.dynamic_bytes);
@@ -185,7 +189,7 @@ static bool run_block(SimtBlock *b, unsigned threads)
         done += t->state == SIMT_DONE;
     }
     if (done == threads) {
-        block_ends(b);
+        block_ends(b, threads);
     } else if (waiting == threads) {
         for (unsigned n = 0; n < threads; n++)
             b->thread[n].state = SIMT_READY;
@@ -206,6 +210,27 @@ static unsigned count(unsigned threads, SimtState state)
     return sum;
 }
 
+/* Warps that wait for products go on. Returns whether there are any. */
+static bool products_come(unsigned threads)
+{
+    bool any = false;
+    for (unsigned i = 0; i < simt.blocks; i++)
+        for (unsigned n = 0; n < threads; n++)
+            if (simt.block[i].thread[n].state == SIMT_AT_PRODUCTS) {
+                simt.block[i].thread[n].state = SIMT_READY;
+                any = true;
+            }
+    return any;
+}
+
+/* When no thread can go on: a box or the products under way, in turn where there are both. */
+static bool something_comes(unsigned threads)
+{
+    static bool box_first;
+    box_first = !box_first;
+    return box_first ? simt_box_comes() || products_come(threads) : products_come(threads) || simt_box_comes();
+}
+
 static void run_cluster(unsigned threads)
 {
     unsigned ended;
@@ -220,7 +245,7 @@ static void run_cluster(unsigned threads)
                 ran = true;
             ended += b->ended;
         }
-        if (ended < simt.blocks && !ran && !simt_box_comes())
+        if (ended < simt.blocks && !ran && !something_comes(threads))
             simt_fail("%u threads wait at barriers in shared memory for what does not come, %u at the cluster's",
                       count(threads, SIMT_AT_BARRIER), count(threads, SIMT_AT_CLUSTER));
     } while (ended < simt.blocks);

@@ -5,10 +5,10 @@
  * or in an operation of its warp (shuffle, vote, mma, ldmatrix), where all 32 lanes must come to the same operation.
  * What a device would leave undefined ends the program with a message: lanes that part, barriers that some threads
  * miss, a collective with lanes missing, addresses that are not aligned, memory written outside its bounds. Shared
- * memory starts a block as NaN; cp.async copies at the latest moment allowed, and so do wgmma and every other copy of a
- * box (hopper.cc); the order of warps and lanes turns round at every barrier, so that a missing one shows. The blocks
- * of a cluster run in turns, each as far as it can. Clusters (a block, where there are none) run one after another, and
- * so do kernels: a missing barrier between them is not seen.
+ * memory starts a block as NaN; cp.async copies at the latest moment allowed, wgmma multiplies when no other warp can
+ * go on, and so comes every other copy of a box (hopper.cc, boxes.cc); the order of warps and lanes turns round at
+ * every barrier, so that a missing one shows. The blocks of a cluster run in turns, each as far as it can. Clusters (a
+ * block, where there are none) run one after another, and so do kernels: a missing barrier between them is not seen.
  *
  * Arithmetic is the host's: expf, erff and sums in an mma may differ from a device's in the last bits. */
 #ifndef TESTS_SIMT_SIMT_H
@@ -60,8 +60,10 @@ static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) {
 /* ---- threads ---- */
 
 enum { SIMT_LANES = 32, SIMT_THREADS = 1024, SIMT_STACK = 64*1024, SIMT_COPIES = 128, SIMT_PRODUCTS = 32,
-       SIMT_SHARED = 227*1024, SIMT_CLUSTER = 8 };         /* blocks of a cluster: what every device takes */
-enum SimtState { SIMT_READY, SIMT_AT_WARP, SIMT_AT_BLOCK, SIMT_AT_BARRIER, SIMT_AT_CLUSTER, SIMT_DONE };
+       SIMT_BARRIERS = 64, SIMT_SHARED = 227*1024,
+       SIMT_CLUSTER = 8 };              /* blocks of a cluster: what every device takes */
+enum SimtState { SIMT_READY, SIMT_AT_WARP, SIMT_AT_BLOCK, SIMT_AT_BARRIER, SIMT_AT_CLUSTER, SIMT_AT_PRODUCTS,
+                 SIMT_DONE };
 
 struct SimtCopy { void *to; const void *from; int bytes, group; };       /* of 16 bytes; the rest zeros */
 
@@ -73,6 +75,7 @@ struct SimtProduct {                    /* wgmma.mma_async */
     int group;
     const uint32_t *left;               /* A's registers, NULL where A is a descriptor, */
     uint32_t was[4];                    /* and what they held when it was asked for */
+    uint64_t seen;                      /* a sum of what shared memory then held */
 };
 
 struct SimtThread {
@@ -86,6 +89,10 @@ struct SimtThread {
     int copies, group;
     SimtProduct product[SIMT_PRODUCTS];
     int products, product_group;
+    bool fenced;                        /* wgmma.fence since the last wgmma.wait_group */
+    uint64_t asked;                     /* a sum of all products' operands: the same in a group's four warps */
+    uint64_t *created[SIMT_BARRIERS];   /* barriers that nobody else may use yet */
+    int hidden;                         /* how many */
     int stores, store_group;            /* boxes to memory that were not read yet, and groups of them that ended */
     int shown, stored;                  /* calls of fence.proxy.async; boxes to memory that it has begun */
     uint64_t *barrier;                  /* in shared memory, waited at for the end of the phase of this parity */
@@ -302,12 +309,14 @@ void simt_copy_wait(int newest);        /* all groups but the newest ones are th
 
 uint32_t simt_shared_address(const void *p);
 void simt_barrier_create(uint64_t *barrier, unsigned count);
+void simt_barriers_created(void);
 void simt_barrier_arrive(uint64_t *barrier, unsigned bytes);
 void simt_barrier_wait(uint64_t *barrier, unsigned parity);
 bool simt_barrier_passed(const SimtThread *t);      /* what t waits for at a barrier has come */
 void simt_barrier_bytes(uint64_t *barrier, unsigned bytes);     /* some of those announced are there */
 bool simt_box_comes(void);                          /* one of those under way; false: there is none */
 void simt_block_ends(const SimtBlock *b);           /* refused while boxes are on their way to it */
+void simt_products_end(const SimtBlock *b, unsigned threads);   /* refused where a group's warps asked for others */
 unsigned simt_cluster_rank(void);
 void simt_cluster_arrive(void);
 void simt_cluster_wait(void);
@@ -321,6 +330,7 @@ static inline uint32_t simt_turned(uint32_t address, uint32_t row_bytes)
 /* p's place in the shared memory of the block of that rank of the cluster, which has begun and not ended. */
 void *simt_at_rank(const void *p, unsigned bytes, unsigned rank);
 void simt_barrier_arrive_at(uint64_t *barrier, unsigned rank);
+void simt_wgmma_fence(void);
 void simt_wgmma(float *sum, int columns, uint64_t A, uint64_t B, bool add, bool f16);
 /* A in registers, B with n along memory. */
 void simt_wgmma_left(float *sum, int columns, const uint32_t *A, uint64_t B, bool add, bool f16);

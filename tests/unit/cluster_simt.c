@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* cluster_simt.c -- clusters of blocks as tests/simt plays them: meetings, memory of other blocks, boxes for several,
- * arrivals from elsewhere (tests/simt/clusters.cc); and that what a device would leave undefined is refused. */
+/* cluster_simt.c -- clusters of blocks and products of warps as tests/simt plays them: meetings, memory of other
+ * blocks, boxes for several, arrivals from elsewhere, stages multiplied (tests/simt/clusters.cc); and that what a
+ * device would leave undefined is refused. */
 #include <sys/wait.h>
 #include "tests/simt/clusters.h"
 #include "tests/unit/op_test.h"
@@ -55,6 +56,30 @@ static int ring(int blocks, Mistake mistake)
     return right;
 }
 
+/* blocks: 1 */
+static int product(int blocks, Mistake mistake)
+{
+    enum { DEPTH = STEPS*RING_DEPTH };
+    static float x[PRODUCT_ROWS*DEPTH], W[PRODUCT_COLUMNS*DEPTH], y[PRODUCT_ROWS*PRODUCT_COLUMNS];
+    static _Alignas(16) uint16_t x_half[PRODUCT_ROWS*DEPTH], W_half[PRODUCT_COLUMNS*DEPTH];
+    for (int i = 0; i < PRODUCT_ROWS*DEPTH; i++)
+        x[i] = (float)(i*5%7 - 3);
+    for (int i = 0; i < PRODUCT_COLUMNS*DEPTH; i++)
+        W[i] = (float)(i*3%11 - 4);
+    dtype_from_f32(x_half, BF16, x, PRODUCT_ROWS*DEPTH);
+    dtype_from_f32(W_half, BF16, W, PRODUCT_COLUMNS*DEPTH);
+    simt_product(y, x_half, W_half, STEPS, mistake);
+    int right = blocks > 0;
+    for (int m = 0; m < PRODUCT_ROWS; m++)
+        for (int n = 0; n < PRODUCT_COLUMNS; n++) {
+            float sum = 0;
+            for (int k = 0; k < DEPTH; k++)
+                sum += x[m*DEPTH + k]*W[n*DEPTH + k];
+            right &= y[m*PRODUCT_COLUMNS + n] == sum;
+        }
+    return right;
+}
+
 /* With a mistake the program is ended by tests/simt, which says `why`. */
 static int refused(const char *name, int (*kernel)(int blocks, Mistake mistake), Mistake mistake, const char *why)
 {
@@ -92,6 +117,7 @@ int main(void)
         failed += test_ok(op_name(name, "%d blocks join sums", blocks), join(blocks, NO_MISTAKE));
         failed += test_ok(op_name(name, "%d blocks share stages", blocks), ring(blocks, NO_MISTAKE));
     }
+    failed += test_ok("stages are multiplied", product(1, NO_MISTAKE));
     failed += test_ok("one slot for two rounds is seen", !join(2, ONE_SLOT));
     failed += test_ok("a stage given back by half of its readers is seen", !ring(2, OWN_ARRIVALS));
 
@@ -106,5 +132,12 @@ int main(void)
     failed += refused("a warp that does not come", join, LATE_WARP, "at the cluster's");
     failed += refused("a load beyond the cluster", join, OTHER_CLUSTER, "block 2 of a cluster of 2");
     failed += refused("a multicast beyond the cluster", ring, OUTSIDE, "block 2 of a cluster of 2");
+    failed += refused("barriers without a fence", ring, NOT_SHOWN, "not shown to others");
+    failed += refused("products without a fence", product, NO_FENCE, "without wgmma.fence");
+    failed += refused("products of a stage that is not there", product, NOT_AWAITED,
+                      "was written while it was under way");
+    failed += refused("a stage given back before its products", product, GIVEN_BACK_EARLY,
+                      "was written while it was under way");
+    failed += refused("a warp with other operands", product, OTHER_OPERAND, "other products than its group");
     return failed != 0;
 }

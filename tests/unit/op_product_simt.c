@@ -16,6 +16,13 @@ static bool by_hopper(const char *kinds)
     return conv(&layer, BF16, BF16, ACT_NONE, false) == 0 && strstr(simt_started, "multiply<Tile");
 }
 
+/* cuBLASLt's calls for a layer that is new but for its type. */
+static int calls_of(DType type)
+{
+    const int before = simt_blas_calls;
+    return by_rows(72, 336, type, F32, ACT_NONE) ? -1 : simt_blas_calls - before;
+}
+
 int main(void)
 {
     Err e = {0};
@@ -37,5 +44,7 @@ int main(void)
     failed += by_rows(72, 328, BF16, F32, ACT_NONE);
     failed += test_ok("layers that are alike are looked at once, and many rows stay here",
                       simt_blas_calls == before + 5);
+    const int bf16 = calls_of(BF16), f16 = calls_of(F16);
+    failed += test_ok("layers that differ in x's type alone are looked at one by one", f16 == bf16 && f16 > 5);
     return failed != 0;
 }

@@ -121,4 +121,27 @@ static int gates(int64_t N, int F)
     return failed;
 }
 
+/* A NaN in h shows in z and p, as it does on the CPU; the column beside it is a number. */
+static int dense_nans(void)
+{
+    const float h[] = {NAN, 1, 1, NAN}, zero[] = {0, 0};
+    void *dev_h = to_device(h, sizeof h), *dev_zero = to_device(zero, sizeof zero), *dev_z = device_space(sizeof h),
+        *dev_p = device_space(sizeof h);
+    int failed = 0;
+    for (int way = 0; way < 3; way++) {
+        float z[4], p[4] = {NAN, 0, 0, NAN};
+        if (way < 2) {
+            gpu->sae.jump(dev_z, dev_h, dev_zero, way ? dev_zero : NULL, 2, 2);
+        } else {
+            gpu->sae.gated(dev_z, dev_p, dev_h, dev_zero, dev_zero, dev_zero, 2, 2);
+            gpu->download(p, dev_p, sizeof p);
+        }
+        gpu->download(z, dev_z, sizeof z);
+        failed += test_ok(way == 2 ? "gated/a NaN stays one" : way ? "jump/a NaN stays one" : "relu/a NaN stays one",
+                          isnan(z[0]) && z[1] == 1 && z[2] == 1 && isnan(z[3]) && isnan(p[0]) && isnan(p[3]));
+    }
+    gpu->free(dev_h); gpu->free(dev_zero); gpu->free(dev_z); gpu->free(dev_p);
+    return failed;
+}
+
 #endif

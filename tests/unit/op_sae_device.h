@@ -467,7 +467,8 @@ static int sae_against_cpu(const Ops *device, bool large)
     failed += adam(5, 300, true) + adam(3, 7, true) + adam(4, 130, false) + adam(1, 1, true);
     failed += sums(1, 5) + sums(1000, 130) + sums(65, 300) + sums(64, 1);
     failed += product(5, 7, 3) + product(130, 140, 33) + product(1, 200, 16);
-    failed += jumps(130, 300, true) + jumps(64, 5, false) + jumps(1, 1, true) + gates(130, 300) + gates(3, 2);
+    failed += jumps(130, 300, true) + jumps(64, 5, false) + jumps(1, 1, true) + gates(130, 300) + gates(3, 2)
+            + dense_nans();
     if (large) {
         failed += decode_and_steer(4096, 1280, 20480, 32) + reconstructions(4096, 1280, 20480, 32)
             + gradients(4096, 1280, 20480, 32)
