@@ -31,7 +31,8 @@ static int check(const Case *c)
         if (p->length == strlen(want->text) && memcmp(w.text + p->from, want->text, p->length) == 0
             && p->weight == want->weight && p->breaks == want->breaks)
             continue;
-        test_note("piece %d: '%.*s' %.17g%s", i, (int)p->length, w.text + p->from, p->weight, p->breaks ? " breaks" : "");
+        test_note("piece %d: '%.*s' %.17g%s", i, (int)p->length, w.text + p->from, p->weight,
+                  p->breaks ? " breaks" : "");
         same = 0;
     }
     char name[160];
