@@ -122,7 +122,7 @@ nothing_left() { [ -z "$(ls -A)" ]; }
         sd-sample-hooked -q --steps 900 -o out "$DATA/cond.mpk.zst" &
         for _ in {1..100}; do [ -n "$(ls -A)" ] && break; sleep 0.1; done
         kill -s $signal $!
-        run ! wait $!
+        if wait $!; then false; fi
         nothing_left
     done
 }
