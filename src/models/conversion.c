@@ -9,23 +9,25 @@
 #include "formats/aside.h"
 #include "src/models/conversion.h"
 #include "src/models/model_check.h"
+#include "src/models/pipeline.h"
 
 static const char *const written[PARTS] = {"unet/diffusion_pytorch_model.safetensors",
-                                           "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"};
+                                           "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors",
+                                           "text_encoder_2/model.safetensors"};
 
 /* ---- opening ---- */
 
 static int open_files(Conversion *c, Err *e)
 {
     static const bool vae_alone[PARTS] = {[PART_VAE] = true};
-    bool wanted[PARTS], taken[PARTS];
+    bool wanted[PARTS], taken[PARTS] = {0};
     for (int p = 0; p < PARTS; p++)
         wanted[p] = true;
     if (c->o.vae && single_file_open(&c->vae, c->o.vae, c->v, vae_alone, false, e))
         return -1;
     if (c->o.checkpoint && single_file_open(&c->checkpoint, c->o.checkpoint, c->v, wanted, c->o.ema, e))
         return -1;
-    for (int p = 0; p < PARTS; p++) {
+    for (int p = 0; p < c->parts; p++) {
         const SingleFile *f = p == PART_VAE && c->o.vae ? &c->vae : &c->checkpoint;
         c->source[p] = f->source[p];
         c->from_base[p] = !f->source[p].files;
@@ -33,7 +35,8 @@ static int open_files(Conversion *c, Err *e)
     }
     if (c->o.vae && single_file_check(&c->vae, c->v, c->part, vae_alone, e))
         return -1;
-    return c->o.checkpoint ? single_file_check(&c->checkpoint, c->v, c->part, taken, e) : 0;
+    return c->o.checkpoint && (single_file_check(&c->checkpoint, c->v, c->part, taken, e)
+                               || single_file_check_scheduler(&c->checkpoint, c->o.base, e)) ? -1 : 0;
 }
 
 /* Shapes and types of a part's tensors. */
@@ -58,16 +61,20 @@ static int open_base(Conversion *c, int p, Err *e)
 
 int conversion_open(Conversion *c, const ConversionOptions *o, Err *e)
 {
+    Pipeline pipeline;
     *c = (Conversion){.o = *o};
-    if (model_folder_plan(&c->folder, o->base, written, PARTS, e))
+    if (pipeline_read(&pipeline, o->base, e))
         return -1;
-    for (int p = 0; p < PARTS; p++)
+    c->parts = pipeline.xl ? PARTS : PART_TEXT_2;
+    if (model_folder_plan(&c->folder, o->base, part_folders, written, c->parts, e))
+        return -1;
+    for (int p = 0; p < c->parts; p++)
         if (part_open_config(&c->part[p], o->base, part_folders[p], e)
             || inventory_read(&c->v[p], (PartKind)p, &c->part[p], e))
             return -1;
     if (open_files(c, e))
         return -1;
-    for (int p = 0; p < PARTS; p++)
+    for (int p = 0; p < c->parts; p++)
         if ((c->from_base[p] && open_base(c, p, e)) || check_part(c, p, e))
             return -1;
     if (loras_begin(&c->loras, c->v, e))
@@ -81,7 +88,7 @@ int conversion_open(Conversion *c, const ConversionOptions *o, Err *e)
 size_t conversion_count(const Conversion *c)
 {
     size_t n = 0;
-    for (int p = 0; p < PARTS; p++)
+    for (int p = 0; p < c->parts; p++)
         n += c->v[p].count;
     return n;
 }
@@ -100,6 +107,8 @@ void conversion_free(Conversion *c)
 
 /* ---- writing ---- */
 
+typedef struct Room { void *data; size_t size; } Room;
+
 typedef struct Writing {
     const Conversion *c;
     int part;
@@ -107,8 +116,7 @@ typedef struct Writing {
     Found *found;
     const Delta **delta;
     size_t count;
-    void *room;                     /* one tensor as it is written */
-    size_t room_size;
+    Room room, turned;              /* one tensor as it is written, and as it is read */
     void (*done)(void *context, size_t n);
     void *context;
     size_t *written;                /* of all parts */
@@ -127,33 +135,50 @@ static void convert(char *y, DType type, const Weight *w)
     }
 }
 
+static int need_room(Room *r, const Weight *w, Err *e)
+{
+    const size_t bytes = weight_count(w)*dtype_size(w->type);
+    if (bytes <= r->size)
+        return 0;
+    free(r->data);
+    r->data = malloc(bytes);
+    r->size = r->data ? bytes : 0;
+    return r->data ? 0 : err_set(e, "out of memory for tensor %s, %zu bytes", w->name, bytes);
+}
+
+/* The data of w (out,in), which lie as (in,out), into r. */
+static int turn(Weight *w, Room *r, Err *e)
+{
+    if (need_room(r, w, e))
+        return -1;
+    const size_t size = dtype_size(w->type), rows = (size_t)w->dim[0], columns = (size_t)w->dim[1];
+    for (size_t o = 0; o < rows; o++)
+        for (size_t i = 0; i < columns; i++)
+            memcpy((char *)r->data + (o*columns + i)*size, (const char *)w->data + (i*rows + o)*size, size);
+    w->data = r->data;
+    return 0;
+}
+
 static const void *tensor_data(void *context, size_t i, Err *e)
 {
     Writing *g = context;
-    const Weight *to = &g->tensor[i], *from = &g->found[i].w;
-    const size_t bytes = weight_count(to)*dtype_size(to->type);
-    if (weights_finite(g->found[i].in, from, e))
+    const Weight *to = &g->tensor[i];
+    Weight from = g->found[i].w;
+    if (weights_finite(g->found[i].in, &from, e) || (g->found[i].turned && turn(&from, &g->turned, e)))
         return NULL;
     if (g->done)
         g->done(g->context, ++*g->written);
-    if (!g->delta[i] && to->type == from->type)
-        return from->data;
-    if (bytes > g->room_size) {
-        free(g->room);
-        g->room = malloc(bytes);
-        g->room_size = g->room ? bytes : 0;
-        if (!g->room) {
-            err_set(e, "out of memory for tensor %s, %zu bytes", to->name, bytes);
-            return NULL;
-        }
-    }
-    if (!g->delta[i])
-        convert(g->room, to->type, from);
-    else if (lora_apply(g->room, to->type, from, g->delta[i], e))
+    if (!g->delta[i] && to->type == from.type)
+        return from.data;
+    if (need_room(&g->room, to, e))
         return NULL;
-    if (dtype_finite(g->room, to->type, weight_count(to)))
-        return g->room;
-    err_set(e, "%s: tensor %s: a value that %s does not hold%s", weights_path(g->found[i].in), from->name,
+    if (!g->delta[i])
+        convert(g->room.data, to->type, &from);
+    else if (lora_apply(g->room.data, to->type, &from, g->delta[i], e))
+        return NULL;
+    if (dtype_finite(g->room.data, to->type, weight_count(to)))
+        return g->room.data;
+    err_set(e, "%s: tensor %s: a value that %s does not hold%s", weights_path(g->found[i].in), from.name,
             dtype_name(to->type), g->delta[i] ? ", after what the LoRA adds" : "");
     return NULL;
 }
@@ -169,7 +194,8 @@ static int list_tensors(Writing *g, Err *e)
             return -1;
         if (!found.w.name)
             continue;
-        if (asprintf(&name, "%s%s", part_prefixes[g->part], v->item[i].name[NAMES_DIFFUSERS]) < 0)
+        if (asprintf(&name, "%s%s", v->item[i].outside ? "" : part_prefixes[g->part],
+                     v->item[i].name[NAMES_DIFFUSERS]) < 0)
             return err_set(e, "out of memory");
         g->found[g->count] = found;
         g->delta[g->count] = g->c->loras.first[g->part][i];
@@ -196,7 +222,8 @@ static int write_part(Writing *g, const char *folder, const json_t *metadata, Er
     free(g->tensor);
     free(g->found);
     free(g->delta);
-    free(g->room);
+    free(g->room.data);
+    free(g->turned.data);
     free(path);
     return failed;
 }
@@ -227,7 +254,7 @@ int conversion_write(const Conversion *c, const char *dir, const json_t *metadat
         return -1;
     const char *part = aside_folder_part(f);
     int failed = model_folder_copy(&c->folder, part, e);
-    for (int p = 0; p < PARTS && !failed; p++) {
+    for (int p = 0; p < c->parts && !failed; p++) {
         Writing g = {.c = c, .part = p, .done = done, .context = context, .written = &count};
         failed = write_part(&g, part, metadata, e);
     }

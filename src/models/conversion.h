@@ -23,8 +23,9 @@ typedef struct ConversionOptions {
 typedef struct Conversion {
     ConversionOptions o;            /* its texts are the caller's */
     ModelFolder folder;
+    int parts;                      /* of the base: PARTS for SDXL, else without the second text encoder */
     Part part[PARTS];
-    Inventory v[PARTS];
+    Inventory v[PARTS];             /* empty beyond parts */
     SingleFile checkpoint, vae;
     Source source[PARTS];
     bool from_base[PARTS];

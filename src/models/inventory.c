@@ -5,8 +5,8 @@
 #include <string.h>
 #include "src/models/inventory.h"
 
-const char *const part_folders[PARTS] = {"unet", "vae", "text_encoder"};
-const char *const part_prefixes[PARTS] = {"", "", "text_model."};
+const char *const part_folders[PARTS] = {"unet", "vae", "text_encoder", "text_encoder_2"};
+const char *const part_prefixes[PARTS] = {"", "", "text_model.", "text_model."};
 
 Layer layer_norm_of(int C)
 {
@@ -66,7 +66,8 @@ void inventory_add(Inventory *v, const Path *at, const char *diffusers, const ch
 
 int inventory_read(Inventory *v, PartKind kind, const Part *part, Err *e)
 {
-    static int (*const of[PARTS])(Inventory *, const Part *, Err *) = {inventory_unet, inventory_vae, inventory_text};
+    static int (*const of[PARTS])(Inventory *, const Part *, Err *) = {inventory_unet, inventory_vae, inventory_text,
+                                                                       inventory_text};
     *v = (Inventory){.kind = kind};
     if (of[kind](v, part, e))
         return -1;
@@ -76,9 +77,10 @@ int inventory_read(Inventory *v, PartKind kind, const Part *part, Err *e)
 void inventory_free(Inventory *v)
 {
     for (size_t i = 0; i < v->count; i++) {
-        free(v->item[i].name[NAMES_DIFFUSERS]);
-        free(v->item[i].name[NAMES_LDM]);
-        free(v->item[i].old);
+        for (int n = 0; n < NAMINGS; n++) {
+            free(v->item[i].name[n]);
+            free(v->item[i].other[n]);
+        }
     }
     free(v->item);
     *v = (Inventory){0};

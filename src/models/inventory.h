@@ -10,16 +10,18 @@
 #include <stdbool.h>
 #include "src/models/model.h"
 
-typedef enum { PART_UNET, PART_VAE, PART_TEXT, PARTS } PartKind;
+typedef enum { PART_UNET, PART_VAE, PART_TEXT, PART_TEXT_2, PARTS } PartKind;       /* the last: of SDXL alone */
 typedef enum { NAMES_DIFFUSERS, NAMES_LDM, NAMINGS } Naming;
 
 typedef struct Item {
-    char *name[NAMINGS];    /* NAMES_LDM of a text encoder: OpenCLIP's, Stable Diffusion 2's */
-    char *old;              /* diffusers' name before 0.15, NULL: as now */
+    char *name[NAMINGS];    /* NAMES_LDM of a text encoder: OpenCLIP's, as Stable Diffusion 2 and XL's second have */
+    char *other[NAMINGS];   /* a second name that is met, NULL: none; of diffusers' the one before 0.15 */
     int ndim;
     int64_t dim[4];         /* as diffusers has it */
     bool pointwise;         /* a linear layer or a 1x1 convolution: (out,in) and (out,in,1,1) hold the same */
     bool optional;          /* a bias that is there or not */
+    bool outside;           /* diffusers' name stands beside "text_model.", not below it */
+    bool turned;            /* (in,out) under name[NAMES_LDM]; as diffusers has it under any other */
     int third;              /* 0 to 2: of the rows of OpenCLIP's in_proj, which are q's, k's and v's; -1: the whole */
 } Item;
 

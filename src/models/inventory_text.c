@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* inventory_text.c -- the tensors of a CLIPTextModel by its config.
+/* inventory_text.c -- the tensors of a CLIPTextModel by its config, and of SDXL's CLIPTextModelWithProjection.
  *
- * Stable Diffusion 1's checkpoints have them under transformers' names, 2's under OpenCLIP's, where the projections of
- * q, k and v are one tensor, and where there is a last layer more, whose output the model does not read.
- * (open_clip/transformer.py; diffusers loaders/single_file_utils.py, convert_open_clip_checkpoint.) */
+ * Checkpoints of Stable Diffusion 1 and XL's first encoder have them under transformers' names, 2's and XL's second one
+ * under OpenCLIP's, where the projections of q, k and v are one tensor and text_projection is multiplied from the
+ * right. 2's have a last layer more, whose output the model does not read. (open_clip/transformer.py; diffusers
+ * loaders/single_file_utils.py, convert_open_clip_checkpoint.) */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +49,27 @@ static void add_layer(Inventory *v, int i, int E, int hidden)
     inventory_add(v, &at, "mlp.fc2", "mlp.c_proj", layer_linear(hidden, E));
 }
 
+/* text_projection is (E,P); text_projection.weight, as Playground 2 has it and ComfyUI reads it, a layer's (P,E). */
+static int add_projection(Inventory *v, const Part *part, int E, Err *e)
+{
+    static const Path top = {{"", ""}};
+    const int width = 512;
+    int P;
+    if (part_int(part, "projection_dim", &width, &P, e))
+        return -1;
+    if (P < 1 || P > 1 << 16)
+        return err_set(e, "%s/config.json: \"projection_dim\" is %d, expected 1 to %d", part->path, P, 1 << 16);
+    inventory_add(v, &top, "text_projection", "text_projection", (Layer){.kind = LAYER_TABLE, .out = P, .in = E});
+    if (v->failed)
+        return 0;
+    Item *i = &v->item[v->count - 1];
+    i->outside = i->turned = true;
+    i->other[NAMES_LDM] = i->name[NAMES_LDM];
+    i->name[NAMES_LDM] = NULL;
+    rename_item(v, v->count - 1, &top, "text_projection");
+    return 0;
+}
+
 int inventory_text(Inventory *v, const Part *part, Err *e)
 {
     const int length = 77, size = 49408;
@@ -75,5 +97,5 @@ int inventory_text(Inventory *v, const Part *part, Err *e)
     for (int i = 0; i < c.layers; i++)
         add_layer(v, i, c.E, c.hidden);
     inventory_add(v, &top, "final_layer_norm", "ln_final", layer_norm_of(c.E));
-    return 0;
+    return v->kind == PART_TEXT_2 ? add_projection(v, part, c.E, e) : 0;
 }

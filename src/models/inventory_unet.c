@@ -125,6 +125,11 @@ int inventory_unet(Inventory *v, const Part *part, Err *e)
     int block = 0;
     inventory_add(v, &top, "time_embedding.linear_1", "time_embed.0", layer_linear(c.C[0], c.time_width));
     inventory_add(v, &top, "time_embedding.linear_2", "time_embed.2", layer_linear(c.time_width, c.time_width));
+    if (c.P) {
+        const int in = c.P + UNET_SIZES*c.size_width;
+        inventory_add(v, &top, "add_embedding.linear_1", "label_emb.0.0", layer_linear(in, c.time_width));
+        inventory_add(v, &top, "add_embedding.linear_2", "label_emb.0.2", layer_linear(c.time_width, c.time_width));
+    }
     inventory_add(v, &top, "conv_in", "input_blocks.0.0", layer_conv(c.in, c.C[0], c.conv_in_kernel));
     block = 1;
     for (int i = 0; i < c.levels; i++)

@@ -32,9 +32,9 @@ static void add_attention(Inventory *v, const char *side, int C)
         const size_t first = v->count;
         inventory_add(v, &at, names[i][0], names[i][1], i ? layer_linear(C, C) : layer_norm_of(C));
         for (size_t n = first; n < v->count; n++)
-            if (asprintf(&v->item[n].old, "%s.%s.%s", at.name[NAMES_DIFFUSERS], names[i][2],
+            if (asprintf(&v->item[n].other[NAMES_DIFFUSERS], "%s.%s.%s", at.name[NAMES_DIFFUSERS], names[i][2],
                          n == first ? "weight" : "bias") < 0) {
-                v->item[n].old = NULL;
+                v->item[n].other[NAMES_DIFFUSERS] = NULL;
                 v->failed = true;
             }
     }

@@ -1,85 +1,34 @@
 /* SPDX-License-Identifier: MIT */
-/* lora.c -- reads LoRA files: which layer each tensor belongs to, and what it is there. */
+/* lora.c -- reads LoRA files: of each layer the two factors and what they are multiplied by. */
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "formats/affix.h"
 #include "formats/json_file.h"
 #include "formats/torch_zip.h"
-#include "src/models/lora.h"
-
-enum { NAME_SIZE = 512 };
-
-/* ---- modules by name ---- */
-
-typedef struct LoraName { char *text; PartKind part; size_t item; } LoraName;   /* with underscores for dots */
-
-static int name_order(const void *x, const void *y)
-{
-    const LoraName *a = x, *b = y;
-    return a->part != b->part ? (a->part > b->part) - (a->part < b->part) : strcmp(a->text, b->text);
-}
-
-static void flatten(char *text)
-{
-    for (; *text; text++)
-        if (*text == '.')
-            *text = '_';
-}
-
-static int add_name(Loras *l, const Inventory *v, size_t item, Naming naming, Err *e)
-{
-    const char *name = v->item[item].name[naming];
-    const size_t n = strlen(name) - strlen(".weight");
-    LoraName *new = &l->name[l->names];
-    *new = (LoraName){strndup(name, n), v->kind, item};
-    if (!new->text)
-        return err_set(e, "out of memory");
-    flatten(new->text);
-    l->names++;
-    return 0;
-}
-
-/* What a LoRA may change: weights of two dimensions or more. LDM's names of a UNet's layers are known too. */
-static bool is_layer(const Item *item)
-{
-    return item->ndim >= 2 && ends_with(item->name[NAMES_DIFFUSERS], ".weight");
-}
+#include "src/models/lora_parts.h"
 
 int loras_begin(Loras *l, const Inventory v[PARTS], Err *e)
 {
-    size_t most = 0;
     *l = (Loras){0};
-    for (int p = 0; p < PARTS; p++)
-        most += 2*v[p].count;
-    if (!(l->name = calloc(most + 1, sizeof *l->name)))
-        return err_set(e, "out of memory");
     for (int p = 0; p < PARTS; p++) {
         if (!(l->first[p] = calloc(v[p].count + 1, sizeof *l->first[p])))
             return err_set(e, "out of memory");
         l->items[p] = v[p].count;
-        for (size_t i = 0; i < v[p].count && p != PART_VAE; i++)
-            for (int n = 0; n < (p == PART_UNET ? NAMINGS : 1) && is_layer(&v[p].item[i]); n++)
-                if (add_name(l, &v[p], i, (Naming)n, e))
-                    return -1;
     }
-    qsort(l->name, l->names, sizeof *l->name, name_order);
-    return 0;
+    return lora_names_list(l, v, e);
 }
 
-/* ---- one tensor's name ---- */
+typedef struct Triple { const Weight *tensor[ROLES]; } Triple;
 
-typedef enum { ROLE_DOWN, ROLE_UP, ROLE_ALPHA, ROLES } Role;
-
-/* Cuts `end` off text; whether it was there. */
-static bool cut(char *text, const char *end)
-{
-    const bool there = ends_with(text, end);
-    if (there)
-        text[strlen(text) - strlen(end)] = 0;
-    return there;
-}
+typedef struct File {
+    Loras *l;
+    const Inventory *v;
+    const Weights *w;
+    Triple *of[PARTS];              /* [items] */
+    json_t *adapter;                /* what PEFT was told, NULL: the file does not say */
+    double strength;
+} File;
 
 static int refuse_kind(const Weights *w, const char *name, Err *e)
 {
@@ -97,96 +46,24 @@ static int refuse_kind(const Weights *w, const char *name, Err *e)
                    ".lora_A.weight, .lora_B.weight; lora.down.weight, lora.up.weight)", weights_path(w), name);
 }
 
-/* Cuts off what follows the module, and tells what it was; *projection: the module is called to_q etc. after the
- * processor of its attention. */
-static int take_role(char *name, Role *role, bool *projection)
-{
-    static const struct { const char *end; Role role; } ends[] = {
-        {".lora_down.weight", ROLE_DOWN}, {".lora_up.weight", ROLE_UP}, {".lora_A.weight", ROLE_DOWN},
-        {".lora_B.weight", ROLE_UP}, {".alpha", ROLE_ALPHA},
-    };
-    static const char *const layers[] = {".lora", ".lora_linear_layer"};
-    *projection = false;
-    size_t i = 0;
-    while (i < sizeof ends / sizeof *ends && !cut(name, ends[i].end))
-        i++;
-    const bool named = i < sizeof ends / sizeof *ends;
-    if (named && ends[i].role != ROLE_ALPHA) {
-        *role = ends[i].role;
-        return 0;
-    }
-    *role = named ? ROLE_ALPHA : cut(name, ".down.weight") ? ROLE_DOWN : cut(name, ".up.weight") ? ROLE_UP : ROLES;
-    if (*role == ROLES)
-        return -1;
-    if (cut(name, layers[0]) || cut(name, layers[1]))
-        return 0;
-    *projection = cut(name, "_lora");
-    return *projection || *role == ROLE_ALPHA ? 0 : -1;
-}
-
-/* The module's place in l->name; -1 where the model has no such layer. name is what is left of a tensor's. */
-static ptrdiff_t find_module(const Loras *l, char *name, bool projection)
-{
-    static const struct { const char *prefix; PartKind part; } prefixes[] = {
-        {"lora_unet_", PART_UNET}, {"lora_te_", PART_TEXT}, {"lora_te1_", PART_TEXT}, {"unet_", PART_UNET},
-        {"text_encoder_", PART_TEXT}, {"", PART_UNET},
-    };
-    static const char *const projections[PARTS][4][2] = {
-        [PART_UNET] = {{"to_q", "to_q"}, {"to_k", "to_k"}, {"to_v", "to_v"}, {"to_out", "to_out_0"}},
-        [PART_TEXT] = {{"to_q", "q_proj"}, {"to_k", "k_proj"}, {"to_v", "v_proj"}, {"to_out", "out_proj"}},
-    };
-    size_t i = 0;
-    flatten(name);
-    char *processor = strstr(name, "_processor_");
-    if (processor)
-        memmove(processor, processor + strlen("_processor"), strlen(processor + strlen("_processor")) + 1);
-    while (!starts_with(name, prefixes[i].prefix))
-        i++;
-    char *module = name + strlen(prefixes[i].prefix);
-    if (prefixes[i].part == PART_TEXT && starts_with(module, "text_model_"))
-        module += strlen("text_model_");
-    for (int k = 0; k < 4 && projection; k++)
-        if (cut(module, projections[prefixes[i].part][k][0])) {
-            strcat(module, projections[prefixes[i].part][k][1]);
-            break;
-        }
-    const LoraName key = {module, prefixes[i].part, 0};
-    const LoraName *found = bsearch(&key, l->name, l->names, sizeof key, name_order);
-    return found ? found - l->name : -1;
-}
-
-/* ---- a file ---- */
-
-typedef struct Triple { const Weight *tensor[ROLES]; } Triple;
-
-typedef struct File {
-    Loras *l;
-    const Inventory *v;
-    const Weights *w;
-    Triple *of[PARTS];              /* [items] */
-    json_t *adapter;                /* what PEFT was told, NULL: the file does not say */
-    double strength;
-} File;
-
 static int sort_in(const File *f, const Weight *t, Err *e)
 {
-    char name[NAME_SIZE];
+    char name[LORA_NAME_SIZE];
     Role role;
     bool projection;
     const char *path = weights_path(f->w);
-    if (strlen(t->name) > NAME_SIZE - 16)
+    if (strlen(t->name) >= LORA_NAME_SIZE - LORA_NAME_GROWS)
         return err_set(e, "%s: tensor %.60s...: a name of %zu letters", path, t->name, strlen(t->name));
     strcpy(name, t->name);
-    if (starts_with(name, "lora_te2_") || starts_with(name, "text_encoder_2."))
+    if (!f->v[PART_TEXT_2].count && (starts_with(name, "lora_te2_") || starts_with(name, "text_encoder_2.")))
         return err_set(e, "%s: tensor %s: of a second text encoder: a LoRA for SDXL, expected one for Stable Diffusion "
                        "1.x or 2.x", path, t->name);
-    if (take_role(name, &role, &projection))
+    if (lora_take_role(name, &role, &projection))
         return refuse_kind(f->w, t->name, e);
-    const ptrdiff_t at = find_module(f->l, name, projection);
-    if (at < 0)
-        return err_set(e, "%s: tensor %s: the model has no such layer: a LoRA for another one, SDXL say?", path,
-                       t->name);
-    const LoraName *module = &f->l->name[at];
+    const LoraName *module = lora_find_module(f->l, name, projection);
+    if (!module)
+        return err_set(e, "%s: tensor %s: the model has no such layer: a LoRA for another one, %s say?", path, t->name,
+                       f->v[PART_TEXT_2].count ? "Stable Diffusion 1.x" : "SDXL");
     const Weight **place = &f->of[module->part][module->item].tensor[role];
     if (*place)
         return err_set(e, "%s: tensors %s and %s are for the same layer", path, (*place)->name, t->name);
@@ -207,9 +84,9 @@ static int check_shapes(const File *f, const Item *item, const Triple *t, Err *e
     if (rank >= 1 && has_shape(down, rank, item->dim[1], kernel) && has_shape(up, item->dim[0], rank, 1))
         return 0;
     char shape[3][SHAPE_SIZE];
-    weights_shape_text(shape[0], down->ndim, down->dim);
-    weights_shape_text(shape[1], up->ndim, up->dim);
-    weights_shape_text(shape[2], item->ndim, item->dim);
+    shape_text(shape[0], down->ndim, down->dim);
+    shape_text(shape[1], up->ndim, up->dim);
+    shape_text(shape[2], item->ndim, item->dim);
     return err_set(e, "%s: tensors %s %s and %s %s do not make a change of the model's %s: a LoRA for another one?",
                    weights_path(f->w), down->name, shape[0], up->name, shape[1], shape[2]);
 }
@@ -335,9 +212,7 @@ void loras_free(Loras *l)
             }
         free(l->first[p]);
     }
-    for (size_t i = 0; i < l->names; i++)
-        free(l->name[i].text);
-    free(l->name);
+    lora_names_free(l);
     for (int i = 0; i < l->files; i++)
         weights_close(l->file[i]);
     free(l->file);

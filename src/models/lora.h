@@ -10,6 +10,7 @@
  *     unet.MODULE, text_encoder.MODULE       .lora_A.weight .lora_B.weight                    PEFT's, by diffusers
  *                                            .lora.down.weight .lora.up.weight, .lora_linear_layer.down.weight
  *     unet.ATTENTION.processor.to_q_lora     .down.weight .up.weight                          diffusers' first
+ * SDXL's text encoders are lora_te1_ and lora_te2_, text_encoder. and text_encoder_2.
  * (diffusers loaders/lora_pipeline.py, lora_conversion_utils.py; kohya sd-scripts networks/lora.py.) Whatever else a
  * file holds is refused by its name: other decompositions would come out wrong, not weak. */
 #ifndef SRC_MODELS_LORA_H
@@ -32,7 +33,7 @@ typedef struct Loras {
     size_t names;
 } Loras;
 
-/* For the UNet and text encoder of v, which is to stay as it is. */
+/* For the UNet and text encoders of v, which is to stay as it is. */
 int loras_begin(Loras *l, const Inventory v[PARTS], Err *e);
 /* Adds a .safetensors or .pt file. Every tensor of it must belong to a layer of v and fit it. */
 int loras_add(Loras *l, const Inventory v[PARTS], const char *path, double strength, Err *e);

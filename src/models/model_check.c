@@ -3,9 +3,8 @@
 #include <stdlib.h>
 #include "kernels/op.h"
 #include "src/models/model_check.h"
+#include "src/models/prompt_encoder.h"
 #include "src/models/scheduler.h"
-#include "src/models/text_encoder.h"
-#include "src/models/tokenizer.h"
 #include "src/models/unet.h"
 #include "src/models/vae.h"
 
@@ -49,25 +48,24 @@ static const Ops none = {
 
 int model_check(const char *dir, Err *e)
 {
-    Tokenizer *tokenizer = NULL;
-    TextEncoder *text = NULL;
+    PromptEncoder *text = NULL;
     UNet *unet = NULL;
     Vae *vae = NULL;
     Scheduler *scheduler = NULL;
     op = &none;
-    int failed = tokenizer_load(&tokenizer, dir, e) || scheduler_load(&scheduler, dir, "ddim", 1, e)
-              || text_encoder_load(&text, dir, 0, F32, e) || unet_load(&unet, dir, F32, e)
+    int failed = prompt_encoder_load(&text, dir, F32, e) || scheduler_load(&scheduler, dir, "ddim", 1, e)
+              || unet_load(&unet, dir, F32, e)
               || vae_load(&vae, dir, F32, e) || vae_load_encoder(vae, e) || vae_takes(vae, unet_channels(unet), e);
-    if (!failed && text_encoder_width(text) != unet_text_width(unet))
+    if (!failed && prompt_encoder_width(text) != unet_text_width(unet))
         failed = err_set(e, "%s: the text encoder is %d wide, the UNet takes text of %d (cross_attention_dim)", dir,
-                         text_encoder_width(text), unet_text_width(unet));
-    if (!failed && text_encoder_length(text) != tokenizer_length(tokenizer))
-        failed = err_set(e, "%s: the tokenizer gives %d tokens, the text encoder takes %d", dir,
-                         tokenizer_length(tokenizer), text_encoder_length(text));
+                         prompt_encoder_width(text), unet_text_width(unet));
+    if (!failed && prompt_encoder_pooled(text) != unet_pooled_width(unet))
+        failed = err_set(e, "%s: the text encoder pools %d values (projection_dim), the UNet takes %d "
+                         "(projection_class_embeddings_input_dim)", dir, prompt_encoder_pooled(text),
+                         unet_pooled_width(unet));
     vae_free(vae);
     unet_free(unet);
-    text_encoder_free(text);
+    prompt_encoder_free(text);
     scheduler_free(scheduler);
-    tokenizer_free(tokenizer);
     return failed ? -1 : 0;
 }

@@ -53,22 +53,29 @@ static int add_folder(ModelFolder *f, const char *folder, bool needed, Err *e)
     return failed;
 }
 
-/* Takes out of the index what the new folder will not have. */
-static int settle_index(ModelFolder *f, const char *path, Err *e)
+static bool is_one_of(const char *name, const char *const *list, int count)
 {
-    static const char *const kept[] = {"unet", "vae", "text_encoder", "tokenizer", "scheduler", "feature_extractor"};
+    for (int i = 0; i < count; i++)
+        if (strcmp(name, list[i]) == 0)
+            return true;
+    return false;
+}
+
+/* Takes out of the index what the new folder will not have. */
+static int settle_index(ModelFolder *f, const char *path, const char *const *parts, int count, Err *e)
+{
+    static const char *const kept[] = {"tokenizer", "scheduler", "feature_extractor", "tokenizer_2"};
+    const bool pair = is_one_of("text_encoder_2", parts, count);
     const char *key;
     json_t *value;
     void *next;
     json_object_foreach_safe(f->index, next, key, value) {
-        size_t i = 0;
-        while (i < sizeof kept / sizeof *kept && strcmp(key, kept[i]) != 0)
-            i++;
-        if (i < sizeof kept / sizeof *kept || json_array_size(value) != 2 || json_is_null(json_array_get(value, 1)))
+        if (is_one_of(key, kept, pair ? 4 : 3) || is_one_of(key, parts, count) || json_array_size(value) != 2
+            || json_is_null(json_array_get(value, 1)))
             continue;
         if (strcmp(key, "text_encoder_2") == 0)
-            return err_set(e, "%s: \"text_encoder_2\": a model of two text encoders; Stable Diffusion 1.x and 2.x are "
-                           "converted", path);
+            return err_set(e, "%s: \"text_encoder_2\": a model of two text encoders that is not "
+                           "StableDiffusionXLPipeline, which alone is implemented of these", path);
         const size_t n = strlen(f->dropped);
         snprintf(f->dropped + n, sizeof f->dropped - n, "%s%s", n ? ", " : "", key);
         if (strcmp(key, "safety_checker") == 0 && json_object_get(f->index, "requires_safety_checker"))
@@ -78,21 +85,23 @@ static int settle_index(ModelFolder *f, const char *path, Err *e)
     return 0;
 }
 
-int model_folder_plan(ModelFolder *f, const char *base, const char *const *written, int count, Err *e)
+int model_folder_plan(ModelFolder *f, const char *base, const char *const *parts, const char *const *written, int count,
+                      Err *e)
 {
-    static const char *const parts[] = {"unet", "vae", "text_encoder"};
     char path[4096];
     struct stat st;
     *f = (ModelFolder){.base = base};
     if (stat(base, &st) || !S_ISDIR(st.st_mode))
         return err_set(e, "%s: no such folder; a model is a folder in diffusers layout", base);
     snprintf(path, sizeof path, "%s/model_index.json", base);
-    if (!(f->index = json_file_load(path, e)) || settle_index(f, path, e) || add_folder(f, "tokenizer", true, e)
+    if (!(f->index = json_file_load(path, e)) || settle_index(f, path, parts, count, e)
+        || add_folder(f, "tokenizer", true, e)
+        || (is_one_of("text_encoder_2", parts, count) && add_folder(f, "tokenizer_2", true, e))
         || add_folder(f, "scheduler", true, e) || add_folder(f, "feature_extractor", false, e)
         || add_folder(f, "clip", false, e))
         return -1;
     int failed = 0;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+    for (int i = 0; i < count; i++)
         failed = failed || add_file(f, parts[i], "config.json", e);
     f->copied = f->files;
     failed = failed || add_file(f, "", "model_index.json", e);

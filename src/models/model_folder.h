@@ -14,9 +14,11 @@ typedef struct ModelFolder {
     char dropped[256];          /* parts of the index that the new folder does not have: "safety_checker", ... */
 } ModelFolder;
 
-/* Lists BASE's tokenizer, scheduler, feature_extractor and clip, and the configs of the parts that are written. A model
- * of two text encoders is refused. `written`: count names of files that others write. */
-int model_folder_plan(ModelFolder *f, const char *base, const char *const *written, int count, Err *e);
+/* Lists BASE's tokenizer, scheduler, feature_extractor and clip, and the configs of the count parts that are written
+ * ("unet", ...), with a tokenizer_2 where text_encoder_2 is one of them. `written`: of each part the file of weights,
+ * which others write. An index of a part named otherwise that has weights here is refused. */
+int model_folder_plan(ModelFolder *f, const char *base, const char *const *parts, const char *const *written, int count,
+                      Err *e);
 /* Copies into the folder `to`, and writes model_index.json there. */
 int model_folder_copy(const ModelFolder *f, const char *to, Err *e);
 void model_folder_free(ModelFolder *f);

@@ -34,22 +34,24 @@ static const Opt options[] = {
 
 static const Cli cli = {
     "sd-convert", "Make a model folder of a checkpoint in one file, and add LoRA files to a model.", options, NULL,
-    "Reads checkpoints of Stable Diffusion 1.x and 2.x as people have them: model.diffusion_model.*, "
-    "first_stage_model.*, cond_stage_model.*, below state_dict or not. A file of torch is read as data: nothing in it "
-    "is executed, and what would run code is refused by its name. BASE must be of the same architecture: what each "
-    "tensor is called and how large it is follows from its configs, and a tensor that is missing, of another "
-    "shape or in no layer is an error. "
-    "What a checkpoint does not hold comes from BASE. safety_checker and other parts that no program here reads are "
-    "left out.\n"
-    "LoRA files: kohya's names (lora_unet_, lora_te_; layers and convolutions), diffusers' and PEFT's (unet., "
-    "text_encoder.). W + STRENGTH alpha/rank up down is summed in f64, and rounded to the type that is written; "
-    "several add up. Each tensor of a file must fit a layer. DoRA, LoHa, LoKr and others are refused by name.\n"
+    "Reads checkpoints of Stable Diffusion 1.x, 2.x and XL as people have them: model.diffusion_model.*, "
+    "first_stage_model.*, cond_stage_model.*, conditioner.embedders.*, below state_dict or not. A file of torch is "
+    "read as data: nothing in it is executed, and what would run code is refused by its name. BASE must be of the "
+    "same architecture: what each tensor is called and how large it is follows from its configs, and a tensor that is "
+    "missing, of another shape or in no layer is an error. Refiners, checkpoints for inpainting, Playground 2.5 and "
+    "CosXL are refused by name, and one that says it predicts v must find that in BASE's scheduler. What a checkpoint "
+    "does not hold comes from BASE. safety_checker and other parts that no program here reads are left out.\n"
+    "LoRA files: kohya's names (lora_unet_ with diffusers' or LDM's blocks, lora_te_, lora_te1_, lora_te2_; layers "
+    "and convolutions), diffusers' and PEFT's (unet., text_encoder., text_encoder_2.). W + STRENGTH alpha/rank up "
+    "down is summed in f64, and rounded to the type that is written; several add up. Each tensor of a file must fit a "
+    "layer. DoRA, LoHa, LoKr and others are refused by name.\n"
     "Program, version and arguments stand in the metadata of each file of weights. At the end the folder is opened as "
     "the other programs open it, and only then it gets its name. Memory is that of the largest tensor; a checkpoint is "
     "mapped.",
     "# the small model with weights in f32\n"
     "sd-convert -m data/minisd/model --dtype f32 -o minisd-f32\n"
     "sd-convert -m stable-diffusion-v1-5 --checkpoint dreams.safetensors --vae vae-ft-mse.safetensors -o dreams\n"
+    "sd-convert -m stable-diffusion-xl-base-1.0 --checkpoint xl.safetensors --lora xl-style.safetensors -o xl\n"
     "sd-convert -m stable-diffusion-v1-5 --lora style.safetensors=0.8 --lora detail.safetensors=-0.5 -o styled"
 };
 
@@ -96,7 +98,7 @@ static void say_what(const Run *r, const Config *cfg)
 {
     const Conversion *c = &r->conversion;
     const SingleFile *f = &c->checkpoint;
-    for (int p = 0; p < PARTS; p++)
+    for (int p = 0; p < c->parts; p++)
         if (c->from_base[p] && cfg->checkpoint)
             cli_note(&cli, "%s: no %s; it is taken from %s", cfg->checkpoint, part_folders[p], cfg->model);
     if (f->means && !cfg->ema)

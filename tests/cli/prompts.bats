@@ -119,7 +119,7 @@ setup() {
     run -1 sd-assemble-prompts --concept Fish
     [ "$output" = "sd-assemble-prompts: --concept 'Fish' is not in the list of 20" ]
     run -1 sd-assemble-prompts --templates nowhere
-    [ "$output" = "sd-assemble-prompts: nowhere: cannot open: No such file or directory" ]
+    [ "$output" = "sd-assemble-prompts: nowhere: No such file or directory" ]
 }
 
 @test "bad shards and counts are misuse" {

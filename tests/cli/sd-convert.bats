@@ -5,9 +5,11 @@
 
 bats_require_minimum_version 1.5.0
 load says
+load conversion
 
 setup_file() {
     export DATA=$BATS_FILE_TMPDIR MORE=$SDSTEER_TESTS/golden-more/convert MINISD=$SDSTEER_TESTS/../data/minisd/model
+    export EXPECTED=$MORE/expected
     cd "$DATA" || return 1
     for file in 1.safetensors 1.ckpt 2.safetensors; do zstd -q -d "$MORE/$file.zst" -o $file; done
     for kind in 1 2; do
@@ -20,24 +22,6 @@ setup_file() {
 setup() { cd "$DATA" || return 1; }
 
 teardown() { rm -rf "$DATA"/out* "$DATA"/bad*; }
-
-is() {          # what a folder is to be, the folder
-    diff <(sed -n "s/^$1 //p" "$MORE/expected") <("$SDSTEER_TESTS/tensors.py" "$2") ||
-        { "$SDSTEER_TESTS/tensors.py" -v "$2" | head -400; return 1; }
-}
-
-line() { "$SDSTEER_TESTS/tensors.py" "$2" | sed -n "$1p"; }
-
-edit() { "$SDSTEER_TESTS/edit_tensors.py" "$@"; }
-
-refused() {     # arguments of sd-convert, --, words of the message; nothing is left
-    local arguments=()
-    while [ "$1" != -- ]; do arguments+=("$1"); shift; done
-    shift
-    run sd-convert -q -o no "${arguments[@]}"
-    says 1 "$@"
-    [ -z "$(compgen -G 'no*')" ]
-}
 
 unet=model.diffusion_model.
 text=cond_stage_model.transformer.text_model.

@@ -8,62 +8,15 @@ Checkpoints: every tensor of from_single_file, bit for bit. LoRA: every tensor o
 f32, which rounds each product and the sum to f32 where sd-convert sums in f64, so that values may be some units in the
 last place of the tensor's largest value apart; and of the same sum in f64, where all must be equal.
 """
-import copy, os, subprocess, sys
+import copy, os, sys
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
-from peft import LoraConfig, inject_adapter_in_model
-from safetensors.torch import load_file, save_file
+from peft import LoraConfig
+from safetensors.torch import save_file
 import ldm
+from beside import adapters, compare_lora, convert, drop_weights, failures, first_names, report, tensors
 
 minisd = os.path.abspath(sys.argv[1])
-PARTS = {"unet": "unet/diffusion_pytorch_model.safetensors", "vae": "vae/diffusion_pytorch_model.safetensors",
-         "text_encoder": "text_encoder/model.safetensors"}
-failures = 0
-
-
-def convert(base, out, *options):
-    subprocess.run(["sd-convert", "-q", "-m", base, "-o", out, *options], check=True)
-    return {part: {n.removeprefix("text_model."): t for n, t in load_file(f"{out}/{file}").items()}
-            for part, file in PARTS.items()}
-
-
-def tensors(pipe):
-    return {part: {n.removeprefix("text_model."): t for n, t in getattr(pipe, part).state_dict().items()
-                   if not n.endswith("position_ids")} for part in PARTS}
-
-
-def report(case, got, want, ulps=0):
-    global failures
-    different, largest, count = 0, 0.0, 0
-    for part in PARTS:
-        if got[part].keys() != want[part].keys():
-            print(case, part, "names differ:", sorted(got[part].keys() ^ want[part].keys())[:4])
-            failures += 1
-            return
-        for name, w in want[part].items():
-            g = got[part][name]
-            count += 1
-            if g.dtype != w.dtype or g.shape != w.shape:
-                print(f"{case}: {name} is {g.dtype} {tuple(g.shape)}, expected {w.dtype} {tuple(w.shape)}")
-                failures += 1
-                return
-            if torch.equal(g, w):
-                continue
-            different += int((g != w).sum())
-            place = w.double().abs().max()*torch.finfo(w.dtype).eps
-            largest = max(largest, float((g.double() - w.double()).abs().max()/place))
-    bad = largest > ulps
-    failures += bad
-    print(f"{case}: {count} tensors, {different} values differ, by {largest:.2f} of the last place of the tensor's "
-          "largest" + (f", at most {ulps} expected" if bad else ""))
-
-
-def drop_weights(base, out):
-    """The folder's configs, without weights: all must come from the checkpoint."""
-    subprocess.run(["cp", "-r", base, out], check=True)
-    for file in PARTS.values():
-        os.remove(f"{out}/{file}")
-
 
 # ---- checkpoints ----
 
@@ -134,36 +87,6 @@ for file in ("unet.safetensors", "unet-bare.safetensors", "unet-diffusers.safete
 
 # ---- LoRA ----
 
-def fuse(base, files):
-    pipe = StableDiffusionPipeline.from_pretrained(base, safety_checker=None, torch_dtype=torch.float32)
-    for i, (file, strength) in enumerate(files):
-        pipe.load_lora_weights(file, adapter_name=f"a{i}")
-    pipe.set_adapters([f"a{i}" for i in range(len(files))], [s for _, s in files])
-    pipe.fuse_lora(adapter_names=[f"a{i}" for i in range(len(files))])
-    pipe.unload_lora_weights()
-    return tensors(pipe)
-
-
-def compare_lora(case, base, files, of, beside=True):
-    """of: [(scale, {"unet": changes, "te": changes})], alpha/rank being in each change's own scale"""
-    options = [f"--lora={file}={strength}" for file, strength in files]
-    if beside:
-        report(f"{case}, fuse_lora", convert(base, f"out-{case}", *options), fuse(base, files), 4)
-    pipe = StableDiffusionPipeline.from_pretrained(base, safety_checker=None, torch_dtype=torch.float32)
-    for type_name, type in (("f32", torch.float32), ("f16", torch.float16), ("bf16", torch.bfloat16)):
-        want = tensors(pipe)
-        for part, key in (("unet", "unet"), ("text_encoder", "te")):
-            for path in {p for _, c in of for p in c.get(key, {})}:
-                pairs = [(s*scale(n, c[key][path][0].shape[0]), *c[key][path])
-                         for s, c in ((s, c) for s, c in of) for n, p in enumerate(c.get(key, {})) if p == path
-                         for scale in (c.get("scale", lambda n, r: 1),)]
-                name = path.removeprefix("text_model.") + ".weight"
-                want[part][name] = ldm.merged(want[part][name], pairs)
-        want = {p: {n: t.to(type) for n, t in w.items()} for p, w in want.items()}
-        got = convert(base, f"out-{case}-{type_name}", *options, "--dtype", type_name)
-        report(f"{case}, f64 as {type_name}", got, want)
-
-
 def config(names):
     return LoraConfig(r=4, lora_alpha=6, target_modules=names, init_lora_weights="gaussian")
 
@@ -192,15 +115,7 @@ for name in ("sd1", "sd2"):
     adapted = copy.deepcopy(pipe)
     layers = {"unet": ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "conv1"],
               "te": ["q_proj", "k_proj", "v_proj", "out_proj"]}
-    for part, names in ((adapted.unet, layers["unet"]), (adapted.text_encoder, layers["te"])):
-        inject_adapter_in_model(config(names), part)
-        for n, p in part.named_parameters():
-            if "lora_B" in n:
-                torch.nn.init.normal_(p, std=0.3)
-    sides = {key: {n.replace(".default.", "."): p.detach() for n, p in part.named_parameters() if ".lora_" in n}
-             for key, part in (("unet", adapted.unet), ("te", adapted.text_encoder))}
-    pairs = {key: {n.removesuffix(".lora_A.weight"): (t, s[n.replace("lora_A", "lora_B")])
-                   for n, t in s.items() if "lora_A" in n} for key, s in sides.items()}
+    sides, pairs = adapters(adapted, layers, config)
     StableDiffusionPipeline.save_lora_weights("peft", unet_lora_layers=sides["unet"],
                                               text_encoder_lora_layers=sides["te"],
                                               unet_lora_adapter_metadata=config(layers["unet"]).to_dict(),
@@ -212,17 +127,8 @@ for name in ("sd1", "sd2"):
     pairs["scale"] = lambda n, r: 1
     compare_lora(f"{name} PEFT without alpha", f"{name}-base", [("plain.safetensors", 2)], [(2, pairs)])
 
-    first = {}
-    for n, (down, up) in ldm.changes(pipe.unet, ["attn1.to", "attn2.to"], [3], 5).items():
-        head, tail = n.split(".to_")
-        first[f"unet.{head}.processor.to_{tail.removesuffix('.0')}_lora.down.weight"] = down
-        first[f"unet.{head}.processor.to_{tail.removesuffix('.0')}_lora.up.weight"] = up
-    for n, (down, up) in ldm.changes(pipe.text_encoder, ["q_proj", "out_proj"], [3], 6).items():
-        n = n if n.startswith("text_model.") else "text_model." + n
-        first[f"text_encoder.{n}.lora_linear_layer.down.weight"] = down
-        first[f"text_encoder.{n}.lora_linear_layer.up.weight"] = up
-    save_file(first, "first.safetensors")
-    compare_lora(f"{name} diffusers' first", f"{name}-base", [("first.safetensors", 1)],
-                 [(1, {"unet": ldm.changes(pipe.unet, ["attn1.to", "attn2.to"], [3], 5),
-                       "te": ldm.changes(pipe.text_encoder, ["q_proj", "out_proj"], [3], 6)})])
-sys.exit(failures > 0)
+    first = {"unet": ldm.changes(pipe.unet, ["attn1.to", "attn2.to"], [3], 5),
+             "te": ldm.changes(pipe.text_encoder, ["q_proj", "out_proj"], [3], 6)}
+    save_file(first_names(first), "first.safetensors")
+    compare_lora(f"{name} diffusers' first", f"{name}-base", [("first.safetensors", 1)], [(1, first)])
+sys.exit(bool(failures))

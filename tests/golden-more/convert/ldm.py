@@ -12,6 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 RESNET = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
           "conv2": "out_layers.3", "conv_shortcut": "skip_connection"}
 UNET = {"time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
+        "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
         "conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2"}
 
 
@@ -68,12 +69,14 @@ def vae_tensors(vae):
 
 
 def open_clip(state, layers):
-    """OpenCLIP's names; a layer more than the model has, as there is in Stable Diffusion 2's files."""
+    """OpenCLIP's names; without a projection a layer more than the model has, as in Stable Diffusion 2's files."""
     width = state["final_layer_norm.bias"].shape[0]
+    projection = state.get("text_projection.weight")
     out = {"token_embedding.weight": state["embeddings.token_embedding.weight"],
            "positional_embedding": state["embeddings.position_embedding.weight"],
            "ln_final.weight": state["final_layer_norm.weight"], "ln_final.bias": state["final_layer_norm.bias"],
-           "text_projection": torch.randn(width, width), "logit_scale": torch.tensor(4.6)}
+           "text_projection": torch.randn(width, width) if projection is None else projection.T,
+           "logit_scale": torch.tensor(4.6)}
     names = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "self_attn.out_proj": "attn.out_proj", "mlp.fc1": "mlp.c_fc",
              "mlp.fc2": "mlp.c_proj"}
     for i in range(layers):
@@ -82,6 +85,8 @@ def open_clip(state, layers):
             for name, other in names.items():
                 out[f"{to}.{other}.{end}"] = state[f"{at}.{name}.{end}"]
             out[f"{to}.attn.in_proj_{end}"] = torch.cat([state[f"{at}.self_attn.{x}_proj.{end}"] for x in "qkv"])
+    if projection is not None:
+        return out
     last = f"transformer.resblocks.{layers - 1}."
     for name in [n for n in out if n.startswith(last)]:
         out[name.replace(last, f"transformer.resblocks.{layers}.")] = torch.randn_like(out[name].float())
@@ -172,12 +177,15 @@ def changes(module, which, ranks, seed, size=0.3):
     return out
 
 
-def kohya(parts, alpha=None):
-    """parts: {"unet": changes, "te": changes}; alpha: of (number of the layer, rank), None: no such tensor"""
+def kohya(parts, alpha=None, rename=lambda path: path):
+    """parts: {"unet": changes, "te": changes}, for SDXL "te1", "te2"; alpha: of (number of the layer, rank), None: no
+    such tensor; rename: paths of the UNet"""
     out = {}
     for part, of in parts.items():
         for n, (path, (down, up)) in enumerate(of.items()):
-            if part == "te" and not path.startswith("text_model."):
+            if part == "unet":
+                path = rename(path)
+            elif not path.startswith("text_model."):
                 path = "text_model." + path
             name = f"lora_{part}_" + path.replace(".", "_")
             out[name + ".lora_down.weight"], out[name + ".lora_up.weight"] = down, up
