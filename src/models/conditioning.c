@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* conditioning.c -- batches of a conditioning stream. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "src/models/conditioning.h"
@@ -19,11 +20,12 @@ static float *read_tensor(const CondBatch *b, const Record *rec, const char *nam
     return y;
 }
 
-/* A text's state and, where there are any, its pooled embedding. The caller's to free, after failure too. */
-static int read_text(const CondBatch *b, const Record *rec, const char *state, float **y, const char *pooled, float **p,
-                     Err *e)
+/* A text's state of S tokens and, where there are any, its pooled embedding. The caller's to free, after failure
+ * too. */
+static int read_text(const CondBatch *b, const Record *rec, int S, const char *state, float **y, const char *pooled,
+                     float **p, Err *e)
 {
-    if (!(*y = read_tensor(b, rec, state, 2, (int64_t[]){b->S, b->E}, e)))
+    if (!(*y = read_tensor(b, rec, state, 2, (int64_t[]){S, b->E}, e)))
         return -1;
     return !b->P || (*p = read_tensor(b, rec, pooled, 1, (int64_t[]){b->P}, e)) ? 0 : -1;
 }
@@ -54,6 +56,18 @@ static int check_pooled(const StreamIn *in, int pooled, Err *e)
     return stream_need(in, header, "uncond_pooled", -1, 1, (const int64_t[]){pooled}, e) ? 0 : -1;
 }
 
+/* The tokens of a text state. -1 with an error where they are more than any text has. */
+static int tokens_of(const StreamIn *in, const Record *rec, const StreamTensor *t, Err *e)
+{
+    char where[32] = "header", text[128];
+    if (t->dim[0] >= 1 && t->dim[0] <= COND_MOST_TOKENS)
+        return (int)t->dim[0];
+    if (rec->number > 0)
+        snprintf(where, sizeof where, "record %ld", rec->number);
+    return err_set(e, "%s: %s: %s is %s, expected 1 to %d tokens", stream_name(in), where, t->name,
+                   tensor_shape_text(t, text), COND_MOST_TOKENS);
+}
+
 int cond_batch_create(CondBatch **out, StreamIn *in, int capacity, int width, int pooled, const char *model, Err *e)
 {
     *out = NULL;
@@ -61,11 +75,14 @@ int cond_batch_create(CondBatch **out, StreamIn *in, int capacity, int width, in
     const StreamTensor *t = stream_need(in, header, "uncond", -1, 2, (const int64_t[]){-1, -1}, e);
     if (!t || check_pooled(in, pooled, e))
         return -1;
-    if (t->dim[0] < 1 || t->dim[0] > 1 << 16 || (width && t->dim[1] != width)) {
+    if (width && t->dim[1] != width) {
         char text[128];
         return err_set(e, "%s: header: the text state is %s, the model takes states of width %d", stream_name(in),
                        tensor_shape_text(t, text), width);
     }
+    const int S = tokens_of(in, header, t, e);
+    if (S < 0)
+        return -1;
     const char *id = record_text(header, "model", "");
     if (model && *id && strcmp(id, model) != 0)
         return err_set(e, "%s: header: texts were encoded by %s, the model in use is %s", stream_name(in), id, model);
@@ -77,10 +94,10 @@ int cond_batch_create(CondBatch **out, StreamIn *in, int capacity, int width, in
     }
     b->in = in;
     b->capacity = capacity;
-    b->S = (int)t->dim[0];
+    b->S = b->uncond_S = S;
     b->E = (int)t->dim[1];
     b->P = pooled;
-    if (read_text(b, header, "uncond", &b->uncond, "uncond_pooled", &b->uncond_pooled, e)) {
+    if (read_text(b, header, S, "uncond", &b->uncond, "uncond_pooled", &b->uncond_pooled, e)) {
         cond_batch_free(b);
         return -1;
     }
@@ -88,33 +105,48 @@ int cond_batch_create(CondBatch **out, StreamIn *in, int capacity, int width, in
     return 0;
 }
 
+/* The record as an item, which is the caller's to clear, after failure too. */
+static int read_item(const CondBatch *b, const Record *rec, CondItem *item, Err *e)
+{
+    const long long seed = record_int(rec, "seed", -1);
+    *item = (CondItem){.seed = (uint64_t)seed};
+    if (seed < 0)
+        return err_set(e, "%s: record %ld: seed is missing or negative", stream_name(b->in), rec->number);
+    record_init(&item->record, NULL);
+    record_copy_fields(&item->record, rec);
+    item->record.number = rec->number;
+    const StreamTensor *t = stream_need(b->in, rec, "state", -1, 2, (const int64_t[]){-1, b->E}, e);
+    if (!t || (item->S = tokens_of(b->in, rec, t, e)) < 0
+        || read_text(b, rec, item->S, "state", &item->state, "pooled", &item->pooled, e))
+        return -1;
+    if (record_tensor(rec, "uncond"))
+        return read_text(b, rec, item->S, "uncond", &item->uncond, "uncond_pooled", &item->uncond_pooled, e);
+    return item->S == b->uncond_S ? 0 : err_set(e, "%s: record %ld: state has %d tokens and the header's uncond %d, "
+                                                "expected as many, or an uncond of the record's own",
+                                                stream_name(b->in), rec->number, item->S, b->uncond_S);
+}
+
 int cond_batch_next(CondBatch *b, Err *e)
 {
+    Record rec;
+    int got = 1;
     for (int i = 0; i < b->count; i++)
         item_clear(&b->item[i]);
     b->count = 0;
-    while (b->count < b->capacity) {
-        Record rec;
-        int got = stream_next(b->in, &rec, e);
-        if (got < 0)
-            return -1;
-        if (got == 0)
-            break;
-        CondItem *item = &b->item[b->count];
-        long long seed = record_int(&rec, "seed", -1);
-        if (seed < 0)
-            return err_set(e, "%s: record %ld: seed is missing or negative", stream_name(b->in), rec.number);
-        item->seed = (uint64_t)seed;
-        record_init(&item->record, NULL);
-        record_copy_fields(&item->record, &rec);
-        item->record.number = rec.number;
-        b->count++;
-        if (read_text(b, &rec, "state", &item->state, "pooled", &item->pooled, e)
-            || (record_tensor(&rec, "uncond")
-                && read_text(b, &rec, "uncond", &item->uncond, "uncond_pooled", &item->uncond_pooled, e)))
-            return -1;
+    if (b->ahead.state) {
+        b->item[b->count++] = b->ahead;
+        b->ahead = (CondItem){0};
     }
-    return b->count > 0;
+    while (b->count < b->capacity && (got = stream_next(b->in, &rec, e)) > 0) {
+        if (read_item(b, &rec, &b->ahead, e))
+            return -1;
+        if (b->count > 0 && b->ahead.S != b->item[0].S)
+            break;
+        b->item[b->count++] = b->ahead;
+        b->ahead = (CondItem){0};
+    }
+    b->S = b->count ? b->item[0].S : b->S;
+    return got < 0 ? -1 : b->count > 0;
 }
 
 void cond_batch_free(CondBatch *b)
@@ -123,6 +155,7 @@ void cond_batch_free(CondBatch *b)
         return;
     for (int i = 0; i < b->count; i++)
         item_clear(&b->item[i]);
+    item_clear(&b->ahead);
     free(b->item);
     free(b->uncond);
     free(b->uncond_pooled);

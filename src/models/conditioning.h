@@ -1,31 +1,39 @@
 /* SPDX-License-Identifier: MIT */
-/* conditioning.h -- batches of a conditioning stream: what the sampler needs of each record, held in memory. */
+/* conditioning.h -- batches of a conditioning stream: what the sampler needs of each record, held in memory.
+ *
+ * A record has S tokens of its own, the tokenizer's length or a multiple of it. A batch has records of one S, and ends
+ * where it changes. */
 #ifndef SRC_MODELS_CONDITIONING_H
 #define SRC_MODELS_CONDITIONING_H
 
 #include "formats/stream.h"
 
+enum { COND_MOST_TOKENS = 64*77 };      /* S, at most */
+
 typedef struct CondItem {
     Record record;                  /* id, seed, labels: fields referenced, no tensors */
     uint64_t seed;
+    int S;
     float *state;                   /* (S,E) */
-    float *uncond;                  /* (S,E) of the record's own negative prompt, or NULL: the header's */
+    float *uncond;                  /* (S,E) of the record's own, or NULL: the header's, which has S tokens too then */
     float *pooled, *uncond_pooled;  /* (P), with state and uncond where P is not 0 */
 } CondItem;
 
 typedef struct CondBatch {
     StreamIn *in;
-    int S, E;
+    int S, E;                       /* tokens of all records of the batch, width */
     int P;                          /* width of a pooled embedding, 0: none */
-    float *uncond, *uncond_pooled;  /* (S,E) and (P), the header's */
+    int uncond_S;
+    float *uncond, *uncond_pooled;  /* (uncond_S,E) and (P), the header's */
     CondItem *item;
     int count, capacity;
+    CondItem ahead;                 /* read, and of the next batch, for its S is another; state NULL: none */
 } CondBatch;
 
 /* Reads and checks the header: state width E must be `width` (0: any), the width of the pooled embedding `pooled` (0:
  * none) and the model id `model` (NULL: any). */
 int cond_batch_create(CondBatch **b, StreamIn *in, int capacity, int width, int pooled, const char *model, Err *e);
-/* Fills the batch. Returns 1 with one record or more, 0 at the end, -1 on error. */
+/* Fills the batch. A record without an uncond of its own whose S is not the header's is refused. Returns 1 with one record or more, 0 at the end, -1 on error. */
 int cond_batch_next(CondBatch *b, Err *e);
 void cond_batch_free(CondBatch *b);
 

@@ -13,7 +13,6 @@
 #include "src/models/pipeline.h"
 #include "src/models/prompt_encoder.h"
 #include "src/models/text_encoder.h"
-#include "src/models/tokenizer.h"
 
 enum { CHUNK = 32 };                /* texts of SDXL encoded at once */
 
@@ -96,14 +95,19 @@ int prompt_encoder_length(const PromptEncoder *p)
     return p->S;
 }
 
-int prompt_encoder_ids(const PromptEncoder *p)
+int prompt_encoder_count(const PromptEncoder *p)
 {
-    return p->count * p->S;
+    return p->count;
 }
 
 int prompt_encoder_width(const PromptEncoder *p)
 {
     return p->E;
+}
+
+int prompt_encoder_columns(const PromptEncoder *p, int i)
+{
+    return text_encoder_width(p->encoder[i]);
 }
 
 int prompt_encoder_pooled(const PromptEncoder *p)
@@ -116,12 +120,9 @@ bool prompt_encoder_zeros(const PromptEncoder *p)
     return p->pipeline.xl && p->pipeline.zeros;
 }
 
-int prompt_tokenize(const PromptEncoder *p, const char *text, int32_t *ids, Err *e)
+const Tokenizer *prompt_encoder_tokenizer(const PromptEncoder *p, int i)
 {
-    const int count = tokenizer_encode(p->tokenizer[0], text, ids, e);
-    if (count < 0 || p->count == 1)
-        return count;
-    return tokenizer_encode(p->tokenizer[1], text, ids + p->S, e) < 0 ? -1 : count;
+    return p->tokenizer[i];
 }
 
 /* Columns of the states from `at` on, by encoder i. */

@@ -8,22 +8,23 @@
 #include <stdint.h>
 #include "formats/dtype.h"
 #include "formats/err.h"
+#include "src/models/tokenizer.h"
 
 typedef struct PromptEncoder PromptEncoder;
 
 /* Of the pipeline in DIR; type: of the products. */
 int prompt_encoder_load(PromptEncoder **p, const char *dir, DType type, Err *e);
 void prompt_encoder_free(PromptEncoder *p);
-int prompt_encoder_length(const PromptEncoder *p);          /* S, tokens of a text */
-int prompt_encoder_ids(const PromptEncoder *p);             /* ids of a text: S of each tokenizer */
+int prompt_encoder_length(const PromptEncoder *p);          /* S, tokens of a text, start and end among them */
+int prompt_encoder_count(const PromptEncoder *p);           /* text encoders: 1, or 2 */
 int prompt_encoder_width(const PromptEncoder *p);           /* E of the state, both encoders' together */
+int prompt_encoder_columns(const PromptEncoder *p, int i);  /* those of encoder i, which lie in order */
 int prompt_encoder_pooled(const PromptEncoder *p);          /* P of the pooled embedding, 0: none */
 bool prompt_encoder_zeros(const PromptEncoder *p);          /* state and embedding of no negative prompt are zeros */
+const Tokenizer *prompt_encoder_tokenizer(const PromptEncoder *p, int i);
 
-/* ids[prompt_encoder_ids]: the text's by each tokenizer in turn. Returns as tokenizer_encode, of the first. */
-int prompt_tokenize(const PromptEncoder *p, const char *text, int32_t *ids, Err *e);
-/* state (B,S,E) and pooled (B,P; NULL where P is 0) of B texts' ids, host memory all. A text's bytes do not depend on
- * the others. */
+/* state (B,S,E) and pooled (B,P; NULL where P is 0) of B texts' ids (B,count,S), by each tokenizer in turn; host memory
+ * all. A text's bytes do not depend on the others. */
 int prompt_encode(PromptEncoder *p, const int32_t *ids, int64_t B, float *state, float *pooled, Err *e);
 
 #endif

@@ -103,17 +103,21 @@ void sampler_half(const Sampler *s, Half half, int *first, int *count)
     *count = half == HALF_BOTH ? 2 * s->n : s->n;
 }
 
-static int need_states(Sampler *s, size_t size, Err *e)
+/* Room for as many texts as the batch can have, of `size` values each. */
+static int need_states(Sampler *s, int pictures, size_t size, Err *e)
 {
-    const size_t texts = (size_t)s->options.batch * 2 + 1, P = unet_pooled_width(s->unet);
-    if (s->state_size == size)
+    const size_t texts = (size_t)pictures * 2, P = unet_pooled_width(s->unet);
+    s->state_size = size;
+    if (texts * size <= s->states_room && texts <= s->texts_room)
         return 0;
     free(s->states);
     free(s->pooled);
     s->states = malloc(texts * size * sizeof(float));
     s->pooled = P ? malloc(texts * P * sizeof(float)) : NULL;
-    s->state_size = s->states && (s->pooled || !P) ? size : 0;
-    return s->state_size ? 0 : err_set(e, "out of memory for text states");
+    const bool there = s->states && (s->pooled || !P);
+    s->states_room = there ? texts * size : 0;
+    s->texts_room = there ? texts : 0;
+    return there ? 0 : err_set(e, "out of memory for %zu text states", texts);
 }
 
 /* The next of the batch's texts, at place *n. */
@@ -126,19 +130,23 @@ static void add_text(Sampler *s, int *n, const float *state, const float *pooled
     ++*n;
 }
 
-/* Texts of the batch: the header's negative once, own negatives, then one a picture. */
+/* Texts of the batch: own negatives and, where a picture has none, the header's once, then one a picture. The header's
+ * has another number of tokens where all pictures have their own. */
 static int set_text(Sampler *s, const CondBatch *b, Err *e)
 {
-    int texts = 0;
-    if (need_states(s, (size_t)b->S * b->E, e))
+    int texts = 0, header = -1;
+    if (need_states(s, b->count, (size_t)b->S * b->E, e))
         return -1;
-    if (s->halves == 2) {
-        add_text(s, &texts, b->uncond, b->uncond_pooled);
-        for (int i = 0; i < b->count; i++) {
-            s->state_of[i] = b->item[i].uncond ? texts : 0;
-            if (b->item[i].uncond)
-                add_text(s, &texts, b->item[i].uncond, b->item[i].uncond_pooled);
+    for (int i = 0; s->halves == 2 && i < b->count; i++) {
+        const CondItem *item = &b->item[i];
+        if (!item->uncond && header >= 0) {
+            s->state_of[i] = header;
+            continue;
         }
+        s->state_of[i] = texts;
+        header = item->uncond ? header : texts;
+        add_text(s, &texts, item->uncond ? item->uncond : b->uncond,
+                 item->uncond ? item->uncond_pooled : b->uncond_pooled);
     }
     for (int i = 0; i < b->count; i++) {
         s->state_of[(s->halves - 1) * b->count + i] = texts;

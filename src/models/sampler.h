@@ -38,10 +38,11 @@ typedef struct Sampler {
     float *x0;                      /* device (batch,H,W,C): as scheduler_step has it; NULL but with dpm++2m */
     Noise *noise;                   /* [batch] of each picture's seed */
     float *host;                    /* (H,W,C) transposition buffer of one picture */
-    float *states;                  /* host (2*batch + 1,S,E), what unet_set_text reads */
-    float *pooled;                  /* host (2*batch + 1,P), for Stable Diffusion XL, else NULL */
+    float *states;                  /* host (texts,S,E), what unet_set_text reads */
+    float *pooled;                  /* host (texts,P), for Stable Diffusion XL, else NULL */
     int32_t *state_of;              /* (halves*batch) */
-    size_t state_size;              /* S*E that `states` was sized for */
+    size_t state_size;              /* S*E of the current batch */
+    size_t states_room, texts_room; /* values that `states` holds, texts that `pooled` does */
     int cell;                       /* pixels of a latent's cell */
 } Sampler;
 

@@ -107,15 +107,24 @@ static int encode_part(const Tokenizer *t, bool normalized, const char *text, si
     return encode_between(t, normalized, text, n, sink, e);
 }
 
+int tokenizer_tokens(const Tokenizer *t, const char *text, size_t n, int32_t *ids, int room, Err *e)
+{
+    Sink sink = {ids, room, 0};
+    return encode_part(t, false, text, n, &sink, e) ? -1 : sink.count;
+}
+
+void tokenizer_frame(const Tokenizer *t, int32_t *ids, int count)
+{
+    ids[0] = t->begin;
+    ids[1 + count] = t->end;
+    for (int i = count + 2; i < t->length; i++)
+        ids[i] = t->pad;
+}
+
 int tokenizer_encode(const Tokenizer *t, const char *text, int32_t *ids, Err *e)
 {
-    Sink sink = {ids + 1, t->length - 2, 0};
-    if (encode_part(t, false, text, strlen(text), &sink, e))
-        return -1;
-    const int kept = sink.count < sink.room ? sink.count : sink.room;
-    ids[0] = t->begin;
-    ids[1 + kept] = t->end;
-    for (int i = kept + 2; i < t->length; i++)
-        ids[i] = t->pad;
-    return sink.count;
+    const int room = t->length - 2, count = tokenizer_tokens(t, text, strlen(text), ids + 1, room, e);
+    if (count >= 0)
+        tokenizer_frame(t, ids, count < room ? count : room);
+    return count;
 }

@@ -4,6 +4,7 @@
 #ifndef SRC_MODELS_TOKENIZER_H
 #define SRC_MODELS_TOKENIZER_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include "formats/err.h"
 
@@ -20,5 +21,9 @@ int tokenizer_end(const Tokenizer *t);              /* id of <|endoftext|> */
 /* ids[tokenizer_length]: start, the text's tokens (cut to length - 2), end, padding. Returns the number of the text's
  * own tokens before cutting, or -1 with an error where text is not valid UTF-8. */
 int tokenizer_encode(const Tokenizer *t, const char *text, int32_t *ids, Err *e);
+/* ids[room]: the first tokens of n bytes of text, nothing before or behind them. Returns as tokenizer_encode. */
+int tokenizer_tokens(const Tokenizer *t, const char *text, size_t n, int32_t *ids, int room, Err *e);
+/* ids[tokenizer_length]: start before the `count` tokens that lie at ids + 1, end and padding behind them. */
+void tokenizer_frame(const Tokenizer *t, int32_t *ids, int count);
 
 #endif

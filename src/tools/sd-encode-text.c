@@ -4,24 +4,27 @@
 #include <stdlib.h>
 #include <string.h>
 #include "src/cli/compute.h"
-#include "src/models/prompt_encoder.h"
+#include "src/models/conditioning.h"
+#include "src/models/prompt_states.h"
 #include "src/models/prompts.h"
 
-enum {
-    BATCH = 32,
-    CACHE = 4 * BATCH,              /* a batch has two texts a record at most, so the cache holds any batch */
-    ZEROS = CACHE                   /* the place of no negative prompt where that is zeros, not a text */
-};
+enum { BATCH = 32 };
 
 typedef struct Config {
     Common c;
     const char *negative, *state_type;
+    int64_t chunks;
+    int weights;
 } Config;
 
 static const Opt options[] = {
     MODEL_OPTIONS,
     {'n', "negative", OPT_STR, offsetof(Config, negative), "",
      "TEXT  what the unconditional half is told; default: nothing", 0},
+    {0, "chunks", OPT_INT, offsetof(Config, chunks), "1",
+     "N  chunks of 75 tokens that a text may become, 1 to 64; what is beyond is cut", 0},
+    {0, "weights", OPT_FLAG, offsetof(Config, weights), NULL,
+     "read weights, (word:1.3), (word) for 1.1 and [word] for 1/1.1, and BREAK, which begins a chunk", 0},
     {0, "state-type", OPT_STR, offsetof(Config, state_type), "f32",
      "f32|f16|bf16  type of the states in the stream", 0},
     {0, "seed", OPT_INT, offsetof(Config, c.seed), "0",
@@ -39,26 +42,30 @@ static const Cli cli = {
     "XL states are those of both text encoders side by side, each comes with a pooled embedding [P] (pooled, "
     "uncond_pooled), and an empty negative prompt is zeros where model_index.json has "
     "force_zeros_for_empty_prompt.\n"
-    "A prompt longer than the tokenizer's length (77 tokens with start and end) is cut, with one note at the end. A "
-    "record's bytes do not depend on its neighbours. Memory does not depend on the number of prompts but for 16 bytes "
-    "each, to know ids that come twice.",
+    "A text of more than 75 tokens (the tokenizer's length less start and end) is cut, with one note at the end. With "
+    "--chunks it becomes up to N chunks, each encoded with a start and an end of its own; S is then 77 times their "
+    "number, and the pooled embedding is the first one's. Prompt and negative prompt get as many chunks, those of the "
+    "empty text where one is shorter (zeros stay zeros); a record that has more than the header's uncond carries its "
+    "own.\n"
+    "With --weights brackets weigh what is in them, as in web UIs: each token's state is multiplied by its weight, and "
+    "the text's then so that their mean is as before. \\( \\) \\[ \\] stand for brackets; one that is not closed holds "
+    "to the end; a weight is at most 100 either way. [a:b:0.5] is no other prompt halfway, but text in brackets. "
+    "Without the option brackets are text, as for diffusers. A record's prompt stays as it was written.\n"
+    "A record's bytes do not depend on its neighbours. Memory does not depend on the number of prompts but for 16 "
+    "bytes each, to know ids that come twice.",
     "# text states of two prompts\n"
     "printf '%s\\n' 'a red tower' 'A fish in Watercolor style.' | sd-encode-text -o conditioning.mpk.zst\n"
+    "# a long prompt with weights\n"
+    "echo '(a red tower:1.3) in [heavy] rain, ...' | sd-encode-text --weights --chunks 3 -o conditioning.mpk.zst\n"
     "# eight parts at once, then one stream\n"
     "split -n l/8 prompts.jsonl part. && parallel 'sd-encode-text -@1 {} -o {}.mpk.zst' ::: part.??\n"
     "cat part.??.mpk.zst > conditioning.mpk.zst"
 };
 
-typedef struct Text {               /* a cached text */
-    int32_t *ids;                   /* [I] */
-    float *state, *pooled;          /* [S,E], [P] */
-    long used;                      /* batch that used it last, 0: empty */
-    int encoded;
-} Text;
-
 typedef struct Item {
     Record record;
-    int text, negative;             /* places in the cache, ZEROS; negative -1: the header's */
+    PromptText text, negative;
+    bool told;                      /* it has a negative prompt of its own */
 } Item;
 
 typedef struct Run {
@@ -66,15 +73,15 @@ typedef struct Run {
     Compute compute;
     DType state_type;
     PromptEncoder *encoder;
+    PromptStates *states;
     StreamOut *out;
     Progress *progress;
-    int S, I, E, P;                 /* tokens, ids of a text (those of all tokenizers), widths */
-    Text cache[CACHE + 1];
+    int S, E, P;                    /* tokens of a chunk, widths */
+    PromptText negative;            /* the header's */
     Item item[BATCH];
     int items;
-    long batch;
-    int32_t *ids;                   /* [CACHE][I], those to encode */
-    float *states, *pooled;         /* [CACHE][S,E], [CACHE][P], theirs */
+    int32_t *tokens;                /* of a record */
+    float *state, *pooled;          /* of one text */
     void *typed[2], *typed_pooled[2];           /* of a record's text and negative, in the stream's type */
     long cut, written;
     IdSet known;                    /* ids of all files */
@@ -84,75 +91,24 @@ typedef struct Run {
 
 static int open_model(Run *r, Err *e)
 {
-    if (prompt_encoder_load(&r->encoder, r->compute.model, r->compute.type, e))
+    const int chunks = (int)r->cfg->chunks;
+    if (prompt_encoder_load(&r->encoder, r->compute.model, r->compute.type, e)
+        || prompt_states_create(&r->states, r->encoder, chunks, 2 * BATCH, r->cfg->weights, e))
         return -1;
     r->S = prompt_encoder_length(r->encoder);
-    r->I = prompt_encoder_ids(r->encoder);
     r->E = prompt_encoder_width(r->encoder);
     r->P = prompt_encoder_pooled(r->encoder);
     r->state_type = (DType)dtype_parse(r->cfg->state_type);
-    const size_t state = (size_t)r->S * r->E, pooled = r->P + 1;        /* one more: not nothing */
-    int failed = !(r->ids = malloc(CACHE * r->I * sizeof *r->ids))
-              || !(r->states = malloc(CACHE * state * sizeof *r->states))
-              || !(r->pooled = malloc(CACHE * pooled * sizeof *r->pooled));
+    if ((int64_t)r->S * chunks > COND_MOST_TOKENS)
+        return err_set(e, "%s: %d chunks of %d tokens, expected at most %d tokens together", r->compute.model, chunks,
+                       r->S, COND_MOST_TOKENS);
+    const size_t state = (size_t)r->S * chunks * r->E, pooled = r->P + 1;       /* one more: not nothing */
+    int failed = !(r->tokens = malloc((size_t)r->S * chunks * sizeof *r->tokens))
+              || !(r->state = malloc(state * sizeof(float))) || !(r->pooled = malloc(pooled * sizeof(float)));
     for (int i = 0; i < 2; i++)
         failed |= !(r->typed[i] = malloc(state * sizeof(float)))
                || !(r->typed_pooled[i] = malloc(pooled * sizeof(float)));
-    for (int i = 0; i < CACHE + 1; i++) {
-        Text *t = &r->cache[i];
-        failed |= !(t->ids = malloc(r->I * sizeof *t->ids)) || !(t->state = calloc(state, sizeof *t->state))
-               || !(t->pooled = calloc(pooled, sizeof *t->pooled));
-    }
     return failed ? err_set(e, "out of memory") : 0;
-}
-
-/* Place in the cache of a text, which takes that of the longest unused where it is not there yet. -1 on error. */
-static int place_text(Run *r, const char *text, const char *id, Err *e)
-{
-    int oldest = 0;
-    const int count = prompt_tokenize(r->encoder, text, r->ids, e);
-    if (count < 0)
-        return -1;
-    if (count > r->S - 2 && r->cut++ == 0)
-        snprintf(r->first_cut, sizeof r->first_cut, "%s", id);
-    for (int i = 0; i < CACHE; i++) {
-        Text *t = &r->cache[i];
-        if (t->used && memcmp(t->ids, r->ids, r->I * sizeof *r->ids) == 0) {
-            t->used = r->batch;
-            return i;
-        }
-        if (t->used < r->cache[oldest].used)
-            oldest = i;
-    }
-    memcpy(r->cache[oldest].ids, r->ids, r->I * sizeof *r->ids);
-    r->cache[oldest].used = r->batch;
-    r->cache[oldest].encoded = 0;
-    return oldest;
-}
-
-static int place_negative(Run *r, const char *text, const char *id, Err *e)
-{
-    return !*text && prompt_encoder_zeros(r->encoder) ? ZEROS : place_text(r, text, id, e);
-}
-
-static int encode_cache(Run *r, Err *e)
-{
-    const size_t state = (size_t)r->S * r->E;
-    int place[CACHE], n = 0;
-    for (int i = 0; i < CACHE; i++)
-        if (r->cache[i].used && !r->cache[i].encoded) {
-            memcpy(r->ids + (size_t)n * r->I, r->cache[i].ids, r->I * sizeof *r->ids);
-            place[n++] = i;
-        }
-    if (n > 0 && prompt_encode(r->encoder, r->ids, n, r->states, r->pooled, e))
-        return -1;
-    for (int k = 0; k < n; k++) {
-        Text *t = &r->cache[place[k]];
-        memcpy(t->state, r->states + k * state, state * sizeof *r->states);
-        memcpy(t->pooled, r->pooled + (size_t)k * r->P, r->P * sizeof *r->pooled);
-        t->encoded = 1;
-    }
-    return 0;
 }
 
 /* Tensor `name` of x in the stream's type, made in `typed`. */
@@ -169,69 +125,104 @@ static int add_tensor(const Run *r, Record *rec, const char *name, int ndim, con
                    : "it has become no number, values leave the range of --dtype");
 }
 
-/* What the record has of its prompt, or of a negative one. */
-static int add_text(const Run *r, Record *rec, bool negative, const Text *text, Err *e)
+/* What the record has of its prompt, or of a negative one, in as many chunks as are wanted. */
+static int add_text(const Run *r, Record *rec, bool negative, const PromptText *text, int chunks, Err *e)
 {
-    return add_tensor(r, rec, negative ? "uncond" : "state", 2, (int64_t[]){r->S, r->E}, r->typed[negative],
-                      text->state, e)
+    prompt_states_join(r->states, text, chunks, r->state, r->pooled);
+    return add_tensor(r, rec, negative ? "uncond" : "state", 2, (int64_t[]){r->S * chunks, r->E}, r->typed[negative],
+                      r->state, e)
         || (r->P && add_tensor(r, rec, negative ? "uncond_pooled" : "pooled", 1, (int64_t[]){r->P},
-                               r->typed_pooled[negative], text->pooled, e)) ? -1 : 0;
+                               r->typed_pooled[negative], r->pooled, e)) ? -1 : 0;
+}
+
+static void count_cut(Run *r, const PromptText *text, const char *id)
+{
+    if (text->left > 0 && r->cut++ == 0)
+        snprintf(r->first_cut, sizeof r->first_cut, "%s", id);
 }
 
 static int open_stream(Run *r, Err *e)
 {
     const StreamOptions o = compute_stream_options(&r->cfg->c);
     Record header;
-    r->batch = 1;
-    const int place = place_negative(r, r->cfg->negative, "--negative", e);
-    if (place < 0 || encode_cache(r, e))
+    Err why = {0};
+    if (prompt_states_add(r->states, &r->negative, r->cfg->negative, true, true, &why))
+        return err_misuse(e, "--negative: %s", why.text);
+    if (prompt_states_encode(r->states, e))
         return -1;
+    count_cut(r, &r->negative, "--negative");
     record_init(&header, "conditioning");
     record_set_text(&header, "model", r->compute.id);
     record_set_text(&header, "negative", r->cfg->negative);
     record_provenance(&header, NULL, cli_provenance(&cli));
-    const int failed = add_text(r, &header, true, &r->cache[place], e)
+    const int failed = add_text(r, &header, true, &r->negative, r->negative.chunks, e)
                     || stream_create(&r->out, r->cfg->c.output, &header, &o, e);
     record_clear(&header);
+    prompt_states_next(r->states);
     return failed;
+}
+
+static int write_item(Run *r, const Item *item, Err *e)
+{
+    const PromptText *negative = item->told ? &item->negative : &r->negative;
+    const int chunks = item->text.chunks > negative->chunks ? item->text.chunks : negative->chunks;
+    Record rec;
+    record_init(&rec, NULL);
+    record_copy_fields(&rec, &item->record);
+    prompt_states_tokens(r->states, &item->text, chunks, r->tokens);
+    record_add_tensor(&rec, "tokens", I32, 1, (int64_t[]){r->S * chunks}, r->tokens);
+    const int failed = add_text(r, &rec, false, &item->text, chunks, e)
+                    || ((item->told || chunks != r->negative.chunks) && add_text(r, &rec, true, negative, chunks, e))
+                    || stream_write(r->out, &rec, e) ? -1 : 0;
+    record_clear(&rec);
+    return failed;
+}
+
+static void clear_items(Run *r)
+{
+    for (int i = 0; i < r->items; i++) {
+        record_clear(&r->item[i].record);
+        prompt_text_clear(&r->item[i].text);
+        prompt_text_clear(&r->item[i].negative);
+    }
+    r->items = 0;
 }
 
 /* Encodes and writes the records that wait. */
 static int write_batch(Run *r, Err *e)
 {
-    int failed = encode_cache(r, e);
-    for (int i = 0; i < r->items; i++) {
-        Item *item = &r->item[i];
-        const Text *text = &r->cache[item->text];
-        Record rec;
-        record_init(&rec, NULL);
-        record_copy_fields(&rec, &item->record);
-        record_add_tensor(&rec, "tokens", I32, 1, (int64_t[]){r->S}, text->ids);
-        failed = failed || add_text(r, &rec, false, text, e)
-              || (item->negative >= 0 && add_text(r, &rec, true, &r->cache[item->negative], e))
-              || stream_write(r->out, &rec, e);
-        record_clear(&rec);
-        record_clear(&item->record);
-    }
+    int failed = prompt_states_encode(r->states, e);
+    for (int i = 0; i < r->items && !failed; i++)
+        failed = write_item(r, &r->item[i], e);
     r->written += r->items;
-    r->items = 0;
-    r->batch++;
+    clear_items(r);
+    prompt_states_next(r->states);
     progress_set(r->progress, r->written);
-    return failed ? -1 : 0;
+    return failed;
 }
 
-static int take_record(Run *r, const Record *rec, Err *e)
+static int add_record(Run *r, const Record *rec, Err *e)
 {
     const char *id = record_text(rec, "id", ""), *negative = record_text(rec, "negative", NULL);
-    Item *item = &r->item[r->items];
-    item->text = place_text(r, record_text(rec, "prompt", ""), id, e);
-    item->negative = negative && item->text >= 0 ? place_negative(r, negative, id, e) : -1;
-    if (item->text < 0 || (negative && item->negative < 0))
-        return -1;
+    Item *item = &r->item[r->items++];
+    *item = (Item){.told = negative != NULL};
     record_init(&item->record, NULL);
     record_copy_fields(&item->record, rec);
-    r->items++;
-    return r->items == BATCH ? write_batch(r, e) : 0;
+    if (prompt_states_add(r->states, &item->text, record_text(rec, "prompt", ""), false, false, e)
+        || (negative && prompt_states_add(r->states, &item->negative, negative, true, false, e)))
+        return -1;
+    count_cut(r, &item->text, id);
+    count_cut(r, &item->negative, id);
+    return 0;
+}
+
+static int take_record(Run *r, const Prompts *prompts, const Record *rec, Err *e)
+{
+    Err why = {0};
+    if ((r->items == BATCH || !prompt_states_room(r->states, 2)) && write_batch(r, e))
+        return -1;
+    return add_record(r, rec, &why) ? err_set(e, "%s: line %ld: the text of '%.100s': %s", prompts_name(prompts),
+                                              rec->number, record_text(rec, "id", ""), why.text) : 0;
 }
 
 static int encode_file(Run *r, const char *path, Err *e)
@@ -242,7 +233,7 @@ static int encode_file(Run *r, const char *path, Err *e)
     if (prompts)
         prompts_follow(prompts, &r->known, r->lines);
     while (got >= 0 && (got = prompts_next(prompts, &rec, e)) > 0)
-        if (take_record(r, &rec, e))
+        if (take_record(r, prompts, &rec, e))
             got = -1;
     r->lines = prompts ? prompts_lines(prompts) : r->lines;
     prompts_close(prompts);
@@ -261,9 +252,12 @@ static int encode_all(Run *r, Err *e)
 
 static int finish(Run *r, Err *e)
 {
+    char chunks[40] = "";
+    if (r->cfg->chunks > 1)
+        snprintf(chunks, sizeof chunks, "%d chunks of ", (int)r->cfg->chunks);
     if (r->cut)
-        cli_note(&cli, "%ld %s longer than %d tokens and cut; the first is that of %s", r->cut,
-                 r->cut == 1 ? "text was" : "texts were", r->S - 2, r->first_cut);
+        cli_note(&cli, "%ld %s longer than %s%d tokens and cut; the first is that of %s", r->cut,
+                 r->cut == 1 ? "text was" : "texts were", chunks, r->S - 2, r->first_cut);
     return stream_finish(r->out, e);
 }
 
@@ -272,20 +266,16 @@ static void release(Run *r)
     progress_end(r->progress);
     stream_abandon(r->out);
     id_set_free(&r->known);
+    clear_items(r);
+    prompt_text_clear(&r->negative);
+    prompt_states_free(r->states);
     prompt_encoder_free(r->encoder);
-    for (int i = 0; i < r->items; i++)
-        record_clear(&r->item[i].record);
-    for (int i = 0; i < CACHE + 1; i++) {
-        free(r->cache[i].ids);
-        free(r->cache[i].state);
-        free(r->cache[i].pooled);
-    }
     for (int i = 0; i < 2; i++) {
         free(r->typed[i]);
         free(r->typed_pooled[i]);
     }
-    free(r->ids);
-    free(r->states);
+    free(r->tokens);
+    free(r->state);
     free(r->pooled);
 }
 
@@ -296,6 +286,8 @@ int main(int argc, char **argv)
     Err e = {0};
 
     cli_parse(&cli, &cfg, argc, argv);
+    if (cfg.chunks < 1 || cfg.chunks > PROMPT_MOST_CHUNKS)
+        cli_misuse(&cli, "--chunks %lld is not between 1 and %d", (long long)cfg.chunks, PROMPT_MOST_CHUNKS);
 
     int failed = compute_start(&r.compute, &cfg.c, &e)
               || open_model(&r, &e)

@@ -97,6 +97,7 @@ int main(void)
         {3, 5, 7, 9, false, false},
         {1, 1, 1, 1, false, false}, {1, 256, 33, 130, false, true}, {1, 17, 130, 513, true, true},
         {1, 48, 2000, 50, false, false}, {1, 512, 20, 17, false, false}, {1, 700, 9, 33, true, true},
+        {4, 32, 70, 154, false, true}, {2, 40, 33, 1155, false, true},
     };
     Err e = {0};
     if (backend_pick("cpu", 2, &e))

@@ -178,13 +178,15 @@ static int ops_against_cpu(const Ops *device, bool large)
         {1, 160, 0, 20, 70, true, false, 1}, {1, 128, 0, 20, 20, false, false, 1}, {1, 200, 8, 17, 66, false, true, 1},
         {1, 513, 3, 9, 67, true, false, 1}, {1, 37, 2, 66, 130, true, true, 40},
         {2, 40, 8, 19, 300, false, false, 1}, {1, 160, 0, 5, 257, false, false, 40},
+        {2, 40, 0, 33, 154, false, true, 1}, {1, 64, 64, 18, 1155, false, true, 1},     /* texts of 2 and 15 chunks */
         {8, 40, 0, 4096, 4096, false, false, 1}, {8, 80, 0, 1024, 77, false, true, 1},
         {8, 160, 0, 256, 256, false, false, 1},
         {1, 512, 0, 4096, 4096, false, false, 1}, {12, 64, 0, 77, 77, true, false, 1},
         {8, 40, 640, 4096, 77, false, true, 1}, {10, 64, 1280, 1000, 1030, false, false, 40},
         {8, 80, 1280, 1024, 1024, false, false, 1},
+        {8, 40, 320, 4096, 231, false, true, 1}, {10, 64, 640, 1024, 1155, false, true, 1},
     };
-    for (size_t i = 0; i < (large ? 21 : 13); i++)
+    for (size_t i = 0; i < (large ? 25 : 15); i++)
         failed += attention(&attentions[i], F32) + attention(&attentions[i], BF16) + attention(&attentions[i], F16);
     return failed;
 }

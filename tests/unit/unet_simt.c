@@ -34,6 +34,7 @@ static int replayed(UNet *u)
     enum { SIDE = 8, N = 2*SIDE*SIDE*4, TIMES = 5 };
     const int t[TIMES] = {500, 500, 20, 500, 500};
     const bool doubled[TIMES] = {false, false, false, true, false};
+    const int before = simt_graph_launches;
     Double d = {0};
     float x[N], *eps = malloc(sizeof(float)*N*TIMES);
     float *dx = op->alloc(sizeof x, &err), *dy = op->alloc(sizeof x, &err), *state = calloc(2*77*128, sizeof *state);
@@ -50,7 +51,7 @@ static int replayed(UNet *u)
         die_if(unet_eval(u, dy, dx, 2, SIDE, SIDE, t[i], &err));
         op->download(eps + i*N, dy, sizeof x);
     }
-    int failed = test_ok("three stretches, played four times", simt_graph_launches == 3*4);
+    int failed = test_ok("three stretches, played four times", simt_graph_launches == before + 3*4);
     failed += test_ok("hooks are called in every evaluation", d.calls == 2*TIMES);
     failed += test_same("played once", eps + N, eps, sizeof x);
     failed += test_ok("another t gives another eps", memcmp(eps + 2*N, eps, sizeof x) != 0);
@@ -60,6 +61,37 @@ static int replayed(UNet *u)
     op->free(dy);
     free(state);
     free(eps);
+    return failed;
+}
+
+/* One image of 4x4, with two texts of one chunk and with one of two by turns, whose keys and values lie alike: what is
+ * played is what was taken down with as many tokens. */
+static int several_lengths(UNet *u)
+{
+    enum { SIDE = 4, N = SIDE*SIDE*4, TIMES = 6, S = 77, E = 128 };
+    static const int chunks[TIMES] = {1, 1, 2, 2, 1, 2};
+    float x[N], eps[TIMES][N], *state = malloc(sizeof *state*2*S*E);
+    float *dx = op->alloc(sizeof x, &err), *dy = op->alloc(sizeof x, &err);
+    die_if(!dx || !dy || !state);
+    for (int i = 0; i < N; i++)
+        x[i] = sinf((float)i);
+    for (int i = 0; i < 2*S*E; i++)
+        state[i] = cosf((float)i);
+    op->upload(dx, x, sizeof x);
+    const int before = simt_graph_launches;
+    for (int i = 0; i < TIMES; i++) {
+        die_if(unet_set_text(u, state, 3 - chunks[i], S*chunks[i], (int32_t[]){0}, 1, &err)
+               || unet_eval(u, dy, dx, 1, SIDE, SIDE, 500, &err));
+        op->download(eps[i], dy, sizeof x);
+    }
+    int failed = test_ok("chunks: played by turns, four times", simt_graph_launches == before + 4);
+    failed += test_ok("chunks: a longer text is another", memcmp(eps[0], eps[2], sizeof x) != 0);
+    for (int i = 1; i < TIMES; i++)
+        failed += test_same("chunks: a text's bytes whatever came before", eps[i], eps[chunks[i] == 1 ? 0 : 2],
+                            sizeof x);
+    op->free(dx);
+    op->free(dy);
+    free(state);
     return failed;
 }
 
@@ -161,7 +193,7 @@ static int evaluated(const Weights *w, DType type, const char *kernels, bool gra
     snprintf(name, sizeof name, "unet.t500, %s, %s: largest error, of the range", dtype_name(type), kernels);
     int failed = test_below(name, range_error(eps, tensor(w, "unet.t500")->data, N), limit_of(type, 1e-4, 0.01));
     if (graphs)
-        failed += replayed(u);
+        failed += several_lengths(u) + replayed(u);
     if (type == F16)
         failed += with_autoencoder(u);
     op->free(dx);

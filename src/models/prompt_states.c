@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+/* prompt_states.c -- encoded chunks by what was used last; texts joined of them, and weighted. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "src/models/prompt_chunks.h"
+#include "src/models/prompt_states.h"
+
+enum { AT_ONCE = 32, EMPTY = 0 };   /* chunks encoded together; the place of the empty text's */
+
+typedef struct Chunk {
+    int32_t *ids;                   /* (encoders, S); NULL: the place was never used */
+    float *state, *pooled;          /* (S,E), (P) */
+    long used;                      /* batch that used it last, 0: none */
+    bool encoded, kept;
+} Chunk;
+
+struct PromptStates {
+    PromptEncoder *encoder;
+    int most, S, I, E, P;           /* chunks of a text; tokens of a chunk, its ids by all tokenizers; widths */
+    bool weights;
+    PromptChunks chunks;            /* of the text being added */
+    Chunk *place;
+    int places, busy;               /* there, and of this batch or kept */
+    long batch;
+    int32_t *ids;                   /* (AT_ONCE,I), to encode */
+    float *states, *pooled;         /* (AT_ONCE,S,E), (AT_ONCE,P), theirs */
+};
+
+/* The place of a chunk, which takes that of the longest unused where it is not there yet. -1 on error. */
+static int place_chunk(PromptStates *s, const int32_t *ids, bool keep, Err *e)
+{
+    int at = -1;
+    for (int i = 0; i < s->places && at < 0; i++)
+        if (s->place[i].used && memcmp(s->place[i].ids, ids, sizeof *ids*(size_t)s->I) == 0)
+            at = i;
+    const bool known = at >= 0;
+    for (int i = 0; i < s->places && !known; i++)
+        if (!s->place[i].kept && s->place[i].used < s->batch && (at < 0 || s->place[i].used < s->place[at].used))
+            at = i;
+    Chunk *c = &s->place[at];       /* there is one: prompt_states_room */
+    if (!c->ids) {
+        c->ids = malloc(sizeof *c->ids*(size_t)s->I);
+        c->state = malloc(sizeof *c->state*(size_t)s->S*(size_t)s->E);
+        c->pooled = malloc(sizeof *c->pooled*(size_t)(s->P + 1));       /* one more: not nothing */
+        if (!c->ids || !c->state || !c->pooled)
+            return err_set(e, "out of memory for text states");
+    }
+    if (!known) {
+        memcpy(c->ids, ids, sizeof *ids*(size_t)s->I);
+        c->encoded = false;
+    }
+    s->busy += c->used < s->batch && !c->kept;
+    c->used = s->batch;
+    c->kept |= keep;
+    return at;
+}
+
+int prompt_states_create(PromptStates **out, PromptEncoder *encoder, int chunks, int texts, bool weights, Err *e)
+{
+    PromptStates *s = *out = calloc(1, sizeof *s);
+    if (!s)
+        return err_set(e, "out of memory");
+    const int S = prompt_encoder_length(encoder), E = prompt_encoder_width(encoder), P = prompt_encoder_pooled(encoder);
+    *s = (PromptStates){.encoder = encoder, .most = chunks, .S = S, .I = S*prompt_encoder_count(encoder), .E = E,
+                        .P = P, .weights = weights, .places = 2*texts + 3*chunks + 1, .batch = 1};
+    s->place = calloc((size_t)s->places, sizeof *s->place);
+    s->ids = malloc(sizeof *s->ids*(size_t)(AT_ONCE*s->I));
+    s->states = malloc(sizeof *s->states*(size_t)AT_ONCE*(size_t)S*(size_t)E);
+    s->pooled = malloc(sizeof *s->pooled*(size_t)(AT_ONCE*P + 1));
+    int failed = !s->place || !s->ids || !s->states || !s->pooled ? err_set(e, "out of memory for text states") : 0;
+    failed = failed || prompt_chunks_create(&s->chunks, encoder, chunks, e)
+          || prompt_chunks_read(&s->chunks, "", false, e) || place_chunk(s, s->chunks.ids, true, e) < 0;
+    if (!failed)
+        return 0;
+    prompt_states_free(s);
+    *out = NULL;
+    return -1;
+}
+
+void prompt_states_free(PromptStates *s)
+{
+    if (!s)
+        return;
+    for (int i = 0; s->place && i < s->places; i++) {
+        free(s->place[i].ids);
+        free(s->place[i].state);
+        free(s->place[i].pooled);
+    }
+    prompt_chunks_clear(&s->chunks);
+    free(s->place);
+    free(s->ids);
+    free(s->states);
+    free(s->pooled);
+    free(s);
+}
+
+bool prompt_states_room(const PromptStates *s, int texts)
+{
+    return s->busy + texts*s->most <= s->places;
+}
+
+int prompt_states_add(PromptStates *s, PromptText *t, const char *text, bool negative, bool keep, Err *e)
+{
+    *t = (PromptText){.chunks = 1, .zeros = negative && !*text && prompt_encoder_zeros(s->encoder)};
+    if (prompt_chunks_read(&s->chunks, text, s->weights, e))
+        return -1;
+    const size_t I = (size_t)s->I, bytes = sizeof *t->weight*I*(size_t)s->chunks.count;
+    t->chunks = s->chunks.count;
+    t->left = s->chunks.left;
+    for (int i = 0; i < t->chunks; i++)
+        if ((t->place[i] = place_chunk(s, s->chunks.ids + I*(size_t)i, keep, e)) < 0)
+            return -1;
+    if (!s->chunks.weighted)
+        return 0;
+    if (!(t->weight = malloc(bytes)))
+        return err_set(e, "out of memory for a text's weights");
+    memcpy(t->weight, s->chunks.weight, bytes);
+    return 0;
+}
+
+void prompt_text_clear(PromptText *t)
+{
+    free(t->weight);
+    *t = (PromptText){0};
+}
+
+int prompt_states_encode(PromptStates *s, Err *e)
+{
+    const size_t I = (size_t)s->I, SE = (size_t)s->S*(size_t)s->E, P = (size_t)s->P;
+    int place[AT_ONCE];
+    for (int i = 0, n = 0; i < s->places; i++) {
+        if (s->place[i].used && !s->place[i].encoded) {
+            memcpy(s->ids + I*(size_t)n, s->place[i].ids, sizeof *s->ids*I);
+            place[n++] = i;
+        }
+        if (n == 0 || (n < AT_ONCE && i + 1 < s->places))
+            continue;
+        if (prompt_encode(s->encoder, s->ids, n, s->states, s->pooled, e))
+            return -1;
+        for (int k = 0; k < n; k++) {
+            Chunk *c = &s->place[place[k]];
+            memcpy(c->state, s->states + SE*(size_t)k, sizeof *c->state*SE);
+            memcpy(c->pooled, s->pooled + P*(size_t)k, sizeof *c->pooled*P);
+            c->encoded = true;
+        }
+        n = 0;
+    }
+    return 0;
+}
+
+/* Mean and mean size of columns [at, at + width) of x (rows,E). */
+static double mean_of(const float *x, size_t rows, size_t E, size_t at, size_t width, double *size)
+{
+    double sum = 0, sizes = 0;
+    for (size_t n = 0; n < rows; n++)
+        for (size_t k = at; k < at + width; k++) {
+            sum += (double)x[n*E + k];
+            sizes += fabs((double)x[n*E + k]);
+        }
+    *size = sizes/(double)(rows*width);
+    return sum/(double)(rows*width);
+}
+
+/* What weighted states are multiplied by. */
+static float restoring(double before, double before_size, double after, double after_size)
+{
+    const double least = 1e-5, most = 10, ratio = before/after;
+    const bool says = fabs(before) >= least*before_size && fabs(after) >= least*after_size;
+    return says && ratio >= 1/most && ratio <= most ? (float)ratio : 1;
+}
+
+static void weigh(const PromptStates *s, const PromptText *t, int chunks, float *state)
+{
+    const size_t S = (size_t)s->S, E = (size_t)s->E, rows = S*(size_t)chunks, own = S*(size_t)t->chunks;
+    size_t at = 0;
+    for (int i = 0; i < prompt_encoder_count(s->encoder); i++) {
+        const size_t width = (size_t)prompt_encoder_columns(s->encoder, i);
+        double before_size, after_size;
+        const double before = mean_of(state, rows, E, at, width, &before_size);
+        for (size_t n = 0; n < own; n++)
+            for (size_t k = at; k < at + width; k++)
+                state[n*E + k] *= t->weight[n/S*(size_t)s->I + (size_t)i*S + n%S];
+        const double after = mean_of(state, rows, E, at, width, &after_size);
+        const float by = restoring(before, before_size, after, after_size);
+        for (size_t n = 0; n < rows; n++)
+            for (size_t k = at; k < at + width; k++)
+                state[n*E + k] *= by;
+        at += width;
+    }
+}
+
+/* The place of a text's chunk. */
+static const Chunk *chunk_of(const PromptStates *s, const PromptText *t, int i)
+{
+    return &s->place[i < t->chunks ? t->place[i] : EMPTY];
+}
+
+void prompt_states_join(const PromptStates *s, const PromptText *t, int chunks, float *state, float *pooled)
+{
+    const size_t SE = (size_t)s->S*(size_t)s->E;
+    if (t->zeros) {
+        memset(state, 0, sizeof *state*SE*(size_t)chunks);
+        memset(pooled, 0, sizeof *pooled*(size_t)s->P);
+        return;
+    }
+    for (int i = 0; i < chunks; i++)
+        memcpy(state + SE*(size_t)i, chunk_of(s, t, i)->state, sizeof *state*SE);
+    memcpy(pooled, chunk_of(s, t, 0)->pooled, sizeof *pooled*(size_t)s->P);
+    if (t->weight)
+        weigh(s, t, chunks, state);
+}
+
+void prompt_states_tokens(const PromptStates *s, const PromptText *t, int chunks, int32_t *tokens)
+{
+    for (int i = 0; i < chunks; i++)
+        memcpy(tokens + s->S*i, chunk_of(s, t, i)->ids, sizeof *tokens*(size_t)s->S);
+}
+
+void prompt_states_next(PromptStates *s)
+{
+    s->batch++;
+    s->busy = 0;
+    for (int i = 0; i < s->places; i++)
+        s->busy += s->place[i].kept;
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/* prompt_states.h -- text states of many prompts, of one chunk or several (prompt_chunks.h), weighted or not.
+ *
+ *     prompt_states_add, ... of a batch     prompt_states_encode     prompt_states_join, ...     prompt_states_next
+ *
+ * A chunk is encoded by itself and once while it is remembered, the texts of a batch together. A text's state is that
+ * of its chunks one after another, and of the empty text's chunk as often as another text has more:
+ *
+ *     y[s,:] = x[s,:] weight[s]      state = y mean(x)/mean(y)
+ *
+ *   x, y, state (chunks S, E)      means over all of it, of two text encoders over each one's columns
+ *   pooled (P), the first chunk's, unweighted
+ *
+ * Lengths and the mean over the whole text, padding too, as diffusers' lpw_stable_diffusion.py
+ * (get_weighted_text_embeddings) has them; stable-diffusion-webui takes the mean of each chunk by itself. Stable
+ * Diffusion XL as webui has it with its emphasis "Original": each text encoder for itself, pooled of the first chunk
+ * (sd_hijack_clip.py, forward). lpw_stable_diffusion_xl.py has another formula, from each state towards that of its
+ * chunk's end, by one tokenizer's weights for both, and the last chunk's pooled; here one rule holds for all models.
+ *
+ * Where a mean is next to nothing (under 1e-5 of the mean size of a value, where rounding shows), or the two are more
+ * than a factor of 10 apart or of different sign, their ratio says nothing of size, and y is left as it is; the two
+ * programs divide all the same, up to infinity.
+ */
+#ifndef SRC_MODELS_PROMPT_STATES_H
+#define SRC_MODELS_PROMPT_STATES_H
+
+#include "src/models/prompt_encoder.h"
+
+enum { PROMPT_MOST_CHUNKS = 64 };
+
+typedef struct PromptStates PromptStates;
+
+typedef struct PromptText {
+    int chunks;
+    long left;                      /* tokens that there was no chunk for */
+    bool zeros;                     /* no text: state and pooled are zeros */
+    int place[PROMPT_MOST_CHUNKS];  /* of each chunk, while the batch lasts */
+    float *weight;                  /* (chunks, encoders, S); NULL: all 1 */
+} PromptText;
+
+/* Texts of up to `chunks` chunks; there is room for twice `texts` chunks, a text that is kept and two more. weights:
+ * read them. The encoder stays the caller's. */
+int prompt_states_create(PromptStates **s, PromptEncoder *encoder, int chunks, int texts, bool weights, Err *e);
+void prompt_states_free(PromptStates *s);                   /* NULL is fine */
+/* Whether the batch has room for `texts` more, whatever they are. */
+bool prompt_states_room(const PromptStates *s, int texts);
+/* Adds a text to the batch. negative: an empty one is zeros where the model has it so. keep: it stays for all batches
+ * that follow; one text may. *t is cleared by the caller, after failure too. */
+int prompt_states_add(PromptStates *s, PromptText *t, const char *text, bool negative, bool keep, Err *e);
+void prompt_text_clear(PromptText *t);
+/* Encodes what the batch has that is not remembered. */
+int prompt_states_encode(PromptStates *s, Err *e);
+/* state (chunks S, E) of an encoded text, chunks being t's or more; pooled (P). */
+void prompt_states_join(const PromptStates *s, const PromptText *t, int chunks, float *state, float *pooled);
+/* tokens (chunks S): its ids by the first tokenizer. */
+void prompt_states_tokens(const PromptStates *s, const PromptText *t, int chunks, int32_t *tokens);
+/* Begins the next batch. Texts of the last one are forgotten as room is needed. */
+void prompt_states_next(PromptStates *s);
+
+#endif
