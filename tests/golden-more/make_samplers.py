@@ -8,8 +8,8 @@
     euler.json      the same of EulerDiscreteScheduler and, ancestral, EulerAncestralDiscreteScheduler with the noise of
                     a generator of seed 7, for Stable Diffusion's pipeline and XL's; timesteps as the UNet is told them,
                     x as the UNet is given it (scale_model_input), also before the first step, from the same values
-    pndm.json       as dpm.json, of PNDMScheduler as StableDiffusionPipeline has it or from_config makes it of what the
-                    pipeline has; of each evaluation its timestep and x after it, to 9 digits
+    pndm.json       as dpm.json, of PNDMScheduler as StableDiffusionPipeline has it, or XL's, or from_config makes it of
+                    what they have; of each evaluation its timestep and x after it, to 9 digits
     dpm_run.safetensors, euler_run.safetensors
                     whole runs of minisd as tests/golden/run0.safetensors is one: dpm++2m-karras, 8 steps; euler-a, 6
     pndm_runs.safetensors
@@ -97,10 +97,11 @@ for config, n, ancestral, xl in cases:
 with open("euler.json", "w") as f:
     json.dump({"runs": runs}, f, separators=(",", ":"))
 
-def of_pipeline(config):
+def of_pipeline(config, xl):
     """The PNDMScheduler that comes of a scheduler_config.json: StableDiffusionPipeline's, else made from its config."""
     d = getattr(diffusers, config["_class_name"]).from_config(config)
-    d._internal_dict = FrozenDict(dict(d.config, steps_offset=1))
+    if not xl:
+        d._internal_dict = FrozenDict(dict(d.config, steps_offset=1))
     return d if isinstance(d, PNDMScheduler) else PNDMScheduler.from_config(d.config)
 
 
@@ -119,16 +120,17 @@ cases += [(own, 3), (ddim, 6), (dict(euler, set_alpha_to_one=True), 6),
           (dict(plain, beta_schedule="scaled_linear", steps_offset=0), 6),
           (dict(own, num_train_timesteps=8, trained_betas=[0.01 * i for i in range(1, 9)], timestep_spacing="linspace"),
            8)]
+cases = [(c, n, False) for c, n in cases] + [(dict(sd14, steps_offset=3), 4, True), (euler, 5, True)]
 runs = []
-for config, n in cases:
-    d = of_pipeline(config)
+for config, n, xl in cases:
+    d = of_pipeline(config, xl)
     d.set_timesteps(n)
     x = torch.tensor([2, -1, 0.5, 0])
     rows = []
     for t in d.timesteps:
         x = d.step(output(int(t), 4), int(t), x).prev_sample
         rows.append([int(t)] + [float(f"{v:.9g}") for v in x.tolist()])
-    runs.append({"config": config, "steps": n, "rows": rows})
+    runs.append({"config": config, "steps": n, "xl": xl, "rows": rows})
 with open("pndm.json", "w") as f:
     json.dump({"runs": runs}, f, separators=(",", ":"))
 

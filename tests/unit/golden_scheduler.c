@@ -93,6 +93,16 @@ static int check_dpm(size_t number, const json_t *run)
     return failed;
 }
 
+static int write_pipeline(const char *class, Err *e)
+{
+    char path[128];
+    json_t *index = json_pack("{s:s}", "_class_name", class);
+    snprintf(path, sizeof path, "%s/model_index.json", folder);
+    const int failed = json_file_write(path, index, e);
+    json_decref(index);
+    return failed;
+}
+
 static int check_pndm(size_t number, const json_t *run)
 {
     enum { N = 4 };
@@ -105,7 +115,9 @@ static int check_pndm(size_t number, const json_t *run)
     Err e = {0};
     char name[64];
     snprintf(name, sizeof name, "scheduler/pndm/%zu/%d steps, %zu evaluations", number, steps, count);
-    int failed = json_file_write(config_path, json_object_get(run, "config"), &e)
+    int failed = write_pipeline(json_is_true(json_object_get(run, "xl")) ? "StableDiffusionXLPipeline"
+                                                                         : "StableDiffusionPipeline", &e)
+              || json_file_write(config_path, json_object_get(run, "config"), &e)
               || scheduler_load(&s, folder, "pndm", steps, &e) || s->steps != (int)count
               || !(memory = calloc((size_t)s->memory, sizeof x));
     for (int i = 0; i < (int)count && !failed; i++) {
@@ -129,16 +141,6 @@ static int check_pndm(size_t number, const json_t *run)
     free(want);
     free(memory);
     scheduler_free(s);
-    return failed;
-}
-
-static int write_pipeline(const char *class, Err *e)
-{
-    char path[128];
-    json_t *index = json_pack("{s:s}", "_class_name", class);
-    snprintf(path, sizeof path, "%s/model_index.json", folder);
-    const int failed = json_file_write(path, index, e);
-    json_decref(index);
     return failed;
 }
 
