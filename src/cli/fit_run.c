@@ -36,7 +36,8 @@ static int on_step(void *context, int learner, const FitReport *r)
         clock_gettime(CLOCK_MONOTONIC, &job->begun);
         job->before = r->tokens;
     }
-    if (run->log && (r->steps % run->cfg->report == 0 || r->tokens == r->total)
+    const bool last = r->total > 0 && r->tokens >= r->total;       /* whole batches: a little beyond */
+    if (run->log && (r->steps % run->cfg->report == 0 || last)
         && fit_write_log(run, job, learner, r))
         return -1;
     int64_t done = 0;

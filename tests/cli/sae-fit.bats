@@ -90,6 +90,8 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
     [ "$(wc -l <log)" = 24 ]
     jq -e 'select(.fvu > 0 and .l0 > 0 and .lr >= 0 and .dead >= 0 and .tokens_per_second > 0)' log >/dev/null
     [ "$(tail -1 log | jq .tokens)" = 6144 ]
+    fit --tokens 1000 --report 5 --log log -o out one.mpk.zst           # 8 batches: the last is told of too
+    [ "$(jq .tokens log | xargs)" = '640 1024' ]
 }
 
 @test "a log that finds no room: the folder is there, and it is said once; one that nobody reads is let go" {
