@@ -227,6 +227,20 @@ static int check_move(const json_t *move)
     return test_close(name, x, want, 64, 2e-6f, 0);
 }
 
+/* A config of one step that the method draws by, whatever it says of what the method does not have. */
+static int check_taken(const char *what, const char *method, const char *json)
+{
+    char name[96];
+    Scheduler *s = NULL;
+    Err e = {0};
+    json_t *config = json_loads(json, 0, NULL);
+    const int failed = json_file_write(config_path, config, &e) || scheduler_load(&s, folder, method, 1, &e);
+    json_decref(config);
+    scheduler_free(s);
+    snprintf(name, sizeof name, "scheduler/%s is taken: %s", what, e.text);
+    return test_ok(name, !failed);
+}
+
 /* Configs that the method cannot draw by as diffusers would. */
 static int check_refused(const char *what, const char *method, const char *json, int steps)
 {
@@ -277,6 +291,10 @@ int main(void)
         failed += check_move(json_array_get(moves, i));
     failed += test_ok("scheduler/there are moves", json_array_size(moves) == 12);
     failed += check_refused("thresholding", "ddim", "{\"thresholding\": true}", 10);
+    failed += check_refused("thresholding", "dpm++2m", "{\"thresholding\": true}", 10);
+    failed += check_taken("thresholding", "euler-a", "{\"thresholding\": true}");
+    failed += check_taken("thresholding and clipping", "pndm",
+                          "{\"thresholding\": true, \"clip_sample\": true, \"skip_prk_steps\": true}");
     failed += check_refused("clipping by from_config's default", "ddim",
                             "{\"_class_name\": \"PNDMScheduler\"}", 10);
     failed += check_refused("an unknown schedule", "ddim",
