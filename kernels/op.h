@@ -133,6 +133,14 @@ typedef struct Ops {
     void (*dpm_step)(float *x, float *x0, const float *uncond, const float *cond, float guidance, float alpha,
                      float sigma, float keep, float data, float change, Prediction prediction, int64_t n);
 
+    /* Guidance as above, and what a linear multistep method goes by: the network's output with three of those before,
+     *   out = uncond + guidance (cond - uncond)
+     *   y = share (weight[0] out + weight[1] before[0] + weight[2] before[1] + weight[3] before[2])
+     * from left to right. store = out, NULL: nowhere; it may be one of before, all of which are read (a weight of 0
+     * wants finite numbers there). before, weight: host arrays. */
+    void (*multistep)(float *y, float *store, const float *uncond, const float *cond, float guidance,
+                      const float *const before[3], const float weight[4], float share, int64_t n);
+
     /* Ops between record_begin and record_end are taken down instead of run, and run at each replay, with the arguments
      * that they had: for networks whose many small ops take the host longer to start than the device to run. Only ops
      * that have run at the same shapes before, no alloc, upload or download. record_end returns NULL where what was

@@ -77,7 +77,7 @@ const Ops *cpu_ops(void)
         .activate = cpu_activate, .convert = cpu_convert, .store = cpu_store, .add = cpu_add,
         .subtract = cpu_subtract,
         .upsample = cpu_upsample, .embed = cpu_embed, .ddim_step = cpu_ddim_step,
-        .dpm_step = cpu_dpm_step,
+        .dpm_step = cpu_dpm_step, .multistep = cpu_multistep,
     };
     static bool filled;
     if (!filled) {

@@ -68,6 +68,8 @@ void cpu_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, i
 void cpu_embed(float *y, const float *table, const float *position, const int32_t *ids, int64_t N, int64_t S, int D);
 void cpu_ddim_step(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
                    float sqrt_a_prev, float sqrt_1m_a_prev, Prediction prediction, int64_t n);
+void cpu_multistep(float *y, float *store, const float *uncond, const float *cond, float guidance,
+                   const float *const before[3], const float weight[4], float share, int64_t n);
 void cpu_dpm_step(float *x, float *x0, const float *uncond, const float *cond, float guidance, float alpha, float sigma,
                   float keep, float data, float change, Prediction prediction, int64_t n);
 void cpu_sae_ops(SaeOps *ops);

@@ -196,3 +196,16 @@ void cpu_dpm_step(float *x, float *x0, const float *uncond, const float *cond, f
         x0[i] = now;
     }
 }
+
+__attribute__((optimize("fp-contract=off")))
+void cpu_multistep(float *y, float *store, const float *uncond, const float *cond, float guidance,
+                   const float *const before[3], const float weight[4], float share, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const float out = guided(uncond, cond, guidance, i);
+        const float sum = weight[0]*out + weight[1]*before[0][i] + weight[2]*before[1][i] + weight[3]*before[2][i];
+        if (store)
+            store[i] = out;
+        y[i] = share*sum;
+    }
+}

@@ -209,6 +209,7 @@ extern "C" __attribute__((visibility("default"))) const Ops *sdsteer_backend(int
     ops.embed = cuda_embed;
     ops.ddim_step = cuda_ddim_step;
     ops.dpm_step = cuda_dpm_step;
+    ops.multistep = cuda_multistep;
     cuda_record_ops(&ops);
     cuda_sae_ops(&ops.sae);
     cuda_comm_ops(&ops.comm);

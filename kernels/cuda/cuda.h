@@ -386,6 +386,8 @@ void cuda_embed(float *y, const float *table, const float *position, const int32
 void cuda_record_ops(Ops *ops);
 void cuda_ddim_step(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
                     float sqrt_a_prev, float sqrt_1m_a_prev, Prediction prediction, int64_t n);
+void cuda_multistep(float *y, float *store, const float *uncond, const float *cond, float guidance,
+                    const float *const before[3], const float weight[4], float share, int64_t n);
 void cuda_dpm_step(float *x, float *x0, const float *uncond, const float *cond, float guidance, float alpha,
                    float sigma, float keep, float data, float change, Prediction prediction, int64_t n);
 void cuda_comm_ops(CommOps *ops);

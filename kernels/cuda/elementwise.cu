@@ -238,3 +238,31 @@ void cuda_dpm_step(float *x, float *x0, const float *uncond, const float *cond, 
     const DpmStep s = {guidance, alpha, sigma, keep, data, change, prediction};
     LAUNCH(dpm_step, gpu_blocks(n, THREADS), THREADS, 0, x, x0, uncond, cond, s, n);
 }
+
+typedef struct Multistep {
+    const float *before[3];
+    float weight[4], share, guidance;
+} Multistep;
+
+static __global__ void multistep(float *y, float *store, const float *uncond, const float *cond, Multistep s,
+                                 int64_t n)
+{
+    const int64_t i = thread_number();
+    if (i >= n)
+        return;
+    const float out = guided(uncond, cond, s.guidance, i);
+    float sum = __fmul_rn(s.weight[0], out);
+    for (int j = 0; j < 3; j++)
+        sum = __fadd_rn(sum, __fmul_rn(s.weight[j + 1], s.before[j][i]));
+    if (store)
+        store[i] = out;
+    y[i] = __fmul_rn(s.share, sum);
+}
+
+void cuda_multistep(float *y, float *store, const float *uncond, const float *cond, float guidance,
+                    const float *const before[3], const float weight[4], float share, int64_t n)
+{
+    const Multistep s = {{before[0], before[1], before[2]}, {weight[0], weight[1], weight[2], weight[3]}, share,
+                         guidance};
+    LAUNCH(multistep, gpu_blocks(n, THREADS), THREADS, 0, y, store, uncond, cond, s, n);
+}

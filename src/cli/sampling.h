@@ -19,7 +19,7 @@ typedef struct SamplingConfig {     /* first member of such a program's Config *
     {0, "guidance", OPT_NUMBER, offsetof(SamplingConfig, guidance), "4", \
      "G  classifier-free guidance; 1: none; 0: the negative prompt alone", 0}, \
     {0, "sampler", OPT_STR, offsetof(SamplingConfig, sampler), "ddim", \
-     "ddim|dpm++2m|dpm++2m-karras|euler|euler-a  sampling method; dpm++2m-karras: 15 steps for 50", 0}, \
+     "ddim|pndm|dpm++2m|dpm++2m-karras|euler|euler-a  sampling method; dpm++2m-karras: 15 steps for 50", 0}, \
     {0, "height", OPT_INT, offsetof(SamplingConfig, height), "0", \
      "PIXELS  of the picture; 0: what the model was made for", 0}, \
     {0, "width", OPT_INT, offsetof(SamplingConfig, width), "0", \

@@ -169,6 +169,19 @@ static bool before(float a, const char *a_id, const Peak *b)
     return a != b->value ? a > b->value : strcmp(a_id, b->id) < 0;
 }
 
+/* Whether the record k stands for its picture rather than b does: the stronger, then the larger timestep, then the
+ * first of its evaluations, where a sampler takes it more than once, then its half cond. */
+static bool outdoes(float value, const Kept *k, const Peak *b)
+{
+    if (value != b->value || k->t != b->t)
+        return value != b->value ? value > b->value : k->t > b->t;
+    const json_int_t step = json_integer_value(json_object_get(k->fields, "step")),
+        other = json_integer_value(json_object_get(b->fields, "step"));
+    const char *half = json_string_value(json_object_get(k->fields, "half")),
+        *other_half = json_string_value(json_object_get(b->fields, "half"));
+    return step != other ? step < other : strcmp(half ? half : "", other_half ? other_half : "") < 0;
+}
+
 /* A picture stands there once, at the timestep where it is strongest. */
 static int add_peak(Chosen *c, const Kept *k, int pictures, Err *e)
 {
@@ -176,7 +189,7 @@ static int add_peak(Chosen *c, const Kept *k, int pictures, Err *e)
     int old = 0;
     while (old < c->peaks && strcmp(c->peak[old].id, k->id) != 0)
         old++;
-    if (old < c->peaks && (value < c->peak[old].value || (value == c->peak[old].value && k->t <= c->peak[old].t)))
+    if (old < c->peaks && !outdoes(value, k, &c->peak[old]))
         return 0;
     if (old == c->peaks && c->peaks == pictures && (!pictures || !before(value, k->id, &c->peak[pictures - 1])))
         return 0;

@@ -8,6 +8,9 @@
  *   sum     round(2^24 s_i(f))               square   round(2^32 (s_i(f)/P)^2)
  *   active  tokens with v > 0                present  pictures with such a token
  *
+ * A picture counts once for each of its records: for each half of guidance that is counted, and for each evaluation
+ * where a sampler takes the timestep more than once (pndm).
+ *
  * s_i is summed in double in the order of the tokens; rounding is once a picture, so every further sum is of integers:
  * parts made from shards and added give the bytes of one run. A sum that leaves 64 bits is an error (2^39 in units of
  * activation). */

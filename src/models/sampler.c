@@ -58,7 +58,8 @@ int sampler_create(Sampler **out, const SamplerOptions *options, Err *e)
     s->x = op->alloc(picture * options->batch, e);
     s->x_halves = s->x ? op->alloc(picture * options->batch * s->halves, e) : NULL;
     s->eps = s->x_halves ? op->alloc(picture * options->batch * s->halves, e) : NULL;
-    if (s->eps && s->scheduler->dpm && !(s->x0 = op->alloc(picture * options->batch, e))) {
+    const size_t memory = picture * options->batch * s->scheduler->memory;
+    if (s->eps && memory && !(s->memory = op->alloc(memory, e))) {
         sampler_free(s);
         return -1;
     }
@@ -83,7 +84,7 @@ void sampler_free(Sampler *s)
     if (s->x) op->free(s->x);
     if (s->x_halves) op->free(s->x_halves);
     if (s->eps) op->free(s->eps);
-    if (s->x0) op->free(s->x0);
+    if (s->memory) op->free(s->memory);
     free(s->noise);
     free(s->host);
     free(s->states);
@@ -175,8 +176,8 @@ int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_st
     const size_t picture = (size_t)s->C * HW, all = picture * b->count;
     const Scheduler *plan = s->scheduler;
     s->n = b->count;
-    if (s->x0)
-        op->clear(s->x0, all * sizeof(float));
+    if (s->memory)
+        op->clear(s->memory, all * plan->memory * sizeof(float));
     if (set_text(s, b, e))
         return -1;
     for (int i = 0; i < s->n; i++)
@@ -190,7 +191,7 @@ int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_st
         if (unet_eval(s->unet, s->eps, s->x_halves, (int64_t)s->halves * s->n, s->H, s->W,
                       plan->step[s->step].time, e))
             return -1;
-        scheduler_step(plan, s->step, s->x, s->x0, s->halves == 2 ? s->eps : NULL, s->eps + all*(s->halves - 1),
+        scheduler_step(plan, s->step, s->x, s->memory, s->halves == 2 ? s->eps : NULL, s->eps + all*(s->halves - 1),
                        (float)s->options.guidance, (int64_t)all);
         if (plan->step[s->step].noise > 0) {
             upload_noise(s, s->x_halves, plan->step[s->step].noise, latents);

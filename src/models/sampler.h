@@ -35,7 +35,7 @@ typedef struct Sampler {
     int n;                          /* pictures of the current batch; its rows: halves * n images */
     int step;                       /* current step, for hooks: scheduler->step[step] */
     float *x, *x_halves, *eps;      /* device: (batch,H,W,C), (halves*batch,H,W,C) twice */
-    float *x0;                      /* device (batch,H,W,C): as scheduler_step has it; NULL but with dpm++2m */
+    float *memory;                  /* device (scheduler->memory, batch,H,W,C): scheduler_step's; NULL: it has none */
     Noise *noise;                   /* [batch] of each picture's seed */
     float *host;                    /* (H,W,C) transposition buffer of one picture */
     float *states;                  /* host (texts,S,E), what unet_set_text reads */

@@ -57,7 +57,7 @@ static int read_overruled(Config *c, const char *dir, const char *own, Err *e)
         return err_set(e, "%s: \"steps_offset\" is %lld, expected 0 to %lld", c->file, (long long)offset,
                        (long long)c->T - 1);
     c->steps_offset = xl ? (int)(offset > 0 ? offset : 0) : same || offset >= 0;
-    if (thresholding)
+    if (thresholding && (c->method == METHOD_DDIM || c->method == METHOD_DPM))
         return err_set(e, "%s: \"thresholding\" is true; a latent is not clipped here, expected false", c->file);
     if (c->method != METHOD_DDIM || (xl ? !clip : same || !missing))
         return 0;
@@ -69,19 +69,21 @@ static int config_load(Config *c, const char *dir, const char *own, Err *e)
 {
     snprintf(c->file, sizeof c->file, "%.4096s/scheduler/scheduler_config.json", dir);
     const char *file = c->file;
+    const bool leading = c->method == METHOD_DDIM || c->method == METHOD_PNDM;
     const json_t *json = c->json = json_file_load(file, e);
     if (!json || json_get_int(file, json, "num_train_timesteps", 1000, &c->T, e)
         || json_get_number(file, json, "beta_start", 0.0001, &c->beta_start, e)
         || json_get_number(file, json, "beta_end", 0.02, &c->beta_end, e)
         || json_get_text(file, json, "beta_schedule", "linear", &c->schedule, e)
-        || json_get_text(file, json, "timestep_spacing", c->method == METHOD_DDIM ? "leading" : "linspace",
-                         &c->spacing, e)
-        || json_get_bool(file, json, "set_alpha_to_one", true, &c->set_alpha_to_one, e)
+        || json_get_text(file, json, "timestep_spacing", leading ? "leading" : "linspace", &c->spacing, e)
+        || json_get_bool(file, json, "set_alpha_to_one", c->method != METHOD_PNDM, &c->set_alpha_to_one, e)
         || json_get_bool(file, json, "rescale_betas_zero_snr", false, &c->zero_snr, e)
         || read_prediction(c, e))
         return -1;
     if (c->T < 1 || c->T > MAX_T)
         return err_set(e, "%s: \"num_train_timesteps\" is %lld, expected 1 to %d", file, (long long)c->T, MAX_T);
+    if (c->method == METHOD_PNDM)
+        c->zero_snr = false;                    /* no key of this scheduler's */
     return read_overruled(c, dir, own, e);
 }
 
@@ -109,17 +111,21 @@ int scheduler_space(Scheduler *s, const Config *c, int points, Err *e)
     return 0;
 }
 
+void scheduler_set_step(SchedulerStep *step, float a, float a_prev)
+{
+    step->sqrt_a = sqrtf(a);
+    step->sqrt_1m_a = sqrtf(1.0f - a);
+    step->sqrt_a_prev = sqrtf(a_prev);
+    step->sqrt_1m_a_prev = sqrtf(1.0f - a_prev);
+}
+
 static void fill_coefficients(Scheduler *s, const Config *c, const float *bar)
 {
     const float before = c->set_alpha_to_one ? 1.0f : bar[0];
     for (int i = 0; i < s->steps; i++) {
         SchedulerStep *step = &s->step[i];
         const int t_prev = step->t - (int)(c->T / s->steps);
-        const float a = bar[step->t], a_prev = t_prev >= 0 ? bar[t_prev] : before;
-        step->sqrt_a = sqrtf(a);
-        step->sqrt_1m_a = sqrtf(1.0f - a);
-        step->sqrt_a_prev = sqrtf(a_prev);
-        step->sqrt_1m_a_prev = sqrtf(1.0f - a_prev);
+        scheduler_set_step(step, bar[step->t], t_prev >= 0 ? bar[t_prev] : before);
     }
 }
 
@@ -171,12 +177,12 @@ static int plan(Scheduler *s, const Config *c, float *bar, float *scratch, Err *
         return -1;
     s->prediction = c->prediction;
     s->first = 1;
-    s->dpm = c->method == METHOD_DPM;
-    s->ancestral = c->ancestral;
     if (c->method == METHOD_DDIM)
         return plan_ddim(s, c, bar, e);
+    if (c->method == METHOD_PNDM)
+        return scheduler_plan_pndm(s, c, bar, e);
     fill_sigmas(scratch, c, bar);
-    return s->dpm ? scheduler_plan_dpm(s, c, scratch, e) : scheduler_plan_euler(s, c, scratch, e);
+    return c->method == METHOD_DPM ? scheduler_plan_dpm(s, c, scratch, e) : scheduler_plan_euler(s, c, scratch, e);
 }
 
 /* class: of diffusers' scheduler that name stands for. */
@@ -184,6 +190,7 @@ static int read_method(Config *c, const char **class, const char *name, Err *e)
 {
     static const struct { const char *name, *class; Method method; bool karras, ancestral; } methods[] = {
         {"ddim", "DDIMScheduler", METHOD_DDIM, false, false},
+        {"pndm", "PNDMScheduler", METHOD_PNDM, false, false},
         {"dpm++2m", "DPMSolverMultistepScheduler", METHOD_DPM, false, false},
         {"dpm++2m-karras", "DPMSolverMultistepScheduler", METHOD_DPM, true, false},
         {"euler", "EulerDiscreteScheduler", METHOD_EULER, false, false},
@@ -197,7 +204,7 @@ static int read_method(Config *c, const char **class, const char *name, Err *e)
             *class = methods[i].class;
             return 0;
         }
-    return err_misuse(e, "sampler '%s' is not ddim, dpm++2m, dpm++2m-karras, euler or euler-a", name);
+    return err_misuse(e, "sampler '%s' is not ddim, pndm, dpm++2m, dpm++2m-karras, euler or euler-a", name);
 }
 
 int scheduler_load(Scheduler **out, const char *dir, const char *method, int steps, Err *e)
@@ -212,7 +219,7 @@ int scheduler_load(Scheduler **out, const char *dir, const char *method, int ste
     Scheduler *s = calloc(1, sizeof *s);
     float *bar = calloc((size_t)c.T * 2, sizeof *bar);
     if (s && steps > 0)
-        s->step = calloc(steps, sizeof *s->step);
+        s->step = calloc((size_t)steps + SCHEDULER_MORE, sizeof *s->step);
     int failed;
     if (!s || !bar || (steps > 0 && !s->step)) {
         failed = err_set(e, "out of memory");
@@ -236,14 +243,37 @@ void scheduler_free(Scheduler *s)
     free(s);
 }
 
-void scheduler_step(const Scheduler *s, int i, float *x, float *x0, const float *uncond, const float *cond,
+/* From where the step starts, DDIM's with a mix of outputs for the output. */
+static void pndm_step(const Scheduler *s, const SchedulerStep *q, float *x, float *memory, const float *uncond,
+                      const float *cond, float guidance, int64_t n)
+{
+    const Mix *m = &q->mix;
+    const size_t bytes = (size_t)n*sizeof *x;
+    float *y = memory + PLACE_MIX*n, *mark = memory + PLACE_MARK*n, *store = m->store < 0 ? NULL : memory + m->store*n;
+    const float *const before[] = {memory + m->before[0]*n, memory + m->before[1]*n, memory + m->before[2]*n};
+    if (q->origin == FROM_MARKED_X)
+        op->copy(mark, x, bytes);
+    else if (q->origin == FROM_THE_MARK)
+        op->copy(x, mark, bytes);
+    op->multistep(y, store, uncond, cond, guidance, before, m->weight, m->share, n);
+    op->ddim_step(x, NULL, y, 1, q->sqrt_a, q->sqrt_1m_a, q->sqrt_a_prev, q->sqrt_1m_a_prev, s->prediction, n);
+}
+
+void scheduler_step(const Scheduler *s, int i, float *x, float *memory, const float *uncond, const float *cond,
                     float guidance, int64_t n)
 {
     const SchedulerStep *q = &s->step[i];
-    if (s->dpm)
-        op->dpm_step(x, x0, uncond, cond, guidance, q->sqrt_a, q->sqrt_1m_a, q->keep, q->data, q->change,
-                     s->prediction, n);
-    else
+    switch (s->kind) {
+    case STEP_DDIM:
         op->ddim_step(x, uncond, cond, guidance, q->sqrt_a, q->sqrt_1m_a, q->sqrt_a_prev, q->sqrt_1m_a_prev,
                       s->prediction, n);
+        break;
+    case STEP_DPM:
+        op->dpm_step(x, memory, uncond, cond, guidance, q->sqrt_a, q->sqrt_1m_a, q->keep, q->data, q->change,
+                     s->prediction, n);
+        break;
+    case STEP_PNDM:
+        pndm_step(s, q, x, memory, uncond, cond, guidance, n);
+        break;
+    }
 }

@@ -3,6 +3,8 @@
  * schedulers that folder was made for: as from_config makes one of these of it.
  *
  *   ddim             DDIMScheduler, eta 0
+ *   pndm             PNDMScheduler, which Stable Diffusion 1.x comes with: one evaluation more than the steps asked
+ *                    for, with Runge-Kutta steps nine more; see scheduler_pndm.c
  *   dpm++2m          DPMSolverMultistepScheduler as it is: second order, midpoint, x0 prediction; good pictures in half
  *                    of DDIM's steps
  *   dpm++2m-karras   the same with use_karras_sigmas: steps closer where there is little noise
@@ -17,30 +19,42 @@
 
 #include "kernels/op.h"
 
+/* pndm: where a step starts: at x; at x, which later ones start at too; at that x */
+typedef enum { FROM_X, FROM_MARKED_X, FROM_THE_MARK } Origin;
+
+typedef struct Mix {                                /* pndm: what stands for the output, as op->multistep has it */
+    float weight[4], share;
+    int before[3], store;                           /* places in memory; store -1: nowhere */
+} Mix;
+
 typedef struct SchedulerStep {
-    int t;                                          /* timestep, 999..0: its name, in streams and ranks */
+    int t;                                          /* timestep, 999..0: its name, in streams and ranks; pndm repeats */
     float time;                                     /* what the UNet is told: t, or what was rounded to t (euler) */
     float sqrt_a, sqrt_1m_a;                        /* shares of picture and noise in x: alpha and sigma */
-    float sqrt_a_prev, sqrt_1m_a_prev;              /* ddim, euler: of what comes next */
+    float sqrt_a_prev, sqrt_1m_a_prev;              /* all but dpm++2m: of what comes next */
     float noise;                                    /* euler-a: share of new noise in what comes next */
     float keep, data, change;                       /* dpm++2m: x = keep x + data x0 + change (x0 - x0 before) */
+    Origin origin;
+    Mix mix;
 } SchedulerStep;
 
+typedef enum { STEP_DDIM, STEP_DPM, STEP_PNDM } StepKind;
+
 typedef struct Scheduler {
-    int steps;
+    int steps;                                      /* evaluations of the UNet */
     SchedulerStep *step;                            /* in the order they are taken */
     Prediction prediction;
+    StepKind kind;                                  /* what scheduler_step does */
     float first;                                    /* x before the first step is this times the noise of the seed */
-    bool dpm;                                       /* scheduler_step needs x0 */
-    bool ancestral;                                 /* after a step its share of noise is to be added */
+    int memory;                                     /* what steps leave for later ones, in latents */
 } Scheduler;
 
 /* method: one of the names above. Fails for a config that diffusers would draw by otherwise. */
 int scheduler_load(Scheduler **s, const char *dir, const char *method, int steps, Err *e);
 void scheduler_free(Scheduler *s);
 /* Step i of n values of latents x, in place, from the UNet's output for them (uncond NULL: without guidance);
- * all device memory. x0 (n): what the step before has left there; NULL but with dpm++2m. */
-void scheduler_step(const Scheduler *s, int i, float *x, float *x0, const float *uncond, const float *cond,
+ * all device memory. memory (s->memory, n): zeros before the first step, then as the step before has left it. */
+void scheduler_step(const Scheduler *s, int i, float *x, float *memory, const float *uncond, const float *cond,
                     float guidance, int64_t n);
 
 #endif

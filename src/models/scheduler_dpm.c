@@ -116,6 +116,8 @@ static int plan(Scheduler *s, const SchedulerConfig *c, Dpm *d, Err *e)
 int scheduler_plan_dpm(Scheduler *s, const SchedulerConfig *c, const float *sigma, Err *e)
 {
     Dpm d = {.T = (int)c->T, .n = s->steps, .sigma = sigma};
+    s->kind = STEP_DPM;
+    s->memory = 1;
     if (check_solver(c, e))
         return -1;
     if (!(d.at = malloc(sizeof(float) * (d.n + 1))))

@@ -6,7 +6,7 @@
 #include <jansson.h>
 #include "src/models/scheduler.h"
 
-typedef enum { METHOD_DDIM, METHOD_DPM, METHOD_EULER } Method;
+typedef enum { METHOD_DDIM, METHOD_DPM, METHOD_EULER, METHOD_PNDM } Method;
 
 typedef struct SchedulerConfig {
     char file[4200];
@@ -21,6 +21,12 @@ typedef struct SchedulerConfig {
     bool karras, ancestral;
 } SchedulerConfig;
 
+/* Evaluations that a method may take beyond the steps asked for, at most: s->step has room for them. */
+enum { SCHEDULER_MORE = 9 };
+
+/* Places in a scheduler's memory: what a step of pndm goes by, the marked x, and from there on outputs. */
+enum { PLACE_MIX, PLACE_MARK, PLACE_OUTPUT };
+
 /* bar (T): alpha_cumprod. beta: scratch (T). */
 int scheduler_cumulate(float *bar, float *beta, const SchedulerConfig *c, Err *e);
 /* Timesteps of s->step as they are spaced: leading and linspace, of `points` points of which the first s->steps are
@@ -30,6 +36,10 @@ int scheduler_space(Scheduler *s, const SchedulerConfig *c, int points, Err *e);
 int scheduler_last_sigma(float *sigma, const SchedulerConfig *c, float lowest, Err *e);
 /* Refuses a config in which one of n keys is true. */
 int scheduler_check_false(const SchedulerConfig *c, const char *const *key, int n, Err *e);
+/* A step from a share of a = alpha_cumprod to one of a_prev. */
+void scheduler_set_step(SchedulerStep *step, float a, float a_prev);
+/* Fills s->step, s->steps and s->memory. bar as above. */
+int scheduler_plan_pndm(Scheduler *s, const SchedulerConfig *c, const float *bar, Err *e);
 /* Fill s->step, and s->first where it is not 1. sigma (T): sqrt((1 - a)/a) of a = alpha_cumprod. */
 int scheduler_plan_dpm(Scheduler *s, const SchedulerConfig *c, const float *sigma, Err *e);
 int scheduler_plan_euler(Scheduler *s, const SchedulerConfig *c, const float *sigma, Err *e);

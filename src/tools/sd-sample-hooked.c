@@ -28,7 +28,7 @@ static const Opt options[] = {
     {0, "half", OPT_STR, offsetof(Config, half), "cond",
      "cond|uncond|both  halves of classifier-free guidance to keep", 0},
     {0, "act-type", OPT_STR, offsetof(Config, act_type), "f16", "f32|f16|bf16  type of the activations written", 0},
-    {0, "every", OPT_INT, offsetof(Config, every), "1", "N  keep every N-th step, from the first", 0},
+    {0, "every", OPT_INT, offsetof(Config, every), "1", "N  keep every N-th evaluation, from the first", 0},
     {0, "at", OPT_STR, offsetof(Config, at), "",
      "HIGH-LOW  keep steps whose timestep lies in between (default: all)", 0},
     {0, "tokens", OPT_INT, offsetof(Config, tokens), "0",
@@ -54,7 +54,11 @@ static const Cli cli = {
     "model leads in 15 steps as ddim in 50. dpm++2m takes the timesteps that the model's scheduler_config.json "
     "spaces, and leaves out the noisiest where that says \"leading\". euler is DDIM at the timesteps of diffusers' "
     "EulerDiscreteScheduler, which may lie between whole ones (t is the nearest). euler-a adds new noise at each step, "
-    "the next of the record's seed, as models made for few steps want it; all others add none (eta 0).\n"
+    "the next of the record's seed, as models made for few steps want it; all others add none (eta 0). pndm is Stable "
+    "Diffusion 1.x's own, diffusers' PNDMScheduler, by its config's \"skip_prk_steps\". True: one evaluation more than "
+    "--steps, the second timestep twice (--steps 1: one). Else, as in the config of another sampler, which has no such "
+    "key: nine more, with timesteps between, from 4 steps on. Each evaluation is a record with a step of its own; "
+    "--at, --when and ranks go by t, and hold all of a timestep's.\n"
     "Memory is flat in the number of records: a batch's activations are held until its last step, so that the order of "
     "records, and with it every byte, is the same for any --batch.",
     "# capture two modules of 20 pictures and look at what came\n"

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""make_samplers.py -- writes dpm.json, euler.json and two whole runs, with diffusers 0.42, transformers, torch.
+"""make_samplers.py -- writes dpm.json, euler.json, pndm.json and whole runs, with diffusers 0.42, transformers, torch.
 
     dpm.json        configs, steps, karras, v_prediction; of each DPMSolverMultistepScheduler made from the config
                     (from_config): its timesteps, and x after each step from x = [2, -1, 0.5, 0] with the UNet's output
@@ -8,12 +8,18 @@
     euler.json      the same of EulerDiscreteScheduler and, ancestral, EulerAncestralDiscreteScheduler with the noise of
                     a generator of seed 7, for Stable Diffusion's pipeline and XL's; timesteps as the UNet is told them,
                     x as the UNet is given it (scale_model_input), also before the first step, from the same values
+    pndm.json       as dpm.json, of PNDMScheduler as StableDiffusionPipeline has it, or XL's, or from_config makes it of
+                    what they have; of each evaluation its timestep and x after it, to 9 digits
     dpm_run.safetensors, euler_run.safetensors
                     whole runs of minisd as tests/golden/run0.safetensors is one: dpm++2m-karras, 8 steps; euler-a, 6
+    pndm_runs.safetensors
+                    final latents of StableDiffusionPipeline with minisd and PNDMScheduler, one a run: prompt, seed in
+                    the file's metadata, there "runs": of each its scheduler_config.json, steps, guidance, timesteps
 """
-import json, os, numpy as np, torch
+import json, os, diffusers, numpy as np, torch
 from diffusers import (AutoencoderKL, DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler,
-                       EulerDiscreteScheduler, UNet2DConditionModel)
+                       EulerDiscreteScheduler, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel)
+from diffusers.configuration_utils import FrozenDict
 from safetensors.torch import save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -91,6 +97,43 @@ for config, n, ancestral, xl in cases:
 with open("euler.json", "w") as f:
     json.dump({"runs": runs}, f, separators=(",", ":"))
 
+def of_pipeline(config, xl):
+    """The PNDMScheduler that comes of a scheduler_config.json: StableDiffusionPipeline's, else made from its config."""
+    d = getattr(diffusers, config["_class_name"]).from_config(config)
+    if not xl:
+        d._internal_dict = FrozenDict(dict(d.config, steps_offset=1))
+    return d if isinstance(d, PNDMScheduler) else PNDMScheduler.from_config(d.config)
+
+
+own = {"_class_name": "PNDMScheduler", "skip_prk_steps": True}
+cases = [(sd14, n) for n in (1, 2, 3, 4, 5, 8, 20)] + [(minisd, n) for n in (4, 5, 9, 13)]
+for s in ("leading", "trailing", "linspace"):
+    cases += [(dict(sd14, timestep_spacing=s, set_alpha_to_one=a, prediction_type=p), n)
+              for n, a, p in ((2, True, "epsilon"), (7, False, "v_prediction"))]
+    cases += [(dict(own, timestep_spacing=s, beta_schedule="squaredcos_cap_v2", num_train_timesteps=777,
+                    skip_prk_steps=skip), 6) for skip in (True, False)]
+ddim, euler = ({"_class_name": name} for name in ("DDIMScheduler", "EulerDiscreteScheduler"))
+cases += [(own, 3), (ddim, 6), (dict(euler, set_alpha_to_one=True), 6),
+          (dict(own, skip_prk_steps=False, prediction_type="v_prediction", steps_offset=3), 5),
+          (dict(ddim, thresholding=True, skip_prk_steps=True, timestep_spacing="trailing", rescale_betas_zero_snr=True,
+                prediction_type="v_prediction"), 6),
+          (dict(plain, beta_schedule="scaled_linear", steps_offset=0), 6),
+          (dict(own, num_train_timesteps=8, trained_betas=[0.01 * i for i in range(1, 9)], timestep_spacing="linspace"),
+           8)]
+cases = [(c, n, False) for c, n in cases] + [(dict(sd14, steps_offset=3), 4, True), (euler, 5, True)]
+runs = []
+for config, n, xl in cases:
+    d = of_pipeline(config, xl)
+    d.set_timesteps(n)
+    x = torch.tensor([2, -1, 0.5, 0])
+    rows = []
+    for t in d.timesteps:
+        x = d.step(output(int(t), 4), int(t), x).prev_sample
+        rows.append([int(t)] + [float(f"{v:.9g}") for v in x.tolist()])
+    runs.append({"config": config, "steps": n, "xl": xl, "rows": rows})
+with open("pndm.json", "w") as f:
+    json.dump({"runs": runs}, f, separators=(",", ":"))
+
 PROMPT, SEED, GUIDANCE, HOOK = "A cat in Neon Lines style.", 42, 4.0, "mid_block.attentions.0"
 tokenizer = CLIPTokenizer.from_pretrained(model, subfolder="tokenizer")
 encoder = CLIPTextModel.from_pretrained(model, subfolder="text_encoder", torch_dtype=torch.float32).eval()
@@ -128,3 +171,18 @@ def whole_run(name, scheduler, steps, sampler, noisy):
 whole_run("dpm_run.safetensors", DPMSolverMultistepScheduler.from_config(config, use_karras_sigmas=True), 8,
           "dpm++2m-karras", False)
 whole_run("euler_run.safetensors", EulerAncestralDiscreteScheduler.from_config(config), 6, "euler-a", True)
+
+pipe = StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32)
+pipe.set_progress_bar_config(disable=True)
+prk, v = dict(sd14, skip_prk_steps=False), dict(sd14, prediction_type="v_prediction")
+cases = [(sd14, n, 4.0) for n in (1, 2, 3, 4, 5)]
+cases += [(sd14, 9, 1.0), (sd14, 7, 7.5), (v, 5, 4.0), (prk, 4, 4.0), (prk, 6, 1.0),
+          (dict(v, skip_prk_steps=False), 5, 4.0)]
+latents, runs = {}, []
+for config, n, guidance in cases:
+    pipe.scheduler = PNDMScheduler.from_config(config)
+    latents[str(len(runs))] = pipe(PROMPT, num_inference_steps=n, guidance_scale=guidance, output_type="latent",
+                                   generator=torch.Generator("cpu").manual_seed(SEED)).images[0].contiguous()
+    runs.append({"config": config, "steps": n, "guidance": guidance, "timesteps": pipe.scheduler.timesteps.tolist()})
+save_file(latents, "pndm_runs.safetensors",
+          {"prompt": PROMPT, "seed": str(SEED), "runs": json.dumps(runs, separators=(",", ":"))})

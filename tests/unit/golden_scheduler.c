@@ -7,9 +7,9 @@
  *
  * And against DPMSolverMultistepScheduler: four values of a latent after each step, whose UNet says sin(t/100 + i), to
  * 2e-5 of the largest of the run: x0 divides by alpha, down to 0.0006 in some configs, and what the roundings before
- * made of it stays in x. Against EulerDiscreteScheduler and EulerAncestralDiscreteScheduler likewise, before each step
- * and after the last; they keep z = x/alpha in f32, which is up to sigma times as large, and add to it: 5e-8 of the
- * first sigma. */
+ * made of it stays in x. Against PNDMScheduler likewise, to 2e-6. Against EulerDiscreteScheduler and
+ * EulerAncestralDiscreteScheduler likewise, before each step and after the last; they keep z = x/alpha in f32, which is
+ * up to sigma times as large, and add to it: 5e-8 of the first sigma. */
 #include <math.h>
 #include <sys/stat.h>
 #include "formats/json_file.h"
@@ -60,7 +60,7 @@ static int check_dpm(size_t number, const json_t *run)
     const int steps = (int)json_integer_value(json_object_get(run, "steps"));
     const bool karras = json_is_true(json_object_get(run, "karras"));
     enum { N = 4 };
-    float x[N] = {2, -1, 0.5f, 0}, x0[N] = {0}, out[N], largest = 0;
+    float x[N] = {2, -1, 0.5f, 0}, memory[N] = {0}, out[N], largest = 0;
     float *got = malloc(steps * sizeof x), *want = malloc(steps * sizeof x);
     Scheduler *s = NULL;
     Err e = {0};
@@ -79,7 +79,7 @@ static int check_dpm(size_t number, const json_t *run)
         same = same && s->step[i].t == (int)json_integer_value(json_array_get(row, 0));
         for (int k = 0; k < N; k++)
             out[k] = (float)sin(s->step[i].t / 100.0 + k);
-        scheduler_step(s, i, x, x0, NULL, out, 1, N);
+        scheduler_step(s, i, x, memory, NULL, out, 1, N);
         memcpy(got + i*N, x, sizeof x);
         for (int k = 0; k < N; k++) {
             want[i*N + k] = (float)json_number_value(json_array_get(row, k + 1));
@@ -100,6 +100,47 @@ static int write_pipeline(const char *class, Err *e)
     snprintf(path, sizeof path, "%s/model_index.json", folder);
     const int failed = json_file_write(path, index, e);
     json_decref(index);
+    return failed;
+}
+
+static int check_pndm(size_t number, const json_t *run)
+{
+    enum { N = 4 };
+    const json_t *rows = json_object_get(run, "rows");
+    const int steps = (int)json_integer_value(json_object_get(run, "steps"));
+    const size_t count = json_array_size(rows);
+    float x[N] = {2, -1, 0.5f, 0}, out[N], largest = 0;
+    float *got = malloc(count * sizeof x), *want = malloc(count * sizeof x), *memory = NULL;
+    Scheduler *s = NULL;
+    Err e = {0};
+    char name[64];
+    snprintf(name, sizeof name, "scheduler/pndm/%zu/%d steps, %zu evaluations", number, steps, count);
+    int failed = write_pipeline(json_is_true(json_object_get(run, "xl")) ? "StableDiffusionXLPipeline"
+                                                                         : "StableDiffusionPipeline", &e)
+              || json_file_write(config_path, json_object_get(run, "config"), &e)
+              || scheduler_load(&s, folder, "pndm", steps, &e) || s->steps != (int)count
+              || !(memory = calloc((size_t)s->memory, sizeof x));
+    for (int i = 0; i < (int)count && !failed; i++) {
+        const json_t *row = json_array_get(rows, (size_t)i);
+        failed = s->step[i].t != (int)json_integer_value(json_array_get(row, 0))
+              || s->step[i].time != (float)s->step[i].t;
+        for (int k = 0; k < N; k++)
+            out[k] = (float)sin(s->step[i].t / 100.0 + k);
+        scheduler_step(s, i, x, memory, NULL, out, 1, N);
+        memcpy(got + i*N, x, sizeof x);
+        for (int k = 0; k < N; k++) {
+            want[i*N + k] = (float)json_number_value(json_array_get(row, (size_t)k + 1));
+            largest = fmaxf(largest, fabsf(want[i*N + k]));
+        }
+    }
+    if (failed)
+        printf("FAIL %s: %s\n", name, e.set ? e.text : "other evaluations");
+    else
+        failed = test_close(name, got, want, count * N, 2e-6f * largest, 0);
+    free(got);
+    free(want);
+    free(memory);
+    scheduler_free(s);
     return failed;
 }
 
@@ -186,6 +227,20 @@ static int check_move(const json_t *move)
     return test_close(name, x, want, 64, 2e-6f, 0);
 }
 
+/* A config of one step that the method draws by, whatever it says of what the method does not have. */
+static int check_taken(const char *what, const char *method, const char *json)
+{
+    char name[96];
+    Scheduler *s = NULL;
+    Err e = {0};
+    json_t *config = json_loads(json, 0, NULL);
+    const int failed = json_file_write(config_path, config, &e) || scheduler_load(&s, folder, method, 1, &e);
+    json_decref(config);
+    scheduler_free(s);
+    snprintf(name, sizeof name, "scheduler/%s is taken: %s", what, e.text);
+    return test_ok(name, !failed);
+}
+
 /* Configs that the method cannot draw by as diffusers would. */
 static int check_refused(const char *what, const char *method, const char *json, int steps)
 {
@@ -206,11 +261,12 @@ int main(void)
     json_t *file = json_file_load(test_path("golden-more/scheduler.json"), &e);
     json_t *dpm_file = json_file_load(test_path("golden-more/dpm.json"), &e);
     json_t *euler_file = json_file_load(test_path("golden-more/euler.json"), &e);
+    json_t *pndm_file = json_file_load(test_path("golden-more/pndm.json"), &e);
     const json_t *runs = json_object_get(file, "runs"), *dpm_runs = json_object_get(dpm_file, "runs"),
-        *euler_runs = json_object_get(euler_file, "runs");
+        *euler_runs = json_object_get(euler_file, "runs"), *pndm_runs = json_object_get(pndm_file, "runs");
     char sub[64], index[64];
     int failed = 0;
-    if (!file || !dpm_file || !euler_file || backend_pick("cpu", 1, &e) || !mkdtemp(folder)) {
+    if (!file || !dpm_file || !euler_file || !pndm_file || backend_pick("cpu", 1, &e) || !mkdtemp(folder)) {
         printf("FAIL scheduler: %s\n", e.text);
         return 1;
     }
@@ -221,6 +277,9 @@ int main(void)
         failed += check_run(i, json_array_get(runs, i));
     for (size_t i = 0; i < json_array_size(dpm_runs); i++)
         failed += check_dpm(i, json_array_get(dpm_runs, i));
+    for (size_t i = 0; i < json_array_size(pndm_runs); i++)
+        failed += check_pndm(i, json_array_get(pndm_runs, i));
+    failed += test_ok("scheduler/there are runs of pndm", json_array_size(pndm_runs) > 25);
     for (size_t i = 0; i < json_array_size(euler_runs); i++)
         failed += check_euler(i, json_array_get(euler_runs, i));
     failed += test_ok("scheduler/there are runs of euler", json_array_size(euler_runs) > 30);
@@ -232,6 +291,10 @@ int main(void)
         failed += check_move(json_array_get(moves, i));
     failed += test_ok("scheduler/there are moves", json_array_size(moves) == 12);
     failed += check_refused("thresholding", "ddim", "{\"thresholding\": true}", 10);
+    failed += check_refused("thresholding", "dpm++2m", "{\"thresholding\": true}", 10);
+    failed += check_taken("thresholding", "euler-a", "{\"thresholding\": true}");
+    failed += check_taken("thresholding and clipping", "pndm",
+                          "{\"thresholding\": true, \"clip_sample\": true, \"skip_prk_steps\": true}");
     failed += check_refused("clipping by from_config's default", "ddim",
                             "{\"_class_name\": \"PNDMScheduler\"}", 10);
     failed += check_refused("an unknown schedule", "ddim",
@@ -248,6 +311,9 @@ int main(void)
     failed += check_refused("dpm++2m: other sigmas", "dpm++2m", "{\"use_lu_lambdas\": true}", 10);
     failed += check_refused("dpm++2m: an unknown end", "dpm++2m", "{\"final_sigmas_type\": \"one\"}", 10);
     failed += check_refused("dpm++2m: a timestep twice", "dpm++2m", "{\"timestep_spacing\": \"leading\"}", 1000);
+    failed += check_refused("pndm: x0 prediction", "pndm", "{\"prediction_type\": \"sample\"}", 10);
+    failed += check_refused("pndm: Runge-Kutta steps over fewer timesteps", "pndm", "{\"skip_prk_steps\": false}", 3);
+    failed += check_refused("pndm: a switch that is none", "pndm", "{\"skip_prk_steps\": \"no\"}", 10);
     failed += check_refused("euler: other sigmas", "euler", "{\"use_karras_sigmas\": true}", 10);
     failed += check_refused("euler: sigmas of their own", "euler", "{\"interpolation_type\": \"log_linear\"}", 10);
     failed += check_refused("euler: timesteps of their own", "euler", "{\"timestep_type\": \"continuous\"}", 10);
@@ -259,5 +325,6 @@ int main(void)
     json_decref(file);
     json_decref(dpm_file);
     json_decref(euler_file);
+    json_decref(pndm_file);
     return failed != 0;
 }

@@ -38,7 +38,7 @@ static int elementwise(size_t n)
             free(got);
         }
     float *u = op_values(n, 5);
-    for (int pass = 0; pass < 8; pass++) {
+    for (int pass = 0; pass < 10; pass++) {
         const Prediction p = (Prediction)((pass + 1) % 3);        /* from the third pass on */
         void *dy = to_device(u, 4*n);
         cpu->copy(want, u, 4*n);
@@ -51,6 +51,16 @@ static int elementwise(size_t n)
         } else if (pass < 5) {
             gpu->ddim_step(dy, pass == 2 ? dc : NULL, db, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, p, (int64_t)n);
             cpu->ddim_step(want, pass == 2 ? c : NULL, b, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, p, (int64_t)n);
+        } else if (pass >= 8) {
+            static const float weight[] = {55, -59, 37, -9};
+            float *last = op_values(n, 6), *dlast = to_device(last, 4*n);
+            gpu->multistep(dy, pass == 8 ? dlast : NULL, pass == 8 ? dc : NULL, db, 7.5f,
+                           (const float *const []){dx, dy, dlast}, weight, 1/24.0f, (int64_t)n);
+            cpu->multistep(want, pass == 8 ? last : NULL, pass == 8 ? c : NULL, b, 7.5f,
+                           (const float *const []){x, want, last}, weight, 1/24.0f, (int64_t)n);
+            float *left = from_device(dlast, F32, n);
+            failed += test_same(op_name(name, "multistep's output kept, %zu", n), left, last, 4*n);
+            free(left); free(last);
         } else {
             float *was = op_values(n, 6), *dwas = to_device(was, 4*n);
             gpu->dpm_step(dy, dwas, pass == 5 ? dc : NULL, db, 7.5f, 0.8f, 0.6f, 0.9f, 0.4f, 0.3f, p, (int64_t)n);
@@ -60,8 +70,8 @@ static int elementwise(size_t n)
             free(left); free(was);
         }
         float *got = from_device(dy, F32, n);
-        failed += test_same(op_name(name, "add, subtract, ddim and dpm of eps, v, x0: %d, %zu", pass, n), got, want,
-                            4*n);
+        failed += test_same(op_name(name, "add, subtract, ddim and dpm of eps, v, x0, multistep: %d, %zu", pass, n), got,
+                            want, 4*n);
         free(got);
     }
     for (int from = 0; from < 3; from++)

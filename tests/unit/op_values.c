@@ -173,6 +173,15 @@ static int sampler(void)
     failed += test_close("dpm/hand v", (float[]){x, picture}, (float[]){5 + 12.4f + 0.25f*(6.2f - 8.75f), 6.2f}, 2,
                          4e-6f, 0);
 
+    /* out = 5: (3*5 - 2*4 + 7 - 2*1)/2; a place of what came before takes out */
+    const float first = 4, second = 7;
+    float third = 1, y;
+    const float *const outputs[] = {&first, &second, &third};
+    op->multistep(&y, &third, &uncond, &cond, 2, outputs, (float[]){3, -2, 1, -2}, 0.5f, 1);
+    failed += test_close("multistep/hand", (float[]){y, third}, (float[]){6, 5}, 2, 0, 0);
+    op->multistep(&y, NULL, NULL, &cond, 2, outputs, (float[]){1, 0, 0, 1}, 0.25f, 1);
+    failed += test_close("multistep/hand unguided", &y, (float[]){2}, 1, 0, 0);
+
     /* each operation rounded by itself */
     float *many = op_values(1000, 1), *want = op_values(1000, 1), *c = op_values(1000, 2), *u = op_values(1000, 3);
     for (int i = 0; i < 1000; i++) {
@@ -203,7 +212,25 @@ static int sampler(void)
     float *before = op_values(1000, 2);
     op->dpm_step(many, before, u, c, 7.5f, 0.8f, 0.6f, 0.5f, 2, 0.3f, PREDICT_EPSILON, 1000);
     failed += test_same("dpm/roundings", many, want, 1000*sizeof *many);
-    free(before);
+    static const float weight[] = {55, -59, 37, -9};
+    float *left = op_values(1000, 4), *outs = op_space(1000*sizeof *outs);
+    for (int i = 0; i < 1000; i++) {
+        volatile float t = c[i] - u[i];
+        t = 7.5f*t;
+        t = u[i] + t;
+        outs[i] = t;
+        volatile float sum = 55*t, of_before = -59*many[i];
+        sum = sum + of_before;
+        of_before = 37*before[i];
+        sum = sum + of_before;
+        of_before = -9*left[i];
+        sum = sum + of_before;
+        want[i] = (float)(1/24.0)*sum;
+    }
+    op->multistep(many, left, u, c, 7.5f, (const float *const []){many, before, left}, weight, (float)(1/24.0), 1000);
+    failed += test_same("multistep/roundings", many, want, 1000*sizeof *many);
+    failed += test_same("multistep/output kept", left, outs, 1000*sizeof *left);
+    free(left); free(outs); free(before);
     free(many); free(want); free(c); free(u);
     return failed;
 }

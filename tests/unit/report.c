@@ -11,15 +11,18 @@
 /* ---- features ---- */
 
 /* Records of 1 x 2 tokens, two features kept of each. */
-typedef struct Made { const char *id, *half; int t; int32_t index[4]; float value[4]; } Made;
+typedef struct Made { const char *id, *half; int t; int32_t index[4]; float value[4]; int step; } Made;
 static const Made made[] = {
-    {"a", "cond", 900, {1, 0, 1, 2}, {2, 1, 3, 0}},         /* f2 with value 0 is not active */
-    {"a", "cond", 100, {1, 0, 0, 2}, {5, 1, 2, 1}},
-    {"b", "cond", 900, {1, 2, 2, 0}, {5, 1, 4, 1}},
-    {"c", "cond", 900, {1, 2, 2, 0}, {1, 0.5f, 4, 1}},
-    {"d", "uncond", 900, {1, 2, 2, 0}, {9, 9, 9, 9}},
+    {"a", "cond", 900, {1, 0, 1, 2}, {2, 1, 3, 0}, 0},      /* f2 with value 0 is not active */
+    {"a", "cond", 100, {1, 0, 0, 2}, {5, 1, 2, 1}, 3},
+    {"b", "cond", 900, {1, 2, 2, 0}, {5, 1, 4, 1}, 0},
+    {"c", "cond", 900, {1, 2, 2, 0}, {1, 0.5f, 4, 1}, 0},
+    {"d", "uncond", 900, {1, 2, 2, 0}, {9, 9, 9, 9}, 0},
+    {"a", "cond", 500, {1, 0, 0, 2}, {3, 1, 2, 1}, 1},      /* from here on: a timestep that is taken twice */
+    {"a", "cond", 500, {0, 2, 1, 2}, {1, 1, 3, 1}, 2},
+    {"a", "uncond", 500, {1, 2, 1, 2}, {3, 1, 3, 1}, 1},
 };
-enum { MADE = sizeof made/sizeof *made };
+enum { MADE = 5, TWICE = MADE };
 
 static const char *write_features(const char *name, const int *order, int count, int F)
 {
@@ -38,6 +41,7 @@ static const char *write_features(const char *name, const int *order, int count,
         record_init(&rec, NULL);
         record_set_text(&rec, "id", m->id);
         record_set_text(&rec, "half", m->half);
+        record_set_int(&rec, "step", m->step);
         record_set_int(&rec, "t", m->t);
         record_add_tensor(&rec, "index", I32, 3, (int64_t[]){1, 2, 2}, m->index);
         record_add_tensor(&rec, "value", F32, 3, (int64_t[]){1, 2, 2}, m->value);
@@ -87,6 +91,27 @@ static int test_tally(const char *name, const int *order)
                       && y->t_tokens[early] == 6 && tally_time(y, 5) == -1);
     failed += test_ok("histogram", c->bin[(int)floor((log10(5) - VALUE_LOWEST)/VALUE_WIDTH)] == 2);
     tally_free(y);
+    return failed;
+}
+
+/* Records as strong as each other, of one picture at one timestep: the heat map is the first evaluation's, of cond. */
+static int test_tally_twice(void)
+{
+    static const int order[][3] = {{TWICE, TWICE + 1, TWICE + 2}, {TWICE + 2, TWICE + 1, TWICE},
+                                   {TWICE + 1, TWICE + 2, TWICE}};
+    int failed = 0;
+    for (int i = 0; i < 3; i++) {
+        Err e = {0};
+        const TallyOptions o = {.feature = (int[]){1}, .count = 1, .pictures = 2, .half = "both", .t_high = 1000};
+        Tally *y = count(&o, order[i], 3, 3, &e);
+        if (!y)
+            return test_ok(e.text, 0);
+        const Peak *p = y->chosen[0].peak;
+        failed += test_ok("a timestep twice: counted as one", y->records == 3 && y->times == 1 && y->t_tokens[0] == 6);
+        failed += test_ok("a timestep twice: one picture", y->chosen[0].peaks == 1 && p->value == 3);
+        failed += test_same("a timestep twice: its first heat map", p->grid, (float[]){3, 0}, sizeof(float[2]));
+        tally_free(y);
+    }
     return failed;
 }
 
@@ -270,7 +295,7 @@ int main(void)
 {
     int failed = test_tally("as made", (int[]){0, 1, 2, 3, 4}) + test_tally("backwards", (int[]){4, 3, 2, 1, 0})
                + test_tally("mixed", (int[]){2, 4, 1, 3, 0});
-    failed += test_tally_refused() + test_leads() + test_curves() + test_pairs();
+    failed += test_tally_twice() + test_tally_refused() + test_leads() + test_curves() + test_pairs();
     scratch_clear();
     return failed != 0;
 }

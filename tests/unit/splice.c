@@ -91,6 +91,7 @@ static int make_perfect(const char *dir, const char *take, Err *e)
 typedef struct Watch {              /* of the module's output after the splice, summed over steps and pictures */
     Sampler *sampler;
     double uncond, cond, spread;    /* |x| in each half; |x - mean| within the pictures of cond */
+    uint64_t silent;                /* steps at which all is 0, a bit each */
 } Watch;
 
 static int watch(void *context, const HookCall *call, Err *e)
@@ -98,12 +99,14 @@ static int watch(void *context, const HookCall *call, Err *e)
     Watch *w = context;
     const int64_t HW = call->H*call->W, size = HW*call->C;
     float *x = malloc(sizeof(float)*(size_t)(call->B*size));
+    const double before = w->uncond + w->cond;
     (void)e;
     op->download(x, call->act, sizeof(float)*(size_t)(call->B*size));
     for (int64_t i = 0; i < call->B*size; i++)
         *(i/size < w->sampler->n ? &w->uncond : &w->cond) += fabs((double)x[i]);
     for (int64_t i = w->sampler->n*size; i < call->B*size; i++)
         w->spread += fabs((double)x[i] - (double)x[i/size*size + i % call->C]);
+    w->silent |= (uint64_t)(w->uncond + w->cond == before) << w->sampler->step;
     free(x);
     return 0;
 }
@@ -117,12 +120,10 @@ typedef struct Bench {              /* two pictures of made-up text states */
     CondBatch batch;
 } Bench;
 
-static int bench_open(Bench *b, const char *dir, const char *model, Half half, Err *e)
+static int bench_open_with(Bench *b, const SamplerOptions *o, const SpliceOptions *s, Err *e)
 {
-    const SamplerOptions o = {.model = model, .type = F32, .steps = STEPS, .guidance = 4, .batch = PICTURES};
-    const SpliceOptions s = {.sae = dir, .half = half, .t_high = 999, .type = F32};
     *b = (Bench){0};
-    if (sampler_create(&b->sampler, &o, e) || splice_create(&b->splice, b->sampler, &s, e))
+    if (sampler_create(&b->sampler, o, e) || splice_create(&b->splice, b->sampler, s, e))
         return -1;
     b->watch.sampler = b->sampler;
     const int S = 77, E = unet_text_width(b->sampler->unet);
@@ -134,6 +135,13 @@ static int bench_open(Bench *b, const char *dir, const char *model, Half half, E
         b->item[i] = (CondItem){.seed = 7 + (uint64_t)i, .state = b->states + (size_t)(i + 1)*S*E};
     b->batch = (CondBatch){.S = S, .E = E, .uncond = b->states, .item = b->item, .count = PICTURES};
     return unet_hook(b->sampler->unet, HOOK, false, watch, &b->watch, e) == 1 ? 0 : -1;
+}
+
+static int bench_open(Bench *b, const char *dir, const char *model, Half half, Err *e)
+{
+    const SamplerOptions o = {.model = model, .type = F32, .steps = STEPS, .guidance = 4, .batch = PICTURES};
+    const SpliceOptions s = {.sae = dir, .half = half, .t_high = 999, .type = F32};
+    return bench_open_with(b, &o, &s, e);
 }
 
 static void bench_close(Bench *b)
@@ -185,6 +193,28 @@ static int test_output(const char *dir, const char *model, Half half, Err *e)
     return failed;
 }
 
+/* A timestep that the sampler takes twice is in the window each time. */
+static int test_window(const char *dir, const char *model, Err *e)
+{
+    enum { T = 501 };
+    const SamplerOptions o = {.model = model, .type = F32, .method = "pndm", .steps = 4, .guidance = 4,
+                              .batch = PICTURES};
+    const SpliceOptions s = {.sae = dir, .half = HALF_BOTH, .t_high = T, .t_low = T, .type = F32};
+    Bench b;
+    DistanceFigures f;
+    int failed = bench_open_with(&b, &o, &s, e) || draw(&b, SPLICE_ZERO, &f, e), times = 0;
+    uint64_t wanted = 0;
+    for (int i = 0; !failed && i < b.sampler->scheduler->steps; i++)
+        if (b.sampler->scheduler->step[i].t == T) {
+            wanted |= (uint64_t)1 << i;
+            times++;
+        }
+    if (!failed)
+        failed = test_ok("a timestep that comes again is in the window again", times == 2 && b.watch.silent == wanted);
+    bench_close(&b);
+    return failed;
+}
+
 /* Of output - input: zero is the input, which no one sees; but the autoencoder that loses
  * nothing still loses nothing. */
 static int test_difference(const char *dir, const char *model, Err *e)
@@ -228,6 +258,7 @@ int main(void)
     }
     if (!e.set)
         failed += test_output(dir[0], model, HALF_BOTH, &e) + test_output(dir[0], model, HALF_COND, &e)
+                + test_window(dir[0], model, &e)
                 + test_difference(dir[1], model, &e) + test_refused(dir[2], model, &e);
     for (int i = 0; i < 3; i++) {
         char path[PATH_MAX + 32];
