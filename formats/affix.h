@@ -17,10 +17,4 @@ static inline bool ends_with(const char *text, const char *end)
     return n >= m && strcmp(text + n - m, end) == 0;
 }
 
-/* What follows the byte order mark that some editors put before a text's first line. */
-static inline char *after_mark(char *line)
-{
-    return line + (starts_with(line, "\xef\xbb\xbf") ? 3 : 0);
-}
-
 #endif

@@ -6,6 +6,7 @@
  * Each loop exists once, inlined into one function a processor level, so that the compiler vectorises it for that
  * level; the level is asked of the processor at run time. f16 uses the F16C instructions where they are. All give equal
  * bits. */
+#include <stdio.h>
 #include <string.h>
 #include "formats/dtype.h"
 #if defined(__x86_64__)
@@ -13,9 +14,10 @@
 #endif
 #pragma GCC optimize("O3")      /* at O2 gcc 12 vectorises no loop whose length it does not know */
 
-static const struct { const char *name; size_t size; } types[DTYPE_COUNT] = {
-    [F32] = {"f32", 4}, [F16] = {"f16", 2}, [BF16] = {"bf16", 2}, [F64] = {"f64", 8}, [I8] = {"i8", 1},
-    [U8] = {"u8", 1}, [I16] = {"i16", 2}, [I32] = {"i32", 4}, [I64] = {"i64", 8},
+static const struct { size_t size; const char *name, *numpy, *safetensors; } types[DTYPE_COUNT] = {
+    [F32] = {4, "f32", "<f4", "F32"}, [F16] = {2, "f16", "<f2", "F16"}, [BF16] = {2, "bf16", "bfloat16", "BF16"},
+    [F64] = {8, "f64", "<f8", "F64"}, [I8] = {1, "i8", "|i1", "I8"}, [U8] = {1, "u8", "|u1", "U8"},
+    [I16] = {2, "i16", "<i2", "I16"}, [I32] = {4, "i32", "<i4", "I32"}, [I64] = {8, "i64", "<i8", "I64"},
 };
 
 size_t dtype_size(DType t)
@@ -34,6 +36,33 @@ int dtype_parse(const char *name)
         if (strcmp(types[t].name, name) == 0)
             return t;
     return -1;
+}
+
+const char *dtype_numpy(DType t)
+{
+    return types[t].numpy;
+}
+
+const char *dtype_safetensors(DType t)
+{
+    return types[t].safetensors;
+}
+
+bool dtype_is_float(DType t)
+{
+    return t == F32 || t == F16 || t == BF16;
+}
+
+const char *shape_text(char text[SHAPE_SIZE], int ndim, const int64_t *dim)
+{
+    const int size = SHAPE_SIZE;
+    int used = snprintf(text, SHAPE_SIZE, "(");
+    for (int i = 0; i < ndim && used < size; i++)
+        used += dim[i] < 0 ? snprintf(text + used, (size_t)(size - used), "%s*", i ? ", " : "")
+                           : snprintf(text + used, (size_t)(size - used), "%s%lld", i ? ", " : "", (long long)dim[i]);
+    if (used < size - 1)
+        strcpy(text + used, ")");
+    return text;
 }
 
 /* ---- one value ---- */
@@ -246,7 +275,23 @@ void dtype_from_f32(void *y, DType y_type, const float *x, size_t n)
 
 #endif
 
+static bool finite_f64(const void *x, size_t n)
+{
+    uint64_t all = 0;
+    for (size_t i = 0; i < n; i++) {
+        const uint64_t bits = LOAD(uint64_t, x, i) & INT64_MAX;
+        all = bits > all ? bits : all;
+    }
+    return all < 0x7ff0000000000000;
+}
+
 bool dtype_finite(const void *x, DType x_type, size_t n)
 {
-    return largest_bits(x, x_type, n) < (x_type == F32 ? 0x7f800000 : x_type == F16 ? 0x7c00 : 0x7f80);
+    switch (x_type) {
+    case F32:  return largest_bits(x, F32, n) < 0x7f800000;
+    case F16:  return largest_bits(x, F16, n) < 0x7c00;
+    case BF16: return largest_bits(x, BF16, n) < 0x7f80;
+    case F64:  return finite_f64(x, n);
+    default:   return true;
+    }
 }

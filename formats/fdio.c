@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* fdio.c -- whole reads and writes on file descriptors, blocking or not. */
+/* fdio.c -- whole reads and writes on file descriptors, blocking or not; mapped files. */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "formats/fdio.h"
 
@@ -53,4 +56,29 @@ int fd_write(int fd, const char *name, const void *data, size_t n, Err *e)
         }
     }
     return 0;
+}
+
+int fd_settle(int fd, const char *name, Err *e)
+{
+    const int twin = dup(fd);
+    return twin >= 0 && close(twin) ? err_set(e, "%s: writing: %s", name, strerror(errno)) : 0;
+}
+
+int file_map(uint8_t **data, size_t *size, const char *path, const char *what, Err *e)
+{
+    struct stat st;
+    void *map = NULL;
+    int failed = 0;
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st))
+        failed = err_set(e, "%s: %s", path, strerror(errno));
+    else if (!S_ISREG(st.st_mode))
+        failed = err_set(e, "%s: is not a regular file, %s is mapped", path, what);
+    else if (st.st_size > 0 && (map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0)) == MAP_FAILED)
+        failed = err_set(e, "%s: mapping: %s", path, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    *data = failed ? NULL : map;
+    *size = failed ? 0 : (size_t)st.st_size;
+    return failed;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* fdio.h -- reads and writes of whole buffers on file descriptors: partial transfers and interruptions are seen to. */
+/* fdio.h -- reads and writes of whole buffers on file descriptors: partial transfers and interruptions are seen to;
+ * files mapped. */
 #ifndef FORMATS_FDIO_H
 #define FORMATS_FDIO_H
 
@@ -15,6 +16,13 @@ ssize_t fd_read(int fd, const char *name, void *data, size_t n, Err *e);
 int fd_read_at(int fd, void *data, size_t n, uint64_t at);
 /* All n bytes. A reader that went away sets e->closed. */
 int fd_write(int fd, const char *name, const void *data, size_t n, Err *e);
+/* After the last write to a descriptor that stays open, standard output: what a file system on a network says only when
+ * a descriptor is closed, a quota that is full. */
+int fd_settle(int fd, const char *name, Err *e);
+
+/* Maps the regular file path to be read: *data is for munmap, NULL of a file of no bytes. what: "a safetensors file",
+ * for the message. */
+int file_map(uint8_t **data, size_t *size, const char *path, const char *what, Err *e);
 
 typedef enum { FD_READ, FD_WRITE } FdEnd;
 

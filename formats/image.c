@@ -154,11 +154,11 @@ int image_write(const char *path, int width, int height, int channels, const uin
         free(job.made[i]);
     free(job.made);
     free(job.text);
-    if (failed)
+    if (failed) {
         aside_abandon(aside);
-    else if (aside)
-        return aside_commit(aside, false, e);
-    return failed ? -1 : 0;
+        return -1;
+    }
+    return aside ? aside_commit(aside, false, e) : fd_settle(job.fd, job.name, e);
 }
 
 int image_encode(uint8_t **bytes, size_t *n, int width, int height, int channels, const uint8_t *pixels, Err *e)

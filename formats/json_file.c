@@ -115,7 +115,9 @@ json_t *json_file_load(const char *path, Err *e)
     }
     struct stat st;
     json_t *value = NULL;
-    if (fstat(fileno(file), &st) == 0 && S_ISDIR(st.st_mode))
+    if (fstat(fileno(file), &st))
+        err_set(e, "%s: %s", path, strerror(errno));
+    else if (S_ISDIR(st.st_mode))
         err_set(e, "%s: is a folder, expected a JSON file", path);
     else if (st.st_size > MAX_BYTES)
         err_set(e, "%s: is %lld bytes long, a JSON file has at most %lld", path, (long long)st.st_size, MAX_BYTES);
@@ -136,8 +138,8 @@ int json_file_write(const char *path, const json_t *value, Err *e)
     if (!text)
         return err_set(e, "%s: the value cannot be written as JSON", path);
     Aside *out = aside_open(path, e);
-    int failed = !out || fd_write(aside_fd(out), path, text, strlen(text), e) || fd_write(aside_fd(out), path, "\n", 1,
-                                                                                          e);
+    const int failed = !out || fd_write(aside_fd(out), path, text, strlen(text), e)
+                    || fd_write(aside_fd(out), path, "\n", 1, e);
     free(text);
     if (failed) {
         aside_abandon(out);

@@ -25,8 +25,8 @@ int json_file_write(const char *path, const json_t *value, Err *e);
 int json_need_int(const char *file, const json_t *object, const char *key, int64_t *value, Err *e);
 int json_need_number(const char *file, const json_t *object, const char *key, double *value, Err *e);
 int json_need_bool(const char *file, const json_t *object, const char *key, bool *value, Err *e);
-int json_need_text(const char *file, const json_t *object, const char *key, const char **value,
-                   Err *e);   /* lives in object */
+/* A text, an array and an object live in `object`. */
+int json_need_text(const char *file, const json_t *object, const char *key, const char **value, Err *e);
 int json_need_array(const char *file, const json_t *object, const char *key, const json_t **value, Err *e);
 int json_need_object(const char *file, const json_t *object, const char *key, const json_t **value, Err *e);
 

@@ -69,7 +69,7 @@ int mp_scan(MpScan *s, const uint8_t *p, size_t n, const char **why)
         *why = head.shape == FOREIGN ? "holds a byte that is no value of this format"
              : head.shape == TEXT && count > MP_MAX_TEXT ? "claims a text of over 16 MiB"
              : holds && s->values + inside > MP_MAX_VALUES ? "claims more than 1048576 values"
-             : holds && s->depth == MP_DEPTH ? "is nested over 32 deep"
+             : holds && s->depth > MP_DEPTH ? "is nested over 32 deep"
              : !holds && s->at + length + count > MP_MAX_OBJECT ? "claims to be over 1 GiB"
              : NULL;
         if (*why)

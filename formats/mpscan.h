@@ -19,7 +19,7 @@ typedef struct MpScan {
     size_t at;                  /* bytes walked */
     uint64_t values;            /* met or promised so far */
     int depth;
-    uint64_t left[MP_DEPTH + 1];
+    uint64_t left[MP_DEPTH + 2];    /* values still to come: of the object itself, then of each map and array around */
     size_t body, wants;         /* where the bytes of a text or bin that is not whole begin and end; wants 0: none */
 } MpScan;
 

@@ -33,7 +33,7 @@ static int append(void *to, const char *data, size_t n)
 
 static int pack_text(msgpack_packer *pk, const char *text, size_t length)
 {
-    return length > MP_MAX_TEXT || msgpack_pack_str(pk, length) || msgpack_pack_str_body(pk, text, length);
+    return msgpack_pack_str(pk, length) || msgpack_pack_str_body(pk, text, length);
 }
 
 static int pack_bin(msgpack_packer *pk, const char *text)
@@ -41,10 +41,8 @@ static int pack_bin(msgpack_packer *pk, const char *text)
     return msgpack_pack_bin(pk, strlen(text)) || msgpack_pack_bin_body(pk, text, strlen(text));
 }
 
-static int pack_value(msgpack_packer *pk, const json_t *value, int depth)
+static int pack_value(msgpack_packer *pk, const json_t *value)
 {
-    if (depth > MP_DEPTH)
-        return -1;
     switch (json_typeof(value)) {
     case JSON_NULL:    return msgpack_pack_nil(pk);
     case JSON_TRUE:    return msgpack_pack_true(pk);
@@ -55,7 +53,7 @@ static int pack_value(msgpack_packer *pk, const json_t *value, int depth)
     case JSON_ARRAY: {
         int failed = msgpack_pack_array(pk, json_array_size(value));
         for (size_t i = 0; i < json_array_size(value) && !failed; i++)
-            failed = pack_value(pk, json_array_get(value, i), depth + 1);
+            failed = pack_value(pk, json_array_get(value, i));
         return failed;
     }
     case JSON_OBJECT: {
@@ -64,26 +62,17 @@ static int pack_value(msgpack_packer *pk, const json_t *value, int depth)
         json_t *item;
         int failed = msgpack_pack_map(pk, json_object_size(value));
         json_object_keylen_foreach((json_t *)value, name, length, item)
-            failed = failed || pack_text(pk, name, length) || pack_value(pk, item, depth + 1);
+            failed = failed || pack_text(pk, name, length) || pack_value(pk, item);
         return failed;
     }
     }
     return -1;
 }
 
-static const char *type_name(DType type)
-{
-    static const char *const names[DTYPE_COUNT] = {
-        [F32] = "<f4", [F16] = "<f2", [BF16] = "bfloat16", [F64] = "<f8", [I8] = "|i1", [U8] = "|u1", [I16] = "<i2",
-        [I32] = "<i4", [I64] = "<i8",
-    };
-    return names[type];
-}
-
 /* Everything of a tensor but its data's bytes. */
 static int pack_tensor(msgpack_packer *pk, const StreamTensor *t)
 {
-    const char *type = type_name(t->type);
+    const char *type = dtype_numpy(t->type);
     int failed = pack_text(pk, t->name, strlen(t->name)) || msgpack_pack_map(pk, 5)
               || pack_bin(pk, "nd") || msgpack_pack_true(pk)
               || pack_bin(pk, "type") || pack_text(pk, type, strlen(type))
@@ -108,9 +97,10 @@ int pack_record(Bytes *b, const Record *rec, const StreamTensor **tail, const ch
     if (bytes_reserve(b, total - b->size + 1024))
         return err_set(e, "%s: out of memory for a record of %zu bytes", where, total - b->size);
 
-    const char *name;
+    const char *name, *why;
     json_t *value;
     const size_t start = b->size;
+    MpScan scan = {0};          /* what a reader would refuse is not written */
     size_t hidden = 0;          /* labels of a tensor's name, which a stage has put in their place */
     json_object_foreach(rec->fields, name, value)
         hidden += record_tensor(rec, name) != NULL;
@@ -118,9 +108,9 @@ int pack_record(Bytes *b, const Record *rec, const StreamTensor **tail, const ch
     json_object_foreach(rec->fields, name, value) {
         if (hidden && record_tensor(rec, name))
             continue;
-        failed = failed || pack_text(&pk, name, strlen(name)) || pack_value(&pk, value, 1);
-        if (failed)
-            return err_set(e, "%s: field %s is too long or too deep for a stream", where, name);
+        failed = failed || pack_text(&pk, name, strlen(name)) || pack_value(&pk, value);
+        if (!failed && mp_scan(&scan, b->data + start, b->size - start, &why) < 0)
+            return err_set(e, "%s: field %s %s, more than a stream holds", where, name, why);
     }
     if (tail)
         *tail = NULL;
@@ -132,9 +122,8 @@ int pack_record(Bytes *b, const Record *rec, const StreamTensor **tail, const ch
         else
             failed = failed || msgpack_pack_bin_body(&pk, t->data, t->bytes);
     }
-    const size_t made = b->size - start + (tail && *tail ? (*tail)->bytes : 0);
-    if (!failed && made > MP_MAX_OBJECT)
-        return err_set(e, "%s: the record is %zu bytes long, a stream holds at most 1 GiB", where, made);
+    if (!failed && mp_scan(&scan, b->data + start, b->size - start, &why) < 0)
+        return err_set(e, "%s: the record %s, more than a stream holds", where, why);
     return failed ? err_set(e, "%s: out of memory", where) : 0;
 }
 

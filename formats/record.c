@@ -22,16 +22,13 @@ size_t tensor_count(const StreamTensor *t)
 
 bool tensor_is_float(const StreamTensor *t)
 {
-    return t->type == F32 || t->type == F16 || t->type == BF16;
+    return dtype_is_float(t->type);
 }
 
 const char *tensor_shape_text(const StreamTensor *t, char text[128])
 {
-    int used = snprintf(text, 128, "%s (", dtype_name(t->type));
-    for (int i = 0; i < t->ndim && used < 128; i++)
-        used += snprintf(text + used, 128 - (size_t)used, "%s%lld", i ? ", " : "", (long long)t->dim[i]);
-    if (used < 127)
-        strcpy(text + used, ")");
+    char shape[SHAPE_SIZE];
+    snprintf(text, 128, "%s %.110s", dtype_name(t->type), shape_text(shape, t->ndim, t->dim));
     return text;
 }
 

@@ -53,7 +53,7 @@ const char *seek_table_unfit(const SeekTable *t)
 {
     if (t->header_inside)
         return "a header lies inside a frame";
-    if (t->count > MOST_FRAMES)
+    if (t->count >= MOST_FRAMES)                    /* the list of records is one more */
         return "it has more frames than a seek table takes";
     for (size_t i = 0; i < t->count; i++) {
         const SeekFrame *f = &t->frame[i];

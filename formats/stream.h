@@ -91,9 +91,10 @@ const StreamTensor *record_tensor(const Record *rec, const char *name);         
  * Errors name file, record, found and expected. NULL on error. */
 const StreamTensor *stream_need(const StreamIn *in, const Record *rec, const char *name, int type, int ndim,
                                 const int64_t *dim, Err *e);
-/* Copies a float tensor to f32, refusing NaN and infinity with the index of the first. y holds the tensor's count. */
+/* Copies a tensor of F32, F16 or BF16 to f32, refusing NaN and infinity with the index of the first. y holds the
+ * tensor's count. */
 int stream_floats(const StreamIn *in, const Record *rec, const StreamTensor *t, float *y, Err *e);
-/* The same refusal without the copy. */
+/* The same refusal without the copy, of any type: integers are finite. */
 int stream_finite(const StreamIn *in, const Record *rec, const StreamTensor *t, Err *e);
 /* An error that does not know of streams, said of a record: "NAME: record N: why". Returns -1. */
 int stream_blame(const StreamIn *in, long number, const Err *why, Err *e);
@@ -137,7 +138,7 @@ int stream_create(StreamOut **out, const char *path, const Record *header, const
 int stream_write(StreamOut *out, const Record *rec, Err *e);    /* EPIPE sets e->closed */
 /* A record that stream_pack made (formats/pack.h). */
 int stream_write_packed(StreamOut *out, const void *data, size_t bytes, Err *e);
-/* End record, flush, fsync, close, rename; also when it fails, out can only be abandoned then */
+/* End record, flush, fsync, close, rename; out can only be abandoned after it, also when it fails. */
 int stream_finish(StreamOut *out, Err *e);
 void stream_abandon(StreamOut *out);                /* frees out; what is not finished is removed. NULL is fine */
 

@@ -192,6 +192,8 @@ int stream_finish(StreamOut *out, Err *e)
     if (!failed && out->aside) {
         failed = aside_commit(out->aside, true, e);
         out->aside = NULL;
+    } else if (!failed) {
+        failed = fd_settle(out->fd, out->name, e);
     }
     out_release(out);
     return failed;

@@ -5,14 +5,11 @@
  *
  * A tensor is element offset + sum_i n_i*stride_i of its storage; where that is not the order of its own elements they
  * are copied into it. */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include "formats/fdio.h"
 #include "formats/torch_zip.h"
 #include "formats/unpickle.h"
 
@@ -23,7 +20,7 @@ typedef struct Entry { const char *name; size_t length; const uint8_t *data; uin
 typedef struct Torch {
     const char *path;
     uint8_t *map;
-    uint64_t size;                  /* of the file */
+    size_t size;                    /* of the file */
     Entry *entry;                   /* sorted by name */
     size_t entries;
     const char *stem;               /* folder in the zip */
@@ -366,34 +363,13 @@ int torch_zip_open(Weights **w, const char *path, Err *e)
 {
     *w = NULL;
     Torch *t = calloc(1, sizeof *t);
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat st;
-    int failed = 0;
     if (!t)
-        failed = err_set(e, "out of memory");
-    else if (fd < 0 || fstat(fd, &st))
-        failed = err_set(e, "%s: %s", path, strerror(errno));
-    else if (!S_ISREG(st.st_mode))
-        failed = err_set(e, "%s: is not a regular file, a file of torch.save is mapped", path);
-    else if (st.st_size > 0) {
-        t->size = (uint64_t)st.st_size;
-        t->map = mmap(NULL, t->size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (t->map == MAP_FAILED) {
-            t->map = NULL;
-            failed = err_set(e, "%s: mapping: %s", path, strerror(errno));
-        }
-    }
-    if (fd >= 0)
-        close(fd);
-    if (!failed) {
-        t->path = path;
-        failed = read_directory(t, e) || find_stem(t, e) || read_pickle(t, e);
-    }
-    if (failed) {
-        if (t) {
-            free(t->tensor);
-            release(t);
-        }
+        return err_set(e, "out of memory");
+    t->path = path;
+    if (file_map(&t->map, &t->size, path, "a file of torch.save", e) || read_directory(t, e) || find_stem(t, e)
+        || read_pickle(t, e)) {
+        free(t->tensor);
+        release(t);
         return -1;
     }
     return weights_adopt(w, path, t->tensor, t->tensors, t, release, e);

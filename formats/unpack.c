@@ -98,14 +98,9 @@ static const msgpack_object *part(const msgpack_object *map, const char *name)
 
 static int parse_type(const msgpack_object *type)
 {
-    static const struct { const char *name; DType type; } names[] = {
-        {"<f4", F32}, {"<f2", F16}, {"bfloat16", BF16}, {"<f8", F64}, {"|i1", I8}, {"|u1", U8}, {"<i2", I16}, {"<i4",
-                                                                                                               I32},
-        {"<i8", I64},
-    };
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (is_key(type, MSGPACK_OBJECT_STR, names[i].name))
-            return (int)names[i].type;
+    for (int t = 0; t < DTYPE_COUNT; t++)
+        if (is_key(type, MSGPACK_OBJECT_STR, dtype_numpy((DType)t)))
+            return t;
     return -1;
 }
 
@@ -133,7 +128,7 @@ static json_t *scalar_to_json(const msgpack_object *map, const char **why)
     double real = 0;
     int64_t whole = 0;
     *why = "is not a finite number";
-    if (t == F64 || t == F32 || t == F16 || t == BF16) {
+    if (t == F64 || dtype_is_float((DType)t)) {
         dtype_to_f32(&small, p, (DType)t, 1);
         real = (double)small;
         if (t == F64)

@@ -5,14 +5,11 @@
  *     {"name": {"dtype": "F16", "shape": [3, 4], "data_offsets": [begin, end]}, ..., "__metadata__": {"key": "text"}}
  *
  * The tensors must fill the data from its first byte to its last, without a hole and without lying over one another. */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include "formats/fdio.h"
 #include "formats/weights.h"
 
 enum { ALIGN = 64, MAX_DIMS = 8 };
@@ -39,14 +36,9 @@ struct Weights {
 
 static int parse_dtype(const char *name)
 {
-    static const struct { const char *name; DType type; } names[] = {
-        {"F32", F32}, {"F16", F16}, {"BF16", BF16}, {"F64", F64}, {"I8", I8}, {"U8", U8}, {"I16", I16}, {"I32",
-                                                                                                         I32}, {"I64",
-                                                                                                                I64},
-    };
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(name, names[i].name) == 0)
-            return (int)names[i].type;
+    for (int t = 0; t < DTYPE_COUNT; t++)
+        if (strcmp(name, dtype_safetensors((DType)t)) == 0)
+            return t;
     return -1;
 }
 
@@ -200,25 +192,8 @@ int weights_open(Weights **result, const char *path, Err *e)
 {
     *result = NULL;
     Weights *w = calloc(1, sizeof *w);
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat st;
-    int failed = 0;
-    if (!w || !(w->path = strdup(path)))
-        failed = err_set(e, "out of memory");
-    else if (fd < 0 || fstat(fd, &st))
-        failed = err_set(e, "%s: %s", path, strerror(errno));
-    else if (!S_ISREG(st.st_mode))
-        failed = err_set(e, "%s: is not a regular file, a safetensors file is mapped", path);
-    else if (st.st_size > 0) {
-        w->size = (size_t)st.st_size;
-        w->map = mmap(NULL, w->size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (w->map == MAP_FAILED) {
-            w->map = NULL;
-            failed = err_set(e, "%s: mapping: %s", path, strerror(errno));
-        }
-    }
-    if (fd >= 0)
-        close(fd);
+    const int failed = !w || !(w->path = strdup(path)) ? err_set(e, "out of memory")
+                                                       : file_map(&w->map, &w->size, path, "a safetensors file", e);
     if (failed || read_header(w, e)) {
         weights_close(w);
         return -1;
@@ -318,22 +293,11 @@ const json_t *weights_metadata(const Weights *w)
     return json_object_get(w->header, METADATA);
 }
 
-void weights_shape_text(char text[SHAPE_SIZE], int ndim, const int64_t *dim)
-{
-    const int size = SHAPE_SIZE;
-    int used = snprintf(text, SHAPE_SIZE, "(");
-    for (int i = 0; i < ndim && used < size; i++)
-        used += dim[i] < 0 ? snprintf(text + used, (size_t)(size - used), "%s*", i ? ", " : "")
-                           : snprintf(text + used, (size_t)(size - used), "%s%lld", i ? ", " : "", (long long)dim[i]);
-    if (used < size - 1)
-        strcpy(text + used, ")");
-}
-
 const Weight *weights_need(const Weights *w, const char *name, int ndim, const int64_t *dim, Err *e)
 {
     const Weight *t = weights_find(w, name);
     char expected[SHAPE_SIZE], found[SHAPE_SIZE];
-    weights_shape_text(expected, ndim, dim);
+    shape_text(expected, ndim, dim);
     if (!t) {
         const json_t *entry = json_object_get(w->header, name);
         const char *type = json_string_value(json_object_get(entry, "dtype"));
@@ -343,12 +307,12 @@ const Weight *weights_need(const Weights *w, const char *name, int ndim, const i
             err_set(e, "%s: tensor %s is missing, expected %s", w->path, name, expected);
         return NULL;
     }
-    int fits = t->ndim == ndim && (t->type == F32 || t->type == F16 || t->type == BF16);
+    int fits = t->ndim == ndim && dtype_is_float(t->type);
     for (int i = 0; i < ndim && fits; i++)
         fits = dim[i] < 0 || t->dim[i] == dim[i];
     if (fits)
         return t;
-    weights_shape_text(found, t->ndim, t->dim);
+    shape_text(found, t->ndim, t->dim);
     err_set(e, "%s: tensor %s is %s %s, expected f32, f16 or bf16 %s", w->path, name, dtype_name(t->type), found,
             expected);
     return NULL;

@@ -37,9 +37,6 @@ bool weights_has(const Weights *w, const char *name);           /* also one of a
 const char *weights_unread(const Weights *w);                   /* the first of such a type, NULL: all are read */
 const json_t *weights_metadata(const Weights *w);               /* object of strings, or NULL */
 
-enum { SHAPE_SIZE = 160 };
-/* "(320, 4, 3, 3)"; * for a dimension below 0. */
-void weights_shape_text(char text[SHAPE_SIZE], int ndim, const int64_t *dim);
 /* Tensor `name` with ndim dimensions as given (-1: any), of F32, F16 or BF16. NULL with an error that names the file,
  * the tensor, what was found and what was expected. */
 const Weight *weights_need(const Weights *w, const char *name, int ndim, const int64_t *dim, Err *e);

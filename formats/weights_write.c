@@ -10,15 +10,6 @@
 
 enum { ALIGN = 64 };
 
-static const char *type_name(DType type)
-{
-    static const char *const names[DTYPE_COUNT] = {
-        [F32] = "F32", [F16] = "F16", [BF16] = "BF16", [F64] = "F64", [I8] = "I8", [U8] = "U8", [I16] = "I16",
-        [I32] = "I32", [I64] = "I64",
-    };
-    return names[type];
-}
-
 static size_t weight_bytes(const Weight *t)
 {
     return weight_count(t) * dtype_size(t->type);
@@ -48,8 +39,8 @@ static char *header_text(const Weight **order, size_t count, const json_t *metad
             json_array_append_new(shape, json_integer(order[i]->dim[d]));
         const size_t end = at + weight_bytes(order[i]);
         json_object_set_new(header, order[i]->name,
-                            json_pack("{s:s, s:o, s:[I, I]}", "dtype", type_name(order[i]->type), "shape", shape,
-                                      "data_offsets", (json_int_t)at, (json_int_t)end));
+                            json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype_safetensors(order[i]->type),
+                                      "shape", shape, "data_offsets", (json_int_t)at, (json_int_t)end));
         at = end;
     }
     char *text = json_object_size(header) == count + (metadata ? 1 : 0) ? json_dumps(header, JSON_COMPACT) : NULL;

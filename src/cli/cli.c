@@ -135,11 +135,11 @@ const char *cli_parse_number(const char *text, double *value)
 
 static bool among(const char *value, const char *choices)
 {
-    const size_t length = strlen(value);
-    for (const char *c = choices; length && c; c = strchr(c, '|')) {
-        c += *c == '|';
-        if (strncmp(c, value, length) == 0 && (c[length] == '|' || c[length] == 0))
+    for (const char *c = choices; *c;) {
+        const size_t n = strcspn(c, "|");
+        if (strlen(value) == n && memcmp(c, value, n) == 0)
             return true;
+        c += n + (c[n] == '|');
     }
     return false;
 }

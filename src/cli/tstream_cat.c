@@ -20,8 +20,7 @@ static const Opt head_options[] = {
 static const Cli cat_cli = {
     "tstream cat", "Join tensor streams to one.", cat_options, "[FILE]...",
     "The headers must agree in all but provenance; where that differs, the steps that only later inputs have are "
-    "appended. "
-    "Memory is that of the largest record.",
+    "appended. Memory is that of the largest record.",
     "tstream cat shard-*.mpk.zst > all.mpk.zst\n"
     "tstream cat --range 1001-2000 acts.mpk.zst > some.mpk.zst\n"
     "tstream cat --no-compress acts.mpk.zst | sae-fit -o sae"};

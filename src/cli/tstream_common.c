@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+#include "formats/fdio.h"
 #include "src/cli/tstream.h"
 
 int inputs_count(const Common *c)
@@ -113,7 +115,7 @@ int text_check(Err *e)
 int text_flush(Err *e)
 {
     fflush(stdout);
-    return text_check(e);
+    return text_check(e) || fd_settle(STDOUT_FILENO, "standard output", e) ? -1 : 0;
 }
 
 bool list_next(const char **list, char *item, size_t size)

@@ -132,7 +132,8 @@ static int write_copy(const Config *cfg, const SeekTable *t, Err *e)
     if (strcmp(cfg->c.output, "-") == 0) {
         if (isatty(STDOUT_FILENO))
             return err_set(e, "standard output is a terminal: binary data is not written to it; use -o FILE or a pipe");
-        return copy_frames(name, t, STDOUT_FILENO, "standard output", e);
+        return copy_frames(name, t, STDOUT_FILENO, "standard output", e)
+            || fd_settle(STDOUT_FILENO, "standard output", e) ? -1 : 0;
     }
     Aside *out = aside_open(cfg->c.output, e);
     if (!out)

@@ -117,19 +117,25 @@ static const char *bytes_text(long long bytes, char text[32])
     return text;
 }
 
-/* Text goes out as it is unless it could move a terminal's cursor. */
-static bool is_tame(const json_t *value)
+/* Text of the stream, without control characters, which move a terminal's cursor; NULL: what came is no text. Returns
+ * the bytes printed. */
+static int print_text(const char *text)
 {
-    const char *p = json_string_value(value);
-    while (p && *p && (unsigned char)*p >= 32 && *p != 127)
-        p++;
-    return p && !*p;
+    int n = 0;
+    for (const char *c = text ? text : "?"; *c; c++, n++)
+        putchar((unsigned char)*c < 32 || *c == 127 ? '?' : *c);
+    return n;
 }
 
 static void print_value(const char *name, const json_t *value)
 {
-    char *text = is_tame(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-    printf("  %-16s %s\n", name, text ? text : json_string_value(value));
+    char *text = json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    fputs("  ", stdout);
+    for (int n = print_text(name); n < 16; n++)
+        putchar(' ');
+    putchar(' ');
+    print_text(text ? text : json_string_value(value));
+    putchar('\n');
     free(text);
 }
 
@@ -138,11 +144,14 @@ static void print_provenance(const json_t *provenance)
     size_t i, k;
     json_t *step, *argument;
     json_array_foreach(provenance, i, step) {
-        const json_t *program = json_object_get(step, "program"), *version = json_object_get(step, "version");
-        printf("  %zu. %s %s", i + 1, is_tame(program) ? json_string_value(program) : "?",
-               is_tame(version) ? json_string_value(version) : "");
-        json_array_foreach(json_object_get(step, "arguments"), k, argument)
-            printf(" %s", is_tame(argument) ? json_string_value(argument) : "?");
+        printf("  %zu. ", i + 1);
+        print_text(json_string_value(json_object_get(step, "program")));
+        putchar(' ');
+        print_text(json_string_value(json_object_get(step, "version")));
+        json_array_foreach(json_object_get(step, "arguments"), k, argument) {
+            putchar(' ');
+            print_text(json_string_value(argument));
+        }
         putchar('\n');
     }
 }
@@ -152,7 +161,8 @@ static void print_counts(const json_t *counts, long long records)
     const char *name;
     json_t *n;
     json_object_foreach((json_t *)counts, name, n) {
-        printf("  %s", name);
+        fputs("  ", stdout);
+        print_text(name);
         if (json_integer_value(n) != records)
             printf(" in %lld of them", (long long)json_integer_value(n));
         putchar('\n');
@@ -164,9 +174,10 @@ static void print_people(const json_t *all)
     const json_t *header = json_object_get(all, "header"), *records = json_object_get(all, "records");
     const char *name;
     json_t *value;
-    printf("%s: %s\n", json_string_value(json_object_get(all, "file")), json_string_value(json_object_get(all,
-                                                                                                          "kind")));
-    puts("header:");
+    print_text(json_string_value(json_object_get(all, "file")));
+    fputs(": ", stdout);
+    print_text(json_string_value(json_object_get(all, "kind")));
+    puts("\nheader:");
     json_object_foreach((json_t *)header, name, value)
         if (strcmp(name, "stream") != 0 && strcmp(name, "provenance") != 0)
             print_value(name, value);

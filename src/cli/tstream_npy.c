@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* tstream_npy.c -- tstream to-npy: one tensor of every record, stacked, as a NumPy file (format 1.0).
  *
- *     "\x93NUMPY" 1 0 [u16: length] {'descr': '<f4', 'fortran_order': False, 'shape': (records, ...), } spaces "\n"
- * [data]
+ *     "\x93NUMPY" 1 0 [u16: length]
+ *     {'descr': '<f4', 'fortran_order': False, 'shape': (records, ...), } spaces "\n"
+ *     [data]
  *
  * The header's room is fixed, so it is written last, when the number of records is known. bfloat16, which NumPy lacks,
  * becomes f32, which holds it exactly. */
@@ -35,18 +36,8 @@ static const Opt options[] = {
 static const Cli cli = {
     "tstream to-npy", "Stack one tensor of every record into a NumPy file.", options, "[FILE]...",
     "The array's first axis is the record. All records must agree in shape and type. bfloat16 becomes float32. The "
-    "file is "
-    "written as records come, memory is that of one record.",
+    "file is written as records come, memory is that of one record.",
     "tstream to-npy -t latent -o latents.npy latents.mpk.zst"};
-
-static const char *numpy_type(DType type)
-{
-    static const char *const names[DTYPE_COUNT] = {
-        [F32] = "<f4", [F16] = "<f2", [BF16] = "<f4", [F64] = "<f8", [I8] = "|i1", [U8] = "|u1", [I16] = "<i2",
-        [I32] = "<i4", [I64] = "<i8",
-    };
-    return names[type];
-}
 
 static void header_text(unsigned char header[HEADER], const Config *cfg)
 {
@@ -59,7 +50,7 @@ static void header_text(unsigned char header[HEADER], const Config *cfg)
     header[8] = (HEADER - 10) & 0xff;
     header[9] = (HEADER - 10) >> 8;
     const int n = snprintf((char *)header + 10, HEADER - 10, "{'descr': '%s', 'fortran_order': False, 'shape': %s), }",
-                           numpy_type(cfg->shape.type), shape);
+                           dtype_numpy(cfg->shape.type == BF16 ? F32 : cfg->shape.type), shape);
     header[10 + n] = ' ';
     header[HEADER - 1] = '\n';
 }

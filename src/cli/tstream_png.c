@@ -35,8 +35,8 @@ static const Opt options[] = {
 static const Cli cli = {
     "tstream to-png", "Write the pictures of a tensor stream as PNG files.", options, "[FILE]...",
     "A record's fields go into the file as text chunks; tstream text prints them. Two records with the same name are "
-    "an error. "
-    "No name leads out of DIR: empty and '.' parts are dropped, '..' becomes '_'. Memory: one record, and the names.",
+    "an error. No name leads out of DIR: empty and '.' parts are dropped, '..' becomes '_'. Memory: one record, and "
+    "the names.",
     "tstream to-png -o pictures images.mpk.zst\n"
     "tstream to-png -t act -N '{id}/{hook}-{t}' --zoom 16 -o maps acts.mpk.zst"};
 

@@ -29,8 +29,7 @@ static const Opt options[] = {
     {0, "seed", OPT_INT, offsetof(Common, seed), "0", "N  another number, another order", 0},
     {0, "memory", OPT_INT, offsetof(Config, memory), "1G",
      "SIZE  bytes of records that are held in memory, 1M or more; the order does not depend on it. What does not fit "
-     "is "
-     "set aside on disk: as many bytes as the stream has decompressed, in $TMPDIR, else beside the output",
+     "is set aside on disk: as many bytes as the stream has decompressed, in $TMPDIR, else beside the output",
      OPT_NEUTRAL},
     INDEX_OPTION, STREAM_OPTIONS, COMMON_OPTIONS, {0}};
 

@@ -5,7 +5,7 @@
 #include <string.h>
 #include "src/cli/tstream.h"
 
-enum { MAX_OPEN = 1000 };
+enum { MAX_OPEN = 1000, WITH_THREADS = 4 };         /* parts at once; those that compress in threads of their own */
 
 typedef struct Part {
     StreamOut *out;
@@ -36,10 +36,8 @@ static const Opt options[] = {
 static const Cli cli = {
     "tstream split", "Split a tensor stream into several files.", options, "[FILE]...",
     "Each part has the header of the whole. Parts made with --records, joined again by tstream cat, give the whole "
-    "byte for byte. "
-    "In a VALUE, characters other than letters, digits, '.', '_' and '-' are written as %XX. Memory: some MB for each "
-    "part that "
-    "is open at once, one with --records, all of them, at most 1000, otherwise.",
+    "byte for byte. In a VALUE, characters other than letters, digits, '.', '_' and '-' are written as %XX. Memory: "
+    "some MB for each part that is open at once, one with --records, all of them, at most 1000, otherwise.",
     "tstream split -n 1000 -p shard all.mpk.zst\n"
     "tstream split --by concept -p concept acts.mpk.zst"};
 
@@ -62,10 +60,14 @@ static int part_open(Config *cfg, const char *value, Err *e)
     cfg->part = more;
     Part *part = &cfg->part[cfg->count];
     *part = (Part){.value = value ? strdup(value) : NULL};
+    if (value && !part->value)
+        return err_set(e, "out of memory");
     if (snprintf(path, sizeof path, "%s-%s.mpk%s", cfg->prefix, name, cfg->c.no_compress ? ""
                  : ".zst") >= (int)sizeof path)
         return err_set(e, "%s: the path of a part is too long", cfg->prefix);
-    const StreamOptions how = stream_options(&cfg->c);
+    StreamOptions how = stream_options(&cfg->c);
+    if ((cfg->by || cfg->parts) && cfg->count >= WITH_THREADS)
+        how.threads = 1;
     cfg->count++;
     return stream_create(&part->out, path, stream_header(cfg->first), &how, e);
 }

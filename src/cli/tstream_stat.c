@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* tstream_stat.c -- tstream stat: count, mean, deviation and extremes of each tensor, by group, as TSV.
  *
- *     n = n_a + n_b     d = mean_b - mean_a     mean = mean_a + d n_b/n     M = M_a + M_b + d^2 n_a n_b/n     std =
- * sqrt(M/n)
+ *     n = n_a + n_b      d = mean_b - mean_a      mean = mean_a + d n_b/n
+ *     M = M_a + M_b + d^2 n_a n_b/n               std = sqrt(M/n)
  *
  * One record's mean and sum of squares are taken in two passes, then merged as above (Chan, Golub, LeVeque 1979), in
  * the order of the records. NaN and infinity are counted and left out of the rest. */
@@ -38,9 +38,8 @@ static const Opt options[] = {
 static const Cli cli = {
     "tstream stat", "Count, mean, deviation and extremes of each tensor, as a table with tabs.", options, "[FILE]...",
     "Columns: the fields of --by, then tensor, records, values, mean, std, min, max, nan, inf. NaN and infinity are "
-    "counted "
-    "and left out of the rest. Groups come in the order in which they appear. Memory grows with the number of groups "
-    "only.",
+    "counted and left out of the rest. Groups come in the order in which they appear. Memory grows with the number of "
+    "groups only.",
     "tstream stat --by hook,t acts.mpk.zst\n"
     "tstream stat --by concept latents.mpk.zst | column -t"};
 

@@ -26,8 +26,7 @@ static const Opt options[] = {
 static const Cli cli = {
     "tstream view", "Print records as JSON lines.", options, "[FILE]...",
     "A line holds a record's fields, and for each tensor its type and shape. A value that is not finite is printed as "
-    "null. "
-    "Memory is that of the largest record.",
+    "null. Memory is that of the largest record.",
     "tstream view acts.mpk.zst | jq -r 'select(.concept == \"Fishes\") | .id'\n"
     "tstream view --tsv concept,t acts.mpk.zst | sort | uniq -c"};
 

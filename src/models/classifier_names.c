@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* classifier_names.c -- a network that classifies: the names of its classes, in the order of its outputs. */
-#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "formats/affix.h"
+#include "formats/lines.h"
 #include "src/models/classifier.h"
 #include "src/models/labels.h"
 
@@ -33,11 +32,9 @@ static int add_class(Domain *d, const char *label, long line, Err *e)
 }
 
 /* A line, its end taken off: NAME, or NAME<TAB>LABEL. */
-static int add_line(Domain *d, char *line, size_t length, long number, Err *e)
+static int add_line(Domain *d, char *line, long number, Err *e)
 {
     char *tab = strchr(line, '\t');
-    if (strlen(line) != length)
-        return err_set(e, "%s: line %ld: a byte 0", d->names, number);
     if (*line == 0 || tab == line)
         return err_set(e, "%s: line %ld: no name; each line names an output of the network, in their order", d->names,
                        number);
@@ -48,26 +45,16 @@ static int add_line(Domain *d, char *line, size_t length, long number, Err *e)
 
 static int read_names(Domain *d, Err *e)
 {
-    FILE *f = fopen(d->names, "re");
-    if (!f)
-        return err_set(e, "%s: %s", d->names, strerror(errno));
-    char *line = NULL;
-    size_t room = 0;
-    ssize_t length;
-    int failed = 0;
-    for (long number = 1; !failed && (length = getline(&line, &room, f)) >= 0; number++) {
-        while (length && (line[length - 1] == '\n' || line[length - 1] == '\r'))
-            line[--length] = 0;
-        char *text = number == 1 ? after_mark(line) : line;
-        failed = add_line(d, text, (size_t)(line + length - text), number, e);
-    }
-    if (!failed && ferror(f))
-        failed = err_set(e, "%s: %s", d->names, strerror(errno));
-    if (!failed && d->classes < 2)
-        failed = err_set(e, "%s: %d names; a classifier has two classes or more", d->names, d->classes);
-    free(line);
-    fclose(f);
-    return failed;
+    Lines *in;
+    char *line;
+    int got = lines_open(&in, d->names, e) ? -1 : 1;
+    while (got > 0 && (got = lines_next(in, &line, e)) > 0)
+        if (add_line(d, line, lines_number(in), e))
+            got = -1;
+    lines_close(in);
+    if (got == 0 && d->classes < 2)
+        return err_set(e, "%s: %d names; a classifier has two classes or more", d->names, d->classes);
+    return got;
 }
 
 /* One KIND=FILE. */

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* fit_curves.c -- JSON lines into curves. */
-#include <errno.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "formats/json_file.h"
+#include "formats/lines.h"
 #include "src/models/fit_curves.h"
 
 const FitFigureName fit_figure_name[FIT_FIGURES] = {
@@ -98,32 +98,27 @@ static int add_line(Curves *c, const char *path, long number, const json_t *line
 
 int curves_load(Curves *c, const char *path, const char *hook, Err *e)
 {
-    FILE *file = fopen(path, "re");
-    char *text = NULL;
-    size_t room = 0;
-    ssize_t n;
-    int failed = file ? 0 : err_set(e, "%s: %s", path, strerror(errno));
-    for (long number = 1; !failed && (n = getline(&text, &room, file)) > 0; number++) {
+    Lines *in;
+    char *text;
+    int got = lines_open(&in, path, e) ? -1 : 1;
+    while (got > 0 && (got = lines_next(in, &text, e)) > 0) {
+        const long number = lines_number(in);
         json_error_t why;
-        if (strspn(text, " \t\r\n") == (size_t)n)
+        if (!text[strspn(text, " \t")])
             continue;
-        json_t *line = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES, &why);
+        json_t *line = json_loads(text, JSON_REJECT_DUPLICATES, &why);
         if (!json_is_object(line))
-            failed = line ? err_set(e, "%s: line %ld: %s, expected an object", path, number, json_type_text(line))
-                          : err_set(e, "%s: line %ld, column %d: %s", path, number, why.column, why.text);
-        else
-            failed = add_line(c, path, number, line, hook, e);
+            got = line ? err_set(e, "%s: line %ld: %s, expected an object", path, number, json_type_text(line))
+                       : err_set(e, "%s: line %ld, column %d: %s", path, number, why.column, why.text);
+        else if (add_line(c, path, number, line, hook, e))
+            got = -1;
         json_decref(line);
     }
-    if (!failed && ferror(file))
-        failed = err_set(e, "%s: %s", path, strerror(errno));
-    if (!failed && !c->count)
-        failed = hook ? err_set(e, "%s: no line of the module %s", path, hook)
-                      : err_set(e, "%s: no line in it: not a log of sae-fit", path);
-    free(text);
-    if (file)
-        fclose(file);
-    return failed;
+    lines_close(in);
+    if (got == 0 && !c->count)
+        return hook ? err_set(e, "%s: no line of the module %s", path, hook)
+                    : err_set(e, "%s: no line in it: not a log of sae-fit", path);
+    return got;
 }
 
 double curve_last(const Curve *c, FitFigure figure)

@@ -84,9 +84,9 @@ static int check_shapes(const File *f, const Item *item, const Triple *t, Err *e
     if (rank >= 1 && has_shape(down, rank, item->dim[1], kernel) && has_shape(up, item->dim[0], rank, 1))
         return 0;
     char shape[3][SHAPE_SIZE];
-    weights_shape_text(shape[0], down->ndim, down->dim);
-    weights_shape_text(shape[1], up->ndim, up->dim);
-    weights_shape_text(shape[2], item->ndim, item->dim);
+    shape_text(shape[0], down->ndim, down->dim);
+    shape_text(shape[1], up->ndim, up->dim);
+    shape_text(shape[2], item->ndim, item->dim);
     return err_set(e, "%s: tensors %s %s and %s %s do not make a change of the model's %s: a LoRA for another one?",
                    weights_path(f->w), down->name, shape[0], up->name, shape[1], shape[2]);
 }

@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* prompts.c -- reader of text records: lines into fields, defaults for id and seed, no id twice. */
-#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "formats/affix.h"
 #include "formats/fnv.h"
+#include "formats/lines.h"
 #include "src/models/prompts.h"
 #include "src/models/splitmix.h"
 
 struct Prompts {
-    FILE *file;
-    char *name;
+    Lines *in;
+    const char *name;           /* of in */
+    char *line;                 /* the last */
     uint64_t seed;
-    char *line;                 /* PROMPT_MAX_BYTES + 1 */
     long number, before;        /* lines of this file so far, and of the files before it */
     json_t *fields;             /* of the record handed out last */
     IdSet own, *ids;            /* ids so far: own, or those of prompts_follow */
@@ -105,34 +104,15 @@ static int take_seed(Prompts *p, json_t *from, Err *e)
 
 /* ---- lines ---- */
 
-/* Reads the next line that is not blank, without its end, into p->line. 1, 0 at the end, -1 on error. */
+/* Reads the next line that is not blank. 1, 0 at the end, -1 on error. */
 static int next_line(Prompts *p, Err *e)
 {
-    for (;;) {
-        errno = 0;
-        size_t length = 0;
-        int c;
-        while ((c = getc_unlocked(p->file)) != EOF && c != '\n') {
-            if (length == PROMPT_MAX_BYTES)
-                return err_set(e, "%s: line %ld: over %d bytes; are these prompts?", p->name, p->number + 1,
-                               PROMPT_MAX_BYTES);
-            p->line[length++] = (char)c;
-        }
-        if (c == EOF && ferror(p->file))
-            return err_set(e, "%s: line %ld: cannot read: %s", p->name, p->number + 1, strerror(errno));
-        if (c == EOF && length == 0)
-            return 0;
-        p->number++;
-        if (length && p->line[length - 1] == '\r')
-            length--;
-        p->line[length] = 0;
-        if (memchr(p->line, 0, length))
-            return err_set(e, "%s: line %ld: holds a zero byte; are these prompts?", p->name, p->number);
-        if (p->number == 1)
-            memmove(p->line, after_mark(p->line), strlen(after_mark(p->line)) + 1);
-        if (p->line[strspn(p->line, " \t")])
-            return 1;
-    }
+    int got;
+    do
+        got = lines_next(p->in, &p->line, e);
+    while (got > 0 && !p->line[strspn(p->line, " \t")]);
+    p->number = lines_number(p->in);
+    return got;
 }
 
 /* The line as an object with a prompt; NULL on error. The caller owns it. */
@@ -155,20 +135,16 @@ static json_t *line_object(Prompts *p, Err *e)
 int prompts_open(Prompts **out, const char *path, uint64_t seed, Err *e)
 {
     *out = NULL;
-    const bool standard = !path || strcmp(path, "-") == 0;
     Prompts *p = calloc(1, sizeof *p);
-    if (!p || !(p->line = malloc(PROMPT_MAX_BYTES + 1)) || !(p->name = strdup(standard ? "standard input" : path))) {
-        prompts_close(p);
+    if (!p)
         return err_set(e, "out of memory for a reader of prompts");
-    }
-    p->seed = seed;
-    p->ids = &p->own;
-    p->file = standard ? stdin : fopen(path, "re");
-    if (!p->file) {
-        err_set(e, "%s: cannot open: %s", path, strerror(errno));
+    if (lines_open(&p->in, path, e)) {
         prompts_close(p);
         return -1;
     }
+    p->name = lines_name(p->in);
+    p->seed = seed;
+    p->ids = &p->own;
     *out = p;
     return 0;
 }
@@ -213,12 +189,9 @@ void prompts_close(Prompts *p)
 {
     if (!p)
         return;
-    if (p->file && p->file != stdin)
-        fclose(p->file);
+    lines_close(p->in);
     json_decref(p->fields);
     id_set_free(&p->own);
-    free(p->line);
-    free(p->name);
     free(p);
 }
 

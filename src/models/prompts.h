@@ -7,15 +7,13 @@
  *
  * A line that begins with { is a JSON object, any other line is a prompt; blank lines are skipped, CRLF and a byte
  * order mark are tolerated. Errors name the file and the line: bad JSON, text that is not UTF-8, an id that came
- * before, a field of the wrong type, a seed outside 0..2^63-1, a line over PROMPT_MAX_BYTES. */
+ * before, a field of the wrong type, a seed outside 0..2^63-1, a line over 1 MiB. */
 #ifndef SRC_MODELS_PROMPTS_H
 #define SRC_MODELS_PROMPTS_H
 
 #include <stdint.h>
 #include "formats/stream.h"
 #include "src/models/id_set.h"
-
-enum { PROMPT_MAX_BYTES = 1 << 20 };
 
 typedef struct Prompts Prompts;
 

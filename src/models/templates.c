@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* templates.c -- lists of concepts and themes, sentence templates, anchors. */
 #include <ctype.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <jansson.h>
-#include "formats/affix.h"
+#include "formats/lines.h"
 #include "src/models/templates.h"
 
 /* ---- lines ---- */
@@ -24,31 +23,20 @@ typedef int (*LineFn)(void *context, char *line, const char *where, Err *e);
 
 static int read_lines(const char *path, LineFn fn, void *context, Err *e)
 {
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return err_set(e, "%s: cannot open: %s", path, strerror(errno));
-    char *line = NULL;
-    size_t capacity = 0;
-    ssize_t length;
-    int failed = 0;
-    for (long number = 1; !failed && (length = getline(&line, &capacity, f)) >= 0; number++) {
-        while (length && strchr("\r\n\t ", line[length - 1]))
-            line[--length] = 0;
-        char where[4200];
-        snprintf(where, sizeof where, "%s: line %ld", path, number);
-        char *text = number == 1 ? after_mark(line) : line;
-        if (strlen(line) != (size_t)length)
-            failed = err_set(e, "%s: a byte 0", where);
-        else if (!is_utf8(line))
-            failed = err_set(e, "%s: not UTF-8 text", where);
-        else if (*text && *text != '#')
-            failed = fn(context, text, where, e);
+    Lines *in;
+    char *line, where[4200];
+    int got = lines_open(&in, path, e) ? -1 : 1;
+    while (got > 0 && (got = lines_next(in, &line, e)) > 0) {
+        for (size_t n = strlen(line); n > 0 && strchr("\r\t ", line[n - 1]); n--)
+            line[n - 1] = 0;
+        snprintf(where, sizeof where, "%s: line %ld", path, lines_number(in));
+        if (!is_utf8(line))
+            got = err_set(e, "%s: not UTF-8 text", where);
+        else if (*line && *line != '#' && fn(context, line, where, e))
+            got = -1;
     }
-    if (!failed && ferror(f))
-        failed = err_set(e, "%s: cannot read: %s", path, strerror(errno));
-    free(line);
-    fclose(f);
-    return failed;
+    lines_close(in);
+    return got;
 }
 
 /* Cuts line at its first TAB; returns what follows, or NULL. */

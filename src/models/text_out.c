@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
+#include "formats/fdio.h"
 #include "src/models/text_out.h"
 
 int text_open(TextOut *t, const char *path, Err *e)
@@ -42,7 +43,7 @@ int text_finish(TextOut *t, Err *e)
         err_set(e, "%s: %s", x.path, strerror(errno));
     }
     if (!x.aside)
-        return failed ? -1 : 0;
+        return failed || fd_settle(STDOUT_FILENO, x.path, e) ? -1 : 0;
     if (fclose(x.file) && !failed)
         failed = err_set(e, "%s: %s", x.path, strerror(errno));
     if (!failed)

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
+#include "formats/lines.h"
 #include "src/models/tokenizer_bpe.h"
 
 enum { NONE = -1 };
@@ -83,30 +84,17 @@ static int add_merge(Bpe *b, const json_t *vocab, char *line, int32_t rank, Err 
 
 static int read_merges(Bpe *b, const json_t *vocab, const char *path, Err *e)
 {
-    FILE *f = fopen(path, "r");
-    if (!f)
-        return err_set(e, "%s: cannot be opened", path);
-    char *line = NULL;
-    size_t room = 0;
-    ssize_t length;
-    long number = 0;
+    Lines *in;
+    char *line;
     int32_t rank = 0;
-    int failed = 0;
-    while (!failed && (length = getline(&line, &room, f)) >= 0) {
-        number++;
-        while (length > 0 && (line[length - 1] == '\n' || line[length - 1] == '\r'))
-            line[--length] = '\0';
-        if (length == 0 || strncmp(line, "#version", 8) == 0)
-            continue;
+    int got = lines_open(&in, path, e) ? -1 : 1;
+    while (got > 0 && (got = lines_next(in, &line, e)) > 0) {
         Err reason = {0};
-        if (add_merge(b, vocab, line, rank++, &reason))
-            failed = err_set(e, "%s: line %ld: %s", path, number, reason.text);
+        if (*line && strncmp(line, "#version", 8) != 0 && add_merge(b, vocab, line, rank++, &reason))
+            got = err_set(e, "%s: line %ld: %s", path, lines_number(in), reason.text);
     }
-    if (ferror(f))
-        failed = err_set(e, "%s: cannot be read", path);
-    free(line);
-    fclose(f);
-    return failed;
+    lines_close(in);
+    return got;
 }
 
 static int take_merges(Bpe *b, const json_t *vocab, const json_t *merges, const char *path, Err *e)

@@ -221,6 +221,8 @@ int main(int argc, char **argv)
     if (!failed && out) {
         failed = aside_commit(out, false, &e);
         out = NULL;
+    } else if (!failed) {
+        failed = fd_settle(STDOUT_FILENO, "standard output", &e);
     }
     aside_abandon(out);
     names_free(&plan.concepts);

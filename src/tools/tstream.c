@@ -19,8 +19,7 @@ static const Cli cli = {
     "The first word is a subcommand: " NAMES " or text. Each has its own options; tstream SUBCOMMAND --help lists "
     "them, tstream SUBCOMMAND --man | man -l - is its page.\n\n"
     "A tensor stream (*.mpk.zst) is zstd frames of msgpack maps: a header, records of small fields and tensors, and an "
-    "end record. "
-    "No FILE, or -, is standard input.",
+    "end record. No FILE, or -, is standard input.",
     "# what a stream holds, by whom it was made, how large it is\n"
     "tstream info acts.mpk.zst\n"
     "# the first 10 records as a stream\n"

@@ -220,6 +220,6 @@ PY
     sd-sample-hooked -q --steps 500 -o "$BATS_TEST_TMPDIR/out.mpk.zst" "$DIR/cond.mpk.zst" &
     sleep 1
     kill -TERM $!
-    run ! wait $!
+    wait $! && return 1
     [ -z "$(ls "$BATS_TEST_TMPDIR"/out* 2>/dev/null)" ]
 }

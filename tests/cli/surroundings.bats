@@ -49,6 +49,18 @@ nothing_left() { [ -z "$(ls -A)" ]; }
     done
 }
 
+@test "what is known only when a descriptor is closed is said of standard output too" {
+    strace -qq -o /dev/null true || skip "strace is not there, or may not trace"
+    settled() {
+        run bash -c 'exec strace -f -qq -o trace -P "$PWD/out" -e inject=close:error=EDQUOT:when=1 "$@" >out' - "$@"
+        grep -q INJECTED trace
+        says 1 "standard output: writing: Disk quota exceeded"
+    }
+    for command in cat index view info stat; do settled tstream $command "$DATA/acts.mpk.zst"; done
+    settled sd-assemble-prompts -n 1
+    settled sae-eval --sae "$DATA/sae" --features "$DATA/acts.mpk.zst"
+}
+
 @test "a table appears whole or not at all" {
     echo old >out
     run bash -c 'ulimit -f 1; exec sae-eval --sae "$DATA/sae" --features "$DATA/acts.mpk.zst" -o out'
@@ -148,9 +160,18 @@ nothing_left() { [ -z "$(ls -A)" ]; }
         sd-sample-hooked -q --steps 900 -o out "$DATA/cond.mpk.zst" &
         for _ in {1..100}; do [ -n "$(ls -A)" ] && break; sleep 0.1; done
         kill -s $signal $!
-        run ! wait $!
+        wait $! && return 1             # not by run, whose shell has no child to wait for
         nothing_left
     done
+}
+
+@test "a program goes by its name, though it starts itself anew" {
+    mkfifo input
+    sae-fit -k 8 -o sae input &
+    exec {writer}>input             # open at both ends: it has started, and waits
+    [ "$(cat /proc/$!/comm)" = sae-fit ]
+    exec {writer}>&-
+    wait $! || [ $? = 1 ]
 }
 
 @test "limits of OpenMP's threads in the environment do not change what is learned" {

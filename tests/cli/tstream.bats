@@ -106,6 +106,16 @@ fails() {       # WORDS COMMAND...: exit 1, nothing on stdout, one line on stder
     [[ $output != *records* ]]
 }
 
+@test "info: no name or text of a stream gives a terminal orders" {
+    printf '%s\n' \
+        '{"stream":"la\u001btents","version":1,"mo\u001bdel":"m\u0007","provenance":[{"program":"p\u001b"}]}' \
+        '{"i\u001bd":"a","la\u001btent":{"type":"f32","shape":[1],"values":[1]}}' |
+        python3 "$tests/write_stream.py" > a
+    run -0 tstream info a
+    [[ $output == *"la?tents"*"mo?del           m?"*"1. p? ?"*"i?d"*"la?tent f32 (1)"* ]]
+    run ! grep -q '[[:cntrl:]]' <<< "$output"
+}
+
 @test "head takes the first records over several inputs" {
     records 1 3 > a.mpk
     records 4 6 > b.mpk
@@ -170,6 +180,13 @@ fails() {       # WORDS COMMAND...: exit 1, nothing on stdout, one line on stder
     [ "$(tstream stat nan | tail -n 1)" = $'x\t1\t4\t2\t1\t1\t3\t1\t1' ]
     tstream check nan
     fails "record 1: x has nan at value 0 (2 of 4 are not finite)" tstream check --finite nan
+    for values in 1e300,1 2,-Infinity; do
+        printf '%s\n' "$header" \
+            '{"i":{"type":"i32","shape":[1],"values":[-1]},"x":{"type":"f64","shape":[2],"values":['$values']}}' |
+            python3 "$tests/write_stream.py" > "f64-$values"
+    done
+    tstream check --finite f64-1e300,1
+    fails "record 1: x has -inf at value 1 (1 of 2 are not finite)" tstream check --finite f64-2,-Infinity
 }
 
 @test "check names the damaged files, goes on, and exits 1" {

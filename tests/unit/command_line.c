@@ -118,6 +118,7 @@ static int misuses(void)
     failed += misuse(&cli, "--rate nan", "--rate: 'nan' is not a number");
     failed += misuse(&cli, "--rate 1e", "--rate: '1e' is not a number");
     failed += misuse(&cli, "--mode set", "--mode: 'set' is none of add|set-all|x2");
+    failed += misuse(&cli, "--mode add|set-all", "--mode: 'add|set-all' is none of add|set-all|x2");
     failed += misuse(&cli, "--mode=", "--mode: '' is none of add|set-all|x2");
     failed += misuse(&cli, "--cuont 3", "unknown option --cuont; did you mean --count?");
     failed += misuse(&cli, "--prog", "unknown option --prog; did you mean --progress?");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* dtype.c -- conversions: every f16 and bf16, rounding at and beside every tie, rows of every length and misaligned.
  * The reference is written from the formats' definitions in double precision, which holds all of it exactly. */
+#include <float.h>
 #include "formats/dtype.h"
 #include "tests/unit/test.h"
 
@@ -163,7 +164,15 @@ static int test_finite(void)
             }
         }
     }
-    return test_ok("finite/one value of any row", wrong == 0);
+    int failed = test_ok("finite/one value of any row", wrong == 0);
+    double d[3] = {1e300, -1, DBL_MAX};
+    failed += test_ok("finite/f64 beyond f32", dtype_finite(d, F64, 3));
+    d[1] = -INFINITY;
+    failed += test_ok("finite/f64 infinity", !dtype_finite(d, F64, 3));
+    d[1] = NAN;
+    failed += test_ok("finite/f64 NaN", !dtype_finite(d, F64, 3) && dtype_finite(d, F64, 1));
+    failed += test_ok("finite/integers", dtype_finite((uint16_t[]){0x7fff, 0xffff}, I16, 2));
+    return failed;
 }
 
 int main(void)

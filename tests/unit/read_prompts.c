@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* read_prompts.c -- the reader of text records: defaults, order of fields, and what it refuses, with file and line. */
+#include "formats/lines.h"
 #include "src/models/prompts.h"
 #include "tests/unit/test.h"
 
@@ -125,11 +126,11 @@ int main(void)
     failed += refuses("prompts/not UTF-8", "caf\xe9\n", "error: line 1: the prompt is not UTF-8");
     failed += refuses("prompts/JSON not UTF-8", "{\"prompt\":\"caf\xe9\"}\n", "error: line 1: not a JSON object");
     failed += test_text("prompts/zero byte", all_records("a\0b\n", 4, 0),
-                        "error: line 1: holds a zero byte; are these prompts?");
+                        "error: line 1: holds a zero byte; is this text?");
 
-    char *big = malloc(PROMPT_MAX_BYTES + 2);
-    memset(big, 'a', PROMPT_MAX_BYTES + 1);
-    big[PROMPT_MAX_BYTES + 1] = 0;
+    char *big = malloc(LINE_MOST + 2);
+    memset(big, 'a', LINE_MOST + 1);
+    big[LINE_MOST + 1] = 0;
     failed += refuses("prompts/a line too long", big, "error: line 1: over 1048576 bytes");
     free(big);
 

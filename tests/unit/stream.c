@@ -300,6 +300,59 @@ static int test_nameless(void)
     return failed;
 }
 
+/* `value` in that many arrays in one another. */
+static json_t *nested(json_t *value, int arrays)
+{
+    for (int i = 0; i < arrays; i++)
+        value = json_pack("[o]", value);
+    return value;
+}
+
+/* Field x of a stream's one record: what stream_write says, and with what is written the reader agrees. */
+static int write_field(json_t *value, Err *e)
+{
+    Record header, rec;
+    StreamOut *out;
+    *e = (Err){0};
+    record_init(&header, "latents");
+    record_init(&rec, NULL);
+    record_set_json(&rec, "x", value);
+    int failed = stream_create(&out, scratch("field"), &header, NULL, e) || stream_write(out, &rec, e)
+              || stream_finish(out, e);
+    stream_abandon(out);
+    if (!failed)
+        failed = read_all(scratch("field"), NULL, e) != 1;
+    record_clear(&rec);
+    record_clear(&header);
+    return failed;
+}
+
+/* The limits of a reader are those of the writer. */
+static int test_limits(void)
+{
+    int failed = 0;
+    Err e;
+    const size_t most = 16 << 20;
+    char *text = malloc(most + 2);
+    json_t *many = json_array();
+    memset(text, 'a', most + 1);
+    text[most + 1] = 0;
+    for (int i = 0; i < (1 << 20) - 4; i++)             /* the record, its key and the array are values too */
+        json_array_append_new(many, json_null());
+    failed += test_ok("write/32 deep", write_field(nested(json_integer(1), 31), &e) == 0);
+    failed += test_ok("write/33 deep", write_field(nested(json_integer(1), 32), &e) != 0
+                      && strstr(e.text, "field x is nested over 32 deep"));
+    failed += test_ok("write/text of 16 MiB", write_field(json_stringn(text, most), &e) == 0);
+    failed += test_ok("write/longer text", write_field(json_string(text), &e) != 0
+                      && strstr(e.text, "field x claims a text of over 16 MiB"));
+    failed += test_ok("write/1048576 values", write_field(json_copy(many), &e) == 0);
+    json_array_append_new(many, json_null());
+    json_array_append_new(many, json_null());
+    failed += test_ok("write/more values", write_field(many, &e) != 0 && strstr(e.text, "more than 1048576 values"));
+    free(text);
+    return failed;
+}
+
 static int test_writing(void)
 {
     int failed = 0;
@@ -354,7 +407,7 @@ int main(void)
     failed += test_round_trip() + test_threads();
     failed += test_refused();
     failed += test_scalar() + test_nameless();
-    failed += test_writing();
+    failed += test_writing() + test_limits();
     scratch_clear();
     return failed != 0;
 }
