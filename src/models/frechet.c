@@ -17,7 +17,8 @@ int moments_create(Moments *m, int P, Err *e)
 {
     *m = (Moments){.P = P};
     if (P < 1 || P > FRECHET_MAX_P)
-        return err_set(e, "--reference: Frechet distance of embeddings of %d values: 1 to %d are possible", P, FRECHET_MAX_P);
+        return err_set(e, "--reference: Frechet distance of embeddings of %d values: 1 to %d are possible", P,
+                       FRECHET_MAX_P);
     m->sum = calloc((size_t)P, sizeof *m->sum);
     m->products = calloc((size_t)P * P, sizeof *m->products);
     return m->sum && m->products ? 0 : err_set(e, "out of memory for moments of %d values", P);
