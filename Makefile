@@ -142,7 +142,8 @@ $(B)/simt/%.o: tests/simt/%.cc Makefile | deps
 	@mkdir -p $(@D)
 	$(CXX) $(SIMT_FLAGS) -MMD -MP -c -o $@ $<
 
-SIMT_FLAGS = -std=c++17 -DSIMT -I. -Itests/simt -O2 -g -fno-exceptions -fno-rtti -fno-threadsafe-statics -Wall -Wextra -Wno-unknown-pragmas \
+SIMT_FLAGS = -std=c++17 -DSIMT -I. -Itests/simt -O2 -g -fno-exceptions -fno-rtti -fno-threadsafe-statics \
+             -Wall -Wextra -Wno-unknown-pragmas -Wno-psabi \
              $(if $(WERROR),-Werror)
 
 $(SIMT_TESTS): $(B)/tests/%: $(B)/tests/unit/%.o $(SIMT) $(B)/libsdsteer.a

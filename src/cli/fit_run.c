@@ -37,8 +37,7 @@ static int on_step(void *context, int learner, const FitReport *r)
         job->before = r->tokens;
     }
     const bool last = r->total > 0 && r->tokens >= r->total;       /* whole batches: a little beyond */
-    if (run->log && (r->steps % run->cfg->report == 0 || last)
-        && fit_write_log(run, job, learner, r))
+    if (run->log && (r->steps % run->cfg->report == 0 || last) && fit_write_log(run, job, learner, r))
         return -1;
     int64_t done = 0;
     for (int j = 0; j < run->jobs; j++)

@@ -33,7 +33,8 @@ typedef struct CondBatch {
 /* Reads and checks the header: state width E must be `width` (0: any), the width of the pooled embedding `pooled` (0:
  * none) and the model id `model` (NULL: any). */
 int cond_batch_create(CondBatch **b, StreamIn *in, int capacity, int width, int pooled, const char *model, Err *e);
-/* Fills the batch. A record without an uncond of its own whose S is not the header's is refused. Returns 1 with one record or more, 0 at the end, -1 on error. */
+/* Fills the batch. A record without an uncond of its own whose S is not the header's is refused. Returns 1 with one
+ * record or more, 0 at the end, -1 on error. */
 int cond_batch_next(CondBatch *b, Err *e);
 void cond_batch_free(CondBatch *b);
 

@@ -5,8 +5,8 @@
 
 Of each model, another config by its number: states and pooled embeddings of two prompts, a hooked transformer block and
 the final latents of a run at a size of its own, by one of five samplers, with guidance, with a negative prompt, or not.
-Prints the largest error of each as a share of its range, and the worst of all. Exits 77 where torch, diffusers or transformers
-are missing.
+Prints the largest error of each as a share of its range, and the worst of all. Exits 77 where torch, diffusers or
+transformers are missing.
 """
 import json
 import random

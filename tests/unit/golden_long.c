@@ -96,7 +96,8 @@ static int drawn(int n, int tokens, float *state, float *uncond)
         far += abs(u8[i] - ((const uint8_t *)image->data)[i]) > 1;
     snprintf(name, sizeof name, "latent.%d", n);
     int failed = test_below(name, relative_l2(latent, tensor(golden, name)->data, picture), 1e-3);
-    printf("  picture within 1/255 on %.4f %% of its values (limit 99.9)\n", 100.0*(double)(pixels - far)/(double)pixels);
+    printf("  picture within 1/255 on %.4f %% of its values (limit 99.9)\n",
+           100.0*(double)(pixels - far)/(double)pixels);
     failed += test_ok("picture", 1000*far <= pixels);
     free(latent);
     free(rows);

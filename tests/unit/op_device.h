@@ -70,8 +70,8 @@ static int elementwise(size_t n)
             free(left); free(was);
         }
         float *got = from_device(dy, F32, n);
-        failed += test_same(op_name(name, "add, subtract, ddim and dpm of eps, v, x0, multistep: %d, %zu", pass, n), got,
-                            want, 4*n);
+        op_name(name, "add, subtract, ddim and dpm of eps, v, x0, multistep: %d, %zu", pass, n);
+        failed += test_same(name, got, want, 4*n);
         free(got);
     }
     for (int from = 0; from < 3; from++)
