@@ -37,15 +37,6 @@ shapes() { tstream view "$1" | jq -r '[.id, .tokens.shape[0], .state.shape[0], (
 # changed FILE FILTER: the stream's lines as JSON go through jq, the header first
 changed() { "$TESTS/read_stream.py" --values "$DIR/$1" | jq -c "$2" | "$TESTS/write_stream.py"; }
 
-refused() {     # words of the message, --, command; nothing is written
-    local words=()
-    while [ "$1" != -- ]; do words+=("$1"); shift; done
-    run "${@:2}"
-    says 1 "${words[@]}"
-    [ "${#lines[@]}" = 1 ]
-    [ ! -e no.mpk.zst ]
-}
-
 @test "as many chunks as a text needs, prompt and negative alike; an uncond of its own where the header's is shorter" {
     [ "$(shapes "$DIR/cond.mpk.zst")" = "$(printf '%s\t%s\t%s\t%s\n' short 77 77 0 two 154 154 154 told 77 77 77 \
         three 231 231 231 break 154 154 154 empty 154 154 154 last 77 77 0)" ]

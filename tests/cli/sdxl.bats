@@ -46,15 +46,6 @@ edit() {
     mv new "m/$1"
 }
 
-refused() {     # words of the message, --, command; nothing is written
-    local words=()
-    while [ "$1" != -- ]; do words+=("$1"); shift; done
-    run "${@:2}"
-    says 1 "${words[@]}"
-    [ "${#lines[@]}" = 1 ]
-    [ ! -e no.mpk.zst ]
-}
-
 @test "records have both encoders' states side by side and a pooled embedding, negative ones too" {
     [ "$(tstream view "$DIR/cond.mpk.zst" | jq -c 'select(.id == "b") | .tokens, .state, .pooled, .uncond_pooled')" \
         = '{"type":"i32","shape":[16]}
