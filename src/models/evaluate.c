@@ -6,7 +6,7 @@
 #include "src/models/evaluate.h"
 #include "src/models/labels.h"
 
-const char *const measure_names[MEASURES] = {"UA", "IRA", "CRA"};
+const char *const measure_names[MEASURES] = {"UA", "IRA", "CRA", "brought"};
 
 enum { STEERING_TEXT = 4096 };
 
@@ -149,10 +149,14 @@ static Group *count_picture(Evaluation *v, int i, RowType type, const char *stee
     if (!g)
         return NULL;
     g->pictures++;
-    if (class[i] >= 0 && type == ROW_TARGET && label_among(target, own->label[class[i]]))
-        count(g, MEASURE_UA, !label_among(target, own->label[predicted[i]]));
+    const bool is_target = type == ROW_TARGET && class[i] >= 0 && label_among(target, own->label[class[i]]);
+    const bool taken_for_it = type == ROW_TARGET && label_among(target, own->label[predicted[i]]);
+    if (is_target)
+        count(g, MEASURE_UA, !taken_for_it);
     else if (class[i] >= 0)
         count(g, MEASURE_IRA, predicted[i] == class[i]);
+    if (type == ROW_TARGET && !is_target)
+        count(g, MEASURE_BROUGHT, taken_for_it);
     for (int j = 0; j < v->c->domains; j++)
         if (j != i && class[j] >= 0)
             count(g, MEASURE_CRA, predicted[j] == class[j]);
@@ -226,7 +230,7 @@ Share share_wilson(long hits, long of)
 
 static double mean_of(const Share *share)
 {
-    return (share[MEASURE_UA].value + share[MEASURE_IRA].value + share[MEASURE_CRA].value) / MEASURES;
+    return (share[MEASURE_UA].value + share[MEASURE_IRA].value + share[MEASURE_CRA].value) / 3;
 }
 
 static void finish_row(const Evaluation *v, EvalRow *row, const Group *g)

@@ -6,6 +6,8 @@
  *   UA    unlearning accuracy: share of the pictures labelled c that are not classified as c
  *   IRA   in-domain retain accuracy: share of the pictures with another label of d that are classified as theirs
  *   CRA   cross-domain retain accuracy: share of all the pictures whose label of the other domain is classified rightly
+ * and of a target that is to be brought, not taken away,
+ *   brought   share of the pictures with another label of d, or none, that are classified as c
  * Shares are of pictures: where each label has as many, IRA and CRA are the means over labels that UnlearnCanvas takes.
  * overall: the mean over targets of each. A target of several labels ("Bears+Birds") is the set of them. The unsteered
  * pictures, in each domain: IRA over all of them, CRA likewise, no UA. So too the pictures steered by features alone
@@ -21,7 +23,7 @@
 #include "src/models/classifier.h"
 #include "src/models/frechet.h"
 
-typedef enum { MEASURE_UA, MEASURE_IRA, MEASURE_CRA, MEASURES } Measure;
+typedef enum { MEASURE_UA, MEASURE_IRA, MEASURE_CRA, MEASURE_BROUGHT, MEASURES } Measure;
 extern const char *const measure_names[MEASURES];
 
 typedef struct Share { long hits, of; double value, low, high; } Share;         /* of 0: not measured */
@@ -34,7 +36,7 @@ typedef struct EvalRow {
     int targets;                    /* of an overall row */
     long pictures;
     Share share[MEASURES];
-    double mean;                    /* of the three; NaN where one is missing */
+    double mean;                    /* of UA, IRA and CRA; NaN where one is missing */
     double clip, clip_error;        /* mean CLIP score, and its standard error; NaN without */
     double frechet;                 /* distance to the reference; NaN without */
 } EvalRow;

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "formats/json_file.h"
 #include "src/cli/compute.h"
+#include "src/cli/evaluate_rows.h"
 #include "src/models/clip_score.h"
 #include "src/models/evaluate.h"
 #include "src/models/text_out.h"
@@ -14,7 +14,7 @@ typedef struct Config {
     Common c;
     const char *classifier, *texts, *predictions, *reference, *plain;
     List names;
-    int json, clip_score;
+    int json, clip_score, brought;
 } Config;
 
 static const Opt options[] = {
@@ -29,6 +29,8 @@ static const Opt options[] = {
     {0, "plain", OPT_STR, offsetof(Config, plain), "class",
      "class|others|none  a picture without a label of a kind counts in that kind too, where a class is named \"\"; in "
      "the other kind alone; or not at all", 0},
+    {0, "brought", OPT_FLAG, offsetof(Config, brought), NULL,
+     "add the share of other pictures that are taken for the target: of steering that brings one", 0},
     {0, "clip-score", OPT_FLAG, offsetof(Config, clip_score), NULL,
      "add the CLIP score of pictures and prompts; the embeddings are CLIP's", 0},
     {0, "reference", OPT_STR, offsetof(Config, reference), NULL,
@@ -54,6 +56,8 @@ static const Cli cli = {
     "The table is tab-separated, in percent: row (unsteered, features, target, overall), kind, target, pictures, then "
     "each measure with its limits, "
     "the mean of the three, and the steering. - stands for a measure without pictures.\n"
+    "--brought adds, of a target that is to come and not to go, the share of the pictures of other labels of its kind, "
+    "or of none, that are taken for it; CRA then says whether the rest stayed.\n"
     "--clip-score adds 100 cos(picture, prompt) with its interval; --reference adds the Frechet distance between the "
     "embeddings of a row's "
     "pictures and those of FILE, of at most 1024 values: the FID's formula, on these embeddings.\n"
@@ -74,6 +78,10 @@ static const Cli cli = {
     "  sd-encode-image --net data/minisd/judge.safetensors | sd-evaluate\n"
     "# zero-shot, with CLIP scores\n"
     "sd-encode-image pictures/ | sd-evaluate --texts texts.jsonl --clip-score\n"
+    "# how often a style comes to pictures that are told none\n"
+    "sd-encode-text plain.jsonl |\n"
+    "  sd-steer --sae sae/ --ranks ranks.mpk.zst --mode add --half cond --multiplier 1 --sweep theme=all |\n"
+    "  sd-encode-image --net data/minisd/judge.safetensors | sd-evaluate --brought\n"
     "# by UnlearnCanvas's classifiers\n"
     "sd-encode-image --net theme=style50.pth --net concept=style50_cls.pth pictures/ |\n"
     "  sd-evaluate --names theme=styles.txt --names concept=objects.txt"
@@ -239,78 +247,16 @@ static int read_inputs(Run *r, Err *e)
     return failed ? -1 : 0;
 }
 
-static const char *const row_names[] = {"unsteered", "features", "target", "overall"};
-
-static void print_number(FILE *f, double x)
-{
-    if (isnan(x))
-        fputs("\t-", f);
-    else
-        fprintf(f, "\t%.2f", x);
-}
-
-static void print_row(const Run *r, const EvalRow *row)
-{
-    FILE *f = r->out.file;
-    fprintf(f, "%s\t%s\t%s\t%ld", row_names[row->type], row->kind, *row->target ? row->target : "-", row->pictures);
-    for (int m = 0; m < MEASURES; m++) {
-        const Share *s = &row->share[m];
-        if (s->of)
-            fprintf(f, "\t%.2f\t%.2f\t%.2f", 100*s->value, 100*s->low, 100*s->high);
-        else
-            fputs("\t-\t-\t-", f);
-    }
-    print_number(f, 100*row->mean);
-    if (r->clip) {
-        print_number(f, row->clip);
-        print_number(f, row->clip - 1.96*row->clip_error);
-        print_number(f, row->clip + 1.96*row->clip_error);
-    }
-    if (r->reference)
-        print_number(f, row->frechet);
-    fprintf(f, "\t%s\n", *row->steering ? row->steering : "-");
-}
-
-static void print_json(const Run *r, const EvalRow *row)
-{
-    FILE *f = r->out.file;
-    json_t *line = json_pack("{ss ss ss si}", "row", row_names[row->type], "kind", row->kind, "target", row->target,
-                             "targets", row->targets);
-    json_object_set_new(line, "pictures", json_integer(row->pictures));
-    for (int m = 0; m < MEASURES; m++) {
-        const Share *s = &row->share[m];
-        json_object_set_new(line, measure_names[m], !s->of ? json_null()
-                            : json_pack("{sI sI sf sf sf}", "hits", (json_int_t)s->hits, "of", (json_int_t)s->of,
-                                        "value", s->value,
-                                        "low", s->low, "high", s->high));
-    }
-    json_object_set_new(line, "mean", json_real_or_null(row->mean));
-    if (r->clip) {
-        json_object_set_new(line, "CLIP", json_real_or_null(row->clip));
-        json_object_set_new(line, "CLIP_error", json_real_or_null(row->clip_error));
-    }
-    if (r->reference)
-        json_object_set_new(line, "frechet", json_real_or_null(row->frechet));
-    json_object_set_new(line, "steering", json_string(row->steering));
-    json_dumpf(line, f, JSON_COMPACT | JSON_REAL_PRECISION(10));
-    fputc('\n', f);
-    json_decref(line);
-}
-
 static int print_rows(Run *r, Err *e)
 {
-    FILE *f = r->out.file;
+    const EvaluateColumns columns = {.brought = r->cfg->brought, .clip = r->clip != NULL,
+                                     .frechet = r->reference != NULL};
     EvalRow *rows = NULL;
     const int count = evaluation_rows(r->evaluation, &rows, e);
     if (count > 0 && !r->cfg->json)
-        fprintf(f, "row\tkind\ttarget\tpictures\tUA\tUA_low\tUA_high\tIRA\tIRA_low\tIRA_high\tCRA\tCRA_low\tCRA_high"
-                   "\tmean%s%s\tsteering\n", r->clip ? "\tCLIP\tCLIP_low\tCLIP_high" : "",
-                r->reference ? "\tfrechet" : "");
+        evaluate_print_names(r->out.file, &columns);
     for (int i = 0; i < count; i++)
-        if (r->cfg->json)
-            print_json(r, &rows[i]);
-        else
-            print_row(r, &rows[i]);
+        (r->cfg->json ? evaluate_print_json : evaluate_print_row)(r->out.file, &columns, &rows[i]);
     free(rows);
     return count < 0 ? -1 : 0;
 }

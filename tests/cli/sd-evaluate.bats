@@ -142,6 +142,17 @@ setup() { cd "$DATA" || return 1; }
     says 2 "--names"
 }
 
+@test "--brought: how many of the others are taken for the target, in the table and in JSON" {
+    sd-evaluate --texts texts.jsonl --brought embeddings.mpk.zst >table
+    [ "$(head -1 table | cut -f 13-18)" = $'CRA_high\tbrought\tbrought_low\tbrought_high\tmean\tsteering' ]
+    cut -f 1-13,17- table | cmp - <(sd-evaluate --texts texts.jsonl embeddings.mpk.zst)
+    sd-evaluate --texts texts.jsonl --brought --json --predictions found embeddings.mpk.zst >lines
+    [ "$(jq -c 'select(.target == "Fishes") | [.UA.of, .brought.of]' lines)" = '[1,1]' ]
+    [ "$(jq -c 'select(.target == "Fishes") | .brought.hits' lines)" = \
+        "$(jq -s 'map(select(.id == "d" and .found.concept == "Fishes")) | length' found)" ]
+    [ "$(jq -c 'select(.row == "unsteered") | .brought' lines | sort -u)" = null ]
+}
+
 @test "CLIP score and distance to other pictures are columns of their own" {
     sd-evaluate --texts texts.jsonl --clip-score --reference embeddings.mpk.zst embeddings.mpk.zst >table
     head -1 table | cut -f 15-19 | cmp - <(printf 'CLIP\tCLIP_low\tCLIP_high\tfrechet\tsteering\n')

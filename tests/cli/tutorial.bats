@@ -20,8 +20,7 @@ commands() {
     awk -F '\t' '$1 == "all" {fvu = $3} END {exit !(fvu > 0.05 && fvu < 0.2)}' eval.tsv
     awk -F '\t' '$1 == "target" {ua[++n] = $5; kept += ($8 > 90 && $11 > 90)}
         END {exit !(n == 2 && kept == 2 && ua[1] >= 30 && ua[2] >= 80 && ua[2] >= ua[1])}' table.tsv
-    [ "$(jq -s 'map(select(.found.theme == .steered)) | length > 90' said.jsonl)" = true ]
-    [ "$(jq -s 'map(select(.found.concept == .concept)) | length > 160' said.jsonl)" = true ]
+    awk -F '\t' '$1 == "overall" {cra = $11; brought = $14} END {exit !(cra > 90 && brought > 50)}' brought.tsv
     file_begins page.html '<!doctype html>'
     for picture in sweep.png brought.png; do file_begins "$picture" $'\x89PNG'; done
 }

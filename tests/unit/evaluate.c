@@ -26,8 +26,8 @@ static int write_probe(const char *path, int columns, const char *concepts, Err 
 /* what it is, and is taken for */
 typedef struct Shown { const char *concept, *theme, *steered, *kind; int class, style; } Shown;
 
-/* Steered: Cats. UA 1 of 2, IRA 2 of 3, CRA 4 of 5. Dogs: UA 1 of 1, IRA 0 of 1, CRA 2 of 2. Rust: UA 0 of 1, IRA 1 of
- * 1, CRA 1 of 2. */
+/* Steered: Cats. UA 1 of 2, IRA 2 of 3, CRA 4 of 5, brought 1 of 3. Dogs: UA 1 of 1, IRA 0 of 1, CRA 2 of 2, brought 0
+ * of 1. Rust: UA 0 of 1, IRA 1 of 1, CRA 1 of 2, brought 0 of 1. */
 static const Shown shown[] = {
     {"Cats", "Rust", "", "", 0, 1}, {"Dogs", "", "", "", 1, 1},
     {"Cats", "Rust", "Cats", "concept", 1, 1}, {"Cats", "", "Cats", "concept", 0, 0},
@@ -86,14 +86,15 @@ static int test_rows(const Classifier *c)
                       && isnan(rows[0].frechet));
     failed += test_text("the first target", rows[2].target, "Cats");
     failed += test_ok("Cats", is(&x[MEASURE_UA], 1, 2) && is(&x[MEASURE_IRA], 2, 3) && is(&x[MEASURE_CRA], 4, 5)
-                      && rows[2].pictures == 5);
+                      && is(&x[MEASURE_BROUGHT], 1, 3) && rows[2].pictures == 5);
     x = rows[3].share;
-    failed += test_ok("Dogs", is(&x[MEASURE_UA], 1, 1) && is(&x[MEASURE_IRA], 0, 1) && is(&x[MEASURE_CRA], 2, 2));
+    failed += test_ok("Dogs", is(&x[MEASURE_UA], 1, 1) && is(&x[MEASURE_IRA], 0, 1) && is(&x[MEASURE_CRA], 2, 2)
+                      && is(&x[MEASURE_BROUGHT], 0, 1));
     x = rows[4].share;
-    const float got[3] = {(float)x[0].value, (float)x[1].value, (float)x[2].value};
+    const float got[4] = {(float)x[0].value, (float)x[1].value, (float)x[2].value, (float)x[3].value};
     failed += test_ok("overall of two concepts", rows[4].type == ROW_OVERALL && rows[4].targets == 2
                       && rows[4].pictures == 7);
-    failed += test_close("means over targets", got, (float[]){0.75f, 1.0f/3, 0.9f}, 3, 1e-6f, 0);
+    failed += test_close("means over targets", got, (float[]){0.75f, 1.0f/3, 0.9f, 1.0f/6}, 4, 1e-6f, 0);
     x = rows[5].share;
     failed += test_ok("Rust", is(&x[MEASURE_UA], 0, 1) && is(&x[MEASURE_IRA], 1, 1) && is(&x[MEASURE_CRA], 1, 2));
     free(rows);
