@@ -73,6 +73,20 @@ static void on_flush(png_structp png)
     (void)png;
 }
 
+/* The keyword of chunks whose field has a name that none may have: the name is the "translated keyword" then, which is
+ * UTF-8 of any length. */
+static char translated[] = "Field";
+
+/* 1 to 79 characters of ASCII, no space at either end. */
+static bool is_keyword(const char *name)
+{
+    const size_t length = strlen(name);
+    for (size_t i = 0; i < length; i++)
+        if (name[i] < 32 || name[i] > 126)
+            return false;
+    return length > 0 && length <= MAX_KEY && name[0] != ' ' && name[length - 1] != ' ';
+}
+
 static int make_texts(Job *job, const json_t *text)
 {
     const size_t n = json_object_size(text);
@@ -85,22 +99,19 @@ static int make_texts(Job *job, const json_t *text)
     if (!job->text || !job->made)
         return err_set(job->e, "out of memory");
     json_object_foreach((json_t *)text, key, value) {
-        const size_t length = strlen(key);
-        for (size_t i = 0; i < length || length == 0; i++)
-            if (length == 0 || length > MAX_KEY || key[i] < 32 || key[i] > 126 || key[0] == ' '
-                || key[length - 1] == ' ')
-                return err_set(job->e, "%s: field \"%.100s\" cannot name a PNG text chunk, which takes 1 to 79 ASCII "
-                                       "characters",
-                               job->name, key);
+        const bool keyword = is_keyword(key);
+        if (!*key)
+            return err_set(job->e, "%s: a field without a name has no place among a PNG's text chunks", job->name);
         png_text *t = &job->text[job->texts];
         const char *string = json_string_value(value);
         if (!string && !(string = job->made[job->texts] = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT)))
             return err_set(job->e, "out of memory");
         t->compression = PNG_ITXT_COMPRESSION_NONE;
-        t->key = (char *)key;
+        t->key = keyword ? (char *)key : translated;
         t->text = (char *)string;
         t->itxt_length = strlen(string);
-        t->lang = t->lang_key = "";
+        t->lang = "";
+        t->lang_key = keyword ? "" : (char *)key;
         job->texts++;
     }
     return 0;
@@ -230,8 +241,11 @@ static json_t *read_texts(Job *job)
     json_t *object = json_object();
     png_textp text;
     const int n = png_get_text(job->png, job->info, &text, NULL);
-    for (int i = 0; i < n; i++)
-        json_object_set_new(object, text[i].key, chunk_text(&text[i]));
+    for (int i = 0; i < n; i++) {
+        const png_text *t = &text[i];
+        const bool other = t->lang_key && *t->lang_key && strcmp(t->key, translated) == 0;
+        json_object_set_new(object, other ? t->lang_key : t->key, chunk_text(t));
+    }
     return object;
 }
 

@@ -13,7 +13,8 @@ typedef struct Image {
 } Image;
 
 /* Writes pixels [H,W,channels] to path (aside, then renamed) with one iTXt chunk a field of text (object; values that
- * are not strings are written as JSON). The same arguments give the same bytes. path "-": stdout, never a terminal. */
+ * are not strings are written as JSON; a name that is no keyword of PNG's, as one in Chinese, is the chunk's translated
+ * keyword). The same arguments give the same bytes. path "-": stdout, never a terminal. */
 int image_write(const char *path, int width, int height, int channels, const uint8_t *pixels, const json_t *text,
                 Err *e);
 /* Reads any PNG as 8-bit grey or RGB (alpha dropped). *text, where not NULL, gets a new object of the text chunks.
