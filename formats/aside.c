@@ -93,6 +93,13 @@ static char *behind_links(const char *path)
     return NULL;
 }
 
+/* What is written in place of the first n letters of path, until it is whole. NULL: out of memory */
+static char *part_of(const char *path, size_t n)
+{
+    char *part;
+    return asprintf(&part, "%.*s.part-%ld", (int)n, path, (long)getpid()) < 0 ? NULL : part;
+}
+
 /* part, which is in the table, as a new file. What is there already is another output of ours (EEXIST), or was left by
  * a program of this number that was killed. */
 static int create(const char *part)
@@ -109,13 +116,11 @@ static int create(const char *part)
 
 bool aside_is_open(const char *path)
 {
-    char *part = NULL;
     size_t n = strlen(path);
     while (n > 1 && path[n - 1] == '/')
         n--;
-    if (asprintf(&part, "%.*s.part-%ld", (int)n, path, (long)getpid()) < 0)
-        return false;
-    const bool open = table_count(part) > 0;
+    char *part = part_of(path, n);
+    const bool open = part && table_count(part) > 0;
     free(part);
     return open;
 }
@@ -136,8 +141,7 @@ Aside *aside_open(const char *path, Err *e)
         return NULL;
     }
     if (!straight) {
-        if (asprintf(&a->part, "%s.part-%ld", a->path, (long)getpid()) < 0)
-            a->part = NULL;
+        a->part = part_of(a->path, strlen(a->path));
         if (!a->part || !(a->slot = table_add(a->part))) {
             err_set(e, "%s: %s", path, a->part ? "too many files are being written at once" : "out of memory");
             aside_free(a);
@@ -219,10 +223,10 @@ static bool first_in_folder(const char *const *files, int i, size_t *length)
 /* f->part, and all of it in the table. */
 static int name_parts(AsideFolder *f, const char *const *files, int count, Err *e)
 {
-    char *folder;
+    char *folder = part_of(f->path, strlen(f->path));
     size_t length;
-    int failed = asprintf(&folder, "%s.part-%ld", f->path, (long)getpid()) < 0;
-    if (failed)
+    int failed = 0;
+    if (!folder)
         return err_set(e, "%s: out of memory", f->path);
     for (int i = 0; i < count && !failed; i++)
         failed = add_part(f, folder, files[i], strlen(files[i]), e);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "formats/affix.h"
 #include "formats/fdio.h"
 #include "formats/lines.h"
 
@@ -85,7 +86,7 @@ int lines_next(Lines *l, char **line, Err *e)
         return err_set(e, "%s: line %ld: holds a zero byte; is this text?", l->name, l->number);
     if (!is_utf8(l->line))
         return err_set(e, "%s: line %ld: not UTF-8 text", l->name, l->number);
-    *line = l->line + (l->number == 1 && strncmp(l->line, utf8_mark, 3) == 0 ? 3 : 0);
+    *line = l->line + (l->number == 1 && starts_with(l->line, utf8_mark) ? strlen(utf8_mark) : 0);
     return 1;
 }
 

@@ -10,7 +10,9 @@ enum { CELLS_MAX = 256 };
 
 /* ---- values ---- */
 
-static const struct { const char *name; double low, high; bool whole; } ranges[] = {
+typedef struct Range { const char *name; double low, high; bool whole; } Range;
+
+static const Range ranges[] = {
     {"k", 1, 1 << 16, true}, {"features", 0, SAE_MAX_FEATURES, true}, {"expansion", 1, 1 << 16, true},
     {"batch", 0, 1 << 20, true}, {"lr", 0, 1e9, false}, {"auxk", 0, 1e9, false}, {"sparsity", 0, 1e9, false},
     {"width", 0, 1e9, false}, {"assign", 0, 1e9, false}, {"decorrelate", 0, 1e9, false}, {"seed", 0, 0x1p53, true},
@@ -44,22 +46,30 @@ static bool put(LearnerOptions *o, const char *name, double v)
     return true;
 }
 
-static void check_value(const Cli *cli, const char *name, double v)
+/* NULL: none is known. */
+static const Range *find_range(const char *name)
 {
     for (size_t r = 0; r < sizeof ranges/sizeof *ranges; r++)
-        if (strcmp(ranges[r].name, name) == 0 && !(v >= ranges[r].low && v <= ranges[r].high))
-            cli_misuse(cli, "%s %.10g: expected %s%.10g to %.10g", name, v,
-                       ranges[r].whole ? "a whole number from " : "", ranges[r].low, ranges[r].high);
+        if (strcmp(ranges[r].name, name) == 0)
+            return &ranges[r];
+    return NULL;
+}
+
+static void check_value(const Cli *cli, const char *name, double v)
+{
+    const Range *r = find_range(name);
+    if (r && !(v >= r->low && v <= r->high))
+        cli_misuse(cli, "%s %.10g: expected %s%.10g to %.10g", name, v, r->whole ? "a whole number from " : "", r->low,
+                   r->high);
 }
 
 /* A value of an axis, written as the option of that name takes it. */
 static double read_value(const Cli *cli, const char *name, const char *text)
 {
-    bool whole = false;
+    const Range *r = find_range(name);
+    const bool whole = r && r->whole;
     int64_t count;
     double number;
-    for (size_t r = 0; r < sizeof ranges/sizeof *ranges; r++)
-        whole |= ranges[r].whole && strcmp(ranges[r].name, name) == 0;
     const char *wrong = whole ? cli_parse_int(text, &count) : cli_parse_number(text, &number);
     if (wrong)
         cli_misuse(cli, "--grid %s: '%s' %s", name, text, wrong);

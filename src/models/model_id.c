@@ -90,9 +90,20 @@ static int exists(const char *dir, const char *name, char path[PATH_MAX])
     return snprintf(path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX && access(path, F_OK) == 0;
 }
 
+static int hash_tokenizer(uint64_t *hash, const char *dir, const char *folder, Err *e)
+{
+    static const char *const files[] = {"merges.txt", "tokenizer.json"};
+    char name[64], path[PATH_MAX];
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        snprintf(name, sizeof name, "%s/%s", folder, files[i]);
+        if (exists(dir, name, path))
+            return hash_file(hash, path, e);
+    }
+    return 0;
+}
+
 static int hash_xl(uint64_t *hash, const char *dir, Err *e)
 {
-    char path[PATH_MAX];
     Pipeline pipeline;
     if (pipeline_read(&pipeline, dir, e))
         return -1;
@@ -100,8 +111,7 @@ static int hash_xl(uint64_t *hash, const char *dir, Err *e)
         return 0;
     if (!pipeline.zeros)
         hash_bytes(hash, "encoded", 7);
-    return (exists(dir, "tokenizer_2/merges.txt", path) || exists(dir, "tokenizer_2/tokenizer.json", path))
-        && hash_file(hash, path, e) ? -1 : 0;
+    return hash_tokenizer(hash, dir, "tokenizer_2", e);
 }
 
 /* The pipeline's parts; clip/, which only scores pictures, is one of them only where it is alone. */
@@ -117,9 +127,7 @@ static int hash_pipeline(uint64_t *hash, const char *dir, Err *e)
         }
     if (!failed && exists(dir, "scheduler/scheduler_config.json", path))
         failed = hash_json_file(hash, path, e);
-    if (!failed && (exists(dir, "tokenizer/merges.txt", path) || exists(dir, "tokenizer/tokenizer.json", path)))
-        failed = hash_file(hash, path, e);
-    failed = failed || hash_xl(hash, dir, e);
+    failed = failed || hash_tokenizer(hash, dir, "tokenizer", e) || hash_xl(hash, dir, e);
     if (!failed && !found && exists(dir, "clip", path))
         return hash_part(hash, dir, "clip", e);
     if (!failed && !found)

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "formats/affix.h"
 #include "formats/json_file.h"
 #include "src/models/pipeline.h"
 
@@ -24,7 +25,7 @@ static int read_index(Pipeline *p, const char *file, const json_t *index, bool p
         || json_get_bool(file, index, "force_zeros_for_empty_prompt", true, &p->zeros, e)
         || json_get_bool(file, index, "requires_aesthetics_score", false, &score, e))
         return -1;
-    p->xl = strncmp(class, "StableDiffusionXL", 17) == 0 || (pair && !*class);
+    p->xl = starts_with(class, "StableDiffusionXL") || (pair && !*class);
     if (pair && !p->xl)
         return err_set(e, "%s: \"_class_name\" is \"%.60s\"; of models with a text_encoder_2 only "
                        "StableDiffusionXLPipeline is implemented", file, class);

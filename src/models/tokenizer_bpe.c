@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
+#include "formats/affix.h"
 #include "formats/lines.h"
 #include "src/models/tokenizer_bpe.h"
 
@@ -90,7 +91,7 @@ static int read_merges(Bpe *b, const json_t *vocab, const char *path, Err *e)
     int got = lines_open(&in, path, e) ? -1 : 1;
     while (got > 0 && (got = lines_next(in, &line, e)) > 0) {
         Err reason = {0};
-        if (*line && strncmp(line, "#version", 8) != 0 && add_merge(b, vocab, line, rank++, &reason))
+        if (*line && !starts_with(line, "#version") && add_merge(b, vocab, line, rank++, &reason))
             got = err_set(e, "%s: line %ld: %s", path, lines_number(in), reason.text);
     }
     lines_close(in);

@@ -54,14 +54,45 @@ static int check_run(size_t number, const json_t *run)
     return failed;
 }
 
+enum { N = 4 };                                 /* values of the latents that follow */
+
+/* A row's values, behind its timestep. Returns the largest. */
+static float read_values(float want[N], const json_t *row)
+{
+    float largest = 0;
+    for (int k = 0; k < N; k++) {
+        want[k] = (float)json_number_value(json_array_get(row, k + 1));
+        largest = fmaxf(largest, fabsf(want[k]));
+    }
+    return largest;
+}
+
+/* All steps of a latent: got and want (steps, N), the latent behind each, here and recorded. Returns whether the
+ * timesteps are those recorded. */
+static bool take_steps(const Scheduler *s, const json_t *rows, float *memory, float *got, float *want, float *largest)
+{
+    float x[N] = {2, -1, 0.5f, 0}, out[N];
+    bool same = true;
+    for (int i = 0; i < s->steps; i++) {
+        const json_t *row = json_array_get(rows, (size_t)i);
+        same = same && s->step[i].t == (int)json_integer_value(json_array_get(row, 0))
+            && s->step[i].time == (float)s->step[i].t;
+        for (int k = 0; k < N; k++)
+            out[k] = (float)sin(s->step[i].t / 100.0 + k);
+        scheduler_step(s, i, x, memory, NULL, out, 1, N);
+        memcpy(got + i*N, x, sizeof x);
+        *largest = fmaxf(*largest, read_values(want + i*N, row));
+    }
+    return same;
+}
+
 static int check_dpm(size_t number, const json_t *run)
 {
     const json_t *rows = json_object_get(run, "rows");
     const int steps = (int)json_integer_value(json_object_get(run, "steps"));
     const bool karras = json_is_true(json_object_get(run, "karras"));
-    enum { N = 4 };
-    float x[N] = {2, -1, 0.5f, 0}, memory[N] = {0}, out[N], largest = 0;
-    float *got = malloc(steps * sizeof x), *want = malloc(steps * sizeof x);
+    float memory[N] = {0}, largest = 0;
+    float *got = malloc(sizeof *got * N * steps), *want = malloc(sizeof *want * N * steps);
     Scheduler *s = NULL;
     Err e = {0};
     char name[64];
@@ -73,19 +104,7 @@ static int check_dpm(size_t number, const json_t *run)
         free(want);
         return 1;
     }
-    int same = json_array_size(rows) == (size_t)steps;
-    for (int i = 0; i < steps; i++) {
-        const json_t *row = json_array_get(rows, i);
-        same = same && s->step[i].t == (int)json_integer_value(json_array_get(row, 0));
-        for (int k = 0; k < N; k++)
-            out[k] = (float)sin(s->step[i].t / 100.0 + k);
-        scheduler_step(s, i, x, memory, NULL, out, 1, N);
-        memcpy(got + i*N, x, sizeof x);
-        for (int k = 0; k < N; k++) {
-            want[i*N + k] = (float)json_number_value(json_array_get(row, k + 1));
-            largest = fmaxf(largest, fabsf(want[i*N + k]));
-        }
-    }
+    const bool same = take_steps(s, rows, memory, got, want, &largest) && json_array_size(rows) == (size_t)steps;
     int failed = test_ok(name, same) + test_close(name, got, want, (size_t)steps * N, 2e-5f * largest, 0);
     free(got);
     free(want);
@@ -105,12 +124,10 @@ static int write_pipeline(const char *class, Err *e)
 
 static int check_pndm(size_t number, const json_t *run)
 {
-    enum { N = 4 };
     const json_t *rows = json_object_get(run, "rows");
     const int steps = (int)json_integer_value(json_object_get(run, "steps"));
     const size_t count = json_array_size(rows);
-    float x[N] = {2, -1, 0.5f, 0}, out[N], largest = 0;
-    float *got = malloc(count * sizeof x), *want = malloc(count * sizeof x), *memory = NULL;
+    float *got = malloc(sizeof *got * N * count), *want = malloc(sizeof *want * N * count), *memory = NULL, largest = 0;
     Scheduler *s = NULL;
     Err e = {0};
     char name[64];
@@ -119,20 +136,8 @@ static int check_pndm(size_t number, const json_t *run)
                                                                          : "StableDiffusionPipeline", &e)
               || json_file_write(config_path, json_object_get(run, "config"), &e)
               || scheduler_load(&s, folder, "pndm", steps, &e) || s->steps != (int)count
-              || !(memory = calloc((size_t)s->memory, sizeof x));
-    for (int i = 0; i < (int)count && !failed; i++) {
-        const json_t *row = json_array_get(rows, (size_t)i);
-        failed = s->step[i].t != (int)json_integer_value(json_array_get(row, 0))
-              || s->step[i].time != (float)s->step[i].t;
-        for (int k = 0; k < N; k++)
-            out[k] = (float)sin(s->step[i].t / 100.0 + k);
-        scheduler_step(s, i, x, memory, NULL, out, 1, N);
-        memcpy(got + i*N, x, sizeof x);
-        for (int k = 0; k < N; k++) {
-            want[i*N + k] = (float)json_number_value(json_array_get(row, (size_t)k + 1));
-            largest = fmaxf(largest, fabsf(want[i*N + k]));
-        }
-    }
+              || !(memory = calloc((size_t)s->memory, N * sizeof *memory));
+    failed = failed || !take_steps(s, rows, memory, got, want, &largest);
     if (failed)
         printf("FAIL %s: %s\n", name, e.set ? e.text : "other evaluations");
     else
@@ -146,7 +151,6 @@ static int check_pndm(size_t number, const json_t *run)
 
 static int check_euler(size_t number, const json_t *run)
 {
-    enum { N = 4 };
     const json_t *rows = json_object_get(run, "rows");
     const int steps = (int)json_integer_value(json_object_get(run, "steps"));
     const bool ancestral = json_is_true(json_object_get(run, "ancestral"));
@@ -173,10 +177,7 @@ static int check_euler(size_t number, const json_t *run)
     for (int i = 0; i <= steps; i++) {
         const json_t *row = json_array_get(rows, i);
         memcpy(got + i*N, x, sizeof x);
-        for (int k = 0; k < N; k++) {
-            want[i*N + k] = (float)json_number_value(json_array_get(row, k + 1));
-            largest = fmaxf(largest, fabsf(want[i*N + k]));
-        }
+        largest = fmaxf(largest, read_values(want + i*N, row));
         if (i == steps)
             break;
         const float time = (float)json_number_value(json_array_get(row, 0));
