@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* folder.c -- makes folders where they are missing. */
+/* folder.c -- folders, looked for and made. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,4 +28,12 @@ int folder_make_above(const char *path, Err *e)
 int folder_make(const char *path, Err *e)
 {
     return folder_make_above(path, e) || make(path, e) ? -1 : 0;
+}
+
+int folder_there(const char *path, Err *e)
+{
+    struct stat st;
+    if (stat(path, &st))
+        return 0;
+    return S_ISDIR(st.st_mode) ? 1 : err_set(e, "%s: is there, and is not a folder", path);
 }

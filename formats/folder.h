@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* folder.h -- makes folders where they are missing, as mkdir -p does. */
+/* folder.h -- looks for folders, and makes them where they are missing, as mkdir -p does. */
 #ifndef FORMATS_FOLDER_H
 #define FORMATS_FOLDER_H
 
@@ -9,5 +9,7 @@
 int folder_make(const char *path, Err *e);
 /* The folders above the file path. */
 int folder_make_above(const char *path, Err *e);
+/* 1: there is a folder path; 0: there is nothing; -1 with an error: something else is in its place. */
+int folder_there(const char *path, Err *e);
 
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "formats/folder.h"
 #include "src/cli/fit.h"
 
 double seconds_since(const struct timespec *t)
@@ -89,12 +90,10 @@ static int check_written(const FitConfig *cfg, const char *option, const char *n
 /* What can be known before the training: it may take days. */
 static int check_names(const FitConfig *cfg, Err *e)
 {
-    struct stat st;
     if (check_written(cfg, "checkpoint", cfg->checkpoint, NULL, e)
         || check_written(cfg, "log", cfg->log, cfg->checkpoint, e))
         return -1;
-    return stat(cfg->c.output, &st) == 0 && !S_ISDIR(st.st_mode)
-         ? err_set(e, "%s: is there, and is not a folder", cfg->c.output) : 0;
+    return folder_there(cfg->c.output, e) < 0 ? -1 : 0;
 }
 
 static int open_log(FitRun *run, Err *e)

@@ -2,7 +2,6 @@
 /* pictures.c -- latents to PNG files in a folder, or to an images stream. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "formats/affix.h"
 #include "formats/aside.h"
 #include "formats/folder.h"
@@ -30,10 +29,9 @@ struct Pictures {
 /* What would else be said when the first picture is drawn. */
 static int check_folder(const char *path, Err *e)
 {
-    struct stat st;
     if (aside_is_open(path))
         return err_set(e, "%s: cannot be a folder of pictures: it is an output already", path);
-    return stat(path, &st) || S_ISDIR(st.st_mode) ? 0 : err_set(e, "%s: is there, and is not a folder", path);
+    return folder_there(path, e) < 0 ? -1 : 0;
 }
 
 int pictures_open(Pictures **out, const char *path, Vae *vae, const StreamIn *in, const Record *header,

@@ -13,8 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "formats/aside.h"
+#include "formats/folder.h"
 #include "formats/json_file.h"
 #include "formats/weights.h"
 #include "kernels/op.h"
@@ -107,10 +107,9 @@ static int write_files(const Sae *s, const char *folder, const Written *what, Er
 
 static int save(const Sae *s, const char *dir, const Written *what, Err *e)
 {
-    struct stat st;
-    if (stat(dir, &st) == 0)
-        return S_ISDIR(st.st_mode) ? write_files(s, dir, what, e)
-                                   : err_set(e, "%s: is there, and is not a folder", dir);
+    const int there = folder_there(dir, e);
+    if (there)
+        return there < 0 ? -1 : write_files(s, dir, what, e);
     AsideFolder *f = aside_folder(dir, (const char *const[]){weights_name(what), "cfg.json"}, 2, e);
     if (!f)
         return -1;
