@@ -193,11 +193,8 @@ static void clear_items(Encoding *r)
 static int write_variant(Encoding *r, int variant, Err *e)
 {
     const EncodingTask *task = r->task;
-    if (task->select && (task->variants > 1 || r->written == 0)) {
-        if (task->select(task->context, variant, e))
-            return -1;
-        prompt_states_forget(r->states);
-    }
+    if (task->select && (task->variants > 1 || r->written == 0) && task->select(task->context, variant, e))
+        return -1;
     int failed = prompt_states_encode(r->states, e);
     for (int i = 0; i < r->items && !failed; i++)
         failed = write_item(r, &r->item[i], variant, e);

@@ -25,7 +25,8 @@ bool prompt_encoder_zeros(const PromptEncoder *p);          /* state and embeddi
 const Tokenizer *prompt_encoder_tokenizer(const PromptEncoder *p, int i);
 
 /* Modules text_encoder.text_model.encoder.layers.I and text_encoder.text_model.final_layer_norm, and those of
- * text_encoder_2 where there is one, whose hooks see texts as B x 1 x S tokens; none is listed that no state comes of. */
+ * text_encoder_2 where there is one, whose hooks see texts as B x 1 x S tokens. Those that no state comes of are not
+ * there. */
 Hooks *prompt_encoder_hooks(PromptEncoder *p);
 
 /* state (B,S,E) and pooled (B,P; NULL where P is 0) of B texts' ids (B,count,S), by each tokenizer in turn; host memory

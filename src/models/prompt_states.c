@@ -34,9 +34,11 @@ struct PromptStates {
 static int place_chunk(PromptStates *s, const int32_t *ids, bool negative, bool keep, Err *e)
 {
     int at = -1;
-    for (int i = 0; i < s->places && at < 0; i++)
-        if (s->place[i].used && s->place[i].negative == negative && memcmp(s->place[i].ids, ids, sizeof *ids*(size_t)s->I) == 0)
+    for (int i = 0; i < s->places && at < 0; i++) {
+        const Chunk *c = &s->place[i];
+        if (c->used && c->negative == negative && memcmp(c->ids, ids, sizeof *ids*(size_t)s->I) == 0)
             at = i;
+    }
     const bool known = at >= 0;
     for (int i = 0; i < s->places && !known; i++)
         if (!s->place[i].kept && s->place[i].used < s->batch && (at < 0 || s->place[i].used < s->place[at].used))
@@ -109,7 +111,8 @@ bool prompt_states_room(const PromptStates *s, int texts)
 
 int prompt_states_add(PromptStates *s, PromptText *t, const char *text, bool negative, bool keep, Err *e)
 {
-    *t = (PromptText){.chunks = 1, .negative = negative, .zeros = negative && !*text && prompt_encoder_zeros(s->encoder)};
+    *t = (PromptText){.chunks = 1, .negative = negative,
+                      .zeros = negative && !*text && prompt_encoder_zeros(s->encoder)};
     if (prompt_chunks_read(&s->chunks, text, s->weights, e))
         return -1;
     const size_t I = (size_t)s->I, bytes = sizeof *t->weight*I*(size_t)s->chunks.count;
@@ -184,10 +187,12 @@ void prompt_states_watch(PromptStates *s, const ChunkWatch *watch)
     s->watch = *watch;
 }
 
-void prompt_states_forget(PromptStates *s)
+void prompt_states_forget(PromptStates *s, bool negative)
 {
     for (int i = 0; i < s->places; i++) {
         Chunk *c = &s->place[i];
+        if (c->negative != negative)
+            continue;
         c->encoded = false;
         if (!c->kept && c->used < s->batch)
             c->used = 0;

@@ -66,8 +66,8 @@ typedef struct ChunkWatch {
 void prompt_states_watch(PromptStates *s, const ChunkWatch *watch);
 /* What was kept of a chunk of an encoded prompt. */
 const float *prompt_states_watched(const PromptStates *s, const PromptText *t, int chunk);
-/* All is to be encoded anew, for the hooks do something else from now on. */
-void prompt_states_forget(PromptStates *s);
+/* Prompts, or negative ones, are to be encoded anew, for the hooks do something else to them from now on. */
+void prompt_states_forget(PromptStates *s, bool negative);
 /* Begins the next batch. Texts of the last one are forgotten as room is needed. */
 void prompt_states_next(PromptStates *s);
 

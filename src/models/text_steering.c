@@ -10,6 +10,7 @@ typedef struct Place {              /* one autoencoder at its module */
 
 struct TextSteering {
     SteerInputs inputs;
+    PromptStates *states;
     Half half;
     Place *place;
     int places;
@@ -37,11 +38,17 @@ static int steer_texts(void *context, float *x, const HookCall *call, Err *e)
     return 0;
 }
 
+/* Whether it is for prompts, or for negative ones. */
+static bool steers(const TextSteering *s, bool negative)
+{
+    return s->half == HALF_BOTH || s->half == (negative ? HALF_UNCOND : HALF_COND);
+}
+
 static int on_hook(void *context, const HookCall *call, Err *e)
 {
     Place *p = context;
     const TextSteering *s = p->owner;
-    if (s->now < 0 || s->half == (s->negative ? HALF_COND : HALF_UNCOND))
+    if (s->now < 0 || !steers(s, s->negative))
         return 0;
     return steer_site_call(&p->site, call, steer_texts, p, false, e);
 }
@@ -58,7 +65,7 @@ int text_steering_create(TextSteering **out, PromptEncoder *encoder, PromptState
     TextSteering *s = *out = calloc(1, sizeof *s);
     if (!s)
         return err_set(e, "out of memory");
-    *s = (TextSteering){.inputs = *inputs, .half = half, .now = -1};
+    *s = (TextSteering){.inputs = *inputs, .states = states, .half = half, .now = -1};
     int failed = steer_inputs_check(inputs, e);
     if (!failed && !(s->place = calloc((size_t)inputs->sae_count, sizeof *s->place)))
         failed = err_set(e, "out of memory");
@@ -105,6 +112,9 @@ int text_steering_plan(TextSteering *s, const Variants *variants, Err *e)
 int text_steering_select(TextSteering *s, int variant, Err *e)
 {
     s->now = variant;
+    for (int negative = 0; negative < 2; negative++)
+        if (steers(s, negative))
+            prompt_states_forget(s->states, negative);
     for (int i = 0; i < s->places; i++) {
         const SteerPlan *plan = &s->place[i].site.plan[variant];
         for (int k = 0; k < plan->steerings; k++)

@@ -23,7 +23,7 @@ void text_steering_free(TextSteering *s);                   /* NULL is fine */
 const Ranks *text_steering_ranks(const TextSteering *s);    /* of the first autoencoder, or NULL */
 /* Prepares every variant; variants stays the caller's. One that steers some timesteps only is refused. */
 int text_steering_plan(TextSteering *s, const Variants *variants, Err *e);
-/* The variant that steers from now on. */
+/* The variant that steers from now on; states forget what another one made. */
 int text_steering_select(TextSteering *s, int variant, Err *e);
 /* Header field "sae": ids of the autoencoders. */
 void text_steering_describe(const TextSteering *s, Record *header);

@@ -12,7 +12,8 @@ HOOK=text_encoder.text_model.encoder.layers.2
 setup_file() {
     export DIR="$BATS_FILE_TMPDIR"
     sd-assemble-prompts -n 1 > "$DIR/all"
-    jq -c 'select((.concept == "Fishes" or .concept == "Cats") and .theme != null)' "$DIR/all" | head -6 > "$DIR/prompts"
+    jq -c 'select((.concept == "Fishes" or .concept == "Cats") and .theme != null)' "$DIR/all" |
+        head -6 > "$DIR/prompts"
     sd-encode-text -q --hook "$HOOK" -o "$DIR/acts.mpk.zst" "$DIR/all"
     sae-fit -q -k 8 --features 512 --tokens 60K -o "$DIR/sae" "$DIR/acts.mpk.zst"
     sae-rank-concepts -q --sae "$DIR/sae" --score difference -o "$DIR/ranks.mpk.zst" "$DIR/acts.mpk.zst"
@@ -66,7 +67,7 @@ PY
     [ "$(sd-encode-text --list-hooks | wc -l)" = 5 ]
 }
 
-@test "a steering that changes no feature gives the plain states, bit for bit; one that does, others" {
+@test "a steering that changes no feature gives the plain states, bit for bit; one that does gives others" {
     cd "$BATS_TEST_TMPDIR"
     for how in "--mode scale --multiplier 1" "--mode ablate --gate 1000"; do
         # shellcheck disable=SC2086
@@ -103,7 +104,8 @@ unsteered" ]
     steer --concept Cats --top 20 --mode others -o cats.mpk.zst "$DIR/prompts"
     cmp <(of Cats) <(states cats.mpk.zst)
     for part in head tail; do
-        $part -3 "$DIR/prompts" | steer --sweep concept=Fishes,Cats --unsteered --top 20 --mode others -@1 -o $part.mpk.zst
+        $part -3 "$DIR/prompts" |
+            steer --sweep concept=Fishes,Cats --unsteered --top 20 --mode others -@1 -o $part.mpk.zst
     done
     cmp <(states all.mpk.zst) <(cat head.mpk.zst tail.mpk.zst | tstream view --tensors | jq -c .state)
 }

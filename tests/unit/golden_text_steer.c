@@ -3,7 +3,8 @@
  * what is captured of minisd's and of both of Stable Diffusion XL's, and states of prompts steered through an
  * autoencoder. Then what no reference has: negative prompts are steered or left as --half says.
  *
- * Tolerances: those of golden_text.c; a steered state's are larger by what the top-k choice between near values adds. */
+ * Tolerances: those of golden_text.c; a steered state's are larger by what the top-k choice between near values
+ * adds. */
 #include <string.h>
 #include "src/models/text_capture.h"
 #include "src/models/text_steering.h"
@@ -39,15 +40,17 @@ static int near(const char *name, const float *got, int64_t rows, double limit)
 
 static void add_prompts(PromptStates *states, PromptText *text, bool negative)
 {
-    for (int i = 0; i < PROMPTS; i++)
-        die_if(prompt_states_add(states, &text[i], json_string_value(json_array_get(prompts, (size_t)i)), negative, false,
-                                 &err));
+    for (int i = 0; i < PROMPTS; i++) {
+        const char *prompt = json_string_value(json_array_get(prompts, (size_t)i));
+        die_if(prompt_states_add(states, &text[i], prompt, negative, false, &err));
+    }
 }
 
 /* ---- capture ---- */
 
 /* What was kept of the prompts is `at` values into each chunk's. */
-static int check_site(const PromptStates *states, const PromptText *text, const char *name, int m, int S, int E, size_t at)
+static int check_site(const PromptStates *states, const PromptText *text, const char *name, int m, int S, int E,
+                      size_t at)
 {
     char full[32];
     const size_t size = (size_t)(S - 1)*(size_t)E;
@@ -145,7 +148,6 @@ static float *encode(Bench *b, bool negative)
     const int S = prompt_encoder_length(b->encoder), E = prompt_encoder_width(b->encoder);
     const PromptText *text = negative ? b->negative : b->text;
     float *all = malloc(sizeof *all*(size_t)(PROMPTS*S*E)), none[1];
-    prompt_states_forget(b->states);
     die_if(prompt_states_encode(b->states, &err));
     for (int i = 0; i < PROMPTS; i++)
         prompt_states_join(b->states, &text[i], 1, all + (size_t)S*(size_t)E*(size_t)i, none);
@@ -195,7 +197,8 @@ static int check_half(void)
 int main(void)
 {
     Weights *file;
-    die_if(backend_pick(test_backend(), 0, &err) || weights_open(&file, test_path("golden-more/text_steer.safetensors"), &err));
+    die_if(backend_pick(test_backend(), 0, &err)
+           || weights_open(&file, test_path("golden-more/text_steer.safetensors"), &err));
     golden = file;
     prompts = said("prompts");
     stride = atoi(json_string_value(json_object_get(weights_metadata(golden), "rows")));
