@@ -302,4 +302,5 @@ void aside_cleanup(void)
             else if (part)
                 unlink(part);
         }
+    folder_remove_empty();
 }

@@ -49,6 +49,15 @@ nothing_left() { [ -z "$(ls -A)" ]; }
     done
 }
 
+@test "folders that were made for what did not become whole are not left" {
+    for command in "sd-steer -q --steps 2 --sae $DATA/sae --feature 1=1 $DATA/cond.mpk.zst" \
+        "sae-fit -k 8 --features 256 --batch 64 $DATA/acts.mpk.zst" "sae-convert --to saelens $DATA/sae"; do
+        run bash -c "ulimit -f 1; exec $command -o new/out"
+        says 1 new/out "File too large"
+        nothing_left
+    done
+}
+
 @test "what is known only when a descriptor is closed is said of standard output too" {
     strace -qq -o /dev/null true || skip "strace is not there, or may not trace"
     settled() {
