@@ -90,6 +90,8 @@ int fit_resume(FitRun *run, Err *e);
 
 /* ---- fit_save.c ---- */
 
+/* Whether the folders of a hook's autoencoders can be written, asked before the training. */
+int fit_check_folders(const FitRun *run, const char *hook, Err *e);
 int fit_save_all(FitRun *run, Err *e);
 
 #endif

@@ -123,7 +123,8 @@ static int open_jobs(FitRun *run, Err *e)
     for (; run->jobs < hooks && !failed; run->jobs++) {
         FitJob *job = &run->job[run->jobs];
         *job = (FitJob){.run = run, .hook = activations_hook(run->in, run->jobs)};
-        failed = (hooks > 1 && check_folder(run, job->hook, e)) || fit_create(&job->fit, &o, on_step, job, e);
+        failed = (hooks > 1 && check_folder(run, job->hook, e)) || fit_check_folders(run, job->hook, e)
+              || fit_create(&job->fit, &o, on_step, job, e);
     }
     free(learner);
     return failed || (cfg->log && open_log(run, e)) ? -1 : 0;

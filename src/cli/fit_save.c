@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* fit_save.c -- what a fit leaves: a folder for each autoencoder, and what its cfg.json says. */
+#include <limits.h>
 #include "src/cli/fit.h"
 
 static json_t *training_record(const FitRun *run, const FitJob *job, int learner)
@@ -60,15 +61,32 @@ static int describe(const FitRun *run, const FitJob *job, int learner, Sae *s, E
     return run->cfg->eval && !eval ? -1 : 0;
 }
 
+/* -o, below it the hook where there are several, and below that the cell of a grid. */
+static int folder_name(char dir[PATH_MAX], const FitRun *run, const char *hook, int learner, Err *e)
+{
+    const bool hooks = activations_hooks(run->in) > 1, cells = run->grid.cell[learner].name[0];
+    if (snprintf(dir, PATH_MAX, "%s%s%s%s%s", run->cfg->c.output, hooks ? "/" : "", hooks ? hook : "",
+                 cells ? "/" : "", run->grid.cell[learner].name) >= PATH_MAX)
+        return err_set(e, "%.200s...: the folder's name is too long", dir);
+    return 0;
+}
+
+int fit_check_folders(const FitRun *run, const char *hook, Err *e)
+{
+    char dir[PATH_MAX];
+    int failed = 0;
+    for (int l = 0; l < run->grid.count && !failed; l++)
+        failed = folder_name(dir, run, hook, l, e) || sae_check_folder(dir, e);
+    return failed;
+}
+
 static int save(const FitRun *run, const FitJob *job, int learner, Err *e)
 {
     const FitReport *r = fit_last(job->fit, learner);
-    const bool hooks = run->jobs > 1, cells = run->grid.cell[learner].name[0];
-    char dir[4096];
+    char dir[PATH_MAX];
     Sae *s;
-    if (snprintf(dir, sizeof dir, "%s%s%s%s%s", run->cfg->c.output, hooks ? "/" : "", hooks ? job->hook : "",
-                 cells ? "/" : "", run->grid.cell[learner].name) >= (int)sizeof dir)
-        return err_set(e, "%.200s...: the folder's name is too long", dir);
+    if (folder_name(dir, run, job->hook, learner, e))
+        return -1;
     if (fit_export(job->fit, learner, &s, e))
         return -1;
     if (!s)

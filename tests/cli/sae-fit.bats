@@ -280,6 +280,16 @@ print("\n".join(json.loads(f.read(int.from_bytes(f.read(8), "little")))))' "$1/s
     [ -z "$(find . -name '*.part*')" ]
 }
 
+@test "a folder that holds another layout is refused before the training, below -o too" {
+    mkdir -p other mixed/up_blocks.1.attentions.1
+    touch other/ae.pt mixed/up_blocks.1.attentions.1/sae_weights.safetensors
+    run fit -o other one.mpk.zst
+    says 1 "other: holds ae.pt, an autoencoder in dictionary_learning's layout"
+    run fit --log log -o mixed two.mpk.zst
+    says 1 "mixed/up_blocks.1.attentions.1: holds sae_weights.safetensors"
+    [ ! -e log ] && [ "$(find mixed -type f)" = mixed/up_blocks.1.attentions.1/sae_weights.safetensors ]
+}
+
 @test "a cut stream, a stream of another kind, an unknown hook: one message, exit 1, no folder" {
     head -c 20000 one.mpk.zst >cut.mpk.zst
     run fit -o out cut.mpk.zst
