@@ -4,12 +4,14 @@
 #include <math.h>
 #include <stdlib.h>
 #include "src/models/clip_score.h"
+#include "src/models/prompt_weights.h"
 #include "src/models/text_encoder.h"
 #include "src/models/tokenizer.h"
 
 struct ClipScore {
     Tokenizer *tokenizer;
     TextEncoder *encoder;
+    bool weights;
     int P;
     int32_t *ids;
     json_t *known;                  /* prompt -> row of text */
@@ -17,12 +19,13 @@ struct ClipScore {
     size_t rows;
 };
 
-int clip_score_create(ClipScore **out, const char *dir, DType type, Err *e)
+int clip_score_create(ClipScore **out, const char *dir, bool weights, DType type, Err *e)
 {
     *out = NULL;
     ClipScore *s = calloc(1, sizeof *s);
     if (!s)
         return err_set(e, "out of memory");
+    s->weights = weights;
     int failed = tokenizer_load(&s->tokenizer, dir, e) || text_encoder_load(&s->encoder, dir, 1, type, e);
     if (!failed) {
         s->P = text_encoder_projection(s->encoder);
@@ -65,8 +68,10 @@ static int need_text(ClipScore *s, const char *prompt, size_t *row, Err *e)
     if (!more)
         return err_set(e, "out of memory for %zu prompts", s->rows + 1);
     s->text = more;
-    if (tokenizer_encode(s->tokenizer, prompt, s->ids, e) < 0
-        || text_embed(s->encoder, s->ids, 1, s->text + s->rows * (size_t)s->P, e))
+    char *plain = s->weights ? prompt_weights_text(prompt, e) : NULL;
+    const int failed = (s->weights && !plain) || tokenizer_encode(s->tokenizer, plain ? plain : prompt, s->ids, e) < 0;
+    free(plain);
+    if (failed || text_embed(s->encoder, s->ids, 1, s->text + s->rows * (size_t)s->P, e))
         return -1;
     json_object_set_new(s->known, prompt, json_integer((json_int_t)s->rows++));
     return 0;

@@ -135,6 +135,28 @@ changed() { "$TESTS/read_stream.py" --values "$DIR/$1" | jq -c "$2" | "$TESTS/wr
     cmp one.mpk.zst all.mpk.zst
 }
 
+@test "CLIP score: with --weights of the words alone; without, it is noted that the prompts have weights" {
+    jq -nc '{id: "1", prompt: "(a fish:1.3) in [winter] (grey:0)", concept: "Fishes", seed: 1},
+        {id: "2", prompt: "a cat", concept: "Cats", seed: 2}' >marked
+    encode marked | sample --no-activations --images - | sd-encode-image -o "$DIR/marked.mpk.zst" -
+    changed marked.mpk.zst 'if .id == "1" then .prompt = "a fish in winter " else . end' >words.mpk
+    jq -nc '{concept: "Fishes", prompt: "a fish"}, {concept: "Cats", prompt: "a cat"}' >texts
+    score() { sd-evaluate --texts texts --clip-score "$@"; }
+    score --weights "$DIR/marked.mpk.zst" >said 2>&1
+    score --weights words.mpk | cmp - said
+    score -q words.mpk 2>&1 | cmp - said
+    score -q "$DIR/marked.mpk.zst" >unsaid 2>&1
+    run ! cmp -s said unsaid
+    score "$DIR/marked.mpk.zst" 2>&1 >/dev/null | grep "marked.mpk.zst: its prompts were read with weights; --weights"
+    changed marked.mpk.zst 'if .id == "2" then .prompt = "(a cat:1.2.3)" else . end' >no.mpk
+    run score --weights no.mpk
+    says 1 "no.mpk: record 2: the prompt '(a cat:1.2.3)': weight '1.2.3' is no number"
+    run score --weights --predictions no.mpk.zst no.mpk
+    [ ! -e no.mpk.zst ]
+    run -2 sd-evaluate --weights words.mpk
+    says 2 "--weights says how --clip-score"
+}
+
 @test "weights that are refused name file, line and record; those of --negative are misuse" {
     printf '%s\n' 'a' '{"id":"x","prompt":"fine","negative":"(a cat:1.2.3)"}' >bad
     refused "bad: line 2: the text of 'x': weight '1.2.3' is no number" -- sd-encode-text --weights -o no.mpk.zst bad
