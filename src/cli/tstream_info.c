@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "formats/seek_table.h"
+#include "formats/tame.h"
 #include "src/cli/tstream.h"
 
 typedef struct Config {
@@ -117,14 +118,10 @@ static const char *bytes_text(long long bytes, char text[32])
     return text;
 }
 
-/* Text of the stream, without control characters, which move a terminal's cursor; NULL: what came is no text. Returns
- * the bytes printed. */
+/* Text of the stream; NULL: what came is no text. Returns the bytes printed. */
 static int print_text(const char *text)
 {
-    int n = 0;
-    for (const char *c = text ? text : "?"; *c; c++, n++)
-        putchar((unsigned char)*c < 32 || *c == 127 ? '?' : *c);
-    return n;
+    return tame_print(stdout, text ? text : "?", '?');
 }
 
 static void print_value(const char *name, const json_t *value)
