@@ -109,7 +109,7 @@ static int check_fit(Capture *c, Err *e)
                     continue;
                 memcpy(&x, &bits, sizeof x);
                 return err_set(e, "%s: step %d (t %d): activation %g does not fit %s%s",
-                               unet_hook_path(c->sampler->unet, k), step, plan->step[step].t, (double)x,
+                               hooks_path(unet_hooks(c->sampler->unet), k), step, plan->step[step].t, (double)x,
                                dtype_name(c->options.type), isfinite(x) ? "; use --act-type bf16" : "");
             }
     return 0;
@@ -172,8 +172,8 @@ int capture_create(Capture **out, Sampler *s, const CaptureOptions *options, Err
     if (!failed && s->halves == 1 && options->half == HALF_UNCOND)
         failed = err_set(e, "guidance 1 has no unconditional half to capture");
     for (int i = 0; i < options->pattern_count && !failed; i++)
-        failed = unet_hook(s->unet, options->patterns[i], options->take != TAKE_OUTPUT, on_hook, c, e) < 0;
-    c->sites = unet_hook_count(s->unet);
+        failed = hooks_add(unet_hooks(s->unet), options->patterns[i], options->take != TAKE_OUTPUT, on_hook, c, e) < 0;
+    c->sites = unet_hooks(s->unet)->count;
     if (!failed && (!(c->site = calloc(c->sites, sizeof *c->site)) || !(c->host_unfit = malloc(unfit_bytes(c)))))
         failed = err_set(e, "out of memory");
     failed = failed || !(c->unfit = op->alloc(unfit_bytes(c), e));
@@ -211,7 +211,7 @@ void capture_describe(const Capture *c, Record *header)
     static const char *const takes[] = {"output", "input", "diff"}, *const halves[] = {"cond", "uncond", "both"};
     json_t *hooks = json_array();
     for (int i = 0; i < c->sites; i++)
-        json_array_append_new(hooks, json_string(unet_hook_path(c->sampler->unet, i)));
+        json_array_append_new(hooks, json_string(hooks_path(unet_hooks(c->sampler->unet), i)));
     record_set_json(header, "hooks", hooks);
     record_set_text(header, "take", takes[c->options.take]);
     record_set_text(header, "half", c->sampler->halves == 1 ? "cond" : halves[c->options.half]);
@@ -281,7 +281,7 @@ int capture_write(Capture *c, const CondBatch *batch, StreamOut *out, Err *e)
             for (int k = 0; k < c->sites && !failed; k++)
                 for (int h = 0; h < half_count(c) && !failed; h++) {
                     const Site *site = &c->site[k];
-                    record_set_text(&rec, "hook", unet_hook_path(c->sampler->unet, k));
+                    record_set_text(&rec, "hook", hooks_path(unet_hooks(c->sampler->unet), k));
                     record_set_text(&rec, "half", half_name(c, h));
                     failed = write_one(c, out, &rec, k, site->data + place(c, site, c->slot[i], h, b) * value,
                                        batch->item[b].seed, e);

@@ -3,14 +3,30 @@
 #ifndef SRC_MODELS_HOOKS_H
 #define SRC_MODELS_HOOKS_H
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
-#include "src/models/unet.h"
+#include "formats/err.h"
 
 /* A module's path as it is meant: SAeUron's names begin with "unet.". */
 static inline const char *hook_path(const char *name)
 {
     return strncmp(name, "unet.", 5) == 0 ? name + 5 : name;
 }
+
+/* Called with the module's output `act` (B,H,W,C) f32 rows in device memory, which it may change in place (the change
+ * goes on through the network), and the module's input of the same shape (NULL where the shapes differ or the module is
+ * not hooked with input). For attn1, attn2 and ff that is what the module itself reads, after the norm. Returns 0, or
+ * -1 with e set. */
+typedef struct HookCall {
+    const char *path;           /* "up_blocks.1.attentions.1" */
+    int index;                  /* of the hook, in the order they were added */
+    float *act;
+    const float *input;
+    int64_t B, H, W;            /* tokens of attn1, attn2 and ff are laid out as the H x W they stand for */
+    int C;
+} HookCall;
+typedef int (*HookFn)(void *context, const HookCall *call, Err *e);
 
 typedef struct Hook {
     int module;
@@ -29,8 +45,11 @@ typedef struct Hooks {
 
 /* Returns the module's number, or -1 with e set. */
 int hooks_add_module(Hooks *h, Err *e, const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* As unet_hook. */
+/* Hooks every module whose path matches pattern, a shell glob whose stars stay within one part of the path, as in file
+ * names, unless two of them ("**.attn2") go over the dots; a leading "unet." is dropped. Returns how many matched, or
+ * -1 with an error that lists the nearest names. need_input: keep the input too. */
 int hooks_add(Hooks *h, const char *pattern, bool need_input, HookFn fn, void *context, Err *e);
+const char *hooks_path(const Hooks *h, int index);        /* of a hook's module */
 void hooks_free(Hooks *h);
 
 /* In the evaluation; a network without hooks passes NULL. */

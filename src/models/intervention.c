@@ -5,25 +5,13 @@
 #include "kernels/op.h"
 #include "src/models/intervention.h"
 #include "src/models/mask.h"
-#include "src/models/sae_hook.h"
 #include "src/models/workspace.h"
 
-enum { KINDS = 4 };                 /* kinds of label steered at once: concept, theme, ... */
-
-typedef struct Plan {               /* a variant at one module */
-    Steering *steering[KINDS];      /* one a kind of label, in turn */
-    int steerings;
-} Plan;
-
 typedef struct Place {              /* one autoencoder at its module */
+    SteerSite site;
     Intervention *owner;
-    Sae *sae;
-    Ranks *ranks;
-    Plan *plan;                     /* [variants] */
-    uint64_t *shown[KINDS];         /* [batch] labels that each picture has shown so far: steering_gate */
+    uint64_t *shown[STEER_KINDS];         /* [batch] labels that each picture has shown so far: steering_gate */
     int active;                     /* whether something is steered at this step */
-    void *diff, *steered;           /* device scratch, for autoencoders of output - input */
-    size_t diff_bytes, steered_bytes;
     void *a, *i;                    /* codes of a batch, for scouting: device and host */
     size_t a_bytes, i_bytes;
     float *host_a;
@@ -71,7 +59,7 @@ static int steer_images(Place *p, float *x, const HookCall *call, Err *e)
     int first, count, cond, pictures;
     sampler_half(s, p->owner->options.half, &first, &count);
     sampler_half(s, HALF_COND, &cond, &pictures);
-    const Plan *plan = &p->plan[p->owner->now];
+    const SteerPlan *plan = &p->site.plan[p->owner->now];
     if (p->owner->options.mask && need_mask(p, call->H, call->W, e))
         return -1;
     for (int k = 0; k < plan->steerings; k++) {
@@ -112,81 +100,56 @@ static int watch_gates(Place *p, const float *x, const HookCall *call, Err *e)
     const int64_t HW = call->H * call->W;
     int cond, pictures;
     sampler_half(v->sampler, HALF_COND, &cond, &pictures);
-    if (need_codes(p, (size_t)(pictures * HW) * p->sae->K, e)
-        || sae_encode_to_host(p->sae, p->host_a, p->host_i, p->a, p->i, x + HW * cond * call->C, pictures * HW, e))
+    if (need_codes(p, (size_t)(pictures * HW) * p->site.sae->K, e)
+        || sae_encode_to_host(p->site.sae, p->host_a, p->host_i, p->a, p->i, x + HW * cond * call->C, pictures * HW, e))
         return -1;
     for (int n = 0; n < v->variants->count; n++)
-        for (int k = 0; k < p->plan[n].steerings; k++) {
-            if (steering_always(p->plan[n].steering[k]))
+        for (int k = 0; k < p->site.plan[n].steerings; k++) {
+            if (steering_always(p->site.plan[n].steering[k]))
                 continue;
             memset(p->shown[k], 0, sizeof *p->shown[k] * pictures);
-            steering_gate_codes(p->plan[n].steering[k], p->host_a, p->host_i, pictures, HW, p->shown[k]);
+            steering_gate_codes(p->site.plan[n].steering[k], p->host_a, p->host_i, pictures, HW, p->shown[k]);
             for (int b = 0; b < pictures; b++)
                 v->opened[n * v->sampler->options.batch + b] |= p->shown[k][b] != 0;
         }
     return 0;
 }
 
-static int steer_rows(Place *p, float *x, const HookCall *call, Err *e)
+static int steer_rows(void *context, float *x, const HookCall *call, Err *e)
 {
+    Place *p = context;
     return p->owner->now == SCOUT ? watch_gates(p, x, call, e) : steer_images(p, x, call, e);
-}
-
-/* x += steered(d) - d, d = x - input: for an autoencoder of output - input. */
-static int steer_difference(Place *p, const HookCall *call, Err *e)
-{
-    const size_t n = (size_t)(call->B * call->H * call->W) * call->C;
-    if (device_grow(&p->diff, &p->diff_bytes, n * sizeof(float), e)
-        || device_grow(&p->steered, &p->steered_bytes, n * sizeof(float), e))
-        return -1;
-    op->subtract(p->diff, call->act, call->input, (int64_t)n);
-    op->copy(p->steered, p->diff, n * sizeof(float));
-    if (steer_rows(p, p->steered, call, e))
-        return -1;
-    if (p->owner->now == SCOUT)
-        return 0;
-    op->subtract(p->steered, p->steered, p->diff, (int64_t)n);
-    op->add(call->act, p->steered, (int64_t)n);
-    return 0;
 }
 
 static int on_hook(void *context, const HookCall *call, Err *e)
 {
     Place *p = context;
-    if (!p->active)
-        return 0;
-    if (sae_hook_check(p->sae, call, e))
-        return -1;
-    return sae_of_difference(p->sae) ? steer_difference(p, call, e) : steer_rows(p, call->act, call, e);
+    return p->active ? steer_site_call(&p->site, call, steer_rows, p, p->owner->now == SCOUT, e) : 0;
 }
 
 static int open_place(Intervention *v, int i, Err *e)
 {
     Place *p = &v->place[i];
-    const InterventionOptions *o = &v->options;
     p->owner = v;
-    for (int k = 0; k < KINDS; k++)
+    for (int k = 0; k < STEER_KINDS; k++)
         if (!(p->shown[k] = malloc(sizeof *p->shown[k] * v->sampler->options.batch)))
             return err_set(e, "out of memory");
-    if (sae_hook(&p->sae, o->saes[i], o->hook, o->type, v->sampler->unet, on_hook, p, e))
-        return -1;
-    return i < o->ranks_count ? ranks_load(&p->ranks, o->ranks[i], e) : 0;
+    return steer_site_open(&p->site, &v->options.steer, i, unet_hooks(v->sampler->unet), on_hook, p, e);
 }
 
 int intervention_create(Intervention **out, Sampler *s, const InterventionOptions *options, Err *e)
 {
     *out = NULL;
-    if (options->ranks_count && options->ranks_count != options->sae_count)
-        return err_set(e, "%d ranks for %d autoencoders: give one --ranks after each --sae", options->ranks_count,
-                       options->sae_count);
+    if (steer_inputs_check(&options->steer, e))
+        return -1;
     Intervention *v = calloc(1, sizeof *v);
-    if (!v || !(v->place = calloc(options->sae_count, sizeof *v->place))) {
+    if (!v || !(v->place = calloc(options->steer.sae_count, sizeof *v->place))) {
         free(v);
         return err_set(e, "out of memory");
     }
     v->options = *options;
     v->sampler = s;
-    for (v->places = 0; v->places < options->sae_count; v->places++)
+    for (v->places = 0; v->places < options->steer.sae_count; v->places++)
         if (open_place(v, v->places, e)) {
             v->places++;
             intervention_free(v);
@@ -196,23 +159,18 @@ int intervention_create(Intervention **out, Sampler *s, const InterventionOption
     return 0;
 }
 
-static void close_place(Place *p, int variants)
+static void close_place(Place *p)
 {
-    for (int n = 0; p->plan && n < variants; n++)
-        for (int k = 0; k < p->plan[n].steerings; k++)
-            steering_free(p->plan[n].steering[k]);
-    free(p->plan);
-    for (int k = 0; k < KINDS; k++)
+    steer_site_close(&p->site);
+    for (int k = 0; k < STEER_KINDS; k++)
         free(p->shown[k]);
-    void *const device[] = {p->diff, p->steered, p->a, p->i};
-    for (int k = 0; k < 4; k++)
-        if (device[k])
-            op->free(device[k]);
+    if (p->a)
+        op->free(p->a);
+    if (p->i)
+        op->free(p->i);
     free(p->host_a);
     free(p->host_i);
     free(p->mask);
-    ranks_free(p->ranks);
-    sae_free(p->sae);
 }
 
 void intervention_free(Intervention *v)
@@ -220,7 +178,7 @@ void intervention_free(Intervention *v)
     if (!v)
         return;
     for (int i = 0; i < v->places; i++)
-        close_place(&v->place[i], v->variants ? v->variants->count : 0);
+        close_place(&v->place[i]);
     free(v->place);
     free(v->opened);
     free(v->part.item);
@@ -232,45 +190,7 @@ void intervention_free(Intervention *v)
 
 const Ranks *intervention_ranks(const Intervention *v)
 {
-    return v->places ? v->place[0].ranks : NULL;
-}
-
-static int add_steering(Place *p, Plan *plan, const Variant *variant, const char *kind, Err *e)
-{
-    const InterventionOptions *o = &p->owner->options;
-    const char *labels[VARIANT_TARGETS];
-    SteerSpec spec = {.mode = variant->mode, .multiplier = variant->multiplier, .top = variant->top,
-                      .percentile = variant->percentile,
-                      .kind = kind, .labels = labels, .t_high = variant->t_high, .t_low = variant->t_low,
-                      .gate = variant->gate, .compat_saeuron = o->compat_saeuron};
-    for (int i = 0; kind && i < variant->targets; i++)
-        if (strcmp(variant->target[i].kind, kind) == 0)
-            labels[spec.label_count++] = variant->target[i].label;
-    if (!plan->steerings) {
-        spec.feature = o->feature;
-        spec.value = o->value;
-        spec.feature_count = o->feature_count;
-    }
-    if (plan->steerings == KINDS)
-        return err_set(e, "labels of more than %d kinds are steered at once", KINDS);
-    if (steering_create(&plan->steering[plan->steerings], &spec, p->sae, p->ranks, e))
-        return -1;
-    plan->steerings++;
-    return 0;
-}
-
-static int plan_variant(Place *p, Plan *plan, const Variant *variant, Err *e)
-{
-    if (variant->none)
-        return 0;
-    for (int k = 0; k < variant->targets; k++) {
-        int seen = 0;
-        for (int j = 0; j < k; j++)
-            seen |= strcmp(variant->target[j].kind, variant->target[k].kind) == 0;
-        if (!seen && add_steering(p, plan, variant, variant->target[k].kind, e))
-            return -1;
-    }
-    return !plan->steerings && p->owner->options.feature_count ? add_steering(p, plan, variant, NULL, e) : 0;
+    return v->places ? v->place[0].site.ranks : NULL;
 }
 
 int intervention_plan(Intervention *v, const Variants *variants, Err *e)
@@ -285,14 +205,9 @@ int intervention_plan(Intervention *v, const Variants *variants, Err *e)
     v->drawn = malloc(latents * sizeof(float));
     if (!v->opened || !v->part.item || !v->part_of || !v->unsteered || !v->drawn)
         return err_set(e, "out of memory for %d variants", variants->count);
-    for (int i = 0; i < v->places; i++) {
-        Place *p = &v->place[i];
-        if (!(p->plan = calloc(variants->count, sizeof *p->plan)))
-            return err_set(e, "out of memory for %d variants", variants->count);
-        for (int n = 0; n < variants->count; n++)
-            if (plan_variant(p, &p->plan[n], &variants->item[n], e))
-                return -1;
-    }
+    for (int i = 0; i < v->places; i++)
+        if (steer_site_plan(&v->place[i].site, &v->options.steer, variants, e))
+            return -1;
     return 0;
 }
 
@@ -305,8 +220,8 @@ static int before_step(void *context, Sampler *s, Err *e)
         Place *p = &v->place[i];
         p->active = 0;
         for (int n = first; n <= last; n++)
-            for (int k = 0; k < p->plan[n].steerings; k++) {
-                Steering *steering = p->plan[n].steering[k];
+            for (int k = 0; k < p->site.plan[n].steerings; k++) {
+                Steering *steering = p->site.plan[n].steering[k];
                 if (v->now == SCOUT && steering_always(steering))
                     continue;
                 const int got = steering_set_step(steering, s->scheduler->step[s->step].t, e);
@@ -324,8 +239,8 @@ static int before_step(void *context, Sampler *s, Err *e)
 static bool must_draw(const Intervention *v, int n, int b)
 {
     for (int i = 0; i < v->places; i++)
-        for (int k = 0; k < v->place[i].plan[n].steerings; k++)
-            if (steering_always(v->place[i].plan[n].steering[k]))
+        for (int k = 0; k < v->place[i].site.plan[n].steerings; k++)
+            if (steering_always(v->place[i].site.plan[n].steering[k]))
                 return true;
     return v->opened[n * v->sampler->options.batch + b];
 }
@@ -377,8 +292,6 @@ int intervention_draw(Intervention *v, const CondBatch *batch, float *latents, D
 
 void intervention_describe(const Intervention *v, Record *header)
 {
-    json_t *ids = json_array();
     for (int i = 0; i < v->places; i++)
-        json_array_append_new(ids, json_string(v->place[i].sae->id));
-    record_set_json(header, "sae", ids);
+        steer_site_describe(&v->place[i].site, header);
 }

@@ -8,21 +8,12 @@
 
 #include "formats/image.h"
 #include "src/models/sampler.h"
-#include "src/models/variants.h"
+#include "src/models/steer_site.h"
 
 typedef struct InterventionOptions {
-    const char *const *saes;        /* folders */
-    int sae_count;
-    const char *const *ranks;       /* files, one an autoencoder in its order; none: features only */
-    int ranks_count;
-    const char *hook;               /* module of the one autoencoder whose folder does not say; NULL */
-    const int32_t *feature;         /* given by hand, for one autoencoder */
-    const float *value;
-    int feature_count;
+    SteerInputs steer;              /* compat_saeuron: without a mask */
     const Image *mask;              /* steers where it is white (mask.h), for every autoencoder; NULL: everywhere */
     Half half;
-    bool compat_saeuron;            /* without a mask */
-    DType type;
 } InterventionOptions;
 
 typedef struct Intervention Intervention;

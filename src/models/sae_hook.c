@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* sae_hook.c -- an autoencoder at its module of a UNet. */
+/* sae_hook.c -- an autoencoder at its module. */
 #include <string.h>
 #include "src/models/sae_hook.h"
 
@@ -8,7 +8,7 @@ bool sae_of_difference(const Sae *s)
     return strcmp(s->take, "diff") == 0;
 }
 
-int sae_hook(Sae **s, const char *dir, const char *hook, DType type, UNet *u, HookFn fn, void *context, Err *e)
+int sae_hook(Sae **s, const char *dir, const char *hook, DType type, Hooks *h, HookFn fn, void *context, Err *e)
 {
     if (sae_load(s, dir, e) || sae_prepare(*s, type == F16 ? F32 : type, e))
         return -1;
@@ -17,7 +17,7 @@ int sae_hook(Sae **s, const char *dir, const char *hook, DType type, UNet *u, Ho
         return err_set(e, "%s: cfg.json does not say which module it belongs to; give --hook", dir);
     if (strcmp((*s)->take, "input") == 0)
         return err_set(e, "%s: cfg.json: trained on the module's input, and only an output can be changed", dir);
-    const int got = unet_hook(u, path, sae_of_difference(*s), fn, context, e);
+    const int got = hooks_add(h, path, sae_of_difference(*s), fn, context, e);
     if (got > 1)
         return err_set(e, "hook '%s' matches %d modules; an autoencoder belongs to one", path, got);
     return got < 0 ? -1 : 0;

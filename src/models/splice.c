@@ -148,7 +148,7 @@ int splice_create(Splice **out, Sampler *sampler, const SpliceOptions *options, 
     s->options = *options;
     s->sampler = sampler;
     if (check_options(s, e)
-        || sae_hook(&s->sae, options->sae, options->hook, options->type, sampler->unet, on_hook, s, e)) {
+        || sae_hook(&s->sae, options->sae, options->hook, options->type, unet_hooks(sampler->unet), on_hook, s, e)) {
         splice_free(s);
         *out = NULL;
         return -1;
@@ -172,7 +172,7 @@ const Sae *splice_sae(const Splice *s)
 
 const char *splice_module(const Splice *s)
 {
-    return unet_hook_path(s->sampler->unet, 0);
+    return hooks_path(unet_hooks(s->sampler->unet), 0);
 }
 
 /* StepFn */

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include "formats/dtype.h"
 #include "formats/err.h"
+#include "src/models/hooks.h"
 
 typedef struct UNet UNet;
 
@@ -39,29 +40,8 @@ int unet_eval(UNet *u, float *eps, const float *x, int64_t B, int64_t H, int64_t
 
 /* ---- hooks, by diffusers' module path ---- */
 
-/* Called with the module's output `act` (B,H,W,C) f32 rows in device memory, which it may change in place (the change
- * goes on through the network), and the module's input of the same shape (NULL where the shapes differ or the module is
- * not hooked with input). For attn1, attn2 and ff that is what the module itself reads, after the norm. Returns 0, or
- * -1 with e set. */
-typedef struct HookCall {
-    const char *path;           /* "up_blocks.1.attentions.1" */
-    int index;                  /* of the hook in the order unet_hook gave */
-    float *act;
-    const float *input;
-    int64_t B, H, W;            /* tokens of attn1, attn2 and ff are laid out as the H x W they stand for */
-    int C;
-} HookCall;
-typedef int (*HookFn)(void *context, const HookCall *call, Err *e);
-
-/* Hooks every module whose path matches pattern: a shell glob whose stars stay within one part of the path, as in file
- * names, unless two of them ("**.attn2") go over the dots; a leading "unet." is dropped. Modules: conv_in, conv_out,
- * mid_block, {down,up}_blocks.I, and under them resnets.J, attentions.J, downsamplers.0, upsamplers.0,
- * attentions.J.transformer_blocks.K and its attn1, attn2, ff. Returns how many matched, or -1 with an error that lists
- * the nearest names. need_input: keep the input too. */
-int unet_hook(UNet *u, const char *pattern, bool need_input, HookFn fn, void *context, Err *e);
-int unet_hook_count(const UNet *u);
-const char *unet_hook_path(const UNet *u, int index);
-/* Names of all modules that can be hooked, NULL-terminated, for --list-hooks. */
-const char *const *unet_modules(const UNet *u);
+/* Modules: conv_in, conv_out, mid_block, {down,up}_blocks.I, and under them resnets.J, attentions.J, downsamplers.0,
+ * upsamplers.0, attentions.J.transformer_blocks.K and its attn1, attn2, ff. */
+Hooks *unet_hooks(UNet *u);
 
 #endif

@@ -272,6 +272,11 @@ int unet_pooled_width(const UNet *u)
     return u->config.P;
 }
 
+Hooks *unet_hooks(UNet *u)
+{
+    return &u->hooks;
+}
+
 int unet_each_block(UNet *u, int (*fn)(void *context, const Transformer *t, TransformerBlock *b), void *context)
 {
     UNetLevel *l;

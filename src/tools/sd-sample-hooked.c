@@ -87,7 +87,7 @@ static int print_hooks(const Config *cfg, Err *e)
     TextOut out = {0};
     int failed = compute_start(&compute, &cfg->s.c, e) || unet_load(&unet, compute.model, compute.type, e)
               || text_open(&out, cfg->s.c.output, e);
-    for (const char *const *name = failed ? NULL : unet_modules(unet); name && *name; name++)
+    for (char *const *name = failed ? NULL : unet_hooks(unet)->module; name && *name; name++)
         fprintf(out.file, "%s\n", *name);
     failed = failed || text_finish(&out, e);
     unet_free(unet);

@@ -79,10 +79,11 @@ static int run(const char *file_name, const char *model, Err *e)
                      .state = states + (size_t)S*E};
     CondBatch batch = {.S = S, .E = E, .uncond = states, .item = &item, .count = 1, .capacity = 1};
 
-    const Weight *hook = weights_find(file, "hook.output"), *latents = weights_find(file, "latents"),
+    const Weight *output = weights_find(file, "hook.output"), *latents = weights_find(file, "latents"),
         *image = weights_find(file, "image");
-    Watch w = {.sampler = sampler, .want = hook->data, .got = malloc(sizeof(float) * weight_count(hook))};
-    if (unet_hook(sampler->unet, json_string_value(json_object_get(meta, "hook")), false, watch, &w, e) != 1)
+    Watch w = {.sampler = sampler, .want = output->data, .got = malloc(sizeof(float) * weight_count(output))};
+    const char *hook = json_string_value(json_object_get(meta, "hook"));
+    if (hooks_add(unet_hooks(sampler->unet), hook, false, watch, &w, e) != 1)
         return -1;
 
     const size_t picture = (size_t)sampler->C * sampler->H * sampler->W;

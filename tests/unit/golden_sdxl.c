@@ -188,7 +188,7 @@ static int test_run(const char *name, double guidance, bool told)
     }
     if (first) {
         Watch w = {s, seen};
-        die_if(unet_hook(s->unet, said("hook"), false, watch, &w, &err) != 1);
+        die_if(hooks_add(unet_hooks(s->unet), said("hook"), false, watch, &w, &err) != 1);
         batch.item = &one;
         batch.count = 1;
         die_if(sampler_run(s, &batch, latents, NULL, NULL, &err));

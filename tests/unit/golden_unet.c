@@ -82,7 +82,7 @@ static int test_run(const char *run, int text, DType type, double limit)
 
     Seen seen = {malloc(act*sizeof(float)), malloc(act*sizeof(float))};
     const char *hook = json_string_value(json_object_get(weights_metadata(w), "hook"));
-    die_if(unet_hook(u, hook, true, see, &seen, &err) != 1);
+    die_if(hooks_add(unet_hooks(u), hook, true, see, &seen, &err) != 1);
     double worst = 0, input = 0;
     for (int i = 0; i < (int)want->dim[0]; i++) {
         const float *latent = (const float *)tensor(w, "latents")->data + (size_t)i*4*256;
@@ -200,19 +200,20 @@ static int test_hooks(DType type)
     const float *x = tensor(w, "x")->data;
     evaluate(u, plain, x, 2, 500);
     int modules = 0;
-    while (unet_modules(u)[modules])
+    while (unet_hooks(u)->module[modules])
         modules++;
-    failed += test_ok("hooks/** is every module", unet_hook(u, "**", true, ignore, &calls, &err) == modules
+    failed += test_ok("hooks/** is every module", hooks_add(unet_hooks(u), "**", true, ignore, &calls, &err) == modules
                       && !err.set);
     evaluate(u, hooked, x, 2, 500);
     failed += test_ok("hooks/each is called once", calls == modules);
     snprintf(name, sizeof name, "%s/hooks that do nothing", dtype_name(type));
     failed += test_same(name, hooked, plain, sizeof plain);
     failed += test_ok("hooks/a star stays within a part",
-                      unet_hook(u, "unet.up_blocks.*.attentions.*", false, ignore, &calls, &err) == 6);
-    failed += test_ok("hooks/path", strcmp(unet_hook_path(u, modules), "up_blocks.0.attentions.0") == 0);
+                      hooks_add(unet_hooks(u), "unet.up_blocks.*.attentions.*", false, ignore, &calls, &err) == 6);
+    failed += test_ok("hooks/path", strcmp(hooks_path(unet_hooks(u), modules), "up_blocks.0.attentions.0") == 0);
     Err e = {0};
-    failed += test_ok("hooks/unknown", unet_hook(u, "up_block.1.attentions.1", false, ignore, &calls, &e) == -1
+    failed += test_ok("hooks/unknown",
+                      hooks_add(unet_hooks(u), "up_block.1.attentions.1", false, ignore, &calls, &e) == -1
                       && strstr(e.text, "up_blocks.1.attentions.1"));
     unet_free(u);
     weights_close(w);

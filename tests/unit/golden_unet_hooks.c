@@ -59,7 +59,7 @@ static int test_module(const Weights *w, const char *name)
     float eps[4*256];
     die_if(unet_load(&u, test_path("../data/minisd/model"), F32, &err)
            || unet_set_text(u, tensor(w, "state")->data, 1, 77, (int32_t[]){0}, 1, &err));
-    int failed = test_ok(name, unet_hook(u, name, true, see, &seen, &err) == 1);
+    int failed = test_ok(name, hooks_add(unet_hooks(u), name, true, see, &seen, &err) == 1);
     evaluate(u, eps, tensor(w, "x")->data, 1, 16, 16, 500);
     snprintf(text, sizeof text, "%s/size", name);
     failed += test_ok(text, seen.size == weight_count(tensor(w, name)));
@@ -129,7 +129,7 @@ static int test_end(const char *name)
     die_if(weights_open(&w, test_path("golden/variants/narrow.safetensors"), &err)
            || unet_load(&u, test_path("golden/variants/narrow"), F32, &err)
            || unet_set_text(u, tensor(w, "state")->data, 2, 9, (int32_t[]){0, 1}, 2, &err));
-    int failed = test_ok(name, unet_hook(u, name, true, see, &seen, &err) == 1);
+    int failed = test_ok(name, hooks_add(unet_hooks(u), name, true, see, &seen, &err) == 1);
     const Weight *x = tensor(w, "x");
     float *eps = malloc(weight_count(x)*sizeof *eps);
     evaluate(u, eps, x->data, 2, 6, 4, 731);

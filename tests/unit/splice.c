@@ -134,7 +134,7 @@ static int bench_open_with(Bench *b, const SamplerOptions *o, const SpliceOption
     for (int i = 0; i < PICTURES; i++)
         b->item[i] = (CondItem){.seed = 7 + (uint64_t)i, .state = b->states + (size_t)(i + 1)*S*E};
     b->batch = (CondBatch){.S = S, .E = E, .uncond = b->states, .item = b->item, .count = PICTURES};
-    return unet_hook(b->sampler->unet, HOOK, false, watch, &b->watch, e) == 1 ? 0 : -1;
+    return hooks_add(unet_hooks(b->sampler->unet), HOOK, false, watch, &b->watch, e) == 1 ? 0 : -1;
 }
 
 static int bench_open(Bench *b, const char *dir, const char *model, Half half, Err *e)

@@ -42,8 +42,8 @@ static int replayed(UNet *u)
         x[i] = sinf((float)i);
     for (int i = 0; state && i < 2*77*128; i++)
         state[i] = cosf((float)i);
-    die_if(!eps || !dx || !dy || !state || unet_hook(u, "mid_block", false, twice, &d, &err) < 0
-           || unet_hook(u, "up_blocks.1.attentions.1.**.ff", true, twice, &d, &err) < 0
+    die_if(!eps || !dx || !dy || !state || hooks_add(unet_hooks(u), "mid_block", false, twice, &d, &err) < 0
+           || hooks_add(unet_hooks(u), "up_blocks.1.attentions.1.**.ff", true, twice, &d, &err) < 0
            || unet_set_text(u, state, 2, 77, (int32_t[]){0, 1}, 2, &err));
     op->upload(dx, x, sizeof x);
     for (int i = 0; i < TIMES; i++) {
@@ -100,7 +100,7 @@ static int with_autoencoder(UNet *u)
 {
     Sae *s = NULL;
     Double d = {0};
-    const int failed = sae_hook(&s, test_path("golden/saeuron/sae"), "mid_block", F16, u, twice, &d, &err);
+    const int failed = sae_hook(&s, test_path("golden/saeuron/sae"), "mid_block", F16, unet_hooks(u), twice, &d, &err);
     sae_free(s);
     return test_ok(failed ? err.text : "an autoencoder beside f16", !failed);
 }

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* unet_hooks.c -- modules by path, globs over them, and the calls of what was hooked. */
+/* hooks.c -- modules by path, globs over them, and the calls of what was hooked. */
 #include <fnmatch.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "src/models/hooks.h"
-#include "src/models/unet_parts.h"
 
 enum { PATH_SIZE = 160, NEAREST = 5 };
 
@@ -99,7 +98,7 @@ static int no_module(const Hooks *h, const char *pattern, Err *e)
         last = best_distance;
         last_index = best;
     }
-    return err_set(e, "hook '%s' matches no module of the UNet; nearest: %s", pattern, names);
+    return err_set(e, "hook '%s' matches no module; nearest: %s", pattern, names);
 }
 
 int hooks_add(Hooks *h, const char *pattern, bool need_input, HookFn fn, void *context, Err *e)
@@ -148,24 +147,7 @@ int hooks_call(const Hooks *h, int module, HookCall call, Err *e)
     return 0;
 }
 
-/* ---- the UNet's ---- */
-
-int unet_hook(UNet *u, const char *pattern, bool need_input, HookFn fn, void *context, Err *e)
+const char *hooks_path(const Hooks *h, int index)
 {
-    return hooks_add(&u->hooks, pattern, need_input, fn, context, e);
-}
-
-int unet_hook_count(const UNet *u)
-{
-    return u->hooks.count;
-}
-
-const char *unet_hook_path(const UNet *u, int index)
-{
-    return u->hooks.module[u->hooks.hook[index].module];
-}
-
-const char *const *unet_modules(const UNet *u)
-{
-    return (const char *const *)u->hooks.module;
+    return h->module[h->hook[index].module];
 }

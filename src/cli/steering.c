@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/* steering.c -- the options that say what is steered: autoencoders, labels, features by hand, sweeps. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "src/cli/steering.h"
+#include "src/models/sampler.h"
+
+void steering_check(const Cli *cli, const SteeringConfig *cfg)
+{
+    if (!cfg->concepts.count && !cfg->themes.count && !cfg->labels.count && !cfg->features.count && !cfg->sweeps.count)
+        cli_misuse(cli, "says nothing to steer: give --concept, --theme, --label, --feature or --sweep");
+    if (!cfg->ranks.count && (cfg->concepts.count || cfg->themes.count || cfg->labels.count))
+        cli_misuse(cli, "a concept or theme is steered by its ranks: give --ranks FILE");
+    if (cfg->top < 0 || cfg->top > INT32_MAX)
+        cli_misuse(cli, "--top must be 0 or more");
+    if (cfg->features.count && cfg->saes.count > 1)
+        cli_misuse(cli, "--feature steers one autoencoder, not %d", cfg->saes.count);
+    if (cfg->hook && cfg->saes.count > 1)
+        cli_misuse(cli, "--hook names the module of one autoencoder, not of %d: sae-convert --hook writes it into a "
+                   "folder", cfg->saes.count);
+}
+
+/* --feature I=VALUE into feature[] and value[] */
+static int parse_features(SteeringInputs *in, const Cli *cli, const List *list, Err *e)
+{
+    in->feature = calloc(list->count + 1, sizeof *in->feature);
+    in->value = calloc(list->count + 1, sizeof *in->value);
+    if (!in->feature || !in->value)
+        return err_set(e, "out of memory");
+    for (int i = 0; i < list->count; i++) {
+        char *end;
+        const char *text = list->items[i];
+        const long feature = strtol(text, &end, 10);
+        if (end == text || *end != '=' || feature < 0 || feature > INT32_MAX)
+            cli_misuse(cli, "--feature '%s' is not I=VALUE", text);
+        const char *number = end + 1;
+        in->feature[i] = (int32_t)feature;
+        in->value[i] = strtof(number, &end);
+        if (end == number || *end || !isfinite(in->value[i]))
+            cli_misuse(cli, "--feature '%s' is not I=VALUE", text);
+    }
+    return 0;
+}
+
+int steering_inputs(SteeringInputs *in, const Cli *cli, const SteeringConfig *cfg, DType type, Err *e)
+{
+    if (parse_features(in, cli, &cfg->features, e))
+        return -1;
+    in->steer = (SteerInputs){.saes = cfg->saes.items, .sae_count = cfg->saes.count, .ranks = cfg->ranks.items,
+                              .ranks_count = cfg->ranks.count, .hook = cfg->hook, .feature = in->feature,
+                              .value = in->value, .feature_count = cfg->features.count, .type = type};
+    return 0;
+}
+
+void steering_inputs_clear(SteeringInputs *in)
+{
+    free(in->feature);
+    free(in->value);
+    *in = (SteeringInputs){0};
+}
+
+static int split_label(const char *text, char kind[32], const char **name)
+{
+    const char *equals = strchr(text, '=');
+    if (!equals || equals == text || equals - text > 31 || !equals[1])
+        return -1;
+    memcpy(kind, text, equals - text);
+    kind[equals - text] = 0;
+    *name = equals + 1;
+    return 0;
+}
+
+int steering_variants(Variants *v, const Cli *cli, const SteeringConfig *cfg, const char *when, const Ranks *ranks,
+                      Err *e)
+{
+    Variant base = {.multiplier = cfg->multiplier, .percentile = cfg->percentile, .gate = cfg->gate,
+                    .top = (int)cfg->top};
+    int failed = steer_mode(&base.mode, cfg->mode, e) || t_range_parse(when, &base.t_high, &base.t_low, e);
+    for (int i = 0; i < cfg->concepts.count && !failed; i++)
+        failed = variant_target(&base, "concept", cfg->concepts.items[i], ranks, e);
+    for (int i = 0; i < cfg->themes.count && !failed; i++)
+        failed = variant_target(&base, "theme", cfg->themes.items[i], ranks, e);
+    for (int i = 0; i < cfg->labels.count && !failed; i++) {
+        char kind[32];
+        const char *name;
+        if (split_label(cfg->labels.items[i], kind, &name))
+            cli_misuse(cli, "--label '%s' is not KIND=NAME", cfg->labels.items[i]);
+        failed = variant_target(&base, kind, name, ranks, e);
+    }
+    if (failed || variants_build(v, &base, cfg->sweeps.items, cfg->sweeps.count, ranks, e))
+        return -1;
+    return cfg->unsteered ? variants_add_none(v, e) : 0;
+}
+
+void steering_describe(const SteeringInputs *in, const Variant *v, Record *rec)
+{
+    if (*v->name) {
+        char id[4096];
+        snprintf(id, sizeof id, "%s/%s", v->name, record_text(rec, "id", ""));
+        record_set_text(rec, "id", id);
+    }
+    variant_describe(v, rec);
+    json_t *steering = json_object_get(rec->fields, "steering"), *features = json_object();
+    for (int i = 0; i < in->steer.feature_count; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "%d", in->feature[i]);
+        json_object_set_new(features, name, json_real((double)in->value[i]));
+    }
+    if (steering && json_object_size(features))
+        json_object_set(steering, "features", features);
+    json_decref(features);
+}
