@@ -31,11 +31,17 @@ struct Capture {
     int32_t *token;
 };
 
+static const char *const take_names[] = {"output", "input", "diff"};
+
+const char *take_name(Take take)
+{
+    return take_names[take];
+}
+
 int take_parse(Take *take, const char *name, Err *e)
 {
-    static const char *const names[] = {"output", "input", "diff"};
     for (int i = 0; i < 3; i++)
-        if (strcmp(name, names[i]) == 0) {
+        if (strcmp(name, take_names[i]) == 0) {
             *take = (Take)i;
             return 0;
         }
@@ -208,12 +214,12 @@ void capture_free(Capture *c)
 
 void capture_describe(const Capture *c, Record *header)
 {
-    static const char *const takes[] = {"output", "input", "diff"}, *const halves[] = {"cond", "uncond", "both"};
+    static const char *const halves[] = {"cond", "uncond", "both"};
     json_t *hooks = json_array();
     for (int i = 0; i < c->sites; i++)
         json_array_append_new(hooks, json_string(hooks_path(unet_hooks(c->sampler->unet), i)));
     record_set_json(header, "hooks", hooks);
-    record_set_text(header, "take", takes[c->options.take]);
+    record_set_text(header, "take", take_name(c->options.take));
     record_set_text(header, "half", c->sampler->halves == 1 ? "cond" : halves[c->options.half]);
 }
 

@@ -11,6 +11,7 @@
 
 typedef enum { TAKE_OUTPUT, TAKE_INPUT, TAKE_DIFF } Take;
 int take_parse(Take *take, const char *name, Err *e);
+const char *take_name(Take take);
 
 typedef struct CaptureOptions {
     const char *const *patterns;    /* module paths or globs */

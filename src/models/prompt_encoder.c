@@ -21,16 +21,20 @@ struct PromptEncoder {
     int count, S, E, P;             /* encoders */
     Tokenizer *tokenizer[2];
     TextEncoder *encoder[2];
+    Hooks hooks;
     int32_t *ids;                   /* [CHUNK][S] of one encoder */
     float *part;                    /* [CHUNK][S, E of one] */
 };
 
 static int load_one(PromptEncoder *p, int i, const char *dir, DType type, Err *e)
 {
-    static const char *const tokenizer[] = {"tokenizer", "tokenizer_2"};
+    static const char *const tokenizer[] = {"tokenizer", "tokenizer_2"},
+        *const part_name[] = {"text_encoder", "text_encoder_2"};
     static const TextPart part[] = {TEXT_ENCODER, TEXT_ENCODER_2};
     if (tokenizer_load_part(&p->tokenizer[i], dir, tokenizer[i], e)
         || text_encoder_load(&p->encoder[i], dir, part[i], type, e))
+        return -1;
+    if (text_encoder_watch(p->encoder[i], &p->hooks, part_name[i], i == 1 || p->count == 1, e))
         return -1;
     const int S = text_encoder_length(p->encoder[i]);
     if (tokenizer_length(p->tokenizer[i]) != S)
@@ -85,9 +89,15 @@ void prompt_encoder_free(PromptEncoder *p)
         tokenizer_free(p->tokenizer[i]);
         text_encoder_free(p->encoder[i]);
     }
+    hooks_free(&p->hooks);
     free(p->ids);
     free(p->part);
     free(p);
+}
+
+Hooks *prompt_encoder_hooks(PromptEncoder *p)
+{
+    return &p->hooks;
 }
 
 int prompt_encoder_length(const PromptEncoder *p)

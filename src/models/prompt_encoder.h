@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include "formats/dtype.h"
 #include "formats/err.h"
+#include "src/models/hooks.h"
 #include "src/models/tokenizer.h"
 
 typedef struct PromptEncoder PromptEncoder;
@@ -22,6 +23,10 @@ int prompt_encoder_columns(const PromptEncoder *p, int i);  /* those of encoder 
 int prompt_encoder_pooled(const PromptEncoder *p);          /* P of the pooled embedding, 0: none */
 bool prompt_encoder_zeros(const PromptEncoder *p);          /* state and embedding of no negative prompt are zeros */
 const Tokenizer *prompt_encoder_tokenizer(const PromptEncoder *p, int i);
+
+/* Modules text_encoder.text_model.encoder.layers.I and text_encoder.text_model.final_layer_norm, and those of
+ * text_encoder_2 where there is one, whose hooks see texts as B x 1 x S tokens; none is listed that no state comes of. */
+Hooks *prompt_encoder_hooks(PromptEncoder *p);
 
 /* state (B,S,E) and pooled (B,P; NULL where P is 0) of B texts' ids (B,count,S), by each tokenizer in turn; host memory
  * all. A text's bytes do not depend on the others. */

@@ -6,11 +6,13 @@
 #include "src/models/prompt_chunks.h"
 #include "src/models/prompt_states.h"
 
-enum { AT_ONCE = 32, EMPTY = 0 };   /* chunks encoded together; the place of the empty text's */
+enum { AT_ONCE = 32 };              /* chunks encoded together */
 
 typedef struct Chunk {
     int32_t *ids;                   /* (encoders, S); NULL: the place was never used */
     float *state, *pooled;          /* (S,E), (P) */
+    float *watched;                 /* [watch.keeps], of a prompt's chunk */
+    bool negative;                  /* what watches knows prompts and negative ones apart */
     long used;                      /* batch that used it last, 0: none */
     bool encoded, kept;
 } Chunk;
@@ -20,7 +22,8 @@ struct PromptStates {
     int most, S, I, E, P;           /* chunks of a text; tokens of a chunk, its ids by all tokenizers; widths */
     bool weights;
     PromptChunks chunks;            /* of the text being added */
-    Chunk *place;
+    ChunkWatch watch;
+    Chunk *place;                   /* where a text may have several, the first two are the empty ones */
     int places, busy;               /* there, and of this batch or kept */
     long batch;
     int32_t *ids;                   /* (AT_ONCE,I), to encode */
@@ -28,11 +31,11 @@ struct PromptStates {
 };
 
 /* The place of a chunk, which takes that of the longest unused where it is not there yet. -1 on error. */
-static int place_chunk(PromptStates *s, const int32_t *ids, bool keep, Err *e)
+static int place_chunk(PromptStates *s, const int32_t *ids, bool negative, bool keep, Err *e)
 {
     int at = -1;
     for (int i = 0; i < s->places && at < 0; i++)
-        if (s->place[i].used && memcmp(s->place[i].ids, ids, sizeof *ids*(size_t)s->I) == 0)
+        if (s->place[i].used && s->place[i].negative == negative && memcmp(s->place[i].ids, ids, sizeof *ids*(size_t)s->I) == 0)
             at = i;
     const bool known = at >= 0;
     for (int i = 0; i < s->places && !known; i++)
@@ -48,6 +51,7 @@ static int place_chunk(PromptStates *s, const int32_t *ids, bool keep, Err *e)
     }
     if (!known) {
         memcpy(c->ids, ids, sizeof *ids*(size_t)s->I);
+        c->negative = negative;
         c->encoded = false;
     }
     s->busy += c->used < s->batch && !c->kept;
@@ -63,14 +67,16 @@ int prompt_states_create(PromptStates **out, PromptEncoder *encoder, int chunks,
         return err_set(e, "out of memory");
     const int S = prompt_encoder_length(encoder), E = prompt_encoder_width(encoder), P = prompt_encoder_pooled(encoder);
     *s = (PromptStates){.encoder = encoder, .most = chunks, .S = S, .I = S*prompt_encoder_count(encoder), .E = E,
-                        .P = P, .weights = weights, .places = 2*texts + 3*chunks + 1, .batch = 1};
+                        .P = P, .weights = weights, .places = 2*texts + 3*chunks + 2, .batch = 1};
     s->place = calloc((size_t)s->places, sizeof *s->place);
     s->ids = malloc(sizeof *s->ids*(size_t)(AT_ONCE*s->I));
     s->states = malloc(sizeof *s->states*(size_t)AT_ONCE*(size_t)S*(size_t)E);
     s->pooled = malloc(sizeof *s->pooled*(size_t)(AT_ONCE*P + 1));
     int failed = !s->place || !s->ids || !s->states || !s->pooled ? err_set(e, "out of memory for text states") : 0;
     failed = failed || prompt_chunks_create(&s->chunks, encoder, chunks, e)
-          || prompt_chunks_read(&s->chunks, "", false, e) || place_chunk(s, s->chunks.ids, true, e) < 0;
+          || prompt_chunks_read(&s->chunks, "", false, e);
+    for (int negative = 0; negative < 2 && chunks > 1 && !failed; negative++)
+        failed = place_chunk(s, s->chunks.ids, negative, true, e) < 0;
     if (!failed)
         return 0;
     prompt_states_free(s);
@@ -86,6 +92,7 @@ void prompt_states_free(PromptStates *s)
         free(s->place[i].ids);
         free(s->place[i].state);
         free(s->place[i].pooled);
+        free(s->place[i].watched);
     }
     prompt_chunks_clear(&s->chunks);
     free(s->place);
@@ -102,14 +109,14 @@ bool prompt_states_room(const PromptStates *s, int texts)
 
 int prompt_states_add(PromptStates *s, PromptText *t, const char *text, bool negative, bool keep, Err *e)
 {
-    *t = (PromptText){.chunks = 1, .zeros = negative && !*text && prompt_encoder_zeros(s->encoder)};
+    *t = (PromptText){.chunks = 1, .negative = negative, .zeros = negative && !*text && prompt_encoder_zeros(s->encoder)};
     if (prompt_chunks_read(&s->chunks, text, s->weights, e))
         return -1;
     const size_t I = (size_t)s->I, bytes = sizeof *t->weight*I*(size_t)s->chunks.count;
     t->chunks = s->chunks.count;
     t->left = s->chunks.left;
     for (int i = 0; i < t->chunks; i++)
-        if ((t->place[i] = place_chunk(s, s->chunks.ids + I*(size_t)i, keep, e)) < 0)
+        if ((t->place[i] = place_chunk(s, s->chunks.ids + I*(size_t)i, negative, keep, e)) < 0)
             return -1;
     if (!s->chunks.weighted)
         return 0;
@@ -125,12 +132,22 @@ void prompt_text_clear(PromptText *t)
     *t = (PromptText){0};
 }
 
-int prompt_states_encode(PromptStates *s, Err *e)
+static int watch_chunk(PromptStates *s, Chunk *c, int n, Err *e)
+{
+    if (!s->watch.keeps || c->negative)
+        return 0;
+    if (!c->watched && !(c->watched = malloc(sizeof *c->watched*s->watch.keeps)))
+        return err_set(e, "out of memory for what is kept of a text");
+    s->watch.keep(s->watch.context, n, c->watched);
+    return 0;
+}
+
+static int encode_half(PromptStates *s, bool negative, Err *e)
 {
     const size_t I = (size_t)s->I, SE = (size_t)s->S*(size_t)s->E, P = (size_t)s->P;
     int place[AT_ONCE];
     for (int i = 0, n = 0; i < s->places; i++) {
-        if (s->place[i].used && !s->place[i].encoded) {
+        if (s->place[i].used && !s->place[i].encoded && s->place[i].negative == negative) {
             memcpy(s->ids + I*(size_t)n, s->place[i].ids, sizeof *s->ids*I);
             place[n++] = i;
         }
@@ -143,10 +160,38 @@ int prompt_states_encode(PromptStates *s, Err *e)
             memcpy(c->state, s->states + SE*(size_t)k, sizeof *c->state*SE);
             memcpy(c->pooled, s->pooled + P*(size_t)k, sizeof *c->pooled*P);
             c->encoded = true;
+            if (watch_chunk(s, c, k, e))
+                return -1;
         }
         n = 0;
     }
     return 0;
+}
+
+int prompt_states_encode(PromptStates *s, Err *e)
+{
+    for (int negative = 0; negative < 2; negative++) {
+        if (s->watch.begin)
+            s->watch.begin(s->watch.context, negative);
+        if (encode_half(s, negative, e))
+            return -1;
+    }
+    return 0;
+}
+
+void prompt_states_watch(PromptStates *s, const ChunkWatch *watch)
+{
+    s->watch = *watch;
+}
+
+void prompt_states_forget(PromptStates *s)
+{
+    for (int i = 0; i < s->places; i++) {
+        Chunk *c = &s->place[i];
+        c->encoded = false;
+        if (!c->kept && c->used < s->batch)
+            c->used = 0;
+    }
 }
 
 /* Mean and mean size of columns [at, at + width) of x (rows,E). */
@@ -193,7 +238,12 @@ static void weigh(const PromptStates *s, const PromptText *t, int chunks, float 
 /* The place of a text's chunk. */
 static const Chunk *chunk_of(const PromptStates *s, const PromptText *t, int i)
 {
-    return &s->place[i < t->chunks ? t->place[i] : EMPTY];
+    return &s->place[i < t->chunks ? t->place[i] : t->negative];
+}
+
+const float *prompt_states_watched(const PromptStates *s, const PromptText *t, int chunk)
+{
+    return s->place[t->place[chunk]].watched;
 }
 
 void prompt_states_join(const PromptStates *s, const PromptText *t, int chunks, float *state, float *pooled)

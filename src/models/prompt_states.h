@@ -33,6 +33,7 @@ typedef struct PromptStates PromptStates;
 typedef struct PromptText {
     int chunks;
     long left;                      /* tokens that there was no chunk for */
+    bool negative;
     bool zeros;                     /* no text: state and pooled are zeros */
     int place[PROMPT_MOST_CHUNKS];  /* of each chunk, while the batch lasts */
     float *weight;                  /* (chunks, encoders, S); NULL: all 1 */
@@ -54,6 +55,19 @@ int prompt_states_encode(PromptStates *s, Err *e);
 void prompt_states_join(const PromptStates *s, const PromptText *t, int chunks, float *state, float *pooled);
 /* tokens (chunks S): its ids by the first tokenizer. */
 void prompt_states_tokens(const PromptStates *s, const PromptText *t, int chunks, int32_t *tokens);
+/* What a hook of the encoder has to be told, and what it keeps. */
+typedef struct ChunkWatch {
+    void (*begin)(void *context, bool negative);            /* what is encoded next are prompts, or negative ones */
+    void (*keep)(void *context, int n, float *kept);        /* of chunk n of the prompts' just encoded */
+    size_t keeps;                   /* values kept of a chunk, 0: none */
+    void *context;
+} ChunkWatch;
+/* Before any text is encoded; copied. */
+void prompt_states_watch(PromptStates *s, const ChunkWatch *watch);
+/* What was kept of a chunk of an encoded prompt. */
+const float *prompt_states_watched(const PromptStates *s, const PromptText *t, int chunk);
+/* All is to be encoded anew, for the hooks do something else from now on. */
+void prompt_states_forget(PromptStates *s);
 /* Begins the next batch. Texts of the last one are forgotten as room is needed. */
 void prompt_states_next(PromptStates *s);
 

@@ -20,6 +20,8 @@ struct TextEncoder {
     int S, vocab, P, eos;
     float *token, *position;        /* device (vocab,E), (S,E) */
     Norm final;
+    const Hooks *hooks;             /* NULL: none */
+    int module, modules;            /* of layer 0 in hooks; layers, and the final norm, that are there */
     Conv *projection;               /* NULL: none */
     Workspace work;
 };
@@ -149,12 +151,34 @@ static float *embed_ids(TextEncoder *t, const int32_t *ids, int64_t B, Err *e)
     return x;
 }
 
-/* x through the layers from `first` on, and the final norm. */
-static int run_layers(TextEncoder *t, float *x, int first, int64_t B, Err *e)
+/* The final norm stands behind the last layer. */
+static int run_module(TextEncoder *t, int i, float *x, int64_t B, Err *e)
 {
-    if (clip_layers_run(&t->layers, first, t->layers.layers, x, B, t->S, true, &t->work, e))
-        return -1;
+    if (i < t->layers.layers)
+        return clip_layers_run(&t->layers, i, i + 1, x, B, t->S, true, &t->work, e);
     op->layer_norm(x, F32, x, t->final.gamma, t->final.beta, B * t->S, t->layers.E, t->layers.eps);
+    return 0;
+}
+
+/* x (B,S,E) through layers first to end - 1, and the final norm where end says so, with the hooks on the way. */
+static int run_modules(TextEncoder *t, float *x, int first, int end, int64_t B, Err *e)
+{
+    const size_t bytes = sizeof *x * (size_t)(B * t->S) * (size_t)t->layers.E;
+    const WorkspaceMark mark = workspace_mark(&t->work);
+    for (int i = first; i < end; i++) {
+        const int module = t->module + i;
+        const bool watched = i < t->modules && hooks_want(t->hooks, module);
+        float *input = NULL;
+        if (watched && hooks_want_input(t->hooks, module)) {
+            if (!(input = workspace_take(&t->work, bytes, e)))
+                return -1;
+            op->copy(input, x, bytes);
+        }
+        const HookCall call = {.act = x, .input = input, .B = B, .H = 1, .W = t->S, .C = t->layers.E};
+        if (run_module(t, i, x, B, e) || (watched && hooks_call(t->hooks, module, call, e)))
+            return -1;
+        workspace_release(&t->work, mark);
+    }
     return 0;
 }
 
@@ -188,7 +212,7 @@ typedef int ChunkFn(TextEncoder *t, const int32_t *ids, int64_t B, float *state,
 static int last_chunk(TextEncoder *t, const int32_t *ids, int64_t B, float *state, float *embedding, Err *e)
 {
     float *x = embed_ids(t, ids, B, e);
-    if (!x || run_layers(t, x, 0, B, e))
+    if (!x || run_modules(t, x, 0, t->layers.layers + 1, B, e))
         return -1;
     if (state)
         op->download(state, x, B * t->S * t->layers.E * sizeof *x);
@@ -199,10 +223,10 @@ static int penultimate_chunk(TextEncoder *t, const int32_t *ids, int64_t B, floa
 {
     const int last = t->layers.layers - 1;
     float *x = embed_ids(t, ids, B, e);
-    if (!x || clip_layers_run(&t->layers, 0, last, x, B, t->S, true, &t->work, e))
+    if (!x || run_modules(t, x, 0, last, B, e))
         return -1;
     op->download(state, x, B * t->S * t->layers.E * sizeof *x);
-    return embedding && (run_layers(t, x, last, B, e) || project_end(t, ids, x, B, embedding, e)) ? -1 : 0;
+    return embedding && (run_modules(t, x, last, last + 2, B, e) || project_end(t, ids, x, B, embedding, e)) ? -1 : 0;
 }
 
 static int in_chunks(TextEncoder *t, const int32_t *ids, int64_t B, float *state, float *embedding, ChunkFn *chunk,
@@ -235,4 +259,18 @@ int text_embed(TextEncoder *t, const int32_t *ids, int64_t B, float *embedding, 
 int text_encode_penultimate(TextEncoder *t, const int32_t *ids, int64_t B, float *state, float *embedding, Err *e)
 {
     return in_chunks(t, ids, B, state, embedding, penultimate_chunk, e);
+}
+
+int text_encoder_watch(TextEncoder *t, Hooks *h, const char *prefix, bool whole, Err *e)
+{
+    const int layers = t->layers.layers - !whole;
+    t->module = h->modules;
+    for (int i = 0; i < layers; i++)
+        if (hooks_add_module(h, e, "%s.text_model.encoder.layers.%d", prefix, i) < 0)
+            return -1;
+    if (whole && hooks_add_module(h, e, "%s.text_model.final_layer_norm", prefix) < 0)
+        return -1;
+    t->modules = layers + whole;
+    t->hooks = h;
+    return 0;
 }

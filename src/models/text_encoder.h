@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include "formats/dtype.h"
 #include "formats/err.h"
+#include "src/models/hooks.h"
 
 typedef struct TextEncoder TextEncoder;
 
@@ -28,5 +29,10 @@ int text_embed(TextEncoder *t, const int32_t *ids, int64_t B, float *embedding, 
 /* What Stable Diffusion XL takes: state (B,S,E) before the last layer (hidden_states[-2]), without the final norm; of
  * an encoder with a projection also text_embed's embedding (B,P). NULL: not wanted. */
 int text_encode_penultimate(TextEncoder *t, const int32_t *ids, int64_t B, float *state, float *embedding, Err *e);
+
+/* Adds the encoder's modules to h, which stays the caller's and is called from then on: PREFIX.text_model.encoder.layers.I
+ * and PREFIX.text_model.final_layer_norm, with texts as B x 1 x S tokens. whole: false where only the state before the
+ * last layer is ever taken, with what comes after it left out. */
+int text_encoder_watch(TextEncoder *t, Hooks *h, const char *prefix, bool whole, Err *e);
 
 #endif

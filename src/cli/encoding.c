@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: MIT */
+/* encoding.c -- prompts, batch by batch, to a conditioning stream.
+ *
+ * A batch is BATCH records, or where each is written in several variants one, so that the order, by record and then
+ * variant, does not depend on the batch. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "src/cli/encoding.h"
+#include "src/models/conditioning.h"
+#include "src/models/prompts.h"
+
+enum { BATCH = 32 };
+
+typedef struct Item {
+    Record record;
+    PromptText text, negative;
+    bool told;                      /* it has a negative prompt of its own */
+} Item;
+
+struct Encoding {
+    const Cli *cli;
+    const EncodingConfig *cfg;
+    const EncodingTask *task;
+    Compute compute;
+    DType state_type;
+    PromptEncoder *encoder;
+    PromptStates *states;
+    StreamOut *out;
+    Progress *progress;
+    int S, E, P;                    /* tokens of a chunk, widths */
+    PromptText negative;            /* the header's */
+    Item item[BATCH];
+    int items;
+    int32_t *tokens;                /* of a record */
+    float *state, *pooled;          /* of one text */
+    void *typed[2], *typed_pooled[2];           /* of a record's text and negative, in the stream's type */
+    long cut, written;
+    IdSet known;                    /* ids of all files */
+    long lines;                     /* of those read */
+    char first_cut[256];
+};
+
+void encoding_check(const Cli *cli, const EncodingConfig *cfg)
+{
+    if (cfg->chunks < 1 || cfg->chunks > PROMPT_MOST_CHUNKS)
+        cli_misuse(cli, "--chunks %lld is not between 1 and %d", (long long)cfg->chunks, PROMPT_MOST_CHUNKS);
+}
+
+static int open_model(Encoding *r, Err *e)
+{
+    const int chunks = (int)r->cfg->chunks;
+    if (prompt_encoder_load(&r->encoder, r->compute.model, r->compute.type, e)
+        || prompt_states_create(&r->states, r->encoder, chunks, 2 * BATCH, r->cfg->weights, e))
+        return -1;
+    r->S = prompt_encoder_length(r->encoder);
+    r->E = prompt_encoder_width(r->encoder);
+    r->P = prompt_encoder_pooled(r->encoder);
+    r->state_type = (DType)dtype_parse(r->cfg->state_type);
+    if ((int64_t)r->S * chunks > COND_MOST_TOKENS)
+        return err_set(e, "%s: %d chunks of %d tokens, expected at most %d tokens together", r->compute.model, chunks,
+                       r->S, COND_MOST_TOKENS);
+    const size_t state = (size_t)r->S * chunks * r->E, pooled = r->P + 1;       /* one more: not nothing */
+    int failed = !(r->tokens = malloc((size_t)r->S * chunks * sizeof *r->tokens))
+              || !(r->state = malloc(state * sizeof(float))) || !(r->pooled = malloc(pooled * sizeof(float)));
+    for (int i = 0; i < 2; i++)
+        failed |= !(r->typed[i] = malloc(state * sizeof(float)))
+               || !(r->typed_pooled[i] = malloc(pooled * sizeof(float)));
+    return failed ? err_set(e, "out of memory") : 0;
+}
+
+int encoding_open(Encoding **out, const Cli *cli, const EncodingConfig *cfg, const EncodingTask *task, Err *e)
+{
+    Encoding *r = *out = calloc(1, sizeof *r);
+    if (!r)
+        return err_set(e, "out of memory");
+    r->cli = cli;
+    r->cfg = cfg;
+    r->task = task;
+    return compute_start(&r->compute, &cfg->c, e) || open_model(r, e) ? -1 : 0;
+}
+
+const Compute *encoding_compute(const Encoding *r)
+{
+    return &r->compute;
+}
+
+PromptEncoder *encoding_encoder(Encoding *r)
+{
+    return r->encoder;
+}
+
+PromptStates *encoding_states(Encoding *r)
+{
+    return r->states;
+}
+
+void encoding_header(const Encoding *r, Record *header, const char *kind)
+{
+    record_init(header, kind);
+    record_set_text(header, "model", r->compute.id);
+    record_provenance(header, NULL, cli_provenance(r->cli));
+}
+
+/* Tensor `name` of x in the stream's type, made in `typed`. */
+static int add_tensor(const Encoding *r, Record *rec, const char *name, int ndim, const int64_t *dim, void *typed,
+                      const float *x, Err *e)
+{
+    record_add_tensor(rec, name, r->state_type, ndim, dim, typed);
+    const size_t n = tensor_count(record_tensor(rec, name));
+    dtype_from_f32(typed, r->state_type, x, n);
+    if (dtype_finite(typed, r->state_type, n))
+        return 0;
+    return err_set(e, "the text state of '%.100s' does not fit %s: %s", record_text(rec, "id", "--negative"),
+                   dtype_name(r->state_type), dtype_finite(x, F32, n) ? "try another --state-type"
+                   : "it has become no number, values leave the range of --dtype");
+}
+
+/* What the record has of its prompt, or of a negative one, in as many chunks as are wanted. */
+static int add_text(const Encoding *r, Record *rec, bool negative, const PromptText *text, int chunks, Err *e)
+{
+    prompt_states_join(r->states, text, chunks, r->state, r->pooled);
+    return add_tensor(r, rec, negative ? "uncond" : "state", 2, (int64_t[]){r->S * chunks, r->E}, r->typed[negative],
+                      r->state, e)
+        || (r->P && add_tensor(r, rec, negative ? "uncond_pooled" : "pooled", 1, (int64_t[]){r->P},
+                               r->typed_pooled[negative], r->pooled, e)) ? -1 : 0;
+}
+
+static void count_cut(Encoding *r, const PromptText *text, const char *id)
+{
+    if (text->left > 0 && r->cut++ == 0)
+        snprintf(r->first_cut, sizeof r->first_cut, "%s", id);
+}
+
+int encoding_begin(Encoding *r, const Record *more, Err *e)
+{
+    const StreamOptions o = compute_stream_options(&r->cfg->c);
+    Record header;
+    Err why = {0};
+    if (prompt_states_add(r->states, &r->negative, r->cfg->negative, true, true, &why))
+        return err_misuse(e, "--negative: %s", why.text);
+    if (prompt_states_encode(r->states, e))
+        return -1;
+    count_cut(r, &r->negative, "--negative");
+    prompt_states_next(r->states);
+    if (r->task->write)
+        return 0;
+    encoding_header(r, &header, "conditioning");
+    record_set_text(&header, "negative", r->cfg->negative);
+    if (more)
+        record_copy_fields(&header, more);
+    const int failed = add_text(r, &header, true, &r->negative, r->negative.chunks, e)
+                    || stream_create(&r->out, r->cfg->c.output, &header, &o, e);
+    record_clear(&header);
+    return failed;
+}
+
+static int write_states(Encoding *r, Record *rec, const Item *item, Err *e)
+{
+    const PromptText *negative = item->told ? &item->negative : &r->negative;
+    const int chunks = item->text.chunks > negative->chunks ? item->text.chunks : negative->chunks;
+    const bool own = item->told || chunks != r->negative.chunks || r->task->own_uncond;
+    prompt_states_tokens(r->states, &item->text, chunks, r->tokens);
+    record_add_tensor(rec, "tokens", I32, 1, (int64_t[]){r->S * chunks}, r->tokens);
+    return add_text(r, rec, false, &item->text, chunks, e) || (own && add_text(r, rec, true, negative, chunks, e))
+        || stream_write(r->out, rec, e) ? -1 : 0;
+}
+
+static int write_item(Encoding *r, const Item *item, int variant, Err *e)
+{
+    const EncodingTask *task = r->task;
+    Record rec;
+    record_init(&rec, NULL);
+    record_copy_fields(&rec, &item->record);
+    if (task->describe)
+        task->describe(task->context, variant, &rec);
+    const int failed = task->write ? task->write(task->context, &rec, &item->text, e)
+                                   : write_states(r, &rec, item, e);
+    record_clear(&rec);
+    return failed;
+}
+
+static void clear_items(Encoding *r)
+{
+    for (int i = 0; i < r->items; i++) {
+        record_clear(&r->item[i].record);
+        prompt_text_clear(&r->item[i].text);
+        prompt_text_clear(&r->item[i].negative);
+    }
+    r->items = 0;
+}
+
+static int write_variant(Encoding *r, int variant, Err *e)
+{
+    const EncodingTask *task = r->task;
+    if (task->select && (task->variants > 1 || r->written == 0)) {
+        if (task->select(task->context, variant, e))
+            return -1;
+        prompt_states_forget(r->states);
+    }
+    int failed = prompt_states_encode(r->states, e);
+    for (int i = 0; i < r->items && !failed; i++)
+        failed = write_item(r, &r->item[i], variant, e);
+    return failed;
+}
+
+/* Encodes and writes the records that wait. */
+static int write_batch(Encoding *r, Err *e)
+{
+    int failed = 0;
+    for (int variant = 0; variant < (r->task->variants ? r->task->variants : 1) && !failed; variant++)
+        failed = write_variant(r, variant, e);
+    r->written += r->items;
+    clear_items(r);
+    prompt_states_next(r->states);
+    progress_set(r->progress, r->written);
+    return failed;
+}
+
+static int add_record(Encoding *r, const Record *rec, Err *e)
+{
+    const char *id = record_text(rec, "id", ""), *negative = record_text(rec, "negative", NULL);
+    Item *item = &r->item[r->items++];
+    *item = (Item){.told = negative != NULL};
+    record_init(&item->record, NULL);
+    record_copy_fields(&item->record, rec);
+    if (prompt_states_add(r->states, &item->text, record_text(rec, "prompt", ""), false, false, e)
+        || (negative && prompt_states_add(r->states, &item->negative, negative, true, false, e)))
+        return -1;
+    count_cut(r, &item->text, id);
+    count_cut(r, &item->negative, id);
+    return 0;
+}
+
+static int take_record(Encoding *r, const Prompts *prompts, const Record *rec, Err *e)
+{
+    Err why = {0};
+    const int batch = r->task->variants > 1 ? 1 : BATCH;
+    if ((r->items == batch || !prompt_states_room(r->states, 2)) && write_batch(r, e))
+        return -1;
+    return add_record(r, rec, &why) ? err_set(e, "%s: line %ld: the text of '%.100s': %s", prompts_name(prompts),
+                                              rec->number, record_text(rec, "id", ""), why.text) : 0;
+}
+
+static int encode_file(Encoding *r, const char *path, Err *e)
+{
+    Prompts *prompts = NULL;
+    Record rec;
+    int got = prompts_open(&prompts, path, (uint64_t)r->cfg->c.seed, e);
+    if (prompts)
+        prompts_follow(prompts, &r->known, r->lines);
+    while (got >= 0 && (got = prompts_next(prompts, &rec, e)) > 0)
+        if (take_record(r, prompts, &rec, e))
+            got = -1;
+    r->lines = prompts ? prompts_lines(prompts) : r->lines;
+    prompts_close(prompts);
+    return got;
+}
+
+int encoding_run(Encoding *r, Err *e)
+{
+    const List *files = &r->cfg->c.inputs;
+    r->progress = progress_start(r->cli, "prompts", 0);
+    int failed = files->count == 0 ? encode_file(r, "-", e) : 0;
+    for (int i = 0; i < files->count && !failed; i++)
+        failed = encode_file(r, files->items[i], e);
+    return failed || write_batch(r, e);
+}
+
+int encoding_finish(Encoding *r, Err *e)
+{
+    char chunks[40] = "";
+    if (r->cfg->chunks > 1)
+        snprintf(chunks, sizeof chunks, "%d chunks of ", (int)r->cfg->chunks);
+    if (r->cut)
+        cli_note(r->cli, "%ld %s longer than %s%d tokens and cut; the first is that of %s", r->cut,
+                 r->cut == 1 ? "text was" : "texts were", chunks, r->S - 2, r->first_cut);
+    return r->out ? stream_finish(r->out, e) : 0;
+}
+
+void encoding_close(Encoding *r)
+{
+    if (!r)
+        return;
+    progress_end(r->progress);
+    stream_abandon(r->out);
+    id_set_free(&r->known);
+    clear_items(r);
+    prompt_text_clear(&r->negative);
+    prompt_states_free(r->states);
+    prompt_encoder_free(r->encoder);
+    for (int i = 0; i < 2; i++) {
+        free(r->typed[i]);
+        free(r->typed_pooled[i]);
+    }
+    free(r->tokens);
+    free(r->state);
+    free(r->pooled);
+    free(r);
+}
