@@ -116,6 +116,10 @@ changed() { "$TESTS/read_stream.py" --values "$DIR/$1" | jq -c "$2" | "$TESTS/wr
     steer --feature 3=1 --latents s.mpk.zst -o steered
     steer --feature 3=1 --batch 1 --latents one.mpk.zst -o one
     cmp one.mpk.zst s.mpk.zst
+    sae-rank-concepts -q --sae "$DIR/sae" -o ranks.mpk.zst "$DIR/acts.mpk.zst"
+    gated() { steer --ranks ranks.mpk.zst --sweep concept=all --gate 0.5 --top 4 --mode replace -o - "$@"; }
+    gated >all
+    gated --batch 1 | cmp - all
     sae-splice -q --steps 2 --sae "$DIR/sae" "$DIR/cond.mpk.zst" >table
     [ "$(wc -l <table)" = 25 ]
     sae-splice -q --steps 2 --sae "$DIR/sae" --batch 1 "$DIR/cond.mpk.zst" | cmp - table
