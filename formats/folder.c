@@ -15,7 +15,8 @@ static _Atomic(Made *) made;
 static int make(const char *path, Err *e)
 {
     if (mkdir(path, 0777))
-        return errno == EEXIST ? 0 : err_set(e, "%s: cannot be made: %s", path, strerror(errno));
+        return errno != EEXIST ? err_set(e, "%s: cannot be made: %s", path, strerror(errno))
+             : folder_there(path, e) < 0 ? -1 : 0;
     const size_t size = strlen(path) + 1;
     Made *m = malloc(sizeof *m + size);
     if (!m) {

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "formats/aside.h"
 #include "formats/folder.h"
 #include "src/cli/fit.h"
 
@@ -92,6 +93,10 @@ static int check_names(const FitConfig *cfg, Err *e)
 {
     if (check_written(cfg, "checkpoint", cfg->checkpoint, NULL, e)
         || check_written(cfg, "log", cfg->log, cfg->checkpoint, e))
+        return -1;
+    Aside *a = cfg->checkpoint ? aside_open(cfg->checkpoint, e) : NULL;
+    aside_abandon(a);
+    if (cfg->checkpoint && !a)
         return -1;
     return folder_there(cfg->c.output, e) < 0 ? -1 : 0;
 }

@@ -118,7 +118,20 @@ static int check_folder(const char *dir, bool saelens, Err *e)
 
 int sae_check_folder(const char *dir, Err *e)
 {
-    return check_folder(dir, false, e) < 0 ? -1 : 0;
+    const int there = check_folder(dir, false, e);
+    char path[PATH_MAX + 64];
+    if (there < 0)
+        return -1;
+    if (there) {
+        snprintf(path, sizeof path, "%s/%s", dir, weights_name(false));
+        Aside *a = aside_open(path, e);
+        aside_abandon(a);
+        return a ? 0 : -1;
+    }
+    AsideFolder *f = aside_folder(dir, NULL, 0, e);
+    if (f)
+        aside_folder_abandon(f);
+    return f ? 0 : -1;
 }
 
 static int save(const Sae *s, const char *dir, const Written *what, Err *e)

@@ -158,6 +158,25 @@ nothing_left() { [ -z "$(ls -A)" ]; }
     cmp acts.mpk.zst "$DATA/acts.mpk.zst"
 }
 
+@test "a fit that could not be written is refused before it begins" {
+    touch file
+    for place in file/sae /proc/sae; do
+        run sae-fit -k 8 --log log --tokens 1G -o $place "$DATA/acts.mpk.zst"
+        says 1 "${place%/sae}"
+        run sae-fit -k 8 --tokens 1G --checkpoint $place -o sae "$DATA/acts.mpk.zst"
+        says 1 "$place: cannot be written"
+    done
+    mkdir folder
+    run sae-fit -k 8 --tokens 1G --checkpoint folder -o sae "$DATA/acts.mpk.zst"
+    says 1 "folder: is a folder"
+    mkdir sae sae/sae.safetensors
+    run sae-fit -k 8 --tokens 1G -o sae "$DATA/acts.mpk.zst"
+    says 1 "sae/sae.safetensors: is a folder"
+    [ "$(ls)" = "file
+folder
+sae" ]
+}
+
 @test "a pipe of the shell as output" {
     tstream cat "$DATA/acts.mpk.zst" -o >(cat >piped)
     for _ in {1..50}; do cmp -s piped "$DATA/acts.mpk.zst" && break; sleep 0.1; done

@@ -269,6 +269,7 @@ END
     fails "record 1: image is missing" tstream to-png -o mine/out b
     [ ! -e new ]
     [ -z "$(ls mine)" ]
+    fails "b: is there, and is not a folder" tstream to-png -o b a
     jq -nc '{stream: "images", version: 1, provenance: []}, ("a/1", "b/\("y" * 300)")
         | if type == "string" then {id: ., image: {type: "u8", shape: [1, 1, 3], values: [1, 2, 3]}} else . end' |
         python3 "$tests/write_stream.py" > long
