@@ -129,7 +129,7 @@ static int open_jobs(FitRun *run, Err *e)
         FitJob *job = &run->job[run->jobs];
         *job = (FitJob){.run = run, .hook = activations_hook(run->in, run->jobs)};
         failed = (hooks > 1 && check_folder(run, job->hook, e)) || fit_check_folders(run, job->hook, e)
-              || fit_create(&job->fit, &o, on_step, job, e);
+              || (cfg->eval && fit_check_held_out(run, job->hook, e)) || fit_create(&job->fit, &o, on_step, job, e);
     }
     free(learner);
     return failed || (cfg->log && open_log(run, e)) ? -1 : 0;

@@ -117,11 +117,21 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
     fit --epochs 2 --eval single.mpk.zst --log log --report 8 -o b one.mpk.zst      # one token has no variance
     same a b
     jq -e -s 'length == 3 and .[2].eval.fvu == null and .[2].eval.tokens == 1' log
-    run fit --eval missing.mpk.zst -o out one.mpk.zst
-    says 1 missing.mpk.zst
-    [ ! -e out ]
-    run fit --eval cond.mpk.zst --log log -o out one.mpk.zst
-    says 1 cond.mpk.zst activations
+}
+
+@test "a held-out stream that cannot be used is refused before the training; one that fails at the end leaves the folder" {
+    tstream head -n 0 -o none.mpk.zst one.mpk.zst
+    head -c 20000 one.mpk.zst >cut.mpk.zst
+    for bad in missing cond none cut; do
+        run fit --tokens 1G --eval $bad.mpk.zst --log log -o out one.mpk.zst
+        says 1 $bad.mpk.zst
+        [ ! -e out ] && [ ! -e log ]
+    done
+    run fit --eval <(cat cut.mpk.zst) -o out one.mpk.zst
+    says 1 "was cut"
+    fit -o a one.mpk.zst
+    same a out
+    jq -e '.training | has("eval") | not' out/cfg.json
 }
 
 @test "batchtopk: a threshold is saved, encodes about k a token, and as well as topk" {
