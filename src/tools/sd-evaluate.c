@@ -218,11 +218,6 @@ static void print_prediction(const Run *r, const Record *rec, const int *predict
     json_decref(line);
 }
 
-static bool says(const json_t *value, const char *text)
-{
-    return json_is_string(value) && strcmp(json_string_value(value), text) == 0;
-}
-
 /* Whether the stream says that its prompts were read with weights; one of PNG files does not say. */
 static bool has_weights(const StreamIn *in)
 {
@@ -230,7 +225,7 @@ static bool has_weights(const StreamIn *in)
     size_t i, k;
     json_array_foreach(json_object_get(stream_header(in)->fields, "provenance"), i, step)
         json_array_foreach(json_object_get(step, "arguments"), k, argument)
-            if (says(json_object_get(step, "program"), "sd-encode-text") && says(argument, "--weights"))
+            if (json_is_string(argument) && strcmp(json_string_value(argument), "--weights") == 0)
                 return true;
     return false;
 }

@@ -35,6 +35,8 @@ static int test_ends(void)
     failed += LINES("lines/CRLF", "a\r\n\r\nb\rc\r", "1 a|2 |3 b\rc|end");
     failed += LINES("lines/mark of UTF-8", "\xef\xbb\xbf" "a\n\xef\xbb\xbf" "b\n", "1 a|2 \xef\xbb\xbf" "b|end");
     failed += LINES("lines/the mark alone", "\xef\xbb\xbf", "1 |end");
+    failed += LINES("lines/a tensor stream", "\x28\xb5\x2f\xfd\0\1",
+                    ": is compressed with zstd, as tensor streams are; expected lines of text");
     failed += LINES("lines/zero byte", "a\nb\0c\n", "1 a|: line 2: holds a zero byte; is this text?");
     failed += LINES("lines/not UTF-8", "a\ncaf\xe9\n", "1 a|: line 2: not UTF-8 text");
     return failed;
