@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <utf8proc.h>
 #include "formats/affix.h"
 #include "formats/fdio.h"
 #include "formats/lines.h"
@@ -107,4 +108,15 @@ bool is_utf8(const char *text)
     json_t *value = json_string(text);
     json_decref(value);
     return value != NULL;
+}
+
+void utf8_mend(char *text)
+{
+    while (*text) {
+        utf8proc_int32_t code;
+        const utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text, -1, &code);
+        if (n < 1)
+            *text = '?';
+        text += n > 0 ? n : 1;
+    }
 }

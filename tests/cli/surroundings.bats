@@ -158,6 +158,24 @@ nothing_left() { [ -z "$(ls -A)" ]; }
     cmp acts.mpk.zst "$DATA/acts.mpk.zst"
 }
 
+@test "folders and files whose names are long, or no UTF-8" {
+    for name in "a$(printf '\u732b%.0s' {1..30})" $'b\xff'; do
+        cp -r "$DATA/sae" "$name"
+        sae-rank-concepts -q --sae "$name" -o ranks "$DATA/acts.mpk.zst"
+        id=$(tstream info -j ranks | jq -r .header.sae)
+        [[ $id == [ab]*-???????????? ]]
+        sae-encode --sae "$name" -o feats "$DATA/acts.mpk.zst"
+        [ "$(tstream info -j feats | jq -r .header.sae)" = "$id" ]
+        sd-steer -q --steps 1 --sae "$name" --ranks ranks --sweep concept=all -o "$name.mpk" "$DATA/cond.mpk.zst"
+        tstream info "$name.mpk" >/dev/null
+        mkdir "$name.d"
+        tstream to-png -N x -o "$name.d" <(tstream head -n 1 "$name.mpk")
+        mv "$name.d/x.png" "$name.d/$name.png"
+        sd-encode-image -o "$name.e" "$name.d"
+        tstream check "$name.e"
+    done
+}
+
 @test "a fit that could not be written is refused before it begins" {
     touch file
     for place in file/sae /proc/sae; do

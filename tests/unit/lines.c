@@ -27,6 +27,13 @@ static const char *lines_of(const void *data, size_t size)
 
 #define LINES(name, text, want) test_text(name, lines_of(text, sizeof text - 1), want)
 
+static int test_mend(void)
+{
+    char text[] = "a\xff caf\xc3\xa9 \xed\xa0\x80 \xe7\x8c";
+    utf8_mend(text);
+    return test_text("mended", text, "a? caf\xc3\xa9 ??? ??");
+}
+
 static int test_ends(void)
 {
     int failed = LINES("lines/none", "", "end");
@@ -116,5 +123,5 @@ static int test_errors(void)
 
 int main(void)
 {
-    return (test_ends() + test_lengths() + test_pipe() + test_errors()) != 0;
+    return (test_ends() + test_mend() + test_lengths() + test_pipe() + test_errors()) != 0;
 }
