@@ -15,7 +15,8 @@ typedef struct ClipScore ClipScore;
 int clip_score_create(ClipScore **s, const char *dir, bool weights, DType type, Err *e);
 void clip_score_free(ClipScore *s);
 int clip_score_width(const ClipScore *s);           /* P of the embeddings it takes */
-/* Of a prompt with weights, an error where they cannot be read. Every prompt is encoded once; memory grows by 4 P bytes a different prompt. */
+/* Of a prompt with weights, an error where they cannot be read. Every prompt is encoded once; memory grows by 4 P bytes
+ * a different prompt. */
 int clip_score(ClipScore *s, const char *prompt, const float *embedding, double *score, Err *e);
 
 #endif

@@ -258,6 +258,8 @@ print("\n".join(json.loads(f.read(int.from_bytes(f.read(8), "little")))))' "$1/s
         run fit --labels concept --$weight -1 -o a one.mpk.zst
         says 2 "$weight -1: expected 0 to"
     done
+    run fit --labels concept --features 1 -k 1 -o a one.mpk.zst
+    says 1 "$concepts labels need a feature each, and there are 1"
     run fit --labels colour -o a one.mpk.zst
     says 1 colour
     run fit --labels concept --variant relu -o a one.mpk.zst

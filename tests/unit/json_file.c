@@ -126,8 +126,8 @@ static int test_aside(void)
                               && rmdir(scratch("folder")) == 0);
     }
     failed += test_ok("aside/folders", folder_make(scratch("made/empty"), &e) == 0
-                      && folder_make_above(scratch("made/full/x"), &e) == 0 && (a = aside_open(scratch("made/full/x"), &e))
-                      && aside_commit(a, true, &e) == 0);
+                      && folder_make_above(scratch("made/full/x"), &e) == 0
+                      && (a = aside_open(scratch("made/full/x"), &e)) && aside_commit(a, true, &e) == 0);
     aside_cleanup();
     failed += test_ok("aside/a folder made for nothing is not left", access(scratch("made/empty"), F_OK) != 0);
     failed += test_ok("aside/one with a file is", unlink(scratch("made/full/x")) == 0);
