@@ -39,9 +39,7 @@ typedef struct Classifier {
  * "theme", JSON lists of the classes' names, and "normalize", "true" where it was trained on embeddings of length 1.
  * A domain that the metadata lacks is absent. */
 int classifier_load(Classifier **c, const char *path, Err *e);
-/* Texts, a line each as text records: {"prompt":"A fish.","concept":"Fishes"} and
- * {"prompt":"In Rust style.","theme":"Rust"}, or with "kind" and "label", so that the label may be "". Several texts of
- * a class are averaged. dir: model folder with clip/ and tokenizer/. */
+/* Texts of labels, two or more of each kind, as label_texts.h has them. dir: model folder with clip/ and tokenizer/. */
 int classifier_zero_shot(Classifier **c, const char *path, const char *dir, DType type, Err *e);
 /* The classes of networks whose logits come with the pictures. items: KIND=FILE, a line for each output, in their
  * order: NAME, or NAME<TAB>LABEL where its label is another; an empty LABEL is that of pictures without one. */

@@ -4,16 +4,13 @@
 #include <math.h>
 #include <stdlib.h>
 #include "src/models/clip_score.h"
+#include "src/models/clip_text.h"
 #include "src/models/prompt_weights.h"
-#include "src/models/text_encoder.h"
-#include "src/models/tokenizer.h"
 
 struct ClipScore {
-    Tokenizer *tokenizer;
-    TextEncoder *encoder;
+    ClipText *clip;
     bool weights;
     int P;
-    int32_t *ids;
     json_t *known;                  /* prompt -> row of text */
     float *text;                    /* (rows, P) */
     size_t rows;
@@ -26,12 +23,11 @@ int clip_score_create(ClipScore **out, const char *dir, bool weights, DType type
     if (!s)
         return err_set(e, "out of memory");
     s->weights = weights;
-    int failed = tokenizer_load(&s->tokenizer, dir, e) || text_encoder_load(&s->encoder, dir, 1, type, e);
+    int failed = clip_text_open(&s->clip, dir, type, e);
     if (!failed) {
-        s->P = text_encoder_projection(s->encoder);
+        s->P = clip_text_width(s->clip);
         s->known = json_object();
-        s->ids = malloc(sizeof *s->ids * tokenizer_length(s->tokenizer));
-        failed = s->known && s->ids ? 0 : err_set(e, "out of memory");
+        failed = s->known ? 0 : err_set(e, "out of memory");
     }
     if (failed)
         clip_score_free(s);
@@ -44,10 +40,8 @@ void clip_score_free(ClipScore *s)
 {
     if (!s)
         return;
-    tokenizer_free(s->tokenizer);
-    text_encoder_free(s->encoder);
+    clip_text_close(s->clip);
     json_decref(s->known);
-    free(s->ids);
     free(s->text);
     free(s);
 }
@@ -69,9 +63,10 @@ static int need_text(ClipScore *s, const char *prompt, size_t *row, Err *e)
         return err_set(e, "out of memory for %zu prompts", s->rows + 1);
     s->text = more;
     char *plain = s->weights ? prompt_weights_text(prompt, e) : NULL;
-    const int failed = (s->weights && !plain) || tokenizer_encode(s->tokenizer, plain ? plain : prompt, s->ids, e) < 0;
+    const int failed = (s->weights && !plain)
+                    || clip_text_embed(s->clip, plain ? plain : prompt, s->text + s->rows * (size_t)s->P, e);
     free(plain);
-    if (failed || text_embed(s->encoder, s->ids, 1, s->text + s->rows * (size_t)s->P, e))
+    if (failed)
         return -1;
     json_object_set_new(s->known, prompt, json_integer((json_int_t)s->rows++));
     return 0;

@@ -93,7 +93,7 @@ static int begin(Tally *y, const StreamIn *in, const char *hook, int F, Err *e)
 static int meet_stream(Tally *y, const StreamIn *in, Err *e)
 {
     const Record *header = stream_header(in);
-    const long long F = record_int(header, "features", 0);
+    const long long F = record_int(header, "features", 0), k = record_int(header, "k", 0);
     const char *sae = record_text(header, "sae", ""), *hook = "";
     const json_t *hooks = json_object_get(header->fields, "hooks");
     if (json_array_size(hooks) == 1 && json_is_string(json_array_get(hooks, 0)))
@@ -111,7 +111,9 @@ static int meet_stream(Tally *y, const StreamIn *in, Err *e)
         return err_set(e, "%s: header: features of %s at '%s' (%lld of them), and in %s of %s at '%s' (%d): they "
                           "cannot be counted together",
                        stream_name(in), sae, hook, F, y->first, other ? other : "", y->hook, y->F);
-    return 0;
+    const long long first_k = json_integer_value(json_object_get(y->header, "k"));
+    return k == first_k ? 0 : err_set(e, "%s: header: k is %lld, and in %s %lld: they cannot be counted together",
+                                      stream_name(in), k, y->first, first_k);
 }
 
 /* ---- records ---- */
@@ -250,6 +252,8 @@ static int count_record(Tally *y, const StreamIn *in, const Record *rec, Err *e)
         failed = failed || add_peak(c, &k, y->options.pictures, e);
         c->strongest = 0;
     }
+    if (!failed && y->options.record)
+        failed = y->options.record(y->options.context, y, in, rec, &k.codes, e);
     return failed ? -1 : 0;
 }
 

@@ -34,6 +34,8 @@ typedef struct Chosen {
     float strongest;                /* scratch: within a record */
 } Chosen;
 
+typedef struct Tally Tally;
+
 typedef struct TallyOptions {
     const int *feature;             /* chosen ones, each once */
     int count;
@@ -41,9 +43,13 @@ typedef struct TallyOptions {
     const char *half;               /* "cond", "uncond", "both" */
     int t_high, t_low;              /* timesteps that count, both within */
     const char *sae;                /* id that the streams must name; NULL: any */
+    /* called with each record that was counted, its id among the fields; NULL: nothing is */
+    int (*record)(void *context, const Tally *y, const StreamIn *in, const Record *rec, const FeatureRecord *codes,
+                  Err *e);
+    void *context;
 } TallyOptions;
 
-typedef struct Tally {
+struct Tally {
     TallyOptions options;
     json_t *header;                 /* of the first stream; NULL before */
     char *first, *hook;             /* its name for messages, its module */
@@ -58,7 +64,7 @@ typedef struct Tally {
     int32_t *slot;                  /* [F] place in chosen, -1 */
     int32_t *touched;               /* scratch [options.count] */
     FeatureRoom room;               /* scratch: a record's values */
-} Tally;
+};
 
 /* options and its features are the caller's while the tally lives. */
 int tally_create(Tally **y, const TallyOptions *options, Err *e);

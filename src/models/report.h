@@ -8,6 +8,7 @@
 
 #include "src/models/feature_tally.h"
 #include "src/models/fit_curves.h"
+#include "src/models/name_table.h"
 #include "src/models/rank_leads.h"
 #include "src/models/sae.h"
 #include "src/models/steered_pairs.h"
@@ -20,6 +21,7 @@ typedef struct Report {             /* parts that were not given are NULL, or ha
     Ranks *ranks;
     Leads leads;
     Tally *tally;
+    NameTable names;                /* of its features */
     bool has_images;                /* pictures for the heat maps were given */
     Pairs pairs;
     Thumbs thumbs;

@@ -81,6 +81,14 @@ static void print_leads(FILE *f, const Report *r, int feature)
         fputs("</p>\n", f);
 }
 
+static void print_name(FILE *f, const NameRow *name)
+{
+    if (name)
+        html(f, "<p class=note>Named <b>%s</b> (%s%sscore %.2f over %lld pictures)</p>\n", name->text,
+             strcmp(name->kind, "-") == 0 ? "" : name->kind, strcmp(name->kind, "-") == 0 ? "" : ", ", name->score,
+             (long long)name->pictures);
+}
+
 static int print_by_time(FILE *f, const Tally *y, const Chosen *c, const int *order, Err *e)
 {
     double *t = malloc(sizeof *t*2*(size_t)(y->times + 1)), *mean = t ? t + y->times : NULL;
@@ -113,6 +121,7 @@ static int print_feature(FILE *f, const Report *r, const Chosen *c, const int *o
             "<li><span>largest</span> %g</li><li><span>tokens</span> %'lld</li></ul>\n",
          100*share((double)active, (double)y->tokens), share(tally_sum(y->sum[c->feature]), (double)active),
          (double)y->most[c->feature], active);
+    print_name(f, name_table_find(&r->names, c->feature));
     print_leads(f, r, c->feature);
     if (!active) {
         fputs("<p>Never active in what was read.</p></article>\n", f);

@@ -57,8 +57,15 @@ static json_t *concepts_json(const Leads *leads)
     return list;
 }
 
-static json_t *feature_json(const Tally *y, const Chosen *c, const int *order)
+static json_t *name_json(const NameRow *name)
 {
+    return name ? json_pack("{s:s, s:s, s:o}", "kind", name->kind, "text", name->text, "score",
+                            json_real_or_null(name->score)) : json_null();
+}
+
+static json_t *feature_json(const Report *r, const Chosen *c, const int *order)
+{
+    const Tally *y = r->tally;
     const int f = c->feature;
     json_t *pictures = json_array(), *means = json_array();
     for (int p = 0; p < c->peaks; p++) {
@@ -70,15 +77,17 @@ static json_t *feature_json(const Tally *y, const Chosen *c, const int *order)
         json_array_append_new(means, json_real_or_null(tally_sum(c->sum[order[i]])/(double)y->t_tokens[order[i]]));
     json_t *histogram = json_pack("{s:i, s:f, s:o}", "from", VALUE_LOWEST, "width", VALUE_WIDTH, "tokens",
                                   counts(c->bin, VALUE_BINS));
-    return json_pack("{s:i, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "feature", f, "tokens", (json_int_t)y->active[f],
+    return json_pack("{s:i, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "feature", f,
+                     "name", name_json(name_table_find(&r->names, f)), "tokens", (json_int_t)y->active[f],
                      "density", json_real_or_null((double)y->active[f]/(double)y->tokens),
                      "mean", json_real_or_null(tally_sum(y->sum[f])/(double)y->active[f]),
                      "largest", json_real_or_null((double)y->most[f]),
                      "mean_by_t", means, "values_log10", histogram, "pictures", pictures);
 }
 
-static json_t *features_json(const Tally *y, Err *e)
+static json_t *features_json(const Report *r, Err *e)
 {
+    const Tally *y = r->tally;
     int *order = report_times(y);
     json_t *list = json_array(), *t = json_array();
     long long never = 0;
@@ -89,7 +98,7 @@ static json_t *features_json(const Tally *y, Err *e)
     for (int i = 0; order && i < y->times; i++)
         json_array_append_new(t, json_integer(y->t[order[i]]));
     for (int i = 0; order && i < y->options.count; i++)
-        json_array_append_new(list, feature_json(y, &y->chosen[i], order));
+        json_array_append_new(list, feature_json(r, &y->chosen[i], order));
     free(order);
     return json_pack("{s:s, s:i, s:I, s:I, s:I, s:o, s:o}", "hook", y->hook, "features", y->F, "records",
                      (json_int_t)y->records, "tokens", (json_int_t)y->tokens, "never_active", (json_int_t)never, "t", t,
@@ -127,7 +136,7 @@ json_t *report_json(const Report *r, Err *e)
     if (r->leads.labels)
         json_object_set_new(all, "concepts", concepts_json(&r->leads));
     if (r->tally)
-        json_object_set_new(all, "features", features_json(r->tally, e));
+        json_object_set_new(all, "features", features_json(r, e));
     if (r->pairs.groups)
         json_object_set_new(all, "steered", steered_json(&r->pairs));
     json_object_set(all, "step", r->step);

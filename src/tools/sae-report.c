@@ -10,7 +10,7 @@
 
 typedef struct Config {
     Common c;
-    const char *sae, *log, *ranks, *half, *at, *title, *json;
+    const char *sae, *log, *ranks, *names, *half, *at, *title, *json;
     List features, images, steered;
     int64_t top, pictures, side, limit;
 } Config;
@@ -19,6 +19,8 @@ static const Opt options[] = {
     {'s', "sae", OPT_STR, offsetof(Config, sae), NULL, "DIR  autoencoder, as sae-fit or SAeUron wrote it", OPT_NEUTRAL},
     {0, "log", OPT_STR, offsetof(Config, log), NULL, "FILE  its training, as sae-fit --log wrote it", OPT_NEUTRAL},
     {0, "ranks", OPT_STR, offsetof(Config, ranks), NULL, "FILE  ranks of its features (sae-rank-concepts)",
+     OPT_NEUTRAL},
+    {0, "names", OPT_STR, offsetof(Config, names), NULL, "FILE  names of its features (sae-name-features, the table)",
      OPT_NEUTRAL},
     {0, "images", OPT_LIST, offsetof(Config, images), NULL,
      "FILE|DIR  pictures that the features were active in, found by their ids; again for more", OPT_NEUTRAL},
@@ -47,8 +49,8 @@ static const Cli cli = {
     "Reads features (sae-encode), one stream after the other, - being standard input, and shows what is given of all "
     "the rest: the autoencoder and what it was trained on; the curves of its training; for each label the features "
     "that lead its ranks; of these features, and of each --feature, how often and how strongly they are active, by "
-    "timestep, and the pictures in which they are strongest, each under its heat map; steered pictures beside the "
-    "unsteered ones. Without FILE no features are read.\n"
+    "timestep, their --names, and the pictures in which they are strongest, each under its heat map; steered pictures "
+    "beside the unsteered ones. Without FILE no features are read.\n"
     "The page needs no network, no scripts and no other file. A picture is shown once for each id, at the timestep "
     "where the feature's largest value is. Without --images the heat maps stand alone; where the activations are a "
     "sample of the tokens (sd-sample-hooked --tokens) there are none. Of each steering as many pictures of the steered "
@@ -200,8 +202,9 @@ static void check_usage(const Config *cfg)
         cli_misuse(&cli, "--side must be 16 to 2048, --limit 0 or more");
     if (!cfg->sae && !cfg->log && !cfg->ranks && !cfg->steered.count && !cfg->c.inputs.count)
         cli_misuse(&cli, "there is nothing to show: give --sae, --log, --ranks, --steered, or a stream of features");
-    if ((cfg->images.count || cfg->features.count) && !cfg->c.inputs.count)
-        cli_misuse(&cli, "--images and --feature go with a stream of features, and there is none; - is standard input");
+    if ((cfg->images.count || cfg->features.count || cfg->names) && !cfg->c.inputs.count)
+        cli_misuse(&cli, "--images, --feature and --names go with a stream of features, and there is none; - is "
+                   "standard input");
 }
 
 static void release(Run *x)
@@ -214,6 +217,7 @@ static void release(Run *x)
     tally_free(x->r.tally);
     leads_free(&x->r.leads);
     ranks_free(x->r.ranks);
+    name_table_free(&x->r.names);
     curves_free(&x->r.curves);
     sae_free(x->sae);
     json_decref(x->r.step);
@@ -236,6 +240,7 @@ int main(int argc, char **argv)
               || load_sae(&x, &e)
               || (cfg.log ? curves_load(&x.r.curves, cfg.log, x.sae && *x.sae->hook ? x.sae->hook : NULL, &e) : 0)
               || load_ranks(&x, &e)
+              || (cfg.names ? name_table_load(&x.r.names, cfg.names, &e) : 0)
               || choose_features(&x, &e)
               || read_features(&x, &e)
               || read_images(&x, &e)
