@@ -24,8 +24,8 @@ static const Opt options[] = {
 };
 
 static const Cli cli = {
-    "sd-steer-text", "Encode prompts while features of a sparse autoencoder in the text encoder are turned down, up or "
-    "off.", options, "[FILE...]",
+    "sd-steer-text", "Encode prompts while features of the text encoder are turned down, up or off.", options,
+    "[FILE...]",
     "Reads prompts and writes text states as sd-encode-text does, changed on the way: the autoencoder belongs to a "
     "module of the text encoder (sd-encode-text --hook captures for it), and the features that --ranks ties to the "
     "labels are changed in every token of the prompt but the start token. Pictures are then drawn as from any other "
