@@ -260,8 +260,11 @@ AsideFolder *aside_folder(const char *path, const char *const *files, int count,
     }
     for (size_t n = strlen(f->path); n > 1 && f->path[n - 1] == '/'; n--)
         f->path[n - 1] = 0;
-    if (name_parts(f, files, count, e) == 0 && make_folders(f, e) == 0)
-        return f;
+    if (name_parts(f, files, count, e) == 0) {
+        if (make_folders(f, e) == 0)
+            return f;
+        err_move(e, aside_folder_part(f), f->path);
+    }
     aside_folder_abandon(f);
     return NULL;
 }
@@ -302,4 +305,5 @@ void aside_cleanup(void)
             else if (part)
                 unlink(part);
         }
+    folder_remove_empty();
 }

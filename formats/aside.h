@@ -27,7 +27,8 @@ const char *aside_folder_part(const AsideFolder *f);    /* where the files go, u
 int aside_folder_commit(AsideFolder *f, Err *e);        /* renames; f is spent, also when it fails */
 void aside_folder_abandon(AsideFolder *f);              /* removes what was written */
 
-/* Removes all that is half-written; may be called in a signal handler */
+/* Removes all that is half-written, and the folders made for it that are empty then; may be called in a signal
+ * handler */
 void aside_cleanup(void);
 
 #endif

@@ -4,20 +4,14 @@
 #include <stdio.h>
 #include <string.h>
 #include "formats/err.h"
-
-void err_tame(char *text)
-{
-    for (; *text; text++)
-        if ((unsigned char)*text < 32 || *text == 127)
-            *text = '?';
-}
+#include "formats/tame.h"
 
 static void fill(Err *e, int misuse, const char *format, va_list values)
 {
     if (e->set)
         return;
     vsnprintf(e->text, sizeof e->text, format, values);
-    err_tame(e->text);
+    tame_text(e->text, '?');
     e->set = 1;
     e->misuse = misuse;
 }
@@ -29,7 +23,7 @@ void err_move(Err *e, const char *from, const char *to)
     if (strncmp(e->text, from, n) != 0)
         return;
     snprintf(text, sizeof text, "%s%s", to, e->text + n);
-    err_tame(text);
+    tame_text(text, '?');
     memcpy(e->text, text, sizeof text);
 }
 

@@ -12,13 +12,12 @@ typedef struct Err {
     int misuse;             /* 1: an option's value is at fault, no file */
 } Err;
 
-/* Formats the reason into e unless an earlier one is there (the first reason is kept). Always returns -1. */
+/* Formats the reason into e unless an earlier one is there (the first reason is kept). Control characters, of names out
+ * of data, become '?'. Always returns -1. */
 int err_set(Err *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The same for what was asked for on the command line. */
 int err_misuse(Err *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* A text that begins with `from` begins with `to` instead: the name of a file that whoever reads it can find. */
 void err_move(Err *e, const char *from, const char *to);
-/* Control characters become '?': names out of data stay on one line, and give a terminal no orders. */
-void err_tame(char *text);
 
 #endif

@@ -1,14 +1,39 @@
 /* SPDX-License-Identifier: MIT */
 /* folder.c -- folders, looked for and made. */
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "formats/folder.h"
+
+/* The folders made so far, the newest first: one in another comes before it. Kept until the program ends. */
+typedef struct Made { struct Made *before; char path[]; } Made;
+static _Atomic(Made *) made;
 
 static int make(const char *path, Err *e)
 {
-    return mkdir(path, 0777) && errno != EEXIST ? err_set(e, "%s: cannot be made: %s", path, strerror(errno)) : 0;
+    if (mkdir(path, 0777))
+        return errno != EEXIST ? err_set(e, "%s: cannot be made: %s", path, strerror(errno))
+             : folder_there(path, e) < 0 ? -1 : 0;
+    const size_t size = strlen(path) + 1;
+    Made *m = malloc(sizeof *m + size);
+    if (!m) {
+        rmdir(path);
+        return err_set(e, "out of memory");
+    }
+    memcpy(m->path, path, size);
+    m->before = atomic_load(&made);
+    while (!atomic_compare_exchange_weak(&made, &m->before, m))
+        ;
+    return 0;
+}
+
+void folder_remove_empty(void)
+{
+    for (const Made *m = atomic_load(&made); m; m = m->before)
+        rmdir(m->path);
 }
 
 int folder_make_above(const char *path, Err *e)

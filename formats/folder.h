@@ -11,5 +11,8 @@ int folder_make(const char *path, Err *e);
 int folder_make_above(const char *path, Err *e);
 /* 1: there is a folder path; 0: there is nothing; -1 with an error: something else is in its place. */
 int folder_there(const char *path, Err *e);
+/* Removes those of the folders made here that nothing is in, as at the end of a program that failed. May be called in a
+ * signal handler. */
+void folder_remove_empty(void);
 
 #endif

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <utf8proc.h>
 #include "formats/affix.h"
 #include "formats/fdio.h"
 #include "formats/lines.h"
@@ -66,7 +67,7 @@ static int take(Lines *l, size_t *n, Err *e)
 
 int lines_next(Lines *l, char **line, Err *e)
 {
-    static const char utf8_mark[] = "\xef\xbb\xbf";
+    static const char utf8_mark[] = "\xef\xbb\xbf", zstd_magic[] = "\x28\xb5\x2f\xfd";
     size_t n = 0;
     int whole = 0;
     while (!l->ended && (whole = take(l, &n, e)) == 0) {
@@ -82,6 +83,8 @@ int lines_next(Lines *l, char **line, Err *e)
     l->number++;
     n -= n > 0 && l->line[n - 1] == '\r';
     l->line[n] = 0;
+    if (l->number == 1 && starts_with(l->line, zstd_magic))
+        return err_set(e, "%s: is compressed with zstd, as tensor streams are; expected lines of text", l->name);
     if (memchr(l->line, 0, n))
         return err_set(e, "%s: line %ld: holds a zero byte; is this text?", l->name, l->number);
     if (!is_utf8(l->line))
@@ -105,4 +108,15 @@ bool is_utf8(const char *text)
     json_t *value = json_string(text);
     json_decref(value);
     return value != NULL;
+}
+
+void utf8_mend(char *text)
+{
+    while (*text) {
+        utf8proc_int32_t code;
+        const utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text, -1, &code);
+        if (n < 1)
+            *text = '?';
+        text += n > 0 ? n : 1;
+    }
 }

@@ -19,5 +19,7 @@ int lines_next(Lines *l, char **line, Err *e);
 long lines_number(const Lines *l);              /* of the last line, from 1 */
 const char *lines_name(const Lines *l);         /* the file's, or "standard input" */
 bool is_utf8(const char *text);
+/* Bytes that are no UTF-8, as in a file's name, or of a letter that was cut, become '?': text for JSON. */
+void utf8_mend(char *text);
 
 #endif

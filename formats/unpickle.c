@@ -245,11 +245,7 @@ static int push_name(Pickle *p)
     const char *module = next_line(p, &n), *item = module ? next_line(p, &m) : NULL;
     if (!item)
         return -1;
-    const int length = snprintf(name, sizeof name, "%.*s.%.*s", (int)(n < 120 ? n : 120), module,
-                                (int)(m < 120 ? m : 120), item);
-    for (int i = 0; i < length; i++)
-        if ((unsigned char)name[i] < ' ' || name[i] == 127)
-            name[i] = '?';
+    snprintf(name, sizeof name, "%.*s.%.*s", (int)(n < 120 ? n : 120), module, (int)(m < 120 ? m : 120), item);
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (n < 120 && m < 120 && strcmp(name, known[i].name) == 0) {
             PickleValue *v = make(p, PICKLE_NAME);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "formats/tame.h"
 #include "src/cli/options.h"
 
 enum { MAX_OPTIONS = 128, THREADS_MOST = 1024 };
@@ -67,7 +68,7 @@ static void say(const Cli *cli, const char *format, va_list args)
 {
     char text[2048];
     vsnprintf(text, sizeof text, format, args);
-    err_tame(text);
+    tame_text(text, '?');
     fprintf(stderr, "%s: %s\n", cli->name, text);
 }
 

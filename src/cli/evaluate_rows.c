@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <math.h>
 #include "formats/json_file.h"
+#include "formats/tame.h"
 #include "src/cli/evaluate_rows.h"
 
 static int measures(const EvaluateColumns *c)
@@ -22,7 +23,9 @@ static void print_number(FILE *f, double x)
 
 void evaluate_print_row(FILE *f, const EvaluateColumns *c, const EvalRow *row)
 {
-    fprintf(f, "%s\t%s\t%s\t%ld", row_names[row->type], row->kind, *row->target ? row->target : "-", row->pictures);
+    fprintf(f, "%s\t%s\t", row_names[row->type], row->kind);
+    tame_print(f, *row->target ? row->target : "-", ' ');
+    fprintf(f, "\t%ld", row->pictures);
     for (int m = 0; m < measures(c); m++) {
         const Share *s = &row->share[m];
         if (s->of)
@@ -38,7 +41,9 @@ void evaluate_print_row(FILE *f, const EvaluateColumns *c, const EvalRow *row)
     }
     if (c->frechet)
         print_number(f, row->frechet);
-    fprintf(f, "\t%s\n", *row->steering ? row->steering : "-");
+    fputc('\t', f);
+    tame_print(f, *row->steering ? row->steering : "-", ' ');
+    fputc('\n', f);
 }
 
 void evaluate_print_json(FILE *f, const EvaluateColumns *c, const EvalRow *row)

@@ -78,6 +78,8 @@ int fit_read_all(FitRun *run, Err *e);
 
 /* ---- fit_log.c ---- */
 
+/* Reads --eval through for the records of a hook: what is wrong with it is said before the training. */
+int fit_check_held_out(const FitRun *run, const char *hook, Err *e);
 /* Figures of a learner's autoencoder as it is now on --eval. NULL on error. */
 json_t *fit_held_out(const FitRun *run, const FitJob *job, int learner, Err *e);
 int fit_write_log(FitRun *run, const FitJob *job, int learner, const FitReport *r);
@@ -90,6 +92,8 @@ int fit_resume(FitRun *run, Err *e);
 
 /* ---- fit_save.c ---- */
 
+/* Whether the folders of a hook's autoencoders can be written, asked before the training. */
+int fit_check_folders(const FitRun *run, const char *hook, Err *e);
 int fit_save_all(FitRun *run, Err *e);
 
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "formats/aside.h"
 #include "formats/folder.h"
 #include "src/cli/fit.h"
 
@@ -93,6 +94,10 @@ static int check_names(const FitConfig *cfg, Err *e)
     if (check_written(cfg, "checkpoint", cfg->checkpoint, NULL, e)
         || check_written(cfg, "log", cfg->log, cfg->checkpoint, e))
         return -1;
+    Aside *a = cfg->checkpoint ? aside_open(cfg->checkpoint, e) : NULL;
+    aside_abandon(a);
+    if (cfg->checkpoint && !a)
+        return -1;
     return folder_there(cfg->c.output, e) < 0 ? -1 : 0;
 }
 
@@ -123,7 +128,8 @@ static int open_jobs(FitRun *run, Err *e)
     for (; run->jobs < hooks && !failed; run->jobs++) {
         FitJob *job = &run->job[run->jobs];
         *job = (FitJob){.run = run, .hook = activations_hook(run->in, run->jobs)};
-        failed = (hooks > 1 && check_folder(run, job->hook, e)) || fit_create(&job->fit, &o, on_step, job, e);
+        failed = (hooks > 1 && check_folder(run, job->hook, e)) || fit_check_folders(run, job->hook, e)
+              || (cfg->eval && fit_check_held_out(run, job->hook, e)) || fit_create(&job->fit, &o, on_step, job, e);
     }
     free(learner);
     return failed || (cfg->log && open_log(run, e)) ? -1 : 0;

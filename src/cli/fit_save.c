@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* fit_save.c -- what a fit leaves: a folder for each autoencoder, and what its cfg.json says. */
+#include <limits.h>
 #include "src/cli/fit.h"
 
 static json_t *training_record(const FitRun *run, const FitJob *job, int learner)
@@ -50,31 +51,57 @@ static int describe(const FitRun *run, const FitJob *job, int learner, Sae *s, E
         if (json_object_get(header, shared[i]))
             json_object_set(cfg, shared[i], json_object_get(header, shared[i]));
     json_object_set_new(cfg, "half", json_string(run->cfg->half));
-    json_t *training = training_record(run, job, learner);
-    json_t *eval = run->cfg->eval ? fit_held_out(run, job, learner, e) : NULL;
-    if (eval)
-        json_object_set_new(training, "eval", eval);
-    json_object_set_new(cfg, "training", training);
+    json_object_set_new(cfg, "training", training_record(run, job, learner));
     json_decref(s->cfg);
     s->cfg = cfg;
-    return run->cfg->eval && !eval ? -1 : 0;
+    return 0;
 }
 
-static int save(const FitRun *run, const FitJob *job, int learner, Err *e)
+/* Into s->cfg, where --eval is given. */
+static void describe_held_out(const FitRun *run, const FitJob *job, int learner, Sae *s, Err *e)
+{
+    json_t *eval = run->cfg->eval ? fit_held_out(run, job, learner, e) : NULL;
+    if (eval)
+        json_object_set_new(json_object_get(s->cfg, "training"), "eval", eval);
+}
+
+/* -o, below it the hook where there are several, and below that the cell of a grid. */
+static int folder_name(char dir[PATH_MAX], const FitRun *run, const char *hook, int learner, Err *e)
+{
+    const bool hooks = activations_hooks(run->in) > 1, cells = run->grid.cell[learner].name[0];
+    if (snprintf(dir, PATH_MAX, "%s%s%s%s%s", run->cfg->c.output, hooks ? "/" : "", hooks ? hook : "",
+                 cells ? "/" : "", run->grid.cell[learner].name) >= PATH_MAX)
+        return err_set(e, "%.200s...: the folder's name is too long", dir);
+    return 0;
+}
+
+int fit_check_folders(const FitRun *run, const char *hook, Err *e)
+{
+    char dir[PATH_MAX];
+    int failed = 0;
+    for (int l = 0; l < run->grid.count && !failed; l++)
+        failed = folder_name(dir, run, hook, l, e) || sae_check_folder(dir, e);
+    return failed;
+}
+
+/* unmeasured: what is wrong with --eval, for which nothing that was learned is given up. */
+static int save(const FitRun *run, const FitJob *job, int learner, Err *unmeasured, Err *e)
 {
     const FitReport *r = fit_last(job->fit, learner);
-    const bool hooks = run->jobs > 1, cells = run->grid.cell[learner].name[0];
-    char dir[4096];
+    char dir[PATH_MAX];
     Sae *s;
-    if (snprintf(dir, sizeof dir, "%s%s%s%s%s", run->cfg->c.output, hooks ? "/" : "", hooks ? job->hook : "",
-                 cells ? "/" : "", run->grid.cell[learner].name) >= (int)sizeof dir)
-        return err_set(e, "%.200s...: the folder's name is too long", dir);
+    if (folder_name(dir, run, job->hook, learner, e))
+        return -1;
     if (fit_export(job->fit, learner, &s, e))
         return -1;
     if (!s)
         return cli_stop ? err_set(e, "stopped before the first step on %s: nothing was learned", job->hook)
                         : err_set(e, "no token of %s came", job->hook);
-    const int failed = describe(run, job, learner, s, e) || sae_save(s, dir, e);
+    int failed = describe(run, job, learner, s, e);
+    if (!failed) {
+        describe_held_out(run, job, learner, s, unmeasured);
+        failed = sae_save(s, dir, e);
+    }
     sae_free(s);
     if (!failed && run->cfg->c.verbose)
         cli_note(run->cli, "%s: %lld tokens, fvu %.4f, l0 %.2f, %d dead", dir, (long long)r->tokens, r->step.fvu,
@@ -84,14 +111,15 @@ static int save(const FitRun *run, const FitJob *job, int learner, Err *e)
 
 int fit_save_all(FitRun *run, Err *e)
 {
+    Err unmeasured = {0};
     for (int j = 0; j < run->jobs; j++) {
         const FitJob *job = &run->job[j];
         for (int l = 0; l < run->grid.count; l++)
-            if (save(run, job, l, e))
+            if (save(run, job, l, &unmeasured, e))
                 return -1;
         if (fit_cut_short(job->fit))
             cli_note(run->cli, "%s: the input is not a file and larger than --buffer: passed over once, %lld tokens",
                      job->hook, (long long)fit_last(job->fit, 0)->tokens);
     }
-    return 0;
+    return unmeasured.set ? err_set(e, "%s", unmeasured.text) : 0;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "formats/fdio.h"
+#include "formats/tame.h"
 #include "src/cli/tstream.h"
 
 int inputs_count(const Common *c)
@@ -135,7 +136,7 @@ static int append_value(char *path, size_t size, size_t *used, const char *text)
     for (; *text; text++) {
         if (*used + 2 > size)
             return -1;
-        path[(*used)++] = (unsigned char)*text < 32 || *text == 127 ? '_' : *text;
+        path[(*used)++] = tame(*text, '_');
     }
     return 0;
 }

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* tstream_info.c -- tstream info: what a stream holds, for people or as one JSON object a file. */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/lines.h"
 #include "formats/seek_table.h"
+#include "formats/tame.h"
 #include "src/cli/tstream.h"
 
 typedef struct Config {
@@ -80,7 +83,10 @@ static json_t *survey(StreamIn *in, bool header_only, Err *e)
             tensor_bytes += (long long)rec.tensor[i].bytes;
         }
     }
-    json_t *all = json_pack("{s:s, s:s, s:O, s:o}", "file", stream_name(in), "kind", stream_kind(in), "header",
+    char name[PATH_MAX];
+    snprintf(name, sizeof name, "%s", stream_name(in));
+    utf8_mend(name);
+    json_t *all = json_pack("{s:s, s:s, s:O, s:o}", "file", name, "kind", stream_kind(in), "header",
                             header->fields,
                             "header_tensors", header_tensors(header));
     json_t *index = all ? index_json(in) : NULL;
@@ -100,7 +106,7 @@ static json_t *survey(StreamIn *in, bool header_only, Err *e)
         return NULL;
     }
     if (!all)
-        err_set(e, "%s: its name is not UTF-8, which JSON needs", stream_name(in));
+        err_set(e, "%s: out of memory", stream_name(in));
     return all;
 }
 
@@ -117,14 +123,10 @@ static const char *bytes_text(long long bytes, char text[32])
     return text;
 }
 
-/* Text of the stream, without control characters, which move a terminal's cursor; NULL: what came is no text. Returns
- * the bytes printed. */
+/* Text of the stream; NULL: what came is no text. Returns the bytes printed. */
 static int print_text(const char *text)
 {
-    int n = 0;
-    for (const char *c = text ? text : "?"; *c; c++, n++)
-        putchar((unsigned char)*c < 32 || *c == 127 ? '?' : *c);
-    return n;
+    return tame_print(stdout, text ? text : "?", '?');
 }
 
 static void print_value(const char *name, const json_t *value)

@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/tame.h"
 #include "src/cli/tstream.h"
 
 typedef struct Group {
@@ -52,7 +53,7 @@ static int group_key(char *key, size_t size, const char *list, const Record *rec
         char *made = value && !json_is_string(value) ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
         const char *text = made ? made : value ? json_string_value(value) : "";
         for (; *text && used + 3 < size; text++)
-            key[used++] = (unsigned char)*text < 32 ? ' ' : *text;      /* a table's cell holds no tab or newline */
+            key[used++] = tame(*text, ' ');      /* a table's cell holds no tab or newline */
         key[used++] = '\t';
         key[used] = 0;
         free(made);
@@ -148,7 +149,9 @@ static int print_table(const Config *cfg, Err *e)
     puts("tensor\trecords\tvalues\tmean\tstd\tmin\tmax\tnan\tinf");
     for (size_t i = 0; i < cfg->groups; i++) {
         const Group *g = &cfg->group[i];
-        printf("%s%s\t%ld\t%.0f\t", g->key, g->tensor, g->records, g->n + (double)(g->nans + g->infinities));
+        fputs(g->key, stdout);
+        tame_print(stdout, g->tensor, ' ');
+        printf("\t%ld\t%.0f\t", g->records, g->n + (double)(g->nans + g->infinities));
         if (g->n > 0)
             printf("%.6g\t%.6g\t%.6g\t%.6g", g->mean, sqrt(g->M / g->n), g->min, g->max);
         else

@@ -147,8 +147,13 @@ static int on_hook(void *context, const HookCall *call, Err *e)
     }
     const size_t value = dtype_size(c->options.type), half = site->size * s->n;
     for (int h = 0; h < half_count(c); h++)
-        op->store(site->data + place(c, site, slot, h, 0) * value, c->options.type, from + half * h, (int64_t)half,
-                  c->unfit + unfit_place(c, call->index, slot, h));
+        for (int i = 0, run; i < s->n; i += run) {          /* pictures that are neighbours in the batch too */
+            for (run = 1; i + run < s->n && s->picture[i + run] == s->picture[i] + run; run++)
+                ;
+            op->store(site->data + place(c, site, slot, h, s->picture[i]) * value, c->options.type,
+                      from + half * h + site->size * i, (int64_t)site->size * run,
+                      c->unfit + unfit_place(c, call->index, slot, h));
+        }
     return 0;
 }
 

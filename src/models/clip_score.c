@@ -5,21 +5,24 @@
 #include <stdlib.h>
 #include "src/models/clip_score.h"
 #include "src/models/clip_text.h"
+#include "src/models/prompt_weights.h"
 
 struct ClipScore {
     ClipText *clip;
+    bool weights;
     int P;
     json_t *known;                  /* prompt -> row of text */
     float *text;                    /* (rows, P) */
     size_t rows;
 };
 
-int clip_score_create(ClipScore **out, const char *dir, DType type, Err *e)
+int clip_score_create(ClipScore **out, const char *dir, bool weights, DType type, Err *e)
 {
     *out = NULL;
     ClipScore *s = calloc(1, sizeof *s);
     if (!s)
         return err_set(e, "out of memory");
+    s->weights = weights;
     int failed = clip_text_open(&s->clip, dir, type, e);
     if (!failed) {
         s->P = clip_text_width(s->clip);
@@ -59,7 +62,11 @@ static int need_text(ClipScore *s, const char *prompt, size_t *row, Err *e)
     if (!more)
         return err_set(e, "out of memory for %zu prompts", s->rows + 1);
     s->text = more;
-    if (clip_text_embed(s->clip, prompt, s->text + s->rows * (size_t)s->P, e))
+    char *plain = s->weights ? prompt_weights_text(prompt, e) : NULL;
+    const int failed = (s->weights && !plain)
+                    || clip_text_embed(s->clip, plain ? plain : prompt, s->text + s->rows * (size_t)s->P, e);
+    free(plain);
+    if (failed)
         return -1;
     json_object_set_new(s->known, prompt, json_integer((json_int_t)s->rows++));
     return 0;

@@ -94,7 +94,7 @@ int cond_batch_create(CondBatch **out, StreamIn *in, int capacity, int width, in
     }
     b->in = in;
     b->capacity = capacity;
-    b->S = b->uncond_S = S;
+    b->uncond_S = S;
     b->E = (int)t->dim[1];
     b->P = pooled;
     if (read_text(b, header, S, "uncond", &b->uncond, "uncond_pooled", &b->uncond_pooled, e)) {
@@ -133,19 +133,9 @@ int cond_batch_next(CondBatch *b, Err *e)
     for (int i = 0; i < b->count; i++)
         item_clear(&b->item[i]);
     b->count = 0;
-    if (b->ahead.state) {
-        b->item[b->count++] = b->ahead;
-        b->ahead = (CondItem){0};
-    }
-    while (b->count < b->capacity && (got = stream_next(b->in, &rec, e)) > 0) {
-        if (read_item(b, &rec, &b->ahead, e))
+    while (b->count < b->capacity && (got = stream_next(b->in, &rec, e)) > 0)
+        if (read_item(b, &rec, &b->item[b->count++], e))
             return -1;
-        if (b->count > 0 && b->ahead.S != b->item[0].S)
-            break;
-        b->item[b->count++] = b->ahead;
-        b->ahead = (CondItem){0};
-    }
-    b->S = b->count ? b->item[0].S : b->S;
     return got < 0 ? -1 : b->count > 0;
 }
 
@@ -155,7 +145,6 @@ void cond_batch_free(CondBatch *b)
         return;
     for (int i = 0; i < b->count; i++)
         item_clear(&b->item[i]);
-    item_clear(&b->ahead);
     free(b->item);
     free(b->uncond);
     free(b->uncond_pooled);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* conditioning.h -- batches of a conditioning stream: what the sampler needs of each record, held in memory.
  *
- * A record has S tokens of its own, the tokenizer's length or a multiple of it. A batch has records of one S, and ends
- * where it changes. */
+ * A record has S tokens of its own, the tokenizer's length or a multiple of it. */
 #ifndef SRC_MODELS_CONDITIONING_H
 #define SRC_MODELS_CONDITIONING_H
 
@@ -21,13 +20,12 @@ typedef struct CondItem {
 
 typedef struct CondBatch {
     StreamIn *in;
-    int S, E;                       /* tokens of all records of the batch, width */
+    int E;                          /* width */
     int P;                          /* width of a pooled embedding, 0: none */
     int uncond_S;
     float *uncond, *uncond_pooled;  /* (uncond_S,E) and (P), the header's */
     CondItem *item;
     int count, capacity;
-    CondItem ahead;                 /* read, and of the next batch, for its S is another; state NULL: none */
 } CondBatch;
 
 /* Reads and checks the header: state width E must be `width` (0: any), the width of the pooled embedding `pooled` (0:

@@ -110,7 +110,7 @@ static int watch_gates(Place *p, const float *x, const HookCall *call, Err *e)
             memset(p->shown[k], 0, sizeof *p->shown[k] * pictures);
             steering_gate_codes(p->site.plan[n].steering[k], p->host_a, p->host_i, pictures, HW, p->shown[k]);
             for (int b = 0; b < pictures; b++)
-                v->opened[n * v->sampler->options.batch + b] |= p->shown[k][b] != 0;
+                v->opened[n * v->sampler->options.batch + v->sampler->picture[b]] |= p->shown[k][b] != 0;
         }
     return 0;
 }

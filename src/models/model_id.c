@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include "formats/fnv.h"
 #include "formats/json_file.h"
+#include "formats/lines.h"
 #include "src/models/model.h"
 #include "src/models/pipeline.h"
 
@@ -157,7 +158,9 @@ int model_id(char text[128], const char *dir, Err *e)
     const int is_part = exists(whole, "config.json", path);
     if (is_part ? hash_part(&hash, dir, ".", e) : hash_pipeline(&hash, dir, e))
         return -1;
-    snprintf(text, 128, "%.100s-%012" PRIx64, telling_name(whole, is_part),
-             (uint64_t)((hash ^ hash >> 48) & 0xffffffffffff));
+    char name[101];
+    snprintf(name, sizeof name, "%s", telling_name(whole, is_part));
+    utf8_mend(name);
+    snprintf(text, 128, "%s-%012" PRIx64, name, (uint64_t)((hash ^ hash >> 48) & 0xffffffffffff));
     return 0;
 }

@@ -2,10 +2,13 @@
 /* picture_source.c -- pictures from streams, PNG files and folders, in order. */
 #include <errno.h>
 #include <fts.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include "formats/image.h"
+#include "formats/lines.h"
 #include "src/models/picture_source.h"
 
 struct PictureSource {
@@ -202,12 +205,15 @@ static int next_of_files(PictureSource *s, Err *e)
     const char *name;
     if (s->next == s->files)
         return 0;
-    const char *path = s->file[s->next++], *id = path + s->folder;
+    const char *path = s->file[s->next++];
+    char id[PATH_MAX];
     if (image_read(&s->image, path, &chunks, e))
         return -1;
     record_init(&p->record, NULL);
     p->run = json_object();
-    record_set_json(&p->record, "id", json_stringn(id, strlen(id) - strlen(".png")));
+    snprintf(id, sizeof id, "%.*s", (int)(strlen(path + s->folder) - strlen(".png")), path + s->folder);
+    utf8_mend(id);
+    record_set_text(&p->record, "id", id);
     json_object_foreach(chunks, name, text)
         take_chunk(p, name, text);
     json_decref(chunks);

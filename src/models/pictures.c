@@ -10,7 +10,8 @@
 #include "src/models/latent.h"
 #include "src/models/pictures.h"
 
-enum { SIDE_MAX = 8192 };           /* pixels */
+/* Pixels; bytes of an id's part, which with .png, and .part-PID until it is whole, is a name of 255 at most. */
+enum { SIDE_MAX = 8192, PART_MAX = 238 };
 
 struct Pictures {
     const char *input;              /* name of the stream that the records are of */
@@ -82,6 +83,9 @@ static int check_id(Pictures *p, const Record *rec, const char *id, Err *e)
         if (n == 0 || part[0] == '.')
             return err_set(e, "%s: record %ld: id '%.200s' cannot name a file: a part is empty or starts with a dot",
                            p->input, rec->number, id);
+        if (n > PART_MAX)
+            return err_set(e, "%s: record %ld: id '%.40s'... cannot name a file: a part has %zu bytes, expected %d at "
+                           "most", p->input, rec->number, id, n, PART_MAX);
         if (!part[n])
             break;
     }

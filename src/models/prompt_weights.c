@@ -183,6 +183,28 @@ int prompt_weights_read(PromptWeights *w, const char *text, Err *e)
     return 0;
 }
 
+char *prompt_weights_text(const char *prompt, Err *e)
+{
+    PromptWeights w;
+    char *text = NULL;
+    size_t used = 0;
+    if (prompt_weights_read(&w, prompt, e) == 0 && !(text = malloc(strlen(w.text) + (size_t)w.count + 1)))
+        err_set(e, "out of memory for a text of %zu bytes", strlen(prompt));
+    for (int i = 0; i < w.count && text; i++) {
+        const PromptPiece *p = &w.piece[i];
+        if (p->breaks)
+            text[used++] = ' ';
+        if (p->weight > 0) {
+            memcpy(text + used, w.text + p->from, p->length);
+            used += p->length;
+        }
+    }
+    if (text)
+        text[used] = '\0';
+    prompt_weights_clear(&w);
+    return text;
+}
+
 void prompt_weights_clear(PromptWeights *w)
 {
     free(w->text);

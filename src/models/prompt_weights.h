@@ -33,5 +33,8 @@ typedef struct PromptWeights {
  * either way, more than 256 brackets of a kind open at once. */
 int prompt_weights_read(PromptWeights *w, const char *text, Err *e);
 void prompt_weights_clear(PromptWeights *w);
+/* What such a prompt asks to see: its text without marks, of which what has a weight of 0 or less is left out; at a
+ * BREAK a space. The caller's to free; NULL on error, which prompt_weights_read's are. */
+char *prompt_weights_text(const char *prompt, Err *e);
 
 #endif

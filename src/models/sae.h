@@ -48,8 +48,11 @@ int sae_create(Sae **s, int D, int F, int K, Err *e);
 int sae_need_gate(Sae *s, float **part, Err *e);
 /* Says in s and its config where it belongs; NULL: as it is. take must be one of those above. */
 int sae_set_place(Sae *s, const char *hook, const char *take, Err *e);
+/* An error where sae_save could not write dir: it is no folder, may not be written or made, or holds an autoencoder in
+ * another layout, whose files beside ours would leave readers to pick one. Folders above it are made. */
+int sae_check_folder(const char *dir, Err *e);
 /* Writes DIR/cfg.json (s->cfg) and DIR/sae.safetensors: a new folder appears whole, with those above it made as needed;
- * in one that is there each file is replaced whole. */
+ * in one that is there each file is replaced whole, unless sae_check_folder refuses it. */
 int sae_save(const Sae *s, const char *dir, Err *e);
 /* As sae_save, with a config that the loader of SAeUron, sparsify or SAELens 6 takes,
  * and SAELens's files for that one. */

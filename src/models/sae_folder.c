@@ -17,6 +17,7 @@
 #include <string.h>
 #include "formats/fnv.h"
 #include "formats/json_file.h"
+#include "formats/lines.h"
 #include "kernels/op.h"
 #include "src/models/sae.h"
 #include "src/models/sae_layout.h"
@@ -206,9 +207,11 @@ static uint64_t put(float *device, const float *x, int64_t n, uint64_t hash)
 /* "up_blocks.1.attentions.1-1a2b3c4d5e6f" */
 static void make_id(Sae *s, const char *folder, uint64_t hash)
 {
-    char real[PATH_MAX];
-    const char *name = realpath(folder, real) ? strrchr(real, '/') + 1 : folder;
-    snprintf(s->id, sizeof s->id, "%.60s-%012" PRIx64, *name ? name : "sae", (hash ^ hash >> 48) & 0xffffffffffffu);
+    char real[PATH_MAX], name[61];
+    const char *whole = realpath(folder, real) ? strrchr(real, '/') + 1 : folder;
+    snprintf(name, sizeof name, "%s", *whole ? whole : "sae");
+    utf8_mend(name);
+    snprintf(s->id, sizeof s->id, "%s-%012" PRIx64, name, (hash ^ hash >> 48) & 0xffffffffffffu);
 }
 
 static int copy_text(char *to, size_t size, const char *file, const char *key, const char *text, Err *e)

@@ -223,6 +223,14 @@ const SaeLayout *sae_layout_find(const char *folder)
     return exists(folder, layouts[0].config) ? &layouts[0] : NULL;
 }
 
+const SaeLayout *sae_layout_beside(const char *folder, const char *weights)
+{
+    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++)
+        if (strcmp(layouts[i].weights, weights) != 0 && exists(folder, layouts[i].weights))
+            return &layouts[i];
+    return NULL;
+}
+
 json_t *sae_layout_config(const SaeLayout *l, json_t *cfg, const SaeConfig *c)
 {
     const json_t *was = json_object_get(json_object_get(cfg, "metadata"), "sdsteer");

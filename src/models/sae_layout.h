@@ -49,6 +49,8 @@ typedef struct SaeLayout {
 
 /* The layout whose files are in folder; a cfg.json alone is taken for SAeUron's. NULL when there is none. */
 const SaeLayout *sae_layout_find(const char *folder);
+/* A layout whose weights are in folder and that are not called `weights`. NULL: there are no others. */
+const SaeLayout *sae_layout_beside(const char *folder, const char *weights);
 /* cfg.json as SAeUron has it, for an autoencoder that came in another layout; the old one is under "origin". NULL: out
  * of memory */
 json_t *sae_layout_config(const SaeLayout *l, json_t *cfg, const SaeConfig *c);

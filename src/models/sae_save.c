@@ -19,6 +19,7 @@
 #include "formats/weights.h"
 #include "kernels/op.h"
 #include "src/models/sae.h"
+#include "src/models/sae_layout.h"
 
 typedef struct Written { json_t *cfg; bool saelens; } Written;
 
@@ -69,9 +70,9 @@ static void as_magnitude(Host *h, const Sae *s)
     }
 }
 
-static const char *weights_name(const Written *what)
+static const char *weights_name(bool saelens)
 {
-    return what->saelens ? "sae_weights.safetensors" : "sae.safetensors";
+    return saelens ? "sae_weights.safetensors" : "sae.safetensors";
 }
 
 static int write_files(const Sae *s, const char *folder, const Written *what, Err *e)
@@ -97,7 +98,7 @@ static int write_files(const Sae *s, const char *folder, const Written *what, Er
     if (s->offset)
         all[n++] = (Weight){what->saelens ? "b_mag" : "offset", F32, 1, {s->F}, h.offset};
     char path[PATH_MAX + 64];
-    snprintf(path, sizeof path, "%s/%s", folder, weights_name(what));
+    snprintf(path, sizeof path, "%s/%s", folder, weights_name(what->saelens));
     int failed = weights_write(path, all, n, NULL, e);
     snprintf(path, sizeof path, "%s/cfg.json", folder);
     failed = failed || json_file_write(path, what->cfg, e);
@@ -105,12 +106,40 @@ static int write_files(const Sae *s, const char *folder, const Written *what, Er
     return failed ? -1 : 0;
 }
 
-static int save(const Sae *s, const char *dir, const Written *what, Err *e)
+/* As folder_there; an autoencoder in another layout is an error. */
+static int check_folder(const char *dir, bool saelens, Err *e)
 {
     const int there = folder_there(dir, e);
+    const SaeLayout *other = there > 0 ? sae_layout_beside(dir, weights_name(saelens)) : NULL;
+    return other ? err_set(e, "%s: holds %s, an autoencoder in %s's layout, and readers would find two there; name "
+                           "another folder, or remove that file", dir, other->weights, other->name)
+                 : there;
+}
+
+int sae_check_folder(const char *dir, Err *e)
+{
+    const int there = check_folder(dir, false, e);
+    char path[PATH_MAX + 64];
+    if (there < 0)
+        return -1;
+    if (there) {
+        snprintf(path, sizeof path, "%s/%s", dir, weights_name(false));
+        Aside *a = aside_open(path, e);
+        aside_abandon(a);
+        return a ? 0 : -1;
+    }
+    AsideFolder *f = aside_folder(dir, NULL, 0, e);
+    if (f)
+        aside_folder_abandon(f);
+    return f ? 0 : -1;
+}
+
+static int save(const Sae *s, const char *dir, const Written *what, Err *e)
+{
+    const int there = check_folder(dir, what->saelens, e);
     if (there)
         return there < 0 ? -1 : write_files(s, dir, what, e);
-    AsideFolder *f = aside_folder(dir, (const char *const[]){weights_name(what), "cfg.json"}, 2, e);
+    AsideFolder *f = aside_folder(dir, (const char *const[]){weights_name(what->saelens), "cfg.json"}, 2, e);
     if (!f)
         return -1;
     if (write_files(s, aside_folder_part(f), what, e) == 0)

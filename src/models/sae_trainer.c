@@ -32,6 +32,8 @@ int sae_variant_find(SaeVariant *v, const char *name)
 
 int train_options_settle(TrainOptions *o, Err *e)
 {
+    if (o->labels > o->F)
+        return err_set(e, "%d labels need a feature each, and there are %d", o->labels, o->F);
     if (o->labels > 0 && o->levels == 0)
         o->level[o->levels++] = o->labels;
     else if (o->variant != VARIANT_MATRYOSHKA)

@@ -64,9 +64,11 @@ int sampler_create(Sampler **out, const SamplerOptions *options, Err *e)
         return -1;
     }
     s->host = malloc(picture);
+    s->planes = malloc(picture);
+    s->picture = calloc(options->batch, sizeof *s->picture);
     s->state_of = calloc((size_t)options->batch * s->halves, sizeof *s->state_of);
     s->noise = calloc(options->batch, sizeof *s->noise);
-    if (!s->eps || !s->host || !s->state_of || !s->noise) {
+    if (!s->eps || !s->host || !s->planes || !s->picture || !s->state_of || !s->noise) {
         err_set(e, "out of memory for a batch of %d latents", options->batch);
         sampler_free(s);
         return -1;
@@ -87,6 +89,8 @@ void sampler_free(Sampler *s)
     if (s->memory) op->free(s->memory);
     free(s->noise);
     free(s->host);
+    free(s->planes);
+    free(s->picture);
     free(s->states);
     free(s->pooled);
     free(s->state_of);
@@ -131,15 +135,15 @@ static void add_text(Sampler *s, int *n, const float *state, const float *pooled
     ++*n;
 }
 
-/* Texts of the batch: own negatives and, where a picture has none, the header's once, then one a picture. The header's
+/* Texts of the run: own negatives and, where a picture has none, the header's once, then one a picture. The header's
  * has another number of tokens where all pictures have their own. */
-static int set_text(Sampler *s, const CondBatch *b, Err *e)
+static int set_text(Sampler *s, const CondBatch *b, int S, Err *e)
 {
     int texts = 0, header = -1;
-    if (need_states(s, b->count, (size_t)b->S * b->E, e))
+    if (need_states(s, s->n, (size_t)S * b->E, e))
         return -1;
-    for (int i = 0; s->halves == 2 && i < b->count; i++) {
-        const CondItem *item = &b->item[i];
+    for (int i = 0; s->halves == 2 && i < s->n; i++) {
+        const CondItem *item = &b->item[s->picture[i]];
         if (!item->uncond && header >= 0) {
             s->state_of[i] = header;
             continue;
@@ -149,40 +153,45 @@ static int set_text(Sampler *s, const CondBatch *b, Err *e)
         add_text(s, &texts, item->uncond ? item->uncond : b->uncond,
                  item->uncond ? item->uncond_pooled : b->uncond_pooled);
     }
-    for (int i = 0; i < b->count; i++) {
-        s->state_of[(s->halves - 1) * b->count + i] = texts;
-        add_text(s, &texts, b->item[i].state, b->item[i].pooled);
+    for (int i = 0; i < s->n; i++) {
+        const CondItem *item = &b->item[s->picture[i]];
+        s->state_of[(s->halves - 1) * s->n + i] = texts;
+        add_text(s, &texts, item->state, item->pooled);
     }
-    return unet_set_text(s->unet, s->states, texts, b->S, s->state_of, (int64_t)s->halves * b->count, e)
+    return unet_set_text(s->unet, s->states, texts, S, s->state_of, (int64_t)s->halves * s->n, e)
         || (s->pooled && unet_set_added(s->unet, s->pooled, s->H * s->cell, s->W * s->cell, e)) ? -1 : 0;
 }
 
-/* The next noise of each picture's seed times share to x (n,H,W,C). planes: host, (n,C,H,W), scratch. */
-static void upload_noise(Sampler *s, float *x, float share, float *planes)
+/* The next noise of each picture's seed times share to x (n,H,W,C). */
+static void upload_noise(Sampler *s, float *x, float share)
 {
     const size_t picture = (size_t)s->C * s->H * s->W;
     for (int i = 0; i < s->n; i++) {
-        noise_draw(&s->noise[i], planes, picture);
+        noise_draw(&s->noise[i], s->planes, picture);
         for (size_t k = 0; k < picture && share != 1; k++)
-            planes[k] *= share;
-        latent_to_rows(s->host, planes, s->C, s->H * s->W);
+            s->planes[k] *= share;
+        latent_to_rows(s->host, s->planes, s->C, s->H * s->W);
         op->upload(x + picture*i, s->host, picture * sizeof(float));
     }
 }
 
-int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_step, void *context, Err *e)
+/* The pictures of the batch whose texts have S tokens. */
+static int run(Sampler *s, const CondBatch *b, int S, float *latents, StepFn before_step, void *context, Err *e)
 {
     const int HW = s->H * s->W;
-    const size_t picture = (size_t)s->C * HW, all = picture * b->count;
     const Scheduler *plan = s->scheduler;
-    s->n = b->count;
+    s->n = 0;
+    for (int i = 0; i < b->count; i++)
+        if (b->item[i].S == S)
+            s->picture[s->n++] = i;
+    const size_t picture = (size_t)s->C * HW, all = picture * s->n;
     if (s->memory)
         op->clear(s->memory, all * plan->memory * sizeof(float));
-    if (set_text(s, b, e))
+    if (set_text(s, b, S, e))
         return -1;
     for (int i = 0; i < s->n; i++)
-        noise_seed(&s->noise[i], b->item[i].seed);
-    upload_noise(s, s->x, plan->first, latents);
+        noise_seed(&s->noise[i], b->item[s->picture[i]].seed);
+    upload_noise(s, s->x, plan->first);
     for (s->step = 0; s->step < plan->steps; s->step++) {
         if (before_step && before_step(context, s, e))
             return -1;
@@ -194,7 +203,7 @@ int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_st
         scheduler_step(plan, s->step, s->x, s->memory, s->halves == 2 ? s->eps : NULL, s->eps + all*(s->halves - 1),
                        (float)s->options.guidance, (int64_t)all);
         if (plan->step[s->step].noise > 0) {
-            upload_noise(s, s->x_halves, plan->step[s->step].noise, latents);
+            upload_noise(s, s->x_halves, plan->step[s->step].noise);
             op->add(s->x, s->x_halves, (int64_t)all);
         }
     }
@@ -203,8 +212,20 @@ int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_st
         if (!dtype_finite(s->host, F32, picture))
             return err_set(e, "%s: record %ld: its latent has become no number: the text state, the guidance or the "
                            "steering is too large, or values leave the range of --dtype", stream_name(b->in),
-                           b->item[i].record.number);
-        latent_to_planes(latents + picture*i, s->host, s->C, HW);
+                           b->item[s->picture[i]].record.number);
+        latent_to_planes(latents + picture*s->picture[i], s->host, s->C, HW);
+    }
+    return 0;
+}
+
+int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_step, void *context, Err *e)
+{
+    for (int i = 0; i < b->count; i++) {
+        int same = 0;
+        while (b->item[same].S != b->item[i].S)
+            same++;
+        if (same == i && run(s, b, b->item[i].S, latents, before_step, context, e))
+            return -1;
     }
     return 0;
 }

@@ -6,7 +6,8 @@
  *                 euler-a: x += its share of the seed's next noise
  *
  * The UNet's batch is [uncond of every picture..., cond of every picture...]; with guidance 1 there is no uncond half.
- * A picture's latent depends on its own record only, not on its batch. Nothing is allocated inside the loop after the
+ * A picture's latent depends on its own record only, not on its batch. Texts of one length are drawn at once: a batch
+ * of several lengths in as many runs, each with the pictures of one. Nothing is allocated inside the loop after the
  * first batch of a size. */
 #ifndef SRC_MODELS_SAMPLER_H
 #define SRC_MODELS_SAMPLER_H
@@ -32,16 +33,17 @@ typedef struct Sampler {
     SamplerOptions options;
     int C, H, W;                    /* latent */
     int halves;                     /* 2 with guidance, else 1 */
-    int n;                          /* pictures of the current batch; its rows: halves * n images */
+    int n;                          /* pictures of the current run; its rows: halves * n images */
+    int *picture;                   /* [n] their places in the batch, rising */
     int step;                       /* current step, for hooks: scheduler->step[step] */
     float *x, *x_halves, *eps;      /* device: (batch,H,W,C), (halves*batch,H,W,C) twice */
     float *memory;                  /* device (scheduler->memory, batch,H,W,C): scheduler_step's; NULL: it has none */
     Noise *noise;                   /* [batch] of each picture's seed */
-    float *host;                    /* (H,W,C) transposition buffer of one picture */
+    float *host, *planes;           /* (H,W,C) and (C,H,W), one picture's for transposition */
     float *states;                  /* host (texts,S,E), what unet_set_text reads */
     float *pooled;                  /* host (texts,P), for Stable Diffusion XL, else NULL */
     int32_t *state_of;              /* (halves*batch) */
-    size_t state_size;              /* S*E of the current batch */
+    size_t state_size;              /* S*E of the current run */
     size_t states_room, texts_room; /* values that `states` holds, texts that `pooled` does */
     int cell;                       /* pixels of a latent's cell */
 } Sampler;
@@ -49,7 +51,7 @@ typedef struct Sampler {
 int sampler_create(Sampler **s, const SamplerOptions *options, Err *e);
 void sampler_free(Sampler *s);
 
-/* Called before each step with s->step set. Returns 0, or -1 with e set. */
+/* Called before each step of a run with s->step set. Returns 0, or -1 with e set. */
 typedef int (*StepFn)(void *context, Sampler *s, Err *e);
 
 /* Draws the batch's pictures (batch->count <= options.batch): latents (count,C,H,W) f32 host, as the UNet has them. */

@@ -36,6 +36,8 @@ static const Cli cli = {
     "where a folder does not say.\n"
     "Autoencoders of SDXL's modules as sdxl-unbox publishes them are OpenAI's kind, trained on output - input, which "
     "their folders do not say: give --hook and --take diff, so that all programs know.\n"
+    "A folder that is there is written into, file by file, unless it holds an autoencoder in another layout: readers "
+    "would find two there.\n"
     "Memory is three times that of the weights.",
     "sae-convert sae/ --to saelens -o sae-lens/\n"
     "# one of sdxl-unbox\n"

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "formats/json_file.h"
+#include "formats/tame.h"
 #include "src/cli/cli.h"
 #include "src/cli/compute.h"
 #include "src/models/model.h"
@@ -134,7 +135,8 @@ static int print_json(FILE *f, const Group *group, const Figures *v, const char 
 
 static void print_row(FILE *f, const Group *group, const Figures *v)
 {
-    fprintf(f, "%s\t%lld", group->name, (long long)group->tokens);
+    tame_print(f, group->name, ' ');
+    fprintf(f, "\t%lld", (long long)group->tokens);
     for (int c = 0; c < COLUMNS; c++)
         if (isnan(column(v, c)))
             fputs("\t-", f);
@@ -157,10 +159,13 @@ static void print_density(FILE *f, const Group *group, const Figures *v, int F)
     int most = dead;
     for (int b = first; b <= last; b++)
         most = most > v->density[b] ? most : v->density[b];
-    fprintf(f, "%s\t-inf\t%d\t%.*s\n", group->name, dead, (int)(50LL*dead/most), marks);
-    for (int b = first; b <= last; b++)
-        fprintf(f, "%s\t%.1f\t%d\t%.*s\n", group->name, DENSITY_LOWEST + b/2.0, v->density[b],
-                (int)(50LL*v->density[b]/most), marks);
+    tame_print(f, group->name, ' ');
+    fprintf(f, "\t-inf\t%d\t%.*s\n", dead, (int)(50LL*dead/most), marks);
+    for (int b = first; b <= last; b++) {
+        tame_print(f, group->name, ' ');
+        fprintf(f, "\t%.1f\t%d\t%.*s\n", DENSITY_LOWEST + b/2.0, v->density[b], (int)(50LL*v->density[b]/most),
+                marks);
+    }
 }
 
 static int print_groups(FILE *f, const Metrics *m, const Config *cfg, Err *e)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* sae-rank-concepts.c -- finds the features of an autoencoder that carry a concept, by timestep. */
 #include <string.h>
+#include "formats/tame.h"
 #include "src/cli/compute.h"
 #include "src/models/rank_feed.h"
 #include "src/models/rank_score.h"
@@ -126,9 +127,12 @@ static int open_outputs(Run *r, Err *e)
 
 static void print_rows(FILE *f, const RankEntry *x)
 {
-    for (int j = 0; j < x->count; j++)
-        fprintf(f, "%s\t%s\t%d\t%d\t%d\t%.9g\t%.9g\t%.9g\n", x->kind, x->label, x->t, j + 1, x->feature[j],
-                (double)x->score[j], (double)x->mean[j], (double)x->mean_all[j]);
+    for (int j = 0; j < x->count; j++) {
+        fprintf(f, "%s\t", x->kind);
+        tame_print(f, x->label, ' ');
+        fprintf(f, "\t%d\t%d\t%d\t%.9g\t%.9g\t%.9g\n", x->t, j + 1, x->feature[j], (double)x->score[j],
+                (double)x->mean[j], (double)x->mean_all[j]);
+    }
 }
 
 static void print_json(FILE *f, const RankEntry *x)

@@ -121,7 +121,7 @@ static int choose_features(Run *x, Err *e)
         char *end = "";
         const long f = i < asked->count ? strtol(asked->items[i], &end, 10) : x->r.leads.feature[i - asked->count];
         if (i < asked->count && (*end || end == asked->items[i] || f < 0 || f >= F))
-            cli_misuse(&cli, "--feature '%s' is no feature's number", asked->items[i]);
+            cli_misuse(&cli, "--feature '%s': expected 0 to %d", asked->items[i], F - 1);
         int k = 0;
         while (k < x->count && x->feature[k] != f)
             k++;

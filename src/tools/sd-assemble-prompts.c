@@ -100,6 +100,11 @@ static int read_plan(Plan *plan, const Config *cfg, Err *e)
         || (cfg->concept.count && names_keep(&plan->concepts, cfg->concept.items, cfg->concept.count, "--concept", e))
         || (cfg->theme.count && names_keep(&plan->themes, cfg->theme.items, cfg->theme.count, "--theme", e)))
         return -1;
+    if (!plan->concepts.count)
+        return err_set(e, "%s: no concept in it", in_data(cfg->concepts, "concepts.txt", path));
+    if (!plan->themes.count && !cfg->plain)
+        return err_set(e, "%s: no theme in it, and --no-plain: there is no prompt to make",
+                       in_data(cfg->themes, "themes.txt", path));
     for (int i = 0; i < cfg->text.count; i++)
         if (templates_add(&plan->templates, cfg->text.items[i], SPLIT_GATHER | SPLIT_GENERATE, "--template", e)) {
             e->misuse = 1;

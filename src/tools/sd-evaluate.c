@@ -14,7 +14,7 @@ typedef struct Config {
     Common c;
     const char *classifier, *texts, *predictions, *reference, *plain;
     List names;
-    int json, clip_score, brought;
+    int json, clip_score, weights, brought;
 } Config;
 
 static const Opt options[] = {
@@ -33,6 +33,8 @@ static const Opt options[] = {
      "add the share of other pictures that are taken for the target: of steering that brings one", 0},
     {0, "clip-score", OPT_FLAG, offsetof(Config, clip_score), NULL,
      "add the CLIP score of pictures and prompts; the embeddings are CLIP's", 0},
+    {0, "weights", OPT_FLAG, offsetof(Config, weights), NULL,
+     "with --clip-score: prompts were written for sd-encode-text --weights; their words are scored, not the marks", 0},
     {0, "reference", OPT_STR, offsetof(Config, reference), NULL,
      "FILE  embeddings of other pictures: add the Frechet distance to them", 0},
     {0, "json", OPT_FLAG, offsetof(Config, json), NULL, "a JSON object a row instead of a table", 0},
@@ -58,9 +60,9 @@ static const Cli cli = {
     "the mean of the three, and the steering. - stands for a measure without pictures.\n"
     "--brought adds, of a target that is to come and not to go, the share of the pictures of other labels of its kind, "
     "or of none, that are taken for it; CRA then says whether the rest stayed.\n"
-    "--clip-score adds 100 cos(picture, prompt) with its interval; --reference adds the Frechet distance between the "
-    "embeddings of a row's "
-    "pictures and those of FILE, of at most 1024 values: the FID's formula, on these embeddings.\n"
+    "--clip-score adds 100 cos(picture, prompt) with its interval; with --weights of a prompt as sd-encode-text "
+    "--weights reads it, its words without brackets, numbers and BREAK, but for those of weight 0 or less. --reference "
+    "adds the Frechet distance between the embeddings of a row's pictures and those of FILE, of at most 1024 values: the FID's formula, on these embeddings.\n"
     "--texts: lines like {\"prompt\":\"A fish.\",\"concept\":\"Fishes\"}, {\"prompt\":\"A picture in Rust "
     "style.\",\"theme\":\"Rust\"} or, for pictures "
     "without a theme, {\"prompt\":\"A plain picture.\",\"kind\":\"theme\",\"label\":\"\"}; several of a class are "
@@ -115,7 +117,7 @@ static int open_clip(Run *r, const Compute *compute, Err *e)
 {
     if (!r->cfg->clip_score)
         return 0;
-    if (clip_score_create(&r->clip, compute->model, compute->type, e))
+    if (clip_score_create(&r->clip, compute->model, r->cfg->weights, compute->type, e))
         return -1;
     const int P = clip_score_width(r->clip);
     return P == r->classifier->P ? 0 : err_set(e, "%s classifies embeddings of %d values, --clip-score takes CLIP's "
@@ -215,13 +217,37 @@ static void print_prediction(const Run *r, const Record *rec, const int *predict
     json_decref(line);
 }
 
+/* Whether the stream says that its prompts were read with weights; one of PNG files does not say. */
+static bool has_weights(const StreamIn *in)
+{
+    json_t *step, *argument;
+    size_t i, k;
+    json_array_foreach(json_object_get(stream_header(in)->fields, "provenance"), i, step)
+        json_array_foreach(json_object_get(step, "arguments"), k, argument)
+            if (json_is_string(argument) && strcmp(json_string_value(argument), "--weights") == 0)
+                return true;
+    return false;
+}
+
+static int score(Run *r, const StreamIn *in, const Record *rec, double *clip, Err *e)
+{
+    const char *prompt = record_text(rec, "prompt", "");
+    Err why = {0};
+    if (!r->clip || clip_score(r->clip, prompt, r->embedding, clip, &why) == 0)
+        return 0;
+    return err_set(e, "%s: record %ld: the prompt '%.100s': %s", stream_name(in), rec->number, prompt, why.text);
+}
+
 static int read_stream(Run *r, StreamIn *in, Err *e)
 {
     Record rec;
     int got, predicted[DOMAINS];
+    if (r->clip && !r->cfg->weights && has_weights(in))
+        cli_note(&cli, "%s: its prompts were read with weights; --weights scores their words without the marks",
+                 stream_name(in));
     while ((got = next_embedding(r, in, &rec, e)) > 0) {
         double clip = NAN;
-        if ((r->clip && clip_score(r->clip, record_text(&rec, "prompt", ""), r->embedding, &clip, e))
+        if (score(r, in, &rec, &clip, e)
             || classify(r, in, &rec, predicted, e)
             || evaluation_add(r->evaluation, stream_name(in), &rec, r->embedding, clip, predicted, e))
             return -1;
@@ -270,6 +296,8 @@ int main(int argc, char **argv)
     cli_parse(&cli, &cfg, argc, argv);
     if (cfg.classifier && cfg.texts)
         cli_misuse(&cli, "--classifier and --texts exclude each other");
+    if (cfg.weights && !cfg.clip_score)
+        cli_misuse(&cli, "--weights says how --clip-score reads prompts, which is not asked for");
     if (cfg.names.count && (cfg.classifier || cfg.texts || cfg.clip_score || cfg.reference))
         cli_misuse(&cli, "--names reads logits: --classifier, --texts, --clip-score and --reference, which read "
                    "embeddings, are measured apart");

@@ -116,6 +116,10 @@ changed() { "$TESTS/read_stream.py" --values "$DIR/$1" | jq -c "$2" | "$TESTS/wr
     steer --feature 3=1 --latents s.mpk.zst -o steered
     steer --feature 3=1 --batch 1 --latents one.mpk.zst -o one
     cmp one.mpk.zst s.mpk.zst
+    sae-rank-concepts -q --sae "$DIR/sae" -o ranks.mpk.zst "$DIR/acts.mpk.zst"
+    gated() { steer --ranks ranks.mpk.zst --sweep concept=all --gate 0.5 --top 4 --mode replace -o - "$@"; }
+    gated >all
+    gated --batch 1 | cmp - all
     sae-splice -q --steps 2 --sae "$DIR/sae" "$DIR/cond.mpk.zst" >table
     [ "$(wc -l <table)" = 25 ]
     sae-splice -q --steps 2 --sae "$DIR/sae" --batch 1 "$DIR/cond.mpk.zst" | cmp - table
@@ -133,6 +137,28 @@ changed() { "$TESTS/read_stream.py" --values "$DIR/$1" | jq -c "$2" | "$TESTS/wr
     sd-sample-hooked -q -m "$XL" --steps 2 --no-activations --latents all.mpk.zst xl.mpk.zst
     sd-sample-hooked -q -m "$XL" --steps 2 --batch 1 --no-activations --latents one.mpk.zst xl.mpk.zst
     cmp one.mpk.zst all.mpk.zst
+}
+
+@test "CLIP score: with --weights of the words alone; without, it is noted that the prompts have weights" {
+    jq -nc '{id: "1", prompt: "(a fish:1.3) in [winter] (grey:0)", concept: "Fishes", seed: 1},
+        {id: "2", prompt: "a cat", concept: "Cats", seed: 2}' >marked
+    encode marked | sample --no-activations --images - | sd-encode-image -o "$DIR/marked.mpk.zst" -
+    changed marked.mpk.zst 'if .id == "1" then .prompt = "a fish in winter " else . end' >words.mpk
+    jq -nc '{concept: "Fishes", prompt: "a fish"}, {concept: "Cats", prompt: "a cat"}' >texts
+    score() { sd-evaluate --texts texts --clip-score "$@"; }
+    score --weights "$DIR/marked.mpk.zst" >said 2>&1
+    score --weights words.mpk | cmp - said
+    score -q words.mpk 2>&1 | cmp - said
+    score -q "$DIR/marked.mpk.zst" >unsaid 2>&1
+    run ! cmp -s said unsaid
+    score "$DIR/marked.mpk.zst" 2>&1 >/dev/null | grep "marked.mpk.zst: its prompts were read with weights; --weights"
+    changed marked.mpk.zst 'if .id == "2" then .prompt = "(a cat:1.2.3)" else . end' >no.mpk
+    run score --weights no.mpk
+    says 1 "no.mpk: record 2: the prompt '(a cat:1.2.3)': weight '1.2.3' is no number"
+    run score --weights --predictions no.mpk.zst no.mpk
+    [ ! -e no.mpk.zst ]
+    run -2 sd-evaluate --weights words.mpk
+    says 2 "--weights says how --clip-score"
 }
 
 @test "weights that are refused name file, line and record; those of --negative are misuse" {

@@ -216,6 +216,22 @@ PY
     fails_with "id 'a??[2Jb/..'" sample --no-activations --images "$BATS_TEST_TMPDIR/i" "$BATS_TEST_TMPDIR/c.mpk.zst"
 }
 
+@test "labels out of data stay in their cell of a table" {
+    cd "$BATS_TEST_TMPDIR"
+    printf '%s\n' '{"prompt":"x","concept":"a\tb\n\u001b[2Jc\u007f"}' '{"prompt":"y","concept":"d"}' |
+        sd-encode-text | sample -o acts.mpk.zst --images images.mpk.zst
+    cells() { awk -F '\t' -v want="$1" 'NR == 1 {n = NF} NF != n {exit 1} $0 ~ want {found = 1} END {exit !found}'; }
+    sae-rank-concepts -q --sae "$DIR/sae" --table - acts.mpk.zst | cells 'concept\ta b  .2Jc '
+    sae-eval -q --sae "$DIR/sae" --by concept acts.mpk.zst | cells '^a b  .2Jc '
+    sae-eval -q --sae "$DIR/sae" --by concept --density acts.mpk.zst | cells '^a b  .2Jc '
+    tstream stat --by concept acts.mpk.zst | cells '^a b  .2Jc '
+    printf '%s\n' '{"prompt":"x","concept":"a\tb\n\u001b[2Jc\u007f"}' '{"prompt":"y","concept":"d"}' >texts
+    sae-rank-concepts -q --sae "$DIR/sae" -o ranks.mpk.zst acts.mpk.zst
+    printf '{"prompt":"x","concept":"d"}' | sd-encode-text |
+        sd-steer -q --steps 2 --sae "$DIR/sae" --ranks ranks.mpk.zst --sweep concept=all | sd-encode-image |
+        sd-evaluate --texts texts | cells 'target\tconcept\ta b  .2Jc '
+}
+
 @test "Ctrl-C leaves no half file" {
     sd-sample-hooked -q --steps 500 -o "$BATS_TEST_TMPDIR/out.mpk.zst" "$DIR/cond.mpk.zst" &
     sleep 1

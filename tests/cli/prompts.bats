@@ -20,6 +20,14 @@ setup() {
     [ "$(jq -r 'select(.theme == null) | .id' b)" = "" ]
 }
 
+@test "lists from which no prompt can be made are refused" {
+    run -1 sd-assemble-prompts --concepts /dev/null
+    [ "$output" = "sd-assemble-prompts: /dev/null: no concept in it" ]
+    run -1 sd-assemble-prompts --themes /dev/null --no-plain
+    [ "$output" = "sd-assemble-prompts: /dev/null: no theme in it, and --no-plain: there is no prompt to make" ]
+    [ "$(sd-assemble-prompts --themes /dev/null | wc -l)" = 20 ]
+}
+
 @test "one record, byte for byte" {
     run sd-assemble-prompts --split generate --concept Fishes --theme Watercolor --no-plain
     fields='"prompt":"A fish in Watercolor style.","concept":"Fishes","theme":"Watercolor","seed":1598747077'

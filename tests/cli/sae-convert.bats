@@ -44,6 +44,26 @@ sae_weights.safetensors" ]
     [ "$status" = 2 ] && [ ! -e x ]
 }
 
+@test "a folder that holds another layout is refused as output, and stays as it is; its own layout is replaced" {
+    folder() { rm -rf it; cp -r "$1" it; sha256sum it/* >sums; }
+    sae-convert "$SAE" --to saelens -o lens
+    sae-convert "$SAE" --to saeuron -o plain
+    for layout in "lens --to ours" "lens --to sparsify" "plain --to saelens" \
+        "$MORE/sae_layouts/openai --to saelens" "$MORE/sae_layouts/dictionary_learning --to ours"; do
+        folder "${layout% --to *}"
+        run sae-convert it --to "${layout##* }" -o it
+        [ "$status" = 1 ] && [[ $output == *"it: holds "*" layout"* ]] && [ "$(sha256sum it/*)" = "$(<sums)" ]
+    done
+    folder plain
+    sae-convert it --to ours --hook mid_block -o it
+    [ "$(jq -r .hook it/cfg.json)" = mid_block ]
+    cmp it/sae.safetensors plain/sae.safetensors
+    folder lens
+    sae-convert plain --to saelens -o it
+    cmp it/sae_weights.safetensors lens/sae_weights.safetensors
+    [ "$(find it -type f | wc -l)" = 2 ]
+}
+
 @test "a pickle that would run a command is refused, and no folder is left" {
     mkdir evil
     cp "$MORE/torch/evil.pth" evil/state_dict.pth

@@ -117,11 +117,21 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
     fit --epochs 2 --eval single.mpk.zst --log log --report 8 -o b one.mpk.zst      # one token has no variance
     same a b
     jq -e -s 'length == 3 and .[2].eval.fvu == null and .[2].eval.tokens == 1' log
-    run fit --eval missing.mpk.zst -o out one.mpk.zst
-    says 1 missing.mpk.zst
-    [ ! -e out ]
-    run fit --eval cond.mpk.zst --log log -o out one.mpk.zst
-    says 1 cond.mpk.zst activations
+}
+
+@test "a held-out stream that cannot be used is refused before the training; one that fails at the end leaves the folder" {
+    tstream head -n 0 -o none.mpk.zst one.mpk.zst
+    head -c 20000 one.mpk.zst >cut.mpk.zst
+    for bad in missing cond none cut; do
+        run fit --tokens 1G --eval $bad.mpk.zst --log log -o out one.mpk.zst
+        says 1 $bad.mpk.zst
+        [ ! -e out ] && [ ! -e log ]
+    done
+    run fit --eval <(cat cut.mpk.zst) -o out one.mpk.zst
+    says 1 "was cut"
+    fit -o a one.mpk.zst
+    same a out
+    jq -e '.training | has("eval") | not' out/cfg.json
 }
 
 @test "batchtopk: a threshold is saved, encodes about k a token, and as well as topk" {
@@ -248,6 +258,8 @@ print("\n".join(json.loads(f.read(int.from_bytes(f.read(8), "little")))))' "$1/s
         run fit --labels concept --$weight -1 -o a one.mpk.zst
         says 2 "$weight -1: expected 0 to"
     done
+    run fit --labels concept --features 1 -k 1 -o a one.mpk.zst
+    says 1 "$concepts labels need a feature each, and there are 1"
     run fit --labels colour -o a one.mpk.zst
     says 1 colour
     run fit --labels concept --variant relu -o a one.mpk.zst
@@ -278,6 +290,16 @@ print("\n".join(json.loads(f.read(int.from_bytes(f.read(8), "little")))))' "$1/s
     fit -o out --seed 3 one.mpk.zst
     same a out
     [ -z "$(find . -name '*.part*')" ]
+}
+
+@test "a folder that holds another layout is refused before the training, below -o too" {
+    mkdir -p other mixed/up_blocks.1.attentions.1
+    touch other/ae.pt mixed/up_blocks.1.attentions.1/sae_weights.safetensors
+    run fit -o other one.mpk.zst
+    says 1 "other: holds ae.pt, an autoencoder in dictionary_learning's layout"
+    run fit --log log -o mixed two.mpk.zst
+    says 1 "mixed/up_blocks.1.attentions.1: holds sae_weights.safetensors"
+    [ ! -e log ] && [ "$(find mixed -type f)" = mixed/up_blocks.1.attentions.1/sae_weights.safetensors ]
 }
 
 @test "a cut stream, a stream of another kind, an unknown hook: one message, exit 1, no folder" {

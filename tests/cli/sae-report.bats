@@ -167,7 +167,7 @@ for line in open("peaks"):
 @test "misuse exits 2; a reader that goes away ends it quietly" {
     run sae-report; says 2 "nothing to show"
     run sae-report --sae sae --feature 1; says 2 "stream of features"
-    run sae-report --sae sae --feature 64 features.mpk.zst; says 2 "'64'"
+    run sae-report --sae sae --feature 64 features.mpk.zst; says 2 "'64': expected 0 to 63"
     run sae-report --feature x features.mpk.zst; says 2 "'x'"
     run sae-report --sae sae --top 0; says 2 --top
     run bash -c 'set -o pipefail

@@ -132,3 +132,13 @@ sys.stdout.buffer.write(d[d.index(b"IDAT"):])' "$1"
     run -1 --separate-stderr sample --no-activations --images "$BATS_TEST_TMPDIR/out" "$BATS_TEST_TMPDIR/bad.mpk.zst"
     [[ "$stderr" == *"../fish"* ]]
 }
+
+@test "an id too long for a file is refused by record, and leaves no folder" {
+    for n in 238 239; do
+        printf '{"id":"a/%s","prompt":"a fish"}\n' "$(printf "%${n}s" | tr ' ' y)" | sd-encode-text > "$BATS_TEST_TMPDIR/$n"
+    done
+    sample --no-activations --images "$BATS_TEST_TMPDIR/out" "$BATS_TEST_TMPDIR/238"
+    run -1 --separate-stderr sample --no-activations --images "$BATS_TEST_TMPDIR/no" "$BATS_TEST_TMPDIR/239"
+    [[ "$stderr" == *"/239: record 1: id 'a/yyyy"*"a part has 239 bytes, expected 238 at most" ]]
+    [ ! -e "$BATS_TEST_TMPDIR/no" ]
+}

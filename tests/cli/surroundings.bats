@@ -49,6 +49,15 @@ nothing_left() { [ -z "$(ls -A)" ]; }
     done
 }
 
+@test "folders that were made for what did not become whole are not left" {
+    for command in "sd-steer -q --steps 2 --sae $DATA/sae --feature 1=1 $DATA/cond.mpk.zst" \
+        "sae-fit -k 8 --features 256 --batch 64 $DATA/acts.mpk.zst" "sae-convert --to saelens $DATA/sae"; do
+        run bash -c "ulimit -f 1; exec $command -o new/out"
+        says 1 new/out "File too large"
+        nothing_left
+    done
+}
+
 @test "what is known only when a descriptor is closed is said of standard output too" {
     strace -qq -o /dev/null true || skip "strace is not there, or may not trace"
     settled() {
@@ -147,6 +156,43 @@ nothing_left() { [ -z "$(ls -A)" ]; }
     says 1 "held-out.mpk.zst: is there, and is not a folder"
     [ ! -e fit.jsonl ]          # it was said before the training
     cmp acts.mpk.zst "$DATA/acts.mpk.zst"
+}
+
+@test "folders and files whose names are long, or no UTF-8" {
+    for name in "a$(printf '\u732b%.0s' {1..30})" $'b\xff'; do
+        cp -r "$DATA/sae" "$name"
+        sae-rank-concepts -q --sae "$name" -o ranks "$DATA/acts.mpk.zst"
+        id=$(tstream info -j ranks | jq -r .header.sae)
+        [[ $id == [ab]*-???????????? ]]
+        sae-encode --sae "$name" -o feats "$DATA/acts.mpk.zst"
+        [ "$(tstream info -j feats | jq -r .header.sae)" = "$id" ]
+        sd-steer -q --steps 1 --sae "$name" --ranks ranks --sweep concept=all -o "$name.mpk" "$DATA/cond.mpk.zst"
+        tstream info "$name.mpk" >/dev/null
+        mkdir "$name.d"
+        tstream to-png -N x -o "$name.d" <(tstream head -n 1 "$name.mpk")
+        mv "$name.d/x.png" "$name.d/$name.png"
+        sd-encode-image -o "$name.e" "$name.d"
+        tstream check "$name.e"
+    done
+}
+
+@test "a fit that could not be written is refused before it begins" {
+    touch file
+    for place in file/sae /proc/sae; do
+        run sae-fit -k 8 --log log --tokens 1G -o $place "$DATA/acts.mpk.zst"
+        says 1 "${place%/sae}"
+        run sae-fit -k 8 --tokens 1G --checkpoint $place -o sae "$DATA/acts.mpk.zst"
+        says 1 "$place: cannot be written"
+    done
+    mkdir folder
+    run sae-fit -k 8 --tokens 1G --checkpoint folder -o sae "$DATA/acts.mpk.zst"
+    says 1 "folder: is a folder"
+    mkdir sae sae/sae.safetensors
+    run sae-fit -k 8 --tokens 1G -o sae "$DATA/acts.mpk.zst"
+    says 1 "sae/sae.safetensors: is a folder"
+    [ "$(ls)" = "file
+folder
+sae" ]
 }
 
 @test "a pipe of the shell as output" {

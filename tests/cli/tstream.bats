@@ -264,7 +264,17 @@ END
     fails "was written by a record before it" tstream to-png -o out a a
     fails "has no field none" tstream to-png -N '{none}' -o out a
     records 1 1 > b
-    fails "record 1: image is missing" tstream to-png -o out2 b
+    mkdir mine
+    fails "record 1: image is missing" tstream to-png -o new/out b          # folders made for it go again
+    fails "record 1: image is missing" tstream to-png -o mine/out b
+    [ ! -e new ]
+    [ -z "$(ls mine)" ]
+    fails "b: is there, and is not a folder" tstream to-png -o b a
+    jq -nc '{stream: "images", version: 1, provenance: []}, ("a/1", "b/\("y" * 300)")
+        | if type == "string" then {id: ., image: {type: "u8", shape: [1, 1, 3], values: [1, 2, 3]}} else . end' |
+        python3 "$tests/write_stream.py" > long
+    fails "File name too long" tstream to-png -o new/out long               # not what holds a picture
+    [ "$(find new | sort | xargs)" = "new new/out new/out/a new/out/a/1.png" ]
     tstream to-png -t latent -N '{t}' --zoom 4 -o maps b
     [ "$(od -An -tx1 -j16 -N8 maps/980.png | tr -d ' ')" = 0000000400000008 ]
     fails "cut" tstream text <(head -c 60 first.png)

@@ -79,7 +79,7 @@ static int drawn(int n, int tokens, float *state, float *uncond)
                               .batch = 1};
     die_if(sampler_create(&s, &o, &err) || vae_load(&v, model, F32, &err));
     CondItem item = {.seed = (uint64_t)said("seed"), .S = tokens, .state = state, .uncond = uncond};
-    const CondBatch batch = {.S = tokens, .E = E, .uncond = uncond, .item = &item, .count = 1};
+    const CondBatch batch = {.E = E, .uncond = uncond, .item = &item, .count = 1};
     const size_t picture = (size_t)s->C*s->H*s->W;
     snprintf(name, sizeof name, "image.%d", n);
     const Weight *image = tensor(golden, name);
@@ -245,13 +245,55 @@ static int test_xl(void)
     return failed;
 }
 
+/* ---- lengths in turn ---- */
+
+/* StepFn */
+static int count_step(void *context, Sampler *s, Err *e)
+{
+    (void)s, (void)e;
+    ++*(int *)context;
+    return 0;
+}
+
+/* A batch of two lengths in turn is drawn in two runs, each picture as by itself. */
+static int test_runs(void)
+{
+    enum { PICTURES = 5, STEPS = 2, WIDTH = 128 };
+    char model[1024];
+    Sampler *s = NULL;
+    CondItem item[PICTURES];
+    float state[2*77*WIDTH];
+    int steps = 0, failed = 0;
+    for (int i = 0; i < 2*77*WIDTH; i++)
+        state[i] = (float)sin(0.37*i);
+    for (int i = 0; i < PICTURES; i++)
+        item[i] = (CondItem){.seed = (uint64_t)i, .S = i%2 ? 2*77 : 77, .state = state, .uncond = state};
+    snprintf(model, sizeof model, "%s", test_path("../data/minisd/model"));
+    const SamplerOptions o = {.model = model, .type = F32, .steps = STEPS, .guidance = 3, .batch = PICTURES};
+    die_if(sampler_create(&s, &o, &err));
+    const size_t picture = (size_t)s->C*s->H*s->W;
+    float *all = malloc(sizeof *all*picture*PICTURES), *alone = malloc(sizeof *alone*picture);
+    CondBatch batch = {.E = WIDTH, .item = item, .count = PICTURES};
+    die_if(sampler_run(s, &batch, all, count_step, &steps, &err));
+    failed += test_ok("two lengths in turn: two runs", steps == 2*STEPS);
+    for (int i = 0; i < PICTURES; i++) {
+        batch = (CondBatch){.E = WIDTH, .item = &item[i], .count = 1};
+        die_if(sampler_run(s, &batch, alone, NULL, NULL, &err));
+        failed += test_same("a picture among others", all + picture*i, alone, sizeof *alone*picture);
+    }
+    free(all);
+    free(alone);
+    sampler_free(s);
+    return failed;
+}
+
 int main(void)
 {
     Weights *w = NULL;
     die_if(backend_pick(test_backend(), 0, &err)
            || weights_open(&w, test_path("golden-more/long.safetensors"), &err));
     golden = w;
-    const int failed = test_recorded() + test_chunks() + test_xl();
+    const int failed = test_recorded() + test_chunks() + test_xl() + test_runs();
     weights_close(w);
     return failed != 0;
 }

@@ -111,9 +111,9 @@ static int check_all(const char *model, Err *e)
     int failed = tokenizer_encode(tokenizer, "", ids, e) < 0
               || tokenizer_encode(tokenizer, json_string_value(json_object_get(meta, "prompt")), ids + S, e) < 0
               || text_encode(encoder, ids, 2, states, e);
-    CondItem item = {.seed = strtoull(json_string_value(json_object_get(meta, "seed")), NULL, 10),
+    CondItem item = {.S = S, .seed = strtoull(json_string_value(json_object_get(meta, "seed")), NULL, 10),
                      .state = states + state};
-    const CondBatch batch = {.S = S, .E = E, .uncond = states, .item = &item, .count = 1, .capacity = 1};
+    const CondBatch batch = {.E = E, .uncond = states, .item = &item, .count = 1, .capacity = 1};
     for (size_t i = 0; i < json_array_size(runs) && !e->set; i++) {
         char name[8];
         snprintf(name, sizeof name, "%zu", i);

@@ -75,9 +75,9 @@ static int run(const char *file_name, const char *model, Err *e)
     if (tokenizer_encode(tokenizer, "", ids, e) < 0 || tokenizer_encode(tokenizer, prompt, ids + S, e) < 0
         || text_encode(encoder, ids, 2, states, e))
         return -1;
-    CondItem item = {.seed = strtoull(json_string_value(json_object_get(meta, "seed")), NULL, 10),
+    CondItem item = {.S = S, .seed = strtoull(json_string_value(json_object_get(meta, "seed")), NULL, 10),
                      .state = states + (size_t)S*E};
-    CondBatch batch = {.S = S, .E = E, .uncond = states, .item = &item, .count = 1, .capacity = 1};
+    CondBatch batch = {.E = E, .uncond = states, .item = &item, .count = 1, .capacity = 1};
 
     const Weight *output = weights_find(file, "hook.output"), *latents = weights_find(file, "latents"),
         *image = weights_find(file, "image");

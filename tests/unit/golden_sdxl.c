@@ -163,20 +163,20 @@ static int test_run(const char *name, double guidance, bool told)
     float *zeros = calloc((size_t)S*E, sizeof *zeros), *latents = malloc(sizeof(float)*BATCH*picture),
         *alone = malloc(sizeof(float)*picture), *seen = malloc(sizeof(float)*weight_count(hook));
     const uint64_t seed = strtoull(said("seed"), NULL, 10);
-    CondItem one = {.seed = seed, .state = state, .pooled = pooled};
+    CondItem one = {.seed = seed, .S = S, .state = state, .pooled = pooled};
     if (told) {
         one.uncond = told_state;
         one.uncond_pooled = told_pooled;
     }
     CondItem item[BATCH];
-    CondBatch batch = {.S = S, .E = E, .P = P, .uncond = zeros, .uncond_pooled = zeros, .item = &one, .count = 1};
+    CondBatch batch = {.E = E, .P = P, .uncond = zeros, .uncond_pooled = zeros, .item = &one, .count = 1};
     die_if(sampler_run(s, &batch, alone, NULL, NULL, &err));
     snprintf(label, sizeof label, "%s: final latent", name);
     snprintf(recorded, sizeof recorded, "%s.latents", name);
     int failed = near(label, alone, recorded, last);
 
     for (int i = 0; i < BATCH; i++)         /* the third of texts of other lengths, some with a negative of their own */
-        item[i] = i == 2 ? one : (CondItem){.seed = (uint64_t)i, .state = state + (size_t)i%TEXTS*S*E,
+        item[i] = i == 2 ? one : (CondItem){.seed = (uint64_t)i, .S = S, .state = state + (size_t)i%TEXTS*S*E,
                                             .pooled = pooled + (size_t)i%TEXTS*P,
                                             .uncond = i == 1 ? told_state : NULL, .uncond_pooled = told_pooled};
     batch.item = item;

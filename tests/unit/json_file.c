@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include "formats/aside.h"
 #include "formats/fdio.h"
+#include "formats/folder.h"
 #include "formats/json_file.h"
 #include "tests/unit/stream_test.h"
 
@@ -124,6 +125,14 @@ static int test_aside(void)
                               && unlink(scratch("folder/in/b")) == 0 && rmdir(scratch("folder/in")) == 0
                               && rmdir(scratch("folder")) == 0);
     }
+    failed += test_ok("aside/folders", folder_make(scratch("made/empty"), &e) == 0
+                      && folder_make_above(scratch("made/full/x"), &e) == 0
+                      && (a = aside_open(scratch("made/full/x"), &e)) && aside_commit(a, true, &e) == 0);
+    aside_cleanup();
+    failed += test_ok("aside/a folder made for nothing is not left", access(scratch("made/empty"), F_OK) != 0);
+    failed += test_ok("aside/one with a file is", unlink(scratch("made/full/x")) == 0);
+    aside_cleanup();
+    failed += test_ok("aside/until the end", access(scratch("made"), F_OK) != 0);
     int files = 0;
     DIR *d = opendir(scratch(""));
     for (struct dirent *f; d && (f = readdir(d));)

@@ -27,6 +27,13 @@ static const char *lines_of(const void *data, size_t size)
 
 #define LINES(name, text, want) test_text(name, lines_of(text, sizeof text - 1), want)
 
+static int test_mend(void)
+{
+    char text[] = "a\xff caf\xc3\xa9 \xed\xa0\x80 \xe7\x8c";
+    utf8_mend(text);
+    return test_text("mended", text, "a? caf\xc3\xa9 ??? ??");
+}
+
 static int test_ends(void)
 {
     int failed = LINES("lines/none", "", "end");
@@ -35,6 +42,8 @@ static int test_ends(void)
     failed += LINES("lines/CRLF", "a\r\n\r\nb\rc\r", "1 a|2 |3 b\rc|end");
     failed += LINES("lines/mark of UTF-8", "\xef\xbb\xbf" "a\n\xef\xbb\xbf" "b\n", "1 a|2 \xef\xbb\xbf" "b|end");
     failed += LINES("lines/the mark alone", "\xef\xbb\xbf", "1 |end");
+    failed += LINES("lines/a tensor stream", "\x28\xb5\x2f\xfd\0\1",
+                    ": is compressed with zstd, as tensor streams are; expected lines of text");
     failed += LINES("lines/zero byte", "a\nb\0c\n", "1 a|: line 2: holds a zero byte; is this text?");
     failed += LINES("lines/not UTF-8", "a\ncaf\xe9\n", "1 a|: line 2: not UTF-8 text");
     return failed;
@@ -114,5 +123,5 @@ static int test_errors(void)
 
 int main(void)
 {
-    return (test_ends() + test_lengths() + test_pipe() + test_errors()) != 0;
+    return (test_ends() + test_mend() + test_lengths() + test_pipe() + test_errors()) != 0;
 }

@@ -53,6 +53,15 @@ static int refused(const char *prompt, const char *why)
     return test_ok(why, got == -1 && strstr(e.text, why));
 }
 
+static int plain(const char *prompt, const char *text)
+{
+    Err e = {0};
+    char *found = prompt_weights_text(prompt, &e);
+    const int failed = test_text(prompt, found ? found : e.text, text);
+    free(found);
+    return failed;
+}
+
 /* n times a text */
 static char *times(const char *text, int n)
 {
@@ -99,6 +108,13 @@ int main(void)
     int failed = 0;
     for (size_t i = 0; i < sizeof cases/sizeof *cases; i++)
         failed += check(&cases[i]);
+
+    failed += plain("", "");
+    failed += plain("a fish", "a fish");
+    failed += plain("a (((house:1.3)) [on] a (hill:0.5), (sky", "a house on a hill, sky");
+    failed += plain("\\(a\\) fish: (red:-0.5)(blue:0)(green:0.1)", "(a) fish: green");
+    failed += plain("(a)BREAK(b) BREAK", "a b  ");
+    failed += plain("(a:1.2.3)", "weight '1.2.3' is no number");
 
     failed += refused("(a:1.2.3)", "weight '1.2.3' is no number");
     failed += refused("(a:.)", "weight '.' is no number");

@@ -132,8 +132,8 @@ static int bench_open_with(Bench *b, const SamplerOptions *o, const SpliceOption
     for (int i = 0; i < 3*S*E; i++)
         b->states[i] = (float)sin(i*0.37 + i/(S*E));
     for (int i = 0; i < PICTURES; i++)
-        b->item[i] = (CondItem){.seed = 7 + (uint64_t)i, .state = b->states + (size_t)(i + 1)*S*E};
-    b->batch = (CondBatch){.S = S, .E = E, .uncond = b->states, .item = b->item, .count = PICTURES};
+        b->item[i] = (CondItem){.seed = 7 + (uint64_t)i, .S = S, .state = b->states + (size_t)(i + 1)*S*E};
+    b->batch = (CondBatch){.E = E, .uncond = b->states, .item = b->item, .count = PICTURES};
     return hooks_add(unet_hooks(b->sampler->unet), HOOK, false, watch, &b->watch, e) == 1 ? 0 : -1;
 }
 
