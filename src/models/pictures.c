@@ -27,9 +27,12 @@ struct Pictures {
     size_t capacity;                /* pixels held */
 };
 
-/* What would else be said when the first picture is drawn. */
+/* What would else be said when the first picture is drawn, or never: a picture's name is none of a folder. */
 static int check_folder(const char *path, Err *e)
 {
+    if (ends_with_any_case(path, ".png"))
+        return err_misuse(e, "%s: pictures go to a folder, each a PNG file named by its id, or to a stream, *.mpk.zst",
+                          path);
     if (aside_is_open(path))
         return err_set(e, "%s: cannot be a folder of pictures: it is an output already", path);
     return folder_there(path, e) < 0 ? -1 : 0;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* pictures.h -- where drawn pictures go: a folder of PNG files, or a stream of kind "images".
  *
- * A path that is "-" or ends in .mpk or .mpk.zst is a stream, anything else a folder. In a folder, record id
- * "Fishes/Rust/3" becomes Fishes/Rust/3.png; its text chunks hold the record's fields and the stream's provenance. */
+ * A path that is "-" or ends in .mpk or .mpk.zst is a stream, one that ends in .png misuse, anything else a folder. In
+ * a folder, record id "Fishes/Rust/3" becomes Fishes/Rust/3.png; its text chunks hold the record's fields and the
+ * stream's provenance. */
 #ifndef SRC_MODELS_PICTURES_H
 #define SRC_MODELS_PICTURES_H
 

@@ -70,3 +70,13 @@ pixels() { tail -c +"$(grep -abo IDAT "$1" | head -1 | cut -d: -f1)" "$1"; }
     sd-decode -q -m "$DIR/other" --any-model -o "$DIR/other-images" "$DIR/latents.mpk.zst"
     [ -s "$DIR/other-images/b.png" ]
 }
+
+@test "a picture's name is none of a folder, whoever writes pictures" {
+    for name in "$DIR/x.png" "$DIR/Y.PNG"; do
+        run -2 --separate-stderr sd-decode -q -o "$name" "$DIR/latents.mpk.zst"
+        [[ "$stderr" == *"$name: pictures go to a folder"* ]]
+        run -2 --separate-stderr sd-sample-hooked -q --no-activations --steps 2 --images "$name" "$DIR/cond.mpk.zst"
+        [[ "$stderr" == *"$name: pictures go to a folder"* ]]
+        [ ! -e "$name" ]
+    done
+}
