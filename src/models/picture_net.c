@@ -86,6 +86,11 @@ int picture_net_classes(const PictureNet *n)
     return n->judge ? 0 : image_encoder_classes(n->encoder);
 }
 
+bool picture_net_heads(const PictureNet *n)
+{
+    return n->encoder != NULL;
+}
+
 int picture_net_side(const PictureNet *n)
 {
     return n->judge ? convnet_size(n->judge) : 0;

@@ -4,6 +4,7 @@
 #ifndef SRC_MODELS_PICTURE_NET_H
 #define SRC_MODELS_PICTURE_NET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "formats/dtype.h"
@@ -18,6 +19,7 @@ void picture_net_free(PictureNet *n);               /* NULL is fine */
 const char *picture_net_id(const PictureNet *n);    /* CLIP's model_id, or the file's name without its folder */
 int picture_net_width(const PictureNet *n);         /* P */
 int picture_net_classes(const PictureNet *n);       /* 0 where it only describes */
+bool picture_net_heads(const PictureNet *n);        /* whether it is a transformer */
 int picture_net_side(const PictureNet *n);          /* of the pictures that it takes; 0: it resizes them itself */
 size_t picture_net_bytes(const PictureNet *n);      /* of a prepared picture */
 /* room: a picture (H,W,3), of picture_net_side where that is not 0, as the network takes it. -1: out of memory */

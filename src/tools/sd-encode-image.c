@@ -93,6 +93,7 @@ static int finish_net(Net *n, Err *e)
 static int open_nets(Run *r, Err *e)
 {
     const List *list = &r->cfg->nets;
+    bool heads = false;             /* some network takes --heads */
     if (!list->count) {
         r->nets = 1;
         return picture_net_clip(&r->net[0].net, r->compute.model, r->compute.type, e) || finish_net(&r->net[0], e);
@@ -103,8 +104,10 @@ static int open_nets(Run *r, Err *e)
         if (picture_net_open(&n->net, path ? path : list->items[i], (int)r->cfg->heads, r->compute.type, e)
             || finish_net(n, e))
             return -1;
+        heads |= picture_net_heads(n->net);
     }
-    return 0;
+    return !r->cfg->heads || heads ? 0
+         : err_misuse(e, "--heads is of a vision transformer's attention, and --net names none");
 }
 
 /* --net is what it should be: misuse otherwise. */
@@ -126,6 +129,8 @@ static void check_nets(const Config *cfg)
     }
     if (cfg->heads < 0 || cfg->heads > 1 << 16)
         cli_misuse(&cli, "--heads is %lld, expected 1 to %d", (long long)cfg->heads, 1 << 16);
+    if (cfg->heads && !cfg->nets.count)
+        cli_misuse(&cli, "--heads is of a vision transformer's attention: give --net FILE");
 }
 
 static int open_stream(Run *r, Err *e)

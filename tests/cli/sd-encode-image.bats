@@ -161,6 +161,8 @@ PY
     refused 1 cond.mpk.zst sd-encode-image -o no.mpk.zst "$DIR/cond.mpk.zst"
     refused 1 nowhere sd-encode-image -o no.mpk.zst nowhere
     refused 1 nowhere.png sd-encode-image -o no.mpk.zst nowhere.png
+    refused 2 "--heads is of a vision transformer" sd-encode-image --heads 4 -o no.mpk.zst "$DIR/images.mpk.zst"
+    refused 2 "--net names none" sd-encode-image --heads 4 --net "$JUDGE" -o no.mpk.zst "$DIR/images.mpk.zst"
     mkdir empty
     refused 1 "empty: no PNG files" sd-encode-image -o no.mpk.zst empty
     refused 1 "empty: no PNG files" sd-encode-image -o no.mpk.zst "$DIR/pictures" empty
