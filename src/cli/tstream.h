@@ -82,6 +82,14 @@ int text_check(Err *e);
 int text_flush(Err *e);                             /* at the end */
 /* One text of a comma-separated list at a time: advances *list, returns false at its end. */
 bool list_next(const char **list, char *item, size_t size);
+/* Of a list of fields, as --tsv and --by have it, those that records have: a field that none has is a note at the end,
+ * for single records may lack one. Zeroed before the first; of the first 64 fields. */
+typedef struct FieldsSeen {
+    uint64_t seen;
+    long long records;
+} FieldsSeen;
+void fields_see(FieldsSeen *s, const char *list, const Record *rec);
+void fields_note(const FieldsSeen *s, const char *list, const Cli *cli);
 
 /* A path for a record: {field} in name stands for that field's value. No value can lead out of the folder: '/' makes
  * subfolders, empty and "." parts are dropped, ".." and control characters become '_'. A missing field is an error. */

@@ -129,6 +129,25 @@ bool list_next(const char **list, char *item, size_t size)
     return true;
 }
 
+enum { FIELDS_SEEN = 64 };
+
+void fields_see(FieldsSeen *s, const char *list, const Record *rec)
+{
+    char field[256];
+    for (int i = 0; i < FIELDS_SEEN && list_next(&list, field, sizeof field); i++)
+        if (json_object_get(rec->fields, field))
+            s->seen |= 1ull << i;
+    s->records++;
+}
+
+void fields_note(const FieldsSeen *s, const char *list, const Cli *cli)
+{
+    char field[256];
+    for (int i = 0; s->records && i < FIELDS_SEEN && list_next(&list, field, sizeof field); i++)
+        if (!(s->seen >> i & 1))
+            cli_note(cli, "no record has a field '%s'", field);
+}
+
 /* ---- paths ---- */
 
 static int append_value(char *path, size_t size, size_t *used, const char *text)

@@ -24,6 +24,7 @@ typedef struct Config {
     Common c;
     const char *range;
     const char *by;
+    FieldsSeen seen;            /* of --by */
     Group *group;
     size_t groups, capacity;
     json_t *index;              /* "key\ttensor" to its place in group */
@@ -33,7 +34,8 @@ typedef struct Config {
 
 static const Opt options[] = {
     RANGE_OPTION, COMMON_OPTIONS,
-    {'b', "by", OPT_STR, offsetof(Config, by), NULL, "FIELDS  one row for each value of these fields (hook,t)", 0},
+    {'b', "by", OPT_STR, offsetof(Config, by), NULL,
+     "FIELDS  one row for each value of these fields (hook,t); one that no record has is a note", 0},
     {0}};
 
 static const Cli cli = {
@@ -123,6 +125,7 @@ static int on_record(void *context, StreamIn *in, const Record *rec, Err *e)
     if (group_key(key, sizeof key, cfg->by, rec))
         return err_set(e, "%s: record %ld: the values of --by are over 4000 characters long", stream_name(in),
                        rec->number);
+    fields_see(&cfg->seen, cfg->by, rec);
     for (int i = 0; i < rec->tensors; i++) {
         const StreamTensor *t = &rec->tensor[i];
         const size_t n = tensor_count(t);
@@ -170,6 +173,8 @@ int tstream_stat(int argc, char **argv)
     const Walk w = {NULL, on_record, &cfg, true, range_parse(&cli, cfg.range)};
     int failed = walk(&w, &cfg.c, &e) || print_table(&cfg, &e);
     failed = text_flush(&e) || failed;
+    if (!failed)
+        fields_note(&cfg.seen, cfg.by, &cli);
     for (size_t i = 0; i < cfg.groups; i++)
         free(cfg.group[i].key);
     free(cfg.group);

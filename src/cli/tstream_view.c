@@ -10,6 +10,7 @@ typedef struct Config {
     const char *range;
     int tensors, header;
     const char *tsv;
+    FieldsSeen seen;            /* of --tsv */
     float *values;              /* room for one tensor as f32 */
     size_t room;
 } Config;
@@ -20,7 +21,7 @@ static const Opt options[] = {
     {'t', "tensors", OPT_FLAG, offsetof(Config, tensors), NULL, "print the tensors' values too, in one row each", 0},
     {0, "tsv", OPT_STR, offsetof(Config, tsv), NULL,
      "FIELDS  these fields only (a,b,c), with tabs between; tabs, newlines and backslashes in them "
-     "as \\t, \\n, \\\\", 0},
+     "as \\t, \\n, \\\\; one that no record has is a note", 0},
     {0}};
 
 static const Cli cli = {
@@ -116,9 +117,11 @@ static void print_cell(const json_t *value)
     free(made);
 }
 
-static int print_tsv(const char *list, const Record *rec, Err *e)
+static int print_tsv(Config *cfg, const Record *rec, Err *e)
 {
+    const char *list = cfg->tsv;
     char field[256];
+    fields_see(&cfg->seen, list, rec);
     for (int i = 0; list_next(&list, field, sizeof field); i++) {
         if (i > 0)
             putchar('\t');
@@ -138,7 +141,7 @@ static int on_record(void *context, StreamIn *in, const Record *rec, Err *e)
 {
     Config *cfg = context;
     (void)in;
-    return cfg->tsv ? print_tsv(cfg->tsv, rec, e) : print_json(cfg, rec, e);
+    return cfg->tsv ? print_tsv(cfg, rec, e) : print_json(cfg, rec, e);
 }
 
 int tstream_view(int argc, char **argv)
@@ -149,6 +152,8 @@ int tstream_view(int argc, char **argv)
     const Walk w = {on_open, on_record, &cfg, true, range_parse(&cli, cfg.range)};
     int failed = walk(&w, &cfg.c, &e);
     failed = text_flush(&e) || failed;
+    if (!failed)
+        fields_note(&cfg.seen, cfg.tsv, &cli);
     free(cfg.values);
     return failed ? cli_report(&cli, &e) : 0;
 }

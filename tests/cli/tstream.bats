@@ -93,6 +93,20 @@ fails() {       # WORDS COMMAND...: exit 1, nothing on stdout, one line on stder
     [ "$(cat got)" = 'a\tb\nc\\' ]
 }
 
+@test "view --tsv and stat --by: a field that no record has is a note; one that some lack is none" {
+    records 1 2 > some
+    { cat some; { echo "$header"; echo '{"id":"x","extra":1}'; } | python3 "$tests/write_stream.py"; } > mixed
+    run -0 --separate-stderr tstream view --tsv id,extra,concept,wrong mixed
+    [ "$stderr" = "tstream view: no record has a field 'wrong'" ]
+    [ "${#lines[@]}" = 3 ]
+    run -0 --separate-stderr tstream stat --by hok,t some
+    [ "$stderr" = "tstream stat: no record has a field 'hok'" ]
+    run -0 --separate-stderr tstream stat -q --by hok some
+    [ -z "$stderr" ]
+    run -0 --separate-stderr tstream view --tsv wrong <({ echo "$header"; } | python3 "$tests/write_stream.py")
+    [ -z "$stderr" ]
+}
+
 @test "info for people and for programs" {
     records 1 5 | tstream cat > a.mpk.zst
     run -0 tstream info a.mpk.zst
