@@ -17,6 +17,8 @@ int sae_hook(Sae **s, const char *dir, const char *hook, DType type, Hooks *h, H
         return err_set(e, "%s: cfg.json does not say which module it belongs to; give --hook", dir);
     if (strcmp((*s)->take, "input") == 0)
         return err_set(e, "%s: cfg.json: trained on the module's input, and only an output can be changed", dir);
+    if (strcmp((*s)->take, "output") != 0 && !sae_of_difference(*s))
+        return err_set(e, "%s: cfg.json: take is '%s', expected output or diff", dir, (*s)->take);
     const int got = hooks_add(h, path, sae_of_difference(*s), fn, context, e);
     if (got > 1)
         return err_set(e, "hook '%s' matches %d modules; an autoencoder belongs to one", path, got);
