@@ -62,7 +62,8 @@ static const Cli cli = {
     "or of none, that are taken for it; CRA then says whether the rest stayed.\n"
     "--clip-score adds 100 cos(picture, prompt) with its interval; with --weights of a prompt as sd-encode-text "
     "--weights reads it, its words without brackets, numbers and BREAK, but for those of weight 0 or less. --reference "
-    "adds the Frechet distance between the embeddings of a row's pictures and those of FILE, of at most 1024 values: the FID's formula, on these embeddings.\n"
+    "adds the Frechet distance between the embeddings of a row's pictures and those of FILE, of at most 1024 values: "
+    "the FID's formula, on these embeddings.\n"
     "--texts: lines like {\"prompt\":\"A fish.\",\"concept\":\"Fishes\"}, {\"prompt\":\"A picture in Rust "
     "style.\",\"theme\":\"Rust\"} or, for pictures "
     "without a theme, {\"prompt\":\"A plain picture.\",\"kind\":\"theme\",\"label\":\"\"}; several of a class are "
@@ -120,9 +121,9 @@ static int open_clip(Run *r, const Compute *compute, Err *e)
     if (clip_score_create(&r->clip, compute->model, r->cfg->weights, compute->type, e))
         return -1;
     const int P = clip_score_width(r->clip);
-    return P == r->classifier->P ? 0 : err_set(e, "%s classifies embeddings of %d values, --clip-score takes CLIP's "
-                                                  "of %d",
-                                               r->classifier->name, r->classifier->P, P);
+    return P == r->classifier->P ? 0
+         : err_set(e, "%s classifies embeddings of %d values, --clip-score takes CLIP's of %d: classify them by --texts",
+                   r->classifier->name, r->classifier->P, P);
 }
 
 /* The next embedding of a stream into r->embedding: 1, 0 at the end, -1 on error. */

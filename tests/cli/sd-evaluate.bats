@@ -158,5 +158,5 @@ setup() { cd "$DATA" || return 1; }
     head -1 table | cut -f 15-19 | cmp - <(printf 'CLIP\tCLIP_low\tCLIP_high\tfrechet\tsteering\n')
     awk -F '\t' 'NR > 1 && ($15 <= 0 || $15 > 100) {exit 1}' table
     run sd-evaluate --clip-score embeddings.mpk.zst
-    says 1 2880 CLIP
+    says 1 2880 CLIP --texts
 }
