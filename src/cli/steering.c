@@ -35,6 +35,9 @@ static int parse_features(SteeringInputs *in, const Cli *cli, const List *list, 
         const long feature = strtol(text, &end, 10);
         if (end == text || *end != '=' || feature < 0 || feature > INT32_MAX)
             cli_misuse(cli, "--feature '%s' is not I=VALUE", text);
+        for (int k = 0; k < i; k++)
+            if (in->feature[k] == feature)
+                cli_misuse(cli, "--feature %ld is given twice", feature);
         const char *number = end + 1;
         in->feature[i] = (int32_t)feature;
         in->value[i] = strtof(number, &end);
@@ -96,11 +99,8 @@ int steering_variants(Variants *v, const Cli *cli, const SteeringConfig *cfg, co
 
 void steering_describe(const SteeringInputs *in, const Variant *v, Record *rec)
 {
-    if (*v->name) {
-        char id[4096];
-        snprintf(id, sizeof id, "%s/%s", v->name, record_text(rec, "id", ""));
-        record_set_text(rec, "id", id);
-    }
+    if (*v->name)
+        record_set_json(rec, "id", json_sprintf("%s/%s", v->name, record_text(rec, "id", "")));
     variant_describe(v, rec);
     json_t *steering = json_object_get(rec->fields, "steering"), *features = json_object();
     for (int i = 0; i < in->steer.feature_count; i++) {

@@ -20,7 +20,7 @@ typedef struct SteeringConfig {
     {0, "sae", OPT_LIST, offsetof(T, m.saes), NULL, \
      "DIR  autoencoder, as sae-fit wrote it; again for another module", OPT_REQUIRED}, \
     {0, "ranks", OPT_LIST, offsetof(T, m.ranks), NULL, \
-     "FILE  its ranks, as sae-rank-concepts wrote them; one after each --sae", OPT_NEUTRAL}, \
+     "FILE  its ranks, as sae-rank-concepts wrote them; one after each --sae", 0}, \
     {0, "concept", OPT_LIST, offsetof(T, m.concepts), NULL, "NAME  concept to steer; again for more", 0}, \
     {0, "theme", OPT_LIST, offsetof(T, m.themes), NULL, "NAME  theme (style) to steer; again for more", 0}, \
     {0, "label", OPT_LIST, offsetof(T, m.labels), NULL, "KIND=NAME  label of another kind to steer", 0}, \

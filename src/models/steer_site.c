@@ -10,7 +10,7 @@
 int steer_inputs_check(const SteerInputs *in, Err *e)
 {
     if (in->ranks_count && in->ranks_count != in->sae_count)
-        return err_set(e, "%d ranks for %d autoencoders: give one --ranks after each --sae", in->ranks_count,
+        return err_misuse(e, "%d ranks for %d autoencoders: give one --ranks after each --sae", in->ranks_count,
                        in->sae_count);
     return 0;
 }

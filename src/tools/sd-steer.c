@@ -75,6 +75,27 @@ typedef struct Run {
     float *final;                   /* (variants, batch, C,H,W) */
 } Run;
 
+static bool meets_step(const Scheduler *s, const Variant *v)
+{
+    int i = 0;
+    while (i < s->steps && (s->step[i].t > v->t_high || s->step[i].t < v->t_low))
+        i++;
+    return i < s->steps;
+}
+
+/* Says of the first --when between two steps that it steers nothing. */
+static void note_when(const Run *r)
+{
+    const Scheduler *s = r->s.sampler->scheduler;
+    for (int n = 0; n < r->variants.count; n++) {
+        const Variant *v = &r->variants.item[n];
+        if (v->none || meets_step(s, v))
+            continue;
+        cli_note(&cli, "no step's timestep lies in --when %d-%d: nothing is steered there", v->t_high, v->t_low);
+        return;
+    }
+}
+
 static int open_intervention(Run *r, Err *e)
 {
     const Config *cfg = r->cfg;
@@ -84,9 +105,12 @@ static int open_intervention(Run *r, Err *e)
         return -1;
     o.steer = r->inputs.steer;
     o.steer.compat_saeuron = strcmp(cfg->compat, "saeuron") == 0;
-    return intervention_create(&r->intervention, r->s.sampler, &o, e)
+    if (intervention_create(&r->intervention, r->s.sampler, &o, e)
         || steering_variants(&r->variants, &cli, &cfg->steer, cfg->when, intervention_ranks(r->intervention), e)
-        || intervention_plan(r->intervention, &r->variants, e) ? -1 : 0;
+        || intervention_plan(r->intervention, &r->variants, e))
+        return -1;
+    note_when(r);
+    return 0;
 }
 
 static int open_outputs(Run *r, Err *e)

@@ -130,6 +130,16 @@ unsteered" ]
     [[ $(tstream text "$picture") == *steered*Cats* ]]
 }
 
+@test "ids that are long stay whole in a sweep" {
+    cd "$BATS_TEST_TMPDIR"
+    long=$(printf 'ü%.0s' {1..3000})
+    printf '{"id":"%s","prompt":"a cat"}\n' "$long/1" "$long/2" | steer --sweep concept=Cats,Fishes -o long.mpk.zst
+    [ "$(tstream view --tsv id long.mpk.zst)" = "concept=Cats/$long/1
+concept=Fishes/$long/1
+concept=Cats/$long/2
+concept=Fishes/$long/2" ]
+}
+
 @test "what does not fit is said" {
     cd "$BATS_TEST_TMPDIR"
     fails 2 "says nothing to steer" sd-steer-text --sae "$DIR/sae" "$DIR/prompts"
@@ -140,5 +150,9 @@ unsteered" ]
     sae-fit -q -k 4 --features 128 --tokens 2K -o other "$DIR/acts.mpk.zst"
     fails 1 "these ranks were made with the autoencoder" \
         sd-steer-text --sae other --ranks "$DIR/ranks.mpk.zst" --concept Fishes "$DIR/prompts"
+    jq '.take = "sideways"' "$DIR/sae/cfg.json" > other/cfg.json
+    cp "$DIR/sae/sae.safetensors" other
+    fails 1 "other: cfg.json: take is 'sideways', expected output or diff" \
+        sd-steer-text --sae other --feature 1=2 "$DIR/prompts"
     [ "$(ls)" = other ]
 }

@@ -38,6 +38,17 @@ plain() { tstream to-npy --tensor latent -o "$1.npy" "$DIR/plain.mpk.zst"; }
     cmp "$BATS_TEST_TMPDIR/a.npy" "$BATS_TEST_TMPDIR/plain.npy"
 }
 
+@test "a --when that meets no step is a note, also in a sweep, and not with -q" {
+    cd "$BATS_TEST_TMPDIR"
+    steer() { sd-steer --steps 2 --sae "$DIR/sae" --feature 1=2 -o p.mpk.zst "$@" "$DIR/cond.mpk.zst"; }
+    run -0 steer --when 900-890
+    [ "$output" = "sd-steer: no step's timestep lies in --when 900-890: nothing is steered there" ]
+    run -0 steer --sweep when=999-0,3-2
+    [ "$output" = "sd-steer: no step's timestep lies in --when 3-2: nothing is steered there" ]
+    run -0 steer -q --when 900-890
+    [ -z "$output" ]
+}
+
 @test "a gate that nothing passes leaves all pictures, and the half gate only those that show the label" {
     latents --concept Fishes --top 20 --mode replace --multiplier -5 --gate 1000 "$BATS_TEST_TMPDIR/shut"
     plain "$BATS_TEST_TMPDIR/plain"
@@ -185,6 +196,10 @@ open("huge.png", "wb").write(b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack("
     [[ "$stderr" == *"--top 9"* ]]
     run -2 --separate-stderr steer --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" --hook mid_block --concept Fishes
     [[ "$stderr" == *"one autoencoder, not of 2"* ]]
+    run -2 --separate-stderr steer --sae "$DIR/sae" --concept Fishes
+    [[ "$stderr" == *"1 ranks for 2 autoencoders"*"after each --sae"* ]]
+    run -2 --separate-stderr steer --feature 3=1 --feature 4=1 --feature 3=2
+    [[ "$stderr" == *"--feature 3 is given twice"* ]]
     run -2 steer
     [ ! -e "$BATS_TEST_TMPDIR/o.mpk.zst" ]
 }
