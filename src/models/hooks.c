@@ -101,12 +101,23 @@ static int no_module(const Hooks *h, const char *pattern, Err *e)
     return err_set(e, "hook '%s' matches no module; nearest: %s", pattern, names);
 }
 
+static bool hooked(const Hooks *h, int module, HookFn fn, const void *context)
+{
+    int i = 0;
+    while (i < h->count && (h->hook[i].module != module || h->hook[i].fn != fn || h->hook[i].context != context))
+        i++;
+    return i < h->count;
+}
+
 int hooks_add(Hooks *h, const char *pattern, bool need_input, HookFn fn, void *context, Err *e)
 {
     int matched = 0;
     pattern = hook_path(pattern);
     for (int i = 0; i < h->modules; i++) {
         if (!matches(pattern, h->module[i]))
+            continue;
+        matched++;
+        if (hooked(h, i, fn, context))
             continue;
         Hook *hook = realloc(h->hook, ((size_t)h->count + 1)*sizeof *hook);
         if (!hook)
@@ -115,7 +126,6 @@ int hooks_add(Hooks *h, const char *pattern, bool need_input, HookFn fn, void *c
         h->hook = hook;
         if (h->wanted[i] < 1 + need_input)
             h->wanted[i] = (unsigned char)(1 + need_input);
-        matched++;
     }
     return matched ? matched : no_module(h, pattern, e);
 }

@@ -46,8 +46,9 @@ typedef struct Hooks {
 /* Returns the module's number, or -1 with e set. */
 int hooks_add_module(Hooks *h, Err *e, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Hooks every module whose path matches pattern, a shell glob whose stars stay within one part of the path, as in file
- * names, unless two of them ("**.attn2") go over the dots; a leading "unet." is dropped. Returns how many matched, or
- * -1 with an error that lists the nearest names. need_input: keep the input too. */
+ * names, unless two of them ("**.attn2") go over the dots; a leading "unet." is dropped. One that fn and context
+ * hook already stays hooked once. Returns how many matched, or -1 with an error that lists the nearest names.
+ * need_input: keep the input too. */
 int hooks_add(Hooks *h, const char *pattern, bool need_input, HookFn fn, void *context, Err *e);
 const char *hooks_path(const Hooks *h, int index);        /* of a hook's module */
 void hooks_free(Hooks *h);
