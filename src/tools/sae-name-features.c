@@ -53,14 +53,20 @@ static const Cli cli = {
     "Sums are kept in integers, so that the order of records and files plays no part. Memory: 4 bytes a value of each "
     "picture's embedding and its id, 44 bytes a feature, 9 KB each --feature, and of each feature that is active and "
     "asked for 8 bytes a value of an embedding and a bit a picture; 12 bytes a value of each label's embedding.",
+    "# pictures, what the model computes meanwhile, an autoencoder of it, and words to choose from\n"
+    "sd-assemble-prompts -n 1 > prompts.jsonl\n"
+    "sd-encode-text prompts.jsonl |\n"
+    "  sd-sample-hooked --hook up_blocks.0.attentions.1 --images pictures.mpk.zst -o acts.mpk.zst\n"
+    "sae-fit -k 16 --features 512 --tokens 500K -o sae/ acts.mpk.zst\n"
+    "jq -r '.concept, .theme // empty' prompts.jsonl | sort -u > words.txt\n"
     "# what every feature is about\n"
-    "sd-encode-image learned.mpk.zst -o emb.mpk.zst\n"
-    "sae-encode --sae sae/ acts.mpk.zst |\n"
-    "  sae-name-features --embeddings emb.mpk.zst --texts words.txt > names.tsv\n"
-    "awk -F '\\t' '$4 == 1 && $5 > 0.6' names.tsv\n"
+    "sd-encode-image pictures.mpk.zst -o emb.mpk.zst\n"
+    "sae-encode --sae sae/ acts.mpk.zst -o features.mpk.zst\n"
+    "sae-name-features --embeddings emb.mpk.zst --texts words.txt features.mpk.zst > names.tsv\n"
+    "awk -F '\\t' '$4 == 1 && $5 > 0.8' names.tsv\n"
     "# which features are about fish?\n"
     "sae-name-features --embeddings emb.mpk.zst --texts words.txt --top 0 features.mpk.zst |\n"
-    "  awk -F '\\t' '$7 == \"fish\"' | sort -t \"$(printf '\\t')\" -k 5,5gr | head"
+    "  awk -F '\\t' '$7 == \"Fishes\"' | sort -t \"$(printf '\\t')\" -k 5,5gr | head"
 };
 
 typedef struct Run {
