@@ -94,6 +94,10 @@ int steering_variants(Variants *v, const Cli *cli, const SteeringConfig *cfg, co
     }
     if (failed || variants_build(v, &base, cfg->sweeps.items, cfg->sweeps.count, ranks, e))
         return -1;
+    for (int i = 0; i < v->count; i++)
+        if (!v->item[i].none && !v->item[i].targets && !cfg->features.count)
+            cli_misuse(cli, "--sweep says nothing to steer: sweep concept, theme or another kind of label too, or give "
+                       "--concept, --theme, --label or --feature");
     return cfg->unsteered ? variants_add_none(v, e) : 0;
 }
 

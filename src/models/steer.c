@@ -62,9 +62,9 @@ static int check_spec(const Steering *s, Err *e)
             return err_set(e, "feature %d: the autoencoder %s has features 0 to %d", spec->feature[i], sae->id,
                            sae->F - 1);
     if (spec->top <= 0 && !(spec->percentile >= 0 && spec->percentile <= 100))
-        return err_misuse(e, "percentile %g does not lie between 0 and 100", spec->percentile);
+        return err_misuse(e, "--percentile %g does not lie between 0 and 100", spec->percentile);
     if (!(spec->gate >= 0))
-        return err_misuse(e, "gate %g is below 0", spec->gate);
+        return err_misuse(e, "--gate %g is below 0", spec->gate);
     if (!spec->label_count)
         return 0;
     if (spec->label_count > STEER_LABELS)

@@ -17,8 +17,10 @@ int variant_target(Variant *v, const char *kind, const char *label, const Ranks 
         return err_set(e, "more than %d labels are steered at once", VARIANT_TARGETS);
     if (ranks && !known_as) {
         char *known = ranks_labels(ranks, kind);
-        err_set(e, "the ranks have no %s '%s'; they have: %s", kind, label,
-                known && *known ? known : "none of that kind");
+        if (known && *known)
+            err_set(e, "the ranks have no %s '%s'; they have: %s", kind, label, known);
+        else
+            err_set(e, "the ranks have no label of the kind '%s'", kind);
         free(known);
         return -1;
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* sd-encode-text.c -- prompts to text states: the conditioning that the samplers read. */
 #include <stdio.h>
+#include <string.h>
 #include "src/cli/encoding.h"
 #include "src/models/text_capture.h"
 #include "src/models/text_out.h"
@@ -118,6 +119,13 @@ static void release(Run *r)
     text_capture_free(r->capture);
 }
 
+static void check_usage(const Config *cfg)
+{
+    encoding_check(&cli, &cfg->e);
+    if (!cfg->hooks.count && (strcmp(cfg->take, "output") != 0 || strcmp(cfg->act_type, "f16") != 0))
+        cli_misuse(&cli, "--take and --act-type are of the activations that --hook NAME writes");
+}
+
 int main(int argc, char **argv)
 {
     Config cfg = {0};
@@ -127,7 +135,7 @@ int main(int argc, char **argv)
     cli_parse(&cli, &cfg, argc, argv);
     if (cfg.list_hooks)
         return print_hooks(&cfg, &e) ? cli_report(&cli, &e) : 0;
-    encoding_check(&cli, &cfg.e);
+    check_usage(&cfg);
 
     int failed = encoding_open(&r.encoding, &cli, &cfg.e, &r.task, &e)
               || open_capture(&r, &e)

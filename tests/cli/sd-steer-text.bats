@@ -65,6 +65,10 @@ PY
         <(tstream view --tensors whole.mpk.zst | head -6 | jq -c .act)
     fails 1 "nearest: text_encoder.text_model.encoder.layers" sd-encode-text --hook layers.7 "$DIR/prompts"
     [ "$(sd-encode-text --list-hooks | wc -l)" = 5 ]
+    # a module that two names match is captured once
+    head -2 "$DIR/prompts" | sd-encode-text --hook "$HOOK" --hook 'text_encoder.**.[12]' -o twice.mpk.zst
+    [ "$(tstream view --tsv id,hook twice.mpk.zst | sort | uniq -c | awk '{print $1}' | xargs)" = "1 1 1 1" ]
+    tstream view -H twice.mpk.zst | head -1 | jq -e '.hooks | length == 2'
 }
 
 @test "a steering that changes no feature gives the plain states, bit for bit; one that does gives others" {
@@ -144,6 +148,10 @@ concept=Fishes/$long/2" ]
     cd "$BATS_TEST_TMPDIR"
     fails 2 "says nothing to steer" sd-steer-text --sae "$DIR/sae" "$DIR/prompts"
     fails 2 "for all timesteps" steer --concept Fishes --sweep when=999-500 "$DIR/prompts"
+    fails 2 "--sweep says nothing to steer" steer --sweep multiplier=1,2 "$DIR/prompts"
+    fails 2 "--gate -1 is below 0" steer --concept Fishes --gate -1 "$DIR/prompts"
+    fails 1 "no label of the kind 'animal'" steer --label animal=Fishes "$DIR/prompts"
+    fails 2 "that --hook NAME writes" sd-encode-text --take diff "$DIR/prompts"
     fails 1 "have no concept 'Whales'" steer --concept Whales "$DIR/prompts"
     fails 1 "matches no module" sd-steer --sae "$DIR/sae" --feature 1=2 "$DIR/plain.mpk.zst"
     fails 1 "matches no module" steer --concept Fishes --hook up_blocks.1.attentions.1 "$DIR/prompts"
