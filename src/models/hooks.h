@@ -5,13 +5,13 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <string.h>
+#include "formats/affix.h"
 #include "formats/err.h"
 
 /* A module's path as it is meant: SAeUron's names begin with "unet.". */
 static inline const char *hook_path(const char *name)
 {
-    return strncmp(name, "unet.", 5) == 0 ? name + 5 : name;
+    return starts_with(name, "unet.") ? name + 5 : name;
 }
 
 /* Called with the module's output `act` (B,H,W,C) f32 rows in device memory, which it may change in place (the change

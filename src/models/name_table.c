@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* name_table.c -- names of features, printed and read back. */
-#include <ctype.h>
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "formats/lines.h"
+#include "formats/tame.h"
 #include "src/models/name_table.h"
 
 enum { COLUMNS = 7 };
@@ -16,18 +16,14 @@ void name_table_print_columns(FILE *f)
     fprintf(f, "%s\n", columns);
 }
 
-static void print_text(FILE *f, const char *text)
-{
-    fputc('\t', f);
-    for (const char *c = *text ? text : "-"; *c; c++)
-        fputc(iscntrl((unsigned char)*c) ? ' ' : *c, f);
-}
-
 void name_table_print(FILE *f, const NameRow *r)
 {
+    const char *const cell[] = {r->kind, r->text};
     fprintf(f, "%d\t%ld\t%.6g\t%d\t%.4f", r->feature, r->pictures, r->density, r->place, r->score);
-    print_text(f, r->kind);
-    print_text(f, r->text);
+    for (int i = 0; i < 2; i++) {
+        fputc('\t', f);
+        tame_print(f, *cell[i] ? cell[i] : "-", ' ');
+    }
     fputc('\n', f);
 }
 

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/affix.h"
 #include "kernels/op.h"
 #include "src/models/clip_layers.h"
 #include "src/models/text_capture.h"
@@ -53,7 +54,7 @@ static void keep(void *context, int n, float *kept)
 /* E of the module of hook k: of which encoder it is. */
 static int width_of(const TextCapture *c, const PromptEncoder *encoder, int k)
 {
-    return prompt_encoder_columns(encoder, strncmp(hooks_path(c->hooks, k), "text_encoder_2.", 15) == 0);
+    return prompt_encoder_columns(encoder, starts_with(hooks_path(c->hooks, k), "text_encoder_2."));
 }
 
 static int open_sites(TextCapture *c, const PromptEncoder *encoder, size_t *kept, Err *e)
