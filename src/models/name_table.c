@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* name_table.c -- names of features, printed and read back. */
-#include <ctype.h>
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "formats/lines.h"
+#include "formats/tame.h"
 #include "src/models/name_table.h"
 
 enum { COLUMNS = 7 };
@@ -19,8 +19,7 @@ void name_table_print_columns(FILE *f)
 static void print_text(FILE *f, const char *text)
 {
     fputc('\t', f);
-    for (const char *c = *text ? text : "-"; *c; c++)
-        fputc(iscntrl((unsigned char)*c) ? ' ' : *c, f);
+    tame_print(f, *text ? text : "-", ' ');
 }
 
 void name_table_print(FILE *f, const NameRow *r)
