@@ -10,7 +10,7 @@
 typedef struct Place {              /* one autoencoder at its module */
     SteerSite site;
     Intervention *owner;
-    uint64_t *shown[STEER_KINDS];         /* [batch] labels that each picture has shown so far: steering_gate */
+    uint64_t *shown[STEER_KINDS];   /* [batch] labels that each picture has shown so far: steering_gate */
     int active;                     /* whether something is steered at this step */
     void *a, *i;                    /* codes of a batch, for scouting: device and host */
     size_t a_bytes, i_bytes;

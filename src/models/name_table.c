@@ -16,14 +16,17 @@ void name_table_print_columns(FILE *f)
     fprintf(f, "%s\n", columns);
 }
 
+static void print_text(FILE *f, const char *text)
+{
+    fputc('\t', f);
+    tame_print(f, *text ? text : "-", ' ');
+}
+
 void name_table_print(FILE *f, const NameRow *r)
 {
-    const char *const cell[] = {r->kind, r->text};
     fprintf(f, "%d\t%ld\t%.6g\t%d\t%.4f", r->feature, r->pictures, r->density, r->place, r->score);
-    for (int i = 0; i < 2; i++) {
-        fputc('\t', f);
-        tame_print(f, *cell[i] ? cell[i] : "-", ' ');
-    }
+    print_text(f, r->kind);
+    print_text(f, r->text);
     fputc('\n', f);
 }
 

@@ -175,6 +175,27 @@ static void upload_noise(Sampler *s, float *x, float share)
     }
 }
 
+static bool same_text(const float *a, const float *b, size_t n)
+{
+    return a == b || (a && b && memcmp(a, b, sizeof *a*n) == 0);
+}
+
+/* The first picture of the batch that is drawn of the same as picture i: i itself, where none before it is, and always
+ * where hooks may tell pictures apart. */
+static int twin_of(const Sampler *s, const CondBatch *b, int i)
+{
+    const CondItem *x = &b->item[i];
+    const size_t state = (size_t)x->S*(size_t)b->E, pooled = (size_t)b->P;
+    for (int k = 0; k < i && !unet_hooks(s->unet)->count; k++) {
+        const CondItem *y = &b->item[k];
+        if (y->seed == x->seed && y->S == x->S && same_text(x->state, y->state, state)
+            && same_text(x->uncond, y->uncond, state) && same_text(x->pooled, y->pooled, pooled)
+            && same_text(x->uncond_pooled, y->uncond_pooled, pooled))
+            return k;
+    }
+    return i;
+}
+
 /* The pictures of the batch whose texts have S tokens. */
 static int run(Sampler *s, const CondBatch *b, int S, float *latents, StepFn before_step, void *context, Err *e)
 {
@@ -182,7 +203,7 @@ static int run(Sampler *s, const CondBatch *b, int S, float *latents, StepFn bef
     const Scheduler *plan = s->scheduler;
     s->n = 0;
     for (int i = 0; i < b->count; i++)
-        if (b->item[i].S == S)
+        if (b->item[i].S == S && twin_of(s, b, i) == i)
             s->picture[s->n++] = i;
     const size_t picture = (size_t)s->C * HW, all = picture * s->n;
     if (s->memory)
@@ -226,6 +247,12 @@ int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_st
             same++;
         if (same == i && run(s, b, b->item[i].S, latents, before_step, context, e))
             return -1;
+    }
+    const size_t picture = (size_t)s->C * s->H * s->W;
+    for (int i = 0; i < b->count; i++) {
+        const int twin = twin_of(s, b, i);
+        if (twin != i)
+            memcpy(latents + picture*i, latents + picture*twin, picture * sizeof *latents);
     }
     return 0;
 }

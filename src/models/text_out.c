@@ -60,3 +60,13 @@ void text_abandon(TextOut *t)
     }
     *t = (TextOut){0};
 }
+
+int text_list(const char *path, char *const *line, Err *e)
+{
+    TextOut out = {0};
+    if (text_open(&out, path, e))
+        return -1;
+    for (int i = 0; line && line[i]; i++)
+        fprintf(out.file, "%s\n", line[i]);
+    return text_finish(&out, e);
+}

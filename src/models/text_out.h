@@ -17,5 +17,7 @@ int text_open(TextOut *t, const char *path, Err *e);
 /* Errors of any print before are found here; a reader that went away sets e->closed. t is spent even when it fails. */
 int text_finish(TextOut *t, Err *e);
 void text_abandon(TextOut *t);
+/* A file of these lines, NULL-terminated. */
+int text_list(const char *path, char *const *line, Err *e);
 
 #endif

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* sd-encode-text.c -- prompts to text states: the conditioning that the samplers read. */
-#include <stdio.h>
 #include <string.h>
 #include "src/cli/encoding.h"
 #include "src/models/text_capture.h"
@@ -76,12 +75,9 @@ static int print_hooks(const Config *cfg, Err *e)
 {
     Compute compute;
     PromptEncoder *encoder = NULL;
-    TextOut out = {0};
-    int failed = compute_start(&compute, &cfg->e.c, e) || prompt_encoder_load(&encoder, compute.model, compute.type, e)
-              || text_open(&out, cfg->e.c.output, e);
-    for (char *const *name = failed ? NULL : prompt_encoder_hooks(encoder)->module; name && *name; name++)
-        fprintf(out.file, "%s\n", *name);
-    failed = failed || text_finish(&out, e);
+    const int failed = compute_start(&compute, &cfg->e.c, e)
+                    || prompt_encoder_load(&encoder, compute.model, compute.type, e)
+                    || text_list(cfg->e.c.output, prompt_encoder_hooks(encoder)->module, e);
     prompt_encoder_free(encoder);
     return failed;
 }

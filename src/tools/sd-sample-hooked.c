@@ -84,12 +84,8 @@ static int print_hooks(const Config *cfg, Err *e)
 {
     Compute compute;
     UNet *unet = NULL;
-    TextOut out = {0};
-    int failed = compute_start(&compute, &cfg->s.c, e) || unet_load(&unet, compute.model, compute.type, e)
-              || text_open(&out, cfg->s.c.output, e);
-    for (char *const *name = failed ? NULL : unet_hooks(unet)->module; name && *name; name++)
-        fprintf(out.file, "%s\n", *name);
-    failed = failed || text_finish(&out, e);
+    const int failed = compute_start(&compute, &cfg->s.c, e) || unet_load(&unet, compute.model, compute.type, e)
+                    || text_list(cfg->s.c.output, unet_hooks(unet)->module, e);
     unet_free(unet);
     return failed;
 }

@@ -33,7 +33,8 @@ static const Cli cli = {
     "What it cannot do is steer by step, or in a part of the picture (sd-steer).\n"
     "Modes are those of sd-steer. Only the change is added, so a steering that changes no feature gives the states of "
     "sd-encode-text, bit for bit. --half says whether prompts, negative prompts or both are steered; where negative "
-    "ones are, each record carries its own. A sweep writes each record once with each of its steerings, whose name "
+    "ones are, each record carries its own. With --gate only texts in which a label shows are changed; of a sweep "
+    "sd-sample-hooked draws the others once, where they come into one batch. A sweep writes each record once with each of its steerings, whose name "
     "becomes the first part of the record's id.\n"
     "A record's bytes do not depend on its neighbours.",
     "# learn from prompts alone\n"
@@ -43,7 +44,7 @@ static const Cli cli = {
     "sae-rank-concepts --sae text-sae/ --score difference text.mpk.zst -o text-ranks.mpk.zst\n"
     "# the fish goes\n"
     "echo 'A fish in Watercolor style.' |\n"
-    "  sd-steer-text --sae text-sae/ --ranks text-ranks.mpk.zst --concept Fishes --top 20 --mode others |\n"
+    "  sd-steer-text --sae text-sae/ --ranks text-ranks.mpk.zst --concept Fishes --top 20 --mode replace |\n"
     "  sd-sample-hooked --no-activations --images out/"
 };
 

@@ -144,6 +144,15 @@ concept=Cats/$long/2
 concept=Fishes/$long/2" ]
 }
 
+@test "pictures that are the same again are drawn once in a batch, and are those that are drawn alone" {
+    cd "$BATS_TEST_TMPDIR"
+    head -2 "$DIR/prompts" | steer --sweep concept=all --unsteered --top 5 --mode replace --gate 0.5 -o s.mpk.zst
+    sd-sample-hooked -q --steps 2 --no-activations --latents together.mpk.zst s.mpk.zst
+    sd-sample-hooked -q --steps 2 --no-activations --batch 1 --latents alone.mpk.zst s.mpk.zst
+    [ "$(tstream view --tensors alone.mpk.zst | jq -c .latent | sort -u | wc -l)" -lt 10 ]
+    cmp <(tstream view --tensors together.mpk.zst) <(tstream view --tensors alone.mpk.zst)
+}
+
 @test "what does not fit is said" {
     cd "$BATS_TEST_TMPDIR"
     fails 2 "says nothing to steer" sd-steer-text --sae "$DIR/sae" "$DIR/prompts"

@@ -21,8 +21,9 @@ commands() {
     awk -F '\t' '$1 == "target" {ua[++n] = $5; kept += ($8 > 90 && $11 > 90)}
         END {exit !(n == 2 && kept == 2 && ua[1] >= 30 && ua[2] >= 80 && ua[2] >= ua[1])}' table.tsv
     awk -F '\t' '$1 == "overall" {cra = $11; brought = $14} END {exit !(cra > 90 && brought > 50)}' brought.tsv
+    awk -F '\t' '$1 == "overall" {cra = $11; brought = $14} END {exit !(cra > 90 && brought > 90)}' told.tsv
     file_begins page.html '<!doctype html>'
-    for picture in sweep.png brought.png; do file_begins "$picture" $'\x89PNG'; done
+    for picture in sweep.png brought.png told.png; do file_begins "$picture" $'\x89PNG'; done
 }
 
 file_begins() { [ "$(head -c "${#2}" "$1")" = "$2" ]; }
