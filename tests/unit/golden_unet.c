@@ -192,7 +192,7 @@ static int test_hooks(DType type)
     enum { ONE = 4*256 };
     Weights *w = NULL;
     UNet *u = NULL;
-    int failed = 0, calls = 0;
+    int failed = 0, calls = 0, others = 0;
     float plain[2*ONE], hooked[2*ONE];
     char name[96];
     die_if(weights_open(&w, test_path("golden/model.safetensors"), &err) || unet_load(&u, model, type, &err));
@@ -209,8 +209,12 @@ static int test_hooks(DType type)
     snprintf(name, sizeof name, "%s/hooks that do nothing", dtype_name(type));
     failed += test_same(name, hooked, plain, sizeof plain);
     failed += test_ok("hooks/a star stays within a part",
-                      hooks_add(unet_hooks(u), "unet.up_blocks.*.attentions.*", false, ignore, &calls, &err) == 6);
+                      hooks_add(unet_hooks(u), "unet.up_blocks.*.attentions.*", false, ignore, &others, &err) == 6);
     failed += test_ok("hooks/path", strcmp(hooks_path(unet_hooks(u), modules), "up_blocks.0.attentions.0") == 0);
+    const int before = unet_hooks(u)->count;
+    failed += test_ok("hooks/the same again is hooked once",
+                      hooks_add(unet_hooks(u), "**.attentions.0", true, ignore, &calls, &err) > 0
+                      && unet_hooks(u)->count == before);
     Err e = {0};
     failed += test_ok("hooks/unknown",
                       hooks_add(unet_hooks(u), "up_block.1.attentions.1", false, ignore, &calls, &e) == -1
