@@ -6,8 +6,8 @@
  *                 euler-a: x += its share of the seed's next noise
  *
  * The UNet's batch is [uncond of every picture..., cond of every picture...]; with guidance 1 there is no uncond half.
- * A picture's latent depends on its own record only, not on its batch. Pictures of a batch with the same seed and texts,
- * as a sweep of sd-steer-text has them, are drawn once where no hook watches. Texts of one length are drawn at once: a
+ * A picture's latent depends on its own record only, not on its batch. Pictures of a batch with the same seed and
+ * texts, as a sweep of sd-steer-text has them, are drawn once where no hook watches. Texts of one length are drawn at once: a
  * batch of several lengths in as many runs, each with the pictures of one. Nothing is allocated inside the loop after
  * the first batch of a size. */
 #ifndef SRC_MODELS_SAMPLER_H
@@ -64,7 +64,7 @@ typedef enum { HALF_COND, HALF_UNCOND, HALF_BOTH } Half;
 int half_parse(Half *half, const char *name, Err *e);
 void sampler_half(const Sampler *s, Half half, int *first, int *count);
 
-/* "HIGH-LOW", "T" or "" (all) to timesteps, for --at and --when. */
-int t_range_parse(const char *text, int *high, int *low, Err *e);
+/* "HIGH-LOW", "T" or "" (all) to timesteps, as option (--at, --when) has them. */
+int t_range_parse(const char *option, const char *text, int *high, int *low, Err *e);
 
 #endif

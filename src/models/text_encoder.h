@@ -31,8 +31,8 @@ int text_embed(TextEncoder *t, const int32_t *ids, int64_t B, float *embedding, 
 int text_encode_penultimate(TextEncoder *t, const int32_t *ids, int64_t B, float *state, float *embedding, Err *e);
 
 /* Adds the encoder's modules to h, which stays the caller's and is called from then on:
- * PREFIX.text_model.encoder.layers.I and PREFIX.text_model.final_layer_norm, with texts as B x 1 x S tokens. whole: false where only the state before the
- * last layer is ever taken, with what comes after it left out. */
+ * PREFIX.text_model.encoder.layers.I and PREFIX.text_model.final_layer_norm, with texts as B x 1 x S tokens. whole:
+ * false where only the state before the last layer is ever taken, with what comes after it left out. */
 int text_encoder_watch(TextEncoder *t, Hooks *h, const char *prefix, bool whole, Err *e);
 
 #endif

@@ -55,7 +55,7 @@ static int apply(Variant *v, const char *name, const char *value, const Ranks *r
     if (strcmp(name, "mode") == 0)
         return steer_mode(&v->mode, value, e);
     if (strcmp(name, "when") == 0)
-        return t_range_parse(value, &v->t_high, &v->t_low, e);
+        return t_range_parse("--sweep when:", value, &v->t_high, &v->t_low, e);
     if (strcmp(name, "top") == 0) {
         if (!is_number(value, &x) || !(x >= 1 && x <= INT_MAX && x == floor(x)))
             return err_misuse(e, "--sweep top: '%s' is not a whole number from 1 on", value);

@@ -218,7 +218,7 @@ int main(int argc, char **argv)
     check_usage(&cfg);
 
     int failed = parse_features(&r, &e)
-              || t_range_parse(cfg.at, &r.t_high, &r.t_low, &e)
+              || t_range_parse("--at", cfg.at, &r.t_high, &r.t_low, &e)
               || open_all(&r, &e)
               || read_features(&r, &e);
     if (!failed) {

@@ -236,7 +236,7 @@ int main(int argc, char **argv)
     x.r.step = cli_provenance(&cli);
     x.r.thumbs = (Thumbs){.side = (int)cfg.side, .limit = (size_t)cfg.limit};
 
-    int failed = t_range_parse(cfg.at, &x.t_high, &x.t_low, &e)
+    int failed = t_range_parse("--at", cfg.at, &x.t_high, &x.t_low, &e)
               || load_sae(&x, &e)
               || (cfg.log ? curves_load(&x.r.curves, cfg.log, x.sae && *x.sae->hook ? x.sae->hook : NULL, &e) : 0)
               || load_ranks(&x, &e)

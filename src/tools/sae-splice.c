@@ -95,7 +95,7 @@ static int open_splice(Run *r, Err *e)
 {
     const Config *cfg = r->cfg;
     SpliceOptions o = {.sae = cfg->sae, .hook = cfg->hook, .type = r->s.compute.type};
-    return half_parse(&o.half, cfg->half, e) || t_range_parse(cfg->when, &o.t_high, &o.t_low, e)
+    return half_parse(&o.half, cfg->half, e) || t_range_parse("--when", cfg->when, &o.t_high, &o.t_low, e)
         || splice_create(&r->splice, r->s.sampler, &o, e);
 }
 

@@ -122,8 +122,8 @@ static int open_clip(Run *r, const Compute *compute, Err *e)
         return -1;
     const int P = clip_score_width(r->clip);
     return P == r->classifier->P ? 0
-         : err_set(e, "%s classifies embeddings of %d values, --clip-score takes CLIP's of %d: classify them by --texts",
-                   r->classifier->name, r->classifier->P, P);
+         : err_set(e, "%s classifies embeddings of %d values, --clip-score takes CLIP's of %d: classify by "
+                      "--texts", r->classifier->name, r->classifier->P, P);
 }
 
 /* The next embedding of a stream into r->embedding: 1, 0 at the end, -1 on error. */

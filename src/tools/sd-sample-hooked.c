@@ -103,7 +103,7 @@ static int open_capture(Run *r, Err *e)
         o.pattern_count = cfg->hooks.count;
     }
     return take_parse(&o.take, cfg->take, e) || half_parse(&o.half, cfg->half, e)
-        || t_range_parse(cfg->at, &o.t_high, &o.t_low, e) || capture_create(&r->capture, r->s.sampler, &o, e);
+        || t_range_parse("--at", cfg->at, &o.t_high, &o.t_low, e) || capture_create(&r->capture, r->s.sampler, &o, e);
 }
 
 static int open_outputs(Run *r, Err *e)

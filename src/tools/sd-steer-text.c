@@ -34,8 +34,8 @@ static const Cli cli = {
     "Modes are those of sd-steer. Only the change is added, so a steering that changes no feature gives the states of "
     "sd-encode-text, bit for bit. --half says whether prompts, negative prompts or both are steered; where negative "
     "ones are, each record carries its own. With --gate only texts in which a label shows are changed; of a sweep "
-    "sd-sample-hooked draws the others once, where they come into one batch. A sweep writes each record once with each of its steerings, whose name "
-    "becomes the first part of the record's id.\n"
+    "sd-sample-hooked draws the others once, where they come into one batch. A sweep writes each record once with each "
+    "of its steerings, whose name becomes the first part of the record's id.\n"
     "A record's bytes do not depend on its neighbours.",
     "# learn from prompts alone\n"
     "sd-assemble-prompts -n 1 > prompts.jsonl\n"

@@ -47,6 +47,8 @@ plain() { tstream to-npy --tensor latent -o "$1.npy" "$DIR/plain.mpk.zst"; }
     [ "$output" = "sd-steer: no step's timestep lies in --when 3-2: nothing is steered there" ]
     run -0 steer -q --when 900-890
     [ -z "$output" ]
+    run -2 steer --when late
+    [[ "$output" == *"--when 'late' is not a range"* ]]
 }
 
 @test "a gate that nothing passes leaves all pictures, and the half gate only those that show the label" {
