@@ -101,10 +101,24 @@ int steering_variants(Variants *v, const Cli *cli, const SteeringConfig *cfg, co
     return cfg->unsteered ? variants_add_none(v, e) : 0;
 }
 
+/* What sd-steer-text said of its steering of the same record becomes the field "text_steering". */
+static void keep_earlier(Record *rec)
+{
+    static const char *const labels[] = {"steered", "steered_kind"};
+    json_t *earlier = json_object_get(rec->fields, "steering");
+    if (!json_is_object(earlier))
+        return;
+    earlier = json_copy(earlier);
+    for (int i = 0; i < 2; i++)
+        json_object_set(earlier, labels[i], json_object_get(rec->fields, labels[i]));
+    record_set_json(rec, "text_steering", earlier);
+}
+
 void steering_describe(const SteeringInputs *in, const Variant *v, Record *rec)
 {
     if (*v->name)
         record_set_json(rec, "id", json_sprintf("%s/%s", v->name, record_text(rec, "id", "")));
+    keep_earlier(rec);
     variant_describe(v, rec);
     json_t *steering = json_object_get(rec->fields, "steering"), *features = json_object();
     for (int i = 0; i < in->steer.feature_count; i++) {

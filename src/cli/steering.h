@@ -65,7 +65,7 @@ void steering_inputs_clear(SteeringInputs *in);
 int steering_variants(Variants *v, const Cli *cli, const SteeringConfig *cfg, const char *when, const Ranks *ranks,
                       Err *e);
 /* What a record of variant v says of it: its id behind the variant's name, the fields of variant_describe, features
- * that were given by hand. */
+ * that were given by hand; of an earlier steering, of its text, "text_steering". */
 void steering_describe(const SteeringInputs *in, const Variant *v, Record *rec);
 
 #endif

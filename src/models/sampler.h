@@ -7,9 +7,9 @@
  *
  * The UNet's batch is [uncond of every picture..., cond of every picture...]; with guidance 1 there is no uncond half.
  * A picture's latent depends on its own record only, not on its batch. Pictures of a batch with the same seed and
- * texts, as a sweep of sd-steer-text has them, are drawn once where no hook watches. Texts of one length are drawn at once: a
- * batch of several lengths in as many runs, each with the pictures of one. Nothing is allocated inside the loop after
- * the first batch of a size. */
+ * texts, as a sweep of sd-steer-text has them, are drawn once where no hook watches. Texts of one length are drawn at
+ * once: a batch of several lengths in as many runs, each with the pictures of one. Nothing is allocated inside the loop
+ * after the first batch of a size. */
 #ifndef SRC_MODELS_SAMPLER_H
 #define SRC_MODELS_SAMPLER_H
 

@@ -153,6 +153,16 @@ concept=Fishes/$long/2" ]
     cmp <(tstream view --tensors together.mpk.zst) <(tstream view --tensors alone.mpk.zst)
 }
 
+@test "sd-steer draws steered states, and what it says of its own steering leaves that of the text" {
+    cd "$BATS_TEST_TMPDIR"
+    sd-sample-hooked -q --steps 2 -o acts.mpk.zst "$DIR/plain.mpk.zst"
+    sae-fit -q -k 4 --features 64 --tokens 1K -o unet acts.mpk.zst
+    head -1 "$DIR/prompts" | steer --concept Fishes --top 20 --mode replace |
+        sd-steer -q --sae unet --feature 3=2 --mode add --steps 2 -o out.mpk.zst
+    [ "$(tstream view out.mpk.zst | jq -c '[.steering.mode, .text_steering.mode, .text_steering.steered]')" \
+        = '["add","replace","Fishes"]' ]
+}
+
 @test "what does not fit is said" {
     cd "$BATS_TEST_TMPDIR"
     fails 2 "says nothing to steer" sd-steer-text --sae "$DIR/sae" "$DIR/prompts"
