@@ -41,6 +41,9 @@ int part_epsilon(const Part *part, const char *key, float *value, Err *e);
 /* An error where "act_fn" is there, and not silu under one of its names. */
 int part_check_silu(const Part *part, Err *e);
 
+/* "minisd-1a2b3c4d5e6f": the first `most` bytes of a folder's name, bytes that are no UTF-8 as '?', and a hash of what
+ * is in it. id holds most + 14. */
+void folder_id(char *id, int most, const char *name, uint64_t hash);
 /* "minisd-1a2b3c4d5e6f": the folder's name and a hash of its configs and of samples of every tensor. text holds 128. */
 int model_id(char text[128], const char *dir, Err *e);
 /* --dtype to the type of matrix products: "f32", "bf16", "f16", "auto" = op->best. One that the backend lacks is an

@@ -149,6 +149,15 @@ static const char *telling_name(char *path, int is_part)
     return slash[1] ? slash + 1 : "model";
 }
 
+void folder_id(char *id, int most, const char *name, uint64_t hash)
+{
+    const size_t length = strnlen(name, (size_t)most);
+    memcpy(id, name, length);
+    id[length] = 0;
+    utf8_mend(id);
+    sprintf(id + length, "-%012" PRIx64, (hash ^ hash >> 48) & 0xffffffffffffu);
+}
+
 int model_id(char text[128], const char *dir, Err *e)
 {
     char whole[PATH_MAX], path[PATH_MAX];
@@ -158,9 +167,6 @@ int model_id(char text[128], const char *dir, Err *e)
     const int is_part = exists(whole, "config.json", path);
     if (is_part ? hash_part(&hash, dir, ".", e) : hash_pipeline(&hash, dir, e))
         return -1;
-    char name[101];
-    snprintf(name, sizeof name, "%s", telling_name(whole, is_part));
-    utf8_mend(name);
-    snprintf(text, 128, "%s-%012" PRIx64, name, (uint64_t)((hash ^ hash >> 48) & 0xffffffffffff));
+    folder_id(text, 100, telling_name(whole, is_part), hash);
     return 0;
 }

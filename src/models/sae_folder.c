@@ -9,7 +9,6 @@
  * Of a gated one, gate = h and m = exp(r_mag) (h - b_enc) + b_mag: scale = exp(r_mag), offset = b_mag - scale b_enc. */
 #include <dirent.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
@@ -17,8 +16,8 @@
 #include <string.h>
 #include "formats/fnv.h"
 #include "formats/json_file.h"
-#include "formats/lines.h"
 #include "kernels/op.h"
+#include "src/models/model.h"
 #include "src/models/sae.h"
 #include "src/models/sae_layout.h"
 
@@ -207,11 +206,9 @@ static uint64_t put(float *device, const float *x, int64_t n, uint64_t hash)
 /* "up_blocks.1.attentions.1-1a2b3c4d5e6f" */
 static void make_id(Sae *s, const char *folder, uint64_t hash)
 {
-    char real[PATH_MAX], name[61];
-    const char *whole = realpath(folder, real) ? strrchr(real, '/') + 1 : folder;
-    snprintf(name, sizeof name, "%s", *whole ? whole : "sae");
-    utf8_mend(name);
-    snprintf(s->id, sizeof s->id, "%s-%012" PRIx64, name, (hash ^ hash >> 48) & 0xffffffffffffu);
+    char real[PATH_MAX];
+    const char *name = realpath(folder, real) ? strrchr(real, '/') + 1 : folder;
+    folder_id(s->id, 60, *name ? name : "sae", hash);
 }
 
 static int copy_text(char *to, size_t size, const char *file, const char *key, const char *text, Err *e)
