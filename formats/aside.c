@@ -187,6 +187,13 @@ void aside_abandon(Aside *a)
     aside_free(a);
 }
 
+int aside_try(const char *path, Err *e)
+{
+    Aside *a = aside_open(path, e);
+    aside_abandon(a);
+    return a ? 0 : -1;
+}
+
 /* ---- folders ---- */
 
 static void folder_free(AsideFolder *f)

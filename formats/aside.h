@@ -17,6 +17,7 @@ int aside_fd(const Aside *a);                       /* open for writing, owned b
 /* Closes and renames; with sync, the bytes are on the disk before the name is. a is spent, also when it fails. */
 int aside_commit(Aside *a, bool sync, Err *e);
 void aside_abandon(Aside *a);                       /* closes and removes what was written; NULL is fine */
+int aside_try(const char *path, Err *e);            /* whether such a file could be written: 0, or -1 with e set */
 /* Whether a file is being written that is to have this name, at whose end slashes do not count: it can be no folder. */
 bool aside_is_open(const char *path);
 /* The same of a folder of `count` files, which may lie in folders of their own ("unet/config.json"): made as

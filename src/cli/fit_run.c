@@ -92,11 +92,8 @@ static int check_written(const FitConfig *cfg, const char *option, const char *n
 static int check_names(const FitConfig *cfg, Err *e)
 {
     if (check_written(cfg, "checkpoint", cfg->checkpoint, NULL, e)
-        || check_written(cfg, "log", cfg->log, cfg->checkpoint, e))
-        return -1;
-    Aside *a = cfg->checkpoint ? aside_open(cfg->checkpoint, e) : NULL;
-    aside_abandon(a);
-    if (cfg->checkpoint && !a)
+        || check_written(cfg, "log", cfg->log, cfg->checkpoint, e)
+        || (cfg->checkpoint && aside_try(cfg->checkpoint, e)))
         return -1;
     return folder_there(cfg->c.output, e) < 0 ? -1 : 0;
 }

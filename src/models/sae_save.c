@@ -124,9 +124,7 @@ int sae_check_folder(const char *dir, Err *e)
         return -1;
     if (there) {
         snprintf(path, sizeof path, "%s/%s", dir, weights_name(false));
-        Aside *a = aside_open(path, e);
-        aside_abandon(a);
-        return a ? 0 : -1;
+        return aside_try(path, e);
     }
     AsideFolder *f = aside_folder(dir, NULL, 0, e);
     if (f)
