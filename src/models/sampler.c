@@ -66,9 +66,10 @@ int sampler_create(Sampler **out, const SamplerOptions *options, Err *e)
     s->host = malloc(picture);
     s->planes = malloc(picture);
     s->picture = calloc(options->batch, sizeof *s->picture);
+    s->twin = calloc(options->batch, sizeof *s->twin);
     s->state_of = calloc((size_t)options->batch * s->halves, sizeof *s->state_of);
     s->noise = calloc(options->batch, sizeof *s->noise);
-    if (!s->eps || !s->host || !s->planes || !s->picture || !s->state_of || !s->noise) {
+    if (!s->eps || !s->host || !s->planes || !s->picture || !s->twin || !s->state_of || !s->noise) {
         err_set(e, "out of memory for a batch of %d latents", options->batch);
         sampler_free(s);
         return -1;
@@ -91,6 +92,7 @@ void sampler_free(Sampler *s)
     free(s->host);
     free(s->planes);
     free(s->picture);
+    free(s->twin);
     free(s->states);
     free(s->pooled);
     free(s->state_of);
@@ -180,13 +182,12 @@ static bool same_text(const float *a, const float *b, size_t n)
     return a == b || (a && b && memcmp(a, b, sizeof *a*n) == 0);
 }
 
-/* The first picture of the batch that is drawn of the same as picture i: i itself, where none before it is, and always
- * where hooks may tell pictures apart. */
-static int twin_of(const Sampler *s, const CondBatch *b, int i)
+/* The first picture of the batch that is drawn of the same as picture i: i itself, where none before it is. */
+static int twin_of(const CondBatch *b, int i)
 {
     const CondItem *x = &b->item[i];
     const size_t state = (size_t)x->S*(size_t)b->E, pooled = (size_t)b->P;
-    for (int k = 0; k < i && !unet_hooks(s->unet)->count; k++) {
+    for (int k = 0; k < i; k++) {
         const CondItem *y = &b->item[k];
         if (y->seed == x->seed && y->S == x->S && same_text(x->state, y->state, state)
             && same_text(x->uncond, y->uncond, state) && same_text(x->pooled, y->pooled, pooled)
@@ -203,7 +204,7 @@ static int run(Sampler *s, const CondBatch *b, int S, float *latents, StepFn bef
     const Scheduler *plan = s->scheduler;
     s->n = 0;
     for (int i = 0; i < b->count; i++)
-        if (b->item[i].S == S && twin_of(s, b, i) == i)
+        if (b->item[i].S == S && s->twin[i] == i)
             s->picture[s->n++] = i;
     const size_t picture = (size_t)s->C * HW, all = picture * s->n;
     if (s->memory)
@@ -241,6 +242,9 @@ static int run(Sampler *s, const CondBatch *b, int S, float *latents, StepFn bef
 
 int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_step, void *context, Err *e)
 {
+    const bool hooked = unet_hooks(s->unet)->count > 0;         /* hooks may tell pictures apart */
+    for (int i = 0; i < b->count; i++)
+        s->twin[i] = hooked ? i : twin_of(b, i);
     for (int i = 0; i < b->count; i++) {
         int same = 0;
         while (b->item[same].S != b->item[i].S)
@@ -249,10 +253,8 @@ int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_st
             return -1;
     }
     const size_t picture = (size_t)s->C * s->H * s->W;
-    for (int i = 0; i < b->count; i++) {
-        const int twin = twin_of(s, b, i);
-        if (twin != i)
-            memcpy(latents + picture*i, latents + picture*twin, picture * sizeof *latents);
-    }
+    for (int i = 0; i < b->count; i++)
+        if (s->twin[i] != i)
+            memcpy(latents + picture*i, latents + picture*s->twin[i], picture * sizeof *latents);
     return 0;
 }

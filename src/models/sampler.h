@@ -36,6 +36,7 @@ typedef struct Sampler {
     int halves;                     /* 2 with guidance, else 1 */
     int n;                          /* pictures of the current run; its rows: halves * n images */
     int *picture;                   /* [n] their places in the batch, rising */
+    int *twin;                      /* [batch] the first picture of the batch that is drawn of the same */
     int step;                       /* current step, for hooks: scheduler->step[step] */
     float *x, *x_halves, *eps;      /* device: (batch,H,W,C), (halves*batch,H,W,C) twice */
     float *memory;                  /* device (scheduler->memory, batch,H,W,C): scheduler_step's; NULL: it has none */
