@@ -310,6 +310,26 @@ int image_read(Image *image, const char *path, json_t **text, Err *e)
     return read_file(image, path, false, text, e);
 }
 
+int image_read_rgb(Image *image, const char *path, json_t **text, Err *e)
+{
+    if (read_file(image, path, false, text, e))
+        return -1;
+    const size_t n = (size_t)image->width * (size_t)image->height;
+    if (image->channels == 3)
+        return 0;
+    uint8_t *rgb = malloc(3 * n);
+    for (size_t i = 0; rgb && i < n; i++)
+        memset(rgb + 3 * i, image->pixels[i], 3);
+    free(image->pixels);
+    image->pixels = rgb;
+    image->channels = 3;
+    if (rgb)
+        return 0;
+    if (text)
+        json_decref(*text);
+    return err_set(e, "%s: out of memory for a picture of %d x %d", path, image->width, image->height);
+}
+
 int image_read_grey(Image *image, const char *path, Err *e)
 {
     if (read_file(image, path, true, NULL, e))

@@ -20,7 +20,9 @@ int image_write(const char *path, int width, int height, int channels, const uin
 /* Reads any PNG as 8-bit grey or RGB (alpha dropped). *text, where not NULL, gets a new object of the text chunks.
  * A side over 16384 is refused before memory is taken. */
 int image_read(Image *image, const char *path, json_t **text, Err *e);
-/* The same as one channel of grey: of colours 0.299 R + 0.587 G + 0.114 B, each pixel times its alpha (0 to 1). */
+/* The same as three channels always. */
+int image_read_rgb(Image *image, const char *path, json_t **text, Err *e);
+/* As one channel of grey: of colours 0.299 R + 0.587 G + 0.114 B, each pixel times its alpha (0 to 1). */
 int image_read_grey(Image *image, const char *path, Err *e);
 void image_free(Image *image);
 /* A PNG without text in memory: n bytes that the caller frees, NULL on error. channels 1, 3, or 4: RGB and alpha. */

@@ -14,8 +14,8 @@ enum { BATCH = 32 };
 
 typedef struct Item {
     Record record;
-    PromptText text, negative;
-    bool told;                      /* it has a negative prompt of its own */
+    PromptText text[TEXT_KINDS];
+    bool told[TEXT_KINDS];          /* which of them it has */
 } Item;
 
 struct Encoding {
@@ -34,7 +34,7 @@ struct Encoding {
     int items;
     int32_t *tokens;                /* of a record */
     float *state, *pooled;          /* of one text */
-    void *typed[2], *typed_pooled[2];           /* of a record's text and negative, in the stream's type */
+    void *typed[TEXT_KINDS], *typed_pooled[TEXT_KINDS];         /* of a record's texts, in the stream's type */
     long cut, written;
     IdSet known;                    /* ids of all files */
     long lines;                     /* of those read */
@@ -51,7 +51,7 @@ static int open_model(Encoding *r, Err *e)
 {
     const int chunks = (int)r->cfg->chunks;
     if (prompt_encoder_load(&r->encoder, r->compute.model, r->compute.type, e)
-        || prompt_states_create(&r->states, r->encoder, chunks, 2 * BATCH, r->cfg->weights, e))
+        || prompt_states_create(&r->states, r->encoder, chunks, TEXT_KINDS * BATCH, r->cfg->weights, e))
         return -1;
     r->S = prompt_encoder_length(r->encoder);
     r->E = prompt_encoder_width(r->encoder);
@@ -63,7 +63,7 @@ static int open_model(Encoding *r, Err *e)
     const size_t state = (size_t)r->S * chunks * r->E, pooled = r->P + 1;       /* one more: not nothing */
     int failed = !(r->tokens = malloc((size_t)r->S * chunks * sizeof *r->tokens))
               || !(r->state = malloc(state * sizeof(float))) || !(r->pooled = malloc(pooled * sizeof(float)));
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < TEXT_KINDS; i++)
         failed |= !(r->typed[i] = malloc(state * sizeof(float)))
                || !(r->typed_pooled[i] = malloc(pooled * sizeof(float)));
     return failed ? err_set(e, "out of memory") : 0;
@@ -116,14 +116,16 @@ static int add_tensor(const Encoding *r, Record *rec, const char *name, int ndim
                    : "it has become no number, values leave the range of --dtype");
 }
 
-/* What the record has of its prompt, or of a negative one, in as many chunks as are wanted. */
-static int add_text(const Encoding *r, Record *rec, bool negative, const PromptText *text, int chunks, Err *e)
+/* What the record has of a text, in as many chunks as are wanted. */
+static int add_text(const Encoding *r, Record *rec, const PromptText *text, int chunks, Err *e)
 {
+    static const char *const state[] = {"state", "uncond", "init_state"};
+    static const char *const pooled[] = {"pooled", "uncond_pooled", "init_pooled"};
+    const TextKind kind = text->kind;
     prompt_states_join(r->states, text, chunks, r->state, r->pooled);
-    return add_tensor(r, rec, negative ? "uncond" : "state", 2, (int64_t[]){r->S * chunks, r->E}, r->typed[negative],
-                      r->state, e)
-        || (r->P && add_tensor(r, rec, negative ? "uncond_pooled" : "pooled", 1, (int64_t[]){r->P},
-                               r->typed_pooled[negative], r->pooled, e)) ? -1 : 0;
+    return add_tensor(r, rec, state[kind], 2, (int64_t[]){r->S * chunks, r->E}, r->typed[kind], r->state, e)
+        || (r->P && add_tensor(r, rec, pooled[kind], 1, (int64_t[]){r->P}, r->typed_pooled[kind], r->pooled, e))
+        ? -1 : 0;
 }
 
 static void count_cut(Encoding *r, const PromptText *text, const char *id)
@@ -137,7 +139,7 @@ int encoding_begin(Encoding *r, const Record *more, Err *e)
     const StreamOptions o = compute_stream_options(&r->cfg->c);
     Record header;
     Err why = {0};
-    if (prompt_states_add(r->states, &r->negative, r->cfg->negative, true, true, &why))
+    if (prompt_states_add(r->states, &r->negative, r->cfg->negative, TEXT_NEGATIVE, true, &why))
         return err_misuse(e, "--negative: %s", why.text);
     if (prompt_states_encode(r->states, e))
         return -1;
@@ -149,7 +151,7 @@ int encoding_begin(Encoding *r, const Record *more, Err *e)
     record_set_text(&header, "negative", r->cfg->negative);
     if (more)
         record_copy_fields(&header, more);
-    const int failed = add_text(r, &header, true, &r->negative, r->negative.chunks, e)
+    const int failed = add_text(r, &header, &r->negative, r->negative.chunks, e)
                     || stream_create(&r->out, r->cfg->c.output, &header, &o, e);
     record_clear(&header);
     return failed;
@@ -157,13 +159,16 @@ int encoding_begin(Encoding *r, const Record *more, Err *e)
 
 static int write_states(Encoding *r, Record *rec, const Item *item, Err *e)
 {
-    const PromptText *negative = item->told ? &item->negative : &r->negative;
-    const int chunks = item->text.chunks > negative->chunks ? item->text.chunks : negative->chunks;
-    const bool own = item->told || chunks != r->negative.chunks || r->task->own_uncond;
-    prompt_states_tokens(r->states, &item->text, chunks, r->tokens);
+    const PromptText *text = item->text, *negative = item->told[TEXT_NEGATIVE] ? &text[TEXT_NEGATIVE] : &r->negative;
+    const bool begins = item->told[TEXT_INIT];
+    int chunks = text->chunks > negative->chunks ? text->chunks : negative->chunks;
+    if (begins && text[TEXT_INIT].chunks > chunks)
+        chunks = text[TEXT_INIT].chunks;
+    const bool own = item->told[TEXT_NEGATIVE] || chunks != r->negative.chunks || r->task->own_uncond;
+    prompt_states_tokens(r->states, text, chunks, r->tokens);
     record_add_tensor(rec, "tokens", I32, 1, (int64_t[]){r->S * chunks}, r->tokens);
-    return add_text(r, rec, false, &item->text, chunks, e) || (own && add_text(r, rec, true, negative, chunks, e))
-        || stream_write(r->out, rec, e) ? -1 : 0;
+    return add_text(r, rec, text, chunks, e) || (own && add_text(r, rec, negative, chunks, e))
+        || (begins && add_text(r, rec, &text[TEXT_INIT], chunks, e)) || stream_write(r->out, rec, e) ? -1 : 0;
 }
 
 static int write_item(Encoding *r, const Item *item, int variant, Err *e)
@@ -174,7 +179,7 @@ static int write_item(Encoding *r, const Item *item, int variant, Err *e)
     record_copy_fields(&rec, &item->record);
     if (task->describe)
         task->describe(task->context, variant, &rec);
-    const int failed = task->write ? task->write(task->context, &rec, &item->text, e)
+    const int failed = task->write ? task->write(task->context, &rec, item->text, e)
                                    : write_states(r, &rec, item, e);
     record_clear(&rec);
     return failed;
@@ -184,8 +189,8 @@ static void clear_items(Encoding *r)
 {
     for (int i = 0; i < r->items; i++) {
         record_clear(&r->item[i].record);
-        prompt_text_clear(&r->item[i].text);
-        prompt_text_clear(&r->item[i].negative);
+        for (int k = 0; k < TEXT_KINDS; k++)
+            prompt_text_clear(&r->item[i].text[k]);
     }
     r->items = 0;
 }
@@ -216,16 +221,20 @@ static int write_batch(Encoding *r, Err *e)
 
 static int add_record(Encoding *r, const Record *rec, Err *e)
 {
-    const char *id = record_text(rec, "id", ""), *negative = record_text(rec, "negative", NULL);
+    static const char *const field[] = {"prompt", "negative", "init_prompt"};
     Item *item = &r->item[r->items++];
-    *item = (Item){.told = negative != NULL};
+    *item = (Item){0};
     record_init(&item->record, NULL);
     record_copy_fields(&item->record, rec);
-    if (prompt_states_add(r->states, &item->text, record_text(rec, "prompt", ""), false, false, e)
-        || (negative && prompt_states_add(r->states, &item->negative, negative, true, false, e)))
-        return -1;
-    count_cut(r, &item->text, id);
-    count_cut(r, &item->negative, id);
+    for (int k = 0; k < TEXT_KINDS; k++) {
+        const char *text = record_text(rec, field[k], NULL);
+        if (!text)
+            continue;
+        if (prompt_states_add(r->states, &item->text[k], text, (TextKind)k, false, e))
+            return -1;
+        item->told[k] = true;
+        count_cut(r, &item->text[k], record_text(rec, "id", ""));
+    }
     return 0;
 }
 
@@ -233,7 +242,7 @@ static int take_record(Encoding *r, const Prompts *prompts, const Record *rec, E
 {
     Err why = {0};
     const int batch = r->task->variants > 1 ? 1 : BATCH;
-    if ((r->items == batch || !prompt_states_room(r->states, 2)) && write_batch(r, e))
+    if ((r->items == batch || !prompt_states_room(r->states, TEXT_KINDS)) && write_batch(r, e))
         return -1;
     return add_record(r, rec, &why) ? err_set(e, "%s: line %ld: the text of '%.100s': %s", prompts_name(prompts),
                                               rec->number, record_text(rec, "id", ""), why.text) : 0;
@@ -286,7 +295,7 @@ void encoding_close(Encoding *r)
     prompt_text_clear(&r->negative);
     prompt_states_free(r->states);
     prompt_encoder_free(r->encoder);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < TEXT_KINDS; i++) {
         free(r->typed[i]);
         free(r->typed_pooled[i]);
     }

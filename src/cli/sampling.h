@@ -6,12 +6,13 @@
 
 #include "src/cli/compute.h"
 #include "src/models/sampler.h"
+#include "src/models/starts.h"
 
 typedef struct SamplingConfig {     /* first member of such a program's Config */
     Common c;
-    const char *sampler;
+    const char *sampler, *init, *inversion;
     int64_t steps, batch, height, width;
-    double guidance;
+    double guidance, strength;
 } SamplingConfig;
 
 #define SAMPLING_OPTIONS \
@@ -20,6 +21,12 @@ typedef struct SamplingConfig {     /* first member of such a program's Config *
      "G  classifier-free guidance; 1: none; 0: the negative prompt alone", 0}, \
     {0, "sampler", OPT_STR, offsetof(SamplingConfig, sampler), "ddim", \
      "ddim|pndm|dpm++2m|dpm++2m-karras|euler|euler-a  sampling method; dpm++2m-karras: 15 steps for 50", 0}, \
+    {0, "init", OPT_STR, offsetof(SamplingConfig, init), NULL, \
+     "DIR  begin with pictures: record ID with DIR/ID.png; or all with one FILE.png", 0}, \
+    {0, "strength", OPT_NUMBER, offsetof(SamplingConfig, strength), "0", \
+     "S  with --init: share of the steps that are taken; 0: 0.8, with an inversion 1", 0}, \
+    {0, "inversion", OPT_STR, offsetof(SamplingConfig, inversion), "none", \
+     "none|ddpm  with --init: ddpm: the pictures stay what they are, but for what is steered", 0}, \
     {0, "height", OPT_INT, offsetof(SamplingConfig, height), "0", \
      "PIXELS  of the picture; 0: what the model was made for", 0}, \
     {0, "width", OPT_INT, offsetof(SamplingConfig, width), "0", \
@@ -33,6 +40,8 @@ typedef struct Sampling {
     StreamIn *in;                   /* conditioning */
     CondBatch *batch;
     Sampler *sampler;
+    Vae *vae;                       /* sampling_vae's */
+    Starts *starts;                 /* of --init, or NULL */
 } Sampling;
 
 /* Misuse: values out of their range. */
@@ -40,6 +49,10 @@ void sampling_check(const Cli *cli, const SamplingConfig *cfg);
 /* Opens backend, input, model and sampler, checked against each other. */
 int sampling_open(Sampling *s, const Cli *cli, const SamplingConfig *cfg, Err *e);
 void sampling_close(Sampling *s);
+/* Loads s->vae, where that is not done yet, and checks it against the UNet. */
+int sampling_vae(Sampling *s, Err *e);
+/* The next batch, with the pictures that it begins with. Returns as cond_batch_next. */
+int sampling_next(Sampling *s, Err *e);
 /* A header of the given kind for what this run writes: model, sampler, steps, guidance, provenance. */
 void sampling_header(const Sampling *s, const Cli *cli, Record *header, const char *kind);
 

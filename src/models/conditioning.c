@@ -37,6 +37,9 @@ static void item_clear(CondItem *item)
     free(item->uncond);
     free(item->pooled);
     free(item->uncond_pooled);
+    free(item->init_state);
+    free(item->init_pooled);
+    free(item->start);
     *item = (CondItem){0};
 }
 
@@ -119,6 +122,9 @@ static int read_item(const CondBatch *b, const Record *rec, CondItem *item, Err 
     if (!t || (item->S = tokens_of(b->in, rec, t, e)) < 0
         || read_text(b, rec, item->S, "state", &item->state, "pooled", &item->pooled, e))
         return -1;
+    if (record_tensor(rec, "init_state")
+        && read_text(b, rec, item->S, "init_state", &item->init_state, "init_pooled", &item->init_pooled, e))
+        return -1;
     if (record_tensor(rec, "uncond"))
         return read_text(b, rec, item->S, "uncond", &item->uncond, "uncond_pooled", &item->uncond_pooled, e);
     return item->S == b->uncond_S ? 0 : err_set(e, "%s: record %ld: state has %d tokens and the header's uncond %d, "
@@ -133,10 +139,22 @@ int cond_batch_next(CondBatch *b, Err *e)
     for (int i = 0; i < b->count; i++)
         item_clear(&b->item[i]);
     b->count = 0;
-    while (b->count < b->capacity && (got = stream_next(b->in, &rec, e)) > 0)
-        if (read_item(b, &rec, &b->item[b->count++], e))
+    while (b->count < b->capacity && (got = stream_next(b->in, &rec, e)) > 0) {
+        CondItem *item = &b->item[b->count];
+        const int failed = read_item(b, &rec, item, e);
+        item->place = b->count++;
+        if (failed)
             return -1;
+    }
     return got < 0 ? -1 : b->count > 0;
+}
+
+bool cond_batch_retold(const CondBatch *b)
+{
+    int i = 0;
+    while (i < b->count && !b->item[i].init_state)
+        i++;
+    return i < b->count;
 }
 
 void cond_batch_free(CondBatch *b)

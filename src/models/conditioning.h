@@ -15,7 +15,10 @@ typedef struct CondItem {
     int S;
     float *state;                   /* (S,E) */
     float *uncond;                  /* (S,E) of the record's own, or NULL: the header's, which has S tokens too then */
-    float *pooled, *uncond_pooled;  /* (P), with state and uncond where P is not 0 */
+    float *init_state;              /* (S,E) of the text of the picture to begin with, NULL: the same as state */
+    float *pooled, *uncond_pooled, *init_pooled;            /* (P), with each of those where P is not 0 */
+    float *start;                   /* (C,H,W) latent of the picture to begin with, as the UNet has it; NULL: none */
+    int place;                      /* in the batch that it was read into */
 } CondItem;
 
 typedef struct CondBatch {
@@ -35,5 +38,7 @@ int cond_batch_create(CondBatch **b, StreamIn *in, int capacity, int width, int 
  * record or more, 0 at the end, -1 on error. */
 int cond_batch_next(CondBatch *b, Err *e);
 void cond_batch_free(CondBatch *b);
+/* Whether a record of the batch has an init_state. */
+bool cond_batch_retold(const CondBatch *b);
 
 #endif

@@ -275,12 +275,12 @@ int intervention_draw(Intervention *v, const CondBatch *batch, float *latents, D
     const Sampler *s = v->sampler;
     const size_t all = (size_t)s->options.batch * s->C * s->H * s->W;
     const int variants = v->variants->count;
-    int scout = 0;
+    bool scout = s->options.inversion != INVERSION_NONE;
     memset(v->opened, 0, (size_t)s->options.batch * variants);
     for (int n = 0; n < variants; n++)
         scout |= !must_draw(v, n, 0);
     v->now = SCOUT;
-    if (scout && sampler_run(v->sampler, batch, v->unsteered, before_step, v, e))
+    if (scout && sampler_run_plain(v->sampler, batch, v->unsteered, before_step, v, e))
         return -1;
     for (int n = 0; n < variants; n++) {
         if (draw_variant(v, n, batch, latents + all*n, e))

@@ -21,8 +21,6 @@ struct PictureSource {
     json_t *provenance;             /* of the first stream, NULL before */
     Picture now;                    /* record and run are ours where they come of a PNG file */
     Image image;
-    uint8_t *rgb;                   /* a grey picture as colours */
-    size_t rgb_size;
 };
 
 static int is_png(const char *path)
@@ -157,25 +155,6 @@ static int next_of_stream(PictureSource *s, Err *e)
     return 1;
 }
 
-static const uint8_t *as_rgb(PictureSource *s, Err *e)
-{
-    const size_t n = (size_t)s->image.width * s->image.height;
-    if (s->image.channels == 3)
-        return s->image.pixels;
-    if (3 * n > s->rgb_size) {
-        free(s->rgb);
-        s->rgb = malloc(3 * n);
-        s->rgb_size = s->rgb ? 3 * n : 0;
-    }
-    if (!s->rgb) {
-        err_set(e, "out of memory for a picture of %d x %d", s->image.width, s->image.height);
-        return NULL;
-    }
-    for (size_t i = 0; i < n; i++)
-        memset(s->rgb + 3 * i, s->image.pixels[i], 3);
-    return s->rgb;
-}
-
 static int is_among(const char *name, const char *const *names)
 {
     while (*names && strcmp(*names, name) != 0)
@@ -186,7 +165,8 @@ static int is_among(const char *name, const char *const *names)
 /* A text chunk as what it was before it became text. */
 static void take_chunk(Picture *p, const char *name, json_t *text)
 {
-    static const char *const of_run[] = {"model", "sampler", "steps", "guidance", "sae", "provenance", NULL};
+    static const char *const of_run[] = {"model", "sampler", "steps", "guidance", "init", "strength", "inversion",
+                                         "sae", "provenance", NULL};
     static const char *const was_json[] = {"seed", "steering", NULL};
     json_t *value = NULL;
     if (is_among(name, of_run)) {
@@ -207,7 +187,7 @@ static int next_of_files(PictureSource *s, Err *e)
         return 0;
     const char *path = s->file[s->next++];
     char id[PATH_MAX];
-    if (image_read(&s->image, path, &chunks, e))
+    if (image_read_rgb(&s->image, path, &chunks, e))
         return -1;
     record_init(&p->record, NULL);
     p->run = json_object();
@@ -217,10 +197,10 @@ static int next_of_files(PictureSource *s, Err *e)
     json_object_foreach(chunks, name, text)
         take_chunk(p, name, text);
     json_decref(chunks);
-    p->rgb = as_rgb(s, e);
+    p->rgb = s->image.pixels;
     p->H = s->image.height;
     p->W = s->image.width;
-    return p->rgb ? 1 : -1;
+    return 1;
 }
 
 int picture_source_next(PictureSource *s, Picture *p, Err *e)
@@ -260,6 +240,5 @@ void picture_source_close(PictureSource *s)
     drop_picture(s);
     close_operand(s);
     json_decref(s->provenance);
-    free(s->rgb);
     free(s);
 }

@@ -109,7 +109,8 @@ static int write_png(Pictures *p, const Record *rec, const char *id, const uint8
     if (folder_make_above(path, e))
         return -1;
     json_t *text = json_copy(rec->fields);
-    static const char *const shared[] = {"model", "sampler", "steps", "guidance", "sae", "provenance"};
+    static const char *const shared[] = {"model", "sampler", "steps", "guidance", "init", "strength", "inversion",
+                                         "sae", "provenance"};
     for (size_t i = 0; i < sizeof shared / sizeof *shared; i++) {
         json_t *value = json_object_get(p->header, shared[i]);
         if (value && !json_object_get(text, shared[i]))

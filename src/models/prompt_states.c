@@ -12,7 +12,7 @@ typedef struct Chunk {
     int32_t *ids;                   /* (encoders, S); NULL: the place was never used */
     float *state, *pooled;          /* (S,E), (P) */
     float *watched;                 /* [watch.keeps], of a prompt's chunk */
-    bool negative;                  /* what watches knows prompts and negative ones apart */
+    TextKind kind;
     long used;                      /* batch that used it last, 0: none */
     bool encoded, kept;
 } Chunk;
@@ -23,7 +23,7 @@ struct PromptStates {
     bool weights;
     PromptChunks chunks;            /* of the text being added */
     ChunkWatch watch;
-    Chunk *place;                   /* where a text may have several, the first two are the empty ones */
+    Chunk *place;                   /* where a text may have several, the first are the empty ones of each kind */
     int places, busy;               /* there, and of this batch or kept */
     long batch;
     int32_t *ids;                   /* (AT_ONCE,I), to encode */
@@ -31,12 +31,12 @@ struct PromptStates {
 };
 
 /* The place of a chunk, which takes that of the longest unused where it is not there yet. -1 on error. */
-static int place_chunk(PromptStates *s, const int32_t *ids, bool negative, bool keep, Err *e)
+static int place_chunk(PromptStates *s, const int32_t *ids, TextKind kind, bool keep, Err *e)
 {
     int at = -1;
     for (int i = 0; i < s->places && at < 0; i++) {
         const Chunk *c = &s->place[i];
-        if (c->used && c->negative == negative && memcmp(c->ids, ids, sizeof *ids*(size_t)s->I) == 0)
+        if (c->used && c->kind == kind && memcmp(c->ids, ids, sizeof *ids*(size_t)s->I) == 0)
             at = i;
     }
     const bool known = at >= 0;
@@ -53,7 +53,7 @@ static int place_chunk(PromptStates *s, const int32_t *ids, bool negative, bool 
     }
     if (!known) {
         memcpy(c->ids, ids, sizeof *ids*(size_t)s->I);
-        c->negative = negative;
+        c->kind = kind;
         c->encoded = false;
     }
     s->busy += c->used < s->batch && !c->kept;
@@ -69,7 +69,7 @@ int prompt_states_create(PromptStates **out, PromptEncoder *encoder, int chunks,
         return err_set(e, "out of memory");
     const int S = prompt_encoder_length(encoder), E = prompt_encoder_width(encoder), P = prompt_encoder_pooled(encoder);
     *s = (PromptStates){.encoder = encoder, .most = chunks, .S = S, .I = S*prompt_encoder_count(encoder), .E = E,
-                        .P = P, .weights = weights, .places = 2*texts + 3*chunks + 2, .batch = 1};
+                        .P = P, .weights = weights, .places = 2*texts + 3*chunks + TEXT_KINDS, .batch = 1};
     s->place = calloc((size_t)s->places, sizeof *s->place);
     s->ids = malloc(sizeof *s->ids*(size_t)(AT_ONCE*s->I));
     s->states = malloc(sizeof *s->states*(size_t)AT_ONCE*(size_t)S*(size_t)E);
@@ -77,8 +77,8 @@ int prompt_states_create(PromptStates **out, PromptEncoder *encoder, int chunks,
     int failed = !s->place || !s->ids || !s->states || !s->pooled ? err_set(e, "out of memory for text states") : 0;
     failed = failed || prompt_chunks_create(&s->chunks, encoder, chunks, e)
           || prompt_chunks_read(&s->chunks, "", false, e);
-    for (int negative = 0; negative < 2 && chunks > 1 && !failed; negative++)
-        failed = place_chunk(s, s->chunks.ids, negative, true, e) < 0;
+    for (int kind = 0; kind < TEXT_KINDS && chunks > 1 && !failed; kind++)
+        failed = place_chunk(s, s->chunks.ids, (TextKind)kind, true, e) < 0;
     if (!failed)
         return 0;
     prompt_states_free(s);
@@ -109,17 +109,17 @@ bool prompt_states_room(const PromptStates *s, int texts)
     return s->busy + texts*s->most <= s->places;
 }
 
-int prompt_states_add(PromptStates *s, PromptText *t, const char *text, bool negative, bool keep, Err *e)
+int prompt_states_add(PromptStates *s, PromptText *t, const char *text, TextKind kind, bool keep, Err *e)
 {
-    *t = (PromptText){.chunks = 1, .negative = negative,
-                      .zeros = negative && !*text && prompt_encoder_zeros(s->encoder)};
+    *t = (PromptText){.chunks = 1, .kind = kind,
+                      .zeros = kind == TEXT_NEGATIVE && !*text && prompt_encoder_zeros(s->encoder)};
     if (prompt_chunks_read(&s->chunks, text, s->weights, e))
         return -1;
     const size_t I = (size_t)s->I, bytes = sizeof *t->weight*I*(size_t)s->chunks.count;
     t->chunks = s->chunks.count;
     t->left = s->chunks.left;
     for (int i = 0; i < t->chunks; i++)
-        if ((t->place[i] = place_chunk(s, s->chunks.ids + I*(size_t)i, negative, keep, e)) < 0)
+        if ((t->place[i] = place_chunk(s, s->chunks.ids + I*(size_t)i, kind, keep, e)) < 0)
             return -1;
     if (!s->chunks.weighted)
         return 0;
@@ -137,7 +137,7 @@ void prompt_text_clear(PromptText *t)
 
 static int watch_chunk(PromptStates *s, Chunk *c, int n, Err *e)
 {
-    if (!s->watch.keeps || c->negative)
+    if (!s->watch.keeps || c->kind != TEXT_PROMPT)
         return 0;
     if (!c->watched && !(c->watched = malloc(sizeof *c->watched*s->watch.keeps)))
         return err_set(e, "out of memory for what is kept of a text");
@@ -145,12 +145,12 @@ static int watch_chunk(PromptStates *s, Chunk *c, int n, Err *e)
     return 0;
 }
 
-static int encode_half(PromptStates *s, bool negative, Err *e)
+static int encode_kind(PromptStates *s, TextKind kind, Err *e)
 {
     const size_t I = (size_t)s->I, SE = (size_t)s->S*(size_t)s->E, P = (size_t)s->P;
     int place[AT_ONCE];
     for (int i = 0, n = 0; i < s->places; i++) {
-        if (s->place[i].used && !s->place[i].encoded && s->place[i].negative == negative) {
+        if (s->place[i].used && !s->place[i].encoded && s->place[i].kind == kind) {
             memcpy(s->ids + I*(size_t)n, s->place[i].ids, sizeof *s->ids*I);
             place[n++] = i;
         }
@@ -173,10 +173,10 @@ static int encode_half(PromptStates *s, bool negative, Err *e)
 
 int prompt_states_encode(PromptStates *s, Err *e)
 {
-    for (int negative = 0; negative < 2; negative++) {
+    for (int kind = 0; kind < TEXT_KINDS; kind++) {
         if (s->watch.begin)
-            s->watch.begin(s->watch.context, negative);
-        if (encode_half(s, negative, e))
+            s->watch.begin(s->watch.context, (TextKind)kind);
+        if (encode_kind(s, (TextKind)kind, e))
             return -1;
     }
     return 0;
@@ -187,11 +187,11 @@ void prompt_states_watch(PromptStates *s, const ChunkWatch *watch)
     s->watch = *watch;
 }
 
-void prompt_states_forget(PromptStates *s, bool negative)
+void prompt_states_forget(PromptStates *s, TextKind kind)
 {
     for (int i = 0; i < s->places; i++) {
         Chunk *c = &s->place[i];
-        if (c->negative != negative)
+        if (c->kind != kind)
             continue;
         c->encoded = false;
         if (!c->kept && c->used < s->batch)
@@ -243,7 +243,7 @@ static void weigh(const PromptStates *s, const PromptText *t, int chunks, float 
 /* The place of a text's chunk. */
 static const Chunk *chunk_of(const PromptStates *s, const PromptText *t, int i)
 {
-    return &s->place[i < t->chunks ? t->place[i] : t->negative];
+    return &s->place[i < t->chunks ? t->place[i] : (int)t->kind];
 }
 
 const float *prompt_states_watched(const PromptStates *s, const PromptText *t, int chunk)

@@ -30,24 +30,28 @@ enum { PROMPT_MOST_CHUNKS = 64 };
 
 typedef struct PromptStates PromptStates;
 
+/* What a text is to a picture: what is drawn; what is kept away from; what the picture that it begins with shows. Hooks
+ * may treat them differently. */
+typedef enum { TEXT_PROMPT, TEXT_NEGATIVE, TEXT_INIT, TEXT_KINDS } TextKind;
+
 typedef struct PromptText {
     int chunks;
     long left;                      /* tokens that there was no chunk for */
-    bool negative;
+    TextKind kind;
     bool zeros;                     /* no text: state and pooled are zeros */
     int place[PROMPT_MOST_CHUNKS];  /* of each chunk, while the batch lasts */
     float *weight;                  /* (chunks, encoders, S); NULL: all 1 */
 } PromptText;
 
-/* Texts of up to `chunks` chunks; there is room for twice `texts` chunks, a text that is kept and two more. weights:
+/* Texts of up to `chunks` chunks; there is room for twice `texts` chunks, a text that is kept and three more. weights:
  * read them. The encoder stays the caller's. */
 int prompt_states_create(PromptStates **s, PromptEncoder *encoder, int chunks, int texts, bool weights, Err *e);
 void prompt_states_free(PromptStates *s);                   /* NULL is fine */
 /* Whether the batch has room for `texts` more, whatever they are. */
 bool prompt_states_room(const PromptStates *s, int texts);
-/* Adds a text to the batch. negative: an empty one is zeros where the model has it so. keep: it stays for all batches
+/* Adds a text to the batch. An empty negative one is zeros where the model has it so. keep: it stays for all batches
  * that follow; one text may. *t is cleared by the caller, after failure too. */
-int prompt_states_add(PromptStates *s, PromptText *t, const char *text, bool negative, bool keep, Err *e);
+int prompt_states_add(PromptStates *s, PromptText *t, const char *text, TextKind kind, bool keep, Err *e);
 void prompt_text_clear(PromptText *t);
 /* Encodes what the batch has that is not remembered. */
 int prompt_states_encode(PromptStates *s, Err *e);
@@ -57,7 +61,7 @@ void prompt_states_join(const PromptStates *s, const PromptText *t, int chunks, 
 void prompt_states_tokens(const PromptStates *s, const PromptText *t, int chunks, int32_t *tokens);
 /* What a hook of the encoder has to be told, and what it keeps. */
 typedef struct ChunkWatch {
-    void (*begin)(void *context, bool negative);            /* what is encoded next are prompts, or negative ones */
+    void (*begin)(void *context, TextKind kind);            /* what is encoded next */
     void (*keep)(void *context, int n, float *kept);        /* of chunk n of the prompts' just encoded */
     size_t keeps;                   /* values kept of a chunk, 0: none */
     void *context;
@@ -66,8 +70,8 @@ typedef struct ChunkWatch {
 void prompt_states_watch(PromptStates *s, const ChunkWatch *watch);
 /* What was kept of a chunk of an encoded prompt. */
 const float *prompt_states_watched(const PromptStates *s, const PromptText *t, int chunk);
-/* Prompts, or negative ones, are to be encoded anew, for the hooks do something else to them from now on. */
-void prompt_states_forget(PromptStates *s, bool negative);
+/* Texts of a kind are to be encoded anew, for the hooks do something else to them from now on. */
+void prompt_states_forget(PromptStates *s, TextKind kind);
 /* Begins the next batch. Texts of the last one are forgotten as room is needed. */
 void prompt_states_next(PromptStates *s);
 

@@ -5,7 +5,7 @@
 #include <string.h>
 #include "kernels/op.h"
 #include "src/models/latent.h"
-#include "src/models/sampler.h"
+#include "src/models/sampler_parts.h"
 #include "src/models/vae.h"
 
 int half_parse(Half *half, const char *name, Err *e)
@@ -38,6 +38,8 @@ int t_range_parse(const char *option, const char *text, int *high, int *low, Err
 
 int sampler_create(Sampler **out, const SamplerOptions *options, Err *e)
 {
+    const int steps = options->steps;
+    const int taken = options->strength == 0 ? steps : (int)(steps*options->strength);
     *out = NULL;
     Sampler *s = calloc(1, sizeof *s);
     if (!s)
@@ -46,7 +48,7 @@ int sampler_create(Sampler **out, const SamplerOptions *options, Err *e)
     s->halves = options->guidance == 1.0 ? 1 : 2;
     if (unet_load(&s->unet, options->model, options->type, e) || vae_cell(&s->cell, options->model, e)
         || scheduler_load(&s->scheduler, options->model, options->method ? options->method : "ddim",
-                          options->steps, e)) {
+                          steps, steps - taken, e)) {
         sampler_free(s);
         return -1;
     }
@@ -59,7 +61,8 @@ int sampler_create(Sampler **out, const SamplerOptions *options, Err *e)
     s->x_halves = s->x ? op->alloc(picture * options->batch * s->halves, e) : NULL;
     s->eps = s->x_halves ? op->alloc(picture * options->batch * s->halves, e) : NULL;
     const size_t memory = picture * options->batch * s->scheduler->memory;
-    if (s->eps && memory && !(s->memory = op->alloc(memory, e))) {
+    if ((s->eps && memory && !(s->memory = op->alloc(memory, e)))
+        || (options->inversion && sampler_own_create(s, e))) {
         sampler_free(s);
         return -1;
     }
@@ -88,6 +91,7 @@ void sampler_free(Sampler *s)
     if (s->x_halves) op->free(s->x_halves);
     if (s->eps) op->free(s->eps);
     if (s->memory) op->free(s->memory);
+    sampler_own_free(s);
     free(s->noise);
     free(s->host);
     free(s->planes);
@@ -157,8 +161,9 @@ static int set_text(Sampler *s, const CondBatch *b, int S, Err *e)
     }
     for (int i = 0; i < s->n; i++) {
         const CondItem *item = &b->item[s->picture[i]];
+        const bool init = s->tracing && item->init_state;
         s->state_of[(s->halves - 1) * s->n + i] = texts;
-        add_text(s, &texts, item->state, item->pooled);
+        add_text(s, &texts, init ? item->init_state : item->state, init ? item->init_pooled : item->pooled);
     }
     return unet_set_text(s->unet, s->states, texts, S, s->state_of, (int64_t)s->halves * s->n, e)
         || (s->pooled && unet_set_added(s->unet, s->pooled, s->H * s->cell, s->W * s->cell, e)) ? -1 : 0;
@@ -172,63 +177,65 @@ static void upload_noise(Sampler *s, float *x, float share)
         noise_draw(&s->noise[i], s->planes, picture);
         for (size_t k = 0; k < picture && share != 1; k++)
             s->planes[k] *= share;
-        latent_to_rows(s->host, s->planes, s->C, s->H * s->W);
-        op->upload(x + picture*i, s->host, picture * sizeof(float));
+        sampler_put(s, x, i);
     }
 }
 
-static bool same_text(const float *a, const float *b, size_t n)
+static bool same_values(const float *a, const float *b, size_t n)
 {
     return a == b || (a && b && memcmp(a, b, sizeof *a*n) == 0);
 }
 
 /* The first picture of the batch that is drawn of the same as picture i: i itself, where none before it is. */
-static int twin_of(const CondBatch *b, int i)
+static int twin_of(const Sampler *s, const CondBatch *b, int i)
 {
     const CondItem *x = &b->item[i];
-    const size_t state = (size_t)x->S*(size_t)b->E, pooled = (size_t)b->P;
+    const size_t state = (size_t)x->S*(size_t)b->E, pooled = (size_t)b->P, latent = (size_t)s->C*s->H*s->W;
     for (int k = 0; k < i; k++) {
         const CondItem *y = &b->item[k];
-        if (y->seed == x->seed && y->S == x->S && same_text(x->state, y->state, state)
-            && same_text(x->uncond, y->uncond, state) && same_text(x->pooled, y->pooled, pooled)
-            && same_text(x->uncond_pooled, y->uncond_pooled, pooled))
+        if (y->seed == x->seed && y->S == x->S && same_values(x->state, y->state, state)
+            && same_values(x->uncond, y->uncond, state) && same_values(x->pooled, y->pooled, pooled)
+            && same_values(x->uncond_pooled, y->uncond_pooled, pooled) && same_values(x->start, y->start, latent))
             return k;
     }
     return i;
 }
 
-/* The pictures of the batch whose texts have S tokens. */
-static int run(Sampler *s, const CondBatch *b, int S, float *latents, StepFn before_step, void *context, Err *e)
+/* x before the first step. */
+static void begin(Sampler *s, const CondBatch *b)
 {
-    const int HW = s->H * s->W;
-    const Scheduler *plan = s->scheduler;
-    s->n = 0;
-    for (int i = 0; i < b->count; i++)
-        if (b->item[i].S == S && s->twin[i] == i)
-            s->picture[s->n++] = i;
-    const size_t picture = (size_t)s->C * HW, all = picture * s->n;
-    if (s->memory)
-        op->clear(s->memory, all * plan->memory * sizeof(float));
-    if (set_text(s, b, S, e))
-        return -1;
+    s->step = 0;
     for (int i = 0; i < s->n; i++)
         noise_seed(&s->noise[i], b->item[s->picture[i]].seed);
-    upload_noise(s, s->x, plan->first);
-    for (s->step = 0; s->step < plan->steps; s->step++) {
-        if (before_step && before_step(context, s, e))
-            return -1;
-        for (int h = 0; h < s->halves; h++)
-            op->copy(s->x_halves + all*h, s->x, all * sizeof(float));
-        if (unet_eval(s->unet, s->eps, s->x_halves, (int64_t)s->halves * s->n, s->H, s->W,
-                      plan->step[s->step].time, e))
-            return -1;
-        scheduler_step(plan, s->step, s->x, s->memory, s->halves == 2 ? s->eps : NULL, s->eps + all*(s->halves - 1),
-                       (float)s->options.guidance, (int64_t)all);
-        if (plan->step[s->step].noise > 0) {
-            upload_noise(s, s->x_halves, plan->step[s->step].noise);
-            op->add(s->x, s->x_halves, (int64_t)all);
-        }
+    if (s->memory)
+        op->clear(s->memory, (size_t)s->C*s->H*s->W * s->n * s->scheduler->memory * sizeof(float));
+    if (s->options.inversion)
+        sampler_own_begin(s);
+    else if (s->options.strength > 0) {
+        for (int i = 0; i < s->n; i++)          /* what starts.c took */
+            noise_draw(&s->noise[i], s->planes, (size_t)s->C*s->H*s->W);
+        sampler_put_noised(s, b, s->x);
+    } else
+        upload_noise(s, s->x, s->scheduler->first);
+}
+
+/* From the evaluation of a step to x after it. */
+static void advance(Sampler *s)
+{
+    const Scheduler *plan = s->scheduler;
+    const size_t all = (size_t)s->C*s->H*s->W * s->n;
+    scheduler_step(plan, s->step, s->x, s->memory, s->halves == 2 ? s->eps : NULL, s->eps + all*(s->halves - 1),
+                   (float)s->options.guidance, (int64_t)all);
+    if (plan->step[s->step].noise > 0) {
+        upload_noise(s, s->x_halves, plan->step[s->step].noise);
+        op->add(s->x, s->x_halves, (int64_t)all);
     }
+}
+
+static int download(Sampler *s, const CondBatch *b, float *latents, Err *e)
+{
+    const int HW = s->H * s->W;
+    const size_t picture = (size_t)s->C * HW;
     for (int i = 0; i < s->n; i++) {
         op->download(s->host, s->x + picture*i, picture * sizeof(float));
         if (!dtype_finite(s->host, F32, picture))
@@ -240,11 +247,43 @@ static int run(Sampler *s, const CondBatch *b, int S, float *latents, StepFn bef
     return 0;
 }
 
+/* The pictures of the batch whose texts have S tokens. */
+static int run(Sampler *s, const CondBatch *b, int S, float *latents, StepFn before_step, void *context, Err *e)
+{
+    const bool inverted = s->options.inversion != INVERSION_NONE;
+    s->n = 0;
+    for (int i = 0; i < b->count; i++)
+        if (b->item[i].S == S && s->twin[i] == i)
+            s->picture[s->n++] = i;
+    const size_t all = (size_t)s->C*s->H*s->W * s->n;
+    if (set_text(s, b, S, e))
+        return -1;
+    for (begin(s, b); s->step < s->scheduler->steps; s->step++) {
+        if (before_step && before_step(context, s, e))
+            return -1;
+        if (inverted)
+            sampler_own_before(s, b);
+        for (int h = 0; h < s->halves; h++)
+            op->copy(s->x_halves + all*h, s->x, all * sizeof(float));
+        if (unet_eval(s->unet, s->eps, s->x_halves, (int64_t)s->halves * s->n, s->H, s->W,
+                      s->scheduler->step[s->step].time, e))
+            return -1;
+        if (inverted)
+            sampler_own_after(s, b);
+        else
+            advance(s);
+    }
+    if (inverted)
+        sampler_own_end(s, b);
+    return download(s, b, latents, e);
+}
+
 int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_step, void *context, Err *e)
 {
-    const bool hooked = unet_hooks(s->unet)->count > 0;         /* hooks may tell pictures apart */
+    /* hooks may tell pictures apart, and each is traced at its own place */
+    const bool apart = unet_hooks(s->unet)->count > 0 || s->options.inversion;
     for (int i = 0; i < b->count; i++)
-        s->twin[i] = hooked ? i : twin_of(b, i);
+        s->twin[i] = apart ? i : twin_of(s, b, i);
     for (int i = 0; i < b->count; i++) {
         int same = 0;
         while (b->item[same].S != b->item[i].S)
@@ -257,4 +296,13 @@ int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_st
         if (s->twin[i] != i)
             memcpy(latents + picture*i, latents + picture*s->twin[i], picture * sizeof *latents);
     return 0;
+}
+
+int sampler_run_plain(Sampler *s, const CondBatch *batch, float *latents, StepFn before_step, void *context, Err *e)
+{
+    s->tracing = s->options.inversion != INVERSION_NONE;
+    const bool again = s->tracing && cond_batch_retold(batch);
+    int failed = sampler_run(s, batch, latents, before_step, context, e);
+    s->tracing = false;
+    return failed || (again && sampler_run(s, batch, latents, before_step, context, e)) ? -1 : 0;
 }

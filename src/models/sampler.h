@@ -5,6 +5,18 @@
  *   for t = T..1: eps = UNet([x, x], t, [uncond, cond]);  x = scheduler step of x and the guided eps
  *                 euler-a: x += its share of the seed's next noise
  *
+ * Pictures that begin with others (CondItem's start, z): of the first steps `strength` says how many are left out, and
+ * x_t is z with the seed's noise (Meng et al. 2022, SDEdit, arXiv 2108.01073), as in diffusers'
+ * StableDiffusionImg2ImgPipeline. With INVERSION_DDPM what is drawn departs from z by nothing but what hooks change
+ * (Huberman-Spiegelglas et al. 2024, An Edit Friendly DDPM Noise Space, arXiv 2304.06140):
+ *
+ *   z_t = z with noise for t, the seed's next at each step      of z itself, as if it had just been drawn
+ *   x_T = z_T;   x_t-1 = z_t-1 + mu(x_t) - mu(z_t), and z + mu(x_1) - mu(z_1) at the end
+ *
+ * mu(x) being the mean of a DDPM step (eta = 1) from x. That is their x_t-1 = mu(x_t) + sigma_t n_t with the noise n_t
+ * that gives z_t-1 from z_t. mu(z_t) is of the text that says what z shows (CondItem's init_state), mu(x_t) of the one
+ * to draw. Where the texts are one and hooks change nothing, x_t is z_t bit for bit, and z comes out.
+ *
  * The UNet's batch is [uncond of every picture..., cond of every picture...]; with guidance 1 there is no uncond half.
  * A picture's latent depends on its own record only, not on its batch. Pictures of a batch with the same seed and
  * texts, as a sweep of sd-steer-text has them, are drawn once where no hook watches. Texts of one length are drawn at
@@ -18,6 +30,8 @@
 #include "src/models/scheduler.h"
 #include "src/models/unet.h"
 
+typedef enum { INVERSION_NONE, INVERSION_DDPM } Inversion;
+
 typedef struct SamplerOptions {
     const char *model;              /* folder */
     DType type;                     /* of the matrix products */
@@ -26,6 +40,8 @@ typedef struct SamplerOptions {
     double guidance;
     int batch;                      /* pictures at once, at most */
     int height, width;              /* of the latent; 0: the model's sample_size */
+    double strength;                /* 0, 1: pictures begin with noise; else share of the steps that are taken */
+    Inversion inversion;            /* ddim alone */
 } SamplerOptions;
 
 typedef struct Sampler {
@@ -40,6 +56,9 @@ typedef struct Sampler {
     int step;                       /* current step, for hooks: scheduler->step[step] */
     float *x, *x_halves, *eps;      /* device: (batch,H,W,C), (halves*batch,H,W,C) twice */
     float *memory;                  /* device (scheduler->memory, batch,H,W,C): scheduler_step's; NULL: it has none */
+    float *own, *change, *traced;   /* device, for an inversion: (batch,H,W,C) z_t, x_t - z_t; (steps,batch,H,W,C)
+                                     * mu(z_t) by the pictures' places */
+    bool tracing;
     Noise *noise;                   /* [batch] of each picture's seed */
     float *host, *planes;           /* (H,W,C) and (C,H,W), one picture's for transposition */
     float *states;                  /* host (texts,S,E), what unet_set_text reads */
@@ -56,8 +75,12 @@ void sampler_free(Sampler *s);
 /* Called before each step of a run with s->step set. Returns 0, or -1 with e set. */
 typedef int (*StepFn)(void *context, Sampler *s, Err *e);
 
-/* Draws the batch's pictures (batch->count <= options.batch): latents (count,C,H,W) f32 host, as the UNet has them. */
+/* Draws the batch's pictures (batch->count <= options.batch): latents (count,C,H,W) f32 host, as the UNet has them.
+ * With an inversion, pictures of the batch that sampler_run_plain had last. */
 int sampler_run(Sampler *s, const CondBatch *batch, float *latents, StepFn before_step, void *context, Err *e);
+/* The same for hooks that change nothing. With an inversion the UNet is evaluated at z_t of each picture at each step; the
+ * latents are the pictures' own, unless their texts are to be others. */
+int sampler_run_plain(Sampler *s, const CondBatch *batch, float *latents, StepFn before_step, void *context, Err *e);
 
 /* First image and number of images of a half in the UNet's batch: "cond", "uncond", "both".
  * Without guidance all is cond. */

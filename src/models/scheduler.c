@@ -207,7 +207,15 @@ static int read_method(Config *c, const char **class, const char *name, Err *e)
     return err_misuse(e, "sampler '%s' is not ddim, pndm, dpm++2m, dpm++2m-karras, euler or euler-a", name);
 }
 
-int scheduler_load(Scheduler **out, const char *dir, const char *method, int steps, Err *e)
+/* The first steps away: the next begins without what they would have left. */
+static void leave_out(Scheduler *s, int begin)
+{
+    s->steps -= begin;
+    memmove(s->step, s->step + begin, sizeof *s->step*(size_t)s->steps);
+    s->step[0].change = 0;
+}
+
+int scheduler_load(Scheduler **out, const char *dir, const char *method, int steps, int begin, Err *e)
 {
     *out = NULL;
     Config c = {0};
@@ -225,7 +233,10 @@ int scheduler_load(Scheduler **out, const char *dir, const char *method, int ste
         failed = err_set(e, "out of memory");
     } else {
         s->steps = steps;
+        c.begin = begin;
         failed = plan(s, &c, bar, bar + c.T, e);
+        if (!failed && c.method != METHOD_PNDM)
+            leave_out(s, begin);
     }
     free(bar);
     json_decref(c.json);
@@ -234,6 +245,24 @@ int scheduler_load(Scheduler **out, const char *dir, const char *method, int ste
     else
         *out = s;
     return failed;
+}
+
+void scheduler_add_noise(const Scheduler *s, int i, float *noise, const float *x, size_t n)
+{
+    const SchedulerStep *q = &s->step[i];
+    for (size_t k = 0; k < n; k++)
+        noise[k] = q->sqrt_a*x[k] + q->sqrt_1m_a*noise[k];
+}
+
+void scheduler_mean(const Scheduler *s, int i, float *x, const float *uncond, const float *cond, float guidance,
+                    int64_t n)
+{
+    const SchedulerStep *q = &s->step[i];
+    const double a = (double)q->sqrt_a*q->sqrt_a, b = (double)q->sqrt_1m_a*q->sqrt_1m_a;
+    const double a_prev = (double)q->sqrt_a_prev*q->sqrt_a_prev, b_prev = (double)q->sqrt_1m_a_prev*q->sqrt_1m_a_prev;
+    const double variance = b_prev/b*(1 - a/a_prev);
+    op->ddim_step(x, uncond, cond, guidance, q->sqrt_a, q->sqrt_1m_a, q->sqrt_a_prev,
+                  (float)sqrt(fmax(b_prev - variance, 0)), s->prediction, n);
 }
 
 void scheduler_free(Scheduler *s)

@@ -49,12 +49,20 @@ typedef struct Scheduler {
     int memory;                                     /* what steps leave for later ones, in latents */
 } Scheduler;
 
-/* method: one of the names above. Fails for a config that diffusers would draw by otherwise. */
-int scheduler_load(Scheduler **s, const char *dir, const char *method, int steps, Err *e);
+/* method: one of the names above. begin: timesteps left out at the start, fewer than steps, for a run that begins with
+ * a picture; pndm's first evaluations are then taken at the next one's, where diffusers goes on as if they had been.
+ * Fails for a config that diffusers would draw by otherwise. */
+int scheduler_load(Scheduler **s, const char *dir, const char *method, int steps, int begin, Err *e);
 void scheduler_free(Scheduler *s);
 /* Step i of n values of latents x, in place, from the UNet's output for them (uncond NULL: without guidance);
  * all device memory. memory (s->memory, n): zeros before the first step, then as the step before has left it. */
 void scheduler_step(const Scheduler *s, int i, float *x, float *memory, const float *uncond, const float *cond,
                     float guidance, int64_t n);
+/* noise = the picture x with the noise that it has before step i: diffusers' add_noise. n values, host memory. */
+void scheduler_add_noise(const Scheduler *s, int i, float *noise, const float *x, size_t n);
+/* ddim: x = the mean of what comes after step i where all is noised anew at each step (eta = 1; DDPM), the noise left
+ * out: arXiv 2010.02502, eq. 12 and 16. Arguments as scheduler_step's. */
+void scheduler_mean(const Scheduler *s, int i, float *x, const float *uncond, const float *cond, float guidance,
+                    int64_t n);
 
 #endif

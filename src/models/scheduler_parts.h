@@ -16,7 +16,7 @@ typedef struct SchedulerConfig {
     const char *schedule, *spacing;
     Prediction prediction;
     bool set_alpha_to_one, zero_snr;
-    int steps_offset;
+    int steps_offset, begin;
     Method method;
     bool karras, ancestral;
 } SchedulerConfig;

@@ -116,9 +116,9 @@ static int check_config(const Scheduler *s, const SchedulerConfig *c, bool *skip
         return -1;
     if (c->prediction == PREDICT_SAMPLE)
         return err_set(e, "%s: \"prediction_type\" is \"sample\", for pndm expected epsilon or v_prediction", c->file);
-    if (!*skip && s->steps <= RK_STEPS)
+    if (!*skip && s->steps - c->begin <= RK_STEPS)
         return err_set(e, "%s: \"skip_prk_steps\" is not true, so that pndm begins with Runge-Kutta steps over 4 "
-                       "timesteps: %d steps, expected 4 or more", c->file, s->steps);
+                       "timesteps: %d steps, expected 4 or more", c->file, s->steps - c->begin);
     return 0;
 }
 
@@ -133,7 +133,8 @@ int scheduler_plan_pndm(Scheduler *s, const SchedulerConfig *c, const float *bar
         return err_set(e, "out of memory");
     for (int i = 0; i < n; i++)
         t[i] = s->step[i].t;
-    Pndm p = {.s = s, .bar = bar, .end = c->set_alpha_to_one ? 1 : bar[0], .t = t, .n = n, .h = (int)c->T/n};
+    Pndm p = {.s = s, .bar = bar, .end = c->set_alpha_to_one ? 1 : bar[0], .t = t + c->begin, .n = n - c->begin,
+              .h = (int)c->T/n};
     s->kind = STEP_PNDM;
     s->steps = 0;
     if (skip)

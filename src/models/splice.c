@@ -187,5 +187,5 @@ static int before_step(void *context, Sampler *sampler, Err *e)
 int splice_draw(Splice *s, SpliceKind kind, const CondBatch *batch, float *latents, Err *e)
 {
     s->kind = kind;
-    return sampler_run(s->sampler, batch, latents, before_step, s, e);
+    return (kind == SPLICE_PLAIN ? sampler_run_plain : sampler_run)(s->sampler, batch, latents, before_step, s, e);
 }

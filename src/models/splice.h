@@ -39,7 +39,7 @@ int splice_create(Splice **s, Sampler *sampler, const SpliceOptions *options, Er
 void splice_free(Splice *s);
 const Sae *splice_sae(const Splice *s);
 const char *splice_module(const Splice *s);
-/* Draws a batch's pictures: latents (batch->count,C,H,W), as sampler_run. */
+/* Draws a batch's pictures: latents (batch->count,C,H,W), as sampler_run. SPLICE_PLAIN comes first. */
 int splice_draw(Splice *s, SpliceKind kind, const CondBatch *batch, float *latents, Err *e);
 
 #endif

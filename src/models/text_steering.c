@@ -15,7 +15,7 @@ struct TextSteering {
     Place *place;
     int places;
     int now;                        /* the variant at work, -1: none */
-    bool negative;                  /* what is encoded are negative prompts */
+    TextKind kind;                  /* what is encoded */
 };
 
 /* Steers each text's rows but the first in x (B*S, E), by the labels that it shows where a gate asks. */
@@ -38,25 +38,24 @@ static int steer_texts(void *context, float *x, const HookCall *call, Err *e)
     return 0;
 }
 
-/* Whether it is for prompts, or for negative ones. */
-static bool steers(const TextSteering *s, bool negative)
+static bool steers(const TextSteering *s, TextKind kind)
 {
-    return s->half == HALF_BOTH || s->half == (negative ? HALF_UNCOND : HALF_COND);
+    return (kind == TEXT_PROMPT && s->half != HALF_UNCOND) || (kind == TEXT_NEGATIVE && s->half != HALF_COND);
 }
 
 static int on_hook(void *context, const HookCall *call, Err *e)
 {
     Place *p = context;
     const TextSteering *s = p->owner;
-    if (s->now < 0 || !steers(s, s->negative))
+    if (s->now < 0 || !steers(s, s->kind))
         return 0;
     return steer_site_call(&p->site, call, steer_texts, p, false, e);
 }
 
-static void begin_half(void *context, bool negative)
+static void begin_kind(void *context, TextKind kind)
 {
     TextSteering *s = context;
-    s->negative = negative;
+    s->kind = kind;
 }
 
 int text_steering_create(TextSteering **out, PromptEncoder *encoder, PromptStates *states, const SteerInputs *inputs,
@@ -79,7 +78,7 @@ int text_steering_create(TextSteering **out, PromptEncoder *encoder, PromptState
         *out = NULL;
         return -1;
     }
-    prompt_states_watch(states, &(ChunkWatch){.begin = begin_half, .context = s});
+    prompt_states_watch(states, &(ChunkWatch){.begin = begin_kind, .context = s});
     return 0;
 }
 
@@ -112,9 +111,9 @@ int text_steering_plan(TextSteering *s, const Variants *variants, Err *e)
 int text_steering_select(TextSteering *s, int variant, Err *e)
 {
     s->now = variant;
-    for (int negative = 0; negative < 2; negative++)
-        if (steers(s, negative))
-            prompt_states_forget(s->states, negative);
+    for (int kind = 0; kind < TEXT_KINDS; kind++)
+        if (steers(s, (TextKind)kind))
+            prompt_states_forget(s->states, (TextKind)kind);
     for (int i = 0; i < s->places; i++) {
         const SteerPlan *plan = &s->place[i].site.plan[variant];
         for (int k = 0; k < plan->steerings; k++)

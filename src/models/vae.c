@@ -286,7 +286,7 @@ int vae_decode(Vae *v, const float *latent, int64_t B, int64_t h, int64_t w, flo
     return failed;
 }
 
-int vae_encode(Vae *v, const float *pixels, int64_t B, int64_t H, int64_t W, float *mean, Err *e)
+int vae_encode(Vae *v, const float *pixels, int64_t B, int64_t H, int64_t W, float *mean, float *log_variance, Err *e)
 {
     const int64_t scale = vae_scale(v), n = H/scale*(W/scale), c = v->latent;
     if (H < scale || W < scale)
@@ -298,11 +298,20 @@ int vae_encode(Vae *v, const float *pixels, int64_t B, int64_t H, int64_t W, flo
     int failed = moments ? 0 : err_set(e, "out of memory");
     for (int64_t b = 0; b < B && !failed; b++) {
         failed = vae_encode_one(v, pixels + b*H*W*3, H, W, moments, e);
-        for (int64_t i = 0; i < n && !failed; i++)
+        for (int64_t i = 0; i < n && !failed; i++) {
             memcpy(mean + (b*n + i)*c, moments + i*2*c, (size_t)c*sizeof *mean);
+            if (log_variance)
+                memcpy(log_variance + (b*n + i)*c, moments + (i*2 + 1)*c, (size_t)c*sizeof *mean);
+        }
     }
     free(moments);
     return failed;
+}
+
+void vae_scale_latent(const Vae *v, float *latent, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        latent[i] = (latent[i] - (float)v->shift)*(float)v->scaling;
 }
 
 void vae_to_u8(uint8_t *image, const float *pixels, int64_t n)

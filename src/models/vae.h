@@ -25,7 +25,10 @@ int vae_takes(const Vae *v, int channels, Err *e);  /* an error where latents ha
 int vae_decode(Vae *v, const float *latent, int64_t B, int64_t h, int64_t w, float *pixels, Err *e);
 /* u8 = round(clip(pixels / 2 + 0.5, 0, 1) * 255), ties to even, as diffusers' VaeImageProcessor does. */
 void vae_to_u8(uint8_t *image, const float *pixels, int64_t n);
-/* mean (B,h,w,c) host of the encoder's posterior for pixels (B,H,W,3) host in [-1,1]; not scaled. */
-int vae_encode(Vae *v, const float *pixels, int64_t B, int64_t H, int64_t W, float *mean, Err *e);
+/* mean and log_variance (NULL: not wanted) (B,h,w,c) host of the encoder's posterior for pixels (B,H,W,3) host in
+ * [-1,1]; not scaled. */
+int vae_encode(Vae *v, const float *pixels, int64_t B, int64_t H, int64_t W, float *mean, float *log_variance, Err *e);
+/* n values of a posterior's sample or mean, in place, as the UNet has them: (x - shift) * scaling_factor. */
+void vae_scale_latent(const Vae *v, float *latent, size_t n);
 
 #endif

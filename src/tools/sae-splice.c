@@ -80,7 +80,6 @@ typedef struct Run {
     const Config *cfg;
     Sampling s;
     Splice *splice;
-    Vae *vae;
     Pictures *pictures;
     TextOut out;
     Progress *progress;
@@ -107,7 +106,7 @@ static int open_pictures(Run *r, Err *e)
         return 0;
     sampling_header(&r->s, &cli, &header, "images");
     record_set_text(&header, "sae", splice_sae(r->splice)->id);
-    const int failed = pictures_open(&r->pictures, r->cfg->images, r->vae, r->s.in, &header, &o, e);
+    const int failed = pictures_open(&r->pictures, r->cfg->images, r->s.vae, r->s.in, &header, &o, e);
     record_clear(&header);
     return failed;
 }
@@ -115,7 +114,7 @@ static int open_pictures(Run *r, Err *e)
 static int make_room(Run *r, Err *e)
 {
     const Sampler *s = r->s.sampler;
-    const size_t latent = (size_t)s->C*s->H*s->W, scale = (size_t)vae_scale(r->vae), pixels = scale*scale*s->H*s->W;
+    const size_t latent = (size_t)s->C*s->H*s->W, scale = (size_t)vae_scale(r->s.vae), pixels = scale*scale*s->H*s->W;
     r->latents = malloc(sizeof(float)*latent*SPLICES*s->options.batch);
     r->rows = malloc(sizeof(float)*latent);
     r->pixels = malloc(sizeof(float)*pixels*3);
@@ -127,16 +126,16 @@ static int make_room(Run *r, Err *e)
 
 static int open_outputs(Run *r, Err *e)
 {
-    return vae_load(&r->vae, r->s.compute.model, r->s.compute.type, e) || vae_takes(r->vae, r->s.sampler->C, e)
+    return sampling_vae(&r->s, e)
         || make_room(r, e) || open_pictures(r, e) || text_open(&r->out, r->cfg->s.c.output, e);
 }
 
 static int decode(Run *r, uint8_t *image, const float *latent, Err *e)
 {
     const Sampler *s = r->s.sampler;
-    const int64_t scale = vae_scale(r->vae);
+    const int64_t scale = vae_scale(r->s.vae);
     latent_to_rows(r->rows, latent, s->C, (size_t)s->H*s->W);
-    if (vae_decode(r->vae, r->rows, 1, s->H, s->W, r->pixels, e))
+    if (vae_decode(r->s.vae, r->rows, 1, s->H, s->W, r->pixels, e))
         return -1;
     vae_to_u8(image, r->pixels, scale*scale*s->H*s->W*3);
     return 0;
@@ -199,7 +198,7 @@ static int measure(Run *r, int i, Err *e)
     const Sampler *s = r->s.sampler;
     const Record *rec = &r->s.batch->item[i].record;
     const size_t latent = (size_t)s->C*s->H*s->W;
-    const int H = s->H*vae_scale(r->vae), W = s->W*vae_scale(r->vae);
+    const int H = s->H*vae_scale(r->s.vae), W = s->W*vae_scale(r->s.vae);
     const float *z[SPLICES];
     Distance d[SPLICES] = {0};
     for (int k = 0; k < SPLICES; k++) {
@@ -227,7 +226,7 @@ static int measure_all(Run *r, Err *e)
     const size_t latents = (size_t)s->options.batch*s->C*s->H*s->W;
     int got;
     r->progress = progress_start(&cli, "pictures", 0);
-    while ((got = cond_batch_next(r->s.batch, e)) > 0) {
+    while ((got = sampling_next(&r->s, e)) > 0) {
         for (int k = 0; k < SPLICES; k++) {
             if (splice_draw(r->splice, k, batch, r->latents + latents*k, e))
                 return -1;
@@ -273,7 +272,6 @@ static void release(Run *r)
     progress_end(r->progress);
     text_abandon(&r->out);
     pictures_abandon(r->pictures);
-    vae_free(r->vae);
     splice_free(r->splice);
     sampling_close(&r->s);
     free(r->latents);

@@ -74,7 +74,6 @@ typedef struct Run {
     Sampling s;
     Capture *capture;
     StreamOut *activations, *latents;
-    Vae *vae;
     Pictures *pictures;
     Progress *progress;
     float *final;                   /* (batch,C,H,W) */
@@ -125,8 +124,8 @@ static int open_outputs(Run *r, Err *e)
     }
     if (r->cfg->images && !failed) {
         sampling_header(&r->s, &cli, &header, "images");
-        failed = vae_load(&r->vae, r->s.compute.model, r->s.compute.type, e) || vae_takes(r->vae, s->C, e)
-              || pictures_open(&r->pictures, r->cfg->images, r->vae, r->s.in, &header, &o, e);
+        failed = sampling_vae(&r->s, e)
+              || pictures_open(&r->pictures, r->cfg->images, r->s.vae, r->s.in, &header, &o, e);
         record_clear(&header);
     }
     r->final = malloc(sizeof(float) * s->options.batch * s->C * s->H * s->W);
@@ -157,8 +156,8 @@ static int draw_all(Run *r, Err *e)
     long long done = 0;
     int got;
     r->progress = progress_start(&cli, "pictures", 0);
-    while ((got = cond_batch_next(r->s.batch, e)) > 0) {
-        if (sampler_run(r->s.sampler, r->s.batch, r->final, NULL, NULL, e) || write_batch(r, e))
+    while ((got = sampling_next(&r->s, e)) > 0) {
+        if (sampler_run_plain(r->s.sampler, r->s.batch, r->final, NULL, NULL, e) || write_batch(r, e))
             return -1;
         progress_set(r->progress, done += r->s.batch->count);
     }
@@ -177,7 +176,6 @@ static void release(Run *r)
     stream_abandon(r->activations);
     stream_abandon(r->latents);
     pictures_abandon(r->pictures);
-    vae_free(r->vae);
     capture_free(r->capture);
     sampling_close(&r->s);
     free(r->final);

@@ -66,7 +66,6 @@ typedef struct Run {
     Intervention *intervention;
     Variants variants;
     StreamOut *latents;
-    Vae *vae;
     Pictures *pictures;
     Progress *progress;
     long long done;                 /* pictures */
@@ -118,13 +117,13 @@ static int open_outputs(Run *r, Err *e)
     const StreamOptions o = compute_stream_options(&r->cfg->s.c);
     const Sampler *s = r->s.sampler;
     static const char *const kinds[] = {"latents", "images"};
-    if (vae_load(&r->vae, r->s.compute.model, r->s.compute.type, e) || vae_takes(r->vae, s->C, e))
+    if (sampling_vae(&r->s, e))
         return -1;
     for (int i = 0; i < 2; i++) {
         Record header;
         sampling_header(&r->s, &cli, &header, kinds[i]);
         intervention_describe(r->intervention, &header);
-        int failed = i == 1 ? pictures_open(&r->pictures, r->cfg->s.c.output, r->vae, r->s.in, &header, &o, e)
+        int failed = i == 1 ? pictures_open(&r->pictures, r->cfg->s.c.output, r->s.vae, r->s.in, &header, &o, e)
                    : r->cfg->latents ? stream_create(&r->latents, r->cfg->latents, &header, &o, e) : 0;
         record_clear(&header);
         if (failed)
@@ -168,7 +167,7 @@ static int draw_all(Run *r, Err *e)
     const size_t picture = (size_t)s->C * s->H * s->W;
     int got;
     r->progress = progress_start(&cli, "pictures", 0);
-    while ((got = cond_batch_next(r->s.batch, e)) > 0) {
+    while ((got = sampling_next(&r->s, e)) > 0) {
         if (intervention_draw(r->intervention, batch, r->final, count_pictures, r, e))
             return -1;
         for (int i = 0; i < batch->count; i++)
@@ -192,7 +191,6 @@ static void release(Run *r)
     stream_abandon(r->latents);
     intervention_free(r->intervention);
     variants_free(&r->variants);
-    vae_free(r->vae);
     sampling_close(&r->s);
     free(r->final);
     steering_inputs_clear(&r->inputs);

@@ -41,9 +41,9 @@ static void close_model(void)
 }
 
 /* The state of a text in `chunks` chunks, 0: as many as it has; the caller's. */
-static float *state_of(const char *text, bool negative, int chunks, PromptText *t, float *pooled)
+static float *state_of(const char *text, TextKind kind, int chunks, PromptText *t, float *pooled)
 {
-    die_if(prompt_states_add(states, t, text, negative, false, &err) || prompt_states_encode(states, &err));
+    die_if(prompt_states_add(states, t, text, kind, false, &err) || prompt_states_encode(states, &err));
     chunks = chunks ? chunks : t->chunks;
     float *state = malloc(sizeof *state*(size_t)(chunks*S*E)), none[1];
     die_if(!state);
@@ -114,8 +114,8 @@ static int test_one(int n, const json_t *text)
     const char *negative = json_string_value(json_object_get(text, "negative"));
     PromptText t, u;
     char name[80];
-    die_if(prompt_states_add(states, &t, prompt, false, false, &err)
-           || prompt_states_add(states, &u, negative, true, false, &err) || prompt_states_encode(states, &err));
+    die_if(prompt_states_add(states, &t, prompt, TEXT_PROMPT, false, &err)
+           || prompt_states_add(states, &u, negative, TEXT_NEGATIVE, false, &err) || prompt_states_encode(states, &err));
     const int chunks = t.chunks > u.chunks ? t.chunks : u.chunks, tokens = chunks*S;
     int32_t ids[CHUNKS*77];
     float *state = malloc(sizeof *state*(size_t)(tokens*E)), *uncond = malloc(sizeof *uncond*(size_t)(tokens*E));
@@ -163,35 +163,35 @@ static int test_chunks(void)
     PromptText t;
     open_model("../data/minisd/model", 2, true);
     const size_t chunk = sizeof(float)*(size_t)(S*E);
-    float *fish = state_of("a fish", false, 0, &t, NULL), *empty = state_of("", false, 0, &t, NULL);
-    float *two = state_of("a fish", false, 2, &t, NULL), *part = state_of("a fish BREAK a fish", false, 2, &t, NULL);
+    float *fish = state_of("a fish", TEXT_PROMPT, 0, &t, NULL), *empty = state_of("", TEXT_PROMPT, 0, &t, NULL);
+    float *two = state_of("a fish", TEXT_PROMPT, 2, &t, NULL), *part = state_of("a fish BREAK a fish", TEXT_PROMPT, 2, &t, NULL);
     int failed = test_same("a text padded by a chunk", two, fish, chunk);
     failed += test_same("which is the empty text's", two + S*E, empty, chunk);
     failed += test_ok("BREAK makes two chunks", t.chunks == 2 && t.left == 0);
     failed += test_same("of a text each", part, fish, chunk) + test_same("the second too", part + S*E, fish, chunk);
     free(part);
-    part = state_of("a fish BREAK BREAK a cat", false, 0, &t, NULL);
+    part = state_of("a fish BREAK BREAK a cat", TEXT_PROMPT, 0, &t, NULL);
     failed += test_ok("a third chunk is cut", t.chunks == 2 && t.left == 2);
     failed += test_same("two BREAKs have an empty one between them", part + S*E, empty, chunk);
     free(part);
     prompt_states_next(states);
 
-    float *full = state_of(TWENTY TWENTY TWENTY FIVE FIVE FIVE "BREAK", false, 0, &t, NULL);
+    float *full = state_of(TWENTY TWENTY TWENTY FIVE FIVE FIVE "BREAK", TEXT_PROMPT, 0, &t, NULL);
     failed += test_ok("a full chunk", t.chunks == 1 && t.left == 0);
-    float *more = state_of(TWENTY TWENTY TWENTY TWENTY, false, 0, &t, NULL);
+    float *more = state_of(TWENTY TWENTY TWENTY TWENTY, TEXT_PROMPT, 0, &t, NULL);
     failed += test_ok("five tokens more", t.chunks == 2 && t.left == 0);
     failed += test_same("after the same chunk", more, full, chunk);
     prompt_states_next(states);
 
     /* weights whose mean has another sign, or is a hundred times as large: states are weighted and no more */
-    float *wild = state_of("(a fish:-100)", false, 0, &t, NULL);
+    float *wild = state_of("(a fish:-100)", TEXT_PROMPT, 0, &t, NULL);
     failed += test_same("not scaled: the start", wild, fish, sizeof(float)*(size_t)E);
     int same = 1;
     for (int i = E; i < 3*E; i++)
         same &= wild[i] == fish[i]*-100;
     failed += test_ok("not scaled: what is weighted", same);
     free(wild);
-    wild = state_of("(a fish)", false, 0, &t, NULL);
+    wild = state_of("(a fish)", TEXT_PROMPT, 0, &t, NULL);
     failed += test_ok("scaled: the start", memcmp(wild, fish, sizeof(float)*(size_t)E) != 0);
     float *ones[] = {fish, empty, two, full, more, wild};
     for (size_t i = 0; i < sizeof ones/sizeof *ones; i++)
@@ -218,9 +218,9 @@ static int test_xl(void)
     PromptText t;
     open_model("golden-more/sdxl", 4, true);
     float pooled[3][32];
-    float *x = state_of(plain, false, 0, &t, pooled[0]);
+    float *x = state_of(plain, TEXT_PROMPT, 0, &t, pooled[0]);
     const int chunks = t.chunks, rows = chunks*S, first = prompt_encoder_columns(encoder, 0);
-    float *y = state_of(weighted, false, 0, &t, pooled[1]);
+    float *y = state_of(weighted, TEXT_PROMPT, 0, &t, pooled[1]);
     int failed = test_ok("sdxl: several chunks", chunks > 1 && t.chunks == chunks);
     failed += test_ok("sdxl: weights move the state", memcmp(x, y, sizeof *x*(size_t)(rows*E)) != 0);
     failed += test_below("sdxl: mean of the first encoder's columns",
@@ -229,10 +229,10 @@ static int test_xl(void)
                                                        /mean_of(x, rows, first, E - first) - 1), 1e-5);
     failed += test_same("sdxl: the pooled embedding is not weighted", pooled[1], pooled[0], sizeof *x*(size_t)P);
     free(y);
-    y = state_of("a red tower BREAK fish", false, 0, &t, pooled[2]);
-    float *alone = state_of("a red tower", false, 0, &t, pooled[0]);
+    y = state_of("a red tower BREAK fish", TEXT_PROMPT, 0, &t, pooled[2]);
+    float *alone = state_of("a red tower", TEXT_PROMPT, 0, &t, pooled[0]);
     failed += test_same("sdxl: it is the first chunk's", pooled[2], pooled[0], sizeof *x*(size_t)P);
-    float *zeros = state_of("", true, 3, &t, pooled[0]);
+    float *zeros = state_of("", TEXT_NEGATIVE, 3, &t, pooled[0]);
     int zero = 1;
     for (int i = 0; i < 3*S*E; i++)
         zero &= zeros[i] == 0;

@@ -29,7 +29,7 @@ static int check_run(size_t number, const json_t *run)
     Scheduler *s = NULL;
     Err e = {0};
     char name[64];
-    if (json_file_write(config_path, config, &e) || scheduler_load(&s, folder, "ddim", steps, &e)) {
+    if (json_file_write(config_path, config, &e) || scheduler_load(&s, folder, "ddim", steps, 0, &e)) {
         printf("FAIL scheduler/%zu: %s\n", number, e.text);
         return 1;
     }
@@ -98,7 +98,7 @@ static int check_dpm(size_t number, const json_t *run)
     char name[64];
     snprintf(name, sizeof name, "scheduler/dpm++2m/%zu/%d steps%s", number, steps, karras ? ", karras" : "");
     if (json_file_write(config_path, json_object_get(run, "config"), &e)
-        || scheduler_load(&s, folder, karras ? "dpm++2m-karras" : "dpm++2m", steps, &e)) {
+        || scheduler_load(&s, folder, karras ? "dpm++2m-karras" : "dpm++2m", steps, 0, &e)) {
         printf("FAIL %s: %s\n", name, e.text);
         free(got);
         free(want);
@@ -135,7 +135,7 @@ static int check_pndm(size_t number, const json_t *run)
     int failed = write_pipeline(json_is_true(json_object_get(run, "xl")) ? "StableDiffusionXLPipeline"
                                                                          : "StableDiffusionPipeline", &e)
               || json_file_write(config_path, json_object_get(run, "config"), &e)
-              || scheduler_load(&s, folder, "pndm", steps, &e) || s->steps != (int)count
+              || scheduler_load(&s, folder, "pndm", steps, 0, &e) || s->steps != (int)count
               || !(memory = calloc((size_t)s->memory, N * sizeof *memory));
     failed = failed || !take_steps(s, rows, memory, got, want, &largest);
     if (failed)
@@ -164,7 +164,7 @@ static int check_euler(size_t number, const json_t *run)
     snprintf(name, sizeof name, "scheduler/euler%s/%zu/%d steps", ancestral ? "-a" : "", number, steps);
     if (write_pipeline(xl ? "StableDiffusionXLPipeline" : "StableDiffusionPipeline", &e)
         || json_file_write(config_path, json_object_get(run, "config"), &e)
-        || scheduler_load(&s, folder, ancestral ? "euler-a" : "euler", steps, &e)) {
+        || scheduler_load(&s, folder, ancestral ? "euler-a" : "euler", steps, 0, &e)) {
         printf("FAIL %s: %s\n", name, e.text);
         free(got);
         free(want);
@@ -213,7 +213,7 @@ static int check_move(const json_t *move)
     char name[64];
     Scheduler *s = NULL;
     Err e = {0};
-    const int failed = json_file_write(config_path, config, &e) || scheduler_load(&s, folder, "ddim", 4, &e);
+    const int failed = json_file_write(config_path, config, &e) || scheduler_load(&s, folder, "ddim", 4, 0, &e);
     json_decref(config);
     if (failed)
         return test_ok(e.text, 0);
@@ -235,7 +235,7 @@ static int check_taken(const char *what, const char *method, const char *json)
     Scheduler *s = NULL;
     Err e = {0};
     json_t *config = json_loads(json, 0, NULL);
-    const int failed = json_file_write(config_path, config, &e) || scheduler_load(&s, folder, method, 1, &e);
+    const int failed = json_file_write(config_path, config, &e) || scheduler_load(&s, folder, method, 1, 0, &e);
     json_decref(config);
     scheduler_free(s);
     snprintf(name, sizeof name, "scheduler/%s is taken: %s", what, e.text);
@@ -250,7 +250,7 @@ static int check_refused(const char *what, const char *method, const char *json,
     Err e = {0};
     json_t *config = json_loads(json, 0, NULL);
     const int refused = !json_file_write(config_path, config, &e)
-                        && scheduler_load(&s, folder, method, steps, &e) == -1 && !s;
+                        && scheduler_load(&s, folder, method, steps, 0, &e) == -1 && !s;
     json_decref(config);
     snprintf(name, sizeof name, "scheduler/%s is refused: %s", what, e.text);
     return test_ok(name, refused);

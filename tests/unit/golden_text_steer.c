@@ -38,11 +38,11 @@ static int near(const char *name, const float *got, int64_t rows, double limit)
     return test_ok(line, (want->dim[0] - 1)*stride < rows && error <= limit);
 }
 
-static void add_prompts(PromptStates *states, PromptText *text, bool negative)
+static void add_prompts(PromptStates *states, PromptText *text, TextKind kind)
 {
     for (int i = 0; i < PROMPTS; i++) {
         const char *prompt = json_string_value(json_array_get(prompts, (size_t)i));
-        die_if(prompt_states_add(states, &text[i], prompt, negative, false, &err));
+        die_if(prompt_states_add(states, &text[i], prompt, kind, false, &err));
     }
 }
 
@@ -80,7 +80,7 @@ static int check_capture(const char *path, int first, int count, Take take)
                  (int)json_integer_value(json_array_get(layers, (size_t)(first + i))));
     const TextCaptureOptions o = {.patterns = pattern, .pattern_count = count, .take = take, .type = F32};
     die_if(text_capture_create(&capture, encoder, states, &o, &err));
-    add_prompts(states, text, false);
+    add_prompts(states, text, TEXT_PROMPT);
     die_if(prompt_states_encode(states, &err));
     const int S = prompt_encoder_length(encoder);
     size_t at = 0;
@@ -130,8 +130,8 @@ static void open_bench(Bench *b, const char *take, SteerMode mode, Half half)
            || prompt_states_create(&b->states, b->encoder, 1, 2*PROMPTS, false, &err)
            || text_steering_create(&b->steering, b->encoder, b->states, &in, half, &err)
            || text_steering_plan(b->steering, &b->variants, &err));
-    add_prompts(b->states, b->text, false);
-    add_prompts(b->states, b->negative, true);
+    add_prompts(b->states, b->text, TEXT_PROMPT);
+    add_prompts(b->states, b->negative, TEXT_NEGATIVE);
 }
 
 static void close_bench(Bench *b)

@@ -69,7 +69,7 @@ static int test_model(DType type, double limit)
     float *image = rows_of(tensor(w, "vae.image")->data, 1, 3, 128*128);
     memcpy(pixels, image, PIXELS*sizeof *pixels);
     memcpy(pixels + PIXELS, image, PIXELS*sizeof *pixels);
-    die_if(vae_encode(v, pixels, 2, 128, 128, mean, &err));
+    die_if(vae_encode(v, pixels, 2, 128, 128, mean, NULL, &err));
     failed += test_range("vae.mean", type, mean, tensor(w, "vae.mean"), limit);
     failed += test_same("first and last of two", mean, mean + CELLS, sizeof mean/2);
 
@@ -91,7 +91,7 @@ static int test_names(void)
     float pixels[14*18*3], mean[10*14*6];
     float *latent = rows_of(tensor(w, "latent")->data, 1, 6, 7*9);
     float *image = rows_of(tensor(w, "image")->data, 1, 3, 20*28);
-    die_if(vae_decode(v, latent, 1, 7, 9, pixels, &err) || vae_encode(v, image, 1, 20, 28, mean, &err));
+    die_if(vae_decode(v, latent, 1, 7, 9, pixels, &err) || vae_encode(v, image, 1, 20, 28, mean, NULL, &err));
     int failed = test_range("names/decoded", F32, pixels, tensor(w, "decoded"), 1e-4);
     failed += test_range("names/mean", F32, mean, tensor(w, "mean"), 1e-4);
     free(latent);

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/* sampler_own.c -- pictures that are there before they are drawn: with noise, and by an inversion (sampler.h). */
+#include <string.h>
+#include "kernels/op.h"
+#include "src/models/latent.h"
+#include "src/models/sampler_parts.h"
+
+static size_t size_of(const Sampler *s)
+{
+    return (size_t)s->C * s->H * s->W;
+}
+
+void sampler_put(Sampler *s, float *x, int i)
+{
+    latent_to_rows(s->host, s->planes, s->C, s->H * s->W);
+    op->upload(x + size_of(s)*i, s->host, size_of(s) * sizeof *x);
+}
+
+void sampler_put_starts(Sampler *s, const CondBatch *b, float *x)
+{
+    for (int i = 0; i < s->n; i++) {
+        memcpy(s->planes, b->item[s->picture[i]].start, size_of(s) * sizeof *s->planes);
+        sampler_put(s, x, i);
+    }
+}
+
+void sampler_put_noised(Sampler *s, const CondBatch *b, float *x)
+{
+    for (int i = 0; i < s->n; i++) {
+        noise_draw(&s->noise[i], s->planes, size_of(s));
+        scheduler_add_noise(s->scheduler, s->step, s->planes, b->item[s->picture[i]].start, size_of(s));
+        sampler_put(s, x, i);
+    }
+}
+
+int sampler_own_create(Sampler *s, Err *e)
+{
+    const size_t batch = size_of(s) * s->options.batch * sizeof(float);
+    s->own = op->alloc(batch, e);
+    s->change = s->own ? op->alloc(batch, e) : NULL;
+    s->traced = s->change ? op->alloc(batch * s->scheduler->steps, e) : NULL;
+    return s->traced ? 0 : -1;
+}
+
+void sampler_own_free(Sampler *s)
+{
+    float *const memory[] = {s->own, s->change, s->traced};
+    for (int k = 0; k < 3; k++)
+        if (memory[k])
+            op->free(memory[k]);
+}
+
+void sampler_own_begin(Sampler *s)
+{
+    op->clear(s->change, size_of(s) * s->n * sizeof(float));
+}
+
+void sampler_own_before(Sampler *s, const CondBatch *b)
+{
+    const size_t all = size_of(s) * s->n;
+    sampler_put_noised(s, b, s->own);
+    op->copy(s->x, s->own, all * sizeof(float));
+    if (!s->tracing)
+        op->add(s->x, s->change, (int64_t)all);
+}
+
+void sampler_own_after(Sampler *s, const CondBatch *b)
+{
+    const size_t picture = size_of(s), all = picture * s->n;
+    scheduler_mean(s->scheduler, s->step, s->x, s->halves == 2 ? s->eps : NULL, s->eps + all*(s->halves - 1),
+                   (float)s->options.guidance, (int64_t)all);
+    for (int i = 0; i < s->n; i++) {
+        const size_t place = (size_t)s->step * s->options.batch + b->item[s->picture[i]].place;
+        float *mean = s->x + picture*i, *own = s->traced + picture*place;
+        if (s->tracing)
+            op->copy(own, mean, picture * sizeof(float));
+        else
+            op->subtract(s->change + picture*i, mean, own, (int64_t)picture);
+    }
+}
+
+void sampler_own_end(Sampler *s, const CondBatch *b)
+{
+    sampler_put_starts(s, b, s->x);
+    if (!s->tracing)
+        op->add(s->x, s->change, (int64_t)(size_of(s) * s->n));
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* sampler_parts.h -- what sampler.c asks of sampler_own.c: pictures that are there before they are drawn. */
+#ifndef SRC_MODELS_SAMPLER_PARTS_H
+#define SRC_MODELS_SAMPLER_PARTS_H
+
+#include "src/models/sampler.h"
+
+/* s->planes, one picture's, as picture i of x (n,H,W,C) device. */
+void sampler_put(Sampler *s, float *x, int i);
+/* x (n,H,W,C) device = the run's pictures to begin with, as they are. */
+void sampler_put_starts(Sampler *s, const CondBatch *b, float *x);
+/* The same, with the next noise of each one's seed, as before the current step. */
+void sampler_put_noised(Sampler *s, const CondBatch *b, float *x);
+
+/* An inversion: its memory; then of each run the beginning, x before the evaluation of a step, what follows from the
+ * evaluation, and x at the end. */
+int sampler_own_create(Sampler *s, Err *e);
+void sampler_own_free(Sampler *s);
+void sampler_own_begin(Sampler *s);
+void sampler_own_before(Sampler *s, const CondBatch *b);
+void sampler_own_after(Sampler *s, const CondBatch *b);
+void sampler_own_end(Sampler *s, const CondBatch *b);
+
+#endif
