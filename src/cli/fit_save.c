@@ -26,7 +26,8 @@ static json_t *training_record(const FitRun *run, const FitJob *job, int learner
 
 static int describe(const FitRun *run, const FitJob *job, int learner, Sae *s, Err *e)
 {
-    static const char *const shared[] = {"model", "take", "steps", "sampler", "guidance"};
+    static const char *const shared[] = {"model", "take", "steps", "sampler", "guidance", "init", "strength",
+                                         "inversion"};
     const json_t *header = stream_header(activations_stream(run->in))->fields;
     const TrainOptions *t = &fit_options(job->fit, learner)->train;
     json_t *cfg = json_pack("{s:i, s:b, s:i, s:i, s:b, s:b, s:b, s:b, s:s, s:i}",

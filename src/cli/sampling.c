@@ -20,8 +20,6 @@ static double strength_of(const SamplingConfig *cfg)
 static void check_init(const Cli *cli, const SamplingConfig *cfg)
 {
     const double strength = strength_of(cfg);
-    if (is_inverted(cfg) && strcmp(cfg->inversion, "ddpm") != 0)
-        cli_misuse(cli, "--inversion %s is not none or ddpm", cfg->inversion);
     if (!cfg->init && (is_inverted(cfg) || cfg->strength))
         cli_misuse(cli, "--strength and --inversion are of pictures to begin with: give --init");
     if (!cfg->init)

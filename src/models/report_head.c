@@ -45,7 +45,8 @@ void report_head(FILE *f, const Report *r)
     if (*s->hook)
         html(f, "<dt>module</dt><dd>%s, its %s</dd>\n", s->hook, s->take);
     static const struct { const char *name, *key; } of_model[] = {
-        {"model", "model"}, {"sampler", "sampler"}, {"steps", "steps"}, {"guidance", "guidance"}, {"half", "half"}};
+        {"model", "model"}, {"sampler", "sampler"}, {"steps", "steps"}, {"guidance", "guidance"},
+        {"pictures begun with", "init"}, {"strength", "strength"}, {"inversion", "inversion"}, {"half", "half"}};
     for (size_t i = 0; i < sizeof of_model/sizeof *of_model; i++)
         text_row(f, of_model[i].name, json_object_get(cfg, of_model[i].key));
     static const struct { const char *name, *key; } of_training[] = {

@@ -15,7 +15,8 @@
  *
  * mu(x) being the mean of a DDPM step (eta = 1) from x. That is their x_t-1 = mu(x_t) + sigma_t n_t with the noise n_t
  * that gives z_t-1 from z_t. mu(z_t) is of the text that says what z shows (CondItem's init_state), mu(x_t) of the one
- * to draw. Where the texts are one and hooks change nothing, x_t is z_t bit for bit, and z comes out.
+ * to draw. Where the texts are one and hooks change nothing, x_t is z_t bit for bit, and z comes out. With a mask,
+ * x_t - z_t is multiplied by it (Avrahami et al. 2023, Blended Latent Diffusion, arXiv 2206.02779).
  *
  * The UNet's batch is [uncond of every picture..., cond of every picture...]; with guidance 1 there is no uncond half.
  * A picture's latent depends on its own record only, not on its batch. Pictures of a batch with the same seed and
@@ -59,6 +60,8 @@ typedef struct Sampler {
     float *own, *change, *traced;   /* device, for an inversion: (batch,H,W,C) z_t, x_t - z_t; (steps,batch,H,W,C)
                                      * mu(z_t) by the pictures' places */
     bool tracing;
+    const float *where;             /* (H,W) host: what share of a change a cell of the latent gets; NULL: all. The
+                                     * caller's, for an inversion alone */
     Noise *noise;                   /* [batch] of each picture's seed */
     float *host, *planes;           /* (H,W,C) and (C,H,W), one picture's for transposition */
     float *states;                  /* host (texts,S,E), what unet_set_text reads */
@@ -78,8 +81,8 @@ typedef int (*StepFn)(void *context, Sampler *s, Err *e);
 /* Draws the batch's pictures (batch->count <= options.batch): latents (count,C,H,W) f32 host, as the UNet has them.
  * With an inversion, pictures of the batch that sampler_run_plain had last. */
 int sampler_run(Sampler *s, const CondBatch *batch, float *latents, StepFn before_step, void *context, Err *e);
-/* The same for hooks that change nothing. With an inversion the UNet is evaluated at z_t of each picture at each step; the
- * latents are the pictures' own, unless their texts are to be others. */
+/* The same for hooks that change nothing. With an inversion the UNet is evaluated at z_t of each picture at each step;
+ * the latents are the pictures' own, unless their texts are to be others. */
 int sampler_run_plain(Sampler *s, const CondBatch *batch, float *latents, StepFn before_step, void *context, Err *e);
 
 /* First image and number of images of a half in the UNet's batch: "cond", "uncond", "both".

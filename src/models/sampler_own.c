@@ -64,6 +64,16 @@ void sampler_own_before(Sampler *s, const CondBatch *b)
         op->add(s->x, s->change, (int64_t)all);
 }
 
+/* change (H*W,C) times s->where */
+static void mask_change(Sampler *s, float *change)
+{
+    const size_t bytes = size_of(s) * sizeof *change;
+    op->download(s->host, change, bytes);
+    for (size_t i = 0; i < size_of(s); i++)
+        s->host[i] *= s->where[i / (size_t)s->C];
+    op->upload(change, s->host, bytes);
+}
+
 void sampler_own_after(Sampler *s, const CondBatch *b)
 {
     const size_t picture = size_of(s), all = picture * s->n;
@@ -72,10 +82,13 @@ void sampler_own_after(Sampler *s, const CondBatch *b)
     for (int i = 0; i < s->n; i++) {
         const size_t place = (size_t)s->step * s->options.batch + b->item[s->picture[i]].place;
         float *mean = s->x + picture*i, *own = s->traced + picture*place;
-        if (s->tracing)
+        if (s->tracing) {
             op->copy(own, mean, picture * sizeof(float));
-        else
-            op->subtract(s->change + picture*i, mean, own, (int64_t)picture);
+            continue;
+        }
+        op->subtract(s->change + picture*i, mean, own, (int64_t)picture);
+        if (s->where)
+            mask_change(s, s->change + picture*i);
     }
 }
 

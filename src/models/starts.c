@@ -102,10 +102,10 @@ static int encode_for(Starts *s, const CondBatch *b, const CondItem *item, Err *
         s->encoded = !failed;
         return failed;
     }
-    const char *id = record_text(&item->record, "id", "");
-    if (snprintf(file, sizeof file, "%s/%s.png", s->path, id) >= (int)sizeof file)
-        return err_set(e, "%s: record %ld: the file name of id '%.200s'... is too long", stream_name(b->in),
-                       item->record.number, id);
+    const char *id = record_text(&item->record, "id", ""), *own = record_text(&item->record, "init_image", NULL);
+    if (snprintf(file, sizeof file, "%s/%s%s", s->path, own ? own : id, own ? "" : ".png") >= (int)sizeof file)
+        return err_set(e, "%s: record %ld: the file name '%.200s'... is too long", stream_name(b->in),
+                       item->record.number, own ? own : id);
     Err why = {0};
     return encode(s, file, &why) ? err_set(e, "%s: record %ld: %s", stream_name(b->in), item->record.number, why.text)
                                  : 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* starts.h -- pictures to begin with, as latents: of record ID the file DIR/ID.png, or one file for all.
+/* starts.h -- pictures to begin with, as latents: of a record the PNG file DIR/INIT_IMAGE, where it has such a field,
+ * else DIR/ID.png; or one file for all.
  *
  *   z = scaling_factor (mean + exp(log_variance/2) n - shift)
  *

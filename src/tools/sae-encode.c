@@ -35,7 +35,8 @@ static const Cli cli = {
 
 static int create(StreamOut **out, const Config *cfg, const SaeStream *s, Err *e)
 {
-    static const char *const shared[] = {"model", "steps", "sampler", "guidance", "take"};
+    static const char *const shared[] = {"model", "steps", "sampler", "guidance", "init", "strength", "inversion",
+                                         "take"};
     const StreamIn *in = activations_stream(s->in);
     const json_t *from = stream_header(in)->fields;
     const StreamOptions o = compute_stream_options(&cfg->c);

@@ -3,8 +3,8 @@
  * literally: tests/golden-more/init.safetensors, see make_init.py.
  *
  * Latents agree to 2e-5 relative L2; with an inversion, where small differences of large numbers add up, to 5e-5. Where
- * nothing is pushed the own latent of the picture comes out, bit for bit, and that, too, is the recorded one. A picture in
- * a batch of two, the other of another seed, is the picture alone. */
+ * nothing is pushed the own latent of the picture comes out, bit for bit, and that, too, is the recorded one. A picture
+ * in a batch of two, the other of another seed, is the picture alone. */
 #include "formats/image.h"
 #include "src/models/prompt_encoder.h"
 #include "src/models/sampler.h"

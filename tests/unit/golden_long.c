@@ -115,7 +115,8 @@ static int test_one(int n, const json_t *text)
     PromptText t, u;
     char name[80];
     die_if(prompt_states_add(states, &t, prompt, TEXT_PROMPT, false, &err)
-           || prompt_states_add(states, &u, negative, TEXT_NEGATIVE, false, &err) || prompt_states_encode(states, &err));
+           || prompt_states_add(states, &u, negative, TEXT_NEGATIVE, false, &err)
+           || prompt_states_encode(states, &err));
     const int chunks = t.chunks > u.chunks ? t.chunks : u.chunks, tokens = chunks*S;
     int32_t ids[CHUNKS*77];
     float *state = malloc(sizeof *state*(size_t)(tokens*E)), *uncond = malloc(sizeof *uncond*(size_t)(tokens*E));
@@ -164,7 +165,8 @@ static int test_chunks(void)
     open_model("../data/minisd/model", 2, true);
     const size_t chunk = sizeof(float)*(size_t)(S*E);
     float *fish = state_of("a fish", TEXT_PROMPT, 0, &t, NULL), *empty = state_of("", TEXT_PROMPT, 0, &t, NULL);
-    float *two = state_of("a fish", TEXT_PROMPT, 2, &t, NULL), *part = state_of("a fish BREAK a fish", TEXT_PROMPT, 2, &t, NULL);
+    float *two = state_of("a fish", TEXT_PROMPT, 2, &t, NULL);
+    float *part = state_of("a fish BREAK a fish", TEXT_PROMPT, 2, &t, NULL);
     int failed = test_same("a text padded by a chunk", two, fish, chunk);
     failed += test_same("which is the empty text's", two + S*E, empty, chunk);
     failed += test_ok("BREAK makes two chunks", t.chunks == 2 && t.left == 0);
