@@ -70,9 +70,10 @@ int sampler_create(Sampler **out, const SamplerOptions *options, Err *e)
     s->planes = malloc(picture);
     s->picture = calloc(options->batch, sizeof *s->picture);
     s->twin = calloc(options->batch, sizeof *s->twin);
+    s->traced_at = calloc(options->batch, sizeof *s->traced_at);
     s->state_of = calloc((size_t)options->batch * s->halves, sizeof *s->state_of);
     s->noise = calloc(options->batch, sizeof *s->noise);
-    if (!s->eps || !s->host || !s->planes || !s->picture || !s->twin || !s->state_of || !s->noise) {
+    if (!s->eps || !s->host || !s->planes || !s->picture || !s->twin || !s->traced_at || !s->state_of || !s->noise) {
         err_set(e, "out of memory for a batch of %d latents", options->batch);
         sampler_free(s);
         return -1;
@@ -97,6 +98,7 @@ void sampler_free(Sampler *s)
     free(s->planes);
     free(s->picture);
     free(s->twin);
+    free(s->traced_at);
     free(s->states);
     free(s->pooled);
     free(s->state_of);
@@ -114,61 +116,6 @@ void sampler_half(const Sampler *s, Half half, int *first, int *count)
     *count = half == HALF_BOTH ? 2 * s->n : s->n;
 }
 
-/* Room for as many texts as the batch can have, of `size` values each. */
-static int need_states(Sampler *s, int pictures, size_t size, Err *e)
-{
-    const size_t texts = (size_t)pictures * 2, P = unet_pooled_width(s->unet);
-    s->state_size = size;
-    if (texts * size <= s->states_room && texts <= s->texts_room)
-        return 0;
-    free(s->states);
-    free(s->pooled);
-    s->states = malloc(texts * size * sizeof(float));
-    s->pooled = P ? malloc(texts * P * sizeof(float)) : NULL;
-    const bool there = s->states && (s->pooled || !P);
-    s->states_room = there ? texts * size : 0;
-    s->texts_room = there ? texts : 0;
-    return there ? 0 : err_set(e, "out of memory for %zu text states", texts);
-}
-
-/* The next of the batch's texts, at place *n. */
-static void add_text(Sampler *s, int *n, const float *state, const float *pooled)
-{
-    const size_t P = unet_pooled_width(s->unet);
-    memcpy(s->states + s->state_size * *n, state, s->state_size * sizeof(float));
-    if (P)
-        memcpy(s->pooled + P * *n, pooled, P * sizeof(float));
-    ++*n;
-}
-
-/* Texts of the run: own negatives and, where a picture has none, the header's once, then one a picture. The header's
- * has another number of tokens where all pictures have their own. */
-static int set_text(Sampler *s, const CondBatch *b, int S, Err *e)
-{
-    int texts = 0, header = -1;
-    if (need_states(s, s->n, (size_t)S * b->E, e))
-        return -1;
-    for (int i = 0; s->halves == 2 && i < s->n; i++) {
-        const CondItem *item = &b->item[s->picture[i]];
-        if (!item->uncond && header >= 0) {
-            s->state_of[i] = header;
-            continue;
-        }
-        s->state_of[i] = texts;
-        header = item->uncond ? header : texts;
-        add_text(s, &texts, item->uncond ? item->uncond : b->uncond,
-                 item->uncond ? item->uncond_pooled : b->uncond_pooled);
-    }
-    for (int i = 0; i < s->n; i++) {
-        const CondItem *item = &b->item[s->picture[i]];
-        const bool init = s->tracing && item->init_state;
-        s->state_of[(s->halves - 1) * s->n + i] = texts;
-        add_text(s, &texts, init ? item->init_state : item->state, init ? item->init_pooled : item->pooled);
-    }
-    return unet_set_text(s->unet, s->states, texts, S, s->state_of, (int64_t)s->halves * s->n, e)
-        || (s->pooled && unet_set_added(s->unet, s->pooled, s->H * s->cell, s->W * s->cell, e)) ? -1 : 0;
-}
-
 /* The next noise of each picture's seed times share to x (n,H,W,C). */
 static void upload_noise(Sampler *s, float *x, float share)
 {
@@ -179,26 +126,6 @@ static void upload_noise(Sampler *s, float *x, float share)
             s->planes[k] *= share;
         sampler_put(s, x, i);
     }
-}
-
-static bool same_values(const float *a, const float *b, size_t n)
-{
-    return a == b || (a && b && memcmp(a, b, sizeof *a*n) == 0);
-}
-
-/* The first picture of the batch that is drawn of the same as picture i: i itself, where none before it is. */
-static int twin_of(const Sampler *s, const CondBatch *b, int i)
-{
-    const CondItem *x = &b->item[i];
-    const size_t state = (size_t)x->S*(size_t)b->E, pooled = (size_t)b->P, latent = (size_t)s->C*s->H*s->W;
-    for (int k = 0; k < i; k++) {
-        const CondItem *y = &b->item[k];
-        if (y->seed == x->seed && y->S == x->S && same_values(x->state, y->state, state)
-            && same_values(x->uncond, y->uncond, state) && same_values(x->pooled, y->pooled, pooled)
-            && same_values(x->uncond_pooled, y->uncond_pooled, pooled) && same_values(x->start, y->start, latent))
-            return k;
-    }
-    return i;
 }
 
 /* x before the first step. */
@@ -256,7 +183,7 @@ static int run(Sampler *s, const CondBatch *b, int S, float *latents, StepFn bef
         if (b->item[i].S == S && s->twin[i] == i)
             s->picture[s->n++] = i;
     const size_t all = (size_t)s->C*s->H*s->W * s->n;
-    if (set_text(s, b, S, e))
+    if (sampler_set_text(s, b, S, e))
         return -1;
     for (begin(s, b); s->step < s->scheduler->steps; s->step++) {
         if (before_step && before_step(context, s, e))
@@ -280,10 +207,12 @@ static int run(Sampler *s, const CondBatch *b, int S, float *latents, StepFn bef
 
 int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_step, void *context, Err *e)
 {
-    /* hooks may tell pictures apart, and each is traced at its own place */
-    const bool apart = unet_hooks(s->unet)->count > 0 || s->options.inversion;
-    for (int i = 0; i < b->count; i++)
-        s->twin[i] = apart ? i : twin_of(s, b, i);
+    const bool hooked = unet_hooks(s->unet)->count > 0;         /* hooks may tell pictures apart */
+    for (int i = 0; i < b->count; i++) {
+        s->twin[i] = hooked ? i : sampler_twin(s, b, i);
+        if (s->tracing)
+            s->traced_at[b->item[i].place] = b->item[s->twin[i]].place;
+    }
     for (int i = 0; i < b->count; i++) {
         int same = 0;
         while (b->item[same].S != b->item[i].S)

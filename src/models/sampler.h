@@ -60,6 +60,7 @@ typedef struct Sampler {
     float *own, *change, *traced;   /* device, for an inversion: (batch,H,W,C) z_t, x_t - z_t; (steps,batch,H,W,C)
                                      * mu(z_t) by the pictures' places */
     bool tracing;
+    int *traced_at;                 /* [batch] the place whose mu(z_t) a place has: its own, or that of its twin */
     const float *where;             /* (H,W) host: what share of a change a cell of the latent gets; NULL: all. The
                                      * caller's, for an inversion alone */
     Noise *noise;                   /* [batch] of each picture's seed */

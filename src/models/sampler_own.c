@@ -80,8 +80,9 @@ void sampler_own_after(Sampler *s, const CondBatch *b)
     scheduler_mean(s->scheduler, s->step, s->x, s->halves == 2 ? s->eps : NULL, s->eps + all*(s->halves - 1),
                    (float)s->options.guidance, (int64_t)all);
     for (int i = 0; i < s->n; i++) {
-        const size_t place = (size_t)s->step * s->options.batch + b->item[s->picture[i]].place;
-        float *mean = s->x + picture*i, *own = s->traced + picture*place;
+        const int place = s->traced_at[b->item[s->picture[i]].place];
+        float *mean = s->x + picture*i;
+        float *own = s->traced + picture*((size_t)s->step * s->options.batch + place);
         if (s->tracing) {
             op->copy(own, mean, picture * sizeof(float));
             continue;

@@ -1,9 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* sampler_parts.h -- what sampler.c asks of sampler_own.c: pictures that are there before they are drawn. */
+/* sampler_parts.h -- what sampler.c asks of sampler_text.c, its texts, and of sampler_own.c, pictures that are there
+ * before they are drawn. */
 #ifndef SRC_MODELS_SAMPLER_PARTS_H
 #define SRC_MODELS_SAMPLER_PARTS_H
 
 #include "src/models/sampler.h"
+
+/* Gives the UNet the texts of the run's pictures, of S tokens. */
+int sampler_set_text(Sampler *s, const CondBatch *b, int S, Err *e);
+/* The first picture of the batch that is drawn of the same as picture i: i itself, where none before it is. */
+int sampler_twin(const Sampler *s, const CondBatch *b, int i);
 
 /* s->planes, one picture's, as picture i of x (n,H,W,C) device. */
 void sampler_put(Sampler *s, float *x, int i);
