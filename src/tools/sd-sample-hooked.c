@@ -59,6 +59,11 @@ static const Cli cli = {
     "--steps, the second timestep twice (--steps 1: one). Else, as in the config of another sampler, which has no such "
     "key: nine more, with timesteps between, from 4 steps on. Each evaluation is a record with a step of its own; "
     "--at, --when and ranks go by t, and hold all of a timestep's.\n"
+    "With --init a picture begins with another, its latent with noise for the timestep at which --strength begins, as "
+    "diffusers' image-to-image pipelines have it. --inversion ddpm keeps what it begins with: only what is made to "
+    "change does, here by another text, where a record has an init_prompt that says what the picture shows. Without "
+    "one nothing is drawn, and the activations are those that the modules have of the picture itself at each timestep: "
+    "an autoencoder may learn from pictures that exist. See sdsteer(7).\n"
     "Memory is flat in the number of records: a batch's activations are held until its last step, so that the order of "
     "records, and with it every byte, is the same for any --batch.",
     "# capture two modules of 20 pictures and look at what came\n"
@@ -66,7 +71,11 @@ static const Cli cli = {
     "sd-sample-hooked --hook 'up_blocks.1.attentions.[01]' -o acts.mpk.zst\n"
     "tstream info acts.mpk.zst\n"
     "# pictures only\n"
-    "echo 'A fish in Watercolor style.' | sd-encode-text | sd-sample-hooked --no-activations --images out/"
+    "echo 'A fish in Watercolor style.' | sd-encode-text | sd-sample-hooked --no-activations --images out/\n"
+    "# of out/1.png, the same picture of a cat\n"
+    "echo '{\"id\":\"1\",\"init_prompt\":\"A fish in Watercolor style.\","
+    "\"prompt\":\"A cat in Watercolor style.\"}' |\n"
+    "  sd-encode-text | sd-sample-hooked --no-activations --init out/ --inversion ddpm --images cats/"
 };
 
 typedef struct Run {

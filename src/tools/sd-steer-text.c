@@ -35,7 +35,9 @@ static const Cli cli = {
     "sd-encode-text, bit for bit. --half says whether prompts, negative prompts or both are steered; where negative "
     "ones are, each record carries its own. With --gate only texts in which a label shows are changed; of a sweep "
     "sd-sample-hooked draws the others once, where they come into one batch. A sweep writes each record once with each "
-    "of its steerings, whose name becomes the first part of the record's id.\n"
+    "of its steerings, whose name becomes the first part of the record's id. A record's init_prompt is never steered: "
+    "where it is the prompt, sd-sample-hooked --init --inversion ddpm makes the steering's change to a picture that "
+    "exists.\n"
     "A record's bytes do not depend on its neighbours.",
     "# learn from prompts alone\n"
     "sd-assemble-prompts -n 1 > prompts.jsonl\n"

@@ -48,6 +48,8 @@ static const Cli cli = {
     "the picture, 0 to 1; transparent is black. Through attention and later layers other parts may still follow. A "
     "sweep draws all its variants with one model load; each variant's name becomes the first part of its pictures' "
     "ids.\n"
+    "With --init pictures that exist are steered. --inversion ddpm leaves them as they are but for what the steering "
+    "changes, those that it leaves alone bit for bit; with --where no latent changes where the mask is black.\n"
     "With --dtype f16 the autoencoder's products are made in f32, with bf16 in bf16.",
     "# the fish goes, the watercolor stays\n"
     "echo '{\"id\":\"fish\",\"prompt\":\"A fish in Watercolor style.\",\"seed\":188}' | sd-encode-text |\n"
@@ -55,6 +57,9 @@ static const Cli cli = {
     "# the same in the white part of a mask\n"
     "sd-encode-text prompts.jsonl | "
     "sd-steer --sae sae/ --ranks ranks.mpk.zst --concept Fishes --where mask.png -o out/\n"
+    "# pictures/1.png, which shows a fish, without it\n"
+    "echo '{\"id\":\"1\",\"prompt\":\"A fish.\"}' | sd-encode-text |\n"
+    "  sd-steer --sae sae/ --ranks ranks.mpk.zst --concept Fishes --init pictures/ --inversion ddpm -o out/\n"
     "# every concept in turn, two strengths\n"
     "sd-encode-text prompts.jsonl | "
     "sd-steer --sae sae/ --ranks ranks.mpk.zst --sweep concept=all --sweep multiplier=-1,-5 -o sweep/"
