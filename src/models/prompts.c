@@ -173,7 +173,7 @@ int prompts_next(Prompts *p, Record *rec, Err *e)
         return -1;
     p->fields = json_object();
     int failed = take_id(p, object, e) || take_prompt(p, object, e) || take_text(p, object, "negative", true, e)
-              || take_text(p, object, "init_prompt", true, e)
+              || take_text(p, object, "init_prompt", true, e) || take_text(p, object, "init_image", false, e)
               || take_text(p, object, "concept", false, e) || take_text(p, object, "theme", false, e)
               || take_seed(p, object, e);
     if (!failed)

@@ -15,7 +15,7 @@
 struct Starts {
     const char *path;
     bool one;                       /* path is the picture of every record */
-    bool encoded;                   /* mean and log_variance are of it */
+    char encoded[4096];             /* the file that mean and log_variance are of; "": none */
     bool sampled;
     Vae *vae;
     int C, H, W;                    /* of the latent */
@@ -94,21 +94,24 @@ static int encode(Starts *s, const char *file, Err *e)
     return failed;
 }
 
+/* The record's picture, unless it was the last one's too. */
 static int encode_for(Starts *s, const CondBatch *b, const CondItem *item, Err *e)
 {
-    char file[4096];
-    if (s->one) {
-        const int failed = s->encoded ? 0 : encode(s, s->path, e);
-        s->encoded = !failed;
-        return failed;
-    }
+    char file[sizeof s->encoded];
     const char *id = record_text(&item->record, "id", ""), *own = record_text(&item->record, "init_image", NULL);
-    if (snprintf(file, sizeof file, "%s/%s%s", s->path, own ? own : id, own ? "" : ".png") >= (int)sizeof file)
+    const int n = s->one ? snprintf(file, sizeof file, "%s", s->path)
+                : snprintf(file, sizeof file, "%s/%s%s", s->path, own ? own : id, own ? "" : ".png");
+    if (n >= (int)sizeof file)
         return err_set(e, "%s: record %ld: the file name '%.200s'... is too long", stream_name(b->in),
                        item->record.number, own ? own : id);
+    if (strcmp(file, s->encoded) == 0)
+        return 0;
     Err why = {0};
-    return encode(s, file, &why) ? err_set(e, "%s: record %ld: %s", stream_name(b->in), item->record.number, why.text)
-                                 : 0;
+    s->encoded[0] = '\0';
+    if (encode(s, file, &why))
+        return err_set(e, "%s: record %ld: %s", stream_name(b->in), item->record.number, why.text);
+    strcpy(s->encoded, file);
+    return 0;
 }
 
 /* From the posterior to the item's own latent. */
