@@ -27,15 +27,24 @@ struct Pictures {
     size_t capacity;                /* pixels held */
 };
 
-/* What would else be said when the first picture is drawn, or never: a picture's name is none of a folder. */
-static int check_folder(const char *path, Err *e)
+static bool is_stream(const char *path)
+{
+    return strcmp(path, "-") == 0 || ends_with(path, ".mpk") || ends_with(path, ".mpk.zst");
+}
+
+int pictures_check(const char *path, Err *e)
 {
     if (ends_with_any_case(path, ".png"))
         return err_misuse(e, "%s: pictures go to a folder, each a PNG file named by its id, or to a stream, *.mpk.zst",
                           path);
+    return !is_stream(path) && folder_there(path, e) < 0 ? -1 : 0;
+}
+
+static int check_folder(const char *path, Err *e)
+{
     if (aside_is_open(path))
         return err_set(e, "%s: cannot be a folder of pictures: it is an output already", path);
-    return folder_there(path, e) < 0 ? -1 : 0;
+    return pictures_check(path, e);
 }
 
 int pictures_open(Pictures **out, const char *path, Vae *vae, const StreamIn *in, const Record *header,
@@ -48,8 +57,7 @@ int pictures_open(Pictures **out, const char *path, Vae *vae, const StreamIn *in
     p->vae = vae;
     p->input = stream_name(in);
     p->header = json_incref(header->fields);
-    const int stream = strcmp(path, "-") == 0 || ends_with(path, ".mpk") || ends_with(path, ".mpk.zst");
-    int failed = stream ? stream_create(&p->stream, path, header, options, e)
+    int failed = is_stream(path) ? stream_create(&p->stream, path, header, options, e)
                         : check_folder(path, e) || !(p->folder = strdup(path));
     if (failed) {
         err_set(e, "out of memory");

@@ -12,6 +12,9 @@
 
 typedef struct Pictures Pictures;
 
+/* What can be said of a path before anything is drawn or loaded: that pictures may go there. */
+int pictures_check(const char *path, Err *e);
+
 /* vae and in, whose records will be drawn, are the caller's. header: of kind "images" with its provenance; copied where
  * needed. Of a folder the ids are remembered: one that comes twice is an error. */
 int pictures_open(Pictures **p, const char *path, Vae *vae, const StreamIn *in, const Record *header,

@@ -12,6 +12,10 @@ int steer_inputs_check(const SteerInputs *in, Err *e)
     if (in->ranks_count && in->ranks_count != in->sae_count)
         return err_misuse(e, "%d ranks for %d autoencoders: give one --ranks after each --sae", in->ranks_count,
                        in->sae_count);
+    for (int i = 0; i < in->sae_count; i++)
+        for (int k = 0; k < i; k++)
+            if (strcmp(in->saes[i], in->saes[k]) == 0)
+                return err_misuse(e, "--sae %s is given twice, and would steer twice", in->saes[i]);
     return 0;
 }
 

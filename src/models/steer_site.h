@@ -37,7 +37,7 @@ typedef struct SteerSite {
     size_t diff_bytes, steered_bytes;
 } SteerSite;
 
-/* That there are ranks for each autoencoder, or for none. */
+/* That there are ranks for each autoencoder, or for none, and that none comes twice. */
 int steer_inputs_check(const SteerInputs *in, Err *e);
 /* Loads autoencoder i and its ranks, and hooks fn to its module. Closed by the caller after failure too. */
 int steer_site_open(SteerSite *s, const SteerInputs *in, int i, Hooks *h, HookFn fn, void *context, Err *e);

@@ -292,7 +292,8 @@ int main(int argc, char **argv)
     if (cfg.images && strcmp(cfg.images, "-") == 0 && strcmp(cfg.s.c.output, "-") == 0)
         cli_misuse(&cli, "--images - and the table would both go to standard output: give -o FILE");
 
-    int failed = sampling_open(&r.s, &cli, &cfg.s, &e)
+    int failed = (cfg.images && pictures_check(cfg.images, &e))
+              || sampling_open(&r.s, &cli, &cfg.s, &e)
               || open_splice(&r, &e)
               || open_outputs(&r, &e);
     if (!failed) {

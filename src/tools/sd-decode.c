@@ -116,7 +116,8 @@ int main(int argc, char **argv)
 
     cli_parse(&cli, &cfg, argc, argv);
 
-    int failed = compute_start(&r.compute, &cfg.c, &e)
+    int failed = pictures_check(cfg.c.output, &e)
+              || compute_start(&r.compute, &cfg.c, &e)
               || stream_open_kind(&r.in, compute_input(&cli, &cfg.c), "latents", &e)
               || check_model(&r, &e)
               || vae_load(&r.vae, r.compute.model, r.compute.type, &e)

@@ -121,6 +121,8 @@ static void check_usage(const Config *cfg)
     encoding_check(&cli, &cfg->e);
     if (!cfg->hooks.count && (strcmp(cfg->take, "output") != 0 || strcmp(cfg->act_type, "f16") != 0))
         cli_misuse(&cli, "--take and --act-type are of the activations that --hook NAME writes");
+    if (cfg->hooks.count && strcmp(cfg->e.state_type, "f32") != 0)
+        cli_misuse(&cli, "--state-type is of text states, and --hook NAME writes activations: --act-type");
 }
 
 int main(int argc, char **argv)

@@ -217,7 +217,8 @@ int main(int argc, char **argv)
     if (cfg.list_hooks)
         return print_hooks(&cfg, &e) ? cli_report(&cli, &e) : 0;
 
-    int failed = sampling_open(&r.s, &cli, &cfg.s, &e)
+    int failed = (cfg.images && pictures_check(cfg.images, &e))
+              || sampling_open(&r.s, &cli, &cfg.s, &e)
               || open_capture(&r, &e)
               || open_outputs(&r, &e)
               || draw_all(&r, &e)

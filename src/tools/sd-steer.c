@@ -221,7 +221,8 @@ int main(int argc, char **argv)
     cli_parse(&cli, &cfg, argc, argv);
     check_usage(&cfg);
 
-    int failed = (cfg.where && image_read_grey(&r.mask, cfg.where, &e))
+    int failed = pictures_check(cfg.s.c.output, &e)
+              || (cfg.where && image_read_grey(&r.mask, cfg.where, &e))
               || sampling_open(&r.s, &cli, &cfg.s, &e)
               || open_intervention(&r, &e)
               || open_outputs(&r, &e)

@@ -142,5 +142,6 @@ PY
     refused 1 nowhere sd-encode-text -m nowhere -o no.mpk.zst twice
     refused 2 "f32|f16|bf16" sd-encode-text --state-type f64 bad
     refused 2 seed sd-encode-text --seed 1.5 bad
+    refused 2 --act-type sd-encode-text --hook 'text_encoder.**.1' --state-type f16 bad
     [ ! -e no.mpk.zst ]
 }

@@ -203,5 +203,8 @@ open("huge.png", "wb").write(b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack("
     run -2 --separate-stderr steer --feature 3=1 --feature 4=1 --feature 3=2
     [[ "$stderr" == *"--feature 3 is given twice"* ]]
     run -2 steer
+    run -2 steer --sae "$DIR/sae" --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" --ranks "$DIR/ranks.mpk.zst" \
+        --concept Cats
+    [[ "$output" == *"is given twice"* ]]
     [ ! -e "$BATS_TEST_TMPDIR/o.mpk.zst" ]
 }
