@@ -57,8 +57,8 @@ typedef struct Sampler {
     int step;                       /* current step, for hooks: scheduler->step[step] */
     float *x, *x_halves, *eps;      /* device: (batch,H,W,C), (halves*batch,H,W,C) twice */
     float *memory;                  /* device (scheduler->memory, batch,H,W,C): scheduler_step's; NULL: it has none */
-    float *own, *change, *traced;   /* device, for an inversion: (batch,H,W,C) z_t, x_t - z_t; (steps,batch,H,W,C)
-                                     * mu(z_t) by the pictures' places */
+    float *change, *traced;         /* device, for an inversion: (batch,H,W,C) x_t - z_t; (steps,batch,H,W,C) mu(z_t),
+                                     * by the pictures' places */
     bool tracing;
     int *traced_at;                 /* [batch] the place whose mu(z_t) a place has: its own, or that of its twin */
     const float *where;             /* (H,W) host: what share of a change a cell of the latent gets; NULL: all. The

@@ -36,18 +36,17 @@ void sampler_put_noised(Sampler *s, const CondBatch *b, float *x)
 int sampler_own_create(Sampler *s, Err *e)
 {
     const size_t batch = size_of(s) * s->options.batch * sizeof(float);
-    s->own = op->alloc(batch, e);
-    s->change = s->own ? op->alloc(batch, e) : NULL;
+    s->change = op->alloc(batch, e);
     s->traced = s->change ? op->alloc(batch * s->scheduler->steps, e) : NULL;
     return s->traced ? 0 : -1;
 }
 
 void sampler_own_free(Sampler *s)
 {
-    float *const memory[] = {s->own, s->change, s->traced};
-    for (int k = 0; k < 3; k++)
-        if (memory[k])
-            op->free(memory[k]);
+    if (s->change)
+        op->free(s->change);
+    if (s->traced)
+        op->free(s->traced);
 }
 
 void sampler_own_begin(Sampler *s)
@@ -57,11 +56,8 @@ void sampler_own_begin(Sampler *s)
 
 void sampler_own_before(Sampler *s, const CondBatch *b)
 {
-    const size_t all = size_of(s) * s->n;
-    sampler_put_noised(s, b, s->own);
-    op->copy(s->x, s->own, all * sizeof(float));
-    if (!s->tracing)
-        op->add(s->x, s->change, (int64_t)all);
+    sampler_put_noised(s, b, s->x);
+    op->add(s->x, s->change, (int64_t)(size_of(s) * s->n));
 }
 
 /* change (H*W,C) times s->where */
@@ -96,6 +92,5 @@ void sampler_own_after(Sampler *s, const CondBatch *b)
 void sampler_own_end(Sampler *s, const CondBatch *b)
 {
     sampler_put_starts(s, b, s->x);
-    if (!s->tracing)
-        op->add(s->x, s->change, (int64_t)(size_of(s) * s->n));
+    op->add(s->x, s->change, (int64_t)(size_of(s) * s->n));
 }
