@@ -23,13 +23,16 @@ packed=$root/build/device
 report=${REPORT:-$root/build/device.txt}
 jobs=$(nproc)
 pipeline="sd-encode-text sd-sample-hooked sae-fit sae-encode sd-steer"
-# Beside the packed programs; paths from the root.
-reads="tests/device.sh tests/device-hopper tests/golden tests/golden-more/text_names
-    tests/golden-more/prepare.safetensors tests/golden-more/sdxl tests/golden-more/sdxl.safetensors
-    tests/golden-more/dpm_run.safetensors tests/golden-more/euler_run.safetensors
-    tests/reference/random_sd15.py tests/bench/device_peers.py data/minisd/model"
+# Beside what is packed; paths from the root.
+reads="tests/device.sh tests/device-hopper tests/reference/random_sd15.py tests/bench/device_peers.py data/minisd/model"
+# Recorded values, packed with the programs; paths from here.
+recorded="golden golden-more/text_names golden-more/prepare.safetensors golden-more/sdxl golden-more/sdxl.safetensors
+    golden-more/dpm_run.safetensors golden-more/euler_run.safetensors golden-more/pndm_runs.safetensors
+    golden-more/init.safetensors golden-more/long.safetensors golden-more/text_steer.safetensors golden-more/text_sae
+    golden-more/vit"
 most=60000000       # bytes of all of it
-models="golden_text golden_clip golden_unet golden_unet_hooks golden_vae golden_run golden_saeuron golden_sdxl"
+models="golden_text golden_clip golden_unet golden_unet_hooks golden_vae golden_run golden_saeuron golden_sdxl golden_pndm
+    golden_init golden_long golden_text_steer golden_vit"
 
 if [ "${1-}" = pack ]; then
     set -e
@@ -47,13 +50,16 @@ if [ "${1-}" = pack ]; then
         awk '$3 ~ /^\// && $1 !~ /^(libc|libm|libdl|libpthread|librt|libgcc_s)\./ {print $3}' | sort -u |
         xargs cp -L -t "$packed/lib"
     find "$packed/bin" "$packed/tests" "$packed/bench" -type f -exec strip {} +
+    mkdir -p "$packed/recorded/tests"
+    # shellcheck disable=SC2086
+    (cd "$tests" && cp -R --parents -t "$packed/recorded/tests" $recorded)
     # programs first, most of whose text is the same; calls as absolute addresses, which repeat
-    tar -C "$packed" -c tests bench bin lib | xz --x86 --lzma2=preset=9e >"$packed.tar.xz"
+    tar -C "$packed" -c tests bench bin lib recorded | xz --x86 --lzma2=preset=9e >"$packed.tar.xz"
     # shellcheck disable=SC2086
     bytes=$(cd "$root" && find $reads build/device.tar.xz -type f -printf '%s\n' | awk '{sum += $1} END {print sum}')
     # shellcheck disable=SC2086
     tar -C "$root" -c $reads build/device.tar.xz | xz -T0 >"$packed-run.tar.xz"
-    printf '%s: %s bytes of programs\n' build/device.tar.xz "$(stat -c %s "$packed.tar.xz")"
+    printf '%s: %s bytes of programs and recorded values\n' build/device.tar.xz "$(stat -c %s "$packed.tar.xz")"
     printf '%s: %s bytes, for a folder of %s\n' build/device-run.tar.xz "$(stat -c %s "$packed-run.tar.xz")" "$bytes"
     if [ "$bytes" -gt $most ]; then
         echo "that is more than $most"
@@ -153,17 +159,18 @@ if [ -e "$packed.tar.xz" ]; then
         exit 1
     fi
     say "packed elsewhere"
-    there=$packed programs=$packed/bin
+    there=$packed programs=$packed/bin values=$packed/recorded/tests
+    ln -s "$root/data" "$packed/recorded/data"
     export LD_LIBRARY_PATH=$packed/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 elif make -s -C "$root" -j"$jobs" all units benches cuda cuda-watch >"$root/build/device-make.log" 2>&1 &&
     [ -e "$root/bin/sdsteer-cuda.so" ]; then
     say "built here: $(PATH=$PATH:/usr/local/cuda/bin nvcc --version | tail -n 2 | head -n 1)"
-    there=$root/build programs=$root/bin
+    there=$root/build programs=$root/bin values=$tests
 else
     say "cannot build: $(tail -n 3 "$root/build/device-make.log")"
     exit 1
 fi
-export SDSTEER_TESTS=$tests SDSTEER_TEST_BACKEND=$backend PATH=$programs:$PATH LC_ALL=C.UTF-8 SDSTEER_DATA=$root/data
+export SDSTEER_TESTS=$values SDSTEER_TEST_BACKEND=$backend PATH=$programs:$PATH LC_ALL=C.UTF-8 SDSTEER_DATA=$root/data
 export LD_LIBRARY_PATH=$programs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 
 # cuDNN and cuBLASLt may lie where a Python package put them.
