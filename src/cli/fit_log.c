@@ -13,12 +13,13 @@ int fit_check_held_out(const FitRun *run, const char *hook, Err *e)
     const ActivationsOptions o = {.hook = hook, .half = run->cfg->half};
     Activations *in = NULL;
     Act act;
+    DType type;
     struct stat st;
     if (stat(run->cfg->eval, &st) == 0 && !S_ISREG(st.st_mode))         /* a pipe can be read once */
         return 0;
     int got = activations_open(&in, (const char *const *)&run->cfg->eval, 1, &o, e) ? -1 : 1;
     while (got > 0 && (got = activations_next(in, &act, e)) > 0)
-        if (activations_check(in, &act, e))
+        if (!activations_tokens(in, &act, &type, e))
             got = -1;
     activations_close(in);
     return got;

@@ -26,12 +26,13 @@ static int read_records(FitRun *run, Err *e)
     Act act;
     int got = 1;
     while (wanting(run) > 0 && !cli_stop && (got = activations_next(run->in, &act, e)) != 0) {
-        if (got < 0 || activations_check(run->in, &act, e))
+        DType type;
+        const void *tokens = got < 0 ? NULL : activations_tokens(run->in, &act, &type, e);
+        if (!tokens)
             return -1;
         Err why = {0};
         const int32_t tag = run->labels ? labels_tag(run->labels, act.rec->fields, &why) : 0;
-        if (tag < 0
-            || fit_push(run->job[act.hook].fit, act.tensor->data, act.tensor->type, act.D, tag, act.N, &why) < 0)
+        if (tag < 0 || fit_push(run->job[act.hook].fit, tokens, type, act.D, tag, act.N, &why) < 0)
             return stream_blame(act.in, act.rec->number, &why, e);
     }
     return got;

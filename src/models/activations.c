@@ -26,7 +26,8 @@ struct Activations {
     long chosen;                    /* records given so far */
     Record rec;
     float *floats;
-    size_t room;
+    uint16_t *halves;               /* f16 of what came as i8 */
+    size_t room, halves_room;
 };
 
 static int find_hook(const Activations *a, const char *hook)
@@ -108,6 +109,7 @@ void activations_close(Activations *a)
         free(a->hook[h]);
     free(a->input);
     free(a->floats);
+    free(a->halves);
     free(a);
 }
 
@@ -164,21 +166,16 @@ static int choose(Activations *a, const StreamIn *in, Act *act, Err *e)
     }
     if (strcmp(a->options.half, "both") != 0 && strcmp(a->options.half, half) != 0)
         return 0;
-    const StreamTensor *t = record_tensor(rec, "act");
-    const int64_t any[] = {-1, -1, -1};
-    if (!(t = stream_need(in, rec, "act", -1, t && t->ndim == 2 ? 2 : 3, any, e)))
-        return -1;
-    const int64_t D = t->dim[t->ndim - 1], N = t->dim[0]*(t->ndim == 3 ? t->dim[1] : 1);
+    ActTensor t;
     char text[128];
-    if (D < 1 || D > SAE_MAX_WIDTH || N < 1)
-        return err_set(e, "%s: record %ld: act is %s, expected tokens", stream_name(in), rec->number,
-                       tensor_shape_text(t, text));
+    if (act_tensor_need(&t, in, rec, e))
+        return -1;
     if (a->width[h] == 0)
-        a->width[h] = (int)D;
-    if (D != a->width[h])
+        a->width[h] = t.D;
+    if (t.D != a->width[h])
         return err_set(e, "%s: record %ld: act is %s, those of %s before it have width %d", stream_name(in),
-                       rec->number, tensor_shape_text(t, text), a->hook[h], a->width[h]);
-    *act = (Act){.in = in, .rec = rec, .tensor = t, .hook = h, .N = N, .D = (int)D};
+                       rec->number, tensor_shape_text(t.act, text), a->hook[h], a->width[h]);
+    *act = (Act){.in = in, .rec = rec, .tensor = t, .hook = h, .N = t.N, .D = t.D};
     return 1;
 }
 
@@ -216,30 +213,47 @@ static void say_which(const Activations *a, const Act *act, const Err *found, Er
             record_int(act->rec, "t", -1));
 }
 
-int activations_check(const Activations *a, const Act *act, Err *e)
+/* Memory of n values of `size` bytes at *p, which has room for *room. */
+static int need(void **p, size_t *room, size_t n, size_t size, Err *e)
 {
-    Err found = {0};
-    if (stream_finite(act->in, act->rec, act->tensor, &found) == 0)
+    if (n <= *room)
         return 0;
-    say_which(a, act, &found, e);
-    return -1;
+    free(*p);
+    *p = malloc(n*size);
+    *room = *p ? n : 0;
+    return *p ? 0 : err_set(e, "out of memory for %zu activations", n);
 }
 
 const float *activations_floats(Activations *a, const Act *act, Err *e)
 {
-    const size_t n = tensor_count(act->tensor);
-    if (n > a->room) {
-        free(a->floats);
-        a->floats = malloc(n*sizeof *a->floats);
-        a->room = a->floats ? n : 0;
-        if (!a->floats) {
-            err_set(e, "out of memory");
-            return NULL;
-        }
-    }
     Err found = {0};
-    if (stream_floats(act->in, act->rec, act->tensor, a->floats, &found) == 0)
+    if (need((void **)&a->floats, &a->room, tensor_count(act->tensor.act), sizeof *a->floats, e))
+        return NULL;
+    if (act_tensor_floats(&act->tensor, act->in, act->rec, a->floats, &found) == 0)
         return a->floats;
     say_which(a, act, &found, e);
+    return NULL;
+}
+
+const void *activations_tokens(Activations *a, const Act *act, DType *type, Err *e)
+{
+    const StreamTensor *t = act->tensor.act;
+    const size_t n = tensor_count(t);
+    Err found = {0};
+    *type = t->type;
+    if (!act->tensor.scale) {
+        if (act_tensor_finite(&act->tensor, act->in, act->rec, &found) == 0)
+            return t->data;
+        say_which(a, act, &found, e);
+        return NULL;
+    }
+    *type = F16;
+    const float *x = activations_floats(a, act, e);
+    if (!x || need((void **)&a->halves, &a->halves_room, n, sizeof *a->halves, e))
+        return NULL;
+    dtype_from_f32(a->halves, F16, x, n);
+    if (dtype_finite(a->halves, F16, n))
+        return a->halves;
+    err_set(e, "%s: record %ld: act times act_scale does not fit f16", stream_name(act->in), act->rec->number);
     return NULL;
 }

@@ -2,12 +2,12 @@
 /* activations.h -- records of activation streams, read side by side: chosen by hook and half, with shapes checked.
  *
  * Several streams give their records in turn, one each, until each has ended; their headers must name the same model
- * and take. A record's tensor "act" is [H,W,C] or [N,C] of f32, f16 or bf16: tokens of width C. */
+ * and take. A record's tokens are as act_tensor.h has them. */
 #ifndef SRC_MODELS_ACTIVATIONS_H
 #define SRC_MODELS_ACTIVATIONS_H
 
 #include <stdbool.h>
-#include "formats/stream.h"
+#include "src/models/act_tensor.h"
 
 typedef struct ActivationsOptions {
     const char *hook;               /* only this module's; NULL: all that the headers name */
@@ -18,7 +18,7 @@ typedef struct ActivationsOptions {
 typedef struct Act {
     const StreamIn *in;
     const Record *rec;
-    const StreamTensor *tensor;
+    ActTensor tensor;
     int hook;                       /* place among activations_hook */
     int64_t N;                      /* tokens */
     int D;                          /* width: the same in all records of a hook */
@@ -39,7 +39,7 @@ int activations_next(Activations *a, Act *act, Err *e);
 /* The tokens as f32 (N,D), in memory that is good until the next call. NULL when one is not a number: names file,
  * record and step. */
 const float *activations_floats(Activations *a, const Act *act, Err *e);
-/* The same refusal, without the floats: 0, -1. */
-int activations_check(const Activations *a, const Act *act, Err *e);
+/* The same with the tokens of f32, f16 or bf16 as they came, of i8 as f16; *type says which. */
+const void *activations_tokens(Activations *a, const Act *act, DType *type, Err *e);
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "kernels/op.h"
+#include "src/models/act_tensor.h"
 #include "src/models/capture.h"
 #include "src/models/splitmix.h"
 #include "src/models/workspace.h"
@@ -12,12 +13,13 @@ typedef struct Site {               /* one hooked module */
     int64_t H, W;
     int C;
     size_t size;                    /* values of one activation */
-    char *data;                     /* device: [kept steps][halves kept][batch][H*W*C] in the stream's type */
+    char *data;                     /* device: [kept steps][halves kept][batch][H*W*C] of the type kept */
 } Site;
 
 struct Capture {
     CaptureOptions options;
     Sampler *sampler;
+    DType kept_as;                  /* on the device: the stream's type, F16 where that is I8 */
     Site *site;
     int sites;
     int kept;                       /* steps that are kept */
@@ -29,6 +31,7 @@ struct Capture {
     size_t record_size;
     char *subset;                   /* one activation's chosen tokens */
     int32_t *token;
+    ActRoom room;                   /* one activation as I8 */
 };
 
 static const char *const take_names[] = {"output", "input", "diff"};
@@ -70,14 +73,14 @@ static int site_open(Capture *c, Site *site, const HookCall *call, Err *e)
     site->W = call->W;
     site->C = call->C;
     site->size = (size_t)(call->H * call->W * call->C);
-    const size_t bytes = site->size * dtype_size(c->options.type);
+    const size_t bytes = site->size * dtype_size(c->kept_as);
     if (bytes > c->record_size) {
         free(c->record);
         c->record = malloc(bytes);
         c->record_size = c->record ? bytes : 0;
     }
     Err why = {0};
-    site->data = c->record ? op->alloc(place(c, site, c->kept, 0, 0) * dtype_size(c->options.type), &why) : NULL;
+    site->data = c->record ? op->alloc(place(c, site, c->kept, 0, 0) * dtype_size(c->kept_as), &why) : NULL;
     if (!site->data)
         return err_set(e, "out of memory for the activations of %s: %d pictures x %d steps; try a smaller --batch",
                        call->path, c->sampler->options.batch, c->kept);
@@ -116,7 +119,7 @@ static int check_fit(Capture *c, Err *e)
                 memcpy(&x, &bits, sizeof x);
                 return err_set(e, "%s: step %d (t %d): activation %g does not fit %s%s",
                                hooks_path(unet_hooks(c->sampler->unet), k), step, plan->step[step].t, (double)x,
-                               dtype_name(c->options.type), isfinite(x) ? "; use --act-type bf16" : "");
+                               dtype_name(c->kept_as), isfinite(x) ? "; use --act-type bf16" : "");
             }
     return 0;
 }
@@ -145,12 +148,12 @@ static int on_hook(void *context, const HookCall *call, Err *e)
         op->subtract(c->device, call->act + offset, call->input + offset, (int64_t)values);
         from = c->device;
     }
-    const size_t value = dtype_size(c->options.type), half = site->size * s->n;
+    const size_t value = dtype_size(c->kept_as), half = site->size * s->n;
     for (int h = 0; h < half_count(c); h++)
         for (int i = 0, run; i < s->n; i += run) {          /* pictures that are neighbours in the batch too */
             for (run = 1; i + run < s->n && s->picture[i + run] == s->picture[i] + run; run++)
                 ;
-            op->store(site->data + place(c, site, slot, h, s->picture[i]) * value, c->options.type,
+            op->store(site->data + place(c, site, slot, h, s->picture[i]) * value, c->kept_as,
                       from + half * h + site->size * i, (int64_t)site->size * run,
                       c->unfit + unfit_place(c, call->index, slot, h));
         }
@@ -178,6 +181,7 @@ int capture_create(Capture **out, Sampler *s, const CaptureOptions *options, Err
     if (!c)
         return err_set(e, "out of memory");
     c->options = *options;
+    c->kept_as = options->type == I8 ? F16 : options->type;
     c->sampler = s;
     int failed = plan_steps(c, e);
     if (!failed && s->halves == 1 && options->half == HALF_UNCOND)
@@ -214,6 +218,7 @@ void capture_free(Capture *c)
         op->free(c->device);
     free(c->subset);
     free(c->token);
+    act_room_free(&c->room);
     free(c);
 }
 
@@ -245,19 +250,27 @@ static void choose_tokens(int32_t *token, int wanted, int total, uint64_t key)
     }
 }
 
+/* The record with tokens x, of the type kept, in the stream's. */
+static int write_act(Capture *c, StreamOut *out, Record *rec, int ndim, const int64_t *dim, const void *x, Err *e)
+{
+    if (c->options.type != I8)
+        record_add_tensor(rec, "act", c->kept_as, ndim, dim, x);
+    else if (act_tensor_quantize(rec, &c->room, x, c->kept_as, ndim, dim, e))
+        return -1;
+    return stream_write(out, rec, e);
+}
+
 /* from: in device memory */
 static int write_one(Capture *c, StreamOut *out, Record *rec, int index, const char *from, uint64_t seed, Err *e)
 {
     const Site *site = &c->site[index];
     const char *data = c->record;
     const int HW = (int)(site->H * site->W), wanted = c->options.tokens;
-    const size_t row = site->C * dtype_size(c->options.type);
+    const size_t row = site->C * dtype_size(c->kept_as);
     rec->tensors = 0;
-    op->download(c->record, from, site->size * dtype_size(c->options.type));
-    if (wanted == 0 || wanted >= HW) {
-        record_add_tensor(rec, "act", c->options.type, 3, (int64_t[]){site->H, site->W, site->C}, data);
-        return stream_write(out, rec, e);
-    }
+    op->download(c->record, from, site->size * dtype_size(c->kept_as));
+    if (wanted == 0 || wanted >= HW)
+        return write_act(c, out, rec, 3, (int64_t[]){site->H, site->W, site->C}, data, e);
     free(c->subset);
     free(c->token);
     c->subset = malloc(row * wanted);
@@ -268,14 +281,13 @@ static int write_one(Capture *c, StreamOut *out, Record *rec, int index, const c
     for (int i = 0; i < wanted; i++)
         memcpy(c->subset + row*i, data + row*c->token[i], row);
     record_add_tensor(rec, "token", I32, 1, (int64_t[]){wanted}, c->token);
-    record_add_tensor(rec, "act", c->options.type, 2, (int64_t[]){wanted, site->C}, c->subset);
-    return stream_write(out, rec, e);
+    return write_act(c, out, rec, 2, (int64_t[]){wanted, site->C}, c->subset, e);
 }
 
 int capture_write(Capture *c, const CondBatch *batch, StreamOut *out, Err *e)
 {
     const Scheduler *plan = c->sampler->scheduler;
-    const size_t value = dtype_size(c->options.type);
+    const size_t value = dtype_size(c->kept_as);
     if (check_fit(c, e))
         return -1;
     reset_unfit(c);

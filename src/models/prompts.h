@@ -24,8 +24,9 @@ int prompts_open(Prompts **p, const char *path, uint64_t seed, Err *e);
 void prompts_follow(Prompts *p, IdSet *ids, long lines);
 long prompts_lines(const Prompts *p);               /* so far, those of the files before too */
 /* Next record: fields id (default: the line's number, over all files), prompt, negative, init_prompt (where given),
- * init_image, concept, theme (where given and not empty), seed, then the others in their order. rec->number is the line. The fields
- * are good until the next call (json_incref to keep). Memory grows by 16 bytes a record, to know ids that come twice.
+ * init_image, concept, theme (where given and not empty), seed, then the others in their order. rec->number is the
+ * line. The fields are good until the next call (json_incref to keep). Memory grows by 16 bytes a record, to know ids
+ * that come twice.
  * Returns 1 with a record, 0 at the end, -1 on error. */
 int prompts_next(Prompts *p, Record *rec, Err *e);
 void prompts_close(Prompts *p);                     /* NULL is fine */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "kernels/op.h"
+#include "src/models/act_tensor.h"
 #include "src/models/feature_record.h"
 #include "src/models/hooks.h"
 #include "src/models/rank_about.h"
@@ -185,18 +186,18 @@ static int need_block(RankFeed *f, int64_t rows, Err *e)
 /* act (H,W,D) or (tokens,D) joins the block. */
 static int add_activations(RankFeed *f, const StreamIn *in, const Record *rec, Err *e)
 {
-    const StreamTensor *act = record_tensor(rec, "act");
-    char text[128];
     const int D = f->sae->D;
-    if (!act || act->ndim < 2 || act->ndim > 3 || !tensor_is_float(act) || act->dim[act->ndim - 1] != D)
-        return err_set(e, "%s: record %ld: act is %s, the autoencoder takes f32, f16 or bf16 (..., %d)",
-                       stream_name(in), rec->number, act ? tensor_shape_text(act, text) : "missing", D);
-    const int64_t rows = (int64_t)tensor_count(act) / D;
-    if (rows < 1)
-        return err_set(e, "%s: record %ld: activations of no token", stream_name(in), rec->number);
+    ActTensor t;
+    char text[128];
+    if (act_tensor_need(&t, in, rec, e))
+        return -1;
+    if (t.D != D)
+        return err_set(e, "%s: record %ld: act is %s, the autoencoder takes tokens of width %d", stream_name(in),
+                       rec->number, tensor_shape_text(t.act, text), D);
+    const int64_t rows = t.N;
     if ((f->rows + rows > BLOCK_ROWS || f->waits == BLOCK_ROWS) && encode_block(f, in, e))
         return -1;
-    if (need_block(f, f->rows + rows, e) || stream_floats(in, rec, act, f->x + f->rows * D, e))
+    if (need_block(f, f->rows + rows, e) || act_tensor_floats(&t, in, rec, f->x + f->rows * D, e))
         return -1;
     f->waiting[f->waits++] = (Waiting){json_incref(rec->fields), rows, rec->number};
     f->rows += rows;

@@ -90,7 +90,7 @@ int sae_stream_next(SaeStream *s, bool decode, Err *e)
     if (s->act.D != sae->D) {
         char text[128];
         return err_set(e, "%s: record %ld: act is %s, the autoencoder %s takes width %d", stream_name(s->act.in),
-                       s->act.rec->number, tensor_shape_text(s->act.tensor, text), sae->id, sae->D);
+                       s->act.rec->number, tensor_shape_text(s->act.tensor.act, text), sae->id, sae->D);
     }
     if (!(s->x = activations_floats(s->in, &s->act, e)) || need_memory(s, s->N, e))
         return -1;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "formats/affix.h"
 #include "kernels/op.h"
+#include "src/models/act_tensor.h"
 #include "src/models/clip_layers.h"
 #include "src/models/text_capture.h"
 
@@ -24,6 +25,7 @@ struct TextCapture {
     float *rows;                    /* one record's, as f32 and in the stream's type */
     void *typed;
     size_t rows_room;
+    ActRoom room;                   /* the same as I8 */
 };
 
 static int on_hook(void *context, const HookCall *call, Err *e)
@@ -109,6 +111,7 @@ void text_capture_free(TextCapture *c)
     free(c->input);
     free(c->rows);
     free(c->typed);
+    act_room_free(&c->room);
     free(c);
 }
 
@@ -134,16 +137,30 @@ static int need_rows(TextCapture *c, size_t values, Err *e)
     return c->rows_room ? 0 : err_set(e, "out of memory for the activations of a text");
 }
 
-static int check_fit(const TextCapture *c, int k, const Record *rec, size_t n, Err *e)
+static int check_fit(const TextCapture *c, int k, const Record *rec, DType type, size_t n, Err *e)
 {
     size_t i = 0;
-    if (dtype_finite(c->typed, c->options.type, n))
+    if (dtype_finite(c->typed, type, n))
         return 0;
-    while (i < n && dtype_finite((const char *)c->typed + i*dtype_size(c->options.type), c->options.type, 1))
+    while (i < n && dtype_finite((const char *)c->typed + i*dtype_size(type), type, 1))
         i++;
     return err_set(e, "%s: '%.100s': activation %g does not fit %s%s", hooks_path(c->hooks, k),
-                   record_text(rec, "id", ""), (double)c->rows[i], dtype_name(c->options.type),
+                   record_text(rec, "id", ""), (double)c->rows[i], dtype_name(type),
                    isfinite(c->rows[i]) ? "; use --act-type bf16" : "");
+}
+
+/* The tokens of c->rows, dim [tokens,E], in the stream's type. */
+static int add_act(TextCapture *c, int k, Record *rec, const int64_t *dim, Err *e)
+{
+    const DType type = c->options.type == I8 ? F32 : c->options.type;
+    const size_t n = (size_t)(dim[0]*dim[1]);
+    dtype_from_f32(c->typed, type, c->rows, n);
+    if (check_fit(c, k, rec, type, n, e))
+        return -1;
+    if (c->options.type == I8)
+        return act_tensor_quantize(rec, &c->room, c->typed, type, 2, dim, e);
+    record_add_tensor(rec, "act", type, 2, dim, c->typed);
+    return 0;
 }
 
 int text_capture_write(TextCapture *c, const PromptText *text, const Record *rec, StreamOut *out, Err *e)
@@ -163,11 +180,10 @@ int text_capture_write(TextCapture *c, const PromptText *text, const Record *rec
         for (int i = 0; i < text->chunks; i++)
             memcpy(c->rows + site->size*(size_t)i, prompt_states_watched(c->states, text, i) + site->at,
                    sizeof *c->rows*site->size);
-        dtype_from_f32(c->typed, c->options.type, c->rows, n);
         copy.tensors = 0;
         record_set_text(&copy, "hook", hooks_path(c->hooks, k));
-        record_add_tensor(&copy, "act", c->options.type, 2, (int64_t[]){(int64_t)n/site->E, site->E}, c->typed);
-        failed = check_fit(c, k, rec, n, e) || stream_write(out, &copy, e) ? -1 : 0;
+        failed = add_act(c, k, &copy, (int64_t[]){(int64_t)n/site->E, site->E}, e) || stream_write(out, &copy, e)
+            ? -1 : 0;
     }
     record_clear(&copy);
     return failed;

@@ -14,7 +14,7 @@ typedef struct TextCaptureOptions {
     const char *const *patterns;    /* module paths or globs */
     int pattern_count;
     Take take;
-    DType type;                     /* of the stream */
+    DType type;                     /* of the stream; I8: with a scale a token (act_tensor.h) */
 } TextCaptureOptions;
 
 typedef struct TextCapture TextCapture;

@@ -61,7 +61,7 @@ static int create(StreamOut **out, const Config *cfg, const SaeStream *s, Err *e
 static int write_features(StreamOut *out, const SaeStream *s, Err *e)
 {
     Record rec;
-    const StreamTensor *t = s->act.tensor, *token = record_tensor(s->act.rec, "token");
+    const StreamTensor *t = s->act.tensor.act, *token = record_tensor(s->act.rec, "token");
     int64_t dim[STREAM_MAX_DIMS];
     memcpy(dim, t->dim, sizeof dim);
     dim[t->ndim - 1] = s->sae->K;

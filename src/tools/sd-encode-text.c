@@ -22,7 +22,8 @@ static const Opt options[] = {
      "print the modules that can be hooked, and end", OPT_NEUTRAL},
     {0, "take", OPT_STR, offsetof(Config, take), "output",
      "output|input|diff  of the module; diff is output - input", 0},
-    {0, "act-type", OPT_STR, offsetof(Config, act_type), "f16", "f32|f16|bf16  type of the activations written", 0},
+    {0, "act-type", OPT_STR, offsetof(Config, act_type), "f16",
+     "f32|f16|bf16|i8  type of the activations written; i8: with a scale a token", 0},
     COMPUTE_OPTIONS, STREAM_OPTIONS, COMMON_OPTIONS,
     {0}
 };
