@@ -89,7 +89,7 @@ static bool is_keyword(const char *name)
 
 static int make_texts(Job *job, const json_t *text)
 {
-    const size_t n = json_object_size(text);
+    const size_t as_text = JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15), n = json_object_size(text);
     const char *key;
     json_t *value;
     if (n == 0)
@@ -104,7 +104,7 @@ static int make_texts(Job *job, const json_t *text)
             return err_set(job->e, "%s: a field without a name has no place among a PNG's text chunks", job->name);
         png_text *t = &job->text[job->texts];
         const char *string = json_string_value(value);
-        if (!string && !(string = job->made[job->texts] = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT)))
+        if (!string && !(string = job->made[job->texts] = json_dumps(value, as_text)))
             return err_set(job->e, "out of memory");
         t->compression = PNG_ITXT_COMPRESSION_NONE;
         t->key = keyword ? (char *)key : translated;
@@ -258,16 +258,19 @@ static int read_png(Job *job, Image *image, bool alpha, json_t **text)
     if (setjmp(png_jmpbuf(job->png)))
         return -1;
     png_set_read_fn(job->png, job, on_read);
-    png_set_user_limits(job->png, MAX_SIDE, MAX_SIDE);
+    png_set_user_limits(job->png, INT32_MAX, INT32_MAX);
     png_read_info(job->png, job->info);
+    image->width = (int)png_get_image_width(job->png, job->info);
+    image->height = (int)png_get_image_height(job->png, job->info);
+    if (image->width > MAX_SIDE || image->height > MAX_SIDE)
+        return err_set(job->e, "%s: a picture of %d x %d, expected sides of %d at most", job->name, image->width,
+                       image->height, MAX_SIDE);
     png_set_expand(job->png);
     png_set_scale_16(job->png);
     if (!alpha)
         png_set_strip_alpha(job->png);
     png_set_interlace_handling(job->png);
     png_read_update_info(job->png, job->info);
-    image->width = (int)png_get_image_width(job->png, job->info);
-    image->height = (int)png_get_image_height(job->png, job->info);
     image->channels = png_get_channels(job->png, job->info);
     const size_t row = png_get_rowbytes(job->png, job->info);
     if (image->channels < 1 || image->channels > 4 || row != (size_t)image->width * (size_t)image->channels)

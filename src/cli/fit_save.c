@@ -48,7 +48,7 @@ static int describe(const FitRun *run, const FitJob *job, int learner, Sae *s, E
     if (run->labels)
         json_object_set_new(cfg, "labels", labels_json(run->labels));
     json_object_set_new(cfg, "hook", json_string(job->hook));
-    for (int i = 0; i < 5; i++)
+    for (size_t i = 0; i < sizeof shared/sizeof *shared; i++)
         if (json_object_get(header, shared[i]))
             json_object_set(cfg, shared[i], json_object_get(header, shared[i]));
     json_object_set_new(cfg, "half", json_string(run->cfg->half));

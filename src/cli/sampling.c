@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* sampling.c -- opening what a sampling program needs. */
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include "formats/lines.h"
 #include "src/cli/sampling.h"
+#include "src/models/pictures.h"
 #include "src/models/vae.h"
 
 enum { SIDE_STEP = 8, SIDE_MAX = 8192 };            /* of pictures, as diffusers' pipeline wants them */
@@ -25,11 +29,35 @@ static void check_init(const Cli *cli, const SamplingConfig *cfg)
     if (!cfg->init)
         return;
     if (!(strength > 0 && strength <= 1))
-        cli_misuse(cli, "--strength %g does not lie between 0 and 1", strength);
+        cli_misuse(cli, "--strength %.12g: expected more than 0, and 1 at most", strength);
     if ((int)((double)cfg->steps*strength) < 1)
         cli_misuse(cli, "--strength %g of %lld steps is none", strength, (long long)cfg->steps);
     if (is_inverted(cfg) && strcmp(cfg->sampler, "ddim") != 0)
         cli_misuse(cli, "--inversion ddpm goes by --sampler ddim's timesteps, not %s's", cfg->sampler);
+}
+
+/* The folder that path is, or a file's. false: there is none. */
+static bool stat_folder(const char *path, struct stat *st)
+{
+    char above[4096];
+    if (stat(path, st) == 0 && S_ISDIR(st->st_mode))
+        return true;
+    const char *end = strrchr(path, '/');
+    snprintf(above, sizeof above, "%.*s", end ? (int)(end - path) + 1 : 1, end ? path : ".");
+    return stat(above, st) == 0;
+}
+
+int sampling_check_pictures(const SamplingConfig *cfg, const char *pictures, Err *e)
+{
+    struct stat from, to;
+    if (!pictures)
+        return 0;
+    if (pictures_check(pictures, e))
+        return -1;
+    if (!cfg->init || stat(pictures, &to) || !S_ISDIR(to.st_mode) || !stat_folder(cfg->init, &from)
+        || from.st_dev != to.st_dev || from.st_ino != to.st_ino)
+        return 0;
+    return err_misuse(e, "%s: pictures would be written over those that --init %s begins with", pictures, cfg->init);
 }
 
 void sampling_check(const Cli *cli, const SamplingConfig *cfg)
@@ -63,6 +91,7 @@ int sampling_open(Sampling *s, const Cli *cli, const SamplingConfig *cfg, Err *e
 {
     int cell, height, width;
     s->cfg = cfg;
+    s->cli = cli;
     if (compute_start(&s->compute, &cfg->c, e) || vae_cell(&cell, s->compute.model, e)
         || latent_side("--height", cfg->height, cell, &height, e)
         || latent_side("--width", cfg->width, cell, &width, e)
@@ -90,6 +119,10 @@ int sampling_vae(Sampling *s, Err *e)
 int sampling_next(Sampling *s, Err *e)
 {
     const int got = cond_batch_next(s->batch, e);
+    if (got > 0 && !s->retold && !is_inverted(s->cfg) && cond_batch_retold(s->batch)) {
+        cli_note(s->cli, "an init_prompt plays no part without --init and --inversion");
+        s->retold = true;
+    }
     return got > 0 && s->starts && starts_fill(s->starts, s->batch, e) ? -1 : got;
 }
 
@@ -102,6 +135,18 @@ void sampling_close(Sampling *s)
     stream_close(s->in);
 }
 
+void sampling_describe_init(const Sampling *s, json_t *fields)
+{
+    char init[4096];
+    if (!s->cfg->init)
+        return;
+    snprintf(init, sizeof init, "%s", s->cfg->init);
+    utf8_mend(init);
+    json_object_set_new(fields, "init", json_string(init));
+    json_object_set_new(fields, "strength", json_real(strength_of(s->cfg)));
+    json_object_set_new(fields, "inversion", json_string(s->cfg->inversion));
+}
+
 void sampling_header(const Sampling *s, const Cli *cli, Record *header, const char *kind)
 {
     record_init(header, kind);
@@ -109,10 +154,6 @@ void sampling_header(const Sampling *s, const Cli *cli, Record *header, const ch
     record_set_text(header, "sampler", s->cfg->sampler);
     record_set_int(header, "steps", s->cfg->steps);
     record_set_number(header, "guidance", s->cfg->guidance);
-    if (s->cfg->init) {
-        record_set_text(header, "init", s->cfg->init);
-        record_set_number(header, "strength", strength_of(s->cfg));
-        record_set_text(header, "inversion", s->cfg->inversion);
-    }
+    sampling_describe_init(s, header->fields);
     record_provenance(header, s->in, cli_provenance(cli));
 }

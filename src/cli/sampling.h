@@ -42,10 +42,15 @@ typedef struct Sampling {
     Sampler *sampler;
     Vae *vae;                       /* sampling_vae's */
     Starts *starts;                 /* of --init, or NULL */
+    const Cli *cli;
+    bool retold;                    /* that a text of a picture to begin with plays no part has been said */
 } Sampling;
 
 /* Misuse: values out of their range. */
 void sampling_check(const Cli *cli, const SamplingConfig *cfg);
+/* Before anything is loaded: that pictures may go to a path (pictures_check; NULL: none do), which is no folder of
+ * pictures to begin with. */
+int sampling_check_pictures(const SamplingConfig *cfg, const char *pictures, Err *e);
 /* Opens backend, input, model and sampler, checked against each other. */
 int sampling_open(Sampling *s, const Cli *cli, const SamplingConfig *cfg, Err *e);
 void sampling_close(Sampling *s);
@@ -53,7 +58,9 @@ void sampling_close(Sampling *s);
 int sampling_vae(Sampling *s, Err *e);
 /* The next batch, with the pictures that it begins with. Returns as cond_batch_next. */
 int sampling_next(Sampling *s, Err *e);
-/* A header of the given kind for what this run writes: model, sampler, steps, guidance, provenance. */
+/* Adds to fields what pictures the run begins with, and how: init, strength, inversion; nothing without --init. */
+void sampling_describe_init(const Sampling *s, json_t *fields);
+/* A header of the given kind for what this run writes: model, sampler, steps, guidance, those, provenance. */
 void sampling_header(const Sampling *s, const Cli *cli, Record *header, const char *kind);
 
 #endif

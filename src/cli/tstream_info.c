@@ -131,7 +131,8 @@ static int print_text(const char *text)
 
 static void print_value(const char *name, const json_t *value)
 {
-    char *text = json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    const size_t how = JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15);
+    char *text = json_is_string(value) ? NULL : json_dumps(value, how);
     fputs("  ", stdout);
     for (int n = print_text(name); n < 16; n++)
         putchar(' ');

@@ -154,6 +154,8 @@ int intervention_create(Intervention **out, Sampler *s, const InterventionOption
     *out = NULL;
     if (steer_inputs_check(&options->steer, e))
         return -1;
+    if (s->halves == 1 && options->half == HALF_UNCOND)
+        return err_set(e, "guidance 1 has no unconditional half: nothing would be steered");
     Intervention *v = calloc(1, sizeof *v);
     if (!v || !(v->place = calloc(options->steer.sae_count, sizeof *v->place))) {
         free(v);

@@ -36,9 +36,11 @@ void sampler_put_noised(Sampler *s, const CondBatch *b, float *x)
 int sampler_own_create(Sampler *s, Err *e)
 {
     const size_t batch = size_of(s) * s->options.batch * sizeof(float);
-    s->change = op->alloc(batch, e);
-    s->traced = s->change ? op->alloc(batch * s->scheduler->steps, e) : NULL;
-    return s->traced ? 0 : -1;
+    Err why = {0};
+    s->change = op->alloc(batch, &why);
+    s->traced = s->change ? op->alloc(batch * s->scheduler->steps, &why) : NULL;
+    return s->traced ? 0 : err_set(e, "out of memory for an inversion of %d pictures x %d steps; try a smaller --batch",
+                                   s->options.batch, s->scheduler->steps);
 }
 
 void sampler_own_free(Sampler *s)

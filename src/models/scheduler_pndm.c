@@ -118,7 +118,7 @@ static int check_config(const Scheduler *s, const SchedulerConfig *c, bool *skip
         return err_set(e, "%s: \"prediction_type\" is \"sample\", for pndm expected epsilon or v_prediction", c->file);
     if (!*skip && s->steps - c->begin <= RK_STEPS)
         return err_set(e, "%s: \"skip_prk_steps\" is not true, so that pndm begins with Runge-Kutta steps over 4 "
-                       "timesteps: %d steps, expected 4 or more", c->file, s->steps - c->begin);
+                       "timesteps: %d of %d steps, expected 4 or more", c->file, s->steps - c->begin, s->steps);
     return 0;
 }
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "formats/affix.h"
 #include "formats/folder.h"
 #include "formats/image.h"
@@ -33,9 +34,10 @@ int starts_open(Starts **out, const char *path, Vae *vae, int C, int H, int W, b
 {
     *out = NULL;
     const bool one = ends_with_any_case(path, ".png");
-    const int there = one ? 1 : folder_there(path, e);
+    const int there = one ? access(path, R_OK) == 0 : folder_there(path, e);
     if (there <= 0)
-        return there ? -1 : err_set(e, "%s: no such folder of pictures", path);
+        return there ? -1 : err_set(e, "%s: no such %s", path, one ? "picture, or not to be read"
+                                                                   : "folder of pictures");
     Starts *s = calloc(1, sizeof *s);
     if (!s)
         return err_set(e, "out of memory");
@@ -94,16 +96,39 @@ static int encode(Starts *s, const char *file, Err *e)
     return failed;
 }
 
+/* *text: a field's. 1; 0 where there is none or nothing in it; -1 where it is no text, or none that can name a file. */
+static int text_field(const char **text, const CondBatch *b, const CondItem *item, const char *field, Err *e)
+{
+    const json_t *value = json_object_get(item->record.fields, field);
+    *text = json_string_value(value);
+    if (!value || (*text && !**text && json_string_length(value) == 0))
+        return 0;
+    if (!*text || strlen(*text) != json_string_length(value))
+        return err_set(e, "%s: record %ld: %s is not text that can name a file", stream_name(b->in),
+                       item->record.number, field);
+    return 1;
+}
+
 /* The record's picture, unless it was the last one's too. */
 static int encode_for(Starts *s, const CondBatch *b, const CondItem *item, Err *e)
 {
     char file[sizeof s->encoded];
-    const char *id = record_text(&item->record, "id", ""), *own = record_text(&item->record, "init_image", NULL);
+    const char *name, *end = "";
+    int got = s->one ? 1 : text_field(&name, b, item, "init_image", e);
+    if (got == 0) {
+        got = text_field(&name, b, item, "id", e);
+        end = ".png";
+    }
+    if (got < 0)
+        return -1;
+    if (got == 0)
+        return err_set(e, "%s: record %ld: has neither an id nor an init_image, which name its picture",
+                       stream_name(b->in), item->record.number);
     const int n = s->one ? snprintf(file, sizeof file, "%s", s->path)
-                : snprintf(file, sizeof file, "%s/%s%s", s->path, own ? own : id, own ? "" : ".png");
+                         : snprintf(file, sizeof file, "%s/%s%s", s->path, name, end);
     if (n >= (int)sizeof file)
         return err_set(e, "%s: record %ld: the file name '%.200s'... is too long", stream_name(b->in),
-                       item->record.number, own ? own : id);
+                       item->record.number, name);
     if (strcmp(file, s->encoded) == 0)
         return 0;
     Err why = {0};
@@ -135,8 +160,13 @@ static int take_latent(Starts *s, CondItem *item, Err *e)
 
 int starts_fill(Starts *s, CondBatch *batch, Err *e)
 {
-    for (int i = 0; i < batch->count; i++)
-        if (encode_for(s, batch, &batch->item[i], e) || take_latent(s, &batch->item[i], e))
+    for (int i = 0; i < batch->count; i++) {
+        CondItem *item = &batch->item[i];
+        if (!s->sampled && !item->init_state && json_object_get(item->record.fields, "init_prompt"))
+            return err_set(e, "%s: record %ld: has an init_prompt and no init_state: encode it with sd-encode-text",
+                           stream_name(batch->in), item->record.number);
+        if (encode_for(s, batch, item, e) || take_latent(s, item, e))
             return -1;
+    }
     return 0;
 }

@@ -49,7 +49,7 @@ static int create(StreamOut **out, const Config *cfg, const SaeStream *s, Err *e
     record_set_int(&header, "features", s->sae->F);
     record_set_json(&header, "hooks", json_pack("[s]", activations_hook(s->in, 0)));
     record_set_text(&header, "half", cfg->half);
-    for (int i = 0; i < 5; i++)
+    for (size_t i = 0; i < sizeof shared/sizeof *shared; i++)
         if (json_object_get(from, shared[i]))
             json_object_set(header.fields, shared[i], json_object_get(from, shared[i]));
     record_provenance(&header, in, cli_provenance(&cli));

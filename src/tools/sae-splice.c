@@ -38,11 +38,11 @@ static const Opt options[] = {
 
 static const Cli cli = {
     "sae-splice", "Measure how far pictures move when an autoencoder stands in for its module.", options, "[FILE]",
-    "Reads a conditioning stream (sd-encode-text) and draws each picture four times from the same noise: plain; "
-    "spliced, with the module's output x replaced by the autoencoder's reconstruction at every step, and nothing of "
-    "its error added back; zero, with x replaced by 0; and mean, with x replaced by its mean over the picture's own "
-    "tokens. For an autoencoder of output - input, that difference is what is replaced, so that zero skips the "
-    "module.\n"
+    "Reads a conditioning stream (sd-encode-text) and draws each picture four times from the same noise, or with "
+    "--init from the same picture: plain; spliced, with the module's output x replaced by the autoencoder's "
+    "reconstruction at every step, and nothing of its error added back; zero, with x replaced by 0; and mean, with x "
+    "replaced by its mean over the picture's own tokens. For an autoencoder of output - input, that difference is "
+    "what is replaced, so that zero skips the module.\n"
     "Writes a tab-separated table, three lines a picture and three for all of them, or JSON, a line a picture and a "
     "last one for all. Columns, with z, p the plain latent and picture, z', p' the others, p in [0,1]:\n"
     "latent_nmse = sum |z' - z|^2 / sum |z|^2. latent_cosine = mean of z.z' / (|z| |z'|). mse = mean (p' - p)^2. psnr "
@@ -251,6 +251,7 @@ static int finish(Run *r, Err *e)
                                  "guidance", cfg->s.guidance);
         if (!line)
             return err_set(e, "%s: cannot be written as JSON", cfg->sae);
+        sampling_describe_init(&r->s, line);
         print_json(r, line, r->all);
     } else
         print_rows(r, "all", r->all);
@@ -292,7 +293,7 @@ int main(int argc, char **argv)
     if (cfg.images && strcmp(cfg.images, "-") == 0 && strcmp(cfg.s.c.output, "-") == 0)
         cli_misuse(&cli, "--images - and the table would both go to standard output: give -o FILE");
 
-    int failed = (cfg.images && pictures_check(cfg.images, &e))
+    int failed = sampling_check_pictures(&cfg.s, cfg.images, &e)
               || sampling_open(&r.s, &cli, &cfg.s, &e)
               || open_splice(&r, &e)
               || open_outputs(&r, &e);

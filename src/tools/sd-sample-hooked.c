@@ -218,7 +218,7 @@ int main(int argc, char **argv)
     if (cfg.list_hooks)
         return print_hooks(&cfg, &e) ? cli_report(&cli, &e) : 0;
 
-    int failed = (cfg.images && pictures_check(cfg.images, &e))
+    int failed = sampling_check_pictures(&cfg.s, cfg.images, &e)
               || sampling_open(&r.s, &cli, &cfg.s, &e)
               || open_capture(&r, &e)
               || open_outputs(&r, &e)

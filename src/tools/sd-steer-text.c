@@ -37,7 +37,7 @@ static const Cli cli = {
     "sd-sample-hooked draws the others once, where they come into one batch. A sweep writes each record once with each "
     "of its steerings, whose name becomes the first part of the record's id. A record's init_prompt is never steered: "
     "where it is the prompt, sd-sample-hooked --init --inversion ddpm makes the steering's change to a picture that "
-    "exists.\n"
+    "exists (init_image names it, since a sweep's ids are other ones).\n"
     "A record's bytes do not depend on its neighbours.",
     "# learn from prompts alone\n"
     "sd-assemble-prompts -n 1 > prompts.jsonl\n"

@@ -221,7 +221,7 @@ int main(int argc, char **argv)
     cli_parse(&cli, &cfg, argc, argv);
     check_usage(&cfg);
 
-    int failed = pictures_check(cfg.s.c.output, &e)
+    int failed = sampling_check_pictures(&cfg.s, cfg.s.c.output, &e)
               || (cfg.where && image_read_grey(&r.mask, cfg.where, &e))
               || sampling_open(&r.s, &cli, &cfg.s, &e)
               || open_intervention(&r, &e)

@@ -148,6 +148,31 @@ EOF
         <(tstream view --tensors "$DIR/own.mpk.zst" | jq -c .image)
 }
 
+@test "what a run began with is told of autoencoders, features and figures of it" {
+    jq -e '.strength == 1 and .inversion == "ddpm" and (.init | endswith("pictures"))' "$DIR/sae/cfg.json"
+    sae-encode -q --sae "$DIR/sae" -o f.mpk.zst "$DIR/acts.mpk.zst"
+    run -0 tstream info f.mpk.zst
+    [[ $output == *"strength "*1.0*"inversion "*ddpm*"take "*output* ]]
+    sae-splice -q --steps 2 --sae "$DIR/sae" --init "$PICTURES" --strength 0.7 --json -o s.json "$DIR/cond.mpk.zst"
+    tail -1 s.json | jq -e '.strength == 0.7 and .inversion == "none"'
+    run -0 tstream info <(draw --init "$PICTURES" --strength 0.35 --steps 4 --latents - "$DIR/cond.mpk.zst")
+    [[ $output == *"strength "*0.35* && $output != *0.3499* ]]
+}
+
+@test "pictures to begin with are not written over" {
+    mkdir -p mine/Cats; cp "$PICTURES/Cats/plain.png" mine/Cats; cp mine/Cats/plain.png before.png
+    for init in mine ./mine/ mine/../mine; do
+        run draw --init $init --images mine "$DIR/cond.mpk.zst"
+        says 2 "would be written over"
+    done
+    cp before.png mine/one.png
+    run draw --init mine/one.png --images ./mine "$DIR/cond.mpk.zst"
+    says 2 "would be written over"
+    cmp mine/Cats/plain.png before.png
+    head -1 "$DIR/prompts" | sd-encode-text -q | draw --steps 2 --init mine --images mine/out
+    [ -e mine/out/Cats/plain.png ]
+}
+
 @test "messages" {
     none() { refused "$@" -- draw --steps 2 --latents no.mpk.zst --init "$dir" "$DIR/cond.mpk.zst"; }
     dir=nowhere none "nowhere: no such folder"
@@ -162,6 +187,27 @@ EOF
     misused --init "$PICTURES" --strength 0.1 --steps 5;        [[ $output == *"of 5 steps is none"* ]]
     misused --init "$PICTURES" --inversion ddim;                [[ $output == *"none of none|ddpm"* ]]
     misused --init "$PICTURES" --inversion ddpm --sampler euler;        [[ $output == *"--sampler ddim"* ]]
+    dir=nowhere.png none nowhere.png "no such picture"
+    misused --init "$PICTURES" --strength 1.00000001;           [[ $output == *1.00000001* ]]
+    run sd-steer -q --guidance 1 --half uncond --sae "$DIR/sae" --feature 1=0 --init "$PICTURES" -o no.mpk.zst \
+        "$DIR/cond.mpk.zst"
+    says 1 "no unconditional half"
+    # streams of other writers
+    head -2 "$DIR/prompts" | sd-encode-text -q --no-compress -o plain.mpk
+    edited() {      # by jq, each record
+        python3 "$BATS_TEST_DIRNAME/../read_stream.py" --values plain.mpk | jq -c "if .id then $1 else . end" |
+            python3 "$BATS_TEST_DIRNAME/../write_stream.py" > edited.mpk
+    }
+    told() { refused edited.mpk "record 1" "$@" -- draw --steps 2 --latents no.mpk.zst --init "$PICTURES" \
+        --inversion ddpm edited.mpk; }
+    edited '.init_image = 5';                   told "init_image is not text"
+    edited '.init_image = "a\u0000b"';          told "init_image is not text"
+    edited '.id = 7';                           told "id is not text"
+    edited 'del(.id)';                          told "neither an id nor an init_image"
+    edited '.init_prompt = "a"';                told "no init_state"
+    head -1 "$DIR/prompts" | jq -c '.init_prompt = "A dog."' | sd-encode-text -q -o dog.mpk.zst
+    run -0 sd-sample-hooked --no-activations --steps 2 --images x dog.mpk.zst
+    [[ $output == *"init_prompt plays no part"* ]]
     sed 's/}$/,"init_prompt":3}/' "$DIR/prompts" > three
     refused three "line 1" init_prompt -- sd-encode-text -o no.mpk.zst three
 }
