@@ -81,6 +81,28 @@ PY
     [ "$(fields "$BATS_TEST_TMPDIR/some.mpk.zst" .id | wc -l)" -eq 8 ]
 }
 
+@test "--act-type i8: each value within half a step of its token's scale, for every reader" {
+    cd "$BATS_TEST_TMPDIR"
+    sample --act-type i8 -o q.mpk.zst "$DIR/cond.mpk.zst"
+    sample --act-type i8 --batch 1 "$DIR/cond.mpk.zst" | cmp - q.mpk.zst
+    # the largest error, in steps of the scale
+    jq -n --slurpfile x <(tstream view --tensors "$DIR/acts.mpk.zst") --slurpfile q <(tstream view --tensors q.mpk.zst) '
+        [range($q | length) as $r | $q[$r].act.shape[-1] as $C | $q[$r].act.values | to_entries[]
+            | $q[$r].act_scale.values[.key / $C | floor] as $scale | (.value - $x[$r].act.values[.key] / $scale)
+            | fabs] | max > 0.3 and max < 0.6' | grep -x true
+    sae-fit -q -k 8 --features 64 --batch 64 --eval q.mpk.zst -o sae q.mpk.zst
+    for read in sae-eval sae-encode sae-rank-concepts; do $read -q --sae sae q.mpk.zst > $read.out; done
+    fvu() { sae-eval -q --sae sae "$1" | awk -F '\t' '$1 == "all" {printf "%.2f", $3}'; }
+    [ "$(fvu q.mpk.zst)" = "$(fvu "$DIR/acts.mpk.zst")" ]
+    sample --act-type i8 --tokens 5 "$DIR/cond.mpk.zst" | tstream info - | grep -q 'act_scale f32 (5)'
+    python3 "$BATS_TEST_DIRNAME/../read_stream.py" --values q.mpk.zst | jq -c 'del(.act_scale)' |
+        python3 "$BATS_TEST_DIRNAME/../write_stream.py" > without.mpk
+    for read in "sae-fit -o no" "sae-eval --sae sae" "sae-rank-concepts --sae sae"; do
+        run -1 --separate-stderr $read -q without.mpk
+        [[ $stderr == *"without.mpk: record 1: tensor act_scale is missing, expected f32 ("* ]]
+    done
+}
+
 @test "samplers: other pictures than DDIM's at other timesteps, the same in any batch, and the stream says so" {
     drawn() { sample --no-activations --latents "$BATS_TEST_TMPDIR/$1" "${@:2}" "$DIR/cond.mpk.zst"; }
     for sampler in dpm++2m dpm++2m-karras euler euler-a pndm ddim; do
