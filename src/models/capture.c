@@ -69,10 +69,6 @@ static size_t place(const Capture *c, const Site *site, int slot, int half, int 
 
 static int site_open(Capture *c, Site *site, const HookCall *call, Err *e)
 {
-    site->H = call->H;
-    site->W = call->W;
-    site->C = call->C;
-    site->size = (size_t)(call->H * call->W * call->C);
     const size_t bytes = site->size * dtype_size(c->kept_as);
     if (bytes > c->record_size) {
         free(c->record);
@@ -130,6 +126,10 @@ static int on_hook(void *context, const HookCall *call, Err *e)
     const Sampler *s = c->sampler;
     const int slot = c->slot[s->step];
     Site *site = &c->site[call->index];
+    site->H = call->H;
+    site->W = call->W;
+    site->C = call->C;
+    site->size = (size_t)(call->H * call->W * call->C);
     if (slot < 0)
         return 0;
     if (c->options.take != TAKE_OUTPUT && !call->input)
@@ -231,6 +231,28 @@ void capture_describe(const Capture *c, Record *header)
     record_set_json(header, "hooks", hooks);
     record_set_text(header, "take", take_name(c->options.take));
     record_set_text(header, "half", c->sampler->halves == 1 ? "cond" : halves[c->options.half]);
+}
+
+void capture_print_sizes(const Capture *c, long long pictures, FILE *f)
+{
+    const long long records = pictures * c->kept * half_count(c);
+    long long all = 0;
+    fputs("hook\tshape\ttype\trecords\tbytes\n", f);
+    for (int k = 0; k < c->sites; k++) {
+        const Site *s = &c->site[k];
+        const bool some = c->options.tokens > 0 && c->options.tokens < s->H * s->W;
+        const long long tokens = some ? c->options.tokens : s->H * s->W;
+        const long long token = s->C * (long long)dtype_size(c->options.type) + (c->options.type == I8 ? 4 : 0)
+                              + (some ? 4 : 0);     /* its scale, its place */
+        fprintf(f, "%s\t", hooks_path(unet_hooks(c->sampler->unet), k));
+        if (some)
+            fprintf(f, "%lldx%d", tokens, s->C);
+        else
+            fprintf(f, "%lldx%lldx%d", (long long)s->H, (long long)s->W, s->C);
+        fprintf(f, "\t%s\t%lld\t%lld\n", dtype_name(c->options.type), records, records * tokens * token);
+        all += records * tokens * token;
+    }
+    fprintf(f, "all\t-\t-\t%lld\t%lld\n", records * c->sites, all);
 }
 
 static uint64_t token_key(uint64_t seed, long long step, int hook)

@@ -7,6 +7,7 @@
 #ifndef SRC_MODELS_CAPTURE_H
 #define SRC_MODELS_CAPTURE_H
 
+#include <stdio.h>
 #include "src/models/sampler.h"
 
 typedef enum { TAKE_OUTPUT, TAKE_INPUT, TAKE_DIFF } Take;
@@ -30,6 +31,9 @@ int capture_create(Capture **c, Sampler *s, const CaptureOptions *options, Err *
 void capture_free(Capture *c);
 /* Header fields: hooks [paths], take, half, and the like. */
 void capture_describe(const Capture *c, Record *header);
+/* After a picture's first step: what `pictures` of them would be written as, a table for f. Tab-separated: hook, shape
+ * and type of an act, records, bytes of tensors before compression; last, all. */
+void capture_print_sizes(const Capture *c, long long pictures, FILE *f);
 /* Writes the records of the batch just drawn. */
 int capture_write(Capture *c, const CondBatch *batch, StreamOut *out, Err *e);
 

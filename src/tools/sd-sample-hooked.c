@@ -14,7 +14,7 @@ typedef struct Config {
     List hooks;
     const char *take, *half, *act_type, *at, *latents, *images;
     int64_t every, tokens;
-    int no_activations, list_hooks;
+    int no_activations, list_hooks, dry_run;
 } Config;
 
 static const Opt options[] = {
@@ -23,6 +23,8 @@ static const Opt options[] = {
      "NAME  module to capture, by diffusers' path or a glob; may come again (default: up_blocks.1.attentions.1)", 0},
     {0, "list-hooks", OPT_FLAG, offsetof(Config, list_hooks), NULL,
      "print the modules that can be hooked, and end", OPT_NEUTRAL},
+    {0, "dry-run", OPT_FLAG, offsetof(Config, dry_run), NULL,
+     "take one step of one picture, print how many records and bytes all would be, and end", OPT_NEUTRAL},
     {0, "take", OPT_STR, offsetof(Config, take), "output",
      "output|input|diff  of the module; diff is output - input", 0},
     {0, "half", OPT_STR, offsetof(Config, half), "cond",
@@ -71,6 +73,9 @@ static const Cli cli = {
     "sd-assemble-prompts -n 1 | head -20 | sd-encode-text | "
     "sd-sample-hooked --hook 'up_blocks.1.attentions.[01]' -o acts.mpk.zst\n"
     "tstream info acts.mpk.zst\n"
+    "# how much that would be of 10,000 pictures, and with 8-bit activations of 16 tokens\n"
+    "sd-assemble-prompts -n 50 | sd-encode-text | sd-sample-hooked --steps 50 --dry-run\n"
+    "sd-assemble-prompts -n 50 | sd-encode-text | sd-sample-hooked --steps 50 --act-type i8 --tokens 16 --dry-run\n"
     "# pictures only\n"
     "echo 'A fish in Watercolor style.' | sd-encode-text | sd-sample-hooked --no-activations --images out/\n"
     "# of out/1.png, the same picture of a cat\n"
@@ -174,6 +179,24 @@ static int draw_all(Run *r, Err *e)
     return got;
 }
 
+/* One step of the first picture tells the modules' shapes; the others are counted. */
+static int print_sizes(Run *r, Err *e)
+{
+    Sampler *s = r->s.sampler;
+    TextOut out = {0};
+    long long pictures = 0;
+    int got, failed = !(r->final = malloc(sizeof(float) * s->C * s->H * s->W)) ? err_set(e, "out of memory") : 0;
+    s->scheduler->steps = 1;
+    while (!failed && (got = cond_batch_next(r->s.batch, e)) != 0)
+        failed = got < 0 || (pictures++ == 0 && sampler_run(s, r->s.batch, r->final, NULL, NULL, e));
+    if (!failed && !pictures)
+        failed = err_set(e, "%s: no records: no picture to draw", stream_name(r->s.in));
+    if (failed || text_open(&out, "-", e))
+        return -1;
+    capture_print_sizes(r->capture, pictures, out.file);
+    return text_finish(&out, e);
+}
+
 static int finish(Run *r, Err *e)
 {
     return (r->activations && stream_finish(r->activations, e)) || (r->latents && stream_finish(r->latents, e))
@@ -205,6 +228,8 @@ static void check_usage(const Config *cfg)
         cli_misuse(&cli, "of activations, --latents and --images only one can go to standard output: give -o FILE");
     if (cfg->every < 1 || cfg->every > INT32_MAX || cfg->tokens < 0 || cfg->tokens > INT32_MAX)
         cli_misuse(&cli, "--every must be 1 or more, --tokens 0 or more, both below 2^31");
+    if (cfg->dry_run && (cfg->no_activations || cfg->s.init))
+        cli_misuse(&cli, "--dry-run is of activations, and needs no --init");
 }
 
 int main(int argc, char **argv)
@@ -218,12 +243,13 @@ int main(int argc, char **argv)
     if (cfg.list_hooks)
         return print_hooks(&cfg, &e) ? cli_report(&cli, &e) : 0;
 
+    if (cfg.dry_run)
+        cfg.s.batch = 1;
     int failed = sampling_check_pictures(&cfg.s, cfg.images, &e)
               || sampling_open(&r.s, &cli, &cfg.s, &e)
-              || open_capture(&r, &e)
-              || open_outputs(&r, &e)
-              || draw_all(&r, &e)
-              || finish(&r, &e);
+              || open_capture(&r, &e);
+    if (!failed)
+        failed = cfg.dry_run ? print_sizes(&r, &e) : open_outputs(&r, &e) || draw_all(&r, &e) || finish(&r, &e);
 
     release(&r);
     return failed ? cli_report(&cli, &e) : 0;

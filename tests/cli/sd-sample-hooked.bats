@@ -81,6 +81,22 @@ PY
     [ "$(fields "$BATS_TEST_TMPDIR/some.mpk.zst" .id | wc -l)" -eq 8 ]
 }
 
+@test "--dry-run says the records and bytes that come, and writes nothing else" {
+    cd "$BATS_TEST_TMPDIR"
+    for how in "--act-type f16" "--act-type i8 --half both" "--tokens 5 --act-type f32" \
+        "--tokens 5 --act-type i8 --at 600-0"; do
+        # shellcheck disable=SC2086
+        sample $how --hook 'up_blocks.[01].attentions.1' --dry-run -o no.mpk.zst "$DIR/cond.mpk.zst" > sizes
+        # shellcheck disable=SC2086
+        sample $how --hook 'up_blocks.[01].attentions.1' -o acts.mpk.zst "$DIR/cond.mpk.zst"
+        [ "$(tstream info --json acts.mpk.zst | jq -r '"\(.records) \(.tensor_bytes)"')" = \
+            "$(awk '$1 == "all" {print $4, $5}' sizes)" ]
+    done
+    [ "$(wc -l < sizes)" = 4 ]
+    [ ! -e no.mpk.zst ]
+    run -2 sample --dry-run --no-activations --latents l.mpk.zst "$DIR/cond.mpk.zst"
+}
+
 @test "--act-type i8: each value within half a step of its token's scale, for every reader" {
     cd "$BATS_TEST_TMPDIR"
     sample --act-type i8 -o q.mpk.zst "$DIR/cond.mpk.zst"
