@@ -102,7 +102,8 @@ PY
     sample --act-type i8 -o q.mpk.zst "$DIR/cond.mpk.zst"
     sample --act-type i8 --batch 1 "$DIR/cond.mpk.zst" | cmp - q.mpk.zst
     # the largest error, in steps of the scale
-    jq -n --slurpfile x <(tstream view --tensors "$DIR/acts.mpk.zst") --slurpfile q <(tstream view --tensors q.mpk.zst) '
+    jq -n --slurpfile x <(tstream view --tensors "$DIR/acts.mpk.zst") \
+        --slurpfile q <(tstream view --tensors q.mpk.zst) '
         [range($q | length) as $r | $q[$r].act.shape[-1] as $C | $q[$r].act.values | to_entries[]
             | $q[$r].act_scale.values[.key / $C | floor] as $scale | (.value - $x[$r].act.values[.key] / $scale)
             | fabs] | max > 0.3 and max < 0.6' | grep -x true
