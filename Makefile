@@ -30,7 +30,7 @@ WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
            $(if $(WERROR),-Werror)
 ALL_CPPFLAGS = -I. -D_GNU_SOURCE -DSDSTEER_VERSION=$(VERSION) $(CPPFLAGS)
 ALL_CFLAGS   = -std=c17 -fopenmp $(WARNINGS) $(CFLAGS)
-LIBS         = -ldnnl -lzstd -lmsgpackc -ljansson -lutf8proc -lpng -lm
+LIBS         = -ldnnl -lzstd -lmsgpackc -ljansson -lutf8proc -lpng -ljpeg -lm
 # Kernels are built with -O3 (neither level reorders floating-point sums), where a*b + c may be one instruction; vectors wider
 # than the registers of the baseline are only passed to inlined functions.
 LEVEL        = $(if $(filter $(B)/kernels/%,$@),-O3 -ffp-contract=fast -fno-math-errno -Wno-psabi)

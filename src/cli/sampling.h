@@ -22,7 +22,7 @@ typedef struct SamplingConfig {     /* first member of such a program's Config *
     {0, "sampler", OPT_STR, offsetof(SamplingConfig, sampler), "ddim", \
      "ddim|pndm|dpm++2m|dpm++2m-karras|euler|euler-a  sampling method; dpm++2m-karras: 15 steps for 50", 0}, \
     {0, "init", OPT_STR, offsetof(SamplingConfig, init), NULL, \
-     "DIR  begin with pictures: record ID with DIR/ID.png; or all with one FILE.png", 0}, \
+     "DIR  begin with pictures: record ID with DIR/ID.png (or .jpg); or all with one FILE.png", 0}, \
     {0, "strength", OPT_NUMBER, offsetof(SamplingConfig, strength), "0", \
      "S  with --init: share of the steps that are taken; 0: 0.8, with an inversion 1", 0}, \
     {0, "inversion", OPT_STR, offsetof(SamplingConfig, inversion), "none", \

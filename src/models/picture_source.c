@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* picture_source.c -- pictures from streams, PNG files and folders, in order. */
+/* picture_source.c -- pictures from streams, PNG and JPEG files and folders, in order. */
 #include <errno.h>
 #include <fts.h>
 #include <limits.h>
@@ -15,19 +15,13 @@ struct PictureSource {
     const char *const *operand;     /* those still to open */
     int operands;
     StreamIn *in;                   /* the open stream, or */
-    char **file;                    /* the PNG files of the open operand */
+    char **file;                    /* the pictures of the open operand */
     size_t files, next;
     size_t folder;                  /* bytes of their paths that are no part of an id */
     json_t *provenance;             /* of the first stream, NULL before */
-    Picture now;                    /* record and run are ours where they come of a PNG file */
+    Picture now;                    /* record and run are ours where they come of a file */
     Image image;
 };
-
-static int is_png(const char *path)
-{
-    const size_t n = strlen(path);
-    return n > 4 && strcmp(path + n - 4, ".png") == 0;
-}
 
 /* ---- operands ---- */
 
@@ -55,13 +49,13 @@ static int open_folder(PictureSource *s, const char *path, Err *e)
     while (!failed && (at = fts_read(walk))) {
         if (at->fts_info == FTS_DNR || at->fts_info == FTS_ERR)
             failed = err_set(e, "%s: the folder cannot be read: %s", at->fts_path, strerror(at->fts_errno));
-        else if (at->fts_info == FTS_F && is_png(at->fts_path))
+        else if (at->fts_info == FTS_F && image_ending(at->fts_path))
             failed = add_file(s, at->fts_path, e);
     }
     if (walk)
         fts_close(walk);
     if (!failed && !s->files)
-        failed = err_set(e, "%s: no PNG files in this folder", path);
+        failed = err_set(e, "%s: no PNG or JPEG files in this folder", path);
     if (s->files)
         qsort(s->file, s->files, sizeof *s->file, by_name);
     s->folder = strlen(path);
@@ -104,7 +98,7 @@ static int open_operand(PictureSource *s, Err *e)
     s->operands--;
     if (strcmp(path, "-") != 0 && stat(path, &st) == 0 && S_ISDIR(st.st_mode))
         return open_folder(s, path, e);
-    return is_png(path) ? open_file(s, path, e) : open_stream(s, path, e);
+    return image_ending(path) ? open_file(s, path, e) : open_stream(s, path, e);
 }
 
 int picture_source_open(PictureSource **out, const char *const *operands, int count, Err *e)
@@ -191,7 +185,7 @@ static int next_of_files(PictureSource *s, Err *e)
         return -1;
     record_init(&p->record, NULL);
     p->run = json_object();
-    snprintf(id, sizeof id, "%.*s", (int)(strlen(path + s->folder) - strlen(".png")), path + s->folder);
+    snprintf(id, sizeof id, "%.*s", (int)(strlen(path + s->folder) - image_ending(path)), path + s->folder);
     utf8_mend(id);
     record_set_text(&p->record, "id", id);
     json_object_foreach(chunks, name, text)

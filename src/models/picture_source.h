@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* picture_source.h -- pictures from wherever they are, one after the other: images streams, PNG files, folders of them.
+/* picture_source.h -- pictures from wherever they are, one after the other: images streams, PNG and JPEG files, folders
+ * of them.
  *
- * An operand that ends in .png is a PNG file; a folder stands for the PNG files in it and in its subfolders, in the
- * order of their names; anything else, and -, is a stream of images. */
+ * An operand that ends in .png, .jpg or .jpeg is such a file; a folder stands for those in it and in its subfolders, in
+ * the order of their names; anything else, and -, is a stream of images. */
 #ifndef SRC_MODELS_PICTURE_SOURCE_H
 #define SRC_MODELS_PICTURE_SOURCE_H
 
@@ -10,7 +11,7 @@
 
 typedef struct Picture {
     /* The fields of its record. In a PNG file its text chunks are those, seed and steering as they were before they
-     * became text; its id, where it has none, is its path within the folder, without .png. No tensors. */
+     * became text; its id, where it has none, is its path within the folder, without its ending. No tensors. */
     Record record;
     json_t *run;                    /* what a PNG file says of its run: model, steps, ...; NULL from a stream */
     const uint8_t *rgb;             /* (H,W,3), H and W 1 or more */
@@ -22,7 +23,7 @@ typedef struct PictureSource PictureSource;
 /* Opens operands, no operand: standard input, at the first of them. They stay the caller's while the source lives. */
 int picture_source_open(PictureSource **s, const char *const *operands, int count, Err *e);
 /* Next picture, good until the next call. Returns 1 with a picture, 0 after the last, -1 on error, which names the file
- * (and the record). A folder without PNG files, and one that cannot be read, are errors. */
+ * (and the record). A folder without any, and one that cannot be read, are errors. */
 int picture_source_next(PictureSource *s, Picture *p, Err *e);
 /* The last picture's place, for messages: its file, or the stream and the record. Returns text. */
 const char *picture_source_where(const PictureSource *s, char *text, size_t size);

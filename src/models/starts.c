@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "formats/affix.h"
 #include "formats/folder.h"
 #include "formats/image.h"
 #include "src/models/latent.h"
@@ -33,7 +32,7 @@ static size_t size_of(const Starts *s)
 int starts_open(Starts **out, const char *path, Vae *vae, int C, int H, int W, bool sampled, Err *e)
 {
     *out = NULL;
-    const bool one = ends_with_any_case(path, ".png");
+    const bool one = image_ending(path) > 0;
     const int there = one ? access(path, R_OK) == 0 : folder_there(path, e);
     if (there <= 0)
         return there ? -1 : err_set(e, "%s: no such %s", path, one ? "picture, or not to be read"
@@ -109,15 +108,27 @@ static int text_field(const char **text, const CondBatch *b, const CondItem *ite
     return 1;
 }
 
+/* Where there is no such PNG file but a JPEG, the name of that. stem: bytes before the ending */
+static void other_ending(char *file, size_t size, size_t stem)
+{
+    static const char *const endings[] = {".jpg", ".jpeg", ".JPG"};
+    for (size_t i = 0; i < sizeof endings/sizeof *endings && access(file, F_OK) != 0; i++)
+        snprintf(file + stem, size - stem, "%s", endings[i]);
+    if (access(file, F_OK) != 0)
+        snprintf(file + stem, size - stem, ".png");
+}
+
 /* The record's picture, unless it was the last one's too. */
 static int encode_for(Starts *s, const CondBatch *b, const CondItem *item, Err *e)
 {
     char file[sizeof s->encoded];
     const char *name, *end = "";
+    bool by_id = false;
     int got = s->one ? 1 : text_field(&name, b, item, "init_image", e);
     if (got == 0) {
         got = text_field(&name, b, item, "id", e);
         end = ".png";
+        by_id = true;
     }
     if (got < 0)
         return -1;
@@ -129,6 +140,8 @@ static int encode_for(Starts *s, const CondBatch *b, const CondItem *item, Err *
     if (n >= (int)sizeof file)
         return err_set(e, "%s: record %ld: the file name '%.200s'... is too long", stream_name(b->in),
                        item->record.number, name);
+    if (by_id)
+        other_ending(file, sizeof file, (size_t)n - strlen(end));
     if (strcmp(file, s->encoded) == 0)
         return 0;
     Err why = {0};

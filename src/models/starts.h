@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* starts.h -- pictures to begin with, as latents: of a record the PNG file DIR/INIT_IMAGE, where it has such a field,
- * else DIR/ID.png; or one file for all.
+/* starts.h -- pictures to begin with, as latents: of a record the file DIR/INIT_IMAGE, where it has such a field,
+ * else DIR/ID.png, or .jpg or .jpeg; or one file for all.
  *
  *   z = scaling_factor (mean + exp(log_variance/2) n - shift)
  *
@@ -16,7 +16,7 @@
 
 typedef struct Starts Starts;
 
-/* path: a folder, or a file whose name ends in .png. Latents (C,H,W) get one of vae's, which stays the caller's.
+/* path: a folder, or a file by its ending (image_ending). Latents (C,H,W) get one of vae's, which stays the caller's.
  * sampled: else the mean. */
 int starts_open(Starts **s, const char *path, Vae *vae, int C, int H, int W, bool sampled, Err *e);
 void starts_free(Starts *s);                        /* NULL is fine */

@@ -27,7 +27,7 @@ static const Opt options[] = {
 
 static const Cli cli = {
     "sd-sheet", "Put pictures side by side on one labelled sheet, a PNG.", options, "[FILE|DIR...]",
-    "Reads streams of images, PNG files, and folders, whose PNG files are taken in the order of their names. A "
+    "Reads streams of images, PNG and JPEG files, and folders, whose files are taken in the order of their names. A "
     "picture's row and column are the texts of its fields, which in a PNG file are its text chunks. With --rows or "
     "--columns alone, the pictures of a row, or "
     "column, stand in the order in which they come; with both, the first picture of a cell is shown and a note says "

@@ -111,6 +111,25 @@ EOF
         tstream info wide.mpk.zst | grep -q 'image u8 (64, 192, 3)'
 }
 
+@test "JPEG files, by their names and by what is in them" {
+    python3 - "$BATS_TEST_DIRNAME/../golden-more/jpeg.safetensors" <<'EOF'
+import json, os, sys
+data = open(sys.argv[1], "rb").read()
+n = int.from_bytes(data[:8], "little")
+at, end = json.loads(data[8:8 + n])["0.file"]["data_offsets"]
+os.makedirs("shot/Cats"), os.makedirs("named/Cats")
+for path in "shot/Cats/plain.jpg", "named/Cats/plain.png":
+    open(path, "wb").write(data[8 + n + at:8 + n + end])
+EOF
+    for folder in shot named shot/Cats/plain.jpg; do
+        head -1 "$DIR/prompts" | sd-encode-text -q |
+            draw --steps 2 --init $folder --inversion ddpm --latents $(basename $folder).mpk.zst
+        cmp <(tensors shot.mpk.zst) <(tensors $(basename $folder).mpk.zst)
+    done
+    sd-encode-image -q -o e.mpk.zst shot
+    [ "$(tstream view e.mpk.zst | jq -r .id)" = Cats/plain ]
+}
+
 @test "another text than the picture's: init_prompt" {
     jq -c '.init_prompt = .prompt' "$DIR/prompts" | sd-encode-text -q -o same.mpk.zst
     draw --steps 4 --init "$PICTURES" --inversion ddpm --latents same-l.mpk.zst same.mpk.zst

@@ -164,8 +164,8 @@ PY
     refused 2 "--heads is of a vision transformer" sd-encode-image --heads 4 -o no.mpk.zst "$DIR/images.mpk.zst"
     refused 2 "--net names none" sd-encode-image --heads 4 --net "$JUDGE" -o no.mpk.zst "$DIR/images.mpk.zst"
     mkdir empty
-    refused 1 "empty: no PNG files" sd-encode-image -o no.mpk.zst empty
-    refused 1 "empty: no PNG files" sd-encode-image -o no.mpk.zst "$DIR/pictures" empty
+    refused 1 "empty: no PNG or JPEG files" sd-encode-image -o no.mpk.zst empty
+    refused 1 "empty: no PNG or JPEG files" sd-encode-image -o no.mpk.zst "$DIR/pictures" empty
     mkdir cut
     head -c 2000 "$DIR/pictures/a.png" > cut/a.png
     refused 1 cut/a.png sd-encode-image -o no.mpk.zst cut

@@ -49,7 +49,7 @@ size() { od -An -tu4 --endian=big -j 16 -N 8 "$1" | tr -s ' '; }
     [ "$status" = 1 ] && [[ $output == *cond.mpk.zst* ]]
     mkdir -p empty
     run sd-sheet empty -o never.png
-    [ "$status" = 1 ] && [[ $output == *"no PNG files"* ]]
+    [ "$status" = 1 ] && [[ $output == *"no PNG or JPEG files"* ]]
     run sd-sheet --columns prompt,id,seed --cell 4096 images.mpk.zst <(sed p images.mpk.zst) -o never.png
     [ "$status" = 1 ] && [[ $output == */dev/fd/* ]]
     for i in 1 2 3 4 5; do echo "{\"id\":\"$i\",\"prompt\":\"\",\"seed\":1}"; done | sd-encode-text |
