@@ -32,7 +32,6 @@ struct Intervention {
     CondBatch part;                 /* pictures of a batch that a variant has to draw */
     int *part_of;                   /* [batch] their places in the batch */
     float *unsteered, *drawn;       /* (batch, C,H,W) latents */
-    float *where;                   /* the mask of a latent's cells */
 };
 
 enum { SCOUT = -1 };
@@ -138,17 +137,6 @@ static int open_place(Intervention *v, int i, Err *e)
     return steer_site_open(&p->site, &v->options.steer, i, unet_hooks(v->sampler->unet), on_hook, p, e);
 }
 
-/* By an inversion a picture stays what it is where the mask is black. */
-static int mask_latent(Intervention *v, Err *e)
-{
-    Sampler *s = v->sampler;
-    if (!(v->where = malloc(sizeof *v->where * s->H * s->W)))
-        return err_set(e, "out of memory for a mask of %d x %d cells", s->H, s->W);
-    mask_tokens(v->where, v->options.mask, s->H, s->W);
-    s->where = v->where;
-    return 0;
-}
-
 int intervention_create(Intervention **out, Sampler *s, const InterventionOptions *options, Err *e)
 {
     *out = NULL;
@@ -163,7 +151,7 @@ int intervention_create(Intervention **out, Sampler *s, const InterventionOption
     }
     v->options = *options;
     v->sampler = s;
-    if (options->mask && mask_latent(v, e)) {
+    if (options->mask && sampler_mask(s, options->mask, e)) {
         intervention_free(v);
         return -1;
     }
@@ -203,7 +191,6 @@ void intervention_free(Intervention *v)
     free(v->part_of);
     free(v->unsteered);
     free(v->drawn);
-    free(v->where);
     free(v);
 }
 

@@ -26,6 +26,7 @@
 #ifndef SRC_MODELS_SAMPLER_H
 #define SRC_MODELS_SAMPLER_H
 
+#include "formats/image.h"
 #include "src/models/conditioning.h"
 #include "src/models/noise.h"
 #include "src/models/scheduler.h"
@@ -61,8 +62,7 @@ typedef struct Sampler {
                                      * by the pictures' places */
     bool tracing;
     int *traced_at;                 /* [batch] the place whose mu(z_t) a place has: its own, or that of its twin */
-    const float *where;             /* (H,W) host: what share of a change a cell of the latent gets; NULL: all. The
-                                     * caller's, for an inversion alone */
+    float *where;                   /* (H,W) host: what share of a change a cell of the latent gets; NULL: all */
     Noise *noise;                   /* [batch] of each picture's seed */
     float *host, *planes;           /* (H,W,C) and (C,H,W), one picture's for transposition */
     float *states;                  /* host (texts,S,E), what unet_set_text reads */
@@ -75,6 +75,9 @@ typedef struct Sampler {
 
 int sampler_create(Sampler **s, const SamplerOptions *options, Err *e);
 void sampler_free(Sampler *s);
+
+/* By an inversion a picture stays what it is where the mask is black (mask.h). */
+int sampler_mask(Sampler *s, const Image *mask, Err *e);
 
 /* Called before each step of a run with s->step set. Returns 0, or -1 with e set. */
 typedef int (*StepFn)(void *context, Sampler *s, Err *e);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* sampler_own.c -- pictures that are there before they are drawn: with noise, and by an inversion (sampler.h). */
+#include <stdlib.h>
 #include <string.h>
 #include "kernels/op.h"
 #include "src/models/latent.h"
+#include "src/models/mask.h"
 #include "src/models/sampler_parts.h"
 
 static size_t size_of(const Sampler *s)
@@ -49,6 +51,7 @@ void sampler_own_free(Sampler *s)
         op->free(s->change);
     if (s->traced)
         op->free(s->traced);
+    free(s->where);
 }
 
 void sampler_own_begin(Sampler *s)
@@ -60,6 +63,14 @@ void sampler_own_before(Sampler *s, const CondBatch *b)
 {
     sampler_put_noised(s, b, s->x);
     op->add(s->x, s->change, (int64_t)(size_of(s) * s->n));
+}
+
+int sampler_mask(Sampler *s, const Image *mask, Err *e)
+{
+    if (!s->where && !(s->where = malloc(sizeof *s->where * s->H * s->W)))
+        return err_set(e, "out of memory for a mask of %d x %d cells", s->H, s->W);
+    mask_tokens(s->where, mask, s->H, s->W);
+    return 0;
 }
 
 /* change (H*W,C) times s->where */

@@ -12,7 +12,7 @@
 typedef struct Config {
     SamplingConfig s;
     List hooks;
-    const char *take, *half, *act_type, *at, *latents, *images;
+    const char *take, *half, *act_type, *at, *latents, *images, *where;
     int64_t every, tokens;
     int no_activations, list_hooks, dry_run;
 } Config;
@@ -43,6 +43,8 @@ static const Opt options[] = {
     {0, "images", OPT_STR, offsetof(Config, images), NULL,
      "DIR  write the pictures: PNG files in a folder, or a stream named *.mpk.zst", OPT_NEUTRAL},
     SAMPLING_OPTIONS,
+    {0, "where", OPT_STR, offsetof(Config, where), NULL,
+     "MASK  with --inversion, PNG stretched over the picture: where it is black nothing changes", 0},
     COMPUTE_OPTIONS, STREAM_OPTIONS, COMMON_OPTIONS,
     {0}
 };
@@ -101,6 +103,18 @@ static int print_hooks(const Config *cfg, Err *e)
     const int failed = compute_start(&compute, &cfg->s.c, e) || unet_load(&unet, compute.model, compute.type, e)
                     || text_list(cfg->s.c.output, unet_hooks(unet)->module, e);
     unet_free(unet);
+    return failed;
+}
+
+static int mask_changes(Run *r, Err *e)
+{
+    Image mask;
+    if (!r->cfg->where)
+        return 0;
+    if (image_read_grey(&mask, r->cfg->where, e))
+        return -1;
+    const int failed = sampler_mask(r->s.sampler, &mask, e);
+    image_free(&mask);
     return failed;
 }
 
@@ -230,6 +244,8 @@ static void check_usage(const Config *cfg)
         cli_misuse(&cli, "--every must be 1 or more, --tokens 0 or more, both below 2^31");
     if (cfg->dry_run && (cfg->no_activations || cfg->s.init))
         cli_misuse(&cli, "--dry-run is of activations, and needs no --init");
+    if (cfg->where && strcmp(cfg->s.inversion, "none") == 0)
+        cli_misuse(&cli, "--where is of pictures to begin with: give --init and --inversion ddpm");
 }
 
 int main(int argc, char **argv)
@@ -247,6 +263,7 @@ int main(int argc, char **argv)
         cfg.s.batch = 1;
     int failed = sampling_check_pictures(&cfg.s, cfg.images, &e)
               || sampling_open(&r.s, &cli, &cfg.s, &e)
+              || mask_changes(&r, &e)
               || open_capture(&r, &e);
     if (!failed)
         failed = cfg.dry_run ? print_sizes(&r, &e) : open_outputs(&r, &e) || draw_all(&r, &e) || finish(&r, &e);

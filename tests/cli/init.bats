@@ -146,6 +146,17 @@ EOF
     draw --steps 2 --init "$PICTURES" --inversion ddpm --latents long-l.mpk.zst long.mpk.zst
 }
 
+@test "another text in a part of the picture" {
+    right_half right.png
+    jq -c '.init_prompt = .prompt | .prompt = "A dog."' "$DIR/prompts" | sd-encode-text -q -o dog.mpk.zst
+    draw --steps 4 --init "$PICTURES" --inversion ddpm --where right.png --latents l.mpk.zst dog.mpk.zst
+    half() { tstream view --tensors "$1" | jq -c "[.latent.values | to_entries[] | select(.key % 16 $2 8).value]"; }
+    cmp <(half l.mpk.zst "<") <(half "$DIR/own-latents.mpk.zst" "<")
+    run ! cmp -s <(half l.mpk.zst ">=") <(half "$DIR/own-latents.mpk.zst" ">=")
+    run draw --steps 4 --where right.png --latents no.mpk.zst dog.mpk.zst
+    says 2 "--inversion ddpm"
+}
+
 @test "a text steered, on pictures that exist" {
     sd-encode-text -q --hook text_encoder.text_model.encoder.layers.1 -o text.mpk.zst "$DIR/prompts"
     sae-fit -q -k 4 --features 128 --batch 32 --epochs 20 -o text-sae text.mpk.zst
