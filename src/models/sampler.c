@@ -66,8 +66,8 @@ int sampler_create(Sampler **out, const SamplerOptions *options, Err *e)
         sampler_free(s);
         return -1;
     }
-    s->host = malloc(picture);
-    s->planes = malloc(picture);
+    s->host = malloc(picture * options->batch);
+    s->planes = malloc(picture * options->batch);
     s->picture = calloc(options->batch, sizeof *s->picture);
     s->twin = calloc(options->batch, sizeof *s->twin);
     s->traced_at = calloc(options->batch, sizeof *s->traced_at);
@@ -120,12 +120,10 @@ void sampler_half(const Sampler *s, Half half, int *first, int *count)
 static void upload_noise(Sampler *s, float *x, float share)
 {
     const size_t picture = (size_t)s->C * s->H * s->W;
-    for (int i = 0; i < s->n; i++) {
-        noise_draw(&s->noise[i], s->planes, picture);
-        for (size_t k = 0; k < picture && share != 1; k++)
-            s->planes[k] *= share;
-        sampler_put(s, x, i);
-    }
+    sampler_draw_noise(s);
+    for (size_t k = 0; k < picture * (size_t)s->n && share != 1; k++)
+        s->planes[k] *= share;
+    sampler_put(s, x);
 }
 
 /* x before the first step. */
@@ -139,8 +137,7 @@ static void begin(Sampler *s, const CondBatch *b)
     if (s->options.inversion)
         sampler_own_begin(s);
     else if (s->options.strength > 0) {
-        for (int i = 0; i < s->n; i++)          /* what starts.c took */
-            noise_draw(&s->noise[i], s->planes, (size_t)s->C*s->H*s->W);
+        sampler_draw_noise(s);                  /* what starts.c took */
         sampler_put_noised(s, b, s->x);
     } else
         upload_noise(s, s->x, s->scheduler->first);

@@ -64,7 +64,7 @@ typedef struct Sampler {
     int *traced_at;                 /* [batch] the place whose mu(z_t) a place has: its own, or that of its twin */
     float *where;                   /* (H,W) host: what share of a change a cell of the latent gets; NULL: all */
     Noise *noise;                   /* [batch] of each picture's seed */
-    float *host, *planes;           /* (H,W,C) and (C,H,W), one picture's for transposition */
+    float *host, *planes;           /* (batch,H,W,C) and (batch,C,H,W), for transposition */
     float *states;                  /* host (texts,S,E), what unet_set_text reads */
     float *pooled;                  /* host (texts,P), for Stable Diffusion XL, else NULL */
     int32_t *state_of;              /* (halves*batch) */

@@ -12,27 +12,34 @@ static size_t size_of(const Sampler *s)
     return (size_t)s->C * s->H * s->W;
 }
 
-void sampler_put(Sampler *s, float *x, int i)
+void sampler_draw_noise(Sampler *s)
 {
-    latent_to_rows(s->host, s->planes, s->C, s->H * s->W);
-    op->upload(x + size_of(s)*i, s->host, size_of(s) * sizeof *x);
+    #pragma omp parallel for
+    for (int i = 0; i < s->n; i++)
+        noise_draw(&s->noise[i], s->planes + size_of(s)*i, size_of(s));
+}
+
+void sampler_put(Sampler *s, float *x)
+{
+    #pragma omp parallel for
+    for (int i = 0; i < s->n; i++)
+        latent_to_rows(s->host + size_of(s)*i, s->planes + size_of(s)*i, s->C, s->H * s->W);
+    op->upload(x, s->host, size_of(s) * s->n * sizeof *x);
 }
 
 void sampler_put_starts(Sampler *s, const CondBatch *b, float *x)
 {
-    for (int i = 0; i < s->n; i++) {
-        memcpy(s->planes, b->item[s->picture[i]].start, size_of(s) * sizeof *s->planes);
-        sampler_put(s, x, i);
-    }
+    for (int i = 0; i < s->n; i++)
+        memcpy(s->planes + size_of(s)*i, b->item[s->picture[i]].start, size_of(s) * sizeof *s->planes);
+    sampler_put(s, x);
 }
 
 void sampler_put_noised(Sampler *s, const CondBatch *b, float *x)
 {
-    for (int i = 0; i < s->n; i++) {
-        noise_draw(&s->noise[i], s->planes, size_of(s));
-        scheduler_add_noise(s->scheduler, s->step, s->planes, b->item[s->picture[i]].start, size_of(s));
-        sampler_put(s, x, i);
-    }
+    sampler_draw_noise(s);
+    for (int i = 0; i < s->n; i++)
+        scheduler_add_noise(s->scheduler, s->step, s->planes + size_of(s)*i, b->item[s->picture[i]].start, size_of(s));
+    sampler_put(s, x);
 }
 
 int sampler_own_create(Sampler *s, Err *e)

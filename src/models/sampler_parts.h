@@ -11,8 +11,10 @@ int sampler_set_text(Sampler *s, const CondBatch *b, int S, Err *e);
 /* The first picture of the batch that is drawn of the same as picture i: i itself, where none before it is. */
 int sampler_twin(const Sampler *s, const CondBatch *b, int i);
 
-/* s->planes, one picture's, as picture i of x (n,H,W,C) device. */
-void sampler_put(Sampler *s, float *x, int i);
+/* s->planes (n,C,H,W) = the next noise of each picture's seed. */
+void sampler_draw_noise(Sampler *s);
+/* x (n,H,W,C) device = s->planes. */
+void sampler_put(Sampler *s, float *x);
 /* x (n,H,W,C) device = the run's pictures to begin with, as they are. */
 void sampler_put_starts(Sampler *s, const CondBatch *b, float *x);
 /* The same, with the next noise of each one's seed, as before the current step. */
