@@ -2,6 +2,7 @@
 /* fit_save.c -- what a fit leaves: a folder for each autoencoder, and what its cfg.json says. */
 #include <limits.h>
 #include "src/cli/fit.h"
+#include "src/models/run_fields.h"
 
 static json_t *training_record(const FitRun *run, const FitJob *job, int learner)
 {
@@ -26,8 +27,6 @@ static json_t *training_record(const FitRun *run, const FitJob *job, int learner
 
 static int describe(const FitRun *run, const FitJob *job, int learner, Sae *s, Err *e)
 {
-    static const char *const shared[] = {"model", "take", "steps", "sampler", "guidance", "init", "strength",
-                                         "inversion"};
     const json_t *header = stream_header(activations_stream(run->in))->fields;
     const TrainOptions *t = &fit_options(job->fit, learner)->train;
     json_t *cfg = json_pack("{s:i, s:b, s:i, s:i, s:b, s:b, s:b, s:b, s:s, s:i}",
@@ -48,9 +47,7 @@ static int describe(const FitRun *run, const FitJob *job, int learner, Sae *s, E
     if (run->labels)
         json_object_set_new(cfg, "labels", labels_json(run->labels));
     json_object_set_new(cfg, "hook", json_string(job->hook));
-    for (size_t i = 0; i < sizeof shared/sizeof *shared; i++)
-        if (json_object_get(header, shared[i]))
-            json_object_set(cfg, shared[i], json_object_get(header, shared[i]));
+    run_fields_copy(cfg, header, (const char *const[]){"take", NULL});
     json_object_set_new(cfg, "half", json_string(run->cfg->half));
     json_object_set_new(cfg, "training", training_record(run, job, learner));
     json_decref(s->cfg);

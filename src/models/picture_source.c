@@ -10,6 +10,7 @@
 #include "formats/image.h"
 #include "formats/lines.h"
 #include "src/models/picture_source.h"
+#include "src/models/run_fields.h"
 
 struct PictureSource {
     const char *const *operand;     /* those still to open */
@@ -149,25 +150,15 @@ static int next_of_stream(PictureSource *s, Err *e)
     return 1;
 }
 
-static int is_among(const char *name, const char *const *names)
-{
-    while (*names && strcmp(*names, name) != 0)
-        names++;
-    return *names != NULL;
-}
-
 /* A text chunk as what it was before it became text. */
 static void take_chunk(Picture *p, const char *name, json_t *text)
 {
-    static const char *const of_run[] = {"model", "sampler", "steps", "guidance", "init", "strength", "inversion",
-                                         "sae", "provenance", NULL};
-    static const char *const was_json[] = {"seed", "steering", NULL};
     json_t *value = NULL;
-    if (is_among(name, of_run)) {
+    if (run_field(name) || strcmp(name, "sae") == 0 || strcmp(name, "provenance") == 0) {
         json_object_set(p->run, name, text);
         return;
     }
-    if (is_among(name, was_json))
+    if (strcmp(name, "seed") == 0 || strcmp(name, "steering") == 0)
         value = json_loads(json_string_value(text), JSON_DECODE_ANY, NULL);
     record_set_json(&p->record, name, value ? value : json_incref(text));
 }

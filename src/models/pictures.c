@@ -9,6 +9,7 @@
 #include "src/models/id_set.h"
 #include "src/models/latent.h"
 #include "src/models/pictures.h"
+#include "src/models/run_fields.h"
 
 /* Pixels; bytes of an id's part, which with .png, and .part-PID until it is whole, is a name of 255 at most. */
 enum { SIDE_MAX = 8192, PART_MAX = 238 };
@@ -34,7 +35,7 @@ static bool is_stream(const char *path)
 
 int pictures_check(const char *path, Err *e)
 {
-    if (ends_with_any_case(path, ".png"))
+    if (image_ending(path))
         return err_misuse(e, "%s: pictures go to a folder, each a PNG file named by its id, or to a stream, *.mpk.zst",
                           path);
     return !is_stream(path) && folder_there(path, e) < 0 ? -1 : 0;
@@ -117,13 +118,7 @@ static int write_png(Pictures *p, const Record *rec, const char *id, const uint8
     if (folder_make_above(path, e))
         return -1;
     json_t *text = json_copy(rec->fields);
-    static const char *const shared[] = {"model", "sampler", "steps", "guidance", "init", "strength", "inversion",
-                                         "sae", "provenance"};
-    for (size_t i = 0; i < sizeof shared / sizeof *shared; i++) {
-        json_t *value = json_object_get(p->header, shared[i]);
-        if (value && !json_object_get(text, shared[i]))
-            json_object_set(text, shared[i], value);
-    }
+    run_fields_copy(text, p->header, (const char *const[]){"sae", "provenance", NULL});
     int failed = image_write(path, W, H, 3, rgb, text, e);
     json_decref(text);
     return failed;

@@ -4,6 +4,7 @@
 #include "src/cli/cli.h"
 #include "src/cli/compute.h"
 #include "src/models/model.h"
+#include "src/models/run_fields.h"
 #include "src/models/sae_stream.h"
 
 typedef struct Config {
@@ -35,8 +36,6 @@ static const Cli cli = {
 
 static int create(StreamOut **out, const Config *cfg, const SaeStream *s, Err *e)
 {
-    static const char *const shared[] = {"model", "steps", "sampler", "guidance", "init", "strength", "inversion",
-                                         "take"};
     const StreamIn *in = activations_stream(s->in);
     const json_t *from = stream_header(in)->fields;
     const StreamOptions o = compute_stream_options(&cfg->c);
@@ -49,9 +48,7 @@ static int create(StreamOut **out, const Config *cfg, const SaeStream *s, Err *e
     record_set_int(&header, "features", s->sae->F);
     record_set_json(&header, "hooks", json_pack("[s]", activations_hook(s->in, 0)));
     record_set_text(&header, "half", cfg->half);
-    for (size_t i = 0; i < sizeof shared/sizeof *shared; i++)
-        if (json_object_get(from, shared[i]))
-            json_object_set(header.fields, shared[i], json_object_get(from, shared[i]));
+    run_fields_copy(header.fields, from, (const char *const[]){"take", NULL});
     record_provenance(&header, in, cli_provenance(&cli));
     const int failed = stream_create(out, cfg->c.output, &header, &o, e);
     record_clear(&header);
