@@ -50,9 +50,7 @@ static boolean on_fill(j_decompress_ptr d)
 {
     Job *job = d->client_data;
     const ssize_t got = image_file_read(job->file, job->buffer, BUFFER);
-    if (got == 0)
-        err_set(job->file->e, "%s: the file ends in the middle of the picture: it was cut", job->file->name);
-    if (got <= 0)
+    if (got < 0)
         longjmp(job->out, 1);
     d->src->next_input_byte = job->buffer;
     d->src->bytes_in_buffer = (size_t)got;

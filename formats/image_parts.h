@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* image_parts.h -- what image.c, which reads PNG, and image_jpeg.c have in common. */
+/* image_parts.h -- what image.c, which writes PNG, image_read.c and image_jpeg.c have in common. */
 #ifndef FORMATS_IMAGE_PARTS_H
 #define FORMATS_IMAGE_PARTS_H
 
@@ -21,7 +21,7 @@ typedef struct ImageFile {
     Err *e;
 } ImageFile;
 
-/* Up to n bytes, 0 at the end, -1 with e set. */
+/* Up to n bytes, at least one; -1 with e set, at the end too, for a picture is read no further than it goes. */
 ssize_t image_file_read(ImageFile *file, void *data, size_t n);
 /* Refuses a side over IMAGE_MAX_SIDE. */
 int image_check_size(const ImageFile *file, int64_t width, int64_t height);

@@ -34,10 +34,17 @@ static void on_warning(png_structp png, png_const_charp reason)
     (void)reason;
 }
 
+static int say_cut(const ImageFile *file)
+{
+    return err_set(file->e, "%s: the file ends in the middle of the picture: it was cut", file->name);
+}
+
 ssize_t image_file_read(ImageFile *file, void *data, size_t n)
 {
-    if (!file->waiting)
-        return fd_read(file->fd, file->name, data, n, file->e);
+    if (!file->waiting) {
+        const ssize_t got = fd_read(file->fd, file->name, data, n, file->e);
+        return got == 0 ? say_cut(file) : got;
+    }
     const size_t some = n < file->waiting ? n : file->waiting;
     memcpy(data, file->head + sizeof file->head - file->waiting, some);
     file->waiting -= some;
@@ -60,8 +67,7 @@ static int look(ImageFile *file)
         if (got < 0)
             return -1;
         if (got == 0)
-            return err_set(file->e, "%s: %s", file->name, have ? "the file ends in the middle of the picture: it was "
-                                                                 "cut" : "an empty file, expected a picture");
+            return have ? say_cut(file) : err_set(file->e, "%s: an empty file, expected a picture", file->name);
         have += (size_t)got;
     }
     file->waiting = have;
@@ -73,9 +79,7 @@ static void on_read(png_structp png, png_bytep data, png_size_t n)
     const Job *job = png_get_io_ptr(png);
     while (n > 0) {
         const ssize_t got = image_file_read(job->file, data, n);
-        if (got == 0)
-            err_set(job->file->e, "%s: the file ends in the middle of the picture: it was cut", job->file->name);
-        if (got <= 0)
+        if (got < 0)
             png_longjmp(png, 1);
         data += got;
         n -= (size_t)got;

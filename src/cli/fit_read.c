@@ -32,7 +32,8 @@ static int read_records(FitRun *run, Err *e)
             return -1;
         Err why = {0};
         const int32_t tag = run->labels ? labels_tag(run->labels, act.rec->fields, &why) : 0;
-        if (tag < 0 || fit_push(run->job[act.hook].fit, tokens, type, act.D, tag, act.N, &why) < 0)
+        if (tag < 0
+            || fit_push(run->job[act.hook].fit, tokens, type, act.tensor.D, tag, act.tensor.N, &why) < 0)
             return stream_blame(act.in, act.rec->number, &why, e);
     }
     return got;

@@ -30,7 +30,7 @@ static void check_init(const Cli *cli, const SamplingConfig *cfg)
         return;
     if (!(strength > 0 && strength <= 1))
         cli_misuse(cli, "--strength %.12g: expected more than 0, and 1 at most", strength);
-    if ((int)((double)cfg->steps*strength) < 1)
+    if (sampler_taken((int)cfg->steps, strength) < 1)
         cli_misuse(cli, "--strength %g of %lld steps is none", strength, (long long)cfg->steps);
     if (is_inverted(cfg) && strcmp(cfg->sampler, "ddim") != 0)
         cli_misuse(cli, "--inversion ddpm goes by --sampler ddim's timesteps, not %s's", cfg->sampler);

@@ -2,6 +2,7 @@
 /* act_tensor.c -- tokens of activations as floats, and as 8-bit numbers with a scale a token. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include "src/models/act_tensor.h"
 #include "src/models/sae.h"
 
@@ -36,7 +37,7 @@ int act_tensor_floats(const ActTensor *t, const StreamIn *in, const Record *rec,
     dtype_to_f32(y, t->act->data, t->act->type, tensor_count(t->act));
     for (int64_t n = 0; n < t->N && t->scale; n++) {
         float scale;
-        dtype_to_f32(&scale, (const char *)t->scale->data + sizeof scale*(size_t)n, F32, 1);
+        memcpy(&scale, (const char *)t->scale->data + sizeof scale*(size_t)n, sizeof scale);
         for (int d = 0; d < t->D; d++)
             y[n*t->D + d] *= scale;
     }

@@ -175,7 +175,7 @@ static int choose(Activations *a, const StreamIn *in, Act *act, Err *e)
     if (t.D != a->width[h])
         return err_set(e, "%s: record %ld: act is %s, those of %s before it have width %d", stream_name(in),
                        rec->number, tensor_shape_text(t.act, text), a->hook[h], a->width[h]);
-    *act = (Act){.in = in, .rec = rec, .tensor = t, .hook = h, .N = t.N, .D = t.D};
+    *act = (Act){.in = in, .rec = rec, .tensor = t, .hook = h};
     return 1;
 }
 

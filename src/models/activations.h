@@ -18,10 +18,8 @@ typedef struct ActivationsOptions {
 typedef struct Act {
     const StreamIn *in;
     const Record *rec;
-    ActTensor tensor;
+    ActTensor tensor;               /* its width D is the same in all records of a hook */
     int hook;                       /* place among activations_hook */
-    int64_t N;                      /* tokens */
-    int D;                          /* width: the same in all records of a hook */
 } Act;
 
 typedef struct Activations Activations;

@@ -86,8 +86,8 @@ int sae_stream_next(SaeStream *s, bool decode, Err *e)
     if (got <= 0)
         return got;
     const Sae *sae = s->sae;
-    s->N = s->act.N;
-    if (s->act.D != sae->D) {
+    s->N = s->act.tensor.N;
+    if (s->act.tensor.D != sae->D) {
         char text[128];
         return err_set(e, "%s: record %ld: act is %s, the autoencoder %s takes width %d", stream_name(s->act.in),
                        s->act.rec->number, tensor_shape_text(s->act.tensor.act, text), sae->id, sae->D);

@@ -38,8 +38,6 @@ int t_range_parse(const char *option, const char *text, int *high, int *low, Err
 
 int sampler_create(Sampler **out, const SamplerOptions *options, Err *e)
 {
-    const int steps = options->steps;
-    const int taken = options->strength == 0 ? steps : (int)(steps*options->strength);
     *out = NULL;
     Sampler *s = calloc(1, sizeof *s);
     if (!s)
@@ -48,7 +46,7 @@ int sampler_create(Sampler **out, const SamplerOptions *options, Err *e)
     s->halves = options->guidance == 1.0 ? 1 : 2;
     if (unet_load(&s->unet, options->model, options->type, e) || vae_cell(&s->cell, options->model, e)
         || scheduler_load(&s->scheduler, options->model, options->method ? options->method : "ddim",
-                          steps, steps - taken, e)) {
+                          options->steps, options->steps - sampler_taken(options->steps, options->strength), e)) {
         sampler_free(s);
         return -1;
     }

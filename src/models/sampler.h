@@ -46,6 +46,12 @@ typedef struct SamplerOptions {
     Inversion inversion;            /* ddim alone */
 } SamplerOptions;
 
+/* Of how many steps a run of this strength takes the last ones: all at 0. */
+static inline int sampler_taken(int steps, double strength)
+{
+    return strength == 0 ? steps : (int)(steps*strength);
+}
+
 typedef struct Sampler {
     UNet *unet;
     Scheduler *scheduler;

@@ -27,7 +27,7 @@ void sampler_put(Sampler *s, float *x)
     op->upload(x, s->host, size_of(s) * s->n * sizeof *x);
 }
 
-void sampler_put_starts(Sampler *s, const CondBatch *b, float *x)
+static void put_starts(Sampler *s, const CondBatch *b, float *x)
 {
     for (int i = 0; i < s->n; i++)
         memcpy(s->planes + size_of(s)*i, b->item[s->picture[i]].start, size_of(s) * sizeof *s->planes);
@@ -111,6 +111,6 @@ void sampler_own_after(Sampler *s, const CondBatch *b)
 
 void sampler_own_end(Sampler *s, const CondBatch *b)
 {
-    sampler_put_starts(s, b, s->x);
+    put_starts(s, b, s->x);
     op->add(s->x, s->change, (int64_t)(size_of(s) * s->n));
 }

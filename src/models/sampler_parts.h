@@ -15,9 +15,8 @@ int sampler_twin(const Sampler *s, const CondBatch *b, int i);
 void sampler_draw_noise(Sampler *s);
 /* x (n,H,W,C) device = s->planes. */
 void sampler_put(Sampler *s, float *x);
-/* x (n,H,W,C) device = the run's pictures to begin with, as they are. */
-void sampler_put_starts(Sampler *s, const CondBatch *b, float *x);
-/* The same, with the next noise of each one's seed, as before the current step. */
+/* x (n,H,W,C) device = the run's pictures to begin with, with the next noise of each one's seed, as before the current
+ * step. */
 void sampler_put_noised(Sampler *s, const CondBatch *b, float *x);
 
 /* An inversion: its memory; then of each run the beginning, x before the evaluation of a step, what follows from the

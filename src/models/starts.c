@@ -123,12 +123,10 @@ static int encode_for(Starts *s, const CondBatch *b, const CondItem *item, Err *
 {
     char file[sizeof s->encoded];
     const char *name, *end = "";
-    bool by_id = false;
     int got = s->one ? 1 : text_field(&name, b, item, "init_image", e);
     if (got == 0) {
         got = text_field(&name, b, item, "id", e);
         end = ".png";
-        by_id = true;
     }
     if (got < 0)
         return -1;
@@ -140,7 +138,7 @@ static int encode_for(Starts *s, const CondBatch *b, const CondItem *item, Err *
     if (n >= (int)sizeof file)
         return err_set(e, "%s: record %ld: the file name '%.200s'... is too long", stream_name(b->in),
                        item->record.number, name);
-    if (by_id)
+    if (*end)
         other_ending(file, sizeof file, (size_t)n - strlen(end));
     if (strcmp(file, s->encoded) == 0)
         return 0;

@@ -93,6 +93,7 @@ typedef struct Run {
     StreamOut *activations, *latents;
     Pictures *pictures;
     Progress *progress;
+    Image mask;                     /* --where */
     float *final;                   /* (batch,C,H,W) */
 } Run;
 
@@ -103,18 +104,6 @@ static int print_hooks(const Config *cfg, Err *e)
     const int failed = compute_start(&compute, &cfg->s.c, e) || unet_load(&unet, compute.model, compute.type, e)
                     || text_list(cfg->s.c.output, unet_hooks(unet)->module, e);
     unet_free(unet);
-    return failed;
-}
-
-static int mask_changes(Run *r, Err *e)
-{
-    Image mask;
-    if (!r->cfg->where)
-        return 0;
-    if (image_read_grey(&mask, r->cfg->where, e))
-        return -1;
-    const int failed = sampler_mask(r->s.sampler, &mask, e);
-    image_free(&mask);
     return failed;
 }
 
@@ -225,6 +214,7 @@ static void release(Run *r)
     pictures_abandon(r->pictures);
     capture_free(r->capture);
     sampling_close(&r->s);
+    image_free(&r->mask);
     free(r->final);
 }
 
@@ -262,8 +252,9 @@ int main(int argc, char **argv)
     if (cfg.dry_run)
         cfg.s.batch = 1;
     int failed = sampling_check_pictures(&cfg.s, cfg.images, &e)
+              || (cfg.where && image_read_grey(&r.mask, cfg.where, &e))
               || sampling_open(&r.s, &cli, &cfg.s, &e)
-              || mask_changes(&r, &e)
+              || (cfg.where && sampler_mask(r.s.sampler, &r.mask, &e))
               || open_capture(&r, &e);
     if (!failed)
         failed = cfg.dry_run ? print_sizes(&r, &e) : open_outputs(&r, &e) || draw_all(&r, &e) || finish(&r, &e);

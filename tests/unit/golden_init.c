@@ -12,6 +12,7 @@
 #include "src/models/text_encoder.h"
 #include "src/models/tokenizer.h"
 #include "tests/unit/golden.h"
+#include "tests/unit/timesteps.h"
 
 static const char *model;
 static char folder[] = "/tmp/golden-init-XXXXXX";
@@ -53,14 +54,6 @@ static const char *text_of(const json_t *run, const char *key)
 static double number_of(const json_t *run, const char *key)
 {
     return json_number_value(json_object_get(run, key));
-}
-
-static bool same_timesteps(const Scheduler *s, const json_t *want)
-{
-    bool same = json_array_size(want) == (size_t)s->steps;
-    for (int i = 0; i < s->steps && same; i++)
-        same = s->step[i].t == (int)json_integer_value(json_array_get(want, (size_t)i));
-    return same;
 }
 
 static float *draw(Push *p, const CondBatch *batch, size_t picture)

@@ -18,6 +18,7 @@
 #include "src/models/text_encoder.h"
 #include "src/models/tokenizer.h"
 #include "tests/unit/test.h"
+#include "tests/unit/timesteps.h"
 
 static char folder[] = "/tmp/golden_pndm.XXXXXX";
 static const char *const parts[] = {"unet", "vae", "text_encoder", "tokenizer", "model_index.json"};
@@ -49,14 +50,6 @@ static void unlink_model(void)
     snprintf(path, sizeof path, "%s/scheduler", folder);
     rmdir(path);
     rmdir(folder);
-}
-
-static bool same_timesteps(const Scheduler *s, const json_t *want)
-{
-    bool same = json_array_size(want) == (size_t)s->steps;
-    for (int i = 0; i < s->steps && same; i++)
-        same = s->step[i].t == (int)json_integer_value(json_array_get(want, (size_t)i));
-    return same;
 }
 
 /* Draws the batch of one picture: latents as recorded in want (C,H,W). */
