@@ -30,13 +30,22 @@ WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
            $(if $(WERROR),-Werror)
 ALL_CPPFLAGS = -I. -D_GNU_SOURCE -DSDSTEER_VERSION=$(VERSION) $(CPPFLAGS)
 ALL_CFLAGS   = -std=c17 -fopenmp $(WARNINGS) $(CFLAGS)
-LIBS         = -ldnnl -lzstd -lmsgpackc -ljansson -lutf8proc -lpng -ljpeg -lm
+# oneDNN multiplies on x86-64 alone: for other processors Debian's has no code of their own (kernels/cpu/conv_tiles.c).
+ifneq ($(filter x86_64-%,$(shell $(CC) -dumpmachine)),)
+DNNL         = -ldnnl
+endif
+LIBS         = $(DNNL) -lzstd -lmsgpackc -ljansson -lutf8proc -lpng -ljpeg -lm
 # Kernels are built with -O3 (neither level reorders floating-point sums), where a*b + c may be one instruction; vectors wider
 # than the registers of the baseline are only passed to inlined functions.
 LEVEL        = $(if $(filter $(B)/kernels/%,$@),-O3 -ffp-contract=fast -fno-math-errno -Wno-psabi)
 
 TOOLS   := $(patsubst src/tools/%.c,%,$(wildcard src/tools/*.c))
-LIBRARY := $(patsubst %.c,$(B)/%.o,$(wildcard src/models/*.c src/cli/*.c kernels/*.c kernels/cpu/*.c formats/*.c))
+# Kernels of the CPU are compiled once a level (kernels/cpu/level.h); conv.c and gemm.c where oneDNN is.
+ONCE    := $(patsubst %,kernels/cpu/%.c,comm cpu sae_codes)
+LEVELS  := $(if $(DNNL),any avx2 avx512,any)
+LEVELED := $(filter-out $(ONCE) $(if $(DNNL),,kernels/cpu/conv.c kernels/cpu/gemm.c),$(wildcard kernels/cpu/*.c))
+LIBRARY := $(patsubst %.c,$(B)/%.o,$(wildcard src/models/*.c src/cli/*.c kernels/*.c formats/*.c) $(ONCE)) \
+           $(foreach level,$(LEVELS),$(LEVELED:%.c=$(B)/%.$(level).o))
 UNITS   := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/*.c))
 BENCHES := $(patsubst tests/bench/%.c,$(B)/bench/%,$(wildcard tests/bench/*.c))
 CUDA    := $(wildcard kernels/cuda/*.cu)
@@ -69,6 +78,19 @@ FORCE:
 $(B)/%.o: %.c $(B)/flags Makefile | deps
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LEVEL) -MMD -MP -c -o $@ $<
+
+$(B)/%.any.o: %.c $(B)/flags Makefile | deps
+	$(compile_level)
+$(B)/%.avx2.o: %.c $(B)/flags Makefile | deps
+	$(compile_level)
+$(B)/%.avx512.o: %.c $(B)/flags Makefile | deps
+	$(compile_level)
+$(B)/%.avx2.o: MACHINE = -mavx2 -mfma
+$(B)/%.avx512.o: MACHINE = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512
+define compile_level
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CPPFLAGS) -DCPU_BUILD=$(subst .,,$(suffix $(basename $@))) $(ALL_CFLAGS) $(LEVEL) $(MACHINE) -MMD -MP -c -o $@ $<
+endef
 
 # Made anew each time: ar would keep the members whose source is gone. The list changes when a source comes or goes.
 $(B)/libsdsteer.a: $(LIBRARY) $(B)/members

@@ -15,11 +15,14 @@
  * One thread takes one head of one image and a run of its queries. A query's sums run over its keys in order, whatever
  * the run. Bound by arithmetic for wide heads, by exp for narrow ones: 4d flop a score against about 20 instructions
  * for 16. */
-#include <immintrin.h>
 #include <math.h>
 #include <omp.h>
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/level.h"
 #include "kernels/cpu/vec.h"
+
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 enum { QUERIES = 32, KEYS = 128 };
 
@@ -75,31 +78,31 @@ ALWAYS_INLINE void product_block(float *C, int ldc, const float *A, int64_t lda,
             v_store(C + r*ldc + j*LANES, sum[r][j], LANES);
 }
 
-ALWAYS_INLINE void product_f32_body(float *C, int ldc, const uint32_t *A_words, int64_t lda, const uint32_t *B_words,
-                                    int64_t ldb, int rows, int words, int vectors, const float *keep)
+/* Blocks of sums that fit the registers: 4 rows of 4 or 3, or 8 of 2 or 1. */
+static void product_f32(float *C, int ldc, const uint32_t *A_words, int64_t lda, const uint32_t *B_words, int64_t ldb,
+                        int rows, int words, int vectors, const float *keep)
 {
+    enum { ACROSS = REGISTERS == 32 ? 4 : 3, DOWN = REGISTERS == 32 ? 8 : 4 };
     const float *A = (const float *)A_words, *B = (const float *)B_words;
-    for (int j = 0; j < vectors; j += 4) {
+    for (int j = 0; j < vectors; j += ACROSS) {
         float *to = C + j*LANES;
         const float *from = B + j*LANES;
-        if (vectors - j >= 4)
+        if (ACROSS == 4 && vectors - j >= 4)
             for (int r = 0; r < rows; r += 4)
                 product_block(to + r*ldc, ldc, A + r*lda, lda, from, ldb, words, 4, 4, keep ? keep + r : NULL);
-        else if (vectors - j == 3)
+        else if (vectors - j >= 3)
             for (int r = 0; r < rows; r += 4)
                 product_block(to + r*ldc, ldc, A + r*lda, lda, from, ldb, words, 4, 3, keep ? keep + r : NULL);
         else if (vectors - j == 2)
-            for (int r = 0; r < rows; r += 8)
-                product_block(to + r*ldc, ldc, A + r*lda, lda, from, ldb, words, 8, 2, keep ? keep + r : NULL);
+            for (int r = 0; r < rows; r += DOWN)
+                product_block(to + r*ldc, ldc, A + r*lda, lda, from, ldb, words, DOWN, 2, keep ? keep + r : NULL);
         else
             for (int r = 0; r < rows; r += 8)
                 product_block(to + r*ldc, ldc, A + r*lda, lda, from, ldb, words, 8, 1, keep ? keep + r : NULL);
     }
 }
-CPU_VARIANTS(product_f32, (float *C, int ldc, const uint32_t *A_words, int64_t lda, const uint32_t *B_words,
-                           int64_t ldb, int rows, int words, int vectors, const float *keep),
-             (C, ldc, A_words, lda, B_words, ldb, rows, words, vectors, keep))
 
+#ifdef __AVX512F__
 TARGET_AVX512_BF16 ALWAYS_INLINE void product_block_bf16(float *C, int ldc, const uint32_t *A, int64_t lda,
                                                          const uint32_t *B, int64_t ldb, int words, int rows,
                                                          int vectors, const float *keep)
@@ -139,6 +142,9 @@ TARGET_AVX512_BF16 static void product_bf16(float *C, int ldc, const uint32_t *A
                 product_block_bf16(to + r*ldc, ldc, A + r*lda, lda, from, ldb, words, 8, 1, keep ? keep + r : NULL);
     }
 }
+#else
+static Product *const product_bf16;         /* there is none at this level */
+#endif
 
 /* ---- packing ---- */
 
@@ -280,7 +286,7 @@ ALWAYS_INLINE void attend_tile(const Attention *a, Work *work, const uint32_t *Q
 
 /* Queries [from, to) of head h of image b. Keys and values stay packed for the next call, which often wants the
  * same. */
-ALWAYS_INLINE void attend_body(const Attention *a, Work *work, int64_t b, int h, int64_t from, int64_t to)
+static void attend(const Attention *a, Work *work, int64_t b, int h, int64_t from, int64_t to)
 {
     const size_t size = dtype_size(a->type);
     const int64_t image = a->kv_index ? a->kv_index[b] : b;
@@ -310,8 +316,6 @@ ALWAYS_INLINE void attend_body(const Attention *a, Work *work, int64_t b, int h,
         }
     }
 }
-CPU_VARIANTS(attend, (const Attention *a, Work *work, int64_t b, int h, int64_t from, int64_t to),
-             (a, work, b, h, from, to))
 
 void cpu_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride,
                    const void *v, int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq,

@@ -21,7 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/level.h"
 
 /* GATED_*: bytes of a gated run's product for each thread, and its least rows: with fewer, weights are read too
  * often. */

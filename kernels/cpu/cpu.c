@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* cpu.c -- the CPU backend's table, its memory, and what the machine can do.
  *
- * Products of matrices are oneDNN's (conv.c); everything else is written here for AVX-512, AVX2 and plain x86-64. */
+ * On x86-64 products of matrices are oneDNN's (conv.c), everything else is written here. On other processors, for which
+ * Debian's oneDNN has no code of their own, products are made by tiles (conv_tiles.c). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@ CpuLevel cpu_level;
 
 static CpuLevel detect(void)
 {
+#ifdef __x86_64__
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
         return CPU_ANY;
@@ -18,6 +20,9 @@ static CpuLevel detect(void)
         || !__builtin_cpu_supports("avx512vl"))
         return CPU_AVX2;
     return __builtin_cpu_supports("avx512bf16") ? CPU_AVX512_BF16 : CPU_AVX512;
+#else
+    return CPU_ANY;
+#endif
 }
 
 static size_t aligned(size_t bytes)
@@ -66,25 +71,35 @@ static void clear_bytes(void *p, size_t bytes)
     memset(p, 0, bytes);
 }
 
+static Ops ops = {
+    .name = "cpu",
+    .alloc = cpu_alloc, .free = free, .upload = copy_bytes, .download = copy_bytes, .copy = copy_bytes,
+    .upload_early = copy_bytes, .alloc_host = cpu_alloc_host, .free_host = free, .clear = clear_bytes,
+};
+
+void cpu_choose(CpuLevel level, bool tiles)
+{
+    cpu_level = level;
+    ops.best = level == CPU_AVX512_BF16 && !tiles ? BF16 : F32;
+#ifdef __x86_64__
+    if (level >= CPU_AVX512)
+        cpu_level_ops_avx512(&ops, tiles);
+    else if (level >= CPU_AVX2)
+        cpu_level_ops_avx2(&ops, tiles);
+    else
+        cpu_level_ops_any(&ops, tiles);
+#else
+    cpu_level_ops_any(&ops, true);
+#endif
+}
+
 const Ops *cpu_ops(void)
 {
-    static Ops ops = {
-        .name = "cpu",
-        .alloc = cpu_alloc, .free = free, .upload = copy_bytes, .download = copy_bytes, .copy = copy_bytes,
-        .upload_early = copy_bytes, .alloc_host = cpu_alloc_host, .free_host = free, .clear = clear_bytes,
-        .conv_create = cpu_conv_create, .conv_free = cpu_conv_free, .conv_run = cpu_conv_run,
-        .group_norm = cpu_group_norm, .layer_norm = cpu_layer_norm, .attention = cpu_attention,
-        .activate = cpu_activate, .convert = cpu_convert, .store = cpu_store, .add = cpu_add,
-        .subtract = cpu_subtract,
-        .upsample = cpu_upsample, .embed = cpu_embed, .ddim_step = cpu_ddim_step,
-        .dpm_step = cpu_dpm_step, .multistep = cpu_multistep,
-    };
     static bool filled;
     if (!filled) {
         filled = true;
-        cpu_level = detect();
-        ops.best = cpu_level == CPU_AVX512_BF16 ? BF16 : F32;
-        cpu_sae_ops(&ops.sae);
+        cpu_choose(detect(), false);
+        cpu_sae_code_ops(&ops.sae);
         cpu_comm_ops(&ops.comm);
     }
     return &ops;

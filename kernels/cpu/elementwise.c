@@ -8,7 +8,7 @@
  * instructions do not depend on the number of threads. */
 #include <math.h>
 #include <string.h>
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/level.h"
 #include "kernels/cpu/vec.h"
 
 enum { BLOCK = 4096 };
@@ -26,7 +26,7 @@ ALWAYS_INLINE void activate_as(void *y, DType y_type, const float *x, int64_t i,
         v_store_as(y, y_type, i, v_activate(v_load(x + i, (int)(end - i)), act), (int)(end - i));
 }
 
-ALWAYS_INLINE void activate_range_body(void *y, DType y_type, const float *x, int64_t i, int64_t end, Activation act)
+static void activate_range(void *y, DType y_type, const float *x, int64_t i, int64_t end, Activation act)
 {
     if (act == ACT_SILU && y_type == F32)
         activate_as(y, F32, x, i, end, ACT_SILU);
@@ -35,8 +35,6 @@ ALWAYS_INLINE void activate_range_body(void *y, DType y_type, const float *x, in
     else
         activate_as(y, y_type, x, i, end, act);
 }
-CPU_VARIANTS(activate_range, (void *y, DType y_type, const float *x, int64_t i, int64_t end, Activation act),
-             (y, y_type, x, i, end, act))
 
 void cpu_activate(void *y, DType y_type, const float *x, int64_t n, Activation act)
 {
@@ -55,15 +53,13 @@ ALWAYS_INLINE void geglu_as(void *y, DType y_type, const float *h, int64_t n, in
         }
 }
 
-ALWAYS_INLINE void geglu_rows_body(void *y, DType y_type, const float *h, int64_t n, int64_t end, int D)
+static void geglu_rows(void *y, DType y_type, const float *h, int64_t n, int64_t end, int D)
 {
     if (y_type == F32)
         geglu_as(y, F32, h, n, end, D);
     else
         geglu_as(y, BF16, h, n, end, D);
 }
-CPU_VARIANTS(geglu_rows, (void *y, DType y_type, const float *h, int64_t n, int64_t end, int D),
-             (y, y_type, h, n, end, D))
 
 void cpu_geglu(void *y, DType y_type, const float *h, int64_t N, int D)
 {
@@ -73,15 +69,13 @@ void cpu_geglu(void *y, DType y_type, const float *h, int64_t N, int D)
         geglu_rows(y, y_type, h, n, least(n + rows, N), D);
 }
 
-ALWAYS_INLINE void convert_range_body(void *y, DType y_type, const void *x, DType x_type, int64_t i, int64_t end)
+static void convert_range(void *y, DType y_type, const void *x, DType x_type, int64_t i, int64_t end)
 {
     for (; i < end; i += LANES) {
         const int w = end - i < LANES ? (int)(end - i) : LANES;
         v_store_as(y, y_type, i, v_load_as(x, x_type, i, w), w);
     }
 }
-CPU_VARIANTS(convert_range, (void *y, DType y_type, const void *x, DType x_type, int64_t i, int64_t end),
-             (y, y_type, x, x_type, i, end))
 
 /* F32 and BF16 go by vectors; what else there is (half precision from a file) is rare and goes through
  * formats/dtype.h. */
@@ -133,15 +127,13 @@ void cpu_store(void *y, DType y_type, const float *x, int64_t n, uint64_t *unfit
 }
 
 /* y = a + sign b, sign 1 or -1: exact either way, since sign b is. */
-ALWAYS_INLINE void sum_range_body(float *y, const float *a, const float *b, float sign, int64_t i, int64_t end)
+static void sum_range(float *y, const float *a, const float *b, float sign, int64_t i, int64_t end)
 {
     for (; i < end; i += LANES) {
         const int w = end - i < LANES ? (int)(end - i) : LANES;
         v_store(y + i, v_load(a + i, w) + sign*v_load(b + i, w), w);
     }
 }
-CPU_VARIANTS(sum_range, (float *y, const float *a, const float *b, float sign, int64_t i, int64_t end),
-             (y, a, b, sign, i, end))
 
 void cpu_add(float *y, const float *x, int64_t n)
 {

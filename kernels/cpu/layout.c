@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* layout.c -- ops that move rows: nearest upsampling, token embedding. Bound by memory. */
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/level.h"
 #include "kernels/cpu/vec.h"
 
-ALWAYS_INLINE void convert_row_body(void *y, DType y_type, int64_t i, const float *x, int C)
+static void convert_row(void *y, DType y_type, int64_t i, const float *x, int C)
 {
     for (int c = 0; c < C; c += LANES) {
         const int w = C - c < LANES ? C - c : LANES;
         v_store_as(y, y_type, i + c, v_load(x + c, w), w);
     }
 }
-CPU_VARIANTS(convert_row, (void *y, DType y_type, int64_t i, const float *x, int C), (y, y_type, i, x, C))
 
 /* y[b,h,w,:] = x[b, floor(h H/Ho), floor(w W/Wo), :], as torch's interpolate(mode="nearest") takes it for whole
  * multiples. */

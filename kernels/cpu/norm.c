@@ -14,7 +14,7 @@
  * Bound by memory, or by the second-level cache where an image fits it. */
 #include <math.h>
 #include <omp.h>
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/level.h"
 #include "kernels/cpu/vec.h"
 
 enum { BLOCK_VALUES = 8192, AT_ONCE = 4 };      /* 32 KB a block; vectors of channels, or rows, summed side by side */
@@ -76,7 +76,7 @@ ALWAYS_INLINE void side_moments(const Side *s, DType type, int64_t first, int64_
 }
 
 /* The shift moves a mean and no deviation, so it is left to group_affine. */
-ALWAYS_INLINE void block_moments_body(const GroupNorm *g, int64_t b, int64_t block)
+static void block_moments(const GroupNorm *g, int64_t b, int64_t block)
 {
     const int64_t first = block*g->rows, rows = g->HW - first < g->rows ? g->HW - first : g->rows;
     float *mean = g->parts + (b*g->blocks + block)*2*g->C, *M2 = mean + g->C;
@@ -88,7 +88,6 @@ ALWAYS_INLINE void block_moments_body(const GroupNorm *g, int64_t b, int64_t blo
             side_moments(s, BF16, b*g->HW + first, rows, mean + s->at, M2 + s->at);
     }
 }
-CPU_VARIANTS(block_moments, (const GroupNorm *g, int64_t b, int64_t block), (g, b, block))
 
 /* Joins the blocks' moments of image b into each channel's scale and offset. */
 static void group_affine(const GroupNorm *g, int64_t b)
@@ -119,14 +118,15 @@ static void group_affine(const GroupNorm *g, int64_t b)
     }
 }
 
-/* w channels of row i, from the c-th of a side on, as they are and normalized. */
+/* w channels of row i, from the c-th of a side on, as they are and normalized. Loaded first: a load that is cut short
+ * branches, and what it parts is not multiplied and added at once. */
 ALWAYS_INLINE void normalize_lanes(const GroupNorm *g, const Side *s, DType type, DType y_type, Activation act,
                                    bool as_is, const float *scale, const float *offset, int64_t i, int c, int w)
 {
-    const V x = v_load_as(s->x, type, i*s->C + c, w);
+    const V x = v_load_as(s->x, type, i*s->C + c, w), by = v_load(scale + c, w), from = v_load(offset + c, w);
     if (as_is)
         v_store_as(g->as_is, y_type, i*g->C + s->at + c, x, w);
-    v_store_as(g->y, y_type, i*g->C + s->at + c, v_activate(x*v_load(scale + c, w) + v_load(offset + c, w), act), w);
+    v_store_as(g->y, y_type, i*g->C + s->at + c, v_activate(x*by + from, act), w);
 }
 
 /* Rows [first, last) of image b of a side. */
@@ -144,7 +144,7 @@ ALWAYS_INLINE void normalize_side(const GroupNorm *g, const Side *s, int64_t b, 
 }
 
 /* The kinds that the models have, each with its own loop. */
-ALWAYS_INLINE void normalize_body(const GroupNorm *g, int64_t b, int64_t block)
+static void normalize(const GroupNorm *g, int64_t b, int64_t block)
 {
     const int64_t first = b*g->HW + block*g->rows, last = (block + 1)*g->rows < g->HW ? first + g->rows : (b + 1)*g->HW;
     const bool silu = g->act == ACT_SILU, bf16 = g->y_type == BF16, as_is = g->as_is != NULL;
@@ -164,7 +164,6 @@ ALWAYS_INLINE void normalize_body(const GroupNorm *g, int64_t b, int64_t block)
             normalize_side(g, s, b, first, last, s->type, g->y_type, g->act, as_is);
     }
 }
-CPU_VARIANTS(normalize, (const GroupNorm *g, int64_t b, int64_t block), (g, b, block))
 
 void cpu_group_norm(void *y, DType y_type, void *as_is, const NormInput *in, const float *gamma, const float *beta,
                     int64_t B, int64_t HW, int groups, float eps, Activation act)
@@ -246,12 +245,13 @@ ALWAYS_INLINE void layer_norm_as(void *y, DType y_type, const float *x, const fl
         }
     for (int r = 0; r < rows && rest; r++) {
         const V v = (v_load(row + r*D + whole, rest) - mean[r])*rstd[r];
-        v_store_as(y, y_type, (n + r)*D + whole, v*v_load(gamma + whole, rest) + v_load(beta + whole, rest), rest);
+        const V by = v_load(gamma + whole, rest), from = v_load(beta + whole, rest);
+        v_store_as(y, y_type, (n + r)*D + whole, v*by + from, rest);
     }
 }
 
-ALWAYS_INLINE void layer_norm_rows_body(void *y, DType y_type, const float *x, const float *gamma, const float *beta,
-                                        int64_t n, int64_t end, int D, float eps)
+static void layer_norm_rows(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t n,
+                            int64_t end, int D, float eps)
 {
     for (; y_type == BF16 && n + AT_ONCE <= end; n += AT_ONCE)
         layer_norm_as(y, BF16, x, gamma, beta, n, AT_ONCE, D, eps);
@@ -260,8 +260,6 @@ ALWAYS_INLINE void layer_norm_rows_body(void *y, DType y_type, const float *x, c
     for (; n < end; n++)
         layer_norm_as(y, y_type, x, gamma, beta, n, 1, D, eps);
 }
-CPU_VARIANTS(layer_norm_rows, (void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t n,
-                               int64_t end, int D, float eps), (y, y_type, x, gamma, beta, n, end, D, eps))
 
 void cpu_layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
                     float eps)

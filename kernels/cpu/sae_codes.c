@@ -5,7 +5,7 @@
  *
  * Bound by memory, and small beside the encoder's product: one thread, but for the gate. */
 #include <string.h>
-#include "kernels/cpu/sae_cpu.h"
+#include "kernels/cpu/cpu.h"
 
 static void gate(float *a, const int32_t *i, const float *threshold, const float *scale, const float *offset, int64_t n)
 {

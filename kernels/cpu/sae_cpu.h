@@ -3,7 +3,7 @@
 #ifndef KERNELS_CPU_SAE_CPU_H
 #define KERNELS_CPU_SAE_CPU_H
 
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/level.h"
 
 /* Floats that cpu_topk_row needs beside its row. */
 static inline size_t cpu_topk_scratch(int K)
@@ -16,16 +16,13 @@ static inline size_t cpu_topk_scratch(int K)
  * never chosen before a number. */
 void cpu_topk_row(float *a, int32_t *i, const float *h, int F, int K, float *scratch);
 
-enum { CPU_PANEL = 32 };                    /* features that an encoder keeps side by side */
-
-/* The panel of features from `first` on, as encoder_pack would pack it. */
+/* The panel (tile.h) of features from `first` on, as encoder_pack would pack it. */
 void cpu_pack_panel(const SaeEncoder *e, const float *W_enc, int first);
 
 void cpu_sae_decode(float *y, const float *a, const int32_t *i, const float *W_dec, const float *b, int64_t N, int D,
                     int K);
 
 void cpu_sae_encode_ops(SaeOps *ops);       /* sae_encode.c */
-void cpu_sae_code_ops(SaeOps *ops);         /* sae_codes.c */
 void cpu_sae_grad_ops(SaeOps *ops);         /* sae_grad.c */
 void cpu_sae_dense_ops(SaeOps *ops);        /* sae_dense.c */
 

@@ -32,8 +32,8 @@ ALWAYS_INLINE void gather(float *y, const float *x, const float *a, const float 
         v_store(y + d + v*LANES, sum[v], v == vectors - 1 ? last : LANES);
 }
 
-ALWAYS_INLINE void gather_row_body(float *y, const float *x, const float *a, const float *s, const int32_t *i,
-                                   const float *W, int D, int K)
+static void gather_row(float *y, const float *x, const float *a, const float *s, const int32_t *i, const float *W,
+                       int D, int K)
 {
     int d = 0;
     for (; d + AT_ONCE*LANES <= D; d += AT_ONCE*LANES)
@@ -41,9 +41,6 @@ ALWAYS_INLINE void gather_row_body(float *y, const float *x, const float *a, con
     for (; d < D; d += LANES)
         gather(y, x, a, s, i, W, D, K, d, 1, D - d < LANES ? D - d : LANES);
 }
-CPU_VARIANTS(gather_row, (float *y, const float *x, const float *a, const float *s, const int32_t *i, const float *W,
-                          int D, int K),
-             (y, x, a, s, i, W, D, K))
 
 void cpu_sae_decode(float *y, const float *a, const int32_t *i, const float *W_dec, const float *b, int64_t N, int D,
                     int K)
@@ -66,7 +63,6 @@ void cpu_sae_ops(SaeOps *ops)
     ops->decode = cpu_sae_decode;
     ops->steer = steer;
     cpu_sae_encode_ops(ops);
-    cpu_sae_code_ops(ops);
     cpu_sae_grad_ops(ops);
     cpu_sae_dense_ops(ops);
 }

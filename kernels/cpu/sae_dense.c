@@ -1,57 +1,32 @@
 /* SPDX-License-Identifier: MIT */
-/* sae_dense.c -- training with all of h in memory: products of matrices, JumpReLU, ReLU and the gate, with gradients.
+/* sae_dense.c -- training with all of h in memory: JumpReLU, ReLU and the gate, with gradients.
  *
  *     jump   z = h where h > threshold, else 0      gated  z = m where gate > 0 and m > 0, else 0
  *                                                          gate = h + b_gate      m = exp(r_mag) h + b_mag
  *   h, z, p, g (N,F)   b_enc, threshold, b_gate, r_mag, b_mag (F)
  *
- * Products are oneDNN's, a fixed block of C at a time: a call within a parallel region computes with one thread, in an
- * order that depends on sizes, so the bytes do not depend on threads. Blocks of 256 x 512 reach 76 to 95 % of one call
- * for the whole C. Everything else is bound by memory: sums over rows go by columns of STRIP features, each by one
- * thread, TILE_ROWS rows in f32 and those in double. A NaN in h stays one in z, so that the loss shows it. */
+ * Bound by memory: sums over rows go by columns of STRIP features, each by one thread, TILE_ROWS rows in f32 and those in
+ * double. A NaN in h stays one in z, so that the loss shows it. */
 #include <math.h>
-#include <oneapi/dnnl/dnnl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include "kernels/cpu/sae_cpu.h"
 #include "kernels/cpu/vec.h"
 
-enum { BLOCK_ROWS = 256, BLOCK_COLUMNS = 512, STRIP = 128, TILE_ROWS = 32 };
+enum { STRIP = 128, TILE_ROWS = 32 };
 
 static int64_t least(int64_t a, int64_t b)
 {
     return a < b ? a : b;
 }
 
-static void gemm(float *C, bool add, const float *A, bool A_turned, const float *B, bool B_turned, int64_t M, int64_t N,
-                 int64_t K)
-{
-    const int64_t across = (N + BLOCK_COLUMNS - 1)/BLOCK_COLUMNS, blocks = (M + BLOCK_ROWS - 1)/BLOCK_ROWS*across;
-    #pragma omp parallel for schedule(dynamic)
-    for (int64_t b = 0; b < blocks; b++) {
-        const int64_t m = b/across*BLOCK_ROWS, n = b % across*BLOCK_COLUMNS;
-        const dnnl_status_t status = dnnl_sgemm(A_turned ? 'T' : 'N', B_turned ? 'T' : 'N', least(M - m, BLOCK_ROWS),
-                                                least(N - n, BLOCK_COLUMNS), K, 1, A_turned ? A + m : A + m*K,
-                                                A_turned ? M : K, B_turned ? B + n*K : B + n, B_turned ? K : N, add,
-                                                C + m*N + n, N);
-        if (status != dnnl_success) {
-            fprintf(stderr, "oneDNN: sgemm: status %d\n", (int)status);
-            abort();
-        }
-    }
-}
-
 /* ---- JumpReLU, ReLU ---- */
 
-ALWAYS_INLINE void jump_row_body(float *z, float *h, const float *b_enc, const float *threshold, int F)
+static void jump_row(float *z, float *h, const float *b_enc, const float *threshold, int F)
 {
     for (int f = 0; f < F; f++) {
         h[f] += b_enc[f];
         z[f] = h[f] <= (threshold ? threshold[f] : 0) ? 0 : h[f];
     }
 }
-CPU_VARIANTS(jump_row, (float *z, float *h, const float *b_enc, const float *threshold, int F),
-             (z, h, b_enc, threshold, F))
 
 static void jump(float *z, float *h, const float *b_enc, const float *threshold, int64_t N, int F)
 {
@@ -81,8 +56,8 @@ ALWAYS_INLINE V jump_grad_vector(float *g, const float *h, const float *threshol
 }
 
 /* Columns [0,columns) of N rows. */
-ALWAYS_INLINE void jump_grad_strip_body(float *g, float *d_threshold, const float *h, const float *threshold,
-                                        float sparsity, float width, int64_t N, int F, int columns)
+static void jump_grad_strip(float *g, float *d_threshold, const float *h, const float *threshold, float sparsity,
+                            float width, int64_t N, int F, int columns)
 {
     double sum[STRIP] = {0};
     for (int64_t r = 0; r < N; r += TILE_ROWS)
@@ -96,9 +71,6 @@ ALWAYS_INLINE void jump_grad_strip_body(float *g, float *d_threshold, const floa
     for (int f = 0; threshold && f < columns; f++)
         d_threshold[f] -= (float)sum[f];
 }
-CPU_VARIANTS(jump_grad_strip, (float *g, float *d_threshold, const float *h, const float *threshold, float sparsity,
-                               float width, int64_t N, int F, int columns),
-             (g, d_threshold, h, threshold, sparsity, width, N, F, columns))
 
 static void jump_grad(float *g, float *d_threshold, const float *h, const float *threshold, float sparsity, float width,
                       int64_t N, int F)
@@ -111,8 +83,8 @@ static void jump_grad(float *g, float *d_threshold, const float *h, const float 
 
 /* ---- gated ---- */
 
-ALWAYS_INLINE void gated_row_body(float *z, float *p, const float *h, const float *b_gate, const float *r_mag,
-                                  const float *b_mag, int F)
+static void gated_row(float *z, float *p, const float *h, const float *b_gate, const float *r_mag, const float *b_mag,
+                      int F)
 {
     for (int f = 0; f < F; f += LANES) {
         const int n = F - f < LANES ? F - f : LANES;
@@ -125,9 +97,6 @@ ALWAYS_INLINE void gated_row_body(float *z, float *p, const float *h, const floa
         v_store(z + f, open, n);
     }
 }
-CPU_VARIANTS(gated_row, (float *z, float *p, const float *h, const float *b_gate, const float *r_mag,
-                         const float *b_mag, int F),
-             (z, p, h, b_gate, r_mag, b_mag, F))
 
 static void gated(float *z, float *p, const float *h, const float *b_gate, const float *r_mag, const float *b_mag,
                   int64_t N, int F)
@@ -161,9 +130,9 @@ ALWAYS_INLINE void gated_grad_vector(GatedVector *v, float *g, const float *g_p,
     }
 }
 
-ALWAYS_INLINE void gated_grad_strip_body(float *g, const float *g_p, float *d_b_gate, float *d_r_mag, float *d_b_mag,
-                                         const float *h, const float *b_gate, const float *r_mag, const float *b_mag,
-                                         float sparsity, int64_t N, int F, int columns)
+static void gated_grad_strip(float *g, const float *g_p, float *d_b_gate, float *d_r_mag, float *d_b_mag,
+                             const float *h, const float *b_gate, const float *r_mag, const float *b_mag,
+                             float sparsity, int64_t N, int F, int columns)
 {
     double sum[3][STRIP] = {{0}};
     for (int64_t r = 0; r < N; r += TILE_ROWS)
@@ -185,10 +154,6 @@ ALWAYS_INLINE void gated_grad_strip_body(float *g, const float *g_p, float *d_b_
         d_b_mag[f] += (float)sum[2][f];
     }
 }
-CPU_VARIANTS(gated_grad_strip, (float *g, const float *g_p, float *d_b_gate, float *d_r_mag, float *d_b_mag,
-                                const float *h, const float *b_gate, const float *r_mag, const float *b_mag,
-                                float sparsity, int64_t N, int F, int columns),
-             (g, g_p, d_b_gate, d_r_mag, d_b_mag, h, b_gate, r_mag, b_mag, sparsity, N, F, columns))
 
 static void gated_grad(float *g, const float *g_p, float *d_b_gate, float *d_r_mag, float *d_b_mag, const float *h,
                        const float *b_gate, const float *r_mag, const float *b_mag, float sparsity, int64_t N, int F)
@@ -225,7 +190,6 @@ static int row_most(const float *z, int64_t N, int F)
 
 void cpu_sae_dense_ops(SaeOps *ops)
 {
-    ops->gemm = gemm;
     ops->jump = jump;
     ops->jump_grad = jump_grad;
     ops->gated = gated;

@@ -16,11 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "kernels/cpu/sae_cpu.h"
+#include "kernels/cpu/tile.h"
 #include "kernels/cpu/vec.h"
-
-#ifdef __x86_64__
-#include <immintrin.h>
-#endif
 
 enum { PANEL = CPU_PANEL, NEAR_ROWS = 56, FAR_ROWS = 112, NEAR_BYTES = 4 << 20 };
 
@@ -29,15 +26,12 @@ typedef struct Block {              /* scratch of one thread */
     float *h, *topk;
 } Block;
 
-typedef void (*TileFn)(float *h, size_t stride, const uint32_t *x, const uint32_t *panel, const float *bias, int words);
-
 struct SaeEncoder {
     int D, F, most_F, words;        /* F now and at most; words a row */
     int columns;                    /* F rounded up to PANEL */
-    /* asked for, and as kept: bf16 is kept as rounded f32 where it cannot be multiplied */
-    DType type, store;
-    TileFn tile;
-    int tile_rows, block_rows;
+    DType type;                     /* asked for; bf16 is kept as rounded f32 where it cannot be multiplied */
+    Tile tile;
+    int block_rows;
     uint32_t *W;
     float *b_enc, *b_dec;           /* b_enc (columns), -FLT_MAX after the last feature */
     int32_t *rows;                  /* [F] numbers of the packed features; NULL: their places */
@@ -45,82 +39,6 @@ struct SaeEncoder {
     int threads, K;                 /* what block[] was made for */
     Block *block;
 };
-
-/* ---- tiles: h[r,0..32) = bias + sum over words of x[r] * panel ---- */
-
-#define TILE(name, target, R, C)                                                                                       \
-    target static void name(float *h, size_t stride, const uint32_t *x, const uint32_t *panel, const float *bias,      \
-                            int words)                                                                                 \
-    {                                                                                                                  \
-        for (int column = 0; column < PANEL; column += C*LANES) {                                                      \
-            V sum[R][C];                                                                                               \
-            for (int r = 0; r < R; r++)                                                                                \
-                for (int c = 0; c < C; c++)                                                                            \
-                    sum[r][c] = v_load(bias + column + c*LANES, LANES);                                                \
-            const float *w = (const float *)panel + column, *a = (const float *)x;                                     \
-            for (int k = 0; k < words; k++, w += PANEL, a += R) {                                                      \
-                V wide[C];                                                                                             \
-                for (int c = 0; c < C; c++)                                                                            \
-                    wide[c] = v_load(w + c*LANES, LANES);                                                              \
-                _Pragma("GCC unroll 16")                                                                               \
-                for (int r = 0; r < R; r++)                                                                            \
-                    for (int c = 0; c < C; c++)                                                                        \
-                        sum[r][c] += a[r]*wide[c];                                                                     \
-            }                                                                                                          \
-            for (int r = 0; r < R; r++)                                                                                \
-                for (int c = 0; c < C; c++)                                                                            \
-                    v_store(h + r*stride + column + c*LANES, sum[r][c], LANES);                                        \
-        }                                                                                                              \
-    }
-
-TILE(tile_avx512, TARGET_AVX512, 14, 2)
-TILE(tile_avx2, TARGET_AVX2, 6, 1)
-TILE(tile_any, , 4, 1)
-
-#ifdef __x86_64__
-TARGET_AVX512_BF16 static void tile_bf16(float *h, size_t stride, const uint32_t *x, const uint32_t *panel,
-                                         const float *bias, int words)
-{
-    enum { R = 14, C = 2 };
-    __m512 sum[R][C];
-    for (int r = 0; r < R; r++)
-        for (int c = 0; c < C; c++)
-            sum[r][c] = _mm512_loadu_ps(bias + c*LANES);
-    for (int k = 0; k < words; k++, panel += PANEL, x += R) {
-        const __m512bh w0 = (__m512bh)_mm512_load_si512(panel), w1 = (__m512bh)_mm512_load_si512(panel + LANES);
-        _Pragma("GCC unroll 16")
-        for (int r = 0; r < R; r++) {
-            const __m512bh a = (__m512bh)_mm512_set1_epi32((int)x[r]);
-            sum[r][0] = _mm512_dpbf16_ps(sum[r][0], a, w0);
-            sum[r][1] = _mm512_dpbf16_ps(sum[r][1], a, w1);
-        }
-    }
-    for (int r = 0; r < R; r++)
-        for (int c = 0; c < C; c++)
-            _mm512_storeu_ps(h + r*stride + c*LANES, sum[r][c]);
-}
-#endif
-
-static void choose_tile(SaeEncoder *e)
-{
-    e->store = F32;
-    e->tile = tile_any;
-    e->tile_rows = 4;
-#ifdef __x86_64__
-    if (cpu_level >= CPU_AVX2) {
-        e->tile = tile_avx2;
-        e->tile_rows = 6;
-    }
-    if (cpu_level >= CPU_AVX512) {
-        e->tile = tile_avx512;
-        e->tile_rows = 14;
-    }
-    if (e->type == BF16 && cpu_level >= CPU_AVX512_BF16) {
-        e->tile = tile_bf16;
-        e->store = BF16;
-    }
-#endif
-}
 
 /* ---- creation ---- */
 
@@ -183,12 +101,12 @@ static int encoder_create(SaeEncoder **out, int D, int F, DType type, Err *err)
     e->D = D;
     e->most_F = F;
     e->type = type;
-    choose_tile(e);
-    e->words = e->store == BF16 ? (D + 1)/2 : D;
+    e->tile = cpu_tile(type);
+    e->words = e->tile.store == BF16 ? (D + 1)/2 : D;
     const size_t columns = ((size_t)F + PANEL - 1)/PANEL*PANEL, bytes = columns*(size_t)e->words*sizeof(uint32_t);
     /* W passes by once a block: the farther it lies, the more rows */
     const int rows = bytes <= NEAR_BYTES ? NEAR_ROWS : FAR_ROWS;
-    e->block_rows = (rows + e->tile_rows - 1)/e->tile_rows*e->tile_rows;
+    e->block_rows = (rows + e->tile.rows - 1)/e->tile.rows*e->tile.rows;
     e->W = memory(bytes);
     e->b_enc = memory(columns*sizeof(float));
     e->b_dec = memory((size_t)D*sizeof(float));
@@ -212,7 +130,7 @@ ALWAYS_INLINE uint32_t bf16_bits(float x)
 }
 
 /* 32 features side by side. In blocks of 16 x 16, which the compiler turns in registers. */
-ALWAYS_INLINE void pack_panel_body(const SaeEncoder *e, uint32_t *panel, const float *const *w)
+static void pack_panel(const SaeEncoder *e, uint32_t *panel, const float *const *w)
 {
     const int D = e->D;
     for (int d = 0; d < D; d += LANES)
@@ -222,9 +140,8 @@ ALWAYS_INLINE void pack_panel_body(const SaeEncoder *e, uint32_t *panel, const f
                 memcpy(&panel[(size_t)j*PANEL + c], &v, sizeof v);
             }
 }
-CPU_VARIANTS(pack_panel, (const SaeEncoder *e, uint32_t *panel, const float *const *w), (e, panel, w))
 
-ALWAYS_INLINE void pack_panel_bf16_body(const SaeEncoder *e, uint32_t *panel, const float *const *w)
+static void pack_panel_bf16(const SaeEncoder *e, uint32_t *panel, const float *const *w)
 {
     const int D = e->D;
     for (int d = 0; d < D; d += 2*LANES)
@@ -233,7 +150,6 @@ ALWAYS_INLINE void pack_panel_bf16_body(const SaeEncoder *e, uint32_t *panel, co
                 panel[(size_t)j/2*PANEL + c] = !w[c] ? 0 : bf16_bits(w[c][j])
                                                            | (j + 1 < D ? bf16_bits(w[c][j + 1]) << 16 : 0);
 }
-CPU_VARIANTS(pack_panel_bf16, (const SaeEncoder *e, uint32_t *panel, const float *const *w), (e, panel, w))
 
 void cpu_pack_panel(const SaeEncoder *e, const float *W_enc, int first)
 {
@@ -241,11 +157,11 @@ void cpu_pack_panel(const SaeEncoder *e, const float *W_enc, int first)
     for (int c = 0; c < PANEL; c++)
         w[c] = e->rows[first + c] < 0 ? NULL : W_enc + (size_t)e->rows[first + c]*(size_t)e->D;
     uint32_t *panel = e->W + (size_t)first*(size_t)e->words;
-    if (e->store == BF16)
+    if (e->tile.store == BF16)
         pack_panel_bf16(e, panel, w);
     else
         pack_panel(e, panel, w);
-    if (e->store == F32 && e->type == BF16)
+    if (e->tile.store == F32 && e->type == BF16)
         for (size_t j = 0; j < (size_t)PANEL*(size_t)e->words; j++)
             panel[j] = bf16_bits(((const float *)panel)[j]) << 16;
 }
@@ -272,16 +188,16 @@ static void encoder_pack(SaeEncoder *e, const float *W_enc, const float *b_enc, 
 /* ---- encoding ---- */
 
 /* R rows of x, centered, in groups of tile_rows; rows beyond R are 0. */
-ALWAYS_INLINE void pack_rows_body(const SaeEncoder *e, uint32_t *packed, const float *x, int R)
+static void pack_rows(const SaeEncoder *e, uint32_t *packed, const float *x, int R)
 {
-    const int T = e->tile_rows, D = e->D;
+    const int T = e->tile.rows, D = e->D;
     for (int first = 0; first < R; first += T, packed += (size_t)T*(size_t)e->words)
         for (int r = 0; r < T; r++) {
             const float *row = x + (size_t)(first + r)*(size_t)D;
             if (first + r >= R)
                 for (int k = 0; k < e->words; k++)
                     packed[k*T + r] = 0;
-            else if (e->store == BF16)
+            else if (e->tile.store == BF16)
                 for (int k = 0; k < e->words; k++)
                     packed[k*T + r] = bf16_bits(row[2*k] - e->b_dec[2*k])
                                       | (2*k + 1 < D ? bf16_bits(row[2*k + 1] - e->b_dec[2*k + 1]) << 16 : 0);
@@ -295,16 +211,15 @@ ALWAYS_INLINE void pack_rows_body(const SaeEncoder *e, uint32_t *packed, const f
                 }
         }
 }
-CPU_VARIANTS(pack_rows, (const SaeEncoder *e, uint32_t *packed, const float *x, int R), (e, packed, x, R))
 
 static void encode_block(const SaeEncoder *e, const Block *b, float *a, int32_t *i, const float *x, int R, int K)
 {
-    const size_t stride = (size_t)e->columns, group = (size_t)e->tile_rows*(size_t)e->words;
+    const size_t stride = (size_t)e->columns, group = (size_t)e->tile.rows*(size_t)e->words;
     pack_rows(e, b->x, x, R);
     for (int p = 0; p < e->columns/PANEL; p++)
-        for (int first = 0; first < R; first += e->tile_rows)
-            e->tile(b->h + (size_t)first*stride + (size_t)p*PANEL, stride, b->x + (size_t)(first/e->tile_rows)*group,
-                    e->W + (size_t)p*PANEL*(size_t)e->words, e->b_enc + p*PANEL, e->words);
+        for (int first = 0; first < R; first += e->tile.rows)
+            e->tile.run(b->h + (size_t)first*stride + (size_t)p*PANEL, stride, b->x + (size_t)(first/e->tile.rows)*group,
+                        e->W + (size_t)p*PANEL*(size_t)e->words, e->b_enc + p*PANEL, 0, e->words);
     for (int r = 0; r < R; r++) {
         int32_t *i_r = i + (size_t)r*(size_t)K;
         cpu_topk_row(a + (size_t)r*(size_t)K, i_r, b->h + (size_t)r*stride, e->columns, K, b->topk);
@@ -316,7 +231,7 @@ static void encode_block(const SaeEncoder *e, const Block *b, float *a, int32_t 
 
 static void encode(SaeEncoder *e, float *a, int32_t *i, const float *x, int64_t N, int K)
 {
-    const int threads = omp_get_max_threads(), T = e->tile_rows;
+    const int threads = omp_get_max_threads(), T = e->tile.rows;
     blocks_need(e, threads, K);
     /* few rows: a part for each thread; no value depends on it */
     int64_t rows = ((N + threads - 1)/threads + T - 1)/T*T;

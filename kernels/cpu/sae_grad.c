@@ -14,9 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include "kernels/cpu/sae_cpu.h"
+#include "kernels/cpu/tile.h"
 #include "kernels/cpu/vec.h"
 
-enum { PARTS = 64, AT_ONCE = 8, TILE_ROWS = 32 };
+enum { PARTS = 64, AT_ONCE = REGISTERS/4, TILE_ROWS = 32 };      /* AT_ONCE: vectors of each of two sums */
 
 static int64_t part_start(int64_t n, int p)
 {
@@ -33,7 +34,7 @@ static double part_sum(const double *part)
 
 /* ---- sums over everything ---- */
 
-ALWAYS_INLINE void difference_part_body(double *sum, float *g, const float *y, const float *x, int64_t n)
+static void difference_part(double *sum, float *g, const float *y, const float *x, int64_t n)
 {
     for (int64_t i = 0; i < n; i += 4096) {             /* squares in f32 for 256 a lane, then in double */
         V square = {0};
@@ -50,7 +51,6 @@ ALWAYS_INLINE void difference_part_body(double *sum, float *g, const float *y, c
         *sum += v_sum(square);
     }
 }
-CPU_VARIANTS(difference_part, (double *sum, float *g, const float *y, const float *x, int64_t n), (sum, g, y, x, n))
 
 static void difference(float *g, double *square, const float *y, const float *x, int64_t n)
 {
@@ -71,8 +71,8 @@ static void sum_squares(double *square, const float *x, int64_t n)
 /* ---- sums over rows: each column by itself, TILE_ROWS rows in f32, those in double ---- */
 
 /* sum[16] += of columns [d, d+n): w[n] (x - mean), or squares of it */
-ALWAYS_INLINE void columns_body(double *sum, const float *mean, const float *w, bool square, const float *x, int64_t N,
-                                int D, int n)
+static void columns(double *sum, const float *mean, const float *w, bool square, const float *x, int64_t N, int D,
+                    int n)
 {
     const V m = mean ? v_load(mean, n) : (V){0};
     for (int64_t r = 0; r < N; r += TILE_ROWS) {
@@ -86,9 +86,6 @@ ALWAYS_INLINE void columns_body(double *sum, const float *mean, const float *w, 
             sum[l] += s[l];
     }
 }
-CPU_VARIANTS(columns, (double *sum, const float *mean, const float *w, bool square, const float *x, int64_t N, int D,
-                       int n),
-             (sum, mean, w, square, x, N, D, n))
 
 static void moments(float *mean, double *spread, const float *x, int64_t N, int D)
 {
@@ -123,12 +120,11 @@ static void column_sum(float *y, float c, const float *w, const float *x, int64_
     }
 }
 
-ALWAYS_INLINE void center_row_body(float *y, const float *x, const float *b, int D)
+static void center_row(float *y, const float *x, const float *b, int D)
 {
     for (int d = 0; d < D; d++)
         y[d] = x[d] - b[d];
 }
-CPU_VARIANTS(center_row, (float *y, const float *x, const float *b, int D), (y, x, b, D))
 
 static void center(float *y, const float *x, const float *b, int64_t N, int D)
 {
@@ -139,8 +135,7 @@ static void center(float *y, const float *x, const float *b, int64_t N, int D)
 
 /* ---- kept features ---- */
 
-ALWAYS_INLINE void code_grad_row_body(float *g_a, const float *g, const float *a, const int32_t *i, const float *W,
-                                      int D, int K)
+static void code_grad_row(float *g_a, const float *g, const float *a, const int32_t *i, const float *W, int D, int K)
 {
     for (int j = 0; j < K; j++) {
         if (a[j] == 0) {
@@ -161,9 +156,6 @@ ALWAYS_INLINE void code_grad_row_body(float *g_a, const float *g, const float *a
         g_a[j] = v_sum(s0 + s1);
     }
 }
-CPU_VARIANTS(code_grad_row, (float *g_a, const float *g, const float *a, const int32_t *i, const float *W, int D,
-                             int K),
-             (g_a, g, a, i, W, D, K))
 
 static void code_grad(float *g_a, const float *g, const float *a, const int32_t *i, const float *W_dec, int64_t N,
                       int D, int K)
@@ -213,7 +205,7 @@ ALWAYS_INLINE void row_grad(float *dec, float *enc, const Entries *t, int D, int
     }
 }
 
-ALWAYS_INLINE void feature_grad_body(float *dec, float *enc, const Entries *t, int D)
+static void feature_grad(float *dec, float *enc, const Entries *t, int D)
 {
     int d = 0;
     for (; d + AT_ONCE*LANES <= D; d += AT_ONCE*LANES)
@@ -221,7 +213,6 @@ ALWAYS_INLINE void feature_grad_body(float *dec, float *enc, const Entries *t, i
     for (; d < D; d += LANES)
         row_grad(dec, enc, t, D, d, 1, D - d < LANES ? D - d : LANES);
 }
-CPU_VARIANTS(feature_grad, (float *dec, float *enc, const Entries *t, int D), (dec, enc, t, D))
 
 static Entries entries_of(const CodePart *p, const float *x, int f)
 {
@@ -269,15 +260,14 @@ ALWAYS_INLINE float dot(const float *x, const float *y, int D)
     return v_sum(sum);
 }
 
-ALWAYS_INLINE void row_square_body(double *square, const float *x, int D)
+static void row_square(double *square, const float *x, int D)
 {
     *square += (double)dot(x, x, D);
 }
-CPU_VARIANTS(row_square, (double *square, const float *x, int D), (square, x, D))
 
 /* p -= rate * m/(1-b1^t) / (sqrt(v/(1-b2^t)) + eps) */
-ALWAYS_INLINE void adam_row_body(float *restrict p, float *restrict m, float *restrict v, float *restrict dp, int D,
-                                 const AdamStep *s)
+static void adam_row(float *restrict p, float *restrict m, float *restrict v, float *restrict dp, int D,
+                     const AdamStep *s)
 {
     const float along = s->unit_rows ? dot(dp, p, D) : 0;
     const float rate = s->rate*s->unbias1, root = sqrtf(s->unbias2);
@@ -295,7 +285,6 @@ ALWAYS_INLINE void adam_row_body(float *restrict p, float *restrict m, float *re
             p[d] *= r;
     }
 }
-CPU_VARIANTS(adam_row, (float *p, float *m, float *v, float *dp, int D, const AdamStep *s), (p, m, v, dp, D, s))
 
 static void adam(float *p, float *m, float *v, float *dp, int64_t rows, int D, const AdamStep *step)
 {

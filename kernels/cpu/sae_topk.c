@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* sae_topk.c -- the K largest of a row of F values, exactly, largest first, ties to the lower index.
  *
- * Three passes, of which the first two read the row and are bound by loads (F/16 each):
+ * Three passes, of which the first two read the row and are bound by loads:
  *   1. the row is cut in at least 4K groups; the maximum of each is kept. A threshold that K of the maxima reach is one
  *      that at least K values reach, and that few more do (K = 16 of F = 2048: 18);
  *   2. values that reach it are collected with their indices, in order;
@@ -13,11 +13,9 @@
 #include "kernels/cpu/sae_cpu.h"
 #include "kernels/cpu/vec.h"
 
-#ifdef __x86_64__
-#include <immintrin.h>
-#endif
+enum { GROUP = 64, VECTORS = GROUP/LANES };         /* groups whose maxima are found side by side */
 
-/* Insertion into a sorted list: for processors without AVX-512, and for odd rows. */
+/* Insertion into a sorted list: for odd rows. */
 static void plain(float *a, int32_t *i, const float *h, int F, int K)
 {
     int n = 0;
@@ -35,8 +33,6 @@ static void plain(float *a, int32_t *i, const float *h, int F, int K)
     }
 }
 
-#ifdef __x86_64__
-
 /* Floats as integers of the same order, and back. */
 static inline int32_t order_of(float v)
 {
@@ -53,41 +49,41 @@ static inline float float_of(int32_t b)
     return v;
 }
 
-TARGET_AVX512 static int reach(const float *x, int vectors, float threshold)
+static int reach(const float *x, int n, float threshold)
 {
-    const __m512 t = _mm512_set1_ps(threshold);
-    int n = 0;
-    for (int v = 0; v < vectors; v++)
-        n += __builtin_popcount(_mm512_cmp_ps_mask(_mm512_load_ps(x + 16*v), t, _CMP_GE_OQ));
-    return n;
+    const V t = v_splat(threshold);
+    int count = 0;
+    for (int j = 0; j < n; j += LANES)
+        count += __builtin_popcount(v_reaches(v_load(x + j, LANES), t));
+    return count;
 }
 
-/* Maxima of 16*4*chunks groups of h, and a threshold that at least K of them reach (or -FLT_MAX). */
-TARGET_AVX512 static float find_threshold(float *maxima, const float *h, int F, int K)
+/* Maxima of GROUP*chunks groups of h, and a threshold that at least K of them reach (or -FLT_MAX). */
+static float find_threshold(float *maxima, const float *h, int F, int K)
 {
-    const int pairs = F/32, chunks = (4*K + 63)/64 < (pairs + 1)/2 ? (4*K + 63)/64 : (pairs + 1)/2;
-    float top = -FLT_MAX;
+    const int pairs = F/32, most = (4*K + GROUP - 1)/GROUP, half = (pairs + 1)/2, chunks = most < half ? most : half;
+    V top = v_splat(-FLT_MAX);
     for (int c = 0; c < chunks; c++) {
-        __m512 m[4];
-        for (int u = 0; u < 4; u++)
-            m[u] = _mm512_set1_ps(-FLT_MAX);
+        V m[VECTORS];
+        for (int u = 0; u < VECTORS; u++)
+            m[u] = v_splat(-FLT_MAX);
         const float *end = h + 32*((int64_t)pairs*(c + 1)/chunks);
         const float *x = h + 32*((int64_t)pairs*c/chunks);
-        for (; x + 64 <= end; x += 64)
-            for (int u = 0; u < 4; u++)
-                m[u] = _mm512_max_ps(_mm512_loadu_ps(x + 16*u), m[u]);         /* m where x is NaN */
+        for (; x + GROUP <= end; x += GROUP)
+            for (int u = 0; u < VECTORS; u++)
+                m[u] = v_max(v_load(x + u*LANES, LANES), m[u]);                /* m where x is NaN */
         if (x < end)
-            for (int u = 0; u < 2; u++)
-                m[u] = _mm512_max_ps(_mm512_loadu_ps(x + 16*u), m[u]);
-        for (int u = 0; u < 4; u++)
-            _mm512_store_ps(maxima + 64*c + 16*u, m[u]);
-        const float most = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(m[0], m[1]), _mm512_max_ps(m[2], m[3])));
-        top = most > top ? most : top;
+            for (int u = 0; u < VECTORS/2; u++)
+                m[u] = v_max(v_load(x + u*LANES, LANES), m[u]);
+        for (int u = 0; u < VECTORS; u++) {
+            v_store(maxima + GROUP*c + u*LANES, m[u], LANES);
+            top = v_max(m[u], top);
+        }
     }
-    int64_t low = order_of(-FLT_MAX), high = (int64_t)order_of(top) + 1;       /* low is reached by K, high is not */
+    int64_t low = order_of(-FLT_MAX), high = (int64_t)order_of(v_top(top)) + 1;     /* low is reached by K, high is not */
     while (high - low > 1) {
         const int64_t middle = low + (high - low)/2;
-        const int n = reach(maxima, 4*chunks, float_of((int32_t)middle));
+        const int n = reach(maxima, GROUP*chunks, float_of((int32_t)middle));
         if (n < K)
             high = middle;
         else
@@ -98,26 +94,41 @@ TARGET_AVX512 static float find_threshold(float *maxima, const float *h, int F, 
     return float_of((int32_t)low);
 }
 
-/* Values of h that are at least t, with their indices; at most `most` and 16 more. Returns how many, more than
- * `most` when too many. */
-TARGET_AVX512 static int collect(float *value, int32_t *index, const float *h, int F, float threshold, int most)
+/* The lanes of x that `lanes` has bits of, and their indices from f on, to value and index; up to LANES are written.
+ * Returns how many. */
+static int compress(float *value, int32_t *index, V x, unsigned lanes, int f)
 {
-    const __m512 t = _mm512_set1_ps(threshold);
+#ifdef __AVX512F__
+    /* in a register and stored whole: the compressing store is slow on AMD's */
     const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    _mm512_storeu_ps(value, _mm512_maskz_compress_ps((__mmask16)lanes, (__m512)x));
+    _mm512_storeu_si512(index, _mm512_maskz_compress_epi32((__mmask16)lanes,
+                                                           _mm512_add_epi32(lane, _mm512_set1_epi32(f))));
+    return __builtin_popcount(lanes);
+#else
     int n = 0;
-    for (int f = 0; f < F; f += 32) {
-        const __m512 x0 = _mm512_loadu_ps(h + f), x1 = _mm512_loadu_ps(h + f + 16);
-        const __mmask16 m0 = _mm512_cmp_ps_mask(x0, t, _CMP_GE_OQ), m1 = _mm512_cmp_ps_mask(x1, t, _CMP_GE_OQ);
+    for (; lanes; lanes &= lanes - 1) {
+        const int l = __builtin_ctz(lanes);
+        value[n] = x[l];
+        index[n++] = f + l;
+    }
+    return n;
+#endif
+}
+
+/* Values of h that are at least t, with their indices; at most `most` and 32 more. Returns how many, more than
+ * `most` when too many. */
+static int collect(float *value, int32_t *index, const float *h, int F, float threshold, int most)
+{
+    const V t = v_splat(threshold);
+    int n = 0;
+    for (int f = 0; f < F; f += 2*LANES) {
+        const V x0 = v_load(h + f, LANES), x1 = v_load(h + f + LANES, LANES);
+        const unsigned m0 = v_reaches(x0, t), m1 = v_reaches(x1, t);
         if (__builtin_expect(!(m0 | m1), 1))
             continue;
-        /* compressed in a register and stored whole: the compressing store is slow on AMD's */
-        _mm512_storeu_ps(value + n, _mm512_maskz_compress_ps(m0, x0));
-        const __m512i at = _mm512_add_epi32(lane, _mm512_set1_epi32(f));
-        _mm512_storeu_si512(index + n, _mm512_maskz_compress_epi32(m0, at));
-        n += __builtin_popcount(m0);
-        _mm512_storeu_ps(value + n, _mm512_maskz_compress_ps(m1, x1));
-        _mm512_storeu_si512(index + n, _mm512_maskz_compress_epi32(m1, _mm512_add_epi32(at, _mm512_set1_epi32(16))));
-        n += __builtin_popcount(m1);
+        n += compress(value + n, index + n, x0, m0, f);
+        n += compress(value + n, index + n, x1, m1, f + LANES);
         if (n > most)
             break;
     }
@@ -125,18 +136,17 @@ TARGET_AVX512 static int collect(float *value, int32_t *index, const float *h, i
 }
 
 /* value[n] is in order of index: what comes before c is greater, or equal and earlier. */
-TARGET_AVX512 static void rank(float *a, int32_t *i, float *value, const int32_t *index, int n, int K)
+static void rank(float *a, int32_t *i, float *value, const int32_t *index, int n, int K)
 {
-    for (int j = n; j < ((n + 15) & ~15); j++)
+    for (int j = n; j < (n + LANES - 1)/LANES*LANES; j++)
         value[j] = -FLT_MAX;
     for (int c = 0; c < n; c++) {
-        const __m512 v = _mm512_set1_ps(value[c]);
+        const V v = v_splat(value[c]);
         int before = 0;
-        for (int j = 0; j < n; j += 16) {
-            const __m512 x = _mm512_loadu_ps(value + j);
-            const int earlier = c - j >= 16 ? 0xffff : c - j <= 0 ? 0 : (1 << (c - j)) - 1;
-            before += __builtin_popcount(_mm512_cmp_ps_mask(x, v, _CMP_GT_OQ)
-                                         | (_mm512_cmp_ps_mask(x, v, _CMP_EQ_OQ) & earlier));
+        for (int j = 0; j < n; j += LANES) {
+            const V x = v_load(value + j, LANES);
+            const unsigned all = (1u << LANES) - 1, earlier = c - j >= LANES ? all : c <= j ? 0 : (1u << (c - j)) - 1;
+            before += __builtin_popcount(v_greater(x, v) | (v_equal(x, v) & earlier));
         }
         if (before < K) {
             a[before] = value[c];
@@ -184,13 +194,10 @@ static int fast(float *a, int32_t *i, const float *h, int F, int K, float *scrat
         radix(a, i, value, index, scratch + 2*room, (int32_t *)(scratch + 3*room), n, K);
     return 1;
 }
-#endif
 
 void cpu_topk_row(float *a, int32_t *i, const float *h, int F, int K, float *scratch)
 {
-#ifdef __x86_64__
-    if (cpu_level < CPU_AVX512 || !fast(a, i, h, F, K, scratch))
-#endif
+    if (!fast(a, i, h, F, K, scratch))
         plain(a, i, h, F, K);
     for (int j = 0; j < K; j++)
         a[j] = a[j] > 0 ? a[j] : 0;

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* vec.h -- vectors of 16 floats, and exp, sigmoid, erf and gelu on them.
+/* vec.h -- vectors as wide as the registers of a level (level.h), and exp, sigmoid, erf and gelu on them.
  *
- * A V is one AVX-512 register, two of AVX2 or four of SSE: the compiler splits it for the function that it is inlined
- * into (cpu.h, CPU_VARIANTS). The lanes, and so the order of every sum, are the same whichever it is. Loops over lanes
- * (EACH_LANE) become one instruction or two.
+ * A V is one register: 16 floats of AVX-512, 8 of AVX2, 4 elsewhere; loops over lanes (EACH_LANE) become one
+ * instruction or two. Sums over lanes differ in their order, and so in their last bits, from level to level.
  *
  *   v_exp      2^n * p(r), x = n ln 2 + r, |r| <= ln 2 / 2; p of degree 5 by reweighted least squares: relative
  *              error below 2e-7. 0 below -87, exp(88) above 88.
@@ -16,17 +15,30 @@
 #include <stdint.h>
 #include <string.h>
 #include "formats/dtype.h"
-#include "kernels/cpu/cpu.h"
+#include "kernels/op.h"
 
-#pragma GCC diagnostic ignored "-Wpsabi"        /* every function here is inlined: no V is passed in a register */
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
 
-enum { LANES = 16 };
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+/* REGISTERS: how many vectors the sums of a loop, and what it adds to them, may be. */
+#if defined(__AVX512F__)
+enum { LANES = 16, REGISTERS = 32 };
+#elif defined(__AVX__)
+enum { LANES = 8, REGISTERS = 16 };
+#elif defined(__x86_64__)
+enum { LANES = 4, REGISTERS = 16 };
+#else
+enum { LANES = 4, REGISTERS = 32 };
+#endif
 /* A loop over lanes that becomes instructions on vectors, at any level of optimisation. */
 #define EACH_LANE(l) _Pragma("omp simd") for (int l = 0; l < LANES; l++)
-typedef float V __attribute__((vector_size(64)));
-typedef int32_t VInt __attribute__((vector_size(64)));
-typedef uint32_t VBits __attribute__((vector_size(64)));
-typedef uint16_t VHalf __attribute__((vector_size(32)));
+typedef float V __attribute__((vector_size(4*LANES)));
+typedef int32_t VInt __attribute__((vector_size(4*LANES)));
+typedef uint32_t VBits __attribute__((vector_size(4*LANES)));
+typedef uint16_t VHalf __attribute__((vector_size(2*LANES)));
 
 ALWAYS_INLINE V v_splat(float x)
 {
@@ -111,22 +123,52 @@ ALWAYS_INLINE V v_min(V a, V b)
     return r;
 }
 
+/* Lane l of the other lanes l ^ half .. at the place of lane l: neighbours half a vector, a quarter, ... apart. */
+ALWAYS_INLINE V v_across(V v, int half)
+{
+    VInt from;
+    for (int l = 0; l < LANES; l++)
+        from[l] = l ^ half;
+    return __builtin_shuffle(v, from);
+}
+
 /* Sum and maximum of the lanes, by halves: 16, 8, 4, 2, 1. */
 ALWAYS_INLINE float v_sum(V v)
 {
-    v += __builtin_shuffle(v, (VInt){8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7});
-    v += __builtin_shuffle(v, (VInt){4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3});
-    v += __builtin_shuffle(v, (VInt){2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1});
-    return v[0] + v[1];
+    for (int half = LANES/2; half; half /= 2)
+        v += v_across(v, half);
+    return v[0];
 }
 
 ALWAYS_INLINE float v_top(V v)
 {
-    v = v_max(v, __builtin_shuffle(v, (VInt){8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7}));
-    v = v_max(v, __builtin_shuffle(v, (VInt){4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3}));
-    v = v_max(v, __builtin_shuffle(v, (VInt){2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1}));
-    return v[0] > v[1] ? v[0] : v[1];
+    for (int half = LANES/2; half; half /= 2)
+        v = v_max(v, v_across(v, half));
+    return v[0];
 }
+
+/* A bit for each lane where a > b, a >= b, a == b; none where either is NaN. */
+#if defined(__AVX512F__)
+#define V_COMPARE(name, operator, kind) \
+    ALWAYS_INLINE unsigned name(V a, V b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, kind); }
+#elif defined(__AVX__)
+#define V_COMPARE(name, operator, kind) \
+    ALWAYS_INLINE unsigned name(V a, V b) { return (unsigned)_mm256_movemask_ps((__m256)(a operator b)); }
+#elif defined(__x86_64__)
+#define V_COMPARE(name, operator, kind) \
+    ALWAYS_INLINE unsigned name(V a, V b) { return (unsigned)_mm_movemask_ps((__m128)(a operator b)); }
+#else
+#define V_COMPARE(name, operator, kind) \
+    ALWAYS_INLINE unsigned name(V a, V b) \
+    { \
+        const VInt bit = (a operator b) & (VInt){1, 2, 4, 8}; \
+        return (unsigned)(bit[0] | bit[1] | bit[2] | bit[3]); \
+    }
+#endif
+V_COMPARE(v_greater, >, _CMP_GT_OQ)
+V_COMPARE(v_reaches, >=, _CMP_GE_OQ)
+V_COMPARE(v_equal, ==, _CMP_EQ_OQ)
+#undef V_COMPARE
 
 /* exp of what is not above 88. */
 ALWAYS_INLINE V v_exp_below(V x)

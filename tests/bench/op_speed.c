@@ -215,7 +215,7 @@ int main(int argc, char **argv)
         return 2;
     }
     const DType type = (DType)asked;
-    const double peak = peak_gemm(type == BF16 ? dnnl_bf16 : dnnl_f32);
+    const double peak = peak_gemm(type);
     printf("%s, %d threads, peak %.0f GF/s\n", dtype_name(type), omp_get_max_threads(), peak*1e-9);
 
     double total[sizeof kind_name/sizeof *kind_name] = {0}, all = 0;

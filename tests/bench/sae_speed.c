@@ -68,7 +68,7 @@ int main(int argc, char **argv)
     static const Shape shapes[] = {{128, 2048, 16, 1024, 100}, {128, 2048, 16, 4096, 40}, {1280, 20480, 32, 4096, 3}};
     Err e = {0};
     die_if(backend_pick("cpu", argc > 1 ? atoi(argv[1]) : 0, &e), &e);
-    const double f32 = peak_gemm(dnnl_f32), bf16 = peak_gemm(dnnl_bf16);
+    const double f32 = peak_gemm(F32), bf16 = peak_gemm(BF16);
     printf("threads %d\tpeak f32 %.0f, bf16 %.0f GFLOP/s\n", omp_get_max_threads(), f32*1e-9, bf16*1e-9);
     for (int s = 0; s < 3; s++) {
         measure(&shapes[s], F32, f32);

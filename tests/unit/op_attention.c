@@ -105,7 +105,7 @@ int main(void)
     const CpuLevel best = cpu_level;
     int failed = 0;
     for (int level = CPU_ANY; level <= (int)best; level++) {
-        cpu_level = (CpuLevel)level;
+        cpu_choose((CpuLevel)level, false);
         test_note("level %d", level);
         failed += by_hand();
         for (size_t i = 0; i < sizeof cases/sizeof *cases; i++) {

@@ -74,16 +74,16 @@ static int by_hand(void)
 }
 
 /* Where bf16 is not multiplied in one order it is refused, with a reason. */
-static int refused(void)
+static int refused(bool tiles)
 {
     const CpuLevel level = cpu_level;
     const Weight w = {.name = "proj.weight", .type = F32, .ndim = 2, .dim = {1, 1}, .data = (float[]){1}};
     const ConvSpec spec = {1, 1, 1, 1, 0, 0, BF16, F32, ACT_NONE};
     Conv *conv = NULL;
     Err e = {0};
-    cpu_level = CPU_AVX512;
+    cpu_choose(CPU_ANY, tiles);
     const int status = op->conv_create(&conv, &spec, (const Weight *[]){&w}, NULL, 1, &e);
-    cpu_level = level;
+    cpu_choose(level, false);
     return test_ok("conv/bf16 is refused where it has no instructions",
                    status == -1 && !conv && strstr(e.text, "proj.weight") && strstr(e.text, "bf16"));
 }
@@ -227,7 +227,7 @@ static int gated_by_hand(void)
     return test_close("linear/gated by hand", &y, (float[]){2*0.8413447f}, 1, 1e-6f, 0);
 }
 
-int main(void)
+static int every_case(void)
 {
     static const Case cases[] = {
         {4, 64, 3, 1, 1, 1, 16, 16}, {64, 64, 3, 1, 1, 1, 16, 16}, {64, 4, 3, 1, 1, 1, 16, 16},
@@ -240,10 +240,7 @@ int main(void)
         {3, 32, 8, 8, 0, 0, 32, 32},
         {5, 7, 3, 1, 1, 1, 7, 5}, {96, 96, 3, 1, 1, 1, 16, 16},
     };
-    Err e = {0};
-    if (backend_pick("cpu", 2, &e))
-        return test_ok(e.text, 0);
-    int failed = by_hand() + gated_by_hand() + refused();
+    int failed = by_hand() + gated_by_hand();
     for (int t = 0; t < 2; t++) {
         const DType type = t ? BF16 : F32;
         if (type == BF16 && op->best != BF16) {
@@ -263,5 +260,27 @@ int main(void)
         failed += gated(128, 1024, type, true, 1900) + gated(160, 1280, type, false, 1000);
         failed += gated(7, 6, type, true, 300) + gated(64, 4096, type, true, 1500);
     }
-    return failed != 0;
+    return failed;
+}
+
+/* The convolution of other processors, at each level of this one. */
+static int by_tiles(void)
+{
+    const CpuLevel best = cpu_level;
+    int failed = refused(true);
+    for (int level = CPU_ANY; level < CPU_AVX512_BF16 && level <= (int)best; level++) {
+        test_note("by tiles, level %d", level);
+        cpu_choose((CpuLevel)level, true);
+        failed += every_case();
+    }
+    cpu_choose(best, false);
+    return failed;
+}
+
+int main(void)
+{
+    Err e = {0};
+    if (backend_pick("cpu", 2, &e))
+        return test_ok(e.text, 0);
+    return refused(false) + every_case() + by_tiles() != 0;
 }

@@ -163,18 +163,18 @@ static int encode_random(int D, int F, int K, DType type)
     failed += test_same("encode/any rows and threads: features", again_i, i, sizeof(int32_t)*N*K);
     op->sae.encoder_free(enc);
     if (type == F32 && level >= CPU_AVX512) {       /* one chain of multiply-adds on either */
-        cpu_level = CPU_AVX2;
+        cpu_choose(CPU_AVX2, false);
         enc = encoder(D, F, type, W, b, b_dec);
         op->sae.encode(enc, again, again_i, x, N, K);
         failed += test_same("encode/AVX2 is AVX-512", again, a, sizeof(float)*N*K);
         op->sae.encoder_free(enc);
     }
-    cpu_level = CPU_ANY;
+    cpu_choose(CPU_ANY, false);
     enc = encoder(D, F, type, W, b, b_dec);
     op->sae.encode(enc, again, again_i, x, N, K);
     failed += test_close("encode/plain x86-64", again, a, (size_t)N*K, 4e-5f, 1e-5f);
     op->sae.encoder_free(enc);
-    cpu_level = level;
+    cpu_choose(level, false);
     omp_set_num_threads(threads);
     free(x); free(W); free(b); free(b_dec); free(a); free(again); free(want); free(i); free(again_i);
     return failed;

@@ -200,7 +200,15 @@ int main(void)
         printf("FAIL %s\n", e.text);
         return 1;
     }
-    const int failed = by_hand() + products(5, 7, 3) + products(300, 530, 129) + products(600, 17, 1000)
-        + jumps(3, 5, true) + jumps(300, 530, true) + jumps(300, 530, false) + gates(3, 5) + gates(300, 530);
+    const CpuLevel best = cpu_level;
+    int failed = 0;
+    for (int level = CPU_ANY; level <= (int)best; level++) {
+        test_note("level %d", level);
+        for (int tiles = 1; tiles >= 0; tiles--) {
+            cpu_choose((CpuLevel)level, tiles);
+            failed += by_hand() + products(5, 7, 3) + products(300, 530, 129) + products(600, 17, 1000);
+        }
+        failed += jumps(3, 5, true) + jumps(300, 530, true) + jumps(300, 530, false) + gates(3, 5) + gates(300, 530);
+    }
     return failed != 0;
 }

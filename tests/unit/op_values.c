@@ -253,7 +253,7 @@ int main(void)
     int failed = backends();
     const CpuLevel best = cpu_level;
     for (int level = CPU_ANY; level <= (int)best; level++) {
-        cpu_level = (CpuLevel)level;
+        cpu_choose((CpuLevel)level, false);
         test_note("level %d", level);
         failed += activations() + conversions() + stores() + moves() + sampler();
     }
