@@ -359,18 +359,30 @@ static int read_pickle(Torch *t, Err *e)
          ? -1 : 0;
 }
 
+/* An object of the texts that lie in the outermost dict; those that are no UTF-8 are left out. NULL: out of memory */
+static json_t *root_texts(const PickleValue *root)
+{
+    json_t *texts = json_object();
+    for (size_t i = 0; texts && root->kind == PICKLE_DICT && i + 1 < root->count; i += 2)
+        if (root->item[i]->kind == PICKLE_TEXT && root->item[i + 1]->kind == PICKLE_TEXT)
+            json_object_set_new(texts, root->item[i]->text, json_string(root->item[i + 1]->text));
+    return texts;
+}
+
 int torch_zip_open(Weights **w, const char *path, Err *e)
 {
+    json_t *texts = NULL;
     *w = NULL;
     Torch *t = calloc(1, sizeof *t);
     if (!t)
         return err_set(e, "out of memory");
     t->path = path;
     if (file_map(&t->map, &t->size, path, "a file of torch.save", e) || read_directory(t, e) || find_stem(t, e)
-        || read_pickle(t, e)) {
+        || read_pickle(t, e)
+        || (!(texts = root_texts(pickle_root(t->pickle))) && err_set(e, "out of memory"))) {
         free(t->tensor);
         release(t);
         return -1;
     }
-    return weights_adopt(w, path, t->tensor, t->tensors, t, release, e);
+    return weights_adopt(w, path, t->tensor, t->tensors, texts, t, release, e);
 }

@@ -202,7 +202,7 @@ int weights_open(Weights **result, const char *path, Err *e)
     return 0;
 }
 
-int weights_adopt(Weights **result, const char *path, Weight *tensor, size_t count, void *owner,
+int weights_adopt(Weights **result, const char *path, Weight *tensor, size_t count, json_t *metadata, void *owner,
                   void (*release)(void *), Err *e)
 {
     Weights *w = calloc(1, sizeof *w);
@@ -211,9 +211,11 @@ int weights_adopt(Weights **result, const char *path, Weight *tensor, size_t cou
     *result = NULL;
     if (!w) {
         free(tensor);
+        json_decref(metadata);
         release(owner);
         return -1;
     }
+    w->header = metadata ? json_pack("{s:o}", METADATA, metadata) : NULL;
     w->weight = tensor;
     w->owner = owner;
     w->release = release;
