@@ -50,7 +50,9 @@ void encoding_check(const Cli *cli, const EncodingConfig *cfg)
 static int open_model(Encoding *r, Err *e)
 {
     const int chunks = (int)r->cfg->chunks;
+    const List *words = &r->cfg->embeddings;
     if (prompt_encoder_load(&r->encoder, r->compute.model, r->compute.type, e)
+        || prompt_encoder_learn(r->encoder, words->items, words->count, e)
         || prompt_states_create(&r->states, r->encoder, chunks, TEXT_KINDS * BATCH, r->cfg->weights, e))
         return -1;
     r->S = prompt_encoder_length(r->encoder);

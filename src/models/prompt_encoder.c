@@ -13,6 +13,7 @@
 #include "src/models/pipeline.h"
 #include "src/models/prompt_encoder.h"
 #include "src/models/text_encoder.h"
+#include "src/models/textual_inversion.h"
 
 enum { CHUNK = 32 };                /* texts of SDXL encoded at once */
 
@@ -93,6 +94,52 @@ void prompt_encoder_free(PromptEncoder *p)
     free(p->ids);
     free(p->part);
     free(p);
+}
+
+/* What tokenizer i calls the words, whose rows go to its encoder one after another. */
+static int learn_by(PromptEncoder *p, int i, const LearnedWord *word, const char *const *said, int count, Err *e)
+{
+    const size_t E = (size_t)text_encoder_width(p->encoder[i]);
+    int32_t first = 0, id;
+    int tokens = 0;
+    size_t at = 0;
+    for (int k = 0; k < count; k++)
+        tokens += word[k].count;
+    float *rows = malloc(sizeof *rows * E * (size_t)tokens);
+    if (!rows)
+        return err_set(e, "out of memory for %d learned tokens", tokens);
+    int failed = 0;
+    for (int k = 0; k < count && !failed; k++) {
+        Err why = {0};
+        if (tokenizer_learn(p->tokenizer[i], word[k].name, word[k].count, &id, &why))
+            failed = err_set(e, "--embedding %s: %s; NAME=FILE gives another word", said[k], why.text);
+        first = k ? first : id;
+        memcpy(rows + at, word[k].rows[i], sizeof *rows * E * (size_t)word[k].count);
+        at += E * (size_t)word[k].count;
+    }
+    failed = failed || text_encoder_learn(p->encoder[i], first, tokens, rows, e) ? -1 : 0;
+    free(rows);
+    return failed;
+}
+
+int prompt_encoder_learn(PromptEncoder *p, const char *const *said, int count, Err *e)
+{
+    int width[2] = {0}, failed = 0;
+    if (count == 0)
+        return 0;
+    LearnedWord *word = calloc((size_t)count, sizeof *word);
+    if (!word)
+        return err_set(e, "out of memory");
+    for (int i = 0; i < p->count; i++)
+        width[i] = text_encoder_width(p->encoder[i]);
+    for (int k = 0; k < count && !failed; k++)
+        failed = learned_word_read(&word[k], said[k], p->count, width, e);
+    for (int i = 0; i < p->count && !failed; i++)
+        failed = learn_by(p, i, word, said, count, e);
+    for (int k = 0; k < count; k++)
+        learned_word_clear(&word[k]);
+    free(word);
+    return failed;
 }
 
 Hooks *prompt_encoder_hooks(PromptEncoder *p)

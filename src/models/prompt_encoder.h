@@ -24,6 +24,10 @@ int prompt_encoder_pooled(const PromptEncoder *p);          /* P of the pooled e
 bool prompt_encoder_zeros(const PromptEncoder *p);          /* state and embedding of no negative prompt are zeros */
 const Tokenizer *prompt_encoder_tokenizer(const PromptEncoder *p, int i);
 
+/* Learns words, FILE or NAME=FILE each (textual_inversion.h), which texts may say from then on; once, before any text
+ * is encoded. */
+int prompt_encoder_learn(PromptEncoder *p, const char *const *said, int count, Err *e);
+
 /* Modules text_encoder.text_model.encoder.layers.I and text_encoder.text_model.final_layer_norm, and those of
  * text_encoder_2 where there is one, whose hooks see texts as B x 1 x S tokens. Those that no state comes of are not
  * there. */

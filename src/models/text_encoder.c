@@ -18,7 +18,10 @@
 struct TextEncoder {
     ClipLayers layers;
     int S, vocab, P, eos;
-    float *token, *position;        /* device (vocab,E), (S,E) */
+    float *token, *position;        /* device (vocab + learned, E), (S,E) */
+    int32_t first;                  /* id of the first learned token */
+    int learned;
+    int32_t *row;                   /* [CLIP_CHUNK*S] of the table; NULL where it is the id */
     Norm final;
     const Hooks *hooks;             /* NULL: none */
     int module, modules;            /* of layer 0 in hooks; layers, and the final norm, that are there */
@@ -110,6 +113,7 @@ void text_encoder_free(TextEncoder *t)
         op->free(t->token);
     if (t->position)
         op->free(t->position);
+    free(t->row);
     norm_free(&t->final);
     op->conv_free(t->projection);
     workspace_free(&t->work);
@@ -131,13 +135,35 @@ int text_encoder_projection(const TextEncoder *t)
     return t->P;
 }
 
+int text_encoder_learn(TextEncoder *t, int32_t first, int count, const float *rows, Err *e)
+{
+    const size_t known = sizeof *rows * (size_t)t->vocab * (size_t)t->layers.E,
+        added = sizeof *rows * (size_t)count * (size_t)t->layers.E;
+    float *table = op->alloc(known + added, e);
+    if (!table)
+        return -1;
+    op->copy(table, t->token, known);
+    op->upload(table + (size_t)t->vocab * (size_t)t->layers.E, rows, added);
+    op->free(t->token);
+    t->token = table;
+    t->first = first;
+    t->learned = count;
+    t->row = malloc(sizeof *t->row * CLIP_CHUNK * (size_t)t->S);
+    return t->row ? 0 : err_set(e, "out of memory");
+}
+
+static bool is_learned(const TextEncoder *t, int32_t id)
+{
+    return id >= t->first && id - t->first < t->learned;
+}
+
 /* x (B,S,E) = token[ids] + position on the device, taken from the workspace. NULL on error. */
 static float *embed_ids(TextEncoder *t, const int32_t *ids, int64_t B, Err *e)
 {
     const int64_t N = B * t->S;
     const int E = t->layers.E;
     for (int64_t i = 0; i < N; i++)
-        if (ids[i] < 0 || ids[i] >= t->vocab) {
+        if (!is_learned(t, ids[i]) && (ids[i] < 0 || ids[i] >= t->vocab)) {
             err_set(e, "token %d of a text is outside the text encoder's vocabulary of %d: whose tokenizer is it?",
                     ids[i], t->vocab);
             return NULL;
@@ -146,7 +172,9 @@ static float *embed_ids(TextEncoder *t, const int32_t *ids, int64_t B, Err *e)
     int32_t *device_ids = workspace_take(&t->work, N * sizeof *device_ids, e);
     if (!device_ids)
         return NULL;
-    op->upload(device_ids, ids, N * sizeof *ids);
+    for (int64_t i = 0; i < N && t->row; i++)
+        t->row[i] = is_learned(t, ids[i]) ? t->vocab + ids[i] - t->first : ids[i];
+    op->upload(device_ids, t->row ? t->row : ids, N * sizeof *ids);
     op->embed(x, t->token, t->position, device_ids, N, t->S, E);
     return x;
 }
@@ -182,14 +210,15 @@ static int run_modules(TextEncoder *t, float *x, int first, int end, int64_t B, 
     return 0;
 }
 
-/* The end token's place: its first, or with the old configs' id 2 that of the largest id, as transformers does. */
+/* The end token's place: its first, or with the old configs' id 2 that of the largest id, as transformers does, which
+ * takes a learned token's, too, though it has no such text's embedding there. */
 static int end_place(const TextEncoder *t, const int32_t *ids)
 {
     int place = 0;
     for (int s = 0; s < t->S; s++) {
         if (t->eos != 2 && ids[s] == t->eos)
             return s;
-        if (t->eos == 2 && ids[s] > ids[place])
+        if (t->eos == 2 && !is_learned(t, ids[s]) && ids[s] > ids[place])
             place = s;
     }
     return place;

@@ -21,10 +21,12 @@ void text_encoder_free(TextEncoder *t);
 int text_encoder_width(const TextEncoder *t);       /* E */
 int text_encoder_length(const TextEncoder *t);      /* S, max_position_embeddings */
 int text_encoder_projection(const TextEncoder *t);  /* P, 0 without */
+/* Tokens of ids first to first + count - 1 are rows (count,E) from now on, in host memory; once. */
+int text_encoder_learn(TextEncoder *t, int32_t first, int count, const float *rows, Err *e);
 /* state (B,S,E) = last_hidden_state of ids (B,S), host memory both. */
 int text_encode(TextEncoder *t, const int32_t *ids, int64_t B, float *state, Err *e);
 /* embedding (B,P): projected state at the end token (as CLIPModel.get_text_features, not normalised), eos_token_id from
- * config (id 2 of old configs means: the largest id's position, as transformers does). */
+ * config (id 2 of old configs means: the position of the largest id, as transformers does, of those not learned). */
 int text_embed(TextEncoder *t, const int32_t *ids, int64_t B, float *embedding, Err *e);
 /* What Stable Diffusion XL takes: state (B,S,E) before the last layer (hidden_states[-2]), without the final norm; of
  * an encoder with a projection also text_embed's embedding (B,P). NULL: not wanted. */

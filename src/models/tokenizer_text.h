@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include "formats/err.h"
 
-/* NFC, then each character's lower case, of n bytes; the caller frees. NULL with an error where they are not valid
+/* NFC, then white space in a row as one space and each character's lower case, of n bytes; the caller frees. NULL with an error where they are not valid
  * UTF-8. */
 char *text_normalise(const char *text, size_t n, Err *e);
 
