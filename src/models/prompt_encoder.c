@@ -10,6 +10,8 @@
  * encode_prompt. */
 #include <stdlib.h>
 #include <string.h>
+#include "formats/fnv.h"
+#include "src/models/model.h"
 #include "src/models/pipeline.h"
 #include "src/models/prompt_encoder.h"
 #include "src/models/text_encoder.h"
@@ -23,6 +25,7 @@ struct PromptEncoder {
     Tokenizer *tokenizer[2];
     TextEncoder *encoder[2];
     Hooks hooks;
+    json_t *words;                  /* ids of those that were learned */
     int32_t *ids;                   /* [CHUNK][S] of one encoder */
     float *part;                    /* [CHUNK][S, E of one] */
 };
@@ -91,6 +94,7 @@ void prompt_encoder_free(PromptEncoder *p)
         text_encoder_free(p->encoder[i]);
     }
     hooks_free(&p->hooks);
+    json_decref(p->words);
     free(p->ids);
     free(p->part);
     free(p);
@@ -122,6 +126,17 @@ static int learn_by(PromptEncoder *p, int i, const LearnedWord *word, const char
     return failed;
 }
 
+static void list_word(PromptEncoder *p, const LearnedWord *word, const int width[2])
+{
+    enum { MOST = 255 };
+    char id[MOST + 14];
+    uint64_t hash = FNV_BASIS;
+    for (int i = 0; i < p->count; i++)
+        hash = fnv_bytes(hash, word->rows[i], sizeof *word->rows[i] * (size_t)word->count * (size_t)width[i]);
+    folder_id(id, MOST, word->name, hash);
+    json_array_append_new(p->words, json_string(id));
+}
+
 int prompt_encoder_learn(PromptEncoder *p, const char *const *said, int count, Err *e)
 {
     int width[2] = {0}, failed = 0;
@@ -136,10 +151,19 @@ int prompt_encoder_learn(PromptEncoder *p, const char *const *said, int count, E
         failed = learned_word_read(&word[k], said[k], p->count, width, e);
     for (int i = 0; i < p->count && !failed; i++)
         failed = learn_by(p, i, word, said, count, e);
-    for (int k = 0; k < count; k++)
+    p->words = failed ? NULL : json_array();
+    for (int k = 0; k < count; k++) {
+        if (!failed)
+            list_word(p, &word[k], width);
         learned_word_clear(&word[k]);
+    }
     free(word);
     return failed;
+}
+
+json_t *prompt_encoder_words(const PromptEncoder *p)
+{
+    return p->words;
 }
 
 Hooks *prompt_encoder_hooks(PromptEncoder *p)

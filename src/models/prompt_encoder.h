@@ -4,6 +4,7 @@
 #ifndef SRC_MODELS_PROMPT_ENCODER_H
 #define SRC_MODELS_PROMPT_ENCODER_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "formats/dtype.h"
@@ -27,6 +28,8 @@ const Tokenizer *prompt_encoder_tokenizer(const PromptEncoder *p, int i);
 /* Learns words, FILE or NAME=FILE each (textual_inversion.h), which texts may say from then on; once, before any text
  * is encoded. */
 int prompt_encoder_learn(PromptEncoder *p, const char *const *said, int count, Err *e);
+/* Of each word in turn its name and a hash of its vectors, "<cat-toy>-1a2b3c4d5e6f"; NULL: none. The encoder's. */
+json_t *prompt_encoder_words(const PromptEncoder *p);
 
 /* Modules text_encoder.text_model.encoder.layers.I and text_encoder.text_model.final_layer_norm, and those of
  * text_encoder_2 where there is one, whose hooks see texts as B x 1 x S tokens. Those that no state comes of are not

@@ -29,14 +29,14 @@ static int64_t next_id(const Tokenizer *t)
 static int add(Tokenizer *t, const char *name, int32_t id, int count, Err *e)
 {
     if (special_find(t, name) < t->specials || json_object_get(t->vocab, name))
-        return err_set(e, "the word '%s' is a token of the vocabulary already, expected a new one", name);
+        return err_set(e, "the word '%s' is a token already, of the vocabulary or learned before", name);
     char *text = text_normalise(name, strlen(name), e);
     if (!text)
         return -1;
     for (int i = 0; i < t->specials; i++)
         if (t->special[i].normalized && strcmp(t->special[i].text, text) == 0) {
             free(text);
-            return err_set(e, "the word '%s' is '%s' in other letters, which is a token already", name,
+            return err_set(e, "the word '%s' is '%s' but for its letter case, which is a token already", name,
                            t->special[i].name);
         }
     Special *s = special_place(t, name, e);

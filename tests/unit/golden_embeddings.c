@@ -205,11 +205,11 @@ static int test_refused(void)
     char name[300];
     memset(name, 'a', sizeof name - 1);
     name[sizeof name - 1] = 0;
-    return refused("cat</w>", 1, "'cat</w>' is a token of the vocabulary already")
-         + refused("<|endoftext|>", 1, "'<|endoftext|>' is a token of the vocabulary already")
-         + refused("My-Word", 1, "'My-Word' is a token of the vocabulary already")
+    return refused("cat</w>", 1, "'cat</w>' is a token already")
+         + refused("<|endoftext|>", 1, "'<|endoftext|>' is a token already")
+         + refused("My-Word", 1, "'My-Word' is a token already")
          + refused("My-Word_2", 1, "'My-Word_2' is a token") + refused("one", 2, "'one_1' is a token")
-         + refused("MY-WORD", 1, "'MY-WORD' is 'My-Word' in other letters") + refused("", 1, "a word of 0 bytes")
+         + refused("MY-WORD", 1, "'MY-WORD' is 'My-Word' but for its letter case") + refused("", 1, "a word of 0 bytes")
          + refused(" \n", 1, "a word of 2 bytes") + refused(name, 1, "a word of 299 bytes")
          + refused("a\xff", 1, "not valid UTF-8");
 }
