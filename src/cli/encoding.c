@@ -100,7 +100,7 @@ PromptStates *encoding_states(Encoding *r)
 void encoding_header(const Encoding *r, Record *header, const char *kind)
 {
     json_t *step = cli_provenance(r->cli), *words = prompt_encoder_words(r->encoder);
-    if (words)                      /* a file may change under its name; here, since joined streams may differ in it */
+    if (words)                      /* a file may change under its name */
         json_object_set(step, "embeddings", words);
     record_init(header, kind);
     record_set_text(header, "model", r->compute.id);

@@ -9,11 +9,20 @@
 static const char *const of_xl[] = {"clip_l", "clip_g"};
 static const char webui[] = "string_to_param.", webui_plain[] = "emb_params";
 
-/* webui's one parameter in a .pt: "string_to_param.*", of older files in a ParameterDict; NULL: none. */
+/* webui's one parameter in a .pt: "string_to_param.*", in older files "string_to_param._parameters.*", or another name
+ * than *; NULL: none, or several. */
 static const Weight *find_webui(const Weights *w)
 {
-    const Weight *found = weights_find(w, "string_to_param.*");
-    return found ? found : weights_find(w, "string_to_param._parameters.*");
+    const Weight *found = NULL;
+    for (size_t i = 0; i < weights_count(w); i++) {
+        const Weight *t = weights_at(w, i);
+        if (!starts_with(t->name, webui))
+            continue;
+        if (found)
+            return NULL;
+        found = t;
+    }
+    return found;
 }
 
 /* The tensor of a file for one text encoder. NULL on error. */
@@ -29,8 +38,8 @@ static const Weight *find_one(const Weights *w, Err *e)
     if (unread)
         err_set(e, "%s: tensor %.60s is of a type that is not read, expected F32, F16 or BF16", path, unread);
     else
-        err_set(e, "%s: no textual inversion: it holds %zu tensors, expected one (or webui's string_to_param {\"*\"}, or "
-                "emb_params, or SDXL's clip_l and clip_g)", path, weights_count(w));
+        err_set(e, "%s: no textual inversion: it holds %zu tensors, expected one (or webui's string_to_param {\"*\"} "
+                "or emb_params, or SDXL's clip_l and clip_g)", path, weights_count(w));
     return NULL;
 }
 
@@ -44,7 +53,8 @@ static int find_tensors(const Weights *w, int encoders, const Weight *tensor[2],
     if (encoders == 1)
         return (tensor[0] = find_one(w, e)) ? 0 : -1;
     if (!first && !second)
-        return err_set(e, "%s: no clip_l and clip_g: the model has two text encoders, expected a tensor for each", path);
+        return err_set(e, "%s: no clip_l and clip_g: the model has two text encoders, expected a tensor for each",
+                       path);
     if (!first || !second)
         return err_set(e, "%s: holds %s and no %s: expected both, the model has two text encoders", path, of_xl[!first],
                        of_xl[first]);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* tokenizer_text.c -- Unicode for the tokenizer, by utf8proc: what the Hugging Face tokenizers library does with CLIP's
- * normalizers NFC, \s+ to a space, and Lowercase, and its Split pattern (transformers models/clip/tokenization_clip.py). */
+ * normalizers NFC, Replace (spaces) and Lowercase, and its Split pattern (transformers
+ * models/clip/tokenization_clip.py). */
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>

@@ -9,9 +9,9 @@ inversion has learned, with diffusers 0.42, transformers 5, torch and LPW (see m
                            maybe_convert_prompt makes of them. That knows a word of several vectors only where its
                            name and the text are in lower case; such names are loaded, and `told` is the text so
     embeddings.safetensors state.N, uncond.N [rows, 128] of text N of TEXTS, each ROWSth row from row FIRST on: by
-                           encode_prompt, those with "weights" by maybe_convert_prompt and LPW; xl.ids.1, xl.ids.2, xl.state, xl.pooled of XL's
-                           texts, with the id of the end token in text_encoder_2 (its config has 2, for which
-                           transformers takes the pooled embedding where a learned token is)
+                           encode_prompt, those with "weights" by maybe_convert_prompt and LPW; xl.ids.1, xl.ids.2,
+                           xl.state, xl.pooled of XL's texts, with the id of the end token in text_encoder_2 (its
+                           config has 2, for which transformers takes the pooled embedding where a learned token is)
 """
 import json, os, re, sys, torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
