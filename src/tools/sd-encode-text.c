@@ -47,6 +47,8 @@ static const Cli cli = {
     "the text's then so that their mean is as before. \\( \\) \\[ \\] stand for brackets; one that is not closed holds "
     "to the end; a weight is at most 100 either way. [a:b:0.5] is no other prompt halfway, but text in brackets. "
     "Without the option brackets are text, as for diffusers. A record's prompt stays as it was written.\n"
+    "With --clip-skip prompts, and not negative ones, are taken from so many layers earlier, as diffusers has it; a "
+    "module that they do not go through then cannot be hooked.\n"
     "With --hook the stream is one of activations, a record a prompt and module, of step 0 and t 0: act [tokens,E] "
     "has the prompt's tokens without the start token, whose state is the same in every text. Padding counts, for the "
     "UNet reads it too; negative prompts are left out. sae-fit, sae-encode and sae-rank-concepts read it as any other, "
@@ -78,7 +80,7 @@ static int print_hooks(const Config *cfg, Err *e)
     Compute compute;
     PromptEncoder *encoder = NULL;
     const int failed = compute_start(&compute, &cfg->e.c, e)
-                    || prompt_encoder_load(&encoder, compute.model, compute.type, e)
+                    || prompt_encoder_load(&encoder, compute.model, compute.type, (int)cfg->e.clip_skip, e)
                     || text_list(cfg->e.c.output, prompt_encoder_hooks(encoder)->module, e);
     prompt_encoder_free(encoder);
     return failed;
@@ -119,7 +121,6 @@ static void release(Run *r)
 
 static void check_usage(const Config *cfg)
 {
-    encoding_check(&cli, &cfg->e);
     if (!cfg->hooks.count && (strcmp(cfg->take, "output") != 0 || strcmp(cfg->act_type, "f16") != 0))
         cli_misuse(&cli, "--take and --act-type are of the activations that --hook NAME writes");
     if (cfg->hooks.count && strcmp(cfg->e.state_type, "f32") != 0)
@@ -133,6 +134,7 @@ int main(int argc, char **argv)
     Err e = {0};
 
     cli_parse(&cli, &cfg, argc, argv);
+    encoding_check(&cli, &cfg.e);
     if (cfg.list_hooks)
         return print_hooks(&cfg, &e) ? cli_report(&cli, &e) : 0;
     check_usage(&cfg);
