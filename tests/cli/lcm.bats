@@ -8,13 +8,17 @@ bats_require_minimum_version 1.5.0
 load says
 
 setup_file() {
-    export DIR=$BATS_FILE_TMPDIR MINISD=$BATS_TEST_DIRNAME/../../data/minisd/model MORE=$BATS_TEST_DIRNAME/../golden-more
+    export DIR=$BATS_FILE_TMPDIR TESTS=$BATS_TEST_DIRNAME/..
+    export MINISD=$TESTS/../data/minisd/model MORE=$TESTS/golden-more
     cd "$DIR" || return 1
     cp -R "$MINISD" told
     chmod -R u+w told
     rm -r told/unet
     cp -R "$MORE/lcm/unet" told/unet
-    jq '._class_name = "LCMScheduler"' "$MINISD/scheduler/scheduler_config.json" >told/scheduler/scheduler_config.json
+    # as LCM_Dreamshaper_v7's folder has them
+    jq '._class_name = "LatentConsistencyModelPipeline"' "$MINISD/model_index.json" >told/model_index.json
+    jq '._class_name = "LCMScheduler" | .clip_sample = true | .original_inference_steps = 50 | .timestep_scaling = 10' \
+        "$MINISD/scheduler/scheduler_config.json" >told/scheduler/scheduler_config.json
     printf '%s\n' '{"id":"a","prompt":"A cat in Neon Lines style.","concept":"Cats","seed":42}' \
         '{"id":"b","prompt":"A fish.","concept":"Fishes","negative":"blurry","seed":7}' >prompts
     sd-encode-text -m told -o cond.mpk.zst prompts
@@ -117,7 +121,7 @@ is_recorded() {
     sd-sample-hooked -q -m out --sampler lcm --steps 4 --guidance 8.5 --no-activations --latents l.mpk.zst out.mpk.zst
     cmp <(latents l.mpk.zst) <(latents "$DIR/plain.mpk.zst")
     cp -R "$DIR/told" bare
-    "$BATS_TEST_DIRNAME/../edit_tensors.py" "$DIR/told/unet/diffusion_pytorch_model.safetensors" \
+    "$TESTS/edit_tensors.py" "$DIR/told/unet/diffusion_pytorch_model.safetensors" \
         bare/unet/diffusion_pytorch_model.safetensors 'del t["time_embedding.cond_proj.weight"]'
     run sd-convert -q -m bare -o no
     says 1 "time_embedding.cond_proj.weight"
