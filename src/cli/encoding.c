@@ -45,13 +45,15 @@ void encoding_check(const Cli *cli, const EncodingConfig *cfg)
 {
     if (cfg->chunks < 1 || cfg->chunks > PROMPT_MOST_CHUNKS)
         cli_misuse(cli, "--chunks %lld is not between 1 and %d", (long long)cfg->chunks, PROMPT_MOST_CHUNKS);
+    if (cfg->clip_skip < 0 || cfg->clip_skip > INT32_MAX)
+        cli_misuse(cli, "--clip-skip %lld: expected a number of layers", (long long)cfg->clip_skip);
 }
 
 static int open_model(Encoding *r, Err *e)
 {
     const int chunks = (int)r->cfg->chunks;
     const List *words = &r->cfg->embeddings;
-    if (prompt_encoder_load(&r->encoder, r->compute.model, r->compute.type, e)
+    if (prompt_encoder_load(&r->encoder, r->compute.model, r->compute.type, (int)r->cfg->clip_skip, e)
         || prompt_encoder_learn(r->encoder, words->items, words->count, e)
         || prompt_states_create(&r->states, r->encoder, chunks, TEXT_KINDS * BATCH, r->cfg->weights, e))
         return -1;

@@ -3,6 +3,7 @@
  *
  *     x = token[ids] + position      layers with causal attention      state = final_layer_norm(x)
  *     embedding = W_projection state[end token]      penultimate = x before the last layer
+ *     with layers skipped: state of x before the last ones, or penultimate as many layers earlier
  *
  *   ids (B,S) in [0, vocab)   x, state (B,S,E)   embedding (B,P)
  *
@@ -24,7 +25,8 @@ struct TextEncoder {
     int32_t *row;                   /* [CLIP_CHUNK*S] of the table; NULL where it is the id */
     Norm final;
     const Hooks *hooks;             /* NULL: none */
-    int module, modules;            /* of layer 0 in hooks; layers, and the final norm, that are there */
+    int module, watched;            /* of layer 0 in hooks; layers that are there */
+    bool norm_watched;              /* the final norm is there, behind them */
     Conv *projection;               /* NULL: none */
     Workspace work;
 };
@@ -135,6 +137,11 @@ int text_encoder_projection(const TextEncoder *t)
     return t->P;
 }
 
+int text_encoder_layers(const TextEncoder *t)
+{
+    return t->layers.layers;
+}
+
 int text_encoder_learn(TextEncoder *t, int32_t first, int count, const float *rows, Err *e)
 {
     const size_t known = sizeof *rows * (size_t)t->vocab * (size_t)t->layers.E,
@@ -194,8 +201,9 @@ static int run_modules(TextEncoder *t, float *x, int first, int end, int64_t B, 
     const size_t bytes = sizeof *x * (size_t)(B * t->S) * (size_t)t->layers.E;
     const WorkspaceMark mark = workspace_mark(&t->work);
     for (int i = first; i < end; i++) {
-        const int module = t->module + i;
-        const bool watched = i < t->modules && hooks_want(t->hooks, module);
+        const bool norm = i == t->layers.layers, there = norm ? t->norm_watched : i < t->watched;
+        const int module = t->module + (norm ? t->watched : i);
+        const bool watched = there && hooks_want(t->hooks, module);
         float *input = NULL;
         if (watched && hooks_want_input(t->hooks, module)) {
             if (!(input = workspace_take(&t->work, bytes, e)))
@@ -235,31 +243,35 @@ static int project_end(TextEncoder *t, const int32_t *ids, const float *x, int64
         || clip_project(&t->layers, t->projection, t->P, embedding, y, B, &t->work, e) ? -1 : 0;
 }
 
-/* What is computed of a chunk of texts, to state and embedding, of which it may want one. */
-typedef int ChunkFn(TextEncoder *t, const int32_t *ids, int64_t B, float *state, float *embedding, Err *e);
+/* What is computed of a chunk of texts, `skip` layers earlier, to state and embedding, of which it may want one. */
+typedef int ChunkFn(TextEncoder *t, const int32_t *ids, int64_t B, int skip, float *state, float *embedding, Err *e);
 
-static int last_chunk(TextEncoder *t, const int32_t *ids, int64_t B, float *state, float *embedding, Err *e)
+static int last_chunk(TextEncoder *t, const int32_t *ids, int64_t B, int skip, float *state, float *embedding, Err *e)
 {
+    const int layers = t->layers.layers;
     float *x = embed_ids(t, ids, B, e);
-    if (!x || run_modules(t, x, 0, t->layers.layers + 1, B, e))
+    if (!x || run_modules(t, x, 0, layers - skip, B, e) || run_modules(t, x, layers, layers + 1, B, e))
         return -1;
     if (state)
         op->download(state, x, B * t->S * t->layers.E * sizeof *x);
     return embedding ? project_end(t, ids, x, B, embedding, e) : 0;
 }
 
-static int penultimate_chunk(TextEncoder *t, const int32_t *ids, int64_t B, float *state, float *embedding, Err *e)
+static int penultimate_chunk(TextEncoder *t, const int32_t *ids, int64_t B, int skip, float *state, float *embedding,
+                             Err *e)
 {
-    const int last = t->layers.layers - 1;
+    const int layers = t->layers.layers, taken = layers - 1 - skip;
     float *x = embed_ids(t, ids, B, e);
-    if (!x || run_modules(t, x, 0, last, B, e))
+    if (!x || run_modules(t, x, 0, taken, B, e))
         return -1;
     op->download(state, x, B * t->S * t->layers.E * sizeof *x);
-    return embedding && (run_modules(t, x, last, last + 2, B, e) || project_end(t, ids, x, B, embedding, e)) ? -1 : 0;
+    if (!embedding)
+        return 0;
+    return run_modules(t, x, taken, layers + 1, B, e) || project_end(t, ids, x, B, embedding, e) ? -1 : 0;
 }
 
-static int in_chunks(TextEncoder *t, const int32_t *ids, int64_t B, float *state, float *embedding, ChunkFn *chunk,
-                     Err *e)
+static int in_chunks(TextEncoder *t, const int32_t *ids, int64_t B, int skip, float *state, float *embedding,
+                     ChunkFn *chunk, Err *e)
 {
     const size_t size = (size_t)t->S * t->layers.E;
     int failed = 0;
@@ -267,8 +279,8 @@ static int in_chunks(TextEncoder *t, const int32_t *ids, int64_t B, float *state
         return err_set(e, "this text encoder has no projection; load the text tower of clip/");
     for (int64_t b = 0; b < B && !failed; b += CLIP_CHUNK) {
         const WorkspaceMark mark = workspace_mark(&t->work);
-        failed = chunk(t, ids + b * t->S, B - b < CLIP_CHUNK ? B - b : CLIP_CHUNK, state ? state + b * size : NULL,
-                       embedding ? embedding + b * t->P : NULL, e);
+        failed = chunk(t, ids + b * t->S, B - b < CLIP_CHUNK ? B - b : CLIP_CHUNK, skip,
+                       state ? state + b * size : NULL, embedding ? embedding + b * t->P : NULL, e);
         workspace_release(&t->work, mark);
         failed = failed || workspace_settle(&t->work, e) ? -1 : 0;
     }
@@ -277,29 +289,35 @@ static int in_chunks(TextEncoder *t, const int32_t *ids, int64_t B, float *state
 
 int text_encode(TextEncoder *t, const int32_t *ids, int64_t B, float *state, Err *e)
 {
-    return in_chunks(t, ids, B, state, NULL, last_chunk, e);
+    return text_encode_skip(t, ids, B, 0, state, e);
+}
+
+int text_encode_skip(TextEncoder *t, const int32_t *ids, int64_t B, int skip, float *state, Err *e)
+{
+    return in_chunks(t, ids, B, skip, state, NULL, last_chunk, e);
 }
 
 int text_embed(TextEncoder *t, const int32_t *ids, int64_t B, float *embedding, Err *e)
 {
-    return in_chunks(t, ids, B, NULL, embedding, last_chunk, e);
+    return in_chunks(t, ids, B, 0, NULL, embedding, last_chunk, e);
 }
 
-int text_encode_penultimate(TextEncoder *t, const int32_t *ids, int64_t B, float *state, float *embedding, Err *e)
+int text_encode_penultimate(TextEncoder *t, const int32_t *ids, int64_t B, int skip, float *state, float *embedding,
+                            Err *e)
 {
-    return in_chunks(t, ids, B, state, embedding, penultimate_chunk, e);
+    return in_chunks(t, ids, B, skip, state, embedding, penultimate_chunk, e);
 }
 
-int text_encoder_watch(TextEncoder *t, Hooks *h, const char *prefix, bool whole, Err *e)
+int text_encoder_watch(TextEncoder *t, Hooks *h, const char *prefix, int layers, bool norm, Err *e)
 {
-    const int layers = t->layers.layers - !whole;
     t->module = h->modules;
     for (int i = 0; i < layers; i++)
         if (hooks_add_module(h, e, "%s.text_model.encoder.layers.%d", prefix, i) < 0)
             return -1;
-    if (whole && hooks_add_module(h, e, "%s.text_model.final_layer_norm", prefix) < 0)
+    if (norm && hooks_add_module(h, e, "%s.text_model.final_layer_norm", prefix) < 0)
         return -1;
-    t->modules = layers + whole;
+    t->watched = layers;
+    t->norm_watched = norm;
     t->hooks = h;
     return 0;
 }

@@ -50,6 +50,8 @@ static const Cli cli = {
     "With --embedding prompts and negative prompts may say a word that a textual inversion has learned, from files of "
     "diffusers, web UIs (.pt, .bin, .safetensors) or SDXL (clip_l and clip_g); nothing in them is executed. The word "
     "is found in any letter case, inside a longer word too, and counts as many tokens as it has vectors.\n"
+    "With --clip-skip prompts, and not negative ones, are taken from so many layers earlier, as diffusers has it; a "
+    "module that they do not go through then cannot be hooked.\n"
     "With --hook the stream is one of activations, a record a prompt and module, of step 0 and t 0: act [tokens,E] "
     "has the prompt's tokens without the start token, whose state is the same in every text. Padding counts, for the "
     "UNet reads it too; negative prompts are left out. sae-fit, sae-encode and sae-rank-concepts read it as any other, "
@@ -84,7 +86,7 @@ static int print_hooks(const Config *cfg, Err *e)
     Compute compute;
     PromptEncoder *encoder = NULL;
     const int failed = compute_start(&compute, &cfg->e.c, e)
-                    || prompt_encoder_load(&encoder, compute.model, compute.type, e)
+                    || prompt_encoder_load(&encoder, compute.model, compute.type, (int)cfg->e.clip_skip, e)
                     || text_list(cfg->e.c.output, prompt_encoder_hooks(encoder)->module, e);
     prompt_encoder_free(encoder);
     return failed;
@@ -125,7 +127,6 @@ static void release(Run *r)
 
 static void check_usage(const Config *cfg)
 {
-    encoding_check(&cli, &cfg->e);
     if (!cfg->hooks.count && (strcmp(cfg->take, "output") != 0 || strcmp(cfg->act_type, "f16") != 0))
         cli_misuse(&cli, "--take and --act-type are of the activations that --hook NAME writes");
     if (cfg->hooks.count && strcmp(cfg->e.state_type, "f32") != 0)
@@ -139,6 +140,7 @@ int main(int argc, char **argv)
     Err e = {0};
 
     cli_parse(&cli, &cfg, argc, argv);
+    encoding_check(&cli, &cfg.e);
     if (cfg.list_hooks)
         return print_hooks(&cfg, &e) ? cli_report(&cli, &e) : 0;
     check_usage(&cfg);
