@@ -313,7 +313,7 @@ const Weight *weights_need(const Weights *w, const char *name, int ndim, const i
     if (fits)
         return t;
     shape_text(found, t->ndim, t->dim);
-    err_set(e, "%s: tensor %s is %s %s, expected f32, f16 or bf16 %s", w->path, name, dtype_name(t->type), found,
+    err_set(e, "%s: tensor %s is %s %s, expected f32, f16 or bf16 %s", w->path, name, weight_type(t), found,
             expected);
     return NULL;
 }

@@ -86,7 +86,7 @@ static int refused(const Weights *tiny, const Change *c, int heads, const char *
         if (from)
             w[count] = *from;
         if (changed && c->ndim) {
-            w[count] = (Weight){c->renamed ? c->renamed : c->tensor, F32, c->ndim, {0}, data};
+            w[count] = (Weight){c->renamed ? c->renamed : c->tensor, F32, c->ndim, {0}, data, NULL};
             memcpy(w[count].dim, c->dim, sizeof c->dim);
             data[0] = c->value;
         }
