@@ -7,6 +7,8 @@
 #include "formats/fdio.h"
 #include "formats/gguf.h"
 #include "formats/gguf_types.h"
+#include "formats/little.h"
+#include "formats/spans.h"
 
 enum { MAX_DIMS = 8, MAX_DEPTH = 8, MAX_NAME = 512, MAX_TENSORS = 1 << 16 };
 static const uint64_t MAX_VALUES = INT64_MAX/8;         /* of a tensor, whose bytes then do not overflow */
@@ -20,7 +22,6 @@ static const char SHAPE_KEY[] = "comfy.gguf.orig_shape.";
 
 typedef struct Text { const char *data; uint64_t size; } Text;          /* in the mapping, without a 0 at its end */
 typedef struct Shape { Text name; const uint8_t *dim; uint64_t ndim; } Shape;       /* dim: i32 each */
-typedef struct Span { uint64_t begin, end; const char *name; } Span;
 
 typedef struct Gguf {
     const char *path;
@@ -49,14 +50,6 @@ static void release(void *owner)
 
 /* ---- numbers and texts ---- */
 
-static uint64_t number_at(const uint8_t *p, int bytes)
-{
-    uint64_t n = 0;
-    for (int i = bytes; i-- > 0;)
-        n = n << 8 | p[i];
-    return n;
-}
-
 /* The next n bytes, NULL with an error where the file ends before. */
 static const uint8_t *take(Gguf *g, uint64_t n, const char *what, Err *e)
 {
@@ -73,7 +66,7 @@ static const uint8_t *take(Gguf *g, uint64_t n, const char *what, Err *e)
 static int take_number(Gguf *g, int bytes, uint64_t *n, const char *what, Err *e)
 {
     const uint8_t *p = take(g, (uint64_t)bytes, what, e);
-    *n = p ? number_at(p, bytes) : 0;
+    *n = p ? little(p, bytes) : 0;
     return p ? 0 : -1;
 }
 
@@ -139,8 +132,8 @@ static int read_shape(Gguf *g, Text name, uint64_t type, Err *e)
     if (skip_value(g, type, 0, e))
         return -1;
     const uint8_t *p = g->map + at;
-    const uint64_t ndim = type == TYPE_ARRAY ? number_at(p + 4, 8) : 0;
-    if (type != TYPE_ARRAY || number_at(p, 4) != TYPE_I32 || ndim > MAX_DIMS)
+    const uint64_t ndim = type == TYPE_ARRAY ? little(p + 4, 8) : 0;
+    if (type != TYPE_ARRAY || little(p, 4) != TYPE_I32 || ndim > MAX_DIMS)
         return err_set(e, "%s: %s%.*s is no array of at most %d i32", g->path, SHAPE_KEY, (int)name.size, name.data,
                        MAX_DIMS);
     g->shape[g->shapes++] = (Shape){name, p + 12, ndim};
@@ -189,7 +182,7 @@ static int restore_shape(const Gguf *g, Weight *w, uint64_t count, Err *e)
         return 0;
     w->ndim = (int)s->ndim;
     for (int i = 0; i < w->ndim; i++) {
-        w->dim[i] = (int32_t)number_at(s->dim + 4*i, 4);
+        w->dim[i] = (int32_t)little(s->dim + 4*i, 4);
         if (w->dim[i] < 0 || __builtin_mul_overflow(n, (uint64_t)w->dim[i], &n))
             n = UINT64_MAX;
     }
@@ -254,14 +247,6 @@ static int read_tensor(Gguf *g, uint64_t i, Err *e)
     return restore_shape(g, w, count, e);
 }
 
-static int span_order(const void *x, const void *y)
-{
-    const Span *a = x, *b = y;
-    if (a->begin != b->begin)
-        return a->begin < b->begin ? -1 : 1;
-    return (a->end > b->end) - (a->end < b->end);
-}
-
 /* Where each tensor is, once all that stands before the data is read. */
 static int place_tensors(Gguf *g, Span *span, Err *e)
 {
@@ -279,11 +264,7 @@ static int place_tensors(Gguf *g, Span *span, Err *e)
         w->data = g->map + (bytes ? begin + at : 0);
         span[i] = (Span){bytes ? at : 0, bytes ? at + bytes : 0, w->name};
     }
-    qsort(span, g->tensors, sizeof *span, span_order);
-    for (uint64_t i = 1; i < g->tensors; i++)
-        if (span[i].begin < span[i - 1].end)
-            return err_set(e, "%s: tensors %s and %s lie over one another", g->path, span[i - 1].name, span[i].name);
-    return 0;
+    return spans_sort(span, g->tensors, g->path, e);
 }
 
 static int read_all(Gguf *g, Err *e)

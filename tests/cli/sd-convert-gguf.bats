@@ -50,17 +50,15 @@ def rename(t, before, after):
 '
 
 @test "every tensor is that of the same file as safetensors, whatever its name" {
-    EXPECTED=$MORE/expected
     run sd-convert -m base1 --checkpoint 1.gguf -o out1
     [ "$status" = 0 ] && [ -z "$output" ]
-    is 1 out1
+    EXPECTED=$MORE/expected is 1 out1
     write 2.safetensors bad.safetensors
     sd-convert -m base2 --checkpoint bad.safetensors -o out2
-    is 2 out2
+    EXPECTED=$MORE/expected is 2 out2
     write xl.safetensors bad
     sd-convert -m basexl --checkpoint bad -o out3
-    EXPECTED=$MORE/xl/expected
-    is xl out3
+    EXPECTED=$MORE/xl/expected is xl out3
 }
 
 @test "text encoders by stable-diffusion.cpp's names" {
@@ -68,30 +66,27 @@ def rename(t, before, after):
 t = rename(t, "cond_stage_model.model.", "cond_stage_model.transformer.text_model.")'
     run sd-convert -m base2 --checkpoint bad2 -o out2
     [ "$status" = 0 ] && [ -z "$output" ]
-    EXPECTED=$MORE/expected
-    is 2 out2
+    EXPECTED=$MORE/expected is 2 out2
     write xl.safetensors badxl "$rename"'
 t = rename(t, "conditioner.embedders.1.model.", "cond_stage_model.1.transformer.text_model.")
 t = {n.replace("conditioner.embedders.0.", "cond_stage_model."): v for n, v in t.items()}'
     run sd-convert -m basexl --checkpoint badxl -o outxl
     [ "$status" = 0 ] && [ -z "$output" ]
-    EXPECTED=$MORE/xl/expected
-    is xl outxl
+    EXPECTED=$MORE/xl/expected is xl outxl
     refused -m base1 --checkpoint badxl -- "tensor cond_stage_model.1." "a checkpoint of SDXL, expected one of Stable"
     refused -m basexl --checkpoint bad2 -- "tensor cond_stage_model.tr" "of Stable Diffusion 1.x or 2.x, expected"
 }
 
 @test "quantised, in rows with their shapes beside: ggml's values, as f16 with a note, or as f32" {
-    EXPECTED=$GGUF/expected
     n=$(grep -ao comfy.gguf.orig_shape "$GGUF/unet.gguf" | wc -l)
     run sd-convert -m model1 --checkpoint "$GGUF/unet.gguf" -o out1
     [ "$status" = 0 ]
     [[ $output == *"unet.gguf: no vae; it is taken from model1"*"unet.gguf: $n tensors are quantised: they are "* ]]
-    is keep out1
+    EXPECTED=$GGUF/expected is keep out1
     run sd-convert -m model1 --checkpoint "$GGUF/unet.gguf" --dtype f32 -o out2
     [ "$status" = 0 ]
     [[ $output != *quantised* ]]
-    is f32 out2
+    EXPECTED=$GGUF/expected is f32 out2
 }
 
 @test "LoRA is added to a quantised tensor's values" {
