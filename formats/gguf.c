@@ -178,17 +178,18 @@ static int restore_shape(const Gguf *g, Weight *w, uint64_t count, Err *e)
     const Shape key = {.name = {w->name, strlen(w->name)}};
     const Shape *s = bsearch(&key, g->shape, g->shapes, sizeof key, shape_order);
     uint64_t n = 1;
+    bool fits = true;
     if (!s)
         return 0;
     w->ndim = (int)s->ndim;
     for (int i = 0; i < w->ndim; i++) {
         w->dim[i] = (int32_t)little(s->dim + 4*i, 4);
-        if (w->dim[i] < 0 || __builtin_mul_overflow(n, (uint64_t)w->dim[i], &n))
-            n = UINT64_MAX;
+        fits = fits && w->dim[i] >= 0 && !__builtin_mul_overflow(n, (uint64_t)w->dim[i], &n);
     }
     char text[SHAPE_SIZE];
-    return n == count ? 0 : err_set(e, "%s: %s%s is %s, and %s has %llu values", g->path, SHAPE_KEY, w->name,
-                                    shape_text(text, w->ndim, w->dim), w->name, (unsigned long long)count);
+    return fits && n == count ? 0
+         : err_set(e, "%s: %s%s is %s, and %s has %llu values", g->path, SHAPE_KEY, w->name,
+                   shape_text(text, w->ndim, w->dim), w->name, (unsigned long long)count);
 }
 
 static int set_type(const Gguf *g, Weight *w, uint64_t number, Err *e)

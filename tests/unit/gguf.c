@@ -254,6 +254,14 @@ static int test_tensors(void)
     put_tensor("w", 2, row, 0, 0);
     failed += refused("another shape", end(256), "comfy.gguf.orig_shape.w is (65), and w has 64 values");
     begin(1, 1);
+    put_key("comfy.gguf.orig_shape.w", 9);
+    put(5, 4);
+    put(2, 8);
+    put(UINT32_MAX, 4);
+    put(0, 4);
+    put_tensor("w", 1, (uint64_t[]){0}, 0, 0);
+    failed += refused("a shape below 0", end(256), "comfy.gguf.orig_shape.w is (*, 0), and w has 0 values");
+    begin(1, 1);
     put_key("comfy.gguf.orig_shape.w", 4);
     put(64, 4);
     put_tensor("w", 2, row, 0, 0);
