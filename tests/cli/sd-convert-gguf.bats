@@ -89,6 +89,20 @@ t = {n.replace("conditioner.embedders.0.", "cond_stage_model."): v for n, v in t
     EXPECTED=$GGUF/expected is f32 out2
 }
 
+@test "q, k and v are thirds of the blocks of OpenCLIP's in_proj" {
+    values='
+n = "conditioner.embedders.1.model.transformer.resblocks.1.attn.in_proj_weight"
+q = [(7*i) % 255 - 127 for i in range(24*8)]'
+    write xl.safetensors bad.gguf "$values
+t[n] = [8, [6, 32], b''.join(struct.pack('<e32b', 0.125, *q[i:i + 32]) for i in range(0, len(q), 32))]
+m['comfy.gguf.orig_shape.' + n] = 9, struct.pack('<IQ2i', 5, 2, 24, 8)"
+    edit xl.safetensors bad.plain "$values
+t[n][2] = struct.pack('<192e', *(x/8 for x in q))"
+    sd-convert -q -m basexl --checkpoint bad.gguf -o out1
+    sd-convert -q -m basexl --checkpoint bad.plain -o out2
+    diff <("$SDSTEER_TESTS/tensors.py" -v out1) <("$SDSTEER_TESTS/tensors.py" -v out2)
+}
+
 @test "LoRA is added to a quantised tensor's values" {
     sd-convert -q -m model1 --checkpoint "$GGUF/unet.gguf" --dtype f32 -o out
     sd-convert -q -m out --lora "$MORE/kohya.safetensors" --dtype f16 -o out1

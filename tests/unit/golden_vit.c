@@ -163,7 +163,8 @@ static int check_width(void)
     int failed = 0;
     for (int i = 0; i < 2; i++) {
         const int E = cases[i].width;
-        const Weight w[] = {{"cls_token", F32, 3, {1, 1, E}, zeros, NULL}, {"pos_embed", F32, 3, {1, 2, E}, zeros, NULL},
+        const Weight w[] = {{"cls_token", F32, 3, {1, 1, E}, zeros, NULL},
+                            {"pos_embed", F32, 3, {1, 2, E}, zeros, NULL},
                             {"patch_embed.proj.weight", F32, 4, {E, 3, 1, 1}, zeros, NULL},
                             {"blocks.0.mlp.fc1.weight", F32, 2, {1, E}, zeros, NULL}};
         char path[] = "/tmp/golden_vit.XXXXXX";
