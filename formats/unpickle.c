@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/little.h"
 #include "formats/unpickle.h"
 
 enum { MAX_DIMS = 8 };
@@ -175,9 +176,7 @@ static const uint8_t *next_bytes(Pickle *p, size_t n)
 static int next_number(Pickle *p, size_t n, uint64_t *number)
 {
     const uint8_t *b = next_bytes(p, n);
-    *number = 0;
-    for (size_t i = n; b && i-- > 0;)
-        *number = *number << 8 | b[i];
+    *number = b ? little(b, (int)n) : 0;
     return b ? 0 : -1;
 }
 

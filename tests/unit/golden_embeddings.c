@@ -18,7 +18,7 @@ static const Weights *golden;
 static PromptEncoder *model_of(const char *path)
 {
     PromptEncoder *p = NULL;
-    die_if(prompt_encoder_load(&p, test_path(path), F32, &err));
+    die_if(prompt_encoder_load(&p, test_path(path), F32, 0, &err));
     return p;
 }
 
@@ -133,7 +133,7 @@ static int test_xl(void)
         }
     }
     int failed = test_ok("sdxl: ids of both tokenizers", same);
-    die_if(prompt_encode(p, ids, TEXTS, state, pooled, &err));
+    die_if(prompt_encode(p, ids, TEXTS, false, state, pooled, &err));
     failed += test_below("sdxl: states", range_error(state, tensor(golden, "xl.state")->data, TEXTS*LENGTH*WIDTH),
                          1e-4);
     failed += test_below("sdxl: pooled embeddings", range_error(pooled, tensor(golden, "xl.pooled")->data,
@@ -158,7 +158,7 @@ static int test_others(PromptEncoder *knows)
         int32_t ids[77];
         state[i] = malloc(sizeof(float)*n);
         die_if(tokenizer_encode(prompt_encoder_tokenizer(of[i], 0), text, ids, &err) < 0
-               || prompt_encode(of[i], ids, 1, state[i], NULL, &err));
+               || prompt_encode(of[i], ids, 1, false, state[i], NULL, &err));
     }
     const int failed = test_same("a text without learned words", state[1], state[0], sizeof(float)*n);
     free(state[0]);
