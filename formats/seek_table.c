@@ -16,6 +16,7 @@
 #include <string.h>
 #include "formats/fdio.h"
 #include "formats/fnv.h"
+#include "formats/little.h"
 #include "formats/seek_table.h"
 
 enum { SKIP_HEAD = 8, RECORDS_HEAD = SKIP_HEAD + 24, FOOTER = 9, CHECKED = 0x80, RESERVED = 0x7c };
@@ -75,14 +76,6 @@ static uint8_t *put(uint8_t *p, uint64_t value, int bytes)
     return p;
 }
 
-static uint64_t get(const uint8_t *p, int bytes)
-{
-    uint64_t value = 0;
-    for (int i = bytes; i-- > 0;)
-        value = value << 8 | p[i];
-    return value;
-}
-
 int seek_table_pack(const SeekTable *t, Bytes *b, const char *name, Err *e)
 {
     bool checked = true;                            /* the flag is one for all */
@@ -127,7 +120,7 @@ static int read_at(int fd, void *data, size_t n, uint64_t at, const char *name, 
 
 static bool is_records(const uint8_t *p)
 {
-    return get(p, 4) == RECORDS_SKIP && memcmp(p + SKIP_HEAD, RECORDS_MAGIC, sizeof RECORDS_MAGIC) == 0;
+    return little(p, 4) == RECORDS_SKIP && memcmp(p + SKIP_HEAD, RECORDS_MAGIC, sizeof RECORDS_MAGIC) == 0;
 }
 
 static int damaged(const char *name, const char *why, Err *e)
@@ -139,18 +132,18 @@ static int damaged(const char *name, const char *why, Err *e)
 static int add_backwards(SeekTable *t, const uint8_t *records, const uint8_t *table, size_t n, size_t entry,
                          const char *name, Err *e)
 {
-    const uint64_t total = get(records + RECORDS_HEAD - 8, 8);
+    const uint64_t total = little(records + RECORDS_HEAD - 8, 8);
     uint64_t after = total;
     for (size_t i = n + 2; i-- > 0;) {
         SeekFrame *f = seek_table_add(t);
         if (!f)
             return err_set(e, "%s: out of memory for its index", name);
         const uint8_t *said = table + SKIP_HEAD + entry*i;
-        f->packed = i <= n ? get(said, 4) : SKIP_HEAD + entry*(n + 1) + FOOTER;
-        f->plain = i <= n ? get(said + 4, 4) : 0;
+        f->packed = i <= n ? little(said, 4) : SKIP_HEAD + entry*(n + 1) + FOOTER;
+        f->plain = i <= n ? little(said + 4, 4) : 0;
         f->checked = f->plain > 0 && entry == 12;
-        f->checksum = f->checked ? (uint32_t)get(said + 8, 4) : 0;
-        const uint64_t place = i < n ? get(records + RECORDS_HEAD + 8*i, 8) : total;
+        f->checksum = f->checked ? (uint32_t)little(said + 8, 4) : 0;
+        const uint64_t place = i < n ? little(records + RECORDS_HEAD + 8*i, 8) : total;
         f->first = place & ~HEADER_BIT;
         f->header = place & HEADER_BIT;
         f->whole = f->plain > 0;
@@ -170,31 +163,32 @@ static int read_one(SeekTable *t, int fd, uint64_t begin, uint64_t end, const ch
         return 0;
     if (read_at(fd, footer, FOOTER, end - FOOTER, name, e))
         return -1;
-    if (get(footer + 5, 4) != TABLE_MAGIC || (footer[4] & RESERVED))
+    if (little(footer + 5, 4) != TABLE_MAGIC || (footer[4] & RESERVED))
         return 0;
-    const uint64_t count = get(footer, 4), entry = footer[4] & CHECKED ? 12 : 8;
+    const uint64_t count = little(footer, 4), entry = footer[4] & CHECKED ? 12 : 8;
     const uint64_t table_size = SKIP_HEAD + entry*count + FOOTER;
     if (count == 0 || table_size > end - begin - RECORDS_HEAD)
         return count == 0 ? 0 : damaged(name, "it claims to be larger than the file", e);
     if (read_at(fd, head, entry, end - FOOTER - entry, name, e))
         return -1;
-    const uint64_t size = get(head, 4), n = count - 1;      /* the last entry: the list of records, if it is ours */
+    const uint64_t size = little(head, 4), n = count - 1;      /* the last entry: the list of records, if it is ours */
     if (size < RECORDS_HEAD || size > end - begin - table_size)
         return 0;
     if (read_at(fd, head, RECORDS_HEAD, end - table_size - size, name, e))
         return -1;
     if (!is_records(head))
         return 0;
-    if (size != RECORDS_HEAD + 8*n || get(head + 4, 4) != size - SKIP_HEAD)
+    if (size != RECORDS_HEAD + 8*n || little(head + 4, 4) != size - SKIP_HEAD)
         return damaged(name, "its sizes do not agree", e);
     uint8_t *all = malloc(size + table_size);
     if (!all)
         return err_set(e, "%s: out of memory for its index", name);
     const uint8_t *table = all + size;
     int failed = read_at(fd, all, size + table_size, end - table_size - size, name, e);
-    if (!failed && fnv_bytes(FNV_BASIS, all + SKIP_HEAD + 16, size + table_size - SKIP_HEAD - 16) != get(head + 16, 8))
+    if (!failed
+        && fnv_bytes(FNV_BASIS, all + SKIP_HEAD + 16, size + table_size - SKIP_HEAD - 16) != little(head + 16, 8))
         failed = damaged(name, "its checksum is wrong", e);
-    if (!failed && (get(table, 4) != TABLE_SKIP || get(table + 4, 4) != table_size - SKIP_HEAD))
+    if (!failed && (little(table, 4) != TABLE_SKIP || little(table + 4, 4) != table_size - SKIP_HEAD))
         failed = damaged(name, "its sizes do not agree", e);
     failed = failed || add_backwards(t, all, table, n, entry, name, e);
     free(all);
@@ -253,8 +247,8 @@ bool seek_table_owns(int fd, const SeekFrame *f)
         return false;
     if (is_records(p))
         return true;
-    return get(p, 4) == TABLE_SKIP && read_at(fd, p, FOOTER, f->at + f->packed - FOOTER, "", &ignored) == 0
-        && get(p + 5, 4) == TABLE_MAGIC;
+    return little(p, 4) == TABLE_SKIP && read_at(fd, p, FOOTER, f->at + f->packed - FOOTER, "", &ignored) == 0
+        && little(p + 5, 4) == TABLE_MAGIC;
 }
 
 /* ---- looking up ---- */

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include "formats/fdio.h"
+#include "formats/little.h"
 #include "formats/torch_zip.h"
 #include "formats/unpickle.h"
 
@@ -48,20 +49,12 @@ static void release(void *owner)
 
 /* ---- the zip ---- */
 
-static uint64_t number(const uint8_t *p, int bytes)
-{
-    uint64_t n = 0;
-    for (int i = bytes; i-- > 0;)
-        n = n << 8 | p[i];
-    return n;
-}
-
 /* The end record, searched backwards over the longest comment; NULL when there is none. */
 static const uint8_t *find_end(const Torch *t)
 {
     for (uint64_t back = 22; back <= t->size && back <= 22 + 65535; back++) {
         const uint8_t *p = t->map + t->size - back;
-        if (memcmp(p, "PK\5\6", 4) == 0 && number(p + 20, 2) == back - 22)
+        if (memcmp(p, "PK\5\6", 4) == 0 && little(p + 20, 2) == back - 22)
             return p;
     }
     return NULL;
@@ -72,17 +65,17 @@ static int find_directory(const Torch *t, uint64_t *at, uint64_t *size, uint64_t
     const uint8_t *end = find_end(t);
     if (!end)
         return err_set(e, "%s: has no end of a zip: not a file of torch.save, or cut", t->path);
-    *count = number(end + 10, 2);
-    *size = number(end + 12, 4);
-    *at = number(end + 16, 4);
+    *count = little(end + 10, 2);
+    *size = little(end + 12, 4);
+    *at = little(end + 16, 4);
     const uint64_t before = (uint64_t)(end - t->map);
     if (before >= 76 && memcmp(end - 20, "PK\6\7", 4) == 0) {
-        const uint64_t place = number(end - 12, 8);
+        const uint64_t place = little(end - 12, 8);
         if (place > before - 76 || memcmp(t->map + place, "PK\6\6", 4) != 0)
             return err_set(e, "%s: the zip64 end is not at byte %llu", t->path, (unsigned long long)place);
-        *count = number(t->map + place + 32, 8);
-        *size = number(t->map + place + 40, 8);
-        *at = number(t->map + place + 48, 8);
+        *count = little(t->map + place + 32, 8);
+        *size = little(t->map + place + 40, 8);
+        *at = little(t->map + place + 48, 8);
     }
     if (*at > t->size || *size > t->size - *at || *count > *size/46)
         return err_set(e, "%s: the zip's directory (%llu entries in %llu bytes at %llu) does not fit the file", t->path,
@@ -94,13 +87,13 @@ static int find_directory(const Torch *t, uint64_t *at, uint64_t *size, uint64_t
 static void read_zip64(const uint8_t *extra, size_t n, uint64_t *value[3])
 {
     for (size_t at = 0; at + 4 <= n;) {
-        const size_t id = number(extra + at, 2), length = number(extra + at + 2, 2);
+        const size_t id = little(extra + at, 2), length = little(extra + at + 2, 2);
         const uint8_t *p = extra + (at += 4);
         if (length > n - at)
             return;
         for (size_t used = 0, i = 0; id == 1 && i < 3; i++)
             if (*value[i] == 0xffffffff && used + 8 <= length) {
-                *value[i] = number(p + used, 8);
+                *value[i] = little(p + used, 8);
                 used += 8;
             }
         at += length;
@@ -113,23 +106,23 @@ static int read_entry(const Torch *t, const uint8_t *p, uint64_t room, Entry *en
     if (room < 46 || memcmp(p, "PK\1\2", 4) != 0)
         return err_set(e, "%s: the zip's directory is damaged at byte %llu", t->path,
                        (unsigned long long)(p - t->map));
-    const size_t name = number(p + 28, 2), extra = number(p + 30, 2), comment = number(p + 32, 2);
-    uint64_t packed = number(p + 20, 4), size = number(p + 24, 4), at = number(p + 42, 4);
+    const size_t name = little(p + 28, 2), extra = little(p + 30, 2), comment = little(p + 32, 2);
+    uint64_t packed = little(p + 20, 4), size = little(p + 24, 4), at = little(p + 42, 4);
     *length = 46 + name + extra + comment;
     if (*length > room || memchr(p + 46, 0, name))
         return err_set(e, "%s: the zip's directory is damaged at byte %llu", t->path,
                        (unsigned long long)(p - t->map));
     read_zip64(p + 46 + name, extra, (uint64_t *[]){&size, &packed, &at});
     *entry = (Entry){(const char *)p + 46, name, NULL, size};
-    if (number(p + 8, 2) & 1)
+    if (little(p + 8, 2) & 1)
         return err_set(e, "%s: %.*s is encrypted", t->path, (int)name, entry->name);
-    if (number(p + 10, 2) != 0 || packed != size)
+    if (little(p + 10, 2) != 0 || packed != size)
         return err_set(e, "%s: %.*s is compressed (method %d), torch stores", t->path, (int)name, entry->name,
-                       (int)number(p + 10, 2));
+                       (int)little(p + 10, 2));
     if (at > t->size || t->size - at < 30 || memcmp(t->map + at, "PK\3\4", 4) != 0)
         return err_set(e, "%s: %.*s does not begin at byte %llu", t->path, (int)name, entry->name,
                        (unsigned long long)at);
-    const uint64_t begin = at + 30 + number(t->map + at + 26, 2) + number(t->map + at + 28, 2);
+    const uint64_t begin = at + 30 + little(t->map + at + 26, 2) + little(t->map + at + 28, 2);
     if (begin > t->size || size > t->size - begin)
         return err_set(e, "%s: %.*s is %llu bytes at %llu, the file ends at %llu", t->path, (int)name, entry->name,
                        (unsigned long long)size, (unsigned long long)begin, (unsigned long long)t->size);
@@ -359,18 +352,30 @@ static int read_pickle(Torch *t, Err *e)
          ? -1 : 0;
 }
 
+/* An object of the texts that lie in the outermost dict; those that are no UTF-8 are left out. NULL: out of memory */
+static json_t *root_texts(const PickleValue *root)
+{
+    json_t *texts = json_object();
+    for (size_t i = 0; texts && root->kind == PICKLE_DICT && i + 1 < root->count; i += 2)
+        if (root->item[i]->kind == PICKLE_TEXT && root->item[i + 1]->kind == PICKLE_TEXT)
+            json_object_set_new(texts, root->item[i]->text, json_string(root->item[i + 1]->text));
+    return texts;
+}
+
 int torch_zip_open(Weights **w, const char *path, Err *e)
 {
+    json_t *texts = NULL;
     *w = NULL;
     Torch *t = calloc(1, sizeof *t);
     if (!t)
         return err_set(e, "out of memory");
     t->path = path;
     if (file_map(&t->map, &t->size, path, "a file of torch.save", e) || read_directory(t, e) || find_stem(t, e)
-        || read_pickle(t, e)) {
+        || read_pickle(t, e)
+        || (!(texts = root_texts(pickle_root(t->pickle))) && err_set(e, "out of memory"))) {
         free(t->tensor);
         release(t);
         return -1;
     }
-    return weights_adopt(w, path, t->tensor, t->tensors, t, release, e);
+    return weights_adopt(w, path, t->tensor, t->tensors, texts, t, release, e);
 }

@@ -3,16 +3,18 @@
  *
  *     (  mark        ( x y t   tuple of what stands above the mark        d k v s   d[k] = v        h n   memo n again
  *     c module name  a known name        f args R   f of args: a tensor or an empty dict        Q   a storage
+ *     f args NEWOBJ  an empty ParameterDict, which BUILD gives the "_parameters" of its state
  *
- * R never calls: it looks which of the known names f is, and checks args. */
+ * R and NEWOBJ never call: they look which of the known names f is, and check args. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/little.h"
 #include "formats/unpickle.h"
 
 enum { MAX_DIMS = 8 };
-enum { ORDERED_DICT, REBUILD_TENSOR, REBUILD_PARAMETER, STORAGE_TYPE, NO_TENSOR };     /* number of a PICKLE_NAME */
+enum { ORDERED_DICT, REBUILD_TENSOR, REBUILD_PARAMETER, STORAGE_TYPE, PARAMETER_DICT, NO_TENSOR };  /* of PICKLE_NAME */
 
 typedef struct List { void **item; size_t count, room; } List;
 
@@ -174,9 +176,7 @@ static const uint8_t *next_bytes(Pickle *p, size_t n)
 static int next_number(Pickle *p, size_t n, uint64_t *number)
 {
     const uint8_t *b = next_bytes(p, n);
-    *number = 0;
-    for (size_t i = n; b && i-- > 0;)
-        *number = *number << 8 | b[i];
+    *number = b ? little(b, (int)n) : 0;
     return b ? 0 : -1;
 }
 
@@ -231,6 +231,7 @@ static int push_name(Pickle *p)
         {"collections.OrderedDict", ORDERED_DICT, F32},
         {"torch._utils._rebuild_tensor_v2", REBUILD_TENSOR, F32},
         {"torch._utils._rebuild_parameter", REBUILD_PARAMETER, F32},
+        {"torch.nn.modules.container.ParameterDict", PARAMETER_DICT, F32},
         {"torch.FloatStorage", STORAGE_TYPE, F32}, {"torch.HalfStorage", STORAGE_TYPE, F16},
         {"torch.BFloat16Storage", STORAGE_TYPE, BF16}, {"torch.DoubleStorage", STORAGE_TYPE, F64},
         {"torch.CharStorage", STORAGE_TYPE, I8}, {"torch.ByteStorage", STORAGE_TYPE, U8},
@@ -306,7 +307,8 @@ static int reduce(Pickle *p)
     const PickleValue *args = pop(p), *f = args ? pop(p) : NULL;
     if (!f)
         return -1;
-    if (f->kind != PICKLE_NAME || f->number == STORAGE_TYPE || args->kind != PICKLE_TUPLE)
+    if (f->kind != PICKLE_NAME || f->number == STORAGE_TYPE || f->number == PARAMETER_DICT
+        || args->kind != PICKLE_TUPLE)
         return refuse(p, "REDUCE of what is not a known function and a tuple");
     if (f->number == REBUILD_TENSOR)
         return push_tensor(p, args);
@@ -319,6 +321,16 @@ static int reduce(Pickle *p)
 }
 
 /* ---- containers ---- */
+
+static int push_object(Pickle *p)
+{
+    const PickleValue *args = pop(p), *f = args ? pop(p) : NULL;
+    if (!f)
+        return -1;
+    if (f->kind != PICKLE_NAME || f->number != PARAMETER_DICT || args->kind != PICKLE_TUPLE || args->count > 0)
+        return refuse(p, "NEWOBJ of what is not a ParameterDict without arguments");
+    return push_number(p, PICKLE_DICT, PARAMETER_DICT);
+}
 
 static int push_tuple(Pickle *p, size_t n)
 {
@@ -355,6 +367,17 @@ static int fill_marked(Pickle *p, PickleKind kind)
     return pop_mark(p, &from) ? -1 : fill(p, kind, from);
 }
 
+/* The dict that stands for a module takes "_parameters" of the module's state, a dict in it. */
+static int take_parameters(Pickle *p, PickleValue *to, const PickleValue *state)
+{
+    enum { ATTRIBUTES = 64 };                           /* a module has some twenty */
+    for (size_t i = 0; i + 1 < state->count && i < 2*ATTRIBUTES; i += 2)
+        if (state->item[i]->kind == PICKLE_TEXT && strcmp(state->item[i]->text, "_parameters") == 0)
+            return to->count > 0 ? refuse(p, "a ParameterDict is filled twice")
+                 : append(p, to, state->item[i]) || append(p, to, state->item[i + 1]) ? -1 : 0;
+    return 0;
+}
+
 /* State dicts carry an attribute, _metadata; it is dropped, as is what a numpy.dtype is told. */
 static int build(Pickle *p)
 {
@@ -362,9 +385,10 @@ static int build(Pickle *p)
     if (!state)
         return -1;
     const size_t floor = p->marks ? p->mark[p->marks - 1] : 0;
-    const PickleValue *of = p->stack.count > floor ? p->stack.item[p->stack.count - 1] : NULL;
-    return of && (of->kind == PICKLE_OTHER || (of->kind == PICKLE_DICT && state->kind == PICKLE_DICT))
-         ? 0 : refuse(p, "BUILD of what is not a dict with attributes");
+    PickleValue *of = p->stack.count > floor ? p->stack.item[p->stack.count - 1] : NULL;
+    if (!of || (of->kind != PICKLE_OTHER && (of->kind != PICKLE_DICT || state->kind != PICKLE_DICT)))
+        return refuse(p, "BUILD of what is not a dict with attributes");
+    return of->kind == PICKLE_DICT && of->number == PARAMETER_DICT ? take_parameters(p, of, state) : 0;
 }
 
 static int stop(Pickle *p)
@@ -378,7 +402,7 @@ static int stop(Pickle *p)
 static const char *op_name(uint8_t op)
 {
     static const struct { uint8_t op; const char *name; } names[] = {
-        {'i', "INST"}, {'o', "OBJ"}, {0x81, "NEWOBJ"}, {0x92, "NEWOBJ_EX"}, {0x93, "STACK_GLOBAL"}, {'P', "PERSID"},
+        {'i', "INST"}, {'o', "OBJ"}, {0x92, "NEWOBJ_EX"}, {0x93, "STACK_GLOBAL"}, {'P', "PERSID"},
         {0x82, "EXT1"}, {0x83, "EXT2"}, {0x84, "EXT4"}, {0x95, "FRAME"}, {0x94, "MEMOIZE"}, {'B', "BINBYTES"},
         {'C', "SHORT_BINBYTES"}, {0x8c, "SHORT_BINUNICODE"}, {0x8d, "BINUNICODE8"}, {'U', "SHORT_BINSTRING"},
         {'T', "BINSTRING"}, {0x8b, "LONG4"}, {'S', "STRING"}, {'V', "UNICODE"}, {'I', "INT"}, {'L', "LONG"},
@@ -423,6 +447,7 @@ static int step(Pickle *p, uint8_t op)
     case 'c': return push_name(p);
     case 'Q': return push_storage(p);
     case 'R': return reduce(p);
+    case 0x81: return push_object(p);
     case 'b': return build(p);
     case '.': return stop(p);
     default: return refuse(p, "opcode 0x%02x (%s) is not read", op, op_name(op));

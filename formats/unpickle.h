@@ -2,10 +2,11 @@
 /* unpickle.h -- the pickles in which torch describes state dicts, read as data: nothing is imported, nothing is called.
  *
  * Known are the opcodes of protocol 2 that build None, booleans, numbers, text, tuples, lists and dicts, and as the
- * only names collections.OrderedDict, torch._utils._rebuild_tensor_v2, torch._utils._rebuild_parameter, the storages
- * of plain number types, and a few that a trainer's checkpoint has beside its tensors (numpy's scalars, sets,
- * Lightning's ModelCheckpoint), which become one value that says nothing. Any other opcode or name is refused by its
- * name. Memory is bounded by the bytes: each makes at most one value. (Opcodes: CPython, Lib/pickletools.py.) */
+ * only names collections.OrderedDict, torch._utils._rebuild_tensor_v2, torch._utils._rebuild_parameter, torch's
+ * ParameterDict (a dict with a dict "_parameters"), the storages of plain number types, and a few that a trainer's
+ * checkpoint has beside its tensors (numpy's scalars, sets, Lightning's ModelCheckpoint), which become one value that
+ * says nothing. Any other opcode or name is refused by its name. Memory is bounded by the bytes: each makes at most one
+ * value. (Opcodes: CPython, Lib/pickletools.py.) */
 #ifndef FORMATS_UNPICKLE_H
 #define FORMATS_UNPICKLE_H
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* weight.c -- a tensor of a weights file by itself: how many values, and several as one. */
+/* weight.c -- a tensor of a weights file by itself: how many values and bytes, and several as one. */
 #include <stdlib.h>
+#include "formats/gguf_types.h"
 #include "formats/weights.h"
 
 size_t weight_count(const Weight *t)
@@ -9,6 +10,17 @@ size_t weight_count(const Weight *t)
     for (int i = 0; i < t->ndim; i++)
         n *= (size_t)t->dim[i];
     return n;
+}
+
+size_t weight_bytes(const Weight *t)
+{
+    const size_t n = weight_count(t);
+    return t->blocks ? n / (size_t)t->blocks->values*(size_t)t->blocks->bytes : n*dtype_size(t->type);
+}
+
+const char *weight_type(const Weight *t)
+{
+    return t->blocks ? t->blocks->name : dtype_name(t->type);
 }
 
 float *weights_stack(const Weight *const *part, int parts, size_t count, Err *e)

@@ -10,13 +10,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include "formats/fdio.h"
+#include "formats/little.h"
+#include "formats/spans.h"
 #include "formats/weights.h"
 
 enum { ALIGN = 64, MAX_DIMS = 8 };
 static const uint64_t MAX_HEADER = 100u << 20;
 static const char METADATA[] = "__metadata__";
-
-typedef struct Span { uint64_t begin, end; const char *name; } Span;
 
 struct Weights {
     char *path;
@@ -79,21 +79,12 @@ static int entry_shape(const char *path, const char *name, const json_t *entry, 
     return 0;
 }
 
-static int span_order(const void *x, const void *y)
-{
-    const Span *a = x, *b = y;
-    if (a->begin != b->begin)
-        return a->begin < b->begin ? -1 : 1;
-    return (a->end > b->end) - (a->end < b->end);
-}
-
 static int check_spans(const char *path, Span *span, size_t n, uint64_t data_size, Err *e)
 {
     uint64_t at = 0;
-    qsort(span, n, sizeof *span, span_order);
+    if (spans_sort(span, n, path, e))
+        return -1;
     for (size_t i = 0; i < n; i++) {
-        if (span[i].begin < at)
-            return err_set(e, "%s: tensors %s and %s lie over one another", path, span[i - 1].name, span[i].name);
         if (span[i].begin > at)
             return err_set(e, "%s: %llu bytes before tensor %s belong to no tensor", path,
                            (unsigned long long)(span[i].begin - at), span[i].name);
@@ -159,9 +150,7 @@ static int read_header(Weights *w, Err *e)
 {
     if (w->size < 8)
         return err_set(e, "%s: is %zu bytes long, too short for a safetensors file", w->path, w->size);
-    uint64_t n = 0;
-    for (int i = 7; i >= 0; i--)
-        n = n << 8 | w->map[i];
+    const uint64_t n = little(w->map, 8);
     if (n > MAX_HEADER)
         return err_set(e, "%s: claims a header of %llu bytes, at most 100 MiB are read: is this a safetensors file?",
                        w->path,
@@ -202,7 +191,7 @@ int weights_open(Weights **result, const char *path, Err *e)
     return 0;
 }
 
-int weights_adopt(Weights **result, const char *path, Weight *tensor, size_t count, void *owner,
+int weights_adopt(Weights **result, const char *path, Weight *tensor, size_t count, json_t *metadata, void *owner,
                   void (*release)(void *), Err *e)
 {
     Weights *w = calloc(1, sizeof *w);
@@ -211,9 +200,11 @@ int weights_adopt(Weights **result, const char *path, Weight *tensor, size_t cou
     *result = NULL;
     if (!w) {
         free(tensor);
+        json_decref(metadata);
         release(owner);
         return -1;
     }
+    w->header = metadata ? json_pack("{s:o}", METADATA, metadata) : NULL;
     w->weight = tensor;
     w->owner = owner;
     w->release = release;
@@ -313,7 +304,7 @@ const Weight *weights_need(const Weights *w, const char *name, int ndim, const i
     if (fits)
         return t;
     shape_text(found, t->ndim, t->dim);
-    err_set(e, "%s: tensor %s is %s %s, expected f32, f16 or bf16 %s", w->path, name, dtype_name(t->type), found,
+    err_set(e, "%s: tensor %s is %s %s, expected f32, f16 or bf16 %s", w->path, name, weight_type(t), found,
             expected);
     return NULL;
 }

@@ -18,16 +18,17 @@ typedef struct Weight {
     int ndim;
     int64_t dim[8];
     const void *data;       /* into the mapping, or the caller's when writing */
+    const struct GgufType *blocks;      /* NULL, or data are blocks (gguf_types.h), whose values become of `type` */
 } Weight;
 
 typedef struct Weights Weights;
 
 int weights_open(Weights **w, const char *path, Err *e);        /* maps the file; *w is NULL on failure */
-/* The same over tensors that another reader laid out (torch_zip.h). `tensor` (from malloc) and `owner`, in which
- * their names and data live, are taken, also on failure; weights_close gives owner to release. A name twice is an
- * error. */
-int weights_adopt(Weights **w, const char *path, Weight *tensor, size_t count, void *owner, void (*release)(void *),
-                  Err *e);
+/* The same over tensors that another reader laid out (torch_zip.h, gguf.h). `tensor` (from malloc), `metadata` (an
+ * object of strings, or NULL) and `owner`, in which names and data live, are taken, also on failure; weights_close gives
+ * owner to release. A name twice is an error. */
+int weights_adopt(Weights **w, const char *path, Weight *tensor, size_t count, json_t *metadata, void *owner,
+                  void (*release)(void *), Err *e);
 void weights_close(Weights *w);
 const char *weights_path(const Weights *w);
 size_t weights_count(const Weights *w);
@@ -41,6 +42,8 @@ const json_t *weights_metadata(const Weights *w);               /* object of str
  * the tensor, what was found and what was expected. */
 const Weight *weights_need(const Weights *w, const char *name, int ndim, const int64_t *dim, Err *e);
 size_t weight_count(const Weight *t);
+size_t weight_bytes(const Weight *t);
+const char *weight_type(const Weight *t);               /* for messages: "f16", "q4_0" */
 /* Refuses a tensor of F32, F16 or BF16 that holds NaN or infinity, with the place of the first. */
 int weights_finite(const Weights *w, const Weight *t, Err *e);
 /* Both. */

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* weights_either.c -- a file of weights, whichever of the two kinds it is: by its first bytes, since names lie. */
+/* weights_either.c -- a file of weights, whichever of the kinds it is: by its first bytes, since names lie. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 #include "formats/fdio.h"
+#include "formats/gguf.h"
 #include "formats/torch_zip.h"
 
-int weights_open_either(Weights **w, const char *path, Err *e)
+static int open_kind(Weights **w, const char *path, bool gguf, Err *e)
 {
     char begin[9] = {0};
     *w = NULL;
@@ -17,6 +18,20 @@ int weights_open_either(Weights **w, const char *path, Err *e)
     const int whole = fd_read_at(fd, begin, sizeof begin, 0) == 0;
     close(fd);
     /* A safetensors header is a JSON object; torch wrote a zip, and before 1.6 a bare pickle. */
-    const int torch = whole && begin[8] != '{' && (memcmp(begin, "PK\3\4", 4) == 0 || (uint8_t)begin[0] == 0x80);
-    return torch ? torch_zip_open(w, path, e) : weights_open(w, path, e);
+    if (whole && begin[8] != '{' && (memcmp(begin, "PK\3\4", 4) == 0 || (uint8_t)begin[0] == 0x80))
+        return torch_zip_open(w, path, e);
+    if (!whole || begin[8] == '{' || memcmp(begin, "GGUF", 4) != 0)
+        return weights_open(w, path, e);
+    return gguf ? gguf_open(w, path, e)
+                : err_set(e, "%s: is a GGUF file, expected safetensors or a file of torch.save", path);
+}
+
+int weights_open_either(Weights **w, const char *path, Err *e)
+{
+    return open_kind(w, path, false, e);
+}
+
+int weights_open_any(Weights **w, const char *path, Err *e)
+{
+    return open_kind(w, path, true, e);
 }

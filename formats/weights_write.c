@@ -10,11 +10,6 @@
 
 enum { ALIGN = 64 };
 
-static size_t weight_bytes(const Weight *t)
-{
-    return weight_count(t) * dtype_size(t->type);
-}
-
 /* The tensors as they will lie: by element size, each size in the order given. NULL: out of memory */
 static const Weight **layout(const Weight *tensors, size_t count)
 {

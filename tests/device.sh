@@ -28,11 +28,12 @@ reads="tests/device.sh tests/device-hopper tests/reference/random_sd15.py tests/
 # Recorded values, packed with the programs; paths from here.
 recorded="golden golden-more/text_names golden-more/prepare.safetensors golden-more/sdxl golden-more/sdxl.safetensors
     golden-more/dpm_run.safetensors golden-more/euler_run.safetensors golden-more/pndm_runs.safetensors
-    golden-more/init.safetensors golden-more/long.safetensors golden-more/text_steer.safetensors golden-more/text_sae
-    golden-more/vit"
+    golden-more/init.safetensors golden-more/lcm golden-more/lcm_init.safetensors golden-more/lcm_runs.safetensors
+    golden-more/clip_skip.safetensors golden-more/long.safetensors golden-more/text_steer.safetensors
+    golden-more/text_sae golden-more/vit"
 most=60000000       # bytes of all of it
-models="golden_text golden_clip golden_unet golden_unet_hooks golden_vae golden_run golden_saeuron golden_sdxl golden_pndm
-    golden_init golden_long golden_text_steer golden_vit"
+models="golden_text golden_clip golden_unet golden_unet_hooks golden_vae golden_run golden_saeuron golden_sdxl
+    golden_pipeline golden_init golden_long golden_clip_skip golden_text_steer golden_vit"
 
 if [ "${1-}" = pack ]; then
     set -e

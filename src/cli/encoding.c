@@ -45,12 +45,16 @@ void encoding_check(const Cli *cli, const EncodingConfig *cfg)
 {
     if (cfg->chunks < 1 || cfg->chunks > PROMPT_MOST_CHUNKS)
         cli_misuse(cli, "--chunks %lld is not between 1 and %d", (long long)cfg->chunks, PROMPT_MOST_CHUNKS);
+    if (cfg->clip_skip < 0 || cfg->clip_skip > INT32_MAX)
+        cli_misuse(cli, "--clip-skip %lld: expected a number of layers", (long long)cfg->clip_skip);
 }
 
 static int open_model(Encoding *r, Err *e)
 {
     const int chunks = (int)r->cfg->chunks;
-    if (prompt_encoder_load(&r->encoder, r->compute.model, r->compute.type, e)
+    const List *words = &r->cfg->embeddings;
+    if (prompt_encoder_load(&r->encoder, r->compute.model, r->compute.type, (int)r->cfg->clip_skip, e)
+        || prompt_encoder_learn(r->encoder, words->items, words->count, e)
         || prompt_states_create(&r->states, r->encoder, chunks, TEXT_KINDS * BATCH, r->cfg->weights, e))
         return -1;
     r->S = prompt_encoder_length(r->encoder);
@@ -97,9 +101,12 @@ PromptStates *encoding_states(Encoding *r)
 
 void encoding_header(const Encoding *r, Record *header, const char *kind)
 {
+    json_t *step = cli_provenance(r->cli), *words = prompt_encoder_words(r->encoder);
+    if (words)                      /* a file may change under its name */
+        json_object_set(step, "embeddings", words);
     record_init(header, kind);
     record_set_text(header, "model", r->compute.id);
-    record_provenance(header, NULL, cli_provenance(r->cli));
+    record_provenance(header, NULL, step);
 }
 
 /* Tensor `name` of x in the stream's type, made in `typed`. */

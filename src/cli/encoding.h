@@ -10,8 +10,9 @@
 typedef struct EncodingConfig {     /* first member of such a program's Config */
     Common c;
     const char *negative, *state_type;
-    int64_t chunks;
+    int64_t chunks, clip_skip;
     int weights;
+    List embeddings;
 } EncodingConfig;
 
 #define ENCODING_OPTIONS \
@@ -21,6 +22,11 @@ typedef struct EncodingConfig {     /* first member of such a program's Config *
      "N  chunks of 75 tokens that a text may become, 1 to 64; what is beyond is cut", 0}, \
     {0, "weights", OPT_FLAG, offsetof(EncodingConfig, weights), NULL, \
      "read weights, (word:1.3), (word) for 1.1 and [word] for 1/1.1, and BREAK, which begins a chunk", 0}, \
+    {0, "embedding", OPT_LIST, offsetof(EncodingConfig, embeddings), NULL, \
+     "[NAME=]FILE  a word that prompts may say, learned by textual inversion; its name is the file's own, where FILE " \
+     "has none FILE's without its ending; again for more", 0}, \
+    {0, "clip-skip", OPT_INT, offsetof(EncodingConfig, clip_skip), "0", \
+     "N  take prompts' states N layers of the text encoder earlier: diffusers' clip_skip; web UIs say N + 1", 0}, \
     {0, "state-type", OPT_STR, offsetof(EncodingConfig, state_type), "f32", \
      "f32|f16|bf16  type of the states in the stream", 0}, \
     {0, "seed", OPT_INT, offsetof(EncodingConfig, c.seed), "0", \

@@ -183,9 +183,7 @@ int capture_create(Capture **out, Sampler *s, const CaptureOptions *options, Err
     c->options = *options;
     c->kept_as = options->type == I8 ? F16 : options->type;
     c->sampler = s;
-    int failed = plan_steps(c, e);
-    if (!failed && s->halves == 1 && options->half == HALF_UNCOND)
-        failed = err_set(e, "guidance 1 has no unconditional half to capture");
+    int failed = plan_steps(c, e) || sampler_check_half(s, options->half, "captured", e) ? -1 : 0;
     for (int i = 0; i < options->pattern_count && !failed; i++)
         failed = hooks_add(unet_hooks(s->unet), options->patterns[i], options->take != TAKE_OUTPUT, on_hook, c, e) < 0;
     c->sites = unet_hooks(s->unet)->count;

@@ -90,7 +90,7 @@ int checkpoint_put(Checkpoint *c, const char *part, const char *name, DType type
         op->download(data, values, bytes);
     else
         memcpy(data, values, bytes);
-    c->tensor[c->count++] = (Weight){own, type, 1, {(int64_t)n}, data};
+    c->tensor[c->count++] = (Weight){.name = own, .type = type, .ndim = 1, .dim = {(int64_t)n}, .data = data};
     return 0;
 }
 

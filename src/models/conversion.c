@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "formats/aside.h"
+#include "formats/gguf_types.h"
 #include "src/models/conversion.h"
 #include "src/models/model_check.h"
 #include "src/models/pipeline.h"
@@ -116,7 +117,7 @@ typedef struct Writing {
     Found *found;
     const Delta **delta;
     size_t count;
-    Room room, turned;              /* one tensor as it is written, and as it is read */
+    Room room, turned, unpacked;    /* one tensor as it is written, and as it is read */
     void (*done)(void *context, size_t n);
     void *context;
     size_t *written;                /* of all parts */
@@ -146,6 +147,19 @@ static int need_room(Room *r, const Weight *w, Err *e)
     return r->data ? 0 : err_set(e, "out of memory for tensor %s, %zu bytes", w->name, bytes);
 }
 
+/* The values of w's blocks, as f32, into r. */
+static int unpack(Weight *w, Room *r, Err *e)
+{
+    const GgufType *t = w->blocks;
+    w->blocks = NULL;
+    w->type = F32;
+    if (need_room(r, w, e))
+        return -1;
+    gguf_unpack(r->data, t, w->data, weight_count(w));
+    w->data = r->data;
+    return 0;
+}
+
 /* The data of w (out,in), which lie as (in,out), into r. */
 static int turn(Weight *w, Room *r, Err *e)
 {
@@ -164,7 +178,8 @@ static const void *tensor_data(void *context, size_t i, Err *e)
     Writing *g = context;
     const Weight *to = &g->tensor[i];
     Weight from = g->found[i].w;
-    if (weights_finite(g->found[i].in, &from, e) || (g->found[i].turned && turn(&from, &g->turned, e)))
+    if ((from.blocks && unpack(&from, &g->unpacked, e)) || weights_finite(g->found[i].in, &from, e)
+        || (g->found[i].turned && turn(&from, &g->turned, e)))
         return NULL;
     if (g->done)
         g->done(g->context, ++*g->written);
@@ -201,6 +216,7 @@ static int list_tensors(Writing *g, Err *e)
         g->delta[g->count] = g->c->loras.first[g->part][i];
         g->tensor[g->count] = found.w;
         g->tensor[g->count].name = name;
+        g->tensor[g->count].blocks = NULL;
         g->tensor[g->count++].type = g->c->o.type < 0 ? found.w.type : (DType)g->c->o.type;
     }
     return 0;
@@ -224,6 +240,7 @@ static int write_part(Writing *g, const char *folder, const json_t *metadata, Er
     free(g->delta);
     free(g->room.data);
     free(g->turned.data);
+    free(g->unpacked.data);
     free(path);
     return failed;
 }

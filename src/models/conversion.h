@@ -2,7 +2,8 @@
 /* conversion.h -- a model folder out of another, a checkpoint in one file, a VAE and LoRA files.
  *
  * All that can be wrong with names and shapes is said before anything is written. Tensors are mapped, converted and
- * written one at a time: memory is that of the largest as it is written, and of what is added to it as f32. */
+ * written one at a time: memory is that of the largest as it is written, and as f32 where it comes in blocks (GGUF) or
+ * something is added to it. */
 #ifndef SRC_MODELS_CONVERSION_H
 #define SRC_MODELS_CONVERSION_H
 
@@ -14,7 +15,7 @@ typedef struct ConversionOptions {
     const char *base;               /* folder in diffusers layout; without weights of what comes from elsewhere, too */
     const char *checkpoint, *vae;   /* NULL: none */
     bool ema;                       /* the checkpoint's running means of the UNet's weights */
-    int type;                       /* DType of what is written, -1: each tensor's own */
+    int type;                       /* DType of what is written, -1: each tensor's own; f16 of one in blocks */
     const char *const *lora;        /* paths */
     const double *strength;
     int loras;

@@ -98,7 +98,7 @@ static int no_module(const Hooks *h, const char *pattern, Err *e)
         last = best_distance;
         last_index = best;
     }
-    return err_set(e, "hook '%s' matches no module; nearest: %s", pattern, names);
+    return err_set(e, "hook '%s' matches no module%s; nearest: %s", pattern, h->why_few ? h->why_few : "", names);
 }
 
 static bool hooked(const Hooks *h, int module, HookFn fn, const void *context)

@@ -41,6 +41,7 @@ typedef struct Hooks {
     Hook *hook;
     int count;
     unsigned char *wanted;          /* of each module: 0 no hook, 1 its output, 2 its input too */
+    const char *why_few;            /* for messages: " that ...", which of the network's modules are there; NULL: all */
 } Hooks;
 
 /* Returns the module's number, or -1 with e set. */

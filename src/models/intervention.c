@@ -140,10 +140,8 @@ static int open_place(Intervention *v, int i, Err *e)
 int intervention_create(Intervention **out, Sampler *s, const InterventionOptions *options, Err *e)
 {
     *out = NULL;
-    if (steer_inputs_check(&options->steer, e))
+    if (steer_inputs_check(&options->steer, e) || sampler_check_half(s, options->half, "steered", e))
         return -1;
-    if (s->halves == 1 && options->half == HALF_UNCOND)
-        return err_set(e, "guidance 1 has no unconditional half: nothing would be steered");
     Intervention *v = calloc(1, sizeof *v);
     if (!v || !(v->place = calloc(options->steer.sae_count, sizeof *v->place))) {
         free(v);

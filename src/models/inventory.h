@@ -15,13 +15,14 @@ typedef enum { NAMES_DIFFUSERS, NAMES_LDM, NAMINGS } Naming;
 
 typedef struct Item {
     char *name[NAMINGS];    /* NAMES_LDM of a text encoder: OpenCLIP's, as Stable Diffusion 2 and XL's second have */
-    char *other[NAMINGS];   /* a second name that is met, NULL: none; of diffusers' the one before 0.15 */
+    char *other[NAMINGS];   /* a second name that is met, NULL: none; of diffusers' the one before 0.15, or
+                               stable-diffusion.cpp's of what lies as OpenCLIP has it */
     int ndim;
     int64_t dim[4];         /* as diffusers has it */
     bool pointwise;         /* a linear layer or a 1x1 convolution: (out,in) and (out,in,1,1) hold the same */
     bool optional;          /* a bias that is there or not */
     bool outside;           /* diffusers' name stands beside "text_model.", not below it */
-    bool turned;            /* (in,out) under name[NAMES_LDM]; as diffusers has it under any other */
+    bool turned;            /* (in,out) under OpenCLIP's name; as diffusers has it under its own */
     int third;              /* 0 to 2: of the rows of OpenCLIP's in_proj, which are q's, k's and v's; -1: the whole */
 } Item;
 

@@ -23,6 +23,16 @@ static void rename_item(Inventory *v, size_t n, const Path *at, const char *name
     }
 }
 
+/* What stable-diffusion.cpp calls item n, when it renames OpenCLIP's: PATH.name. */
+static void add_other(Inventory *v, size_t n, const char *path, const char *name)
+{
+    char **other = &v->item[n].other[NAMES_DIFFUSERS];
+    if (asprintf(other, "%s%s%s", path, *path ? "." : "", name) < 0) {
+        *other = NULL;
+        v->failed = true;
+    }
+}
+
 /* q, k or v: a third of in_proj_weight and of in_proj_bias. */
 static void add_third(Inventory *v, const Path *at, int third, int E)
 {
@@ -32,6 +42,7 @@ static void add_third(Inventory *v, const Path *at, int third, int E)
     for (size_t n = first; n < v->count; n++) {
         v->item[n].third = third;
         rename_item(v, n, at, n == first ? "attn.in_proj_weight" : "attn.in_proj_bias");
+        add_other(v, n, at->name[NAMES_DIFFUSERS], n == first ? "self_attn.in_proj.weight" : "self_attn.in_proj.bias");
     }
 }
 
@@ -67,6 +78,7 @@ static int add_projection(Inventory *v, const Part *part, int E, Err *e)
     i->other[NAMES_LDM] = i->name[NAMES_LDM];
     i->name[NAMES_LDM] = NULL;
     rename_item(v, v->count - 1, &top, "text_projection");
+    add_other(v, v->count - 1, "", "text_projection");
     return 0;
 }
 

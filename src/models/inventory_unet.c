@@ -3,7 +3,8 @@
  *
  * LDM numbers what it computes in a row: input_blocks.0 is conv_in, then comes one for each resnet of a level (with its
  * transformer) and one for the convolution that ends the level; output_blocks the same, where that convolution is the
- * last member of the level's last block. (openaimodel.py of LDM, UNetModel; diffusers loaders/single_file_utils.py.) */
+ * last member of the level's last block. The guidance's layer is not LDM's, and keeps its name. (openaimodel.py of LDM,
+ * UNetModel; diffusers loaders/single_file_utils.py.) */
 #include <stdio.h>
 #include "src/models/inventory.h"
 #include "src/models/unet_parts.h"
@@ -125,6 +126,11 @@ int inventory_unet(Inventory *v, const Part *part, Err *e)
     int block = 0;
     inventory_add(v, &top, "time_embedding.linear_1", "time_embed.0", layer_linear(c.C[0], c.time_width));
     inventory_add(v, &top, "time_embedding.linear_2", "time_embed.2", layer_linear(c.time_width, c.time_width));
+    if (c.guidance_width) {
+        Layer layer = layer_linear(c.guidance_width, c.C[0]);
+        layer.maybe_bias = true;
+        inventory_add(v, &top, "time_embedding.cond_proj", "time_embedding.cond_proj", layer);
+    }
     if (c.P) {
         const int in = c.P + UNET_SIZES*c.size_width;
         inventory_add(v, &top, "add_embedding.linear_1", "label_emb.0.0", layer_linear(in, c.time_width));

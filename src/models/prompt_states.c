@@ -156,7 +156,7 @@ static int encode_kind(PromptStates *s, TextKind kind, Err *e)
         }
         if (n == 0 || (n < AT_ONCE && i + 1 < s->places))
             continue;
-        if (prompt_encode(s->encoder, s->ids, n, s->states, s->pooled, e))
+        if (prompt_encode(s->encoder, s->ids, n, kind == TEXT_NEGATIVE, s->states, s->pooled, e))
             return -1;
         for (int k = 0; k < n; k++) {
             Chunk *c = &s->place[place[k]];

@@ -84,19 +84,19 @@ static int write_files(const Sae *s, const char *folder, const Written *what, Er
     if (what->saelens && gated)
         as_magnitude(&h, s);
     Weight all[8] = {
-        {"W_dec", F32, 2, {s->F, s->D}, h.W_dec},
-        {"b_dec", F32, 1, {s->D}, h.b_dec},
-        {what->saelens ? gated ? "b_gate" : "b_enc" : "encoder.bias", F32, 1, {s->F}, h.b_enc},
+        {"W_dec", F32, 2, {s->F, s->D}, h.W_dec, NULL},
+        {"b_dec", F32, 1, {s->D}, h.b_dec, NULL},
+        {what->saelens ? gated ? "b_gate" : "b_enc" : "encoder.bias", F32, 1, {s->F}, h.b_enc, NULL},
         {what->saelens ? "W_enc" : "encoder.weight", F32, 2, {what->saelens ? s->D : s->F, what->saelens ? s->F : s->D},
-         what->saelens ? h.across : h.W_enc},
+         what->saelens ? h.across : h.W_enc, NULL},
     };
     size_t n = 4;
     if (s->threshold)
-        all[n++] = (Weight){"threshold", F32, 1, {s->F}, h.threshold};
+        all[n++] = (Weight){"threshold", F32, 1, {s->F}, h.threshold, NULL};
     if (s->scale)
-        all[n++] = (Weight){what->saelens ? "r_mag" : "scale", F32, 1, {s->F}, h.scale};
+        all[n++] = (Weight){what->saelens ? "r_mag" : "scale", F32, 1, {s->F}, h.scale, NULL};
     if (s->offset)
-        all[n++] = (Weight){what->saelens ? "b_mag" : "offset", F32, 1, {s->F}, h.offset};
+        all[n++] = (Weight){what->saelens ? "b_mag" : "offset", F32, 1, {s->F}, h.offset, NULL};
     char path[PATH_MAX + 64];
     snprintf(path, sizeof path, "%s/%s", folder, weights_name(what->saelens));
     int failed = weights_write(path, all, n, NULL, e);

@@ -43,13 +43,14 @@ int sampler_create(Sampler **out, const SamplerOptions *options, Err *e)
     if (!s)
         return err_set(e, "out of memory");
     s->options = *options;
-    s->halves = options->guidance == 1.0 ? 1 : 2;
     if (unet_load(&s->unet, options->model, options->type, e) || vae_cell(&s->cell, options->model, e)
+        || (unet_takes_guidance(s->unet) && unet_set_guidance(s->unet, options->guidance, e))
         || scheduler_load(&s->scheduler, options->model, options->method ? options->method : "ddim",
                           options->steps, options->steps - sampler_taken(options->steps, options->strength), e)) {
         sampler_free(s);
         return -1;
     }
+    s->halves = options->guidance == 1.0 || unet_takes_guidance(s->unet) ? 1 : 2;
     s->C = unet_channels(s->unet);
     unet_sample_size(s->unet, &s->H, &s->W);
     s->H = options->height ? options->height : s->H;
@@ -112,6 +113,16 @@ void sampler_half(const Sampler *s, Half half, int *first, int *count)
     }
     *first = half == HALF_COND ? s->n : 0;
     *count = half == HALF_BOTH ? 2 * s->n : s->n;
+}
+
+int sampler_check_half(const Sampler *s, Half half, const char *what, Err *e)
+{
+    if (s->halves == 2 || half != HALF_UNCOND)
+        return 0;
+    if (unet_takes_guidance(s->unet))
+        return err_set(e, "%s: a UNet that is told its guidance (\"time_cond_proj_dim\") has no unconditional half: "
+                       "nothing would be %s", s->options.model, what);
+    return err_set(e, "guidance 1 has no unconditional half: nothing would be %s", what);
 }
 
 /* The next noise of each picture's seed times share to x (n,H,W,C). */

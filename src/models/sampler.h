@@ -3,7 +3,7 @@
  *
  *   x_T = torch noise of the picture's seed
  *   for t = T..1: eps = UNet([x, x], t, [uncond, cond]);  x = scheduler step of x and the guided eps
- *                 euler-a: x += its share of the seed's next noise
+ *                 euler-a, lcm: x += its share of the seed's next noise
  *
  * Pictures that begin with others (CondItem's start, z): of the first steps `strength` says how many are left out, and
  * x_t is z with the seed's noise (Meng et al. 2022, SDEdit, arXiv 2108.01073), as in diffusers'
@@ -18,11 +18,11 @@
  * to draw. Where the texts are one and hooks change nothing, x_t is z_t bit for bit, and z comes out. With a mask,
  * x_t - z_t is multiplied by it (Avrahami et al. 2023, Blended Latent Diffusion, arXiv 2206.02779).
  *
- * The UNet's batch is [uncond of every picture..., cond of every picture...]; with guidance 1 there is no uncond half.
- * A picture's latent depends on its own record only, not on its batch. Pictures of a batch with the same seed and
- * texts, as a sweep of sd-steer-text has them, are drawn once where no hook watches. Texts of one length are drawn at
- * once: a batch of several lengths in as many runs, each with the pictures of one. Nothing is allocated inside the loop
- * after the first batch of a size. */
+ * The UNet's batch is [uncond of every picture..., cond of every picture...]; with guidance 1, and where the UNet is
+ * told its guidance (unet_set_guidance), there is no uncond half. A picture's latent depends on its own record only,
+ * not on its batch. Pictures of a batch with the same seed and texts, as a sweep of sd-steer-text has them, are drawn
+ * once where no hook watches. Texts of one length are drawn at once: a batch of several lengths in as many runs, each
+ * with the pictures of one. Nothing is allocated inside the loop after the first batch of a size. */
 #ifndef SRC_MODELS_SAMPLER_H
 #define SRC_MODELS_SAMPLER_H
 
@@ -57,7 +57,7 @@ typedef struct Sampler {
     Scheduler *scheduler;
     SamplerOptions options;
     int C, H, W;                    /* latent */
-    int halves;                     /* 2 with guidance, else 1 */
+    int halves;                     /* 2 with classifier-free guidance, else 1 */
     int n;                          /* pictures of the current run; its rows: halves * n images */
     int *picture;                   /* [n] their places in the batch, rising */
     int *twin;                      /* [batch] the first picture of the batch that is drawn of the same */
@@ -100,6 +100,8 @@ int sampler_run_plain(Sampler *s, const CondBatch *batch, float *latents, StepFn
 typedef enum { HALF_COND, HALF_UNCOND, HALF_BOTH } Half;
 int half_parse(Half *half, const char *name, Err *e);
 void sampler_half(const Sampler *s, Half half, int *first, int *count);
+/* Refuses the unconditional half where there is none: nothing would be `what` ("steered"). */
+int sampler_check_half(const Sampler *s, Half half, const char *what, Err *e);
 
 /* "HIGH-LOW", "T" or "" (all) to timesteps, as option (--at, --when) has them. */
 int t_range_parse(const char *option, const char *text, int *high, int *low, Err *e);

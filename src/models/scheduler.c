@@ -6,8 +6,8 @@
  *
  * The config is taken as StableDiffusionPipeline takes it, which sets clip_sample to false and steps_offset to 1
  * whatever they are. Of another sampler's config from_config then drops the two where they were missing, and takes its
- * own defaults: true, which is refused here, and 0. (The others do not clip.) StableDiffusionXLPipeline leaves both as
- * they are.
+ * own defaults: true, which is refused here, and 0. (lcm's is false, the others do not clip.)
+ * StableDiffusionXLPipeline leaves both as they are.
  *
  * Before the first timestep a_prev is 1 (set_alpha_to_one) or alpha_cumprod(0). Roots are correctly rounded, torch's
  * may be an ulp off. Trailing spacing gives as many timesteps as were asked for, where diffusers (by numpy.arange) adds
@@ -47,7 +47,7 @@ static int read_overruled(Config *c, const char *dir, const char *own, Err *e)
     Pipeline pipeline = {0};
     if (pipeline_read(&pipeline, dir, e)
         || json_get_text(c->file, c->json, "_class_name", own, &class, e)
-        || json_get_bool(c->file, c->json, "clip_sample", true, &clip, e)
+        || json_get_bool(c->file, c->json, "clip_sample", c->method == METHOD_DDIM, &clip, e)
         || json_get_bool(c->file, c->json, "thresholding", false, &thresholding, e)
         || json_get_int(c->file, c->json, "steps_offset", -1, &offset, e))
         return -1;
@@ -57,24 +57,26 @@ static int read_overruled(Config *c, const char *dir, const char *own, Err *e)
         return err_set(e, "%s: \"steps_offset\" is %lld, expected 0 to %lld", c->file, (long long)offset,
                        (long long)c->T - 1);
     c->steps_offset = xl ? (int)(offset > 0 ? offset : 0) : same || offset >= 0;
-    if (thresholding && (c->method == METHOD_DDIM || c->method == METHOD_DPM))
+    const bool lcm = c->method == METHOD_LCM;
+    if (thresholding && (c->method == METHOD_DDIM || c->method == METHOD_DPM || lcm))
         return err_set(e, "%s: \"thresholding\" is true; a latent is not clipped here, expected false", c->file);
-    if (c->method != METHOD_DDIM || (xl ? !clip : same || !missing))
+    const bool clips = c->method == METHOD_DDIM ? (xl ? clip : !same && missing) : lcm && xl && clip;
+    if (!clips)
         return 0;
-    return err_set(e, "%s: \"clip_sample\" is %s, and a DDIMScheduler made of this %s would clip; a latent is not "
-                   "clipped here, expected false", c->file, missing ? "missing" : "true", class);
+    return err_set(e, "%s: \"clip_sample\" is %s, and a %s made of this %s would clip; a latent is not clipped here, "
+                   "expected false", c->file, missing ? "missing" : "true", own, class);
 }
 
 static int config_load(Config *c, const char *dir, const char *own, Err *e)
 {
     snprintf(c->file, sizeof c->file, "%.4096s/scheduler/scheduler_config.json", dir);
     const char *file = c->file;
-    const bool leading = c->method == METHOD_DDIM || c->method == METHOD_PNDM;
+    const bool leading = c->method == METHOD_DDIM || c->method == METHOD_PNDM, lcm = c->method == METHOD_LCM;
     const json_t *json = c->json = json_file_load(file, e);
     if (!json || json_get_int(file, json, "num_train_timesteps", 1000, &c->T, e)
-        || json_get_number(file, json, "beta_start", 0.0001, &c->beta_start, e)
-        || json_get_number(file, json, "beta_end", 0.02, &c->beta_end, e)
-        || json_get_text(file, json, "beta_schedule", "linear", &c->schedule, e)
+        || json_get_number(file, json, "beta_start", lcm ? 0.00085 : 0.0001, &c->beta_start, e)
+        || json_get_number(file, json, "beta_end", lcm ? 0.012 : 0.02, &c->beta_end, e)
+        || json_get_text(file, json, "beta_schedule", lcm ? "scaled_linear" : "linear", &c->schedule, e)
         || json_get_text(file, json, "timestep_spacing", leading ? "leading" : "linspace", &c->spacing, e)
         || json_get_bool(file, json, "set_alpha_to_one", c->method != METHOD_PNDM, &c->set_alpha_to_one, e)
         || json_get_bool(file, json, "rescale_betas_zero_snr", false, &c->zero_snr, e)
@@ -129,14 +131,19 @@ static void fill_coefficients(Scheduler *s, const Config *c, const float *bar)
     }
 }
 
-static int plan_ddim(Scheduler *s, const Config *c, const float *bar, Err *e)
+int scheduler_check_signal(const Scheduler *s, const Config *c, const float *bar, Err *e)
 {
-    if (scheduler_space(s, c, s->steps, e))
-        return -1;
     if (c->zero_snr && c->prediction == PREDICT_EPSILON && bar[s->step[0].t] == 0)
         return err_set(e,
                        "%s: \"rescale_betas_zero_snr\" leaves no signal at t = %d, which epsilon prediction divides by",
                        c->file, s->step[0].t);
+    return 0;
+}
+
+static int plan_ddim(Scheduler *s, const Config *c, const float *bar, Err *e)
+{
+    if (scheduler_space(s, c, s->steps, e) || scheduler_check_signal(s, c, bar, e))
+        return -1;
     fill_coefficients(s, c, bar);
     return 0;
 }
@@ -181,6 +188,8 @@ static int plan(Scheduler *s, const Config *c, float *bar, float *scratch, Err *
         return plan_ddim(s, c, bar, e);
     if (c->method == METHOD_PNDM)
         return scheduler_plan_pndm(s, c, bar, e);
+    if (c->method == METHOD_LCM)
+        return scheduler_plan_lcm(s, c, bar, e);
     fill_sigmas(scratch, c, bar);
     return c->method == METHOD_DPM ? scheduler_plan_dpm(s, c, scratch, e) : scheduler_plan_euler(s, c, scratch, e);
 }
@@ -195,6 +204,7 @@ static int read_method(Config *c, const char **class, const char *name, Err *e)
         {"dpm++2m-karras", "DPMSolverMultistepScheduler", METHOD_DPM, true, false},
         {"euler", "EulerDiscreteScheduler", METHOD_EULER, false, false},
         {"euler-a", "EulerAncestralDiscreteScheduler", METHOD_EULER, false, true},
+        {"lcm", "LCMScheduler", METHOD_LCM, false, false},
     };
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
         if (strcmp(name, methods[i].name) == 0) {
@@ -204,7 +214,7 @@ static int read_method(Config *c, const char **class, const char *name, Err *e)
             *class = methods[i].class;
             return 0;
         }
-    return err_misuse(e, "sampler '%s' is not ddim, pndm, dpm++2m, dpm++2m-karras, euler or euler-a", name);
+    return err_misuse(e, "sampler '%s' is not ddim, pndm, dpm++2m, dpm++2m-karras, euler, euler-a or lcm", name);
 }
 
 /* The first steps away: the next begins without what they would have left. */

@@ -10,6 +10,8 @@
  *   dpm++2m-karras   the same with use_karras_sigmas: steps closer where there is little noise
  *   euler            EulerDiscreteScheduler as it is
  *   euler-a          EulerAncestralDiscreteScheduler: each step adds noise anew; distilled models take few of these
+ *   lcm              LCMScheduler: each step says what the picture is and adds noise anew, but for the last; latent
+ *                    consistency models, and what LCM-LoRA makes of others, take 1 to 8 of these
  *
  * Betas linear, scaled_linear, squaredcos_cap_v2 or trained_betas; leading, trailing and linspace spacing;
  * set_alpha_to_one; epsilon, v_prediction and sample; rescale_betas_zero_snr. What the pipeline that model_index.json
@@ -32,8 +34,8 @@ typedef struct SchedulerStep {
     float time;                                     /* what the UNet is told: t, or what was rounded to t (euler) */
     float sqrt_a, sqrt_1m_a;                        /* shares of picture and noise in x: alpha and sigma */
     float sqrt_a_prev, sqrt_1m_a_prev;              /* all but dpm++2m: of what comes next */
-    float noise;                                    /* euler-a: share of new noise in what comes next */
-    float keep, data, change;                       /* dpm++2m: x = keep x + data x0 + change (x0 - x0 before) */
+    float noise;                                    /* euler-a, lcm: share of new noise in what comes next */
+    float keep, data, change;                       /* dpm++2m, lcm: x = keep x + data x0 + change (x0 - x0 before) */
     Origin origin;
     Mix mix;
 } SchedulerStep;

@@ -6,7 +6,7 @@
 #include <jansson.h>
 #include "src/models/scheduler.h"
 
-typedef enum { METHOD_DDIM, METHOD_DPM, METHOD_EULER, METHOD_PNDM } Method;
+typedef enum { METHOD_DDIM, METHOD_DPM, METHOD_EULER, METHOD_PNDM, METHOD_LCM } Method;
 
 typedef struct SchedulerConfig {
     char file[4200];
@@ -36,10 +36,13 @@ int scheduler_space(Scheduler *s, const SchedulerConfig *c, int points, Err *e);
 int scheduler_last_sigma(float *sigma, const SchedulerConfig *c, float lowest, Err *e);
 /* Refuses a config in which one of n keys is true. */
 int scheduler_check_false(const SchedulerConfig *c, const char *const *key, int n, Err *e);
+/* Refuses a first step that epsilon prediction would divide by 0 at: rescaled to zero terminal SNR. */
+int scheduler_check_signal(const Scheduler *s, const SchedulerConfig *c, const float *bar, Err *e);
 /* A step from a share of a = alpha_cumprod to one of a_prev. */
 void scheduler_set_step(SchedulerStep *step, float a, float a_prev);
 /* Fills s->step, s->steps and s->memory. bar as above. */
 int scheduler_plan_pndm(Scheduler *s, const SchedulerConfig *c, const float *bar, Err *e);
+int scheduler_plan_lcm(Scheduler *s, const SchedulerConfig *c, const float *bar, Err *e);
 /* Fill s->step, and s->first where it is not 1. sigma (T): sqrt((1 - a)/a) of a = alpha_cumprod. */
 int scheduler_plan_dpm(Scheduler *s, const SchedulerConfig *c, const float *sigma, Err *e);
 int scheduler_plan_euler(Scheduler *s, const SchedulerConfig *c, const float *sigma, Err *e);

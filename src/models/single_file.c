@@ -25,7 +25,7 @@ int single_file_open(SingleFile *f, const char *path, const Inventory v[PARTS], 
 {
     bool any = false;
     char list[64] = "";
-    if (weights_open_either(&f->w, path, e))
+    if (weights_open_any(&f->w, path, e))
         return -1;
     for (int p = 0; p < PARTS; p++) {
         if (!wanted[p] || !v[p].count)
@@ -47,6 +47,9 @@ int single_file_open(SingleFile *f, const char *path, const Inventory v[PARTS], 
          ? 0 : err_set(e, "%s: holds no running means (model_ema.*) of a UNet's weights, for --ema", path);
 }
 
+/* Which Stable Diffusion 2 has and does not read, as stable-diffusion.cpp renames it. */
+static const char renamed_projection[] = "cond_stage_model.transformer.text_model.text_projection";
+
 /* Constants of a trainer or sampler, and what torch once saved as a parameter, which no part reads. */
 static bool is_constant(const char *name)
 {
@@ -55,6 +58,7 @@ static bool is_constant(const char *name)
         "scale_factor", "denoiser.", "model_ema.decay", "model_ema.num_updates", "first_stage_model.loss.", "loss.",
         "cond_stage_model.model.text_projection", "conditioner.embedders.0.text_projection",
         "conditioner.embedders.0.transformer.text_projection.", "optimizer_states.", "callbacks.", "v_pred", "ztsnr",
+        renamed_projection,
     };
     static const char *const last[] = {".position_ids", ".logit_scale", ".attn_mask"};
     for (size_t i = 0; i < sizeof first / sizeof *first; i++)
@@ -66,31 +70,44 @@ static bool is_constant(const char *name)
     return false;
 }
 
-/* A tensor of the layer after the last in an OpenCLIP text encoder. */
-static bool is_last_layer(const char *name, const Inventory *v)
+/* A tensor of the layer after the last in an OpenCLIP text encoder, which has a projection under any of its names. */
+static bool is_last_layer(const SingleFile *f, const char *name, const Inventory *v)
 {
-    char layer[80];
+    char layer[80], renamed[80];
     snprintf(layer, sizeof layer, "cond_stage_model.model.transformer.resblocks.%d.", v->layers);
-    return starts_with(name, layer);
+    snprintf(renamed, sizeof renamed, "cond_stage_model.transformer.text_model.encoder.layers.%d.", v->layers);
+    return starts_with(name, layer) || (starts_with(name, renamed) && weights_has(f->w, renamed_projection));
+}
+
+/* The first tensor whose name, as source_bare has it, begins so; NULL: none. */
+static const char *first_of(const SingleFile *f, const char *prefix)
+{
+    for (size_t i = 0; i < weights_count(f->w); i++)
+        if (starts_with(source_bare(weights_at(f->w, i)->name), prefix))
+            return weights_at(f->w, i)->name;
+    return NULL;
 }
 
 /* Refuses what names alone tell to be another model than part[...] are of. */
 static int refuse_names(const SingleFile *f, const Inventory v[PARTS], const Part part[PARTS], Err *e)
 {
+    static const char second[] = "cond_stage_model.1.";         /* as stable-diffusion.cpp renames SDXL's second */
     static const struct { const char *prefix, *model; bool goes[2]; } others[] = {      /* with one encoder, with two */
         {"conditioner.embedders.0.model.", "SDXL's refiner", {false, false}},
         {"edm_mean", "Playground 2.5", {false, false}},
         {"edm_vpred.", "CosXL", {false, false}},
         {"conditioner.embedders.", "SDXL", {false, true}},
+        {second, "SDXL", {false, true}},
         {"cond_stage_model.", "Stable Diffusion 1.x or 2.x", {true, false}},
     };
     const bool xl = v[PART_TEXT_2].count > 0;
-    for (size_t o = 0; o < sizeof others / sizeof *others; o++)
-        for (size_t i = 0; i < weights_count(f->w) && !others[o].goes[xl]; i++)
-            if (starts_with(source_bare(weights_at(f->w, i)->name), others[o].prefix))
-                return err_set(e, "%s: tensor %s: a checkpoint of %s, expected one of %s, as %s is of",
-                               weights_path(f->w), weights_at(f->w, i)->name, others[o].model,
-                               xl ? "SDXL" : "Stable Diffusion 1.x or 2.x", part[PART_UNET].path);
+    const size_t count = sizeof others / sizeof *others - (first_of(f, second) ? 1 : 0);
+    for (size_t o = 0; o < count; o++) {
+        const char *name = others[o].goes[xl] ? NULL : first_of(f, others[o].prefix);
+        if (name)
+            return err_set(e, "%s: tensor %s: a checkpoint of %s, expected one of %s, as %s is of", weights_path(f->w),
+                           name, others[o].model, xl ? "SDXL" : "Stable Diffusion 1.x or 2.x", part[PART_UNET].path);
+    }
     return 0;
 }
 
@@ -131,7 +148,7 @@ int single_file_check(SingleFile *f, const Inventory v[PARTS], const Part part[P
         const char *whole = weights_at(f->w, i)->name;
         const char *name = source_bare(whole);
         const PartKind p = source_part(name);
-        if (used[i] || is_constant(name) || is_last_layer(name, &v[PART_TEXT]))
+        if (used[i] || is_constant(name) || is_last_layer(f, name, &v[PART_TEXT]))
             continue;
         if (starts_with(name, "model_ema."))
             f->means++;

@@ -13,8 +13,8 @@ typedef struct SingleFile {
     size_t lefts;
 } SingleFile;
 
-/* Opens a .safetensors or .ckpt file and finds the parts of which it has tensors: those of v whose `wanted` is set.
- * ema: the UNet's running means, which must be there. */
+/* Opens a .safetensors, .ckpt or .gguf file and finds the parts of which it has tensors: those of v whose `wanted` is
+ * set. ema: the UNet's running means, which must be there. */
 int single_file_open(SingleFile *f, const char *path, const Inventory v[PARTS], const bool wanted[PARTS], bool ema,
                      Err *e);
 /* Counts what is left when the tensors of `taken` parts are. One that a part's name stands before, and that its config

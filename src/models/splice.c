@@ -135,9 +135,7 @@ static int check_options(const Splice *s, Err *e)
         steps += replaces_at(s, i);
     if (!steps)
         return err_set(e, "no step's timestep lies in %d-%d: nothing would be replaced", o->t_high, o->t_low);
-    if (s->sampler->halves == 1 && o->half == HALF_UNCOND)
-        return err_set(e, "guidance 1 has no unconditional half: nothing would be replaced");
-    return 0;
+    return sampler_check_half(s->sampler, o->half, "replaced", e);
 }
 
 int splice_create(Splice **out, Sampler *sampler, const SpliceOptions *options, Err *e)

@@ -8,10 +8,12 @@
  *     cond_stage_model.model.NAME                         of Stable Diffusion 2, OpenCLIP's
  *     conditioner.embedders.0.transformer.text_model.NAME first one of SDXL, transformers' names
  *     conditioner.embedders.1.model.NAME                  second one of SDXL, OpenCLIP's
+ *     cond_stage_model.1.transformer.text_model.NAME      the same as stable-diffusion.cpp renames it, and all others
+ *                                                         without ".1": OpenCLIP's tensors, transformers' names
  *
  * all of them also below "state_dict."; files of one part alone have its names bare. Which it is is told by how many of
  * the part's tensors are there under such names. (CompVis/stable-diffusion, Stability-AI/generative-models; diffusers
- * loaders/single_file_utils.py.) */
+ * loaders/single_file_utils.py; leejet/stable-diffusion.cpp src/name_conversion.cpp.) */
 #include <stdio.h>
 #include <string.h>
 #include "formats/affix.h"
@@ -31,6 +33,7 @@ static const struct { PartKind kind; const char *prefix; Naming naming; } origin
     {PART_TEXT, "text_encoder.text_model.", NAMES_DIFFUSERS}, {PART_TEXT, "text_model.", NAMES_DIFFUSERS},
     {PART_TEXT, "", NAMES_DIFFUSERS}, {PART_TEXT, "", NAMES_LDM},
     {PART_TEXT_2, "conditioner.embedders.1.model.", NAMES_LDM},
+    {PART_TEXT_2, "cond_stage_model.1.transformer.text_model.", NAMES_DIFFUSERS},
     {PART_TEXT_2, "text_encoder_2.text_model.", NAMES_DIFFUSERS}, {PART_TEXT_2, "text_model.", NAMES_DIFFUSERS},
     {PART_TEXT_2, "", NAMES_DIFFUSERS}, {PART_TEXT_2, "", NAMES_LDM},
 };
@@ -41,7 +44,7 @@ static const char state_dict[] = "state_dict.";
 static void full_name(char full[NAME_SIZE], const Source *s, const Item *item, const char *name)
 {
     if (!s->ema) {
-        const bool beside = item->outside && s->naming == NAMES_DIFFUSERS && ends_with(s->prefix, "text_model.");
+        const bool beside = item->outside && name == item->name[NAMES_DIFFUSERS] && ends_with(s->prefix, "text_model.");
         snprintf(full, NAME_SIZE, "%.*s%s", (int)(strlen(s->prefix) - (beside ? strlen("text_model.") : 0)), s->prefix,
                  name);
         return;
@@ -123,11 +126,11 @@ int source_need(const Source *s, const Item *item, Found *found, Err *e)
     char full[NAME_SIZE];
     bool other;
     const Weights *in = holder(s, item, full, &other);
-    *found = (Found){.in = in, .turned = item->turned && s->naming == NAMES_LDM && !other};
+    const bool openclip = (s->naming == NAMES_LDM) != other, part = openclip && item->third >= 0;
+    *found = (Found){.in = in, .turned = openclip && item->turned};
     if (!in && item->optional)
         return 0;
     in = in ? in : s->file[0];
-    const bool part = s->naming == NAMES_LDM && item->third >= 0;
     int64_t dim[4] = {item->dim[0]*(part ? 3 : 1), item->dim[1], item->dim[2], item->dim[3]};
     int ndim = item->ndim;
     const Weight *w = weights_find(in, full);
@@ -143,6 +146,6 @@ int source_need(const Source *s, const Item *item, Found *found, Err *e)
     found->w.ndim = item->ndim;
     memcpy(found->w.dim, item->dim, sizeof item->dim);
     if (part)
-        found->w.data = (const char *)w->data + (size_t)item->third*weight_count(&found->w)*dtype_size(w->type);
+        found->w.data = (const char *)w->data + (size_t)item->third*weight_bytes(&found->w);
     return 0;
 }

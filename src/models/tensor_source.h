@@ -19,7 +19,7 @@ typedef struct Source {
 typedef struct Found {
     const Weights *in;
     Weight w;
-    bool turned;                    /* its data are those of (in,out) */
+    bool turned;                    /* its data, when they are out of their blocks, are those of (in,out) */
 } Found;
 
 /* The source among files in which most of v's tensors are; s->files is 0 where there is none. */

@@ -3,6 +3,7 @@
  *
  *     x = token[ids] + position      layers with causal attention      state = final_layer_norm(x)
  *     embedding = W_projection state[end token]      penultimate = x before the last layer
+ *     with layers skipped: state of x before the last ones, or penultimate as many layers earlier
  *
  *   ids (B,S) in [0, vocab)   x, state (B,S,E)   embedding (B,P)
  *
@@ -18,10 +19,14 @@
 struct TextEncoder {
     ClipLayers layers;
     int S, vocab, P, eos;
-    float *token, *position;        /* device (vocab,E), (S,E) */
+    float *token, *position;        /* device (vocab + learned, E), (S,E) */
+    int32_t first;                  /* id of the first learned token */
+    int learned;
+    int32_t *row;                   /* [CLIP_CHUNK*S] of the table; NULL where it is the id */
     Norm final;
     const Hooks *hooks;             /* NULL: none */
-    int module, modules;            /* of layer 0 in hooks; layers, and the final norm, that are there */
+    int module, watched;            /* of layer 0 in hooks; layers that are there */
+    bool norm_watched;              /* the final norm is there, behind them */
     Conv *projection;               /* NULL: none */
     Workspace work;
 };
@@ -110,6 +115,7 @@ void text_encoder_free(TextEncoder *t)
         op->free(t->token);
     if (t->position)
         op->free(t->position);
+    free(t->row);
     norm_free(&t->final);
     op->conv_free(t->projection);
     workspace_free(&t->work);
@@ -131,13 +137,40 @@ int text_encoder_projection(const TextEncoder *t)
     return t->P;
 }
 
+int text_encoder_layers(const TextEncoder *t)
+{
+    return t->layers.layers;
+}
+
+int text_encoder_learn(TextEncoder *t, int32_t first, int count, const float *rows, Err *e)
+{
+    const size_t known = sizeof *rows * (size_t)t->vocab * (size_t)t->layers.E,
+        added = sizeof *rows * (size_t)count * (size_t)t->layers.E;
+    float *table = op->alloc(known + added, e);
+    if (!table)
+        return -1;
+    op->copy(table, t->token, known);
+    op->upload(table + (size_t)t->vocab * (size_t)t->layers.E, rows, added);
+    op->free(t->token);
+    t->token = table;
+    t->first = first;
+    t->learned = count;
+    t->row = malloc(sizeof *t->row * CLIP_CHUNK * (size_t)t->S);
+    return t->row ? 0 : err_set(e, "out of memory");
+}
+
+static bool is_learned(const TextEncoder *t, int32_t id)
+{
+    return id >= t->first && id - t->first < t->learned;
+}
+
 /* x (B,S,E) = token[ids] + position on the device, taken from the workspace. NULL on error. */
 static float *embed_ids(TextEncoder *t, const int32_t *ids, int64_t B, Err *e)
 {
     const int64_t N = B * t->S;
     const int E = t->layers.E;
     for (int64_t i = 0; i < N; i++)
-        if (ids[i] < 0 || ids[i] >= t->vocab) {
+        if (!is_learned(t, ids[i]) && (ids[i] < 0 || ids[i] >= t->vocab)) {
             err_set(e, "token %d of a text is outside the text encoder's vocabulary of %d: whose tokenizer is it?",
                     ids[i], t->vocab);
             return NULL;
@@ -146,7 +179,9 @@ static float *embed_ids(TextEncoder *t, const int32_t *ids, int64_t B, Err *e)
     int32_t *device_ids = workspace_take(&t->work, N * sizeof *device_ids, e);
     if (!device_ids)
         return NULL;
-    op->upload(device_ids, ids, N * sizeof *ids);
+    for (int64_t i = 0; i < N && t->row; i++)
+        t->row[i] = is_learned(t, ids[i]) ? t->vocab + ids[i] - t->first : ids[i];
+    op->upload(device_ids, t->row ? t->row : ids, N * sizeof *ids);
     op->embed(x, t->token, t->position, device_ids, N, t->S, E);
     return x;
 }
@@ -166,8 +201,9 @@ static int run_modules(TextEncoder *t, float *x, int first, int end, int64_t B, 
     const size_t bytes = sizeof *x * (size_t)(B * t->S) * (size_t)t->layers.E;
     const WorkspaceMark mark = workspace_mark(&t->work);
     for (int i = first; i < end; i++) {
-        const int module = t->module + i;
-        const bool watched = i < t->modules && hooks_want(t->hooks, module);
+        const bool norm = i == t->layers.layers, there = norm ? t->norm_watched : i < t->watched;
+        const int module = t->module + (norm ? t->watched : i);
+        const bool watched = there && hooks_want(t->hooks, module);
         float *input = NULL;
         if (watched && hooks_want_input(t->hooks, module)) {
             if (!(input = workspace_take(&t->work, bytes, e)))
@@ -182,14 +218,15 @@ static int run_modules(TextEncoder *t, float *x, int first, int end, int64_t B, 
     return 0;
 }
 
-/* The end token's place: its first, or with the old configs' id 2 that of the largest id, as transformers does. */
+/* The end token's place: its first, or with the old configs' id 2 that of the largest id, as transformers does, which
+ * takes a learned token's, too, though it has no such text's embedding there. */
 static int end_place(const TextEncoder *t, const int32_t *ids)
 {
     int place = 0;
     for (int s = 0; s < t->S; s++) {
         if (t->eos != 2 && ids[s] == t->eos)
             return s;
-        if (t->eos == 2 && ids[s] > ids[place])
+        if (t->eos == 2 && !is_learned(t, ids[s]) && ids[s] > ids[place])
             place = s;
     }
     return place;
@@ -206,31 +243,35 @@ static int project_end(TextEncoder *t, const int32_t *ids, const float *x, int64
         || clip_project(&t->layers, t->projection, t->P, embedding, y, B, &t->work, e) ? -1 : 0;
 }
 
-/* What is computed of a chunk of texts, to state and embedding, of which it may want one. */
-typedef int ChunkFn(TextEncoder *t, const int32_t *ids, int64_t B, float *state, float *embedding, Err *e);
+/* What is computed of a chunk of texts, `skip` layers earlier, to state and embedding, of which it may want one. */
+typedef int ChunkFn(TextEncoder *t, const int32_t *ids, int64_t B, int skip, float *state, float *embedding, Err *e);
 
-static int last_chunk(TextEncoder *t, const int32_t *ids, int64_t B, float *state, float *embedding, Err *e)
+static int last_chunk(TextEncoder *t, const int32_t *ids, int64_t B, int skip, float *state, float *embedding, Err *e)
 {
+    const int layers = t->layers.layers;
     float *x = embed_ids(t, ids, B, e);
-    if (!x || run_modules(t, x, 0, t->layers.layers + 1, B, e))
+    if (!x || run_modules(t, x, 0, layers - skip, B, e) || run_modules(t, x, layers, layers + 1, B, e))
         return -1;
     if (state)
         op->download(state, x, B * t->S * t->layers.E * sizeof *x);
     return embedding ? project_end(t, ids, x, B, embedding, e) : 0;
 }
 
-static int penultimate_chunk(TextEncoder *t, const int32_t *ids, int64_t B, float *state, float *embedding, Err *e)
+static int penultimate_chunk(TextEncoder *t, const int32_t *ids, int64_t B, int skip, float *state, float *embedding,
+                             Err *e)
 {
-    const int last = t->layers.layers - 1;
+    const int layers = t->layers.layers, taken = layers - 1 - skip;
     float *x = embed_ids(t, ids, B, e);
-    if (!x || run_modules(t, x, 0, last, B, e))
+    if (!x || run_modules(t, x, 0, taken, B, e))
         return -1;
     op->download(state, x, B * t->S * t->layers.E * sizeof *x);
-    return embedding && (run_modules(t, x, last, last + 2, B, e) || project_end(t, ids, x, B, embedding, e)) ? -1 : 0;
+    if (!embedding)
+        return 0;
+    return run_modules(t, x, taken, layers + 1, B, e) || project_end(t, ids, x, B, embedding, e) ? -1 : 0;
 }
 
-static int in_chunks(TextEncoder *t, const int32_t *ids, int64_t B, float *state, float *embedding, ChunkFn *chunk,
-                     Err *e)
+static int in_chunks(TextEncoder *t, const int32_t *ids, int64_t B, int skip, float *state, float *embedding,
+                     ChunkFn *chunk, Err *e)
 {
     const size_t size = (size_t)t->S * t->layers.E;
     int failed = 0;
@@ -238,8 +279,8 @@ static int in_chunks(TextEncoder *t, const int32_t *ids, int64_t B, float *state
         return err_set(e, "this text encoder has no projection; load the text tower of clip/");
     for (int64_t b = 0; b < B && !failed; b += CLIP_CHUNK) {
         const WorkspaceMark mark = workspace_mark(&t->work);
-        failed = chunk(t, ids + b * t->S, B - b < CLIP_CHUNK ? B - b : CLIP_CHUNK, state ? state + b * size : NULL,
-                       embedding ? embedding + b * t->P : NULL, e);
+        failed = chunk(t, ids + b * t->S, B - b < CLIP_CHUNK ? B - b : CLIP_CHUNK, skip,
+                       state ? state + b * size : NULL, embedding ? embedding + b * t->P : NULL, e);
         workspace_release(&t->work, mark);
         failed = failed || workspace_settle(&t->work, e) ? -1 : 0;
     }
@@ -248,29 +289,35 @@ static int in_chunks(TextEncoder *t, const int32_t *ids, int64_t B, float *state
 
 int text_encode(TextEncoder *t, const int32_t *ids, int64_t B, float *state, Err *e)
 {
-    return in_chunks(t, ids, B, state, NULL, last_chunk, e);
+    return text_encode_skip(t, ids, B, 0, state, e);
+}
+
+int text_encode_skip(TextEncoder *t, const int32_t *ids, int64_t B, int skip, float *state, Err *e)
+{
+    return in_chunks(t, ids, B, skip, state, NULL, last_chunk, e);
 }
 
 int text_embed(TextEncoder *t, const int32_t *ids, int64_t B, float *embedding, Err *e)
 {
-    return in_chunks(t, ids, B, NULL, embedding, last_chunk, e);
+    return in_chunks(t, ids, B, 0, NULL, embedding, last_chunk, e);
 }
 
-int text_encode_penultimate(TextEncoder *t, const int32_t *ids, int64_t B, float *state, float *embedding, Err *e)
+int text_encode_penultimate(TextEncoder *t, const int32_t *ids, int64_t B, int skip, float *state, float *embedding,
+                            Err *e)
 {
-    return in_chunks(t, ids, B, state, embedding, penultimate_chunk, e);
+    return in_chunks(t, ids, B, skip, state, embedding, penultimate_chunk, e);
 }
 
-int text_encoder_watch(TextEncoder *t, Hooks *h, const char *prefix, bool whole, Err *e)
+int text_encoder_watch(TextEncoder *t, Hooks *h, const char *prefix, int layers, bool norm, Err *e)
 {
-    const int layers = t->layers.layers - !whole;
     t->module = h->modules;
     for (int i = 0; i < layers; i++)
         if (hooks_add_module(h, e, "%s.text_model.encoder.layers.%d", prefix, i) < 0)
             return -1;
-    if (whole && hooks_add_module(h, e, "%s.text_model.final_layer_norm", prefix) < 0)
+    if (norm && hooks_add_module(h, e, "%s.text_model.final_layer_norm", prefix) < 0)
         return -1;
-    t->modules = layers + whole;
+    t->watched = layers;
+    t->norm_watched = norm;
     t->hooks = h;
     return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* tokenizer.c -- CLIP's tokenizer: special tokens cut out of the text, the rest normalised, in words, in byte pairs.
  *
- *   text --special tokens--> parts --NFC, lower case, special tokens marked "normalized"--> parts
+ *   text --special tokens--> parts --NFC, spaces, lower case, special tokens marked "normalized"--> parts
  *                                  --pattern--> words --BPE--> ids
  *
  * transformers models/clip/tokenization_clip.py (5.x); tokenizers' added_vocabulary.rs. */
@@ -100,7 +100,8 @@ static int encode_part(const Tokenizer *t, bool normalized, const char *text, si
     while ((s = find_special(t, normalized, text, n, &at))) {
         if (encode_between(t, normalized, text, at, sink, e))
             return -1;
-        emit(sink, s->id);
+        for (int i = 0; i < s->count; i++)
+            emit(sink, s->id + i);
         text += at + s->length;
         n -= at + s->length;
     }

@@ -16,6 +16,15 @@ int tokenizer_load(Tokenizer **t, const char *dir, Err *e);
 /* The same of DIR/name. */
 int tokenizer_load_part(Tokenizer **t, const char *dir, const char *name, Err *e);
 void tokenizer_free(Tokenizer *t);
+/* Adds a word that is `count` tokens in a row, whose ids, *first and on, come after all others. It is found wherever
+ * its normal form stands in the text's, in any letter case and inside a longer word too, and where several words begin
+ * at one place the longest is. NAME_1, ... NAME_(count - 1) are words too, of the one token. Refused: a word that is a
+ * token already, or is one but for its letter case.
+ * As diffusers' load_textual_inversion adds tokens (loaders/textual_inversion.py) and CLIPTokenizer finds them; but
+ * maybe_convert_prompt there, which puts all of a word's tokens in its place, finds it only where its name and the
+ * prompt have it in lower case (else it is its first token alone), and spoils two words of which one is in the
+ * other. */
+int tokenizer_learn(Tokenizer *t, const char *name, int count, int32_t *first, Err *e);
 int tokenizer_length(const Tokenizer *t);           /* model_max_length, 77 */
 int tokenizer_end(const Tokenizer *t);              /* id of <|endoftext|> */
 /* ids[tokenizer_length]: start, the text's tokens (cut to length - 2), end, padding. Returns the number of the text's

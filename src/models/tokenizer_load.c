@@ -33,8 +33,7 @@ static json_t *load_file(const Loading *l, const char *name, bool needed, Err *e
     return json_file_load(path, e);
 }
 
-/* The index of the special token of this name, t->specials where there is none. */
-static int find_name(const Tokenizer *t, const char *name)
+int special_find(const Tokenizer *t, const char *name)
 {
     int i = 0;
     while (i < t->specials && (!name || strcmp(t->special[i].name, name) != 0))
@@ -42,10 +41,9 @@ static int find_name(const Tokenizer *t, const char *name)
     return i;
 }
 
-/* The place of the special token of this name, a new one where there is none; NULL on error. */
-static Special *place_special(Tokenizer *t, const char *name, Err *e)
+Special *special_place(Tokenizer *t, const char *name, Err *e)
 {
-    const int at = find_name(t, name);
+    const int at = special_find(t, name);
     if (at < t->specials)
         return &t->special[at];
     Special *grown = realloc(t->special, (t->specials + 1) * sizeof *grown);
@@ -76,9 +74,10 @@ static int add_special(Tokenizer *t, const Loading *l, const json_t *token, int3
     if (id < 0 && !json_is_integer(known))
         return err_set(e, "%s: special token '%s' is not in the vocabulary", l->folder, text);
 
-    Special *s = place_special(t, text, e);
+    Special *s = special_place(t, text, e);
     if (!s)
         return -1;
+    s->count = 1;
     s->normalized = json_is_true(json_object_get(token, "normalized"));
     s->id = json_is_integer(known) ? (int32_t)json_integer_value(known) : id;
     free(s->text);
@@ -158,8 +157,8 @@ static int read_specials(Tokenizer *t, const Loading *l, Err *e)
         json_t *fallback = json_string(i == 0 ? "<|startoftext|>" : "<|endoftext|>");
         const json_t *found = find_named(l, i);
         found = found ? found : fallback;
-        const int failed = find_name(t, token_text(found)) >= listed && add_special(t, l, found, -1, e);
-        *id[i] = failed ? -1 : t->special[find_name(t, token_text(found))].id;
+        const int failed = special_find(t, token_text(found)) >= listed && add_special(t, l, found, -1, e);
+        *id[i] = failed ? -1 : t->special[special_find(t, token_text(found))].id;
         json_decref(fallback);
         if (failed)
             return -1;
@@ -220,7 +219,7 @@ int tokenizer_load_part(Tokenizer **out, const char *dir, const char *name, Err 
         return err_set(e, "out of memory");
     snprintf(l.folder, sizeof l.folder, "%.4000s/%.32s", dir, name);
     const int failed = read_all(t, &l, e);
-    json_decref(l.vocab);
+    t->vocab = l.vocab;
     json_decref(l.config);
     json_decref(l.map);
     json_decref(l.added);
@@ -242,5 +241,6 @@ void tokenizer_free(Tokenizer *t)
     }
     free(t->special);
     bpe_free(t->bpe);
+    json_decref(t->vocab);
     free(t);
 }

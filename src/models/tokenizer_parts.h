@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* tokenizer_parts.h -- the tokenizer from within: shared by tokenizer_load.c, which makes it, and tokenizer.c. */
+/* tokenizer_parts.h -- the tokenizer from within: shared by tokenizer_load.c, which makes it, tokenizer_learn.c,
+ * which adds words to it, and tokenizer.c. */
 #ifndef SRC_MODELS_TOKENIZER_PARTS_H
 #define SRC_MODELS_TOKENIZER_PARTS_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include "src/models/tokenizer.h"
@@ -11,16 +13,23 @@
 typedef struct Special {
     char *name, *text;              /* as the files have it, and as it is looked for */
     size_t length;                  /* of text */
-    int32_t id;
+    int32_t id;                     /* the first of `count` in a row */
+    int count;
     bool normalized;
 } Special;
 
 struct Tokenizer {
     Bpe *bpe;
+    json_t *vocab;                  /* token to id */
     Special *special;
     int specials;
     int length;
     int32_t begin, end, pad, unknown;
 };
+
+/* The index of the special token of this name, t->specials where there is none. */
+int special_find(const Tokenizer *t, const char *name);
+/* The place of the special token of this name, a new one where there is none; NULL on error. */
+Special *special_place(Tokenizer *t, const char *name, Err *e);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* tokenizer_text.c -- Unicode for the tokenizer, by utf8proc: what the Hugging Face tokenizers library does with CLIP's
- * normalizers NFC and Lowercase, and its Split pattern (transformers models/clip/tokenization_clip.py). */
+ * normalizers NFC, Replace (spaces) and Lowercase, and its Split pattern (transformers
+ * models/clip/tokenization_clip.py). */
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,14 +34,27 @@ static int32_t lower_of(int32_t code)
     return young ? young->to + code - young->first : utf8proc_tolower(code);
 }
 
-/* Lower case is one character but for U+0130, which is i and a dot above (Unicode SpecialCasing). */
+static bool is_space(int32_t c)
+{
+    return (c >= 9 && c <= 13) || c == ' ' || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a)
+        || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
+}
+
+/* Lower case is one character but for U+0130, which is i and a dot above (Unicode SpecialCasing). Spaces in a row are
+ * one. */
 static char *lower(const char *text, size_t n)
 {
     char *y = malloc(3 * n + 4);            /* U+0130 has 2 bytes and becomes 3; no simple mapping adds more than one */
     size_t used = 0, next;
+    bool space = false;
     for (size_t at = 0; y && at < n; at = next) {
         const int32_t code = code_at(text, n, at, &next);
-        used += (size_t)utf8proc_encode_char(code == 0x130 ? 'i' : lower_of(code), (utf8proc_uint8_t *)y + used);
+        const bool after = space;
+        space = is_space(code);
+        if (space && after)
+            continue;
+        used += (size_t)utf8proc_encode_char(space ? ' ' : code == 0x130 ? 'i' : lower_of(code),
+                                             (utf8proc_uint8_t *)y + used);
         if (code == 0x130)
             used += (size_t)utf8proc_encode_char(0x307, (utf8proc_uint8_t *)y + used);
     }
@@ -100,12 +114,6 @@ char *text_normalise(const char *text, size_t n, Err *e)
     if (!y)
         err_set(e, "a text of %zu bytes cannot be normalised: out of memory", n);
     return y;
-}
-
-static bool is_space(int32_t c)
-{
-    return (c >= 9 && c <= 13) || c == ' ' || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a)
-        || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
 }
 
 static Class class_of(int32_t code)

@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include "formats/err.h"
 
-/* NFC, then each character's lower case, of n bytes; the caller frees. NULL with an error where they are not valid
- * UTF-8. */
+/* NFC, then white space in a row as one space and each character's lower case, of n bytes; the caller frees. NULL with
+ * an error where they are not valid UTF-8. */
 char *text_normalise(const char *text, size_t n, Err *e);
 
 /* The next match at or after `from` of the pattern, in normalised text of n bytes that is valid UTF-8; 0 at the end,

@@ -25,6 +25,12 @@ void unet_sample_size(const UNet *u, int *height, int *width);      /* of the la
 int unet_text_width(const UNet *u);                 /* E, cross_attention_dim */
 int unet_pooled_width(const UNet *u);               /* P, of the pooled embedding of Stable Diffusion XL; 0: none */
 
+bool unet_takes_guidance(const UNet *u);            /* it was distilled with guidance, and is told how much */
+
+/* Of a UNet that takes it: the guidance of the evaluations that follow, classifier-free guidance's factor, which is not
+ * done then. Without it the embedding is that of t alone. */
+int unet_set_guidance(UNet *u, double guidance, Err *e);
+
 /* Text states for the evaluations that follow: `images` distinct states (images,S,E) f32 in host memory; image b of the
  * batch uses states[index[b]] (host; b < B). Keys and values of every cross attention are computed here, once, not in
  * each step. */

@@ -3,7 +3,8 @@
  *
  * attention_head_dim is the number of heads: so did the first models spell it, and so is it read to this day
  * (github.com/huggingface/diffusers/issues/2011). dropout and upcast_attention change nothing here: attention sums in
- * f32. Of what is added to the time embedding only Stable Diffusion XL's is there: "text_time". */
+ * f32. Of what is added to the time embedding only Stable Diffusion XL's is there, "text_time", and the guidance of
+ * models that were distilled with it, "time_cond_proj_dim". */
 #include <string.h>
 #include "src/models/unet_parts.h"
 
@@ -17,8 +18,8 @@ static const struct { const char *key, *only; } fixed[] = {
     {"dual_cross_attention", "false"}, {"resnet_skip_time_act", "false"}, {"class_embeddings_concat", "false"},
     {"mid_block_scale_factor", "1"}, {"resnet_out_scale_factor", "1"}, {"num_attention_heads", "null"},
     {"class_embed_type", "null"}, {"num_class_embeds", "null"}, {"encoder_hid_dim", "null"},
-    {"encoder_hid_dim_type", "null"}, {"cross_attention_norm", "null"}, {"time_cond_proj_dim", "null"},
-    {"time_embedding_act_fn", "null"}, {"timestep_post_act", "null"}, {"reverse_transformer_layers_per_block", "null"},
+    {"encoder_hid_dim_type", "null"}, {"cross_attention_norm", "null"}, {"time_embedding_act_fn", "null"},
+    {"timestep_post_act", "null"}, {"reverse_transformer_layers_per_block", "null"},
 };
 
 static bool same(const json_t *found, const json_t *only)
@@ -129,6 +130,17 @@ static int read_addition(UNetConfig *c, const Part *part, Err *e)
     return 0;
 }
 
+/* A width below 4 has one frequency, and diffusers divides by their number less 1. */
+static int read_guidance(UNetConfig *c, const Part *part, Err *e)
+{
+    static const char *const dim = "time_cond_proj_dim";
+    const json_t *found = json_object_get(part->config, dim);
+    if (!found || json_is_null(found))
+        return 0;
+    return part_int(part, dim, NULL, &c->guidance_width, e) || in_range(part, dim, c->guidance_width, 4, UNET_WAVES, e)
+        ? -1 : 0;
+}
+
 int unet_config_read(UNetConfig *c, const Part *part, Err *e)
 {
     static const char *const down[] = {"DownBlock2D", "CrossAttnDownBlock2D"},
@@ -162,7 +174,8 @@ int unet_config_read(UNetConfig *c, const Part *part, Err *e)
         || in_range(part, "downsample_padding", c->downsample_padding, 0, 1, e)
         || part_number(part, "freq_shift", &(double){0}, &c->freq_shift, e)
         || part_int(part, "time_embedding_dim", &(int){4*c->C[0]}, &c->time_width, e)
-        || in_range(part, "time_embedding_dim", c->time_width, 1, 1 << 20, e) || read_addition(c, part, e))
+        || in_range(part, "time_embedding_dim", c->time_width, 1, 1 << 20, e) || read_addition(c, part, e)
+        || read_guidance(c, part, e))
         return -1;
     if (out != c->in)
         return err_set(e, "%s/config.json: \"in_channels\" is %d and \"out_channels\" %d; only equal ones are "

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* unet_eval.c -- one evaluation of the UNet: eps = UNet(x, t, text).
  *
- *     e = silu(W2 silu(W1 [cos(t f), sin(t f)])),  f_i = 10000^(-i/(C0/2 - freq_shift))
- *     SDXL: e = silu(W2 silu(W1 [...]) + a), a of the image's text (unet_time.c)
+ *     e = silu(W2 silu(W1 waves)),  waves of t (unet_time.c)
+ *     SDXL: e = silu(W2 silu(W1 waves) + a), a of the image's text (unet_time.c)
  *     temb = W_proj e, of all resnets at once
  *     h = conv_in(x);  down: h -> levels, each result kept as a skip;  mid;  up: [h, last skip] -> levels
  *     eps = conv_out(silu(norm(h)))

@@ -177,6 +177,10 @@ static int build_time(UNet *u, const Part *part, Err *e)
     } else {
         second.act = ACT_SILU;      /* each resnet takes silu of the embedding: done once, here, or of the sum */
     }
+    if (c->guidance_width
+        && conv_load_stacked(&u->guidance_proj, part, (const char *[]){"time_embedding.cond_proj"}, c->C, 1,
+                             conv_spec(c->guidance_width, c->C[0], 1, F32, F32), BIAS_MAYBE, e))
+        return -1;
     return conv_load(&u->time1, part, "time_embedding.linear_1", first, e)
         || conv_load(&u->time2, part, "time_embedding.linear_2", second, e)
         || conv_load_stacked(&u->time_proj, part, name, out, parts, all, BIAS, e) ? -1 : 0;
@@ -238,7 +242,8 @@ void unet_free(UNet *u)
         free(l->resnet);
         free(l->attention);
     }
-    Conv *conv[] = {u->conv_in, u->conv_out, u->time1, u->time2, u->time_proj, u->added1, u->added2};
+    Conv *conv[] = {u->conv_in, u->conv_out, u->time1, u->time2, u->time_proj, u->added1, u->added2,
+                    u->guidance_proj};
     for (size_t i = 0; i < sizeof conv/sizeof *conv; i++)
         op->conv_free(conv[i]);
     norm_free(&u->norm_out);
@@ -248,6 +253,7 @@ void unet_free(UNet *u)
             op->free(device[i]);
     workspace_free(&u->work);
     hooks_free(&u->hooks);
+    free(u->guidance);
     free(u);
 }
 
@@ -270,6 +276,11 @@ int unet_text_width(const UNet *u)
 int unet_pooled_width(const UNet *u)
 {
     return u->config.P;
+}
+
+bool unet_takes_guidance(const UNet *u)
+{
+    return u->guidance_proj != NULL;
 }
 
 Hooks *unet_hooks(UNet *u)

@@ -24,6 +24,7 @@ typedef struct UNetConfig {         /* of config.json; lists hold one value a le
     double freq_shift;
     int time_width;                 /* of the time embedding, 4*C[0] */
     int P, size_width;              /* of the pooled embedding and of each size's sinusoids; 0: neither is added */
+    int guidance_width;             /* of the guidance's sinusoids; 0: it is not added */
 } UNetConfig;
 
 int unet_config_read(UNetConfig *c, const Part *part, Err *e);
@@ -58,6 +59,7 @@ struct UNet {
     DType type;
     Conv *conv_in, *conv_out, *time1, *time2, *time_proj;
     Conv *added1, *added2;          /* of the added embedding, NULL: none */
+    Conv *guidance_proj;            /* NULL: none */
     Norm norm_out;
     UNetLevel down[UNET_LEVELS], mid, up[UNET_LEVELS];
     int temb;                       /* channels of the time embedding projections of all resnets */
@@ -82,12 +84,13 @@ struct UNet {
     size_t added_rows_bytes;
     bool has_added;                 /* for the text at work */
 
-    float *waves;                   /* device (C[0]): sinusoids of t */
+    float *waves;                   /* device (C[0]): sinusoids of t, with the guidance's share */
+    float *guidance;                /* host (C[0]): that share; NULL: nothing is added */
     UNetTape tape[UNET_TAPES];
     int64_t evaluations;
 };
 
-/* The sinusoids of t on the device. */
+/* The sinusoids of t, with the guidance's share, on the device. */
 int unet_set_time(UNet *u, float t, Err *e);
 
 /* One evaluation of u->B images at the t whose sinusoids u->waves holds. With a tape ops and hooks are taken down, not

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* unet_time.c -- what the time embedding is made of: sinusoids of t, and for Stable Diffusion XL what each text and the
- * picture's size add to it.
+/* unet_time.c -- what the time embedding is made of: sinusoids of t, what the guidance adds to them in models that were
+ * distilled with it, and for Stable Diffusion XL what each text and the picture's size add to the embedding.
  *
  *     waves(n) = [cos(n f), sin(n f)],  f_i = 10000^(-i/(D/2 - freq_shift))
+ *     waves(t) += W_g [sin(w g), cos(w g)],  w = 1000 (guidance - 1), g_i = 10000^(-i/(D_g/2 - 1))
  *     added = W2 silu(W1 [pooled, waves(height), waves(width), waves(0), waves(0), waves(height), waves(width)])
  *
  *   pooled (images,P)      added (images,time_width)      the sizes: original, crop from the top and left, target
  *
- * It does not depend on t, so that a text's is computed once. diffusers models/embeddings.py (get_timestep_embedding,
- * TimestepEmbedding), pipelines/stable_diffusion_xl (_get_add_time_ids). */
+ * Neither added one depends on t: the guidance's is computed once, a text's once. diffusers models/embeddings.py
+ * (get_timestep_embedding, TimestepEmbedding), pipelines/stable_diffusion (get_guidance_scale_embedding),
+ * pipelines/stable_diffusion_xl (_get_add_time_ids). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,8 +39,45 @@ int unet_set_time(UNet *u, float t, Err *e)
     if (!u->waves && !(u->waves = op->alloc((size_t)c->C[0]*sizeof *host, e)))
         return -1;
     sinusoids(host, t, c->C[0], c->flip_sin_to_cos, c->freq_shift);
+    for (int i = 0; i < c->C[0] && u->guidance; i++)
+        host[i] += u->guidance[i];
     op->upload(u->waves, host, (size_t)c->C[0]*sizeof *host);
     return 0;
+}
+
+/* As torch computes it in f32, in another order than those of t. */
+static void guidance_waves(float *y, double guidance, int D)
+{
+    const int half = D/2;
+    const float w = (float)(guidance - 1)*1000, rate = logf(10000)/(float)(half - 1);
+    for (int i = 0; i < half; i++) {
+        const float angle = w*expf((float)i*-rate);
+        y[i] = sinf(angle);
+        y[half + i] = cosf(angle);
+    }
+    if (D%2)
+        y[D - 1] = 0;
+}
+
+int unet_set_guidance(UNet *u, double guidance, Err *e)
+{
+    const int D = u->config.guidance_width, C = u->config.C[0];
+    float host[UNET_WAVES];
+    if (!D)
+        return err_set(e, "a guidance for a model that is told none");
+    if (!u->guidance && !(u->guidance = malloc((size_t)C*sizeof *u->guidance)))
+        return err_set(e, "out of memory");
+    guidance_waves(host, guidance, D);
+    const WorkspaceMark mark = workspace_mark(&u->work);
+    float *x = workspace_take(&u->work, (size_t)D*sizeof *x, e);
+    float *y = x ? workspace_take(&u->work, (size_t)C*sizeof *y, e) : NULL;
+    if (y) {
+        op->upload(x, host, (size_t)D*sizeof *x);
+        op->conv_run(u->guidance_proj, y, x, 1, 1, 1, false);
+        op->download(u->guidance, y, (size_t)C*sizeof *y);
+    }
+    workspace_release(&u->work, mark);
+    return y ? workspace_settle(&u->work, e) : -1;
 }
 
 /* What W1 reads of each text, on the host: (images, P + UNET_SIZES*D). The caller frees; NULL: out of memory. */

@@ -21,13 +21,13 @@ static const Opt options[] = {
     {'o', "output", OPT_STR, offsetof(Config, c.output), NULL, "DIR  folder to write; one that is there must be empty",
      OPT_NEUTRAL | OPT_REQUIRED},
     {0, "checkpoint", OPT_STR, offsetof(Config, checkpoint), NULL,
-     "FILE  .safetensors or .ckpt with LDM's names, as on civitai; a UNet, a VAE or a text encoder alone", 0},
+     "FILE  .safetensors, .ckpt or .gguf with LDM's names, as on civitai; a UNet, a VAE or a text encoder alone", 0},
     {0, "vae", OPT_STR, offsetof(Config, vae), NULL, "FILE  take the VAE from here", 0},
     {0, "lora", OPT_LIST, offsetof(Config, lora), NULL,
      "FILE[=STRENGTH]  add a LoRA's changes, 1 times or as often as said; may come again", 0},
     {0, "ema", OPT_FLAG, offsetof(Config, ema), NULL, "take the running means of the UNet's weights (model_ema.*)", 0},
     {0, "dtype", OPT_STR, offsetof(Config, type), "keep",
-     "keep|f32|f16|bf16  type of the weights written; keep: that in which each comes", 0},
+     "keep|f32|f16|bf16  type of the weights written; keep: that in which each comes, f16 of quantised ones", 0},
     COMMON_OPTIONS,
     {0}
 };
@@ -36,7 +36,10 @@ static const Cli cli = {
     "sd-convert", "Make a model folder of a checkpoint in one file, and add LoRA files to a model.", options, NULL,
     "Reads checkpoints of Stable Diffusion 1.x, 2.x and XL as people have them: model.diffusion_model.*, "
     "first_stage_model.*, cond_stage_model.*, conditioner.embedders.*, below state_dict or not. A file of torch is "
-    "read as data: nothing in it is executed, and what would run code is refused by its name. BASE must be of the "
+    "read as data: nothing in it is executed, and what would run code is refused by its name. GGUF files are those of "
+    "stable-diffusion.cpp, whose own names of text encoders are known too, and of ComfyUI-GGUF; what is quantised as "
+    "q4_0, q4_1, q5_0, q5_1, q8_0, q2_k to q6_k, iq4_nl or iq4_xs gets the values that ggml gives it. What kind a file "
+    "is, its first bytes tell. BASE must be of the "
     "same architecture: what each tensor is called and how large it is follows from its configs, and a tensor that is "
     "missing, of another shape or in no layer is an error. Refiners, checkpoints for inpainting, Playground 2.5 and "
     "CosXL are refused by name, and one that says it predicts v must find that in BASE's scheduler. What a checkpoint "
@@ -46,12 +49,13 @@ static const Cli cli = {
     "down is summed in f64, and rounded to the type that is written; several add up. Each tensor of a file must fit a "
     "layer. DoRA, LoHa, LoKr and others are refused by name.\n"
     "Program, version and arguments stand in the metadata of each file of weights. At the end the folder is opened as "
-    "the other programs open it, and only then it gets its name. Memory is that of the largest tensor; a checkpoint is "
-    "mapped.",
+    "the other programs open it, and only then it gets its name. Memory is that of the largest tensor, as f32 where it "
+    "is quantised; a checkpoint is mapped.",
     "# the small model with weights in f32\n"
     "sd-convert -m data/minisd/model --dtype f32 -o minisd-f32\n"
     "sd-convert -m stable-diffusion-v1-5 --checkpoint dreams.safetensors --vae vae-ft-mse.safetensors -o dreams\n"
     "sd-convert -m stable-diffusion-xl-base-1.0 --checkpoint xl.safetensors --lora xl-style.safetensors -o xl\n"
+    "sd-convert -m stable-diffusion-v1-5 --checkpoint dreams-q8_0.gguf -o dreams\n"
     "sd-convert -m stable-diffusion-v1-5 --lora style.safetensors=0.8 --lora detail.safetensors=-0.5 -o styled"
 };
 
@@ -96,6 +100,15 @@ static int open_all(Run *r, const Config *cfg, Err *e)
     return conversion_open(&r->conversion, &o, e);
 }
 
+static void say_quantised(const SingleFile *f, const char *path)
+{
+    size_t n = 0;
+    for (size_t i = 0; f->w && i < weights_count(f->w); i++)
+        n += weights_at(f->w, i)->blocks && weights_at(f->w, i)->type == F16;
+    if (n)
+        cli_note(&cli, "%s: %zu tensors are quantised: they are written as f16 (--dtype f32 rounds nothing)", path, n);
+}
+
 /* What a user would not expect, and with -v what is where it should be. */
 static void say_what(const Run *r, const Config *cfg)
 {
@@ -104,6 +117,10 @@ static void say_what(const Run *r, const Config *cfg)
     for (int p = 0; p < c->parts; p++)
         if (c->from_base[p] && cfg->checkpoint)
             cli_note(&cli, "%s: no %s; it is taken from %s", cfg->checkpoint, part_folders[p], cfg->model);
+    if (c->o.type < 0) {
+        say_quantised(f, cfg->checkpoint);
+        say_quantised(&c->vae, cfg->vae);
+    }
     if (f->means && !cfg->ema)
         cli_note(&cli, "%s: running means of %zu tensors are not taken (--ema takes them)", cfg->checkpoint, f->means);
     if (f->lefts)

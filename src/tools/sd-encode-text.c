@@ -47,6 +47,11 @@ static const Cli cli = {
     "the text's then so that their mean is as before. \\( \\) \\[ \\] stand for brackets; one that is not closed holds "
     "to the end; a weight is at most 100 either way. [a:b:0.5] is no other prompt halfway, but text in brackets. "
     "Without the option brackets are text, as for diffusers. A record's prompt stays as it was written.\n"
+    "With --embedding prompts and negative prompts may say a word that a textual inversion has learned, from files of "
+    "diffusers, web UIs (.pt, .bin, .safetensors) or SDXL (clip_l and clip_g); nothing in them is executed. The word "
+    "is found in any letter case, inside a longer word too, and counts as many tokens as it has vectors.\n"
+    "With --clip-skip prompts, and not negative ones, are taken from so many layers earlier, as diffusers has it; a "
+    "module that they do not go through then cannot be hooked.\n"
     "With --hook the stream is one of activations, a record a prompt and module, of step 0 and t 0: act [tokens,E] "
     "has the prompt's tokens without the start token, whose state is the same in every text. Padding counts, for the "
     "UNet reads it too; negative prompts are left out. sae-fit, sae-encode and sae-rank-concepts read it as any other, "
@@ -57,6 +62,9 @@ static const Cli cli = {
     "printf '%s\\n' 'a red tower' 'A fish in Watercolor style.' | sd-encode-text -o conditioning.mpk.zst\n"
     "# a long prompt with weights\n"
     "echo '(a red tower:1.3) in [heavy] rain, ...' | sd-encode-text --weights --chunks 3 -o conditioning.mpk.zst\n"
+    "# words learned by textual inversion\n"
+    "echo 'a <cat-toy> in the rain' | sd-encode-text --embedding '<cat-toy>=learned_embeds.bin' "
+    "--embedding EasyNegative.safetensors -n EasyNegative -o conditioning.mpk.zst\n"
     "# an autoencoder of the text encoder, from prompts alone\n"
     "sd-assemble-prompts -n 5 | sd-encode-text --hook text_encoder.text_model.encoder.layers.2 | "
     "sae-fit -k 8 --tokens 500K -o text-sae/\n"
@@ -78,7 +86,7 @@ static int print_hooks(const Config *cfg, Err *e)
     Compute compute;
     PromptEncoder *encoder = NULL;
     const int failed = compute_start(&compute, &cfg->e.c, e)
-                    || prompt_encoder_load(&encoder, compute.model, compute.type, e)
+                    || prompt_encoder_load(&encoder, compute.model, compute.type, (int)cfg->e.clip_skip, e)
                     || text_list(cfg->e.c.output, prompt_encoder_hooks(encoder)->module, e);
     prompt_encoder_free(encoder);
     return failed;
@@ -119,7 +127,6 @@ static void release(Run *r)
 
 static void check_usage(const Config *cfg)
 {
-    encoding_check(&cli, &cfg->e);
     if (!cfg->hooks.count && (strcmp(cfg->take, "output") != 0 || strcmp(cfg->act_type, "f16") != 0))
         cli_misuse(&cli, "--take and --act-type are of the activations that --hook NAME writes");
     if (cfg->hooks.count && strcmp(cfg->e.state_type, "f32") != 0)
@@ -133,6 +140,7 @@ int main(int argc, char **argv)
     Err e = {0};
 
     cli_parse(&cli, &cfg, argc, argv);
+    encoding_check(&cli, &cfg.e);
     if (cfg.list_hooks)
         return print_hooks(&cfg, &e) ? cli_report(&cli, &e) : 0;
     check_usage(&cfg);

@@ -47,7 +47,10 @@ static const Cli cli = {
     "# the fish goes\n"
     "echo 'A fish in Watercolor style.' |\n"
     "  sd-steer-text --sae text-sae/ --ranks text-ranks.mpk.zst --concept Fishes --top 20 --mode replace |\n"
-    "  sd-sample-hooked --no-activations --images out/"
+    "  sd-sample-hooked --no-activations --images out/\n"
+    "# of a prompt with a learned word\n"
+    "echo 'A fish in <my-style> style.' | sd-steer-text --embedding my-style.bin --sae text-sae/ "
+    "--ranks text-ranks.mpk.zst --concept Fishes --top 20 --mode replace -o steered.mpk.zst"
 };
 
 typedef struct Run {

@@ -77,7 +77,7 @@ EOF
 @test "the same bytes whatever the batch and the order, by noise and by an inversion" {
     tac "$DIR/prompts" | sd-encode-text -q -o back.mpk.zst
     for how in "--strength 0.5" "--inversion ddpm" "--inversion ddpm --strength 0.5" \
-        "--sampler euler-a --strength 0.7"; do
+        "--sampler euler-a --strength 0.7" "--sampler lcm --strength 0.7"; do
         # shellcheck disable=SC2086
         for batch in 1 3; do
             steer --concept Cats --multiplier -4 $how --init "$PICTURES" --batch $batch --latents $batch.mpk.zst \
@@ -217,6 +217,7 @@ EOF
     misused --init "$PICTURES" --strength 0.1 --steps 5;        [[ $output == *"of 5 steps is none"* ]]
     misused --init "$PICTURES" --inversion ddim;                [[ $output == *"none of none|ddpm"* ]]
     misused --init "$PICTURES" --inversion ddpm --sampler euler;        [[ $output == *"--sampler ddim"* ]]
+    misused --init "$PICTURES" --inversion ddpm --sampler lcm;          [[ $output == *"not lcm's"* ]]
     dir=nowhere.png none nowhere.png "no such picture"
     misused --init "$PICTURES" --strength 1.00000001;           [[ $output == *1.00000001* ]]
     run sd-steer -q --guidance 1 --half uncond --sae "$DIR/sae" --feature 1=0 --init "$PICTURES" -o no.mpk.zst \

@@ -125,6 +125,34 @@ PY
     [ -z "$(sd-encode-text -q long 2>&1 > quiet.mpk.zst)" ]
 }
 
+@test "--clip-skip: other states of prompts, of whole chunks and weighted ones too; negative ones as they were" {
+    printf '%s\n' '{"id":"a","prompt":"a cat"}' \
+        '{"id":"b","prompt":"a dog","negative":"a cat","init_prompt":"a cat"}' >p
+    sd-encode-text -n blurry -o whole.mpk.zst p
+    of() { tstream view --tensors -H "$1" | jq -c "select($2) | .$3.values"; }
+    for skip in 0 1 2 4; do
+        sd-encode-text -n blurry --clip-skip $skip -o $skip.mpk.zst p
+        of $skip.mpk.zst '.id == "a"' state >>prompts
+        cmp <(of $skip.mpk.zst '.id == "a"' state) <(of $skip.mpk.zst '.id == "b"' init_state)
+        cmp <(of $skip.mpk.zst '.id == "b"' uncond) <(of whole.mpk.zst '.id == "b"' uncond)
+        cmp <(of $skip.mpk.zst .stream uncond) <(of whole.mpk.zst .stream uncond)
+    done
+    cmp <(head -1 prompts) <(of whole.mpk.zst '.id == "a"' state)
+    [ "$(sort -u prompts | wc -l)" = 4 ]
+    sd-encode-text --clip-skip 1 --chunks 2 --weights -o two.mpk.zst <<<'{"id":"a","prompt":"a cat BREAK a dog"}'
+    sd-encode-text --clip-skip 1 --weights -o dog.mpk.zst <<<'{"id":"a","prompt":"a dog"}'
+    [ "$(of two.mpk.zst '.id == "a"' 'state' | jq -c '.[9856:]')" = "$(of dog.mpk.zst '.id == "a"' state)" ]
+    [ "$(of two.mpk.zst '.id == "a"' 'state' | jq -c '.[:9856]')" = "$(of 1.mpk.zst '.id == "a"' state)" ]
+    refused 1 "5 layers to skip of the 4 of text_encoder: expected 4 at most" sd-encode-text --clip-skip 5 -o no.mpk.zst p
+    refused 1 "of text_encoder: expected 1 at most" sd-encode-text -m "$BATS_TEST_DIRNAME/../golden-more/sdxl" \
+        --clip-skip 2 -o no.mpk.zst p
+    for skip in -1 99999999999; do
+        refused 2 "--clip-skip $skip" sd-encode-text --clip-skip $skip --list-hooks
+        refused 2 "--clip-skip $skip" sd-encode-text --clip-skip $skip -o no.mpk.zst p
+    done
+    [ ! -e no.mpk.zst ]
+}
+
 @test "no prompts make a stream of none" {
     sd-encode-text -o none.mpk.zst < /dev/null
     tstream check none.mpk.zst

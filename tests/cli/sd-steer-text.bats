@@ -88,6 +88,29 @@ PY
     cmp <(tail -c $((6*77*128*4)) a.npy | head -c 512) <(tail -c $((6*77*128*4)) b.npy | head -c 512)
 }
 
+@test "--clip-skip: the same change of nothing; layers that prompts then do not go through are not there" {
+    cd "$BATS_TEST_TMPDIR"
+    sd-encode-text -q --clip-skip 1 -o skipped.mpk.zst "$DIR/prompts"
+    run ! cmp -s <(states skipped.mpk.zst) <(states "$DIR/plain.mpk.zst")
+    for half in cond both; do
+        steer --clip-skip 1 --half $half --concept Fishes --top 20 --mode scale --multiplier 1 -o same.mpk.zst \
+            "$DIR/prompts"
+        cmp <(states same.mpk.zst) <(states skipped.mpk.zst)
+    done
+    steer --clip-skip 1 --concept Fishes --top 20 --mode replace -o other.mpk.zst "$DIR/prompts"
+    run ! cmp -s <(states other.mpk.zst) <(states skipped.mpk.zst)
+    fails 1 "layers.2' matches no module that prompts go through with --clip-skip; nearest:" \
+        steer --clip-skip 2 --concept Fishes -o no.mpk.zst "$DIR/prompts"
+    [ ! -e no.mpk.zst ]
+    fails 1 "matches no module that prompts" sd-encode-text --clip-skip 2 --hook "$HOOK" "$DIR/prompts"
+    [ "$(sd-encode-text --clip-skip 2 --list-hooks)" \
+        = "$(printf 'text_encoder.text_model.%s\n' encoder.layers.0 encoder.layers.1 final_layer_norm)" ]
+    # what a hook sees is what is computed: the final norm stands behind the layers that are left
+    head -1 "$DIR/prompts" | sd-encode-text --clip-skip 1 --hook 'text_encoder.**.final*' --act-type f32 -o last.mpk.zst
+    cmp <(tstream view --tensors last.mpk.zst | jq -c .act.values) \
+        <(tstream view --tensors skipped.mpk.zst | head -1 | jq -c '.state.values[128:]')
+}
+
 @test "a gate leaves the texts that do not show the label" {
     cd "$BATS_TEST_TMPDIR"
     steer --concept Fishes --top 5 --mode replace --gate 0.5 -o half.mpk.zst "$DIR/prompts"

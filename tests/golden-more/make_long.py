@@ -39,27 +39,32 @@ def functions(path):
     return space
 
 
-lpw = functions(sys.argv[1])
-os.chdir(os.path.dirname(os.path.abspath(__file__)))
-pipe = StableDiffusionPipeline.from_pretrained("../../data/minisd/model", torch_dtype=torch.float32)
-values = {}
-with torch.no_grad():
-    for n, text in enumerate(TEXTS):
-        state, uncond = lpw["get_weighted_text_embeddings"](pipe, text["prompt"], text["negative"])
-        tokens, weights = lpw["get_prompts_with_weights"](pipe, [text["prompt"]], 3 * 75)
-        chunks = state.shape[1] // 77
-        rows = [tokens[0][75 * i:75 * (i + 1)] for i in range(chunks)]
-        start, end = pipe.tokenizer.bos_token_id, pipe.tokenizer.eos_token_id
-        values[f"ids.{n}"] = torch.tensor([[start] + r + [end] * (76 - len(r)) for r in rows]).flatten().int()
-        values[f"state.{n}"] = state[0, FIRST::ROWS].contiguous()
-        values[f"uncond.{n}"] = uncond[0, FIRST::ROWS].contiguous()
-        if text["drawn"]:
-            drawn = pipe(prompt_embeds=state, negative_prompt_embeds=uncond, num_inference_steps=STEPS,
-                         guidance_scale=GUIDANCE, generator=torch.Generator("cpu").manual_seed(SEED),
-                         output_type="latent").images
-            image = pipe.vae.decode(drawn / pipe.vae.config.scaling_factor).sample[0]
-            image = ((image / 2 + 0.5).clamp(0, 1).permute(1, 2, 0) * 255).round().to(torch.uint8)
-            values |= {f"latent.{n}": drawn[0].contiguous(), f"image.{n}": image.contiguous()}
-save_file(values, "long.safetensors",
-          {"texts": json.dumps(TEXTS), "every": str(ROWS), "first": str(FIRST), "seed": str(SEED),
-           "steps": str(STEPS), "guidance": str(GUIDANCE)})
+def main():
+    lpw = functions(sys.argv[1])
+    os.chdir(os.path.dirname(os.path.abspath(__file__)))
+    pipe = StableDiffusionPipeline.from_pretrained("../../data/minisd/model", torch_dtype=torch.float32)
+    values = {}
+    with torch.no_grad():
+        for n, text in enumerate(TEXTS):
+            state, uncond = lpw["get_weighted_text_embeddings"](pipe, text["prompt"], text["negative"])
+            tokens, weights = lpw["get_prompts_with_weights"](pipe, [text["prompt"]], 3 * 75)
+            chunks = state.shape[1] // 77
+            rows = [tokens[0][75 * i:75 * (i + 1)] for i in range(chunks)]
+            start, end = pipe.tokenizer.bos_token_id, pipe.tokenizer.eos_token_id
+            values[f"ids.{n}"] = torch.tensor([[start] + r + [end] * (76 - len(r)) for r in rows]).flatten().int()
+            values[f"state.{n}"] = state[0, FIRST::ROWS].contiguous()
+            values[f"uncond.{n}"] = uncond[0, FIRST::ROWS].contiguous()
+            if text["drawn"]:
+                drawn = pipe(prompt_embeds=state, negative_prompt_embeds=uncond, num_inference_steps=STEPS,
+                             guidance_scale=GUIDANCE, generator=torch.Generator("cpu").manual_seed(SEED),
+                             output_type="latent").images
+                image = pipe.vae.decode(drawn / pipe.vae.config.scaling_factor).sample[0]
+                image = ((image / 2 + 0.5).clamp(0, 1).permute(1, 2, 0) * 255).round().to(torch.uint8)
+                values |= {f"latent.{n}": drawn[0].contiguous(), f"image.{n}": image.contiguous()}
+    save_file(values, "long.safetensors",
+              {"texts": json.dumps(TEXTS), "every": str(ROWS), "first": str(FIRST), "seed": str(SEED),
+               "steps": str(STEPS), "guidance": str(GUIDANCE)})
+
+
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,8 @@
     PATH=bin:$PATH python3 sweep_sdxl.py FOLDER [FIRST [COUNT]]     FOLDER: for the models; tests/golden-more is read
 
 Of each model, another config by its number: states and pooled embeddings of two prompts, a hooked transformer block and
-the final latents of a run at a size of its own, by one of five samplers, with guidance, with a negative prompt, or not.
+the final latents of a run at a size of its own, by one of six samplers, with guidance, with a negative prompt, or not;
+some UNets are told their guidance, some prompts taken a layer earlier.
 Prints the largest error of each as a share of its range, and the worst of all. Exits 77 where torch, diffusers or
 transformers are missing.
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 try:
     import torch
     from diffusers import (AutoencoderKL, DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler,
-                           EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel)
+                           EulerDiscreteScheduler, LCMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel)
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 except ImportError:
     sys.exit(77)
@@ -26,7 +27,8 @@ except ImportError:
 TESTS = Path(__file__).resolve().parent.parent
 SAMPLERS = {"ddim": (DDIMScheduler, {}), "dpm++2m": (DPMSolverMultistepScheduler, {}),
             "dpm++2m-karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
-            "euler": (EulerDiscreteScheduler, {}), "euler-a": (EulerAncestralDiscreteScheduler, {})}
+            "euler": (EulerDiscreteScheduler, {}), "euler-a": (EulerAncestralDiscreteScheduler, {}),
+            "lcm": (LCMScheduler, {})}
 PROMPTS, NEGATIVE = ["a red tower", "fish in the rain, fish in the rain, fish"], "a blurry fish"
 
 
@@ -52,6 +54,7 @@ def unet(rng, width, pooled):
         use_linear_projection=rng.random() < 0.7, addition_embed_type="text_time", addition_time_embed_dim=each,
         projection_class_embeddings_input_dim=pooled + 6*each, flip_sin_to_cos=rng.random() < 0.8,
         freq_shift=rng.choice((0, 0, 1)), time_embedding_dim=rng.choice((None, 40)),
+        time_cond_proj_dim=rng.choice((None, None, 33, 64)),
         down_block_types=["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in with_text],
         up_block_types=["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(with_text)])
 
@@ -108,17 +111,22 @@ def compare(number, folder):
     kind, options = SAMPLERS[sampler]
     p.scheduler = kind.from_config(p.scheduler.config, **options)
 
-    state, _, pooled, _ = p.encode_prompt(PROMPTS, do_classifier_free_guidance=False)
+    skip = rng.choice((0, 1)) if min(e.config.num_hidden_layers for e in (p.text_encoder, p.text_encoder_2)) > 1 else 0
+    told = p.unet.config.time_cond_proj_dim is not None
+
+    state, _, pooled, _ = p.encode_prompt(PROMPTS, do_classifier_free_guidance=False, clip_skip=skip)
     seen = []
     handle = p.unet.get_submodule(hook).register_forward_hook(lambda m, i, o: seen.append(o.clone()))
     latents = p(PROMPTS, negative_prompt=negative and [negative]*2, height=height, width=width, guidance_scale=guidance,
-                num_inference_steps=steps, output_type="latent",
+                num_inference_steps=steps, output_type="latent", clip_skip=skip,
                 generator=[torch.Generator().manual_seed(s) for s in (1, 2)]).images
     handle.remove()
-    acts = torch.stack([s.chunk(2)[1] if guidance > 1 else s for s in seen], 1)         # [picture, step, tokens, C]
+    acts = torch.stack([s.chunk(2)[1] if guidance > 1 and not told else s for s in seen], 1)
+    # [picture, step, tokens, C]
 
     lines = "".join(json.dumps({"prompt": t, "seed": i}) + "\n" for i, t in enumerate(PROMPTS, 1)).encode()
-    encode = f"sd-encode-text -q --no-compress -m {folder}" + (f" -n '{negative}'" if negative else "")
+    encode = (f"sd-encode-text -q --no-compress -m {folder} --clip-skip {skip}"
+              + (f" -n '{negative}'" if negative else ""))
     sample = (f"sd-sample-hooked -q --no-compress -m {folder} --steps {steps} --guidance {guidance} --height {height} "
               f"--width {width} --sampler {sampler} ")
     texts = records(encode, lines)
@@ -128,7 +136,8 @@ def compare(number, folder):
     errors = (error(torch.stack([tensor(r["state"]) for r in texts]), state),
               error(torch.stack([tensor(r["pooled"]) for r in texts]), pooled), error(got, acts),
               error(torch.stack([tensor(r["latent"]) for r in drawn]), latents))
-    print(f"{number}: {height}x{width}, guidance {guidance}, {'told, ' if negative else ''}{sampler}, {hook}: "
+    print(f"{number}: {height}x{width}, guidance {guidance}{' in the UNet' if told else ''}, "
+          f"{'negative, ' if negative else ''}clip skip {skip}, {sampler}, {hook}: "
           "states {:.1e}, pooled {:.1e}, activations {:.1e}, latents {:.1e}".format(*errors), flush=True)
     return errors
 

@@ -21,9 +21,9 @@ static int write_net(const Layer *layer, int layers, const char *size, const cha
     int count = 0;
     for (int i = 0; i < layers; i++) {
         const Layer *l = &layer[i];
-        w[count++] = (Weight){names[i][0], F32, 4, {l->out, l->in, l->kernel, l->kernel}, l->weight};
+        w[count++] = (Weight){names[i][0], F32, 4, {l->out, l->in, l->kernel, l->kernel}, l->weight, NULL};
         if (l->bias)
-            w[count++] = (Weight){names[i][1], F32, 1, {l->out}, l->bias};
+            w[count++] = (Weight){names[i][1], F32, 1, {l->out}, l->bias, NULL};
     }
     if (size)
         json_object_set_new(metadata, "size", json_string(size));

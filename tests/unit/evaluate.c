@@ -14,8 +14,9 @@ static int write_probe(const char *path, int columns, const char *concepts, Err 
         concept[k*columns + k] = 1;
     for (int k = 0; k < 2; k++)
         theme[k*P + 3 + k] = 1;
-    const Weight tensors[] = {{"concept.weight", F32, 2, {3, columns}, concept}, {"concept.bias", F32, 1, {3}, zero},
-                              {"theme.weight", F32, 2, {2, P}, theme}, {"theme.bias", F32, 1, {2}, zero}};
+    const Weight tensors[] = {{"concept.weight", F32, 2, {3, columns}, concept, NULL},
+                              {"concept.bias", F32, 1, {3}, zero, NULL},
+                              {"theme.weight", F32, 2, {2, P}, theme, NULL}, {"theme.bias", F32, 1, {2}, zero, NULL}};
     json_t *metadata = json_pack("{ss ss}", "concept", concepts, "theme", "[\"\", \"Rust\"]");
     int failed = weights_write(path, tensors, 4, metadata, e);
     json_decref(metadata);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* golden_init.c -- pictures that begin with others, against diffusers' image-to-image pipeline and an inversion taken
- * literally: tests/golden-more/init.safetensors, see make_init.py.
+ * literally: tests/golden-more/init.safetensors, see make_init.py, and lcm_init.safetensors, see make_lcm.py.
  *
  * Latents agree to 2e-5 relative L2; with an inversion, where small differences of large numbers add up, to 5e-5. Where
  * nothing is pushed the own latent of the picture comes out, bit for bit, and that, too, is the recorded one. A picture
@@ -139,21 +139,14 @@ static int check_pndm(void)
     return test_ok("pndm begins late", same);
 }
 
-int main(void)
+/* All runs of a file, which begin with its pictures. */
+static int check_file(const char *file, const char *const *picture, size_t least, const Tokenizer *tokenizer,
+                      TextEncoder *encoder, Vae *vae)
 {
     Weights *w = NULL;
-    Tokenizer *tokenizer = NULL;
-    TextEncoder *encoder = NULL;
-    Vae *vae = NULL;
-    char path[4096];
-    snprintf(path, sizeof path, "%s", test_path("../data/minisd/model"));
-    model = path;
-    die_if(!mkdtemp(folder) || backend_pick(test_backend(), 0, &err)
-           || weights_open(&w, test_path("golden-more/init.safetensors"), &err)
-           || tokenizer_load(&tokenizer, model, &err) || text_encoder_load(&encoder, model, 0, F32, &err)
-           || vae_load(&vae, model, F32, &err));
-    write_picture(w, "a");
-    write_picture(w, "b");
+    die_if(weights_open(&w, test_path(file), &err));
+    for (int i = 0; picture[i]; i++)
+        write_picture(w, picture[i]);
     const json_t *meta = weights_metadata(w);
     json_t *runs = json_loads(text_of(meta, "runs"), 0, NULL);
     const int S = text_encoder_length(encoder), E = text_encoder_width(encoder);
@@ -170,16 +163,35 @@ int main(void)
         snprintf(name, sizeof name, "%zu", i);
         failed += check_run(json_array_get(runs, i), text_of(meta, "hook"), vae, &text, states, E, tensor(w, name));
     }
-    failed += test_ok("there are runs", json_array_size(runs) > 10) + check_pndm();
-    remove_picture("a");
-    remove_picture("b");
-    rmdir(folder);
+    failed += test_ok("there are runs", json_array_size(runs) >= least);
+    for (int i = 0; picture[i]; i++)
+        remove_picture(picture[i]);
     json_decref(runs);
     free(ids);
     free(states);
+    weights_close(w);
+    return failed;
+}
+
+int main(void)
+{
+    Tokenizer *tokenizer = NULL;
+    TextEncoder *encoder = NULL;
+    Vae *vae = NULL;
+    char path[4096];
+    snprintf(path, sizeof path, "%s", test_path("../data/minisd/model"));
+    model = path;
+    die_if(!mkdtemp(folder) || backend_pick(test_backend(), 0, &err)
+           || tokenizer_load(&tokenizer, model, &err) || text_encoder_load(&encoder, model, 0, F32, &err)
+           || vae_load(&vae, model, F32, &err));
+    const int failed = check_file("golden-more/init.safetensors", (const char *[]){"a", "b", NULL}, 20, tokenizer,
+                                  encoder, vae)
+                     + check_file("golden-more/lcm_init.safetensors", (const char *[]){"c", NULL}, 3, tokenizer,
+                                  encoder, vae)
+                     + check_pndm();
+    rmdir(folder);
     vae_free(vae);
     text_encoder_free(encoder);
     tokenizer_free(tokenizer);
-    weights_close(w);
     return failed != 0;
 }

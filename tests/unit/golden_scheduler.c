@@ -9,7 +9,7 @@
  * 2e-5 of the largest of the run: x0 divides by alpha, down to 0.0006 in some configs, and what the roundings before
  * made of it stays in x. Against PNDMScheduler likewise, to 2e-6. Against EulerDiscreteScheduler and
  * EulerAncestralDiscreteScheduler likewise, before each step and after the last; they keep z = x/alpha in f32, which is
- * up to sigma times as large, and add to it: 5e-8 of the first sigma. */
+ * up to sigma times as large, and add to it: 5e-8 of the first sigma. Against LCMScheduler in the same way, to 2e-6. */
 #include <math.h>
 #include <sys/stat.h>
 #include "formats/json_file.h"
@@ -149,22 +149,24 @@ static int check_pndm(size_t number, const json_t *run)
     return failed;
 }
 
-static int check_euler(size_t number, const json_t *run)
+/* A run of a method that may add noise: the latent before each step, and behind the last one. limit: of the largest
+ * value and of the first sigma. */
+static int check_noisy(size_t number, const json_t *run, const char *method, const float limit[2])
 {
     const json_t *rows = json_object_get(run, "rows");
     const int steps = (int)json_integer_value(json_object_get(run, "steps"));
-    const bool ancestral = json_is_true(json_object_get(run, "ancestral"));
+    const int begin = (int)json_integer_value(json_object_get(run, "begin")), taken = steps - begin;
     const bool xl = json_is_true(json_object_get(run, "xl"));
-    float x[N] = {2, -1, 0.5f, 0}, out[N], drawn[N], largest = 0, times = 0;
-    float *got = malloc((steps + 1) * sizeof x), *want = malloc((steps + 1) * sizeof x);
+    float x[N] = {2, -1, 0.5f, 0}, memory[N] = {0}, out[N], drawn[N], largest = 0, times = 0;
+    float *got = malloc((taken + 1) * sizeof x), *want = malloc((taken + 1) * sizeof x);
     Scheduler *s = NULL;
     Noise noise;
     Err e = {0};
     char name[64];
-    snprintf(name, sizeof name, "scheduler/euler%s/%zu/%d steps", ancestral ? "-a" : "", number, steps);
+    snprintf(name, sizeof name, "scheduler/%s/%zu/%d of %d steps", method, number, taken, steps);
     if (write_pipeline(xl ? "StableDiffusionXLPipeline" : "StableDiffusionPipeline", &e)
         || json_file_write(config_path, json_object_get(run, "config"), &e)
-        || scheduler_load(&s, folder, ancestral ? "euler-a" : "euler", steps, 0, &e)) {
+        || scheduler_load(&s, folder, method, steps, begin, &e)) {
         printf("FAIL %s: %s\n", name, e.text);
         free(got);
         free(want);
@@ -174,23 +176,24 @@ static int check_euler(size_t number, const json_t *run)
     noise_seed(&noise, 7);
     for (int k = 0; k < N; k++)
         x[k] *= s->first;
-    for (int i = 0; i <= steps; i++) {
+    for (int i = 0; i <= taken; i++) {
         const json_t *row = json_array_get(rows, i);
         memcpy(got + i*N, x, sizeof x);
         largest = fmaxf(largest, read_values(want + i*N, row));
-        if (i == steps)
+        if (i == taken)
             break;
         const float time = (float)json_number_value(json_array_get(row, 0));
         times = fmaxf(times, fabsf(s->step[i].time - time) + (s->step[i].t != (int)nearbyintf(time)));
         for (int k = 0; k < N; k++)
             out[k] = (float)sin(time / 100.0 + k);
-        scheduler_step(s, i, x, NULL, NULL, out, 1, N);
+        scheduler_step(s, i, x, memory, NULL, out, 1, N);
         noise_draw(&noise, drawn, N);
         for (int k = 0; k < N; k++)
             x[k] += s->step[i].noise * drawn[k];
     }
-    int failed = test_ok(name, times < 1e-4f && json_array_size(rows) == (size_t)steps + 1)
-               + test_close(name, got, want, (size_t)(steps + 1) * N, 2e-5f * largest + 5e-8f * sigma, 0);
+    const float most = limit[0] * largest + (limit[1] ? limit[1] * sigma : 0);      /* where sigma may be infinite */
+    int failed = test_ok(name, times < 1e-4f && s->steps == taken && json_array_size(rows) == (size_t)taken + 1)
+               + test_close(name, got, want, (size_t)(taken + 1) * N, most, 0);
     free(got);
     free(want);
     scheduler_free(s);
@@ -263,11 +266,14 @@ int main(void)
     json_t *dpm_file = json_file_load(test_path("golden-more/dpm.json"), &e);
     json_t *euler_file = json_file_load(test_path("golden-more/euler.json"), &e);
     json_t *pndm_file = json_file_load(test_path("golden-more/pndm.json"), &e);
+    json_t *lcm_file = json_file_load(test_path("golden-more/lcm.json"), &e);
     const json_t *runs = json_object_get(file, "runs"), *dpm_runs = json_object_get(dpm_file, "runs"),
-        *euler_runs = json_object_get(euler_file, "runs"), *pndm_runs = json_object_get(pndm_file, "runs");
+        *euler_runs = json_object_get(euler_file, "runs"), *pndm_runs = json_object_get(pndm_file, "runs"),
+        *lcm_runs = json_object_get(lcm_file, "runs");
     char sub[64], index[64];
     int failed = 0;
-    if (!file || !dpm_file || !euler_file || !pndm_file || backend_pick("cpu", 1, &e) || !mkdtemp(folder)) {
+    if (!file || !dpm_file || !euler_file || !pndm_file || !lcm_file || backend_pick("cpu", 1, &e)
+        || !mkdtemp(folder)) {
         printf("FAIL scheduler: %s\n", e.text);
         return 1;
     }
@@ -282,10 +288,18 @@ int main(void)
         failed += check_pndm(i, json_array_get(pndm_runs, i));
     failed += test_ok("scheduler/there are runs of pndm", json_array_size(pndm_runs) > 25);
     for (size_t i = 0; i < json_array_size(euler_runs); i++)
-        failed += check_euler(i, json_array_get(euler_runs, i));
+        failed += check_noisy(i, json_array_get(euler_runs, i),
+                              json_is_true(json_object_get(json_array_get(euler_runs, i), "ancestral")) ? "euler-a"
+                                                                                                     : "euler",
+                              (float[]){2e-5f, 5e-8f});
     failed += test_ok("scheduler/there are runs of euler", json_array_size(euler_runs) > 30);
+    for (size_t i = 0; i < json_array_size(lcm_runs); i++)
+        failed += check_noisy(i, json_array_get(lcm_runs, i), "lcm", (float[]){2e-6f, 0});
+    failed += test_ok("scheduler/there are runs of lcm", json_array_size(lcm_runs) > 20);
     failed += write_pipeline("StableDiffusionXLPipeline", &e)
             + check_refused("XL: clipping", "ddim", "{\"_class_name\": \"DDIMScheduler\"}", 10)
+            + check_refused("XL: clipping by lcm", "lcm", "{\"clip_sample\": true}", 10)
+            + check_taken("XL: a config that says nothing of clipping", "lcm", "{\"_class_name\": \"DDIMScheduler\"}")
             + write_pipeline("StableDiffusionPipeline", &e);
     const json_t *moves = json_object_get(file, "moves");
     for (size_t i = 0; i < json_array_size(moves); i++)
@@ -318,6 +332,14 @@ int main(void)
     failed += check_refused("euler: other sigmas", "euler", "{\"use_karras_sigmas\": true}", 10);
     failed += check_refused("euler: sigmas of their own", "euler", "{\"interpolation_type\": \"log_linear\"}", 10);
     failed += check_refused("euler: timesteps of their own", "euler", "{\"timestep_type\": \"continuous\"}", 10);
+    failed += check_refused("lcm: more steps than it was distilled for", "lcm", "{}", 51);
+    failed += check_refused("lcm: distilled for more than there are", "lcm", "{\"original_inference_steps\": 1001}", 4);
+    failed += check_refused("lcm: distilled for none", "lcm", "{\"original_inference_steps\": 0}", 1);
+    failed += check_refused("lcm: a huge scaling", "lcm", "{\"timestep_scaling\": 1e300}", 4);
+    failed += check_refused("lcm: a scaling that is none", "lcm", "{\"timestep_scaling\": \"10\"}", 4);
+    failed += check_refused("lcm: thresholding", "lcm", "{\"thresholding\": true}", 4);
+    failed += check_refused("lcm: epsilon without signal", "lcm", "{\"rescale_betas_zero_snr\": true}", 4);
+    failed += check_taken("lcm: clipping, which the pipeline leaves out", "lcm", "{\"clip_sample\": true}");
     unlink(config_path);
     snprintf(index, sizeof index, "%s/model_index.json", folder);
     unlink(index);
@@ -327,5 +349,6 @@ int main(void)
     json_decref(dpm_file);
     json_decref(euler_file);
     json_decref(pndm_file);
+    json_decref(lcm_file);
     return failed != 0;
 }

@@ -33,7 +33,7 @@ static int test_texts(void)
 {
     PromptEncoder *p = NULL;
     json_t *texts = json_loads(said("texts"), 0, NULL);
-    die_if(prompt_encoder_load(&p, model, F32, &err));
+    die_if(prompt_encoder_load(&p, model, F32, 0, &err));
     S = prompt_encoder_length(p);
     E = prompt_encoder_width(p);
     P = prompt_encoder_pooled(p);
@@ -53,13 +53,13 @@ static int test_texts(void)
         same &= memcmp(ids + i*I + S, (const int32_t *)tensor(golden, "ids.2")->data + i*S, S*sizeof *ids) == 0;
     }
     failed += test_ok("ids of both tokenizers", same);
-    die_if(prompt_encode(p, ids, TEXTS, state, pooled, &err));
+    die_if(prompt_encode(p, ids, TEXTS, false, state, pooled, &err));
     failed += near("states", state, "state", 0) + near("pooled embeddings", pooled, "pooled", 0);
-    die_if(prompt_encode(p, ids + I, 1, told_state, told_pooled, &err));
+    die_if(prompt_encode(p, ids + I, 1, false, told_state, told_pooled, &err));
     failed += test_same("a text's state whatever its neighbours", told_state, state + S*E, sizeof(float)*S*E);
     failed += test_same("and its pooled embedding", told_pooled, pooled + P, sizeof(float)*P);
     die_if(prompt_chunks_read(&chunk, said("negative"), false, &err)
-           || prompt_encode(p, chunk.ids, 1, told_state, told_pooled, &err));
+           || prompt_encode(p, chunk.ids, 1, false, told_state, told_pooled, &err));
     prompt_chunks_clear(&chunk);
     json_decref(texts);
     prompt_encoder_free(p);

@@ -86,7 +86,7 @@ static int refused(const Weights *tiny, const Change *c, int heads, const char *
         if (from)
             w[count] = *from;
         if (changed && c->ndim) {
-            w[count] = (Weight){c->renamed ? c->renamed : c->tensor, F32, c->ndim, {0}, data};
+            w[count] = (Weight){c->renamed ? c->renamed : c->tensor, F32, c->ndim, {0}, data, NULL};
             memcpy(w[count].dim, c->dim, sizeof c->dim);
             data[0] = c->value;
         }
@@ -163,9 +163,10 @@ static int check_width(void)
     int failed = 0;
     for (int i = 0; i < 2; i++) {
         const int E = cases[i].width;
-        const Weight w[] = {{"cls_token", F32, 3, {1, 1, E}, zeros}, {"pos_embed", F32, 3, {1, 2, E}, zeros},
-                            {"patch_embed.proj.weight", F32, 4, {E, 3, 1, 1}, zeros},
-                            {"blocks.0.mlp.fc1.weight", F32, 2, {1, E}, zeros}};
+        const Weight w[] = {{"cls_token", F32, 3, {1, 1, E}, zeros, NULL},
+                            {"pos_embed", F32, 3, {1, 2, E}, zeros, NULL},
+                            {"patch_embed.proj.weight", F32, 4, {E, 3, 1, 1}, zeros, NULL},
+                            {"blocks.0.mlp.fc1.weight", F32, 2, {1, E}, zeros, NULL}};
         char path[] = "/tmp/golden_vit.XXXXXX";
         const int fd = mkstemp(path);
         ImageEncoder *t = NULL;

@@ -148,6 +148,8 @@ static int refused(const char *name, const char *path, const char *words)
 #define TENSOR(type, elements, offset, size, stride) "\x80\2}" TEXT("\1", "w") "ctorch._utils\n_rebuild_tensor_v2\n(" \
     STORAGE(type, elements) offset size stride "\x89" "ccollections\nOrderedDict\n)RtRs."
 
+#define PARAMETER_DICT "ctorch.nn.modules.container\nParameterDict\n"
+
 static int test_pickles(void)
 {
     int failed = 0;
@@ -168,6 +170,18 @@ static int test_pickles(void)
                       && weights_count(w) == 1 && weights_find(w, "w"));
     weights_close(w);
 
+    /* A module's dict of parameters, one attribute before it; texts beside it, one of which is no UTF-8. */
+    static const char learned[] = "\x80\2}" TEXT("\1", "p") PARAMETER_DICT ")\x81}" TEXT("\1", "t") "\x88s"
+        TEXT("\x0b", "_parameters") "}" TEXT("\1", "*") "ctorch._utils\n_rebuild_tensor_v2\n("
+        STORAGE("FloatStorage", "K\x0c") "K\0K\3K\4\x86K\4K\1\x86\x89NtRssbs"
+        TEXT("\4", "name") TEXT("\3", "toy") "s" TEXT("\3", "bad") TEXT("\1", "\xff") "s.";
+    failed += test_ok("a ParameterDict", torch_zip_open(&w, file_of(learned, sizeof learned - 1), &e) == 0
+                      && weights_count(w) == 1 && weights_find(w, "p._parameters.*"));
+    const json_t *texts = weights_metadata(w);
+    failed += test_ok("texts", json_object_size(texts) == 1
+                      && strcmp(json_string_value(json_object_get(texts, "name")), "toy") == 0);
+    weights_close(w);
+
     failed += PICKLE("os.system", "\x80\2cos\nsystem\n(X\2\0\0\0lstR.", "names os.system: only tensors");
     failed += PICKLE("posix.system", "\x80\2cposix\nsystem\n.", "names posix.system");
     failed += PICKLE("eval", "\x80\2c__builtin__\neval\n(X\1\0\0\0" "1tR.", "names __builtin__.eval");
@@ -180,7 +194,13 @@ static int test_pickles(void)
     failed += PICKLE("a name without end", "\x80\2cos", "a name has no end");
     failed += PICKLE("INST", "\x80\2(ios\nsystem\n.", "opcode 0x69 (INST) is not read");
     failed += PICKLE("OBJ", "\x80\2(o.", "(OBJ)");
-    failed += PICKLE("NEWOBJ", "\x80\2ccollections\nOrderedDict\n)\x81.", "(NEWOBJ)");
+    failed += PICKLE("NEWOBJ", "\x80\2ccollections\nOrderedDict\n)\x81.", "NEWOBJ of what is not a ParameterDict");
+    failed += PICKLE("NEWOBJ with arguments", "\x80\2" PARAMETER_DICT "K\1\x85\x81.",
+                     "NEWOBJ of what is not a ParameterDict");
+    failed += PICKLE("REDUCE of a ParameterDict", "\x80\2" PARAMETER_DICT ")R.",
+                     "REDUCE of what is not a known function");
+    failed += PICKLE("a ParameterDict filled twice", "\x80\2" PARAMETER_DICT ")\x81}" TEXT("\x0b", "_parameters")
+                     "}sq\0bh\0b.", "a ParameterDict is filled twice");
     failed += PICKLE("STACK_GLOBAL", "\x80\2X\2\0\0\0osX\6\0\0\0system\x93.", "(STACK_GLOBAL)");
     failed += PICKLE("EXT1", "\x80\2\x82\1.", "(EXT1)");
     failed += PICKLE("protocol 4", "\x80\4}.", "protocol 4, expected 2");

@@ -111,7 +111,8 @@ static int test_round_trip(void)
     const uint8_t u8[] = {1, 2, 3};
     const float f32[] = {1, 2, 3, 4, 5, 6};
     const uint16_t f16[] = {0x3c00, 0xc000};
-    const Weight out[] = {{"bytes", U8, 1, {3}, u8}, {"matrix", F32, 2, {2, 3}, f32}, {"h\xc3\xa9", F16, 1, {2}, f16}};
+    const Weight out[] = {{"bytes", U8, 1, {3}, u8, NULL}, {"matrix", F32, 2, {2, 3}, f32, NULL},
+                          {"h\xc3\xa9", F16, 1, {2}, f16, NULL}};
     json_t *metadata = json_pack("{s:s}", "format", "pt");
     failed += test_ok("write", weights_write(scratch("r"), out, 3, metadata, &e) == 0);
     failed += test_ok("write/again", weights_write(scratch("r2"), out, 3, metadata, &e) == 0);
@@ -154,7 +155,7 @@ static int test_round_trip(void)
     free(a.data);
     free(b.data);
 
-    const Weight twice[] = {{"a", U8, 1, {3}, u8}, {"a", U8, 1, {3}, u8}};
+    const Weight twice[] = {{"a", U8, 1, {3}, u8, NULL}, {"a", U8, 1, {3}, u8, NULL}};
     e = (Err){0};
     failed += test_ok("write/a name twice", weights_write(scratch("t"), twice, 2, NULL, &e) == -1
                       && access(scratch("t"), F_OK));

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* golden_pndm.c -- whole runs of sampler pndm against StableDiffusionPipeline with PNDMScheduler, with the small model.
+/* golden_pipeline.c -- whole runs of samplers pndm and lcm against StableDiffusionPipeline with PNDMScheduler and
+ * LCMScheduler, with the small model, of lcm also with a UNet that is told its guidance.
  *
  * golden-more/pndm_runs.safetensors: final latents of runs of some steps each, with and without Runge-Kutta steps, with
  * and without guidance, of epsilon and of v, each by a scheduler_config.json of its own; recorded with diffusers in
  * float32. Timesteps must be equal. Latents may differ by 2e-5 in relative L2: they did by up to 5e-6 with guidance 4,
  * 2.7 times what DDIM does over as many steps (in diffusers f32 is 2.9 times as far from f64), since the outputs before
- * are weighted by up to 6.7 in all; by 1e-5 with guidance 7.5. */
+ * are weighted by up to 6.7 in all; by 1e-5 with guidance 7.5. lcm_runs.safetensors is the same of lcm; those of its
+ * runs that have a LoRA are sd-convert.bats's. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,14 +22,32 @@
 #include "tests/unit/test.h"
 #include "tests/unit/timesteps.h"
 
-static char folder[] = "/tmp/golden_pndm.XXXXXX";
+enum { ROOM = 4200 };               /* of a path */
+static char folder[] = "/tmp/golden_pipeline.XXXXXX";
 static const char *const parts[] = {"unet", "vae", "text_encoder", "tokenizer", "model_index.json"};
 enum { PARTS = sizeof parts/sizeof *parts };
+
+/* folder/unet: the small model's, or that of golden-more/NAME. */
+static int link_unet(const char *model, const char *name)
+{
+    char from[ROOM], to[128];
+    snprintf(from, sizeof from, "%s/unet", model);
+    if (name) {
+        char more[64];
+        snprintf(more, sizeof more, "golden-more/%s/unet", name);
+        char *whole = realpath(test_path(more), NULL);
+        snprintf(from, sizeof from, "%s", whole ? whole : more);
+        free(whole);
+    }
+    snprintf(to, sizeof to, "%s/unet", folder);
+    unlink(to);
+    return symlink(from, to);
+}
 
 /* The small model in `folder`, but for its scheduler. */
 static int link_model(const char *model)
 {
-    char from[4200], to[128];
+    char from[ROOM], to[128];
     int failed = !mkdtemp(folder);
     for (int i = 0; i < PARTS && !failed; i++) {
         snprintf(from, sizeof from, "%s/%s", model, parts[i]);
@@ -53,22 +73,23 @@ static void unlink_model(void)
 }
 
 /* Draws the batch of one picture: latents as recorded in want (C,H,W). */
-static int check_run(const json_t *run, const CondBatch *batch, const Weight *want, Err *e)
+static int check_run(const json_t *run, const char *method, const CondBatch *batch, const Weight *want, Err *e)
 {
     char path[128], name[128];
     const json_t *config = json_object_get(run, "config");
     const char *prediction = json_string_value(json_object_get(config, "prediction_type"));
     const size_t picture = weight_count(want);
     const float *x = want->data;
-    SamplerOptions o = {.model = folder, .type = F32, .method = "pndm", .batch = 1,
+    SamplerOptions o = {.model = folder, .type = F32, .method = method, .batch = 1,
                         .steps = (int)json_integer_value(json_object_get(run, "steps")),
                         .guidance = json_number_value(json_object_get(run, "guidance"))};
     Sampler *sampler = NULL;
     double error = 0, norm = 0;
     snprintf(path, sizeof path, "%s/scheduler/scheduler_config.json", folder);
-    snprintf(name, sizeof name, "pndm/%d steps%s, guidance %g, %s", o.steps,
-             json_is_true(json_object_get(config, "skip_prk_steps")) ? "" : ", Runge-Kutta", o.guidance,
-             prediction ? prediction : "epsilon");
+    const bool pndm = strcmp(method, "pndm") == 0;
+    snprintf(name, sizeof name, "%s/%d steps%s, guidance %g%s, %s", method, o.steps,
+             pndm && !json_is_true(json_object_get(config, "skip_prk_steps")) ? ", Runge-Kutta" : "", o.guidance,
+             json_object_get(run, "unet") ? ", told" : "", prediction ? prediction : "epsilon");
     if (json_file_write(path, config, e) || sampler_create(&sampler, &o, e))
         return 1;
     float *drawn = calloc(picture, sizeof *drawn);
@@ -87,12 +108,14 @@ static int check_run(const json_t *run, const CondBatch *batch, const Weight *wa
     return failed;
 }
 
-static int check_all(const char *model, Err *e)
+static int check_all(const char *model, const char *method, Err *e)
 {
+    char path[64];
     Weights *file = NULL;
     Tokenizer *tokenizer = NULL;
     TextEncoder *encoder = NULL;
-    if (weights_open(&file, test_path("golden-more/pndm_runs.safetensors"), e) || tokenizer_load(&tokenizer, model, e)
+    snprintf(path, sizeof path, "golden-more/%s_runs.safetensors", method);
+    if (weights_open(&file, test_path(path), e)|| tokenizer_load(&tokenizer, model, e)
         || text_encoder_load(&encoder, model, 0, F32, e))
         return 1;
     const json_t *meta = weights_metadata(file);
@@ -109,10 +132,14 @@ static int check_all(const char *model, Err *e)
     const CondBatch batch = {.E = E, .uncond = states, .item = &item, .count = 1, .capacity = 1};
     for (size_t i = 0; i < json_array_size(runs) && !e->set; i++) {
         char name[8];
+        const json_t *run = json_array_get(runs, i);
         snprintf(name, sizeof name, "%zu", i);
-        failed += check_run(json_array_get(runs, i), &batch, weights_find(file, name), e);
+        if (json_object_get(run, "lora"))
+            continue;
+        failed += link_unet(model, json_string_value(json_object_get(run, "unet")))
+               || check_run(run, method, &batch, weights_find(file, name), e);
     }
-    failed += test_ok("pndm/there are runs", json_array_size(runs) > 10);
+    failed += test_ok("there are runs", json_array_size(runs) > 10);
     json_decref(runs);
     free(ids);
     free(states);
@@ -128,7 +155,9 @@ int main(void)
     char model[4096];
     snprintf(model, sizeof model, "%s", test_path("../data/minisd/model"));
     char *whole = realpath(model, NULL);
-    int failed = !whole || link_model(whole) || backend_pick(test_backend(), 0, &e) || check_all(whole, &e);
+    int failed = !whole || link_model(whole) || backend_pick(test_backend(), 0, &e);
+    if (!failed)
+        failed = check_all(whole, "pndm", &e) + check_all(whole, "lcm", &e);
     if (e.set || !whole)
         printf("FAIL %s\n", e.set ? e.text : model);
     unlink_model();
