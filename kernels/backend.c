@@ -88,15 +88,14 @@ static void settle_threads(int threads, int ranks)
 int backend_pick_rank(const char *name, int threads, int rank, int ranks, Err *e)
 {
     settle_threads(threads, ranks);
-    if (strcmp(name, "cpu") == 0) {
-        op = cpu_ops();
+    Err absent = {0};
+    op = strcmp(name, "auto") == 0 ? cuda_ops(rank, &absent) : NULL;
+    if (op)
         return 0;
-    }
-    if (strcmp(name, "auto") == 0) {
-        Err absent = {0};
-        op = cuda_ops(rank, &absent);
-        if (!op)
-            op = cpu_ops();
+    if (strcmp(name, "cpu") == 0 || strcmp(name, "auto") == 0) {
+        if (cpu_settle(e))
+            return -1;
+        op = cpu_ops();
         return 0;
     }
     const int device = cuda_device(name);

@@ -8,6 +8,10 @@
 #include <string.h>
 #include "kernels/cpu/cpu.h"
 
+#ifdef __x86_64__
+#include <oneapi/dnnl/dnnl.h>
+#endif
+
 CpuLevel cpu_level;
 
 static CpuLevel detect(void)
@@ -71,6 +75,7 @@ static void clear_bytes(void *p, size_t bytes)
     memset(p, 0, bytes);
 }
 
+static bool filled;
 static Ops ops = {
     .name = "cpu",
     .alloc = cpu_alloc, .free = free, .upload = copy_bytes, .download = copy_bytes, .copy = copy_bytes,
@@ -95,7 +100,6 @@ void cpu_choose(CpuLevel level, bool tiles)
 
 const Ops *cpu_ops(void)
 {
-    static bool filled;
     if (!filled) {
         filled = true;
         cpu_choose(detect(), false);
@@ -103,4 +107,37 @@ const Ops *cpu_ops(void)
         cpu_comm_ops(&ops.comm);
     }
     return &ops;
+}
+
+int cpu_settle(Err *e)
+{
+    static const char *const names[] = {"any", "avx2", "avx512", "avx512_bf16"};
+    const char *asked = getenv("SDSTEER_CPU");
+    if (!asked || filled)
+        return 0;
+    const CpuLevel best = detect();
+    int level = (int)best;
+    bool tiles = false;
+    char text[32], *rest = text;
+    snprintf(text, sizeof text, "%s", asked);
+    for (const char *name; (name = strsep(&rest, "+")); ) {
+        int found = 0;
+        while (found < 4 && strcmp(name, names[found]) != 0)
+            found++;
+        if (strcmp(name, "tiles") == 0)
+            tiles = true;
+        else if (found > (int)best)
+            return err_set(e, "SDSTEER_CPU: '%s' is %s", name, found < 4 ? "more than this processor has"
+                           : "unknown; there are: any, avx2, avx512, avx512_bf16, tiles");
+        else
+            level = found;
+    }
+    cpu_ops();
+    cpu_choose((CpuLevel)level, tiles);
+#ifdef __x86_64__
+    static const dnnl_cpu_isa_t isa[] = {dnnl_cpu_isa_sse41, dnnl_cpu_isa_avx2, dnnl_cpu_isa_avx512_core,
+                                         dnnl_cpu_isa_all};
+    dnnl_set_max_cpu_isa(isa[level]);
+#endif
+    return 0;
 }

@@ -17,6 +17,10 @@ extern CpuLevel cpu_level;
 /* Fills and returns the CPU table. Every call returns the same one. */
 const Ops *cpu_ops(void);
 
+/* What SDSTEER_CPU asks for, where it is set: a level that is not above the machine's, "tiles", or both joined by +, and
+ * oneDNN's code of that level, so that the bytes are those of a machine of it. Before anything is computed. */
+int cpu_settle(Err *e);
+
 /* For tests: fills the table anew for a level that is not above the machine's, and, with tiles, for products that are
  * not oneDNN's, as on machines that are no x86-64. What was made with the former functions must be gone. */
 void cpu_choose(CpuLevel level, bool tiles);

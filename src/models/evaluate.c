@@ -152,7 +152,7 @@ static Group *count_picture(Evaluation *v, int i, RowType type, const char *stee
     const bool is_target = type == ROW_TARGET && class[i] >= 0 && label_among(target, own->label[class[i]]);
     const bool taken_for_it = type == ROW_TARGET && label_among(target, own->label[predicted[i]]);
     if (is_target)
-        count(g, MEASURE_UA, !taken_for_it);
+        count(g, MEASURE_UA, predicted[i] != class[i]);
     else if (class[i] >= 0)
         count(g, MEASURE_IRA, predicted[i] == class[i]);
     if (type == ROW_TARGET && !is_target)

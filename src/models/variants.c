@@ -170,7 +170,7 @@ void variants_free(Variants *v)
 
 void variant_describe(const Variant *v, Record *rec)
 {
-    char labels[1024] = "";
+    char labels[VARIANT_TARGETS*sizeof v->target->label] = "";
     for (int i = 0; i < v->targets && !v->none; i++)
         snprintf(labels + strlen(labels), sizeof labels - strlen(labels), "%s%s", i ? "+" : "", v->target[i].label);
     record_set_text(rec, "steered", labels);

@@ -8,7 +8,7 @@
 
 #include "src/models/steer.h"
 
-enum { VARIANT_TARGETS = 16 };
+enum { VARIANT_TARGETS = STEER_LABELS };
 
 typedef struct Variant {
     char name[512];                 /* "" without sweeps; a prefix of the ids otherwise */

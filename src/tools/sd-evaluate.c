@@ -48,12 +48,12 @@ static const Cli cli = {
     "sd-evaluate", "Measure what a steering took away and what it left alone, from embeddings of the pictures.",
     options, "[FILE...]",
     "Reads embeddings (sd-encode-image) of pictures that sd-steer drew and classifies each. For every steered target, "
-    "over the pictures drawn under that steering: UA, the share of the target's pictures not taken for the target; "
-    "IRA, the share of the pictures of other labels of its kind taken for what they are; CRA, the share of all of "
-    "them whose label of the other kind is found. An overall row is the mean over targets; 95 % intervals are "
-    "Wilson's, those of a mean by MOVER. Shares are of pictures: UnlearnCanvas's means over labels where each label "
-    "has as many. Unsteered pictures have a row a kind, with the "
-    "accuracy in that kind under IRA and in the other under CRA; so have those steered by features alone (sd-steer "
+    "over the pictures drawn under that steering: UA, the share of the target's pictures not taken for the target "
+    "(several labels steered at once: for their own, though maybe for another of them); IRA, the share of the pictures "
+    "of other labels of its kind taken for what they are; CRA, the share of all of them whose label of the other kind "
+    "is found. An overall row is the mean over targets; 95 % intervals are Wilson's, those of a mean by MOVER. Shares "
+    "are of pictures: UnlearnCanvas's means over labels where each label has as many. Unsteered pictures have a row a "
+    "kind, with the accuracy in that kind under IRA and in the other under CRA; so have those steered by features alone (sd-steer "
     "--feature), for each set of features, FEATURE:VALUE joined by +.\n"
     "The table is tab-separated, in percent: row (unsteered, features, target, overall), kind, target, pictures, then "
     "each measure with its limits, "

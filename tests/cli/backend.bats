@@ -55,3 +55,22 @@ encode() { sd-encode-text "$@" -o "$BATS_TEST_TMPDIR/c.mpk.zst" <<<"a fish"; }
     run sae-encode --sae nowhere --dtype f16
     says 2 "--dtype" "auto|f32|bf16"
 }
+
+# image FILE: the values of its one picture
+image() { tstream to-npy -t image "$1" -o image.npy && tail -c $((128 * 128 * 3)) image.npy | od -An -v -t u1 -w1; }
+
+@test "each level of the processor, and products by tiles, draw the same picture within 1/255" {
+    encode --backend cpu
+    draw() { sd-sample-hooked --backend cpu --no-activations --steps 8 --images "$1.mpk.zst" c.mpk.zst; }
+    draw usual
+    image usual.mpk.zst > usual
+    [ "$(wc -l < usual)" = $((128 * 128 * 3)) ]
+    for level in any any+tiles $(grep -qw avx2 /proc/cpuinfo && echo avx2 avx2+tiles); do
+        SDSTEER_CPU=$level draw level
+        image level.mpk.zst | paste usual - | awk '{ d = $1 - $2; if (d < -1 || d > 1) exit 1 }'
+        SDSTEER_CPU=$level draw again
+        cmp level.mpk.zst again.mpk.zst
+    done
+    SDSTEER_CPU=avx3 run draw level
+    says 1 "SDSTEER_CPU: 'avx3' is unknown" "any, avx2, avx512"
+}

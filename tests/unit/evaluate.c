@@ -103,6 +103,28 @@ static int test_rows(const Classifier *c)
     return failed;
 }
 
+/* Cats and Dogs steered at once. A cat taken for a dog is no cat any more, one taken for a cat is; a fish is of the
+ * others, and one taken for a dog is brought. UA 2 of 3, IRA 0 of 1, brought 1 of 1. */
+static int test_several(const Classifier *c)
+{
+    static const Shown pictures[] = {
+        {"Cats", "", "Cats+Dogs", "concept", 1, 0}, {"Cats", "", "Cats+Dogs", "concept", 0, 0},
+        {"Dogs", "", "Cats+Dogs", "concept", 2, 0}, {"Fishes", "", "Cats+Dogs", "concept", 1, 0},
+    };
+    Err e = {0};
+    Evaluation *v = NULL;
+    EvalRow *rows = NULL;
+    int failed = evaluation_create(&v, c, NULL, PLAIN_CLASS, &e);
+    for (size_t i = 0; i < sizeof pictures / sizeof *pictures; i++)
+        failed += add(v, c, &pictures[i], NULL, NAN, &e);
+    failed += test_ok("several labels at once", evaluation_rows(v, &rows, &e) == 2 && rows[0].type == ROW_TARGET
+                      && is(&rows[0].share[MEASURE_UA], 2, 3) && is(&rows[0].share[MEASURE_IRA], 0, 1)
+                      && is(&rows[0].share[MEASURE_BROUGHT], 1, 1));
+    free(rows);
+    evaluation_free(v);
+    return failed;
+}
+
 /* Steered by features alone: a group for each set of them and each steering, in each domain, never the unsteered's. */
 static int test_features(const Classifier *c)
 {
@@ -318,7 +340,7 @@ int main(void)
     close(fd);
     int failed = write_probe(path, P, "[\"Cats\", \"Dogs\", \"Fishes\"]", &e) || classifier_load(&c, path, &e);
     if (!failed)
-        failed = test_ok("the file", c->P == P && c->domains == 2) + test_rows(c) + test_features(c)
+        failed = test_ok("the file", c->P == P && c->domains == 2) + test_rows(c) + test_several(c) + test_features(c)
             + test_plain(c) + test_wilson() + test_frechet()
             + test_frechet_matrices() + test_unknown(c);
     failed += test_names();
