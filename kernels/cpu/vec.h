@@ -123,28 +123,37 @@ ALWAYS_INLINE V v_min(V a, V b)
     return r;
 }
 
-/* Lane l of the other lanes l ^ half .. at the place of lane l: neighbours half a vector, a quarter, ... apart. */
-ALWAYS_INLINE V v_across(V v, int half)
+/* v = join(v, v turned by half its lanes), by a quarter, ... by two: lanes 0 and 1 are then of all even and all odd
+ * ones. The shuffles are constants, which a loop over them would not be. */
+#if defined(__AVX512F__)
+#define V_FOLD(v, join) \
+    v = join(v, __builtin_shuffle(v, (VInt){8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7})); \
+    v = join(v, __builtin_shuffle(v, (VInt){4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3})); \
+    v = join(v, __builtin_shuffle(v, (VInt){2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1}))
+#elif defined(__AVX__)
+#define V_FOLD(v, join) \
+    v = join(v, __builtin_shuffle(v, (VInt){4, 5, 6, 7, 0, 1, 2, 3})); \
+    v = join(v, __builtin_shuffle(v, (VInt){2, 3, 0, 1, 2, 3, 0, 1}))
+#else
+#define V_FOLD(v, join) v = join(v, __builtin_shuffle(v, (VInt){2, 3, 0, 1}))
+#endif
+
+ALWAYS_INLINE V v_add(V a, V b)
 {
-    VInt from;
-    for (int l = 0; l < LANES; l++)
-        from[l] = l ^ half;
-    return __builtin_shuffle(v, from);
+    return a + b;
 }
 
-/* Sum and maximum of the lanes, by halves: 16, 8, 4, 2, 1. */
+/* Sum and maximum of the lanes. */
 ALWAYS_INLINE float v_sum(V v)
 {
-    for (int half = LANES/2; half; half /= 2)
-        v += v_across(v, half);
-    return v[0];
+    V_FOLD(v, v_add);
+    return v[0] + v[1];
 }
 
 ALWAYS_INLINE float v_top(V v)
 {
-    for (int half = LANES/2; half; half /= 2)
-        v = v_max(v, v_across(v, half));
-    return v[0];
+    V_FOLD(v, v_max);
+    return v[0] > v[1] ? v[0] : v[1];
 }
 
 /* A bit for each lane where a > b, a >= b, a == b; none where either is NaN. */
