@@ -35,9 +35,8 @@ ifneq ($(filter x86_64-%,$(shell $(CC) -dumpmachine)),)
 DNNL         = -ldnnl
 endif
 LIBS         = $(DNNL) -lzstd -lmsgpackc -ljansson -lutf8proc -lpng -ljpeg -lm
-# Kernels are built with -O3 (neither level reorders floating-point sums), where a*b + c may be one instruction; vectors wider
-# than the registers of the baseline are only passed to inlined functions.
-LEVEL        = $(if $(filter $(B)/kernels/%,$@),-O3 -ffp-contract=fast -fno-math-errno -Wno-psabi)
+# Kernels are built with -O3 (neither level reorders floating-point sums), where a*b + c may be one instruction.
+LEVEL        = $(if $(filter $(B)/kernels/%,$@),-O3 -ffp-contract=fast -fno-math-errno)
 
 TOOLS   := $(patsubst src/tools/%.c,%,$(wildcard src/tools/*.c))
 # Kernels of the CPU are compiled once a level (kernels/cpu/level.h); conv.c and gemm.c where oneDNN is.

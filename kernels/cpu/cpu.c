@@ -113,7 +113,7 @@ int cpu_settle(Err *e)
 {
     static const char *const names[] = {"any", "avx2", "avx512", "avx512_bf16"};
     const char *asked = getenv("SDSTEER_CPU");
-    if (!asked || filled)
+    if (!asked || !*asked || filled)
         return 0;
     const CpuLevel best = detect();
     int level = (int)best;

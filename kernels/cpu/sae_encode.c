@@ -5,11 +5,9 @@
  *
  * The product is written here and not given to a library for three reasons: each h[n,f] is one chain of fused
  * multiply-adds over d, the same whatever N, F or threads; the choice of the K largest follows while h is warm; and
- * packing W_enc again after each training step costs one copy of it. A tile of 14 rows x 32 features keeps 28 of the 32
- * AVX-512 registers as sums: each d takes 2 loads of weights and 14 of rows for 28 FMAs, so it is bound by the FMAs
- * (230 of 256 GFLOP/s on a core of Zen 5).
+ * packing W_enc again after each training step costs one copy of it. Tiles (tile.h) are bound by the multiply-adds.
  *
- * Packed:  W in panels [F/32][words][32], x in groups of tile rows [words][14]; a word is one f32 or a pair of bf16
+ * Packed:  W in panels [F/32][words][32], x in groups of tile rows [words][rows]; a word is one f32 or a pair of bf16
  * along d. */
 #include <float.h>
 #include <omp.h>
@@ -129,7 +127,7 @@ ALWAYS_INLINE uint32_t bf16_bits(float x)
     return (u & 0x7fffffff) > 0x7f800000 ? u >> 16 | 0x40 : (u + 0x7fff + (u >> 16 & 1)) >> 16;
 }
 
-/* 32 features side by side. In blocks of 16 x 16, which the compiler turns in registers. */
+/* 32 features side by side. In blocks of LANES values, which the compiler turns in registers. */
 static void pack_panel(const SaeEncoder *e, uint32_t *panel, const float *const *w)
 {
     const int D = e->D;
@@ -187,7 +185,7 @@ static void encoder_pack(SaeEncoder *e, const float *W_enc, const float *b_enc, 
 
 /* ---- encoding ---- */
 
-/* R rows of x, centered, in groups of tile_rows; rows beyond R are 0. */
+/* R rows of x, centered, in groups of a tile's; rows beyond R are 0. */
 static void pack_rows(const SaeEncoder *e, uint32_t *packed, const float *x, int R)
 {
     const int T = e->tile.rows, D = e->D;
