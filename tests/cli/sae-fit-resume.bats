@@ -9,22 +9,24 @@ load two_hooks
 
 fit() { sae-fit -k 8 --expansion 4 --batch 128 "$@"; }
 
-# Kills the fit given until it ends by itself or KILLS are spent, then lets it end; compares with the undisturbed one.
+# Kills the fit given some times, more where none left a checkpoint (a machine that others keep busy, so that it takes
+# longer than it did), then lets it end; compares with the undisturbed one.
 killed() {
     local kills=4 done=0 begun took
     [ -z "${SLOW-}" ] || kills=20
     begun=${EPOCHREALTIME/./}
     fit "$@" -o a
     took=$(( (${EPOCHREALTIME/./} - begun)/1000 ))      # ms
-    for ((n = 0; n < kills; n++)); do
+    for ((n = 0; n < kills || (done == 0 && n < 40); n++)); do
         sae-fit -k 8 --expansion 4 --batch 128 "$@" --checkpoint ckpt --every 3 --resume -o b &
+        [ $n -lt $kills ] || took=$((took*3/2))
         sleep "$(awk -v r=$RANDOM -v t=$took 'BEGIN {print r/32768*t/1000}')"
         kill -9 $! 2>/dev/null || true
         wait $! 2>/dev/null || true
         [ ! -e ckpt ] || done=$((done + 1))
         rm -rf b b.part-*
     done
-    echo "$done of $kills kills left a checkpoint, after a run of $took ms"
+    echo "$done of $n kills left a checkpoint, after a run of $took ms"
     [ "$done" -gt 0 ]
     fit "$@" --checkpoint ckpt --every 3 --resume -o b
     diff -r a b
