@@ -79,6 +79,20 @@ killed() {
     diff -r a b
 }
 
+@test "SIGTERM while a checkpoint is written, as one is after every step" {
+    fit --epochs 40 -o a one.mpk.zst
+    for ((n = 0; n < 6; n++)); do
+        sae-fit -k 8 --expansion 4 --batch 128 --epochs 40 --checkpoint ckpt --every 1 -o b one.mpk.zst &
+        until [ -e ckpt ]; do sleep 0.01; done
+        kill -TERM $!
+        wait $!
+        [ -s ckpt ] && [ ! -e b ]
+        fit --epochs 40 --checkpoint ckpt --resume -o b one.mpk.zst
+        diff -r a b
+        rm -rf b
+    done
+}
+
 @test "other options, another input, a cut checkpoint: one message each, exit 1; --resume alone is misuse" {
     sae-fit -k 8 --expansion 4 --batch 128 --tokens 1G --log log --report 1 --checkpoint ckpt -o b one.mpk.zst &
     until [ -s log ]; do sleep 0.02; done
