@@ -53,7 +53,7 @@ static int on_step(void *context, int learner, const FitReport *r)
     progress_set(run->progress, done);
     if (keep_checkpoint(run, r->steps))
         return -1;
-    return run->cfg->checkpoint ? run->stopped : cli_stop != 0;     /* told while one was written: after the next step */
+    return run->cfg->checkpoint ? run->stopped : cli_stop != 0;     /* told while one was written: a step later */
 }
 
 /* A hook comes out of a stream's header, and names a folder below that of -o. */
