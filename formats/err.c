@@ -2,15 +2,35 @@
 /* err.c -- the first reason is kept. */
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "formats/err.h"
 #include "formats/tame.h"
+
+/* The end of a text of n bytes that does not fit, after " ... ": what is wrong stands behind the names. */
+static void keep_end(Err *e, size_t n, const char *format, va_list values)
+{
+    static const char left_out[] = " ... ";
+    char *whole = malloc(n + 1), *end = e->text + sizeof e->text/2;
+    if (!whole)
+        return;
+    vsnprintf(whole, n + 1, format, values);
+    const size_t mark = sizeof left_out - 1, rest = sizeof e->text - sizeof e->text/2 - mark;
+    memcpy(end, left_out, mark);
+    memcpy(end + mark, whole + n + 1 - rest, rest);
+    free(whole);
+}
 
 static void fill(Err *e, int misuse, const char *format, va_list values)
 {
     if (e->set)
         return;
-    vsnprintf(e->text, sizeof e->text, format, values);
+    va_list again;
+    va_copy(again, values);
+    const int n = vsnprintf(e->text, sizeof e->text, format, values);
+    if (n >= (int)sizeof e->text)
+        keep_end(e, (size_t)n, format, again);
+    va_end(again);
     tame_text(e->text, '?');
     e->set = 1;
     e->misuse = misuse;

@@ -12,8 +12,8 @@ typedef struct Err {
     int misuse;             /* 1: an option's value is at fault, no file */
 } Err;
 
-/* Formats the reason into e unless an earlier one is there (the first reason is kept). Control characters, of names out
- * of data, become '?'. Always returns -1. */
+/* Formats the reason into e unless an earlier one is there (the first reason is kept). Of one that is too long the
+ * middle is left out. Control characters, of names out of data, become '?'. Always returns -1. */
 int err_set(Err *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The same for what was asked for on the command line. */
 int err_misuse(Err *e, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -51,7 +51,9 @@ static int on_step(void *context, int learner, const FitReport *r)
     else
         progress_note(run->progress, "fvu %.4f, %d dead", r->step.fvu, r->step.dead);
     progress_set(run->progress, done);
-    return keep_checkpoint(run, r->steps) || cli_stop != 0;
+    if (keep_checkpoint(run, r->steps))
+        return -1;
+    return run->cfg->checkpoint ? run->stopped : cli_stop != 0;     /* told while one was written: a step later */
 }
 
 /* A hook comes out of a stream's header, and names a folder below that of -o. */

@@ -13,8 +13,6 @@ enum { VARIANT_MAX = 10000 };
 int variant_target(Variant *v, const char *kind, const char *label, const Ranks *ranks, Err *e)
 {
     const RankEntry *known_as = ranks ? ranks_find(ranks, kind, label, 0) : NULL;
-    if (v->targets == VARIANT_TARGETS)
-        return err_set(e, "more than %d labels are steered at once", VARIANT_TARGETS);
     if (ranks && !known_as) {
         char *known = ranks_labels(ranks, kind);
         if (known && *known)
@@ -26,10 +24,16 @@ int variant_target(Variant *v, const char *kind, const char *label, const Ranks 
     }
     if (known_as)
         label = known_as->label;    /* spelt as there: who reads the pictures' fields compares letter by letter */
+    for (int i = 0; i < v->targets; i++)
+        if (strcmp(v->target[i].kind, kind) == 0 && strcmp(v->target[i].label, label) == 0)
+            return 0;
+    if (v->targets == VARIANT_TARGETS)
+        return err_set(e, "more than %d labels are steered at once", VARIANT_TARGETS);
     char *to_kind = v->target[v->targets].kind, *to_label = v->target[v->targets].label;
     if (snprintf(to_kind, sizeof v->target->kind, "%s", kind) >= (int)sizeof v->target->kind
         || snprintf(to_label, sizeof v->target->label, "%s", label) >= (int)sizeof v->target->label)
-        return err_set(e, "the label %s '%s' is too long", kind, label);
+        return err_set(e, "the label %s '%s' is too long: expected at most %zu and %zu bytes", kind, label,
+                       sizeof v->target->kind - 1, sizeof v->target->label - 1);
     v->targets++;
     return 0;
 }

@@ -30,7 +30,8 @@ int variants_build(Variants *v, const Variant *base, const char *const *sweeps, 
 /* Puts the unsteered variant, named "unsteered", before all others. */
 int variants_add_none(Variants *v, Err *e);
 void variants_free(Variants *v);
-/* Adds a label to a variant, spelt as the ranks have it whatever its case here; NULL ranks: unchecked. */
+/* Adds a label to a variant that has not got it, spelt as the ranks have it whatever its case here; NULL ranks:
+ * unchecked. */
 int variant_target(Variant *v, const char *kind, const char *label, const Ranks *ranks, Err *e);
 /* Fields "steered", "steered_kind" and "steering" of a record that this variant drew. */
 void variant_describe(const Variant *v, Record *rec);

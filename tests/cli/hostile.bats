@@ -181,3 +181,10 @@ PY
         sd-encode-text -m model -o out "$DIR/prompts.jsonl"
     [ ! -e out ]
 }
+
+@test "a name longer than a message does not hide what is wrong" {
+    name=$(printf 'x%.0s' {1..5000}) toy=$TESTS/golden-more/embeddings/toy.safetensors
+    fails "sd-encode-text: xxx" "xxx ... xxx" "xxx: File name too long" -- sd-encode-text -o no.mpk.zst "$name"
+    fails "--embedding xxx" "expected 1 to 255 that are no space; NAME=FILE gives another word" -- \
+        sd-encode-text -o no.mpk.zst --embedding "$name=$toy" "$DIR/prompts.jsonl"
+}

@@ -70,15 +70,25 @@ killed() {
     done
 }
 
-@test "SIGTERM writes the checkpoint, no folder, and exits 0; --resume goes on to the same bytes" {
-    fit --epochs 200 -o a one.mpk.zst
-    sae-fit -k 8 --expansion 4 --batch 128 --epochs 200 --report 1 --log log --checkpoint ckpt -o b one.mpk.zst &
-    until [ -s log ]; do sleep 0.02; done
+# Tells a fit, of 100 epochs and these options, to stop when FILE is there, and lets it go on; a is the undisturbed one.
+told_to_stop() {
+    local file=$1
+    rm -rf b "$file"
+    sae-fit -k 8 --expansion 4 --batch 128 --epochs 100 --checkpoint ckpt "${@:2}" -o b one.mpk.zst &
+    until [ -s "$file" ]; do sleep 0.01; done
     kill -TERM $!
     wait $!
     [ -s ckpt ] && [ ! -e b ]
-    fit --epochs 200 --checkpoint ckpt --resume -o b one.mpk.zst
+    fit --epochs 100 --checkpoint ckpt --resume -o b one.mpk.zst
     diff -r a b
+}
+
+@test "SIGTERM writes the checkpoint, no folder, and exits 0; --resume goes on to the same bytes" {
+    fit --epochs 100 -o a one.mpk.zst
+    told_to_stop log --log log --report 1
+    for ((n = 0; n < 6; n++)); do       # while a checkpoint is written, as one is after every step
+        told_to_stop ckpt --every 1
+    done
 }
 
 @test "other options, another input, a cut checkpoint: one message each, exit 1; --resume alone is misuse" {

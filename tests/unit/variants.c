@@ -149,15 +149,20 @@ static int test_limits(const Ranks *ranks)
                                                 && strstr(e.text, "more than 10000"));
     variants_free(&v);
     e = (Err){0};
-    for (int i = 0; i < VARIANT_TARGETS; i++)
-        failed += variant_target(&one, "concept", "Bears", ranks, &e) != 0;
-    failed += test_ok("63 labels at once, no more", !failed && variant_target(&one, "concept", "Birds", ranks, &e)
+    for (int i = 0; i < VARIANT_TARGETS; i++) {
+        snprintf(label, sizeof label, "label %d", i);
+        failed += variant_target(&one, "concept", label, NULL, &e) != 0;
+    }
+    failed += test_ok("a label said again", !variant_target(&one, "concept", label, NULL, &e)
+                                            && one.targets == VARIANT_TARGETS);
+    failed += test_ok("63 labels at once, no more", !failed && variant_target(&one, "theme", label, NULL, &e)
                                                          && strstr(e.text, "more than 63"));
     e = (Err){0};
     one.targets = 0;
     memset(label, 'x', sizeof label);
     label[sizeof label - 1] = 0;
-    failed += test_ok("a long label", variant_target(&one, "concept", label, NULL, &e) && strstr(e.text, "too long")
+    failed += test_ok("a long label", variant_target(&one, "concept", label, NULL, &e)
+                                      && strstr(e.text, "too long: expected at most 31 and 95 bytes")
                                       && one.targets == 0);
     return failed;
 }
