@@ -118,8 +118,8 @@ int cpu_settle(Err *e)
     const CpuLevel best = detect();
     int level = (int)best;
     bool tiles = false;
-    char text[32], *rest = text;
-    snprintf(text, sizeof text, "%s", asked);
+    char text[256], *rest = text;
+    snprintf(text, sizeof text, "%s", asked);           /* which is longer than all names together, or unknown */
     for (const char *name; (name = strsep(&rest, "+")); ) {
         int found = 0;
         while (found < 4 && strcmp(name, names[found]) != 0)

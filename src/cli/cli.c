@@ -443,5 +443,9 @@ json_t *cli_provenance(const Cli *cli)
         if (!(o->flags & OPT_NEUTRAL) && (o->fallback || parsed.given[i]))
             add_option(list, o, (const char *)parsed.cfg + o->offset);
     }
-    return json_pack("{s:s, s:s, s:o}", "program", cli->name, "version", sdsteer_version, "arguments", list);
+    json_t *step = json_pack("{s:s, s:s, s:o}", "program", cli->name, "version", sdsteer_version, "arguments", list);
+    const char *level = getenv("SDSTEER_CPU");          /* which the bytes depend on */
+    if (level && *level)
+        json_object_set_new(step, "SDSTEER_CPU", json_string(level));
+    return step;
 }

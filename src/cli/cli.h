@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "formats/err.h"
@@ -101,6 +102,8 @@ json_t *cli_provenance(const Cli *cli);
  * share/sdsteer). */
 const char *cli_default_model(void);
 const char *cli_data(void);                         /* the data folder itself */
+/* Whether two names are one regular file, or the same. */
+bool cli_same_file(const char *a, const char *b);
 extern const char sdsteer_version[];
 
 /* For programs that end cleanly when told to: from this call on the first SIGINT or SIGTERM only sets cli_stop to its

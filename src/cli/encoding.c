@@ -47,6 +47,11 @@ void encoding_check(const Cli *cli, const EncodingConfig *cfg)
         cli_misuse(cli, "--chunks %lld is not between 1 and %d", (long long)cfg->chunks, PROMPT_MOST_CHUNKS);
     if (cfg->clip_skip < 0 || cfg->clip_skip > INT32_MAX)
         cli_misuse(cli, "--clip-skip %lld: expected a number of layers", (long long)cfg->clip_skip);
+    for (int i = 0; i < cfg->embeddings.count; i++) {
+        const char *said = cfg->embeddings.items[i], *equals = strchr(said, '=');
+        if (cli_same_file(equals ? equals + 1 : said, cfg->c.output))
+            cli_misuse(cli, "--output %s: that is a file of --embedding", cfg->c.output);
+    }
 }
 
 static int open_model(Encoding *r, Err *e)

@@ -64,13 +64,6 @@ static int check_folder(const FitRun *run, const char *hook, Err *e)
                   stream_name(activations_stream(run->in)), hook);
 }
 
-static bool same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-    return strcmp(a, b) == 0 || (stat(a, &x) == 0 && stat(b, &y) == 0 && S_ISREG(x.st_mode) && x.st_dev == y.st_dev
-                                 && x.st_ino == y.st_ino);
-}
-
 /* The log is written as it comes, the checkpoint on the way, and removed at the end: neither may be a file that is
  * read, or the place of another. */
 static int check_written(const FitConfig *cfg, const char *option, const char *name, const char *other, Err *e)
@@ -79,13 +72,13 @@ static int check_written(const FitConfig *cfg, const char *option, const char *n
     if (!name || strcmp(name, "-") == 0)
         return 0;
     for (int i = 0; i < cfg->c.inputs.count; i++)
-        if (same_file(name, cfg->c.inputs.items[i]))
+        if (cli_same_file(name, cfg->c.inputs.items[i]))
             what = "an input";
-    if (cfg->eval && same_file(name, cfg->eval))
+    if (cfg->eval && cli_same_file(name, cfg->eval))
         what = "the file of --eval";
-    if (other && same_file(name, other))
+    if (other && cli_same_file(name, other))
         what = "the checkpoint";
-    if (same_file(name, cfg->c.output))
+    if (cli_same_file(name, cfg->c.output))
         what = "the folder of --output";
     return what ? err_misuse(e, "--%s %s: that is %s", option, name, what) : 0;
 }

@@ -6,12 +6,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "src/cli/cli.h"
 
 static bool is_folder(const char *base, const char *name, char path[PATH_MAX])
 {
     return snprintf(path, PATH_MAX, "%s/%s", base, name) < PATH_MAX && access(path, R_OK | X_OK) == 0;
+}
+
+bool cli_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return strcmp(a, b) == 0 || (stat(a, &x) == 0 && stat(b, &y) == 0 && S_ISREG(x.st_mode) && x.st_dev == y.st_dev
+                                 && x.st_ino == y.st_ino);
 }
 
 const char *cli_data(void)

@@ -70,6 +70,7 @@ image() { tstream to-npy -t image "$1" -o image.npy && tail -c $((128 * 128 * 3)
         image level.mpk.zst | paste usual - | awk '{ d = $1 - $2; if (d < -1 || d > 1) exit 1 }'
         SDSTEER_CPU=$level draw again
         cmp level.mpk.zst again.mpk.zst
+        [ "$(tstream view -H level.mpk.zst | jq -r '.provenance[-1].SDSTEER_CPU // empty')" = "$level" ]
     done
     SDSTEER_CPU=avx3 run draw level
     says 1 "SDSTEER_CPU: 'avx3' is unknown" "any, avx2, avx512"

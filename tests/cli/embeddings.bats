@@ -169,3 +169,11 @@ refuses() { refused "${@:2}" -- encode -o no.mpk.zst --embedding "$1" <<<'a cat'
         says 2 "--embedding '$value' is not FILE or NAME=FILE"
     done
 }
+
+@test "a file of --embedding is not written over" {
+    cp "$FILES/toy.safetensors" toy.safetensors
+    ln -s toy.safetensors other
+    run encode --embedding "word=toy.safetensors" -o other <<<'a cat'
+    says 2 "--output other: that is a file of --embedding"
+    cmp "$FILES/toy.safetensors" toy.safetensors
+}
