@@ -36,6 +36,7 @@ struct Encoding {
     float *state, *pooled;          /* of one text */
     void *typed[TEXT_KINDS], *typed_pooled[TEXT_KINDS];         /* of a record's texts, in the stream's type */
     long cut, written;
+    bool *said;                     /* [embeddings] whether a text says the word */
     IdSet known;                    /* ids of all files */
     long lines;                     /* of those read */
     char first_cut[256];
@@ -70,7 +71,8 @@ static int open_model(Encoding *r, Err *e)
         return err_set(e, "%s: %d chunks of %d tokens, expected at most %d tokens together", r->compute.model, chunks,
                        r->S, COND_MOST_TOKENS);
     const size_t state = (size_t)r->S * chunks * r->E, pooled = r->P + 1;       /* one more: not nothing */
-    int failed = !(r->tokens = malloc((size_t)r->S * chunks * sizeof *r->tokens))
+    int failed = !(r->said = calloc((size_t)words->count + 1, sizeof *r->said))
+              || !(r->tokens = malloc((size_t)r->S * chunks * sizeof *r->tokens))
               || !(r->state = malloc(state * sizeof(float))) || !(r->pooled = malloc(pooled * sizeof(float)));
     for (int i = 0; i < TEXT_KINDS; i++)
         failed |= !(r->typed[i] = malloc(state * sizeof(float)))
@@ -140,10 +142,19 @@ static int add_text(const Encoding *r, Record *rec, const PromptText *text, int 
         ? -1 : 0;
 }
 
-static void count_cut(Encoding *r, const PromptText *text, const char *id)
+/* For the notes at the end: texts that were cut, learned words that were said. */
+static void count_text(Encoding *r, const PromptText *text, const char *id)
 {
     if (text->left > 0 && r->cut++ == 0)
         snprintf(r->first_cut, sizeof r->first_cut, "%s", id);
+    if (!r->cfg->embeddings.count || text->zeros)
+        return;
+    prompt_states_tokens(r->states, text, text->chunks, r->tokens);
+    for (int i = 0; i < r->S * text->chunks; i++) {
+        const int word = prompt_encoder_word(r->encoder, r->tokens[i]);
+        if (word >= 0)
+            r->said[word] = true;
+    }
 }
 
 int encoding_begin(Encoding *r, const Record *more, Err *e)
@@ -155,7 +166,7 @@ int encoding_begin(Encoding *r, const Record *more, Err *e)
         return err_misuse(e, "--negative: %s", why.text);
     if (prompt_states_encode(r->states, e))
         return -1;
-    count_cut(r, &r->negative, "--negative");
+    count_text(r, &r->negative, "--negative");
     prompt_states_next(r->states);
     if (r->task->write)
         return 0;
@@ -245,7 +256,7 @@ static int add_record(Encoding *r, const Record *rec, Err *e)
         if (prompt_states_add(r->states, &item->text[k], text, (TextKind)k, false, e))
             return -1;
         item->told[k] = true;
-        count_cut(r, &item->text[k], record_text(rec, "id", ""));
+        count_text(r, &item->text[k], record_text(rec, "id", ""));
     }
     return 0;
 }
@@ -293,6 +304,9 @@ int encoding_finish(Encoding *r, Err *e)
     if (r->cut)
         cli_note(r->cli, "%ld %s longer than %s%d tokens and cut; the first is that of %s", r->cut,
                  r->cut == 1 ? "text was" : "texts were", chunks, r->S - 2, r->first_cut);
+    for (int i = 0; i < r->cfg->embeddings.count; i++)
+        if (!r->said[i])
+            cli_note(r->cli, "no text says the word of --embedding %s", r->cfg->embeddings.items[i]);
     return r->out ? stream_finish(r->out, e) : 0;
 }
 
@@ -312,6 +326,7 @@ void encoding_close(Encoding *r)
         free(r->typed_pooled[i]);
     }
     free(r->tokens);
+    free(r->said);
     free(r->state);
     free(r->pooled);
     free(r);

@@ -28,6 +28,8 @@ struct PromptEncoder {
     TextEncoder *encoder[2];
     Hooks hooks;
     json_t *words;                  /* ids of those that were learned */
+    int32_t first;                  /* of the first tokenizer's ids for them */
+    int *tokens;                    /* [words] that each is */
     int32_t *ids;                   /* [CHUNK][S] of one encoder */
     float *part;                    /* [CHUNK][S, E of one] */
 };
@@ -105,6 +107,7 @@ void prompt_encoder_free(PromptEncoder *p)
     }
     hooks_free(&p->hooks);
     json_decref(p->words);
+    free(p->tokens);
     free(p->ids);
     free(p->part);
     free(p);
@@ -131,6 +134,8 @@ static int learn_by(PromptEncoder *p, int i, const LearnedWord *word, const char
         memcpy(rows + at, word[k].rows[i], sizeof *rows * E * (size_t)word[k].count);
         at += E * (size_t)word[k].count;
     }
+    if (i == 0)
+        p->first = first;
     failed = failed || text_encoder_learn(p->encoder[i], first, tokens, rows, e) ? -1 : 0;
     free(rows);
     return failed;
@@ -153,8 +158,10 @@ int prompt_encoder_learn(PromptEncoder *p, const char *const *said, int count, E
     if (count == 0)
         return 0;
     LearnedWord *word = calloc((size_t)count, sizeof *word);
-    if (!word)
+    if (!word || !(p->tokens = malloc((size_t)count * sizeof *p->tokens))) {
+        free(word);
         return err_set(e, "out of memory");
+    }
     for (int i = 0; i < p->count; i++)
         width[i] = text_encoder_width(p->encoder[i]);
     for (int k = 0; k < count && !failed; k++)
@@ -163,12 +170,23 @@ int prompt_encoder_learn(PromptEncoder *p, const char *const *said, int count, E
         failed = learn_by(p, i, word, said, count, e);
     p->words = failed ? NULL : json_array();
     for (int k = 0; k < count; k++) {
+        p->tokens[k] = word[k].count;
         if (!failed)
             list_word(p, &word[k], width);
         learned_word_clear(&word[k]);
     }
     free(word);
     return failed;
+}
+
+int prompt_encoder_word(const PromptEncoder *p, int32_t id)
+{
+    const int words = (int)json_array_size(p->words);
+    int64_t end = p->first;
+    for (int k = 0; k < words && id >= p->first; k++)
+        if (id < (end += p->tokens[k]))
+            return k;
+    return -1;
 }
 
 json_t *prompt_encoder_words(const PromptEncoder *p)

@@ -29,6 +29,8 @@ const Tokenizer *prompt_encoder_tokenizer(const PromptEncoder *p, int i);
 /* Learns words, FILE or NAME=FILE each (textual_inversion.h), which texts may say from then on; once, before any text
  * is encoded. */
 int prompt_encoder_learn(PromptEncoder *p, const char *const *said, int count, Err *e);
+/* Which word of those learned the first tokenizer's id belongs to, by its place in `said`; -1: none. */
+int prompt_encoder_word(const PromptEncoder *p, int32_t id);
 /* Of each word in turn its name and a hash of its vectors, "<cat-toy>-1a2b3c4d5e6f"; NULL: none. The encoder's. */
 json_t *prompt_encoder_words(const PromptEncoder *p);
 

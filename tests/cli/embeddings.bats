@@ -177,3 +177,12 @@ refuses() { refused "${@:2}" -- encode -o no.mpk.zst --embedding "$1" <<<'a cat'
     says 2 "--output other: that is a file of --embedding"
     cmp "$FILES/toy.safetensors" toy.safetensors
 }
+
+@test "a word that no text says is a note" {
+    printf '%s\n' 'a <cat-toi>' '{"prompt":"a cat","negative":"EasyNegative"}' >p
+    run -0 --separate-stderr sd-encode-text --embedding "$FILES/toy.safetensors" \
+        --embedding "$FILES/EasyNegative.safetensors" -o a.mpk.zst p
+    [ "$stderr" = "sd-encode-text: no text says the word of --embedding $FILES/toy.safetensors" ]
+    run -0 --separate-stderr sd-encode-text -n 'my <CAT-TOY>_1' --embedding "$FILES/toy.safetensors" -o a.mpk.zst p
+    [ -z "$stderr" ]
+}
