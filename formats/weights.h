@@ -25,8 +25,8 @@ typedef struct Weights Weights;
 
 int weights_open(Weights **w, const char *path, Err *e);        /* maps the file; *w is NULL on failure */
 /* The same over tensors that another reader laid out (torch_zip.h, gguf.h). `tensor` (from malloc), `metadata` (an
- * object of strings, or NULL) and `owner`, in which names and data live, are taken, also on failure; weights_close gives
- * owner to release. A name twice is an error. */
+ * object of strings, or NULL) and `owner`, in which names and data live, are taken, also on failure; weights_close
+ * gives owner to release. A name twice is an error. */
 int weights_adopt(Weights **w, const char *path, Weight *tensor, size_t count, json_t *metadata, void *owner,
                   void (*release)(void *), Err *e);
 void weights_close(Weights *w);

@@ -78,7 +78,8 @@ ALWAYS_INLINE void product_block(float *C, int ldc, const float *A, int64_t lda,
             v_store(C + r*ldc + j*LANES, sum[r][j], LANES);
 }
 
-/* Blocks of sums that fit the registers: 4 rows of 4 or 3, or 8 of 2 or 1. */
+/* Blocks of sums that fit the registers: of 32, 4 rows of 4 or 3, or 8 of 2 or 1; of 16, 4 rows of 3 or 2, or 8 of
+ * 1. */
 static void product_f32(float *C, int ldc, const uint32_t *A_words, int64_t lda, const uint32_t *B_words, int64_t ldb,
                         int rows, int words, int vectors, const float *keep)
 {

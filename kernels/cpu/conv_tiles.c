@@ -50,8 +50,8 @@ static void pack_weights(TiledConv *c, const float *W)
         for (int tap = 0; tap < taps; tap++)
             for (int k = 0; k < in; k++, panel += PANEL)
                 for (int o = first; o < first + PANEL; o++)
-                    panel[o - first] = o < c->spec.out ? W[((size_t)o*(size_t)in + (size_t)k)*(size_t)taps + (size_t)tap]
-                                                       : 0;
+                    panel[o - first] = o >= c->spec.out ? 0
+                                     : W[((size_t)o*(size_t)in + (size_t)k)*(size_t)taps + (size_t)tap];
     }
 }
 

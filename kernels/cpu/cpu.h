@@ -17,8 +17,8 @@ extern CpuLevel cpu_level;
 /* Fills and returns the CPU table. Every call returns the same one. */
 const Ops *cpu_ops(void);
 
-/* What SDSTEER_CPU asks for, where it is set: a level that is not above the machine's, "tiles", or both joined by +, and
- * oneDNN's code of that level, so that the bytes are those of a machine of it. Before anything is computed. */
+/* What SDSTEER_CPU asks for, where it is set: a level that is not above the machine's, "tiles", or both joined by +;
+ * and oneDNN's code of that level, so that the bytes are those of a machine of it. Before anything is computed. */
 int cpu_settle(Err *e);
 
 /* For tests: fills the table anew for a level that is not above the machine's, and, with tiles, for products that are

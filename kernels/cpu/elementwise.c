@@ -13,11 +13,6 @@
 
 enum { BLOCK = 4096 };
 
-ALWAYS_INLINE int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 ALWAYS_INLINE void activate_as(void *y, DType y_type, const float *x, int64_t i, int64_t end, Activation act)
 {
     for (; i + LANES <= end; i += LANES)

@@ -12,11 +12,6 @@
 
 enum { BLOCK_ROWS = 256, BLOCK_COLUMNS = 512 };
 
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 void cpu_gemm(float *C, bool add, const float *A, bool A_turned, const float *B, bool B_turned, int64_t M, int64_t N,
               int64_t K)
 {

@@ -21,11 +21,6 @@ typedef struct Product {
     int most_rows;                  /* ROWS, to the next whole tile */
 } Product;
 
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* op(A) [m, m + rows) x [k, k + words) in groups of a tile's rows [words][T], zeros beyond. */
 static void pack_rows(const Product *p, float *to, int64_t m, int rows, int64_t k, int words)
 {
@@ -59,8 +54,8 @@ static void block(const Product *p, float *scratch, int64_t m, int64_t n)
         for (int c = 0; c < columns; c += PANEL)
             for (int r = 0; r < rows; r += T) {
                 float *sum = h + r*COLUMNS + c;
-                p->tile.run(sum, COLUMNS, (const uint32_t *)(a + r*words), (const uint32_t *)(b + c*words), sum, COLUMNS,
-                            words);
+                p->tile.run(sum, COLUMNS, (const uint32_t *)(a + r*words), (const uint32_t *)(b + c*words), sum,
+                            COLUMNS, words);
             }
     }
     for (int r = 0; r < rows; r++) {

@@ -83,6 +83,11 @@ void cpu_dpm_step(float *x, float *x0, const float *uncond, const float *cond, f
                   float keep, float data, float change, Prediction prediction, int64_t n);
 void cpu_sae_ops(SaeOps *ops);
 
+static inline int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* y (N,D) of y_type = h[:, :D] * gelu(h[:, D:]), h (N,2D): what conv_run does with ACT_GEGLU after the product. */
 void cpu_geglu(void *y, DType y_type, const float *h, int64_t N, int D);
 

@@ -5,18 +5,13 @@
  *                                                          gate = h + b_gate      m = exp(r_mag) h + b_mag
  *   h, z, p, g (N,F)   b_enc, threshold, b_gate, r_mag, b_mag (F)
  *
- * Bound by memory: sums over rows go by columns of STRIP features, each by one thread, TILE_ROWS rows in f32 and those in
- * double. A NaN in h stays one in z, so that the loss shows it. */
+ * Bound by memory: sums over rows go by columns of STRIP features, each by one thread, TILE_ROWS rows in f32 and those
+ * in double. A NaN in h stays one in z, so that the loss shows it. */
 #include <math.h>
 #include "kernels/cpu/sae_cpu.h"
 #include "kernels/cpu/vec.h"
 
 enum { STRIP = 128, TILE_ROWS = 32 };
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
 
 /* ---- JumpReLU, ReLU ---- */
 

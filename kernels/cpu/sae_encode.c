@@ -216,8 +216,9 @@ static void encode_block(const SaeEncoder *e, const Block *b, float *a, int32_t 
     pack_rows(e, b->x, x, R);
     for (int p = 0; p < e->columns/PANEL; p++)
         for (int first = 0; first < R; first += e->tile.rows)
-            e->tile.run(b->h + (size_t)first*stride + (size_t)p*PANEL, stride, b->x + (size_t)(first/e->tile.rows)*group,
-                        e->W + (size_t)p*PANEL*(size_t)e->words, e->b_enc + p*PANEL, 0, e->words);
+            e->tile.run(b->h + (size_t)first*stride + (size_t)p*PANEL, stride,
+                        b->x + (size_t)(first/e->tile.rows)*group, e->W + (size_t)p*PANEL*(size_t)e->words,
+                        e->b_enc + p*PANEL, 0, e->words);
     for (int r = 0; r < R; r++) {
         int32_t *i_r = i + (size_t)r*(size_t)K;
         cpu_topk_row(a + (size_t)r*(size_t)K, i_r, b->h + (size_t)r*stride, e->columns, K, b->topk);

@@ -80,7 +80,8 @@ static float find_threshold(float *maxima, const float *h, int F, int K)
             top = v_max(m[u], top);
         }
     }
-    int64_t low = order_of(-FLT_MAX), high = (int64_t)order_of(v_top(top)) + 1;     /* low is reached by K, high is not */
+    /* low is reached by K, high is not */
+    int64_t low = order_of(-FLT_MAX), high = (int64_t)order_of(v_top(top)) + 1;
     while (high - low > 1) {
         const int64_t middle = low + (high - low)/2;
         const int n = reach(maxima, GROUP*chunks, float_of((int32_t)middle));

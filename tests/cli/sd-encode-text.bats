@@ -143,7 +143,8 @@ PY
     sd-encode-text --clip-skip 1 --weights -o dog.mpk.zst <<<'{"id":"a","prompt":"a dog"}'
     [ "$(of two.mpk.zst '.id == "a"' 'state' | jq -c '.[9856:]')" = "$(of dog.mpk.zst '.id == "a"' state)" ]
     [ "$(of two.mpk.zst '.id == "a"' 'state' | jq -c '.[:9856]')" = "$(of 1.mpk.zst '.id == "a"' state)" ]
-    refused 1 "5 layers to skip of the 4 of text_encoder: expected 4 at most" sd-encode-text --clip-skip 5 -o no.mpk.zst p
+    refused 1 "5 layers to skip of the 4 of text_encoder: expected 4 at most" \
+        sd-encode-text --clip-skip 5 -o no.mpk.zst p
     refused 1 "of text_encoder: expected 1 at most" sd-encode-text -m "$BATS_TEST_DIRNAME/../golden-more/sdxl" \
         --clip-skip 2 -o no.mpk.zst p
     for skip in -1 99999999999; do
