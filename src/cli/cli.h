@@ -104,6 +104,7 @@ const char *cli_default_model(void);
 const char *cli_data(void);                         /* the data folder itself */
 /* Whether two names are one regular file, or the same. */
 bool cli_same_file(const char *a, const char *b);
+bool cli_listed(const List *files, const char *name);       /* one of them */
 extern const char sdsteer_version[];
 
 /* For programs that end cleanly when told to: from this call on the first SIGINT or SIGTERM only sets cli_stop to its

@@ -71,9 +71,8 @@ static int check_written(const FitConfig *cfg, const char *option, const char *n
     const char *what = NULL;
     if (!name || strcmp(name, "-") == 0)
         return 0;
-    for (int i = 0; i < cfg->c.inputs.count; i++)
-        if (cli_same_file(name, cfg->c.inputs.items[i]))
-            what = "an input";
+    if (cli_listed(&cfg->c.inputs, name))
+        what = "an input";
     if (cfg->eval && cli_same_file(name, cfg->eval))
         what = "the file of --eval";
     if (other && cli_same_file(name, other))

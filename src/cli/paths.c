@@ -22,6 +22,14 @@ bool cli_same_file(const char *a, const char *b)
                                  && x.st_ino == y.st_ino);
 }
 
+bool cli_listed(const List *files, const char *name)
+{
+    for (int i = 0; i < files->count; i++)
+        if (cli_same_file(files->items[i], name))
+            return true;
+    return false;
+}
+
 const char *cli_data(void)
 {
     static char path[PATH_MAX];

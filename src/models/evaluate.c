@@ -115,12 +115,32 @@ static void steering_text(char *text, size_t size, json_t *steering)
     }
 }
 
-static bool target_known(const Domain *d, const char *target)
+static bool target_known(const Domain *d, const char *kinds, const char *target)
 {
     for (int k = 0; k < d->classes; k++)
-        if (label_among(target, d->label[k]))
+        if (label_steered(kinds, target, d->name, d->label[k]))
             return true;
     return false;
+}
+
+/* That what was steered is of kinds and labels that are classified. */
+static int check_target(const Classifier *c, const char *file, const Record *rec, const char *kinds,
+                        const char *target, Err *e)
+{
+    const char *rest = kinds;
+    size_t length;
+    for (const char *kind; (kind = label_part(&rest, &length)); ) {
+        int i = 0;
+        while (i < c->domains && (strncmp(c->domain[i].name, kind, length) != 0 || c->domain[i].name[length]))
+            i++;
+        if (i == c->domains)
+            return err_set(e, "%s: record %ld: steered_kind is '%s', which %s does not classify", file, rec->number,
+                           kinds, c->name);
+        if (!target_known(&c->domain[i], kinds, target))
+            return err_set(e, "%s: record %ld: the steered %s '%s' is none that %s knows", file, rec->number,
+                           c->domain[i].name, target, domain_source(c, &c->domain[i]));
+    }
+    return 0;
 }
 
 /* The picture's class in a domain: -1 where it has no label, and "" is no class or does not count. */
@@ -140,26 +160,25 @@ static void count(Group *g, Measure m, bool hit)
     g->hits[m] += hit;
 }
 
-/* Domain i is the target's, the other one is crossed. */
-static Group *count_picture(Evaluation *v, int i, RowType type, const char *steering, const char *target,
+/* The domains of `kinds` are the target's, the others are crossed. */
+static Group *count_picture(Evaluation *v, RowType type, const char *steering, const char *kinds, const char *target,
                             const int *class, const int *predicted, Err *e)
 {
-    const Domain *own = &v->c->domain[i];
-    Group *g = need_group(v, type, steering, own->name, target, e);
+    Group *g = need_group(v, type, steering, kinds, target, e);
     if (!g)
         return NULL;
     g->pictures++;
-    const bool is_target = type == ROW_TARGET && class[i] >= 0 && label_among(target, own->label[class[i]]);
-    const bool taken_for_it = type == ROW_TARGET && label_among(target, own->label[predicted[i]]);
-    if (is_target)
-        count(g, MEASURE_UA, predicted[i] != class[i]);
-    else if (class[i] >= 0)
-        count(g, MEASURE_IRA, predicted[i] == class[i]);
-    if (type == ROW_TARGET && !is_target)
-        count(g, MEASURE_BROUGHT, taken_for_it);
-    for (int j = 0; j < v->c->domains; j++)
-        if (j != i && class[j] >= 0)
-            count(g, MEASURE_CRA, predicted[j] == class[j]);
+    for (int i = 0; i < v->c->domains; i++) {
+        const Domain *d = &v->c->domain[i];
+        const bool own = label_among(kinds, d->name), steered = own && type == ROW_TARGET;
+        const bool is_target = steered && class[i] >= 0 && label_steered(kinds, target, d->name, d->label[class[i]]);
+        if (class[i] >= 0 && is_target)
+            count(g, MEASURE_UA, predicted[i] != class[i]);
+        else if (class[i] >= 0)
+            count(g, own ? MEASURE_IRA : MEASURE_CRA, predicted[i] == class[i]);
+        if (steered && !is_target)
+            count(g, MEASURE_BROUGHT, label_steered(kinds, target, d->name, d->label[predicted[i]]));
+    }
     return g;
 }
 
@@ -182,18 +201,15 @@ int evaluation_add(Evaluation *v, const char *file, const Record *rec, const flo
                    const int *predicted, Err *e)
 {
     const Classifier *c = v->c;
-    const char *target = record_text(rec, "steered", ""), *kind = record_text(rec, "steered_kind", "concept");
+    const char *target = record_text(rec, "steered", ""), *kinds = record_text(rec, "steered_kind", "concept");
     json_t *how = json_object_get(rec->fields, "steering");
     char steering[STEERING_TEXT], features[STEERING_TEXT];
-    int class[DOMAINS], own = -1;
+    int class[DOMAINS];
     bool plain = false;
     for (int i = 0; i < c->domains; i++) {
-        const Domain *d = &c->domain[i];
-        if (true_class(v, file, rec, d, &class[i], e))
+        if (true_class(v, file, rec, &c->domain[i], &class[i], e))
             return -1;
         plain = plain || class[i] < 0;
-        if (strcmp(d->name, kind) == 0)
-            own = i;
     }
     if (plain && v->plain == PLAIN_NONE)
         return 0;
@@ -202,18 +218,14 @@ int evaluation_add(Evaluation *v, const char *file, const Record *rec, const flo
         features_text(features, sizeof features, json_object_get(how, "features"));
         const RowType type = *features ? ROW_FEATURES : ROW_UNSTEERED;
         for (int i = 0; i < c->domains; i++)
-            if (measure(v, count_picture(v, i, type, *features ? steering : "", features, class, predicted, e),
-                        embedding, clip))
+            if (measure(v, count_picture(v, type, *features ? steering : "", c->domain[i].name, features, class,
+                                         predicted, e), embedding, clip))
                 return -1;
         return 0;
     }
-    if (own < 0)
-        return err_set(e, "%s: record %ld: steered_kind is '%s', which %s does not classify", file, rec->number, kind,
-                       c->name);
-    if (!target_known(&c->domain[own], target))
-        return err_set(e, "%s: record %ld: the steered %s '%s' is none that %s knows", file, rec->number, kind, target,
-                       domain_source(c, &c->domain[own]));
-    return measure(v, count_picture(v, own, ROW_TARGET, steering, target, class, predicted, e), embedding, clip);
+    if (check_target(c, file, rec, kinds, target, e))
+        return -1;
+    return measure(v, count_picture(v, ROW_TARGET, steering, kinds, target, class, predicted, e), embedding, clip);
 }
 
 /* ---- rows ---- */

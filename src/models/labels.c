@@ -224,18 +224,38 @@ int labels_restore(Labels *l, const json_t *stored, Err *e)
 
 /* ---- in text ---- */
 
+const char *label_part(const char **rest, size_t *length)
+{
+    const char *part = *rest, *plus = part ? strchr(part, '+') : NULL;
+    *length = plus ? (size_t)(plus - part) : part ? strlen(part) : 0;
+    *rest = plus ? plus + 1 : NULL;
+    return part;
+}
+
+static bool is_part(const char *part, size_t length, const char *label)
+{
+    return length > 0 && strncmp(part, label, length) == 0 && label[length] == 0;
+}
+
 bool label_among(const char *joined, const char *label)
 {
-    const size_t length = strlen(label);
-    if (strcmp(joined, label) == 0)
-        return true;
-    for (const char *part = joined; part && length; ) {
-        const char *plus = strchr(part, '+');
-        if ((plus ? (size_t)(plus - part) : strlen(part)) == length && strncmp(part, label, length) == 0)
-            return true;
-        part = plus ? plus + 1 : NULL;
-    }
-    return false;
+    size_t length;
+    bool among = strcmp(joined, label) == 0;
+    for (const char *part; !among && (part = label_part(&joined, &length)); )
+        among = is_part(part, length, label);
+    return among;
+}
+
+bool label_steered(const char *kinds, const char *labels, const char *kind, const char *label)
+{
+    if (!strchr(kinds, '+'))
+        return strcmp(kinds, kind) == 0 && label_among(labels, label);
+    size_t length, kind_length;
+    bool steered = false;
+    for (const char *part, *of; !steered && (part = label_part(&labels, &length))
+                                && (of = label_part(&kinds, &kind_length)); )
+        steered = is_part(part, length, label) && is_part(of, kind_length, kind);
+    return steered;
 }
 
 const char *label_kind(const char *text, char kind[24])

@@ -117,6 +117,20 @@ static int keep_pair(Pairs *p, Pair *list, int *count, Pair *x, const Picture *p
     return 0;
 }
 
+/* Whether the picture is of one of the labels that were steered. */
+static bool is_own(const Record *rec, const char *kinds, const char *labels)
+{
+    const char *rest = kinds;
+    size_t length;
+    for (const char *part; *labels && (part = label_part(&rest, &length)); ) {
+        char kind[64];
+        snprintf(kind, sizeof kind, "%.*s", length < sizeof kind ? (int)length : 0, part);
+        if (label_steered(kinds, labels, kind, record_text(rec, kind, "")))
+            return true;
+    }
+    return false;
+}
+
 static int add_steered(Pairs *p, const Picture *picture, const json_t *steering, Err *e)
 {
     const Record *rec = &picture->record;
@@ -135,7 +149,7 @@ static int add_steered(Pairs *p, const Picture *picture, const json_t *steering,
     const uint64_t hash = fnv_text(x.plain);
     x.order = hash ^ hash >> 29;
     g->pictures++;
-    const bool own = *label && label_among(label, record_text(rec, kind, ""));
+    const bool own = is_own(rec, kind, label);
     return keep_pair(p, g->pair[!own], &g->pairs[!own], &x, picture, e);
 }
 

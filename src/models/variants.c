@@ -174,11 +174,16 @@ void variants_free(Variants *v)
 
 void variant_describe(const Variant *v, Record *rec)
 {
-    char labels[VARIANT_TARGETS*sizeof v->target->label] = "";
-    for (int i = 0; i < v->targets && !v->none; i++)
+    char labels[VARIANT_TARGETS*sizeof v->target->label] = "", kinds[VARIANT_TARGETS*sizeof v->target->kind] = "";
+    const int targets = v->none ? 0 : v->targets;
+    bool one_kind = true;
+    for (int i = 0; i < targets; i++) {
         snprintf(labels + strlen(labels), sizeof labels - strlen(labels), "%s%s", i ? "+" : "", v->target[i].label);
+        snprintf(kinds + strlen(kinds), sizeof kinds - strlen(kinds), "%s%s", i ? "+" : "", v->target[i].kind);
+        one_kind = one_kind && strcmp(v->target[i].kind, v->target[0].kind) == 0;
+    }
     record_set_text(rec, "steered", labels);
-    record_set_text(rec, "steered_kind", v->targets && !v->none ? v->target[0].kind : "");
+    record_set_text(rec, "steered_kind", targets && one_kind ? v->target[0].kind : kinds);
     if (v->none)
         return;
     json_t *steering = json_object();

@@ -33,7 +33,7 @@ void variants_free(Variants *v);
 /* Adds a label to a variant that has not got it, spelt as the ranks have it whatever its case here; NULL ranks:
  * unchecked. */
 int variant_target(Variant *v, const char *kind, const char *label, const Ranks *ranks, Err *e);
-/* Fields "steered", "steered_kind" and "steering" of a record that this variant drew. */
+/* Fields "steered", "steered_kind" (labels.h, label_steered) and "steering" of a record that this variant drew. */
 void variant_describe(const Variant *v, Record *rec);
 
 #endif

@@ -174,6 +174,16 @@ open("huge.png", "wb").write(b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack("
     [[ "$output" == *ablate* ]]
 }
 
+@test "a concept and a theme at once: the fields name the kind of each" {
+    theme=$(tstream view "$DIR/ranks.mpk.zst" | jq -r 'select(.kind == "theme").label' | sort -u | head -1)
+    latents --theme "$theme" --sweep concept=Fishes,Cats --top 5 --mode ablate "$BATS_TEST_TMPDIR/a"
+    [ "$(tstream view "$BATS_TEST_TMPDIR/a.mpk.zst" | jq -r '"\(.steered) \(.steered_kind)"' | sort -u)" \
+        = "$theme+Cats theme+concept"$'\n'"$theme+Fishes theme+concept" ]
+    judge=$SDSTEER_TESTS/../data/minisd/judge.safetensors
+    sd-encode-image -q --net "$judge" "$BATS_TEST_TMPDIR/a" | sd-evaluate --classifier "$judge" >"$BATS_TEST_TMPDIR/t"
+    grep -P "^target\ttheme\+concept\t$theme\+Cats\t6\t" "$BATS_TEST_TMPDIR/t"
+}
+
 @test "--compat saeuron differs even where it changes no feature" {
     latents --concept Fishes --top 5 --mode scale --multiplier 1 --compat saeuron "$BATS_TEST_TMPDIR/a"
     plain "$BATS_TEST_TMPDIR/plain"
@@ -203,6 +213,12 @@ open("huge.png", "wb").write(b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack("
     [[ "$stderr" == *"1 ranks for 2 autoencoders"*"after each --sae"* ]]
     run -2 --separate-stderr steer --feature 3=1 --feature 4=1 --feature 3=2
     [[ "$stderr" == *"--feature 3 is given twice"* ]]
+    cp "$DIR/ranks.mpk.zst" "$BATS_TEST_TMPDIR/r.mpk.zst"
+    run -2 --separate-stderr sd-steer -q --sae "$DIR/sae" --ranks "$BATS_TEST_TMPDIR/r.mpk.zst" --concept Fishes \
+        --latents "$BATS_TEST_TMPDIR/../${BATS_TEST_TMPDIR##*/}/r.mpk.zst" -o "$BATS_TEST_TMPDIR/o.mpk.zst" \
+        "$DIR/cond.mpk.zst"
+    [[ "$stderr" == *"r.mpk.zst: that is a file that is read"* ]]
+    cmp "$DIR/ranks.mpk.zst" "$BATS_TEST_TMPDIR/r.mpk.zst"
     run -2 steer
     run -2 steer --sae "$DIR/sae" --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" --ranks "$DIR/ranks.mpk.zst" \
         --concept Cats

@@ -125,6 +125,30 @@ static int test_several(const Classifier *c)
     return failed;
 }
 
+/* A concept and a theme steered at once, of pictures (class, style) taken for (class, style). Steered labels: the first
+ * is no cat any more but of Rust still, the second has gone as Rust, the third as Cats. Others kept: the dog of the
+ * second, the fish of the fourth, whose plain style is a class of its own and was kept too. No domain is left for CRA.
+ * Brought: nothing is taken for Cats or Rust that was not. */
+static int test_kinds(const Classifier *c)
+{
+    static const Shown pictures[] = {
+        {"Cats", "Rust", "Cats+Rust", "concept+theme", 1, 1}, {"Dogs", "Rust", "Cats+Rust", "concept+theme", 1, 0},
+        {"Cats", "", "Cats+Rust", "concept+theme", 1, 0}, {"Fishes", "", "Cats+Rust", "concept+theme", 2, 0},
+    };
+    Err e = {0};
+    Evaluation *v = NULL;
+    EvalRow *rows = NULL;
+    int failed = evaluation_create(&v, c, NULL, PLAIN_CLASS, &e);
+    for (size_t i = 0; i < sizeof pictures / sizeof *pictures; i++)
+        failed += add(v, c, &pictures[i], NULL, NAN, &e);
+    failed += test_ok("two kinds at once", evaluation_rows(v, &rows, &e) == 2 && rows[0].type == ROW_TARGET
+                      && is(&rows[0].share[MEASURE_UA], 3, 4) && is(&rows[0].share[MEASURE_IRA], 4, 4)
+                      && is(&rows[0].share[MEASURE_CRA], 0, 0) && is(&rows[0].share[MEASURE_BROUGHT], 0, 4));
+    free(rows);
+    evaluation_free(v);
+    return failed;
+}
+
 /* Steered by features alone: a group for each set of them and each steering, in each domain, never the unsteered's. */
 static int test_features(const Classifier *c)
 {
@@ -264,9 +288,10 @@ static int test_unknown(const Classifier *c)
 {
     int failed = 0;
     const Shown bad[] = {{"Birds", "", "", "", 0, 0}, {"Cats", "", "Birds", "concept", 0, 0},
-                         {"Cats", "", "Cats", "colour", 0, 0}};
-    const char *const says[] = {"'Birds'", "steered concept 'Birds'", "'colour'"};
-    for (int i = 0; i < 3; i++) {
+                         {"Cats", "", "Cats", "colour", 0, 0}, {"Cats", "", "Cats+Red", "concept+colour", 0, 0},
+                         {"Cats", "", "Cats+Cats", "concept+theme", 0, 0}};
+    const char *const says[] = {"'Birds'", "steered concept 'Birds'", "'colour'", "'concept+colour'", "steered theme"};
+    for (int i = 0; i < 5; i++) {
         Err e = {0};
         Evaluation *v = NULL;
         evaluation_create(&v, c, NULL, PLAIN_CLASS, &e);
@@ -340,7 +365,8 @@ int main(void)
     close(fd);
     int failed = write_probe(path, P, "[\"Cats\", \"Dogs\", \"Fishes\"]", &e) || classifier_load(&c, path, &e);
     if (!failed)
-        failed = test_ok("the file", c->P == P && c->domains == 2) + test_rows(c) + test_several(c) + test_features(c)
+        failed = test_ok("the file", c->P == P && c->domains == 2) + test_rows(c) + test_several(c) + test_kinds(c)
+               + test_features(c)
             + test_plain(c) + test_wilson() + test_frechet()
             + test_frechet_matrices() + test_unknown(c);
     failed += test_names();

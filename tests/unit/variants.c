@@ -103,6 +103,10 @@ static int test_describe(void)
                         "{\"mode\":\"multiply\",\"multiplier\":-1.0,\"percentile\":99.5,\"gate\":0.5,"
                         "\"when\":\"900-400\"}}");
     free(text);
+    failed += test_ok("a label of another kind", !variant_target(&v, "theme", "Rust", NULL, &e));
+    variant_describe(&v, &rec);
+    failed += test_text("all labels", record_text(&rec, "steered", ""), "Bears+Birds+Rust");
+    failed += test_text("kinds, one a label", record_text(&rec, "steered_kind", ""), "concept+concept+theme");
     record_clear(&rec);
     v.none = 1;
     record_init(&rec, NULL);
