@@ -25,8 +25,9 @@
 #include "kernels/op_comm.h"
 #include "kernels/op_sae.h"
 
-/* gelu: exact (erf); quick: x sigmoid(1.702 x). geglu: a linear layer's alone (ConvSpec); the others are of a value. */
-typedef enum { ACT_NONE, ACT_SILU, ACT_GELU, ACT_QUICK_GELU, ACT_RELU, ACT_GEGLU } Activation;
+/* gelu: exact (erf); gelu_tanh: x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), torch's approximate="tanh"; quick:
+ * x sigmoid(1.702 x). geglu: a linear layer's alone (ConvSpec); the others are of a value. */
+typedef enum { ACT_NONE, ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_QUICK_GELU, ACT_RELU, ACT_GEGLU } Activation;
 typedef enum { PREDICT_EPSILON, PREDICT_V, PREDICT_SAMPLE } Prediction;     /* what the UNet does, of a noisy latent */
 
 /* A convolution with its weights packed for the device; a linear layer is one with kernel 1. */
@@ -98,12 +99,29 @@ typedef struct Ops {
     void (*layer_norm)(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
                        float eps);
 
+    /* y T (B,S,D) = layer_norm(x) * (1 + scale[b]) + shift[b], the norm without gamma and beta; image b's scale and
+     * shift are the D values at b*stride (adaptive layer norm, Peebles and Xie 2023, arXiv 2212.09748). */
+    void (*modulate)(void *y, DType y_type, const float *x, const float *shift, const float *scale, int64_t stride,
+                     int64_t B, int64_t S, int D, float eps);
+    /* x (B,S,D) += gate[b] * y, y of y_type (F32 or T); image b's gate is the D values at b*stride. */
+    void (*add_gated)(float *x, const void *y, DType y_type, const float *gate, int64_t stride, int64_t B, int64_t S,
+                      int D);
+    /* y = x / sqrt(mean(x^2) + eps) * gamma of each of `groups` runs of D values of a row: run g of row n lies at
+     * n*stride + g*D of its matrix, gamma (D). y may be x. x of x_type (F32 or T), y T or F32, sums in f32. */
+    void (*rms_norm)(void *y, DType y_type, int64_t y_stride, const void *x, DType x_type, int64_t x_stride,
+                     const float *gamma, int64_t N, int groups, int D, float eps);
+
     /* softmax(q k^T * scale) v, scores never written out. All T. Row s of image b of q is q + (b*Sq + s)*q_stride
      * elements, head h at h*head_dim from there; k and v likewise with Sk; y rows have y_stride. kv_index: image b uses
      * k and v of image kv_index[b] (NULL: b). causal: query s sees keys <= s. Any head_dim (512 in SD's VAE). */
     void (*attention)(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride,
                       const void *v, int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq,
                       int64_t Sk, const int32_t *kv_index, float scale, bool causal);
+
+    /* The same with bias f32 (heads,Sq,Sk) added to the scaled scores of every image. T5's relative positions. */
+    void (*attention_biased)(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k,
+                             int64_t k_stride, const void *v, int64_t v_stride, DType type, int64_t B, int heads,
+                             int head_dim, int64_t Sq, int64_t Sk, const float *bias, float scale);
 
     void (*activate)(void *y, DType y_type, const float *x, int64_t n, Activation act);      /* y T = act(x) */
     void (*convert)(void *y, DType y_type, const void *x, DType x_type, int64_t n);
@@ -112,9 +130,12 @@ typedef struct Ops {
      * infinity). */
     void (*store)(void *y, DType y_type, const float *x, int64_t n, uint64_t *unfit);
     void (*add)(float *y, const float *x, int64_t n);                            /* y += x */
+    void (*multiply)(void *y, const void *x, DType type, int64_t n);             /* y *= x, both of type (F32 or T) */
     void (*subtract)(float *y, const float *a, const float *b, int64_t n);       /* y = a - b */
     void (*upsample)(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho,
                      int64_t Wo);                                                   /* nearest */
+    /* y (B, h*p, w*p, C) = x (B, h*w, p*p*C), pixels from rows of patches */
+    void (*unpatch)(float *y, const float *x, int64_t B, int64_t h, int64_t w, int p, int C);
     /* y (N,D) = table f32 (rows,D)[ids[n]] + (position ? position (S,D)[n % S] : 0) */
     void (*embed)(float *y, const float *table, const float *position, const int32_t *ids, int64_t N, int64_t S, int D);
 
