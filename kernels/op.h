@@ -100,7 +100,8 @@ typedef struct Ops {
                        float eps);
 
     /* y T (B,S,D) = layer_norm(x) * (1 + scale[b]) + shift[b], the norm without gamma and beta; image b's scale and
-     * shift are the D values at b*stride (adaptive layer norm, Peebles and Xie 2023, arXiv 2212.09748). */
+     * shift are the D values at b*stride (adaptive layer norm, Peebles and Xie 2023, arXiv 2212.09748). y may be x when
+     * y_type is F32. */
     void (*modulate)(void *y, DType y_type, const float *x, const float *shift, const float *scale, int64_t stride,
                      int64_t B, int64_t S, int D, float eps);
     /* x (B,S,D) += gate[b] * y, y of y_type (F32 or T); image b's gate is the D values at b*stride. */
@@ -118,7 +119,8 @@ typedef struct Ops {
                       const void *v, int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq,
                       int64_t Sk, const int32_t *kv_index, float scale, bool causal);
 
-    /* The same with bias f32 (heads,Sq,Sk) added to the scaled scores of every image. T5's relative positions. */
+    /* The same with bias f32 (heads,Sq,Sk), finite, added to the scaled scores of every image. T5's relative
+     * positions. */
     void (*attention_biased)(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k,
                              int64_t k_stride, const void *v, int64_t v_stride, DType type, int64_t B, int heads,
                              int head_dim, int64_t Sq, int64_t Sk, const float *bias, float scale);

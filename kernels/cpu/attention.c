@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* attention.c -- softmax(q k^T scale) v without ever writing the scores.
+/* attention.c -- softmax(q k^T scale + bias) v without ever writing the scores.
  *
- *     for tiles of keys:  s = q k^T scale    m' = max(m, max s)    p = exp(s - m')
+ *     for tiles of keys:  s = q k^T scale + bias    m' = max(m, max s)    p = exp(s - m')
  *                         l = l exp(m - m') + sum p    o = o exp(m - m') + p v         y = o/l
  *
  *   q, y (B,Sq,heads,d)   k, v (images,Sk,heads,d)   f32 or bf16, rows at any stride; m, l, o, s in f32
@@ -36,6 +36,7 @@ typedef struct Attention {
     const void *q, *k, *v;
     int64_t y_stride, q_stride, k_stride, v_stride, Sq, Sk;
     const int32_t *kv_index;
+    const float *bias;                      /* (heads, Sq, Sk), added to scaled scores; NULL: none */
     int heads, d, d_words, d_padded;        /* d_words: of a row of q; d_padded: columns of packed v */
     int64_t Sk_padded;
     DType type, word_type;                  /* word_type BF16: words hold two values */
@@ -231,9 +232,24 @@ ALWAYS_INLINE void pack_values(const Attention *a, Work *work, const char *v)
 
 /* ---- softmax of one row over one tile of keys: P = exp(S scale - m'), and what it does to m and l ---- */
 
-ALWAYS_INLINE void softmax_row(const Attention *a, Work *work, DType word_type, int r, int visible, int keys)
+/* s = s scale + bias */
+ALWAYS_INLINE void add_bias(float *s, float scale, const float *bias, int visible)
+{
+    for (int j = 0; j < visible; j += LANES) {
+        const int w = visible - j < LANES ? visible - j : LANES;
+        const V score = v_load(s + j, w), more = v_load(bias + j, w);
+        v_store(s + j, score*scale + more, w);
+    }
+}
+
+/* bias: of this row and these keys, or NULL. */
+ALWAYS_INLINE void softmax_row(const Attention *a, Work *work, DType word_type, const float *bias, int r, int visible,
+                               int keys)
 {
     float *s = work->S + r*KEYS;
+    const float scale = bias ? 1 : a->scale;
+    if (bias)
+        add_bias(s, a->scale, bias, visible);
     const int whole = visible/LANES*LANES;
     V top = v_splat(-INFINITY);
     for (int j = 0; j < whole; j += LANES)
@@ -246,14 +262,14 @@ ALWAYS_INLINE void softmax_row(const Attention *a, Work *work, DType word_type, 
         v_store(s + whole, last, LANES);
         top = v_max(top, last);
     }
-    const float before = work->top[r], found = v_top(top)*a->scale, now = found > before ? found : before;
+    const float before = work->top[r], found = v_top(top)*scale, now = found > before ? found : before;
     const float keep = now == before ? 1 : before == -INFINITY ? 0 : v_exp(v_splat(before - now))[0];
     work->keep[r] = keep;
     work->top[r] = now;
 
     V sum = work->sum[r]*keep;
     for (int j = 0; j < keys; j += LANES) {
-        const V p = j < visible ? v_exp_below(v_load(s + j, LANES)*a->scale - now) : (V){0};
+        const V p = j < visible ? v_exp_below(v_load(s + j, LANES)*scale - now) : (V){0};
         sum += p;
         v_store_as(work->P, word_type, r*KEYS + j, p, LANES);
     }
@@ -275,10 +291,11 @@ ALWAYS_INLINE void attend_tile(const Attention *a, Work *work, const uint32_t *Q
         for (int r = 0; r < rows; r++) {
             const int64_t last = (a->causal && first + r + 1 < a->Sk ? first + r + 1 : a->Sk) - j;
             const int visible = last < 0 ? 0 : last < keys ? (int)last : keys;
+            const float *bias = a->bias ? a->bias + (work->head*a->Sq + first + r)*a->Sk + j : NULL;
             if (a->word_type == BF16)
-                softmax_row(a, work, BF16, r, visible, keys);
+                softmax_row(a, work, BF16, bias, r, visible, keys);
             else
-                softmax_row(a, work, F32, r, visible, keys);
+                softmax_row(a, work, F32, bias, r, visible, keys);
         }
         a->product(work->O, a->d_padded, work->P, KEYS/per_word, work->V + j/per_word*a->d_padded, a->d_padded, padded,
                    keys/per_word, a->d_padded/LANES, j ? work->keep : NULL);
@@ -318,34 +335,29 @@ static void attend(const Attention *a, Work *work, int64_t b, int h, int64_t fro
     }
 }
 
-void cpu_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride,
-                   const void *v, int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq,
-                   int64_t Sk, const int32_t *kv_index, float scale, bool causal)
+/* a: all that the op's caller says; the rest is filled in here. */
+static void attention(Attention a, int64_t B)
 {
-    const bool pairs = type == BF16 && cpu_level >= CPU_AVX512_BF16;
-    const Attention a = {
-        .y = y, .q = q, .k = k, .v = v,
-        .y_stride = y_stride, .q_stride = q_stride, .k_stride = k_stride, .v_stride = v_stride,
-        .Sq = Sq, .Sk = Sk, .kv_index = kv_index, .heads = heads, .d = head_dim,
-        .d_words = pairs ? (head_dim + 1)/2 : head_dim,
-        .d_padded = (int)round_up(head_dim, LANES), .Sk_padded = round_up(Sk, LANES), .type = type,
-        .word_type = pairs ? BF16 : F32, .scale = scale, .causal = causal,
-        .in_words = type == F32 || (pairs && (head_dim | q_stride | k_stride)%2 == 0
-                                    && ((uintptr_t)q | (uintptr_t)k)%sizeof(uint32_t) == 0),
-        .product = pairs ? product_bf16 : product_f32,
-    };
+    const bool pairs = a.type == BF16 && cpu_level >= CPU_AVX512_BF16;
+    a.d_words = pairs ? (a.d + 1)/2 : a.d;
+    a.d_padded = (int)round_up(a.d, LANES);
+    a.Sk_padded = round_up(a.Sk, LANES);
+    a.word_type = pairs ? BF16 : F32;
+    a.in_words = a.type == F32 || (pairs && (a.d | a.q_stride | a.k_stride)%2 == 0
+                                   && ((uintptr_t)a.q | (uintptr_t)a.k)%sizeof(uint32_t) == 0);
+    a.product = pairs ? product_bf16 : product_f32;
     const int threads = omp_get_max_threads();
     int64_t runs = 1;           /* a head's queries are cut only when there are too few heads to share evenly */
-    while (B*heads*runs < 4*threads && Sq/runs >= 8*QUERIES)
+    while (B*a.heads*runs < 4*threads && a.Sq/runs >= 8*QUERIES)
         runs *= 2;
-    const int64_t run = round_up((Sq + runs - 1)/runs, QUERIES);
+    const int64_t run = round_up((a.Sq + runs - 1)/runs, QUERIES);
 
     const size_t K = (size_t)(a.d_words*a.Sk_padded), V_ = (size_t)(a.Sk_padded*a.d_padded);
     const size_t Q = (size_t)round_up(QUERIES*a.d_words, LANES), P = QUERIES*KEYS, O = (size_t)(QUERIES*a.d_padded);
     const size_t each = (size_t)round_up((int64_t)(sizeof(Work) + sizeof(float)*(K + V_ + Q + 2*P + O)), 64);
     char *scratch = cpu_scratch(each*(size_t)threads);
 
-#pragma omp parallel if (B*heads*Sq*Sk*head_dim >= 4*CPU_PARALLEL)
+#pragma omp parallel if (B*a.heads*a.Sq*a.Sk*a.d >= 4*CPU_PARALLEL)
     {
         Work *work = (Work *)(scratch + each*(size_t)omp_get_thread_num());
         work->image = work->head = -1;
@@ -356,9 +368,27 @@ void cpu_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, c
         work->S = (float *)(work->P + P);
         work->O = work->S + P;
 #pragma omp for collapse(3)
-        for (int h = 0; h < heads; h++)
+        for (int h = 0; h < a.heads; h++)
             for (int64_t b = 0; b < B; b++)
                 for (int64_t i = 0; i < runs; i++)
-                    attend(&a, work, b, h, i*run < Sq ? i*run : Sq, (i + 1)*run < Sq ? (i + 1)*run : Sq);
+                    attend(&a, work, b, h, least(i*run, a.Sq), least((i + 1)*run, a.Sq));
     }
+}
+
+void cpu_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride,
+                   const void *v, int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq,
+                   int64_t Sk, const int32_t *kv_index, float scale, bool causal)
+{
+    attention((Attention){.y = y, .q = q, .k = k, .v = v, .y_stride = y_stride, .q_stride = q_stride,
+                          .k_stride = k_stride, .v_stride = v_stride, .Sq = Sq, .Sk = Sk, .kv_index = kv_index,
+                          .heads = heads, .d = head_dim, .type = type, .scale = scale, .causal = causal}, B);
+}
+
+void cpu_attention_biased(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride,
+                          const void *v, int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq,
+                          int64_t Sk, const float *bias, float scale)
+{
+    attention((Attention){.y = y, .q = q, .k = k, .v = v, .y_stride = y_stride, .q_stride = q_stride,
+                          .k_stride = k_stride, .v_stride = v_stride, .Sq = Sq, .Sk = Sk, .bias = bias,
+                          .heads = heads, .d = head_dim, .type = type, .scale = scale}, B);
 }

@@ -88,6 +88,8 @@ static dnnl_primitive_attr_t attributes(const ConvSpec *s, bool add)
         check(dnnl_post_ops_append_sum(ops, 1), "sum");
     if (s->act == ACT_GELU)
         check(dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_gelu_erf, 0, 0), "gelu");
+    else if (s->act == ACT_GELU_TANH)
+        check(dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_gelu_tanh, 0, 0), "gelu");
     else if (s->act == ACT_RELU)
         check(dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_relu, 0, 0), "relu");
     else if (s->act == ACT_SILU || s->act == ACT_QUICK_GELU)

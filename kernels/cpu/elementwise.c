@@ -2,6 +2,7 @@
 /* elementwise.c -- ops that take a value to a value: activations, gated GELU, conversion, sums, the sampler's step.
  *
  *     activate  y = act(x)      geglu  y[n,d] = h[n,d] * gelu(h[n,D+d])      add  y += x      subtract  y = a - b
+ *     multiply  y *= x          add_gated  x[b,s,d] += gate[b,d] * y[b,s,d]
  *     ddim      x' = sqrt_a_prev x0 + sqrt_1m_a_prev eps,  x0 = (x - sqrt_1m_a eps)/sqrt_a  (arXiv 2010.02502, eq. 12)
  *
  * Bound by memory, once exp and erf are in vectors. Work is cut at multiples of BLOCK values, so that a value's
@@ -142,6 +143,44 @@ void cpu_subtract(float *y, const float *a, const float *b, int64_t n)
 #pragma omp parallel for if (n >= CPU_PARALLEL)
     for (int64_t i = 0; i < n; i += BLOCK)
         sum_range(y, a, b, -1, i, least(i + BLOCK, n));
+}
+
+ALWAYS_INLINE void multiply_as(void *y, const void *x, DType type, int64_t i, int64_t end)
+{
+    for (; i < end; i += LANES) {
+        const int w = end - i < LANES ? (int)(end - i) : LANES;
+        v_store_as(y, type, i, v_load_as(y, type, i, w)*v_load_as(x, type, i, w), w);
+    }
+}
+
+void cpu_multiply(void *y, const void *x, DType type, int64_t n)
+{
+#pragma omp parallel for if (n >= CPU_PARALLEL)
+    for (int64_t i = 0; i < n; i += BLOCK)
+        if (type == F32)
+            multiply_as(y, x, F32, i, least(i + BLOCK, n));
+        else
+            multiply_as(y, x, BF16, i, least(i + BLOCK, n));
+}
+
+ALWAYS_INLINE void add_gated_row(float *x, const void *y, DType y_type, int64_t at, const float *gate, int D)
+{
+    for (int d = 0; d < D; d += LANES) {
+        const int w = D - d < LANES ? D - d : LANES;
+        const V sum = v_load(x + at + d, w), more = v_load_as(y, y_type, at + d, w), by = v_load(gate + d, w);
+        v_store(x + at + d, sum + by*more, w);
+    }
+}
+
+void cpu_add_gated(float *x, const void *y, DType y_type, const float *gate, int64_t stride, int64_t B, int64_t S,
+                   int D)
+{
+#pragma omp parallel for schedule(static) if (B*S*D >= CPU_PARALLEL)
+    for (int64_t n = 0; n < B*S; n++)
+        if (y_type == F32)
+            add_gated_row(x, y, F32, n*D, gate + n/S*stride, D);
+        else
+            add_gated_row(x, y, BF16, n*D, gate + n/S*stride, D);
 }
 
 /* In the steps each product is rounded before it is added, as the reference does it on tensors: no fused

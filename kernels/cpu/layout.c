@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* layout.c -- ops that move rows: nearest upsampling, token embedding. Bound by memory. */
+/* layout.c -- ops that move rows: nearest upsampling, pixels from patches, token embedding. Bound by memory. */
 #include "kernels/cpu/level.h"
 #include "kernels/cpu/vec.h"
 
@@ -20,6 +20,17 @@ void cpu_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, i
         for (int64_t h = 0; h < Ho; h++)
             for (int64_t w = 0; w < Wo; w++)
                 convert_row(y, y_type, ((b*Ho + h)*Wo + w)*C, x + ((b*H + h*H/Ho)*W + w*W/Wo)*C, C);
+}
+
+/* y[b, i p + r, j p + s, c] = x[b, i w + j, (r p + s) C + c]: a patch's line of pixels lies together in both. */
+void cpu_unpatch(float *y, const float *x, int64_t B, int64_t h, int64_t w, int p, int C)
+{
+    const int64_t line = (int64_t)p*C;
+#pragma omp parallel for if (B*h*w*p*line >= CPU_PARALLEL)
+    for (int64_t n = 0; n < B*h; n++)
+        for (int64_t j = 0; j < w; j++)
+            for (int r = 0; r < p; r++)
+                memcpy(y + ((n*p + r)*w + j)*line, x + ((n*w + j)*p + r)*line, (size_t)line*sizeof *y);
 }
 
 /* y[n,:] = table[ids[n],:] + position[n mod S,:] */

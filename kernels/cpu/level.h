@@ -27,14 +27,20 @@
 #define cpu_tile            CPU_OF_LEVEL(cpu_tile)
 #define cpu_group_norm      CPU_OF_LEVEL(cpu_group_norm)
 #define cpu_layer_norm      CPU_OF_LEVEL(cpu_layer_norm)
+#define cpu_modulate        CPU_OF_LEVEL(cpu_modulate)
+#define cpu_rms_norm        CPU_OF_LEVEL(cpu_rms_norm)
 #define cpu_attention       CPU_OF_LEVEL(cpu_attention)
+#define cpu_attention_biased CPU_OF_LEVEL(cpu_attention_biased)
 #define cpu_activate        CPU_OF_LEVEL(cpu_activate)
 #define cpu_geglu           CPU_OF_LEVEL(cpu_geglu)
 #define cpu_convert         CPU_OF_LEVEL(cpu_convert)
 #define cpu_store           CPU_OF_LEVEL(cpu_store)
 #define cpu_add             CPU_OF_LEVEL(cpu_add)
+#define cpu_add_gated       CPU_OF_LEVEL(cpu_add_gated)
+#define cpu_multiply        CPU_OF_LEVEL(cpu_multiply)
 #define cpu_subtract        CPU_OF_LEVEL(cpu_subtract)
 #define cpu_upsample        CPU_OF_LEVEL(cpu_upsample)
+#define cpu_unpatch         CPU_OF_LEVEL(cpu_unpatch)
 #define cpu_embed           CPU_OF_LEVEL(cpu_embed)
 #define cpu_ddim_step       CPU_OF_LEVEL(cpu_ddim_step)
 #define cpu_dpm_step        CPU_OF_LEVEL(cpu_dpm_step)
@@ -64,16 +70,27 @@ void cpu_group_norm(void *y, DType y_type, void *as_is, const NormInput *in, con
                     int64_t B, int64_t HW, int groups, float eps, Activation act);
 void cpu_layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
                     float eps);
+void cpu_modulate(void *y, DType y_type, const float *x, const float *shift, const float *scale, int64_t stride,
+                  int64_t B, int64_t S, int D, float eps);
+void cpu_rms_norm(void *y, DType y_type, int64_t y_stride, const void *x, DType x_type, int64_t x_stride,
+                  const float *gamma, int64_t N, int groups, int D, float eps);
 void cpu_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride,
                    const void *v, int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq,
                    int64_t Sk, const int32_t *kv_index, float scale, bool causal);
+void cpu_attention_biased(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride,
+                          const void *v, int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq,
+                          int64_t Sk, const float *bias, float scale);
 void cpu_activate(void *y, DType y_type, const float *x, int64_t n, Activation act);
 void cpu_convert(void *y, DType y_type, const void *x, DType x_type, int64_t n);
 void cpu_store(void *y, DType y_type, const float *x, int64_t n, uint64_t *unfit);
 void cpu_add(float *y, const float *x, int64_t n);
+void cpu_add_gated(float *x, const void *y, DType y_type, const float *gate, int64_t stride, int64_t B, int64_t S,
+                   int D);
+void cpu_multiply(void *y, const void *x, DType type, int64_t n);
 void cpu_subtract(float *y, const float *a, const float *b, int64_t n);
 void cpu_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho,
                   int64_t Wo);
+void cpu_unpatch(float *y, const float *x, int64_t B, int64_t h, int64_t w, int p, int C);
 void cpu_embed(float *y, const float *table, const float *position, const int32_t *ids, int64_t N, int64_t S, int D);
 void cpu_ddim_step(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
                    float sqrt_a_prev, float sqrt_1m_a_prev, Prediction prediction, int64_t n);

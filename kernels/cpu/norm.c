@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* norm.c -- group norm with SiLU, and layer norm.
+/* norm.c -- group norm with SiLU.
  *
- *     group   y[b,i,c] = act((x[b,i,c] - mean[b,g]) * rstd[b,g] * gamma[c] + beta[c]),  g = c/(C/groups)
- *     layer   y[n,d]   = (x[n,d] - mean[n]) * rstd[n] * gamma[d] + beta[d],      rstd = 1/sqrt(variance + eps)
+ *     y[b,i,c] = act((x[b,i,c] - mean[b,g]) * rstd[b,g] * gamma[c] + beta[c]),  g = c/(C/groups),
+ *     rstd = 1/sqrt(variance + eps)
  *
- *   x (B,HW,C) f32 or bf16, or two of f32 side by side, shift (B,C) added first; y f32 or bf16      x (N,D) f32
- *   Wu and He 2018 (arXiv 1803.08494); Ba et al. 2016 (arXiv 1607.06450). Variances are biased.
+ *   x (B,HW,C) f32 or bf16, or two of f32 side by side, shift (B,C) added first; y f32 or bf16
+ *   Wu and He 2018 (arXiv 1803.08494). Variances are biased.
  *
- * Group norm goes over x twice. First, blocks of rows small enough for the first-level cache: each channel's mean in
+ * It goes over x twice. First, blocks of rows small enough for the first-level cache: each channel's mean in
  * the block, then its squared deviations from that mean, so that nothing is lost to cancellation; blocks and channels
  * are joined in double (Chan et al. 1979: M2 = sum M2_i + n_i (mean_i - mean)^2). Then y, from one scale and one offset
  * a channel. The blocks depend on C only and are joined in their order, so any number of threads gives the same bytes.
@@ -17,7 +17,7 @@
 #include "kernels/cpu/level.h"
 #include "kernels/cpu/vec.h"
 
-enum { BLOCK_VALUES = 8192, AT_ONCE = 4 };      /* 32 KB a block; vectors of channels, or rows, summed side by side */
+enum { BLOCK_VALUES = 8192, AT_ONCE = 4 };      /* 32 KB a block; vectors of channels summed side by side */
 
 /* Channels [at, at + C) of what is normalized: rows of a matrix of C. */
 typedef struct Side {
@@ -201,71 +201,4 @@ void cpu_group_norm(void *y, DType y_type, void *as_is, const NormInput *in, con
         for (int64_t k = 0; k < B*g.blocks; k++)
             normalize(&g, k/g.blocks, k%g.blocks);
     }
-}
-
-/* Rows n to n + rows, side by side: a row alone would wait for its own sums. */
-ALWAYS_INLINE void layer_norm_as(void *y, DType y_type, const float *x, const float *gamma, const float *beta,
-                                 int64_t n, int rows, int D, float eps)
-{
-    const int whole = D/LANES*LANES, rest = D - whole;
-    const float *row = x + n*D;
-    V sum[AT_ONCE], square[AT_ONCE];
-    float mean[AT_ONCE], rstd[AT_ONCE];
-    for (int r = 0; r < rows; r++)
-        sum[r] = square[r] = (V){0};
-    for (int d = 0; d < whole; d += LANES)
-        for (int r = 0; r < rows; r++)
-            sum[r] += v_load(row + r*D + d, LANES);
-    for (int r = 0; r < rows; r++) {
-        if (rest)
-            sum[r] += v_load(row + r*D + whole, rest);
-        mean[r] = v_sum(sum[r])/(float)D;
-    }
-
-    for (int d = 0; d < whole; d += LANES)
-        for (int r = 0; r < rows; r++) {
-            const V v = v_load(row + r*D + d, LANES) - mean[r];
-            square[r] += v*v;
-        }
-    for (int r = 0; r < rows; r++) {
-        if (rest) {
-            const V v = v_load(row + r*D + whole, rest) - mean[r];
-            V inside;
-            EACH_LANE(l)
-                inside[l] = l < rest ? v[l] : 0;
-            square[r] += inside*inside;
-        }
-        rstd[r] = 1/sqrtf(v_sum(square[r])/(float)D + eps);
-    }
-
-    for (int d = 0; d < whole; d += LANES)
-        for (int r = 0; r < rows; r++) {
-            const V v = (v_load(row + r*D + d, LANES) - mean[r])*rstd[r];
-            v_store_as(y, y_type, (n + r)*D + d, v*v_load(gamma + d, LANES) + v_load(beta + d, LANES), LANES);
-        }
-    for (int r = 0; r < rows && rest; r++) {
-        const V v = (v_load(row + r*D + whole, rest) - mean[r])*rstd[r];
-        const V by = v_load(gamma + whole, rest), from = v_load(beta + whole, rest);
-        v_store_as(y, y_type, (n + r)*D + whole, v*by + from, rest);
-    }
-}
-
-static void layer_norm_rows(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t n,
-                            int64_t end, int D, float eps)
-{
-    for (; y_type == BF16 && n + AT_ONCE <= end; n += AT_ONCE)
-        layer_norm_as(y, BF16, x, gamma, beta, n, AT_ONCE, D, eps);
-    for (; y_type == F32 && n + AT_ONCE <= end; n += AT_ONCE)
-        layer_norm_as(y, F32, x, gamma, beta, n, AT_ONCE, D, eps);
-    for (; n < end; n++)
-        layer_norm_as(y, y_type, x, gamma, beta, n, 1, D, eps);
-}
-
-void cpu_layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
-                    float eps)
-{
-    const int64_t rows = D < BLOCK_VALUES ? BLOCK_VALUES/D : 1;
-#pragma omp parallel for schedule(static) if (N*D >= CPU_PARALLEL)
-    for (int64_t n = 0; n < N; n += rows)
-        layer_norm_rows(y, y_type, x, gamma, beta, n, n + rows < N ? n + rows : N, D, eps);
 }

@@ -238,6 +238,12 @@ ALWAYS_INLINE V v_gelu(V x)
     return 0.5f*x*(1.0f + v_erf(x*0.70710678118f));
 }
 
+/* x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), where (1 + tanh u)/2 = sigmoid(2u) */
+ALWAYS_INLINE V v_gelu_tanh(V x)
+{
+    return x*v_sigmoid(x*(1.5957691216f + 0.0713548163f*x*x));
+}
+
 ALWAYS_INLINE V v_relu(V x)             /* a NaN stays */
 {
     V y;
@@ -251,6 +257,7 @@ ALWAYS_INLINE V v_activate(V x, Activation act)
     switch (act) {
     case ACT_SILU:       return x*v_sigmoid(x);
     case ACT_GELU:       return v_gelu(x);
+    case ACT_GELU_TANH:  return v_gelu_tanh(x);
     case ACT_QUICK_GELU: return x*v_sigmoid(1.702f*x);
     case ACT_RELU:       return v_relu(x);
     case ACT_NONE:

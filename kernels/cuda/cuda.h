@@ -342,6 +342,7 @@ __device__ __forceinline__ float activate_value(float x, Activation act)
     switch (act) {
     case ACT_SILU:       return x/(1 + expf(-x));
     case ACT_GELU:       return 0.5f*x*(1 + erff(x*0.70710678118f));
+    case ACT_GELU_TANH:  return x/(1 + expf(-x*(1.5957691216f + 0.0713548163f*x*x)));
     case ACT_QUICK_GELU: return x/(1 + expf(-1.702f*x));
     case ACT_RELU:       return x < 0 ? 0 : x;              /* a NaN stays */
     case ACT_NONE:

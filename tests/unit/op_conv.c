@@ -23,6 +23,7 @@ static double activate(double x, Activation act)
     switch (act) {
     case ACT_SILU:       return x/(1 + exp(-x));
     case ACT_GELU:       return 0.5*x*(1 + erf(x/sqrt(2)));
+    case ACT_GELU_TANH:  return 0.5*x*(1 + tanh(sqrt(2/acos(-1))*(x + 0.044715*x*x*x)));
     case ACT_QUICK_GELU: return x/(1 + exp(-1.702*x));
     case ACT_RELU:       return x > 0 ? x : 0;
     default:             return x;
@@ -249,14 +250,14 @@ static int every_case(void)
         }
         for (size_t i = 0; i < sizeof cases/sizeof *cases; i++) {
             failed += against_loop(&cases[i], type, F32, ACT_NONE, i%2);
-            failed += against_loop(&cases[i], type, type, (Activation)(i%5), true);
+            failed += against_loop(&cases[i], type, type, (Activation)(i%ACT_GEGLU), true);
             failed += same_bytes(&cases[i], type, i%2);
             failed += same_bytes(&cases[i], type, !(i%2));
         }
         static const int widths[][2] = {{64, 64}, {128, 384}, {128, 1024}, {512, 128}, {160, 1280}, {640, 160},
                                         {160, 320}, {256, 64}, {128, 4096}, {7, 5}, {768, 640}};
         for (size_t i = 0; i < sizeof widths/sizeof *widths; i++)
-            failed += same_rows(widths[i][0], widths[i][1], type, (Activation)(i%5));
+            failed += same_rows(widths[i][0], widths[i][1], type, (Activation)(i%ACT_GEGLU));
         failed += gated(128, 1024, type, true, 1900) + gated(160, 1280, type, false, 1000);
         failed += gated(7, 6, type, true, 300) + gated(64, 4096, type, true, 1500);
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* op_norm.c -- group norm and layer norm: cases by hand, a plain loop in double, same bytes for any batch and threads.
+/* op_norm.c -- group norm, layer norm, the same modulated, RMS norm and the gated sum: cases by hand, a plain loop in
+ * double, same bytes for any batch and threads.
  *
  * Tolerance: y is of order 1 to 10 and made of a few f32 roundings; bf16 outputs are rounded to 8 bits. */
 #include "tests/unit/op_norm.h"
@@ -30,7 +31,18 @@ static int by_hand(void)
     float nan[] = {1, NAN, 2, 2};
     op->layer_norm(nan, F32, nan, gamma, beta, 1, 4, 0);
     failed += test_ok("layer_norm/NaN stays, in place", isnan(nan[0]) && isnan(nan[3]));
-    return failed;
+
+    /* (1,3,2,2) of one image as above, (4,4,8,8) of the other as (-1,-1,1,1) */
+    const float scale[] = {0, 1, -1, 9, 99, 0, 1, 1, 2}, offset[] = {0, 1, 0, 3, 99, 5, 5, 5, 5};
+    op->modulate(y, F32, (float[]){1, 3, 2, 2, 4, 4, 8, 8}, offset, scale, 5, 2, 1, 4, 0);
+    failed += test_close("modulate/hand", y, (float[]){-r, 2*r + 1, 0, 3, 4, 3, 7, 8}, 8, 1e-6f, 0);
+    float sum[] = {1, 2, 3, 4};
+    op->add_gated(sum, (float[]){10, 20, 30, 40}, F32, (float[]){1, 0.5f, 99, 0, 2}, 3, 2, 1, 2);
+    failed += test_close("add_gated/hand", sum, (float[]){11, 12, 3, 84}, 4, 0, 0);
+    /* two groups of two, of mean squares 12.5 and 2; what is beside them stays */
+    op->rms_norm(y, F32, 5, (float[]){3, 4, 2, 0, 7}, F32, 5, (float[]){1, 10}, 1, 2, 2, 0);
+    const float q = 1/sqrtf(12.5f);
+    return failed + test_close("rms_norm/hand", y, (float[]){3*q, 40*q, r, 0, 4}, 5, 4e-6f, 0);
 }
 
 typedef struct Case {
@@ -127,6 +139,81 @@ static int layer_norm(int D, DType type)
     return failed;
 }
 
+/* Images whose scale and shift lie side by side: against the loop, rows alone and on 1 to 3 threads, in place; then the
+ * same values added to others through a gate, alone and among others. */
+static int modulate(int D, int S, DType type)
+{
+    enum { B = 3 };
+    const int64_t stride = 2*D + 3;
+    const size_t rows = (size_t)(B*S), n = rows*(size_t)D, row = (size_t)D*dtype_size(type);
+    float *x = op_values(n, 1), *by = op_values((size_t)(B*stride), 2), *want = op_values(n, 3), *sum = op_values(n, 4),
+        *want_sum = op_values(n, 4);
+    char *y = op_space(n*4), *one = op_space((size_t)D*4);
+    plain_modulate(want, x, by, by + D, stride, B, S, D, 1e-6);
+    omp_set_num_threads(2);
+    op->modulate(y, type, x, by, by + D, stride, B, S, D, 1e-6f);
+    float *got = op_floats(y, type, n);
+    char name[160];
+    int failed = test_close(op_name(name, "modulate/loop %dx%d %s", S, D, dtype_name(type)), got, want, n, 4e-6f,
+                            type == BF16 ? 0.004f : 3e-6f);
+    op->add_gated(sum, y, type, by + 3, stride, B, S, D);
+    for (size_t i = 0; i < n; i++)
+        want_sum[i] += by[3 + (int64_t)i/(S*D)*stride + (int64_t)i%D]*got[i];
+    failed += test_close(op_name(name, "add_gated/loop %dx%d %s", S, D, dtype_name(type)), sum, want_sum, n, 1e-6f,
+                         1e-6f);
+    size_t wrong = 0, wrong_sum = 0;
+    for (size_t i = 0; i < rows; i += 19) {
+        const float *of_image = by + (int64_t)i/S*stride;
+        float *again = op_values(n, 4) + i*(size_t)D;
+        omp_set_num_threads(1 + (int)(i%3));
+        op->modulate(one, type, x + i*(size_t)D, of_image, of_image + D, 0, 1, 1, D, 1e-6f);
+        wrong += memcmp(one, y + i*row, row) != 0;
+        op->add_gated(again, y + i*row, type, of_image + 3, 0, 1, 1, D);
+        wrong_sum += memcmp(again, sum + i*(size_t)D, (size_t)D*sizeof *sum) != 0;
+        free(again - i*(size_t)D);
+    }
+    failed += test_ok(op_name(name, "modulate/same bytes %dx%d", S, D), wrong == 0);
+    failed += test_ok(op_name(name, "add_gated/same bytes %dx%d", S, D), wrong_sum == 0);
+    if (type == F32) {
+        op->modulate(x, F32, x, by, by + D, stride, B, S, D, 1e-6f);
+        failed += test_same("modulate/in place", x, y, rows*row);
+    }
+    free(x); free(by); free(want); free(sum); free(want_sum); free(y); free(one); free(got);
+    return failed;
+}
+
+/* Rows that lie in wider ones: against the loop, rows alone and on 1 to 3 threads, in place, what is beside them. */
+static int rms_norm(int groups, int D, DType x_type, DType type)
+{
+    enum { N = 301 };
+    const int width = groups*D, x_stride = width + 3, y_stride = x_type == type ? x_stride : width + 1;
+    const size_t nx = (size_t)N*(size_t)x_stride, ny = (size_t)N*(size_t)y_stride, size = dtype_size(type);
+    float *x = op_values(nx, 1), *gamma = op_values((size_t)D, 2), *want = op_values(ny, 3);
+    char *x_t = op_typed(x, x_type, nx), *y = op_typed(want, type, ny), *one = op_space((size_t)width*size);
+    plain_rms_norm(want, y_stride, x, x_stride, gamma, N, groups, D, 1e-6);
+    omp_set_num_threads(2);
+    op->rms_norm(y, type, y_stride, x_t, x_type, x_stride, gamma, N, groups, D, 1e-6f);
+    float *got = op_floats(y, type, ny);
+    char name[160];
+    int failed = test_close(op_name(name, "rms_norm/loop %dx%d %s-%s", groups, D, dtype_name(x_type), dtype_name(type)),
+                            got, want, ny, 1e-6f, type == BF16 ? 0.004f : 2e-6f);
+    size_t wrong = 0;
+    for (int i = 0; i < N; i += 19) {
+        omp_set_num_threads(1 + i%3);
+        op->rms_norm(one, type, 0, x_t + (size_t)(i*x_stride)*dtype_size(x_type), x_type, 0, gamma, 1, groups, D, 1e-6f);
+        wrong += memcmp(one, y + (size_t)(i*y_stride)*size, (size_t)width*size) != 0;
+    }
+    failed += test_ok(op_name(name, "rms_norm/same bytes %dx%d", groups, D), wrong == 0);
+    if (x_type == type) {
+        op->rms_norm(x_t, type, x_stride, x_t, type, x_stride, gamma, N, groups, D, 1e-6f);
+        for (int i = 0; i < N; i++)
+            wrong += memcmp(x_t + (size_t)(i*x_stride)*size, y + (size_t)(i*y_stride)*size, (size_t)width*size) != 0;
+        failed += test_ok("rms_norm/in place", wrong == 0);
+    }
+    free(x); free(gamma); free(want); free(x_t); free(y); free(one); free(got);
+    return failed;
+}
+
 int main(void)
 {
     static const Case cases[] = {
@@ -152,6 +239,13 @@ int main(void)
         for (int D = 1; D <= 1280; D = D < 16 ? D + 7 : 2*D + 3)
             failed += layer_norm(D, D & 1 ? F32 : BF16);
         failed += layer_norm(128, BF16) + layer_norm(160, F32);
+        for (int D = 1; D <= 1536; D = D < 16 ? D + 7 : 4*D + 5)
+            failed += modulate(D, 131, D & 1 ? F32 : BF16) + modulate(D + 1, 6, D & 1 ? BF16 : F32);
+        static const DType types[] = {F32, BF16};
+        static const int runs[][2] = {{1, 1}, {3, 5}, {24, 64}, {2, 33}, {1, 4096}, {1, 2051}};
+        for (size_t i = 0; i < sizeof runs/sizeof *runs; i++)
+            for (int t = 0; t < 4; t++)
+                failed += rms_norm(runs[i][0], runs[i][1], types[t/2], types[t%2]);
     }
     return failed != 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* op_norm.h -- group norm as a plain loop in double, and parts of a matrix, for the tests of norms. */
+/* op_norm.h -- norms as plain loops in double, and parts of a matrix, for the tests of norms. */
 #ifndef TESTS_UNIT_OP_NORM_H
 #define TESTS_UNIT_OP_NORM_H
 
@@ -29,6 +29,35 @@ static void plain_group_norm(float *y, const float *x, const float *shift, const
                     const double z = (v - mean)*rstd*(double)gamma[c] + (double)beta[c];
                     y[(b*HW + i)*C + c] = (float)(act == ACT_SILU ? z/(1 + exp(-z)) : z);
                 }
+        }
+}
+
+static void plain_modulate(float *y, const float *x, const float *shift, const float *scale, int64_t stride, int64_t B,
+                           int64_t S, int D, double eps)
+{
+    for (int64_t n = 0; n < B*S; n++) {
+        double sum = 0, square = 0;
+        for (int d = 0; d < D; d++)
+            sum += (double)x[n*D + d];
+        for (int d = 0; d < D; d++)
+            square += ((double)x[n*D + d] - sum/D)*((double)x[n*D + d] - sum/D);
+        for (int d = 0; d < D; d++)
+            y[n*D + d] = (float)(((double)x[n*D + d] - sum/D)/sqrt(square/D + eps)*(1 + (double)scale[n/S*stride + d])
+                                 + (double)shift[n/S*stride + d]);
+    }
+}
+
+/* What is beside the groups of a row of y stays. */
+static void plain_rms_norm(float *y, int64_t y_stride, const float *x, int64_t x_stride, const float *gamma, int64_t N,
+                           int groups, int D, double eps)
+{
+    for (int64_t n = 0; n < N; n++)
+        for (int g = 0; g < groups; g++) {
+            double square = 0;
+            for (int d = 0; d < D; d++)
+                square += (double)x[n*x_stride + g*D + d]*(double)x[n*x_stride + g*D + d];
+            for (int d = 0; d < D; d++)
+                y[n*y_stride + g*D + d] = (float)((double)x[n*x_stride + g*D + d]/sqrt(square/D + eps)*(double)gamma[d]);
         }
 }
 

@@ -12,6 +12,7 @@ static double wanted(double x, Activation act)
     switch (act) {
     case ACT_SILU:       return x/(1 + exp(-x));
     case ACT_GELU:       return 0.5*x*(1 + erf(x/sqrt(2)));
+    case ACT_GELU_TANH:  return 0.5*x*(1 + tanh(sqrt(2/acos(-1))*(x + 0.044715*x*x*x)));
     case ACT_QUICK_GELU: return x/(1 + exp(-1.702*x));
     case ACT_RELU:       return x < 0 ? 0 : x;
     default:             return x;
@@ -123,6 +124,18 @@ static int moves(void)
                                                          0x4000}, 16);
     op->upsample(y, F32, (float[]){1, 2, 3}, 1, 1, 3, 1, 1, 5);        /* not whole: floor(w*3/5) = 0 0 1 1 2 */
     failed += test_same("upsample 3 to 5", y, (float[]){1, 1, 2, 2, 3}, 5*sizeof(float));
+    /* two patches side by side of 2 x 2 pixels of one channel; then of one pixel of two channels, one above the other */
+    op->unpatch(y, (float[]){1, 2, 3, 4, 5, 6, 7, 8}, 1, 1, 2, 2, 1);
+    failed += test_same("unpatch", y, (float[]){1, 2, 5, 6, 3, 4, 7, 8}, 8*sizeof(float));
+    op->unpatch(y, (float[]){1, 2, 3, 4}, 1, 2, 1, 1, 2);
+    failed += test_same("unpatch of one pixel", y, (float[]){1, 2, 3, 4}, 4*sizeof(float));
+    /* 2 images of 1 x 1 patch of 2 x 2 pixels of 3 channels: pixels in their order */
+    for (int i = 0; i < 24; i++)
+        y[i] = -1;
+    op->unpatch(y, (float[]){1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24}, 2,
+                1, 1, 2, 3);
+    failed += test_same("unpatch of two images", y, (float[]){1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17,
+                        18, 19, 20, 21, 22, 23, 24}, 24*sizeof(float));
     const float table[] = {0, 1, 10, 11, 20, 21}, position[] = {100, 200, 300, 400};
     op->embed(y, table, position, (int32_t[]){2, 0, 1, 1}, 4, 2, 2);
     failed += test_same("embed", y, (float[]){120, 221, 300, 401, 110, 211, 310, 411}, 8*sizeof(float));
@@ -139,6 +152,20 @@ static int moves(void)
     for (int i = 0; i < N; i++)
         want[i] = a[i] - b[i];
     failed += test_same("subtract", less, want, N*sizeof *sum);
+    for (int t = 0; t < 2; t++) {
+        const DType type = t ? BF16 : F32;
+        void *x = op_typed(a, type, N), *y_t = op_typed(b, type, N), *part = op_typed(b, type, N), *product;
+        for (int i = 0; i < N; i++)
+            want[i] = a[i]*b[i];
+        product = op_typed(want, type, N);
+        omp_set_num_threads(2);
+        op->multiply(y_t, x, type, N);
+        failed += test_same(t ? "multiply bf16" : "multiply", y_t, product, N*dtype_size(type));
+        omp_set_num_threads(1);
+        op->multiply(part, x, type, 777);
+        failed += test_same("multiply/same bytes of a part", part, product, 777*dtype_size(type));
+        free(x); free(y_t); free(part); free(product);
+    }
     free(a); free(b); free(sum); free(less); free(want);
     return failed;
 }
