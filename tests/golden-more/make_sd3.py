@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""make_sd3.py -- writes sd3/, sd3_kinds/ and sd3.safetensors, with diffusers 0.42 or later, transformers, torch,
-sentencepiece.
+"""make_sd3.py -- writes sd3/, sd3_kinds/ and sd3.safetensors, with diffusers 0.42, transformers, torch, sentencepiece.
 
     sd3/                   a tiny Stable Diffusion 3.5 (medium: two blocks of dual attention, norms of q and k) of random
                            weights in half precision: two tokenizers and text encoders of CLIP, T5's, a transformer
@@ -39,9 +38,9 @@ def t5_tokenizer(folder, vocabulary):
                 f.write(open(f"../../data/{name}.txt").read())
             f.write("".join(f"{t}\n{NEGATIVE}\n" for t in TEXTS*20))
         sentencepiece.SentencePieceTrainer.train(
-            input=text, model_prefix=f"{scratch}/spiece", vocab_size=vocabulary, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
-            normalization_rule_name="identity", hard_vocab_limit=False, character_coverage=1.0, num_threads=1,
-            minloglevel=2)
+            input=text, model_prefix=f"{scratch}/spiece", vocab_size=vocabulary, pad_id=0, eos_id=1, unk_id=2,
+            bos_id=-1, normalization_rule_name="identity", hard_vocab_limit=False, character_coverage=1.0,
+            num_threads=1, minloglevel=2)
         os.makedirs(folder, exist_ok=True)
         shutil.copy(f"{scratch}/spiece.model", f"{folder}/spiece.model")
         made = T5TokenizerFast.from_pretrained(folder, extra_ids=4)
@@ -73,7 +72,8 @@ def parts():
     first, text_encoder = clip_text("sd3/text_encoder", "<|endoftext|>", 16, 2, 2, 16, "quick_gelu")
     second, text_encoder_2 = clip_text("sd3/text_encoder_2", "!", 24, 3, 3, 20, "gelu")
     return dict(
-        tokenizer=first, tokenizer_2=second, tokenizer_3=third, text_encoder=text_encoder, text_encoder_2=text_encoder_2,
+        tokenizer=first, tokenizer_2=second, tokenizer_3=third,
+        text_encoder=text_encoder, text_encoder_2=text_encoder_2,
         text_encoder_3=halved(T5EncoderModel(T5Config(
             vocab_size=160, d_model=WIDE, d_kv=8, d_ff=64, num_layers=2, num_heads=4, feed_forward_proj="gated-gelu",
             relative_attention_num_buckets=8, relative_attention_max_distance=20, tie_word_embeddings=False,

@@ -142,7 +142,7 @@ def compare(number, folder):
     return errors
 
 
-def main(folder, first=0, count=30):
+def sweep(compare, folder, first=0, count=30):
     worst = (0,)*4
     for number in range(first, first + count):
         worst = tuple(map(max, worst, compare(number, folder/str(number))))
@@ -152,4 +152,4 @@ def main(folder, first=0, count=30):
 
 if __name__ == "__main__":
     with torch.no_grad():
-        main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
+        sweep(compare, Path(sys.argv[1]), *map(int, sys.argv[2:]))
