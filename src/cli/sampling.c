@@ -30,9 +30,7 @@ static void check_init(const Cli *cli, const SamplingConfig *cfg)
         return;
     if (!(strength > 0 && strength <= 1))
         cli_misuse(cli, "--strength %.12g: expected more than 0, and 1 at most", strength);
-    if (sampler_taken((int)cfg->steps, strength) < 1)
-        cli_misuse(cli, "--strength %g of %lld steps is none", strength, (long long)cfg->steps);
-    if (is_inverted(cfg) && strcmp(cfg->sampler, "ddim") != 0)
+    if (is_inverted(cfg) && strcmp(cfg->sampler, "ddim") != 0 && strcmp(cfg->sampler, "auto") != 0)
         cli_misuse(cli, "--inversion ddpm goes by --sampler ddim's timesteps, not %s's", cfg->sampler);
 }
 
@@ -152,7 +150,7 @@ void sampling_header(const Sampling *s, const Cli *cli, Record *header, const ch
 {
     record_init(header, kind);
     record_set_text(header, "model", s->compute.id);
-    record_set_text(header, "sampler", s->cfg->sampler);
+    record_set_text(header, "sampler", s->sampler->scheduler->method);
     record_set_int(header, "steps", s->cfg->steps);
     record_set_number(header, "guidance", s->cfg->guidance);
     sampling_describe_init(s, header->fields);

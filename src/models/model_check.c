@@ -53,7 +53,7 @@ int model_check(const char *dir, Err *e)
     Vae *vae = NULL;
     Scheduler *scheduler = NULL;
     op = &none;
-    int failed = prompt_encoder_load(&text, dir, F32, 0, e) || scheduler_load(&scheduler, dir, "ddim", 1, 0, e)
+    int failed = prompt_encoder_load(&text, dir, F32, 0, e) || scheduler_load(&scheduler, dir, "auto", 1, 0, e)
               || unet_load(&unet, dir, F32, e)
               || vae_load(&vae, dir, F32, e) || vae_load_encoder(vae, e) || vae_takes(vae, unet_channels(unet), e);
     if (!failed && prompt_encoder_width(text) != unet_text_width(unet))

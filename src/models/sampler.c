@@ -36,6 +36,13 @@ int t_range_parse(const char *option, const char *text, int *high, int *low, Err
     return 0;
 }
 
+static int check_inversion(const Sampler *s, Err *e)
+{
+    if (!s->options.inversion || s->scheduler->kind != STEP_FLOW)
+        return 0;
+    return err_set(e, "%s: --inversion ddpm goes by noise, and this model matches flows", s->options.model);
+}
+
 int sampler_create(Sampler **out, const SamplerOptions *options, Err *e)
 {
     *out = NULL;
@@ -43,10 +50,11 @@ int sampler_create(Sampler **out, const SamplerOptions *options, Err *e)
     if (!s)
         return err_set(e, "out of memory");
     s->options = *options;
-    if (unet_load(&s->unet, options->model, options->type, e) || vae_cell(&s->cell, options->model, e)
-        || (unet_takes_guidance(s->unet) && unet_set_guidance(s->unet, options->guidance, e))
-        || scheduler_load(&s->scheduler, options->model, options->method ? options->method : "ddim",
-                          options->steps, options->steps - sampler_taken(options->steps, options->strength), e)) {
+    if (scheduler_load(&s->scheduler, options->model, options->method ? options->method : "auto", options->steps,
+                       options->strength, e)
+        || check_inversion(s, e)
+        || unet_load(&s->unet, options->model, options->type, e) || vae_cell(&s->cell, options->model, e)
+        || (unet_takes_guidance(s->unet) && unet_set_guidance(s->unet, options->guidance, e))) {
         sampler_free(s);
         return -1;
     }

@@ -7,7 +7,7 @@
  *
  * Pictures that begin with others (CondItem's start, z): of the first steps `strength` says how many are left out, and
  * x_t is z with the seed's noise (Meng et al. 2022, SDEdit, arXiv 2108.01073), as in diffusers'
- * StableDiffusionImg2ImgPipeline. With INVERSION_DDPM what is drawn departs from z by nothing but what hooks change
+ * StableDiffusionImg2ImgPipeline and StableDiffusion3Img2ImgPipeline. With INVERSION_DDPM what is drawn departs from z by nothing but what hooks change
  * (Huberman-Spiegelglas et al. 2024, An Edit Friendly DDPM Noise Space, arXiv 2304.06140):
  *
  *   z_t = z with noise for t, the seed's next at each step      of z itself, as if it had just been drawn
@@ -37,7 +37,7 @@ typedef enum { INVERSION_NONE, INVERSION_DDPM } Inversion;
 typedef struct SamplerOptions {
     const char *model;              /* folder */
     DType type;                     /* of the matrix products */
-    const char *method;             /* as scheduler_load has them; NULL: ddim */
+    const char *method;             /* as scheduler_load has them; NULL: auto */
     int steps;
     double guidance;
     int batch;                      /* pictures at once, at most */
@@ -45,12 +45,6 @@ typedef struct SamplerOptions {
     double strength;                /* 0, 1: pictures begin with noise; else share of the steps that are taken */
     Inversion inversion;            /* ddim alone */
 } SamplerOptions;
-
-/* Of how many steps a run of this strength takes the last ones: all at 0. */
-static inline int sampler_taken(int steps, double strength)
-{
-    return strength == 0 ? steps : (int)(steps*strength);
-}
 
 typedef struct Sampler {
     UNet *unet;

@@ -17,10 +17,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include "formats/json_file.h"
-#include "src/models/pipeline.h"
 #include "src/models/scheduler_parts.h"
 
 enum { MAX_T = 100000 };
+static const char FLOW_CLASS[] = "FlowMatchEulerDiscreteScheduler";
 
 typedef SchedulerConfig Config;
 
@@ -39,20 +39,17 @@ static int read_prediction(Config *c, Err *e)
 }
 
 /* What the pipeline sets, and thresholding. */
-static int read_overruled(Config *c, const char *dir, const char *own, Err *e)
+static int read_overruled(Config *c, Err *e)
 {
-    const char *class;
+    const char *class = *c->class ? c->class : c->own;
     bool clip, thresholding;
     int64_t offset;
-    Pipeline pipeline = {0};
-    if (pipeline_read(&pipeline, dir, e)
-        || json_get_text(c->file, c->json, "_class_name", own, &class, e)
-        || json_get_bool(c->file, c->json, "clip_sample", c->method == METHOD_DDIM, &clip, e)
+    if (json_get_bool(c->file, c->json, "clip_sample", c->method == METHOD_DDIM, &clip, e)
         || json_get_bool(c->file, c->json, "thresholding", false, &thresholding, e)
         || json_get_int(c->file, c->json, "steps_offset", -1, &offset, e))
         return -1;
-    const bool same = strcmp(class, own) == 0, missing = !json_is_boolean(json_object_get(c->json, "clip_sample"));
-    const bool xl = pipeline.xl;
+    const bool same = strcmp(class, c->own) == 0, missing = !json_is_boolean(json_object_get(c->json, "clip_sample"));
+    const bool xl = c->pipeline.xl;
     if (xl && offset >= c->T)
         return err_set(e, "%s: \"steps_offset\" is %lld, expected 0 to %lld", c->file, (long long)offset,
                        (long long)c->T - 1);
@@ -64,17 +61,32 @@ static int read_overruled(Config *c, const char *dir, const char *own, Err *e)
     if (!clips)
         return 0;
     return err_set(e, "%s: \"clip_sample\" is %s, and a %s made of this %s would clip; a latent is not clipped here, "
-                   "expected false", c->file, missing ? "missing" : "true", own, class);
+                   "expected false", c->file, missing ? "missing" : "true", c->own, class);
 }
 
-static int config_load(Config *c, const char *dir, const char *own, Err *e)
+/* What the config of any method has. */
+static int config_open(Config *c, const char *dir, Err *e)
 {
     snprintf(c->file, sizeof c->file, "%.4096s/scheduler/scheduler_config.json", dir);
+    if (pipeline_read(&c->pipeline, dir, e) || !(c->json = json_file_load(c->file, e))
+        || json_get_text(c->file, c->json, "_class_name", c->pipeline.sd3 ? FLOW_CLASS : "", &c->class, e)
+        || json_get_int(c->file, c->json, "num_train_timesteps", 1000, &c->T, e))
+        return -1;
+    if (c->pipeline.sd3 && strcmp(c->class, FLOW_CLASS) != 0)
+        return err_set(e, "%s: \"_class_name\" is \"%.60s\": Stable Diffusion 3 matches flows, expected %s", c->file,
+                       c->class, FLOW_CLASS);
+    if (c->T < 1 || c->T > MAX_T)
+        return err_set(e, "%s: \"num_train_timesteps\" is %lld, expected 1 to %d", c->file, (long long)c->T, MAX_T);
+    return 0;
+}
+
+/* What that of a method with betas has. */
+static int config_read(Config *c, Err *e)
+{
     const char *file = c->file;
+    const json_t *json = c->json;
     const bool leading = c->method == METHOD_DDIM || c->method == METHOD_PNDM, lcm = c->method == METHOD_LCM;
-    const json_t *json = c->json = json_file_load(file, e);
-    if (!json || json_get_int(file, json, "num_train_timesteps", 1000, &c->T, e)
-        || json_get_number(file, json, "beta_start", lcm ? 0.00085 : 0.0001, &c->beta_start, e)
+    if (json_get_number(file, json, "beta_start", lcm ? 0.00085 : 0.0001, &c->beta_start, e)
         || json_get_number(file, json, "beta_end", lcm ? 0.012 : 0.02, &c->beta_end, e)
         || json_get_text(file, json, "beta_schedule", lcm ? "scaled_linear" : "linear", &c->schedule, e)
         || json_get_text(file, json, "timestep_spacing", leading ? "leading" : "linspace", &c->spacing, e)
@@ -82,11 +94,9 @@ static int config_load(Config *c, const char *dir, const char *own, Err *e)
         || json_get_bool(file, json, "rescale_betas_zero_snr", false, &c->zero_snr, e)
         || read_prediction(c, e))
         return -1;
-    if (c->T < 1 || c->T > MAX_T)
-        return err_set(e, "%s: \"num_train_timesteps\" is %lld, expected 1 to %d", file, (long long)c->T, MAX_T);
     if (c->method == METHOD_PNDM)
         c->zero_snr = false;                    /* no key of this scheduler's */
-    return read_overruled(c, dir, own, e);
+    return read_overruled(c, e);
 }
 
 int scheduler_space(Scheduler *s, const Config *c, int points, Err *e)
@@ -176,14 +186,10 @@ int scheduler_check_false(const Config *c, const char *const *key, int n, Err *e
 }
 
 /* bar, scratch: (T). */
-static int plan(Scheduler *s, const Config *c, float *bar, float *scratch, Err *e)
+static int plan_noise(Scheduler *s, const Config *c, float *bar, float *scratch, Err *e)
 {
-    if (s->steps < 1 || s->steps > c->T)
-        return err_set(e, "%d steps: expected 1 to %lld, the timesteps of %s", s->steps, (long long)c->T, c->file);
     if (scheduler_cumulate(bar, scratch, c, e))
         return -1;
-    s->prediction = c->prediction;
-    s->first = 1;
     if (c->method == METHOD_DDIM)
         return plan_ddim(s, c, bar, e);
     if (c->method == METHOD_PNDM)
@@ -194,8 +200,19 @@ static int plan(Scheduler *s, const Config *c, float *bar, float *scratch, Err *
     return c->method == METHOD_DPM ? scheduler_plan_dpm(s, c, scratch, e) : scheduler_plan_euler(s, c, scratch, e);
 }
 
-/* class: of diffusers' scheduler that name stands for. */
-static int read_method(Config *c, const char **class, const char *name, Err *e)
+/* Of a model that matches flows there is one method, under two names. */
+static int read_flow_method(Config *c, const char *name, Err *e)
+{
+    c->method = METHOD_FLOW;
+    c->name = "euler";
+    c->own = FLOW_CLASS;
+    if (strcmp(name, "auto") == 0 || strcmp(name, c->name) == 0)
+        return 0;
+    return err_set(e, "%s: \"_class_name\" is \"%s\": this model matches flows, which sampler euler (or auto) draws; "
+                   "%.40s goes by noise", c->file, FLOW_CLASS, name);
+}
+
+static int read_method(Config *c, const char *name, Err *e)
 {
     static const struct { const char *name, *class; Method method; bool karras, ancestral; } methods[] = {
         {"ddim", "DDIMScheduler", METHOD_DDIM, false, false},
@@ -206,15 +223,17 @@ static int read_method(Config *c, const char **class, const char *name, Err *e)
         {"euler-a", "EulerAncestralDiscreteScheduler", METHOD_EULER, false, true},
         {"lcm", "LCMScheduler", METHOD_LCM, false, false},
     };
+    const char *wanted = strcmp(name, "auto") == 0 ? "ddim" : name;
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
-        if (strcmp(name, methods[i].name) == 0) {
+        if (strcmp(wanted, methods[i].name) == 0) {
             c->method = methods[i].method;
             c->karras = methods[i].karras;
             c->ancestral = methods[i].ancestral;
-            *class = methods[i].class;
-            return 0;
+            c->name = methods[i].name;
+            c->own = methods[i].class;
+            return strcmp(c->class, FLOW_CLASS) == 0 ? read_flow_method(c, name, e) : 0;
         }
-    return err_misuse(e, "sampler '%s' is not ddim, pndm, dpm++2m, dpm++2m-karras, euler, euler-a or lcm", name);
+    return err_misuse(e, "sampler '%s' is not auto, ddim, pndm, dpm++2m, dpm++2m-karras, euler, euler-a or lcm", name);
 }
 
 /* The first steps away: the next begins without what they would have left. */
@@ -225,35 +244,46 @@ static void leave_out(Scheduler *s, int begin)
     s->step[0].change = 0;
 }
 
-int scheduler_load(Scheduler **out, const char *dir, const char *method, int steps, int begin, Err *e)
+static int find_begin(Config *c, int steps, double strength, Err *e)
 {
-    *out = NULL;
-    Config c = {0};
-    const char *class = "";
-    if (read_method(&c, &class, method, e) || config_load(&c, dir, class, e)) {
-        json_decref(c.json);
-        return -1;
-    }
-    Scheduler *s = calloc(1, sizeof *s);
-    float *bar = calloc((size_t)c.T * 2, sizeof *bar);
-    if (s && steps > 0)
-        s->step = calloc((size_t)steps + SCHEDULER_MORE, sizeof *s->step);
-    int failed;
-    if (!s || !bar || (steps > 0 && !s->step)) {
-        failed = err_set(e, "out of memory");
-    } else {
-        s->steps = steps;
-        c.begin = begin;
-        failed = plan(s, &c, bar, bar + c.T, e);
-        if (!failed && c.method != METHOD_PNDM)
-            leave_out(s, begin);
-    }
+    if (strength == 0)
+        return 0;
+    c->begin = c->method == METHOD_FLOW ? (int)(steps - steps*strength) : steps - (int)(steps*strength);
+    return c->begin < steps ? 0 : err_misuse(e, "a strength of %g of %d steps is none", strength, steps);
+}
+
+static int plan(Scheduler *s, Config *c, double strength, Err *e)
+{
+    if (s->steps < 1 || s->steps > c->T)
+        return err_set(e, "%d steps: expected 1 to %lld, the timesteps of %s", s->steps, (long long)c->T, c->file);
+    float *bar = calloc((size_t)c->T*2, sizeof *bar);
+    s->step = calloc((size_t)s->steps + SCHEDULER_MORE, sizeof *s->step);
+    int failed = !bar || !s->step ? err_set(e, "out of memory") : find_begin(c, s->steps, strength, e);
+    s->method = c->name;
+    s->prediction = c->prediction;
+    s->first = 1;
+    if (!failed)
+        failed = c->method == METHOD_FLOW ? scheduler_plan_flow(s, c, e) : plan_noise(s, c, bar, bar + c->T, e);
+    if (!failed && c->method != METHOD_PNDM)
+        leave_out(s, c->begin);
     free(bar);
+    return failed;
+}
+
+int scheduler_load(Scheduler **out, const char *dir, const char *method, int steps, double strength, Err *e)
+{
+    Config c = {0};
+    Scheduler *s = *out = calloc(1, sizeof *s);
+    if (!s)
+        return err_set(e, "out of memory");
+    s->steps = steps;
+    const int failed = config_open(&c, dir, e) || read_method(&c, method, e)
+                    || (c.method != METHOD_FLOW && config_read(&c, e)) || plan(s, &c, strength, e) ? -1 : 0;
     json_decref(c.json);
-    if (failed)
+    if (failed) {
         scheduler_free(s);
-    else
-        *out = s;
+        *out = NULL;
+    }
     return failed;
 }
 
@@ -313,6 +343,9 @@ void scheduler_step(const Scheduler *s, int i, float *x, float *memory, const fl
         break;
     case STEP_PNDM:
         pndm_step(s, q, x, memory, uncond, cond, guidance, n);
+        break;
+    case STEP_FLOW:                             /* what is predicted, as it is, stands where dpm++2m has x0 */
+        op->dpm_step(x, memory, uncond, cond, guidance, 1, 0, 1, q->data, 0, PREDICT_SAMPLE, n);
         break;
     }
 }

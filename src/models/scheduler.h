@@ -12,6 +12,10 @@
  *   euler-a          EulerAncestralDiscreteScheduler: each step adds noise anew; distilled models take few of these
  *   lcm              LCMScheduler: each step says what the picture is and adds noise anew, but for the last; latent
  *                    consistency models, and what LCM-LoRA makes of others, take 1 to 8 of these
+ *   auto             ddim
+ *
+ * A model that matches flows, whose config is FlowMatchEulerDiscreteScheduler's (Stable Diffusion 3), is drawn by that
+ * one, which is its auto and its euler; see scheduler_flow.c.
  *
  * Betas linear, scaled_linear, squaredcos_cap_v2 or trained_betas; leading, trailing and linspace spacing;
  * set_alpha_to_one; epsilon, v_prediction and sample; rescale_betas_zero_snr. What the pipeline that model_index.json
@@ -30,19 +34,21 @@ typedef struct Mix {                                /* pndm: what stands for the
 } Mix;
 
 typedef struct SchedulerStep {
-    int t;                                          /* timestep, 999..0: its name, in streams and ranks; pndm repeats */
+    int t;                                          /* timestep, 1000..0: its name, in streams and ranks; may repeat */
     float time;                                     /* what the UNet is told: t, or what was rounded to t (euler) */
     float sqrt_a, sqrt_1m_a;                        /* shares of picture and noise in x: alpha and sigma */
     float sqrt_a_prev, sqrt_1m_a_prev;              /* all but dpm++2m: of what comes next */
     float noise;                                    /* euler-a, lcm: share of new noise in what comes next */
-    float keep, data, change;                       /* dpm++2m, lcm: x = keep x + data x0 + change (x0 - x0 before) */
+    float keep, data, change;                       /* dpm++2m, lcm: x = keep x + data x0 + change (x0 - x0 before);
+                                                     * flows: x = x + data v */
     Origin origin;
     Mix mix;
 } SchedulerStep;
 
-typedef enum { STEP_DDIM, STEP_DPM, STEP_PNDM } StepKind;
+typedef enum { STEP_DDIM, STEP_DPM, STEP_PNDM, STEP_FLOW } StepKind;
 
 typedef struct Scheduler {
+    const char *method;                             /* the one of the names above that is taken, never auto */
     int steps;                                      /* evaluations of the UNet */
     SchedulerStep *step;                            /* in the order they are taken */
     Prediction prediction;
@@ -51,10 +57,11 @@ typedef struct Scheduler {
     int memory;                                     /* what steps leave for later ones, in latents */
 } Scheduler;
 
-/* method: one of the names above. begin: timesteps left out at the start, fewer than steps, for a run that begins with
- * a picture; pndm's first evaluations are then taken at the next one's, where diffusers goes on as if they had been.
- * Fails for a config that diffusers would draw by otherwise. */
-int scheduler_load(Scheduler **s, const char *dir, const char *method, int steps, int begin, Err *e);
+/* method: one of the names above. strength: 0, or of a run that begins with a picture what share of the steps is taken,
+ * the last ones: rounded down, as diffusers' pipelines do, and of flows up, as StableDiffusion3Img2ImgPipeline does.
+ * pndm's first evaluations are then taken at the next timestep's, where diffusers goes on as if they had been.
+ * Fails for a config that diffusers would draw by otherwise, and where no step is left. */
+int scheduler_load(Scheduler **s, const char *dir, const char *method, int steps, double strength, Err *e);
 void scheduler_free(Scheduler *s);
 /* Step i of n values of latents x, in place, from the UNet's output for them (uncond NULL: without guidance);
  * all device memory. memory (s->memory, n): zeros before the first step, then as the step before has left it. */

@@ -4,13 +4,16 @@
 #define SRC_MODELS_SCHEDULER_PARTS_H
 
 #include <jansson.h>
+#include "src/models/pipeline.h"
 #include "src/models/scheduler.h"
 
-typedef enum { METHOD_DDIM, METHOD_DPM, METHOD_EULER, METHOD_PNDM, METHOD_LCM } Method;
+typedef enum { METHOD_DDIM, METHOD_DPM, METHOD_EULER, METHOD_PNDM, METHOD_LCM, METHOD_FLOW } Method;
 
 typedef struct SchedulerConfig {
     char file[4200];
     json_t *json;
+    Pipeline pipeline;
+    const char *class;                      /* of diffusers' schedulers, whose config it is; "" where it does not say */
     int64_t T;
     double beta_start, beta_end;
     const char *schedule, *spacing;
@@ -18,6 +21,7 @@ typedef struct SchedulerConfig {
     bool set_alpha_to_one, zero_snr;
     int steps_offset, begin;
     Method method;
+    const char *name, *own;                 /* the method's, and its class */
     bool karras, ancestral;
 } SchedulerConfig;
 
@@ -43,6 +47,8 @@ void scheduler_set_step(SchedulerStep *step, float a, float a_prev);
 /* Fills s->step, s->steps and s->memory. bar as above. */
 int scheduler_plan_pndm(Scheduler *s, const SchedulerConfig *c, const float *bar, Err *e);
 int scheduler_plan_lcm(Scheduler *s, const SchedulerConfig *c, const float *bar, Err *e);
+/* Fills s->step. */
+int scheduler_plan_flow(Scheduler *s, const SchedulerConfig *c, Err *e);
 /* Fill s->step, and s->first where it is not 1. sigma (T): sqrt((1 - a)/a) of a = alpha_cumprod. */
 int scheduler_plan_dpm(Scheduler *s, const SchedulerConfig *c, const float *sigma, Err *e);
 int scheduler_plan_euler(Scheduler *s, const SchedulerConfig *c, const float *sigma, Err *e);

@@ -157,8 +157,8 @@ edit() {
         # shellcheck disable=SC2086
         refused m/model_index.json requires_aesthetics_score refiner -- $program
     done
-    edit model_index.json '._class_name = "StableDiffusion3Pipeline"'
-    refused m/model_index.json StableDiffusion3Pipeline -- sd-encode-text -m m -o no.mpk.zst
+    edit model_index.json '._class_name = "FluxPipeline"'
+    refused m/model_index.json FluxPipeline -- sd-encode-text -m m -o no.mpk.zst
     rm m/model_index.json
     sd-encode-text -q -m m -o without.mpk.zst <<<fish
     rm -r m/tokenizer_2

@@ -130,7 +130,8 @@ static void remove_picture(const char *name)
 static int check_pndm(void)
 {
     Scheduler *whole = NULL, *late = NULL;
-    die_if(scheduler_load(&whole, model, "ddim", 10, 4, &err) || scheduler_load(&late, model, "pndm", 10, 4, &err));
+    die_if(scheduler_load(&whole, model, "ddim", 10, 0.6, &err)
+           || scheduler_load(&late, model, "pndm", 10, 0.6, &err));
     bool same = late->steps == whole->steps + 9 && late->step[0].t == whole->step[0].t;
     for (int i = 1; i <= whole->steps - 3 && same; i++)
         same = late->step[late->steps - i].t == whole->step[whole->steps - i].t;

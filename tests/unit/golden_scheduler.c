@@ -156,6 +156,7 @@ static int check_noisy(size_t number, const json_t *run, const char *method, con
     const json_t *rows = json_object_get(run, "rows");
     const int steps = (int)json_integer_value(json_object_get(run, "steps"));
     const int begin = (int)json_integer_value(json_object_get(run, "begin")), taken = steps - begin;
+    const double strength = begin ? (taken + 0.5)/steps : 0;
     const bool xl = json_is_true(json_object_get(run, "xl"));
     float x[N] = {2, -1, 0.5f, 0}, memory[N] = {0}, out[N], drawn[N], largest = 0, times = 0;
     float *got = malloc((taken + 1) * sizeof x), *want = malloc((taken + 1) * sizeof x);
@@ -166,7 +167,7 @@ static int check_noisy(size_t number, const json_t *run, const char *method, con
     snprintf(name, sizeof name, "scheduler/%s/%zu/%d of %d steps", method, number, taken, steps);
     if (write_pipeline(xl ? "StableDiffusionXLPipeline" : "StableDiffusionPipeline", &e)
         || json_file_write(config_path, json_object_get(run, "config"), &e)
-        || scheduler_load(&s, folder, method, steps, begin, &e)) {
+        || scheduler_load(&s, folder, method, steps, strength, &e)) {
         printf("FAIL %s: %s\n", name, e.text);
         free(got);
         free(want);
