@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 """make_sd3.py -- writes sd3/, sd3_kinds/ and sd3.safetensors, with diffusers 0.42, transformers, torch, sentencepiece.
 
-    sd3/                   a tiny Stable Diffusion 3.5 (medium: two blocks of dual attention, norms of q and k) of random
-                           weights in half precision: two tokenizers and text encoders of CLIP, T5's, a transformer
+    sd3/                   a tiny Stable Diffusion 3.5 (medium: two blocks of dual attention, norms of q and k) of
+                           random weights in half precision: two tokenizers and text encoders of CLIP, T5's, a
+                           transformer
     sd3_kinds/medium, large    transformers alone: of Stable Diffusion 3 medium's kind (no norms of q and k), and of
                            3.5 large's (norms, no dual attention, another patch count)
     sd3.safetensors        ids.1, ids.2, ids.3, state, pooled of TEXTS, T5's of T5_LENGTH tokens; state.bare of the

@@ -4,8 +4,8 @@
     PATH=bin:$PATH python3 sweep_sd3.py FOLDER [FIRST [COUNT]]      FOLDER: for the models; tests/golden-more is read
 
 Of each model, another config by its number (norms of q and k or not, dual attention in some blocks, with T5 or
-without): states and pooled embeddings of two prompts, a hooked module and the final latents of a run at a size of its own, with
-guidance, with a negative prompt, from pictures, or not.
+without): states and pooled embeddings of two prompts, a hooked module and the final latents of a run at a size of its
+own, with guidance, with a negative prompt, from pictures, or not.
 Prints the largest error of each as a share of its range, and the worst of all. Exits 77 where torch, diffusers or
 transformers are missing.
 """
