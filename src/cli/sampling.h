@@ -55,7 +55,7 @@ int sampling_check_pictures(const SamplingConfig *cfg, const char *pictures, Err
 /* Opens backend, input, model and sampler, checked against each other. */
 int sampling_open(Sampling *s, const Cli *cli, const SamplingConfig *cfg, Err *e);
 void sampling_close(Sampling *s);
-/* Loads s->vae, where that is not done yet, and checks it against the UNet. */
+/* Loads s->vae, where that is not done yet, and checks it against the network's latents. */
 int sampling_vae(Sampling *s, Err *e);
 /* The next batch, with the pictures that it begins with. Returns as cond_batch_next. */
 int sampling_next(Sampling *s, Err *e);

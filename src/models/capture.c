@@ -51,6 +51,11 @@ int take_parse(Take *take, const char *name, Err *e)
     return err_misuse(e, "take '%s' is not output, input or diff", name);
 }
 
+static const char *path_of(const Capture *c, int site)
+{
+    return hooks_path(denoiser_hooks(c->sampler->denoiser), site);
+}
+
 static int half_count(const Capture *c)
 {
     return c->options.half == HALF_BOTH && c->sampler->halves == 2 ? 2 : 1;
@@ -114,7 +119,7 @@ static int check_fit(Capture *c, Err *e)
                     continue;
                 memcpy(&x, &bits, sizeof x);
                 return err_set(e, "%s: step %d (t %d): activation %g does not fit %s%s",
-                               hooks_path(unet_hooks(c->sampler->unet), k), step, plan->step[step].t, (double)x,
+                               path_of(c, k), step, plan->step[step].t, (double)x,
                                dtype_name(c->kept_as), isfinite(x) ? "; use --act-type bf16" : "");
             }
     return 0;
@@ -183,10 +188,11 @@ int capture_create(Capture **out, Sampler *s, const CaptureOptions *options, Err
     c->options = *options;
     c->kept_as = options->type == I8 ? F16 : options->type;
     c->sampler = s;
+    Hooks *hooks = denoiser_hooks(s->denoiser);
     int failed = plan_steps(c, e) || sampler_check_half(s, options->half, "captured", e) ? -1 : 0;
     for (int i = 0; i < options->pattern_count && !failed; i++)
-        failed = hooks_add(unet_hooks(s->unet), options->patterns[i], options->take != TAKE_OUTPUT, on_hook, c, e) < 0;
-    c->sites = unet_hooks(s->unet)->count;
+        failed = hooks_add(hooks, options->patterns[i], options->take != TAKE_OUTPUT, on_hook, c, e) < 0;
+    c->sites = hooks->count;
     if (!failed && (!(c->site = calloc(c->sites, sizeof *c->site)) || !(c->host_unfit = malloc(unfit_bytes(c)))))
         failed = err_set(e, "out of memory");
     failed = failed || !(c->unfit = op->alloc(unfit_bytes(c), e));
@@ -225,7 +231,7 @@ void capture_describe(const Capture *c, Record *header)
     static const char *const halves[] = {"cond", "uncond", "both"};
     json_t *hooks = json_array();
     for (int i = 0; i < c->sites; i++)
-        json_array_append_new(hooks, json_string(hooks_path(unet_hooks(c->sampler->unet), i)));
+        json_array_append_new(hooks, json_string(path_of(c, i)));
     record_set_json(header, "hooks", hooks);
     record_set_text(header, "take", take_name(c->options.take));
     record_set_text(header, "half", c->sampler->halves == 1 ? "cond" : halves[c->options.half]);
@@ -242,7 +248,7 @@ void capture_print_sizes(const Capture *c, long long pictures, FILE *f)
         const long long tokens = some ? c->options.tokens : s->H * s->W;
         const long long token = s->C * (long long)dtype_size(c->options.type) + (c->options.type == I8 ? 4 : 0)
                               + (some ? 4 : 0);     /* its scale, its place */
-        fprintf(f, "%s\t", hooks_path(unet_hooks(c->sampler->unet), k));
+        fprintf(f, "%s\t", path_of(c, k));
         if (some)
             fprintf(f, "%lldx%d", tokens, s->C);
         else
@@ -324,7 +330,7 @@ int capture_write(Capture *c, const CondBatch *batch, StreamOut *out, Err *e)
             for (int k = 0; k < c->sites && !failed; k++)
                 for (int h = 0; h < half_count(c) && !failed; h++) {
                     const Site *site = &c->site[k];
-                    record_set_text(&rec, "hook", hooks_path(unet_hooks(c->sampler->unet), k));
+                    record_set_text(&rec, "hook", path_of(c, k));
                     record_set_text(&rec, "half", half_name(c, h));
                     failed = write_one(c, out, &rec, k, site->data + place(c, site, c->slot[i], h, b) * value,
                                        batch->item[b].seed, e);

@@ -134,7 +134,7 @@ static int open_place(Intervention *v, int i, Err *e)
     for (int k = 0; k < STEER_KINDS; k++)
         if (!(p->shown[k] = malloc(sizeof *p->shown[k] * v->sampler->options.batch)))
             return err_set(e, "out of memory");
-    return steer_site_open(&p->site, &v->options.steer, i, unet_hooks(v->sampler->unet), on_hook, p, e);
+    return steer_site_open(&p->site, &v->options.steer, i, denoiser_hooks(v->sampler->denoiser), on_hook, p, e);
 }
 
 int intervention_create(Intervention **out, Sampler *s, const InterventionOptions *options, Err *e)

@@ -225,6 +225,12 @@ int part_int(const Part *part, const char *key, const int *fallback, int *value,
     return 0;
 }
 
+int part_in_range(const Part *part, const char *key, int value, int low, int high, Err *e)
+{
+    return value >= low && value <= high ? 0
+        : err_set(e, "%s/config.json: \"%s\" is %d, expected %d to %d", part->path, key, value, low, high);
+}
+
 int part_number(const Part *part, const char *key, const double *fallback, double *value, Err *e)
 {
     char file[sizeof part->path + 16];

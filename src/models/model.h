@@ -35,6 +35,8 @@ float *part_upload(const Part *part, const char *name, int ndim, const int64_t *
 int part_int(const Part *part, const char *key, const int *fallback, int *value, Err *e);
 int part_number(const Part *part, const char *key, const double *fallback, double *value, Err *e);
 int part_text(const Part *part, const char *key, const char *fallback, const char **value, Err *e);
+/* An error where value, which "key" has, does not lie in low..high. */
+int part_in_range(const Part *part, const char *key, int value, int low, int high, Err *e);
 /* What a norm adds to a variance: 0 to 1, fallback 1e-5. */
 int part_epsilon(const Part *part, const char *key, float *value, Err *e);
 

@@ -5,7 +5,7 @@
 #include "src/models/model_check.h"
 #include "src/models/prompt_encoder.h"
 #include "src/models/scheduler.h"
-#include "src/models/unet.h"
+#include "src/models/denoiser.h"
 #include "src/models/vae.h"
 
 static void *none_alloc(size_t bytes, Err *e)
@@ -49,22 +49,23 @@ static const Ops none = {
 int model_check(const char *dir, Err *e)
 {
     PromptEncoder *text = NULL;
-    UNet *unet = NULL;
+    Denoiser *denoiser = NULL;
     Vae *vae = NULL;
     Scheduler *scheduler = NULL;
     op = &none;
-    int failed = prompt_encoder_load(&text, dir, F32, 0, e) || scheduler_load(&scheduler, dir, "auto", 1, 0, e)
-              || unet_load(&unet, dir, F32, e)
-              || vae_load(&vae, dir, F32, e) || vae_load_encoder(vae, e) || vae_takes(vae, unet_channels(unet), e);
-    if (!failed && prompt_encoder_width(text) != unet_text_width(unet))
-        failed = err_set(e, "%s: the text encoder is %d wide, the UNet takes text of %d (cross_attention_dim)", dir,
-                         prompt_encoder_width(text), unet_text_width(unet));
-    if (!failed && prompt_encoder_pooled(text) != unet_pooled_width(unet))
-        failed = err_set(e, "%s: the text encoder pools %d values (projection_dim), the UNet takes %d "
-                         "(projection_class_embeddings_input_dim)", dir, prompt_encoder_pooled(text),
-                         unet_pooled_width(unet));
+    int failed = prompt_encoder_load(&text, dir, F32, 0, e) || scheduler_load(&scheduler, dir, "ddim", 1, 0, e)
+              || denoiser_load(&denoiser, dir, F32, e)
+              || vae_load(&vae, dir, F32, e) || vae_load_encoder(vae, e)
+              || vae_takes(vae, denoiser_channels(denoiser), e);
+    const DenoiserWords *w = failed ? NULL : denoiser_words(denoiser);
+    if (!failed && prompt_encoder_width(text) != denoiser_text_width(denoiser))
+        failed = err_set(e, "%s: the text encoder is %d wide, the %s takes text of %d (%s)", dir,
+                         prompt_encoder_width(text), w->network, denoiser_text_width(denoiser), w->text_width);
+    if (!failed && prompt_encoder_pooled(text) != denoiser_pooled_width(denoiser))
+        failed = err_set(e, "%s: the text encoder pools %d values (projection_dim), the %s takes %d (%s)", dir,
+                         prompt_encoder_pooled(text), w->network, denoiser_pooled_width(denoiser), w->pooled_width);
     vae_free(vae);
-    unet_free(unet);
+    denoiser_free(denoiser);
     prompt_encoder_free(text);
     scheduler_free(scheduler);
     return failed ? -1 : 0;

@@ -5,9 +5,9 @@
 
 #include "formats/err.h"
 
-/* Loads UNet, VAE, text encoders, tokenizers and scheduler of DIR by the programs' own loaders, which compare every
- * tensor with the configs and look for values that are no numbers, but keeps none of it: memory is that of the largest
- * tensor of the text encoder. Before backend_pick, or in its place. */
+/* Loads UNet or transformer, VAE, text encoders, tokenizers and scheduler of DIR by the programs' own loaders, which
+ * compare every tensor with the configs and look for values that are no numbers, but keeps none of it: memory is that
+ * of the largest tensor of the text encoder. Before backend_pick, or in its place. */
 int model_check(const char *dir, Err *e);
 
 #endif

@@ -50,19 +50,22 @@ int sampler_create(Sampler **out, const SamplerOptions *options, Err *e)
     if (!s)
         return err_set(e, "out of memory");
     s->options = *options;
-    if (scheduler_load(&s->scheduler, options->model, options->method ? options->method : "auto", options->steps,
-                       options->strength, e)
-        || check_inversion(s, e)
-        || unet_load(&s->unet, options->model, options->type, e) || vae_cell(&s->cell, options->model, e)
-        || (unet_takes_guidance(s->unet) && unet_set_guidance(s->unet, options->guidance, e))) {
+    if (denoiser_load(&s->denoiser, options->model, options->type, e) || vae_cell(&s->cell, options->model, e)
+        || (denoiser_takes_guidance(s->denoiser) && denoiser_set_guidance(s->denoiser, options->guidance, e))
+        || scheduler_load(&s->scheduler, options->model, options->method ? options->method : "ddim",
+                          options->steps, options->steps - sampler_taken(options->steps, options->strength), e)) {
         sampler_free(s);
         return -1;
     }
-    s->halves = options->guidance == 1.0 || unet_takes_guidance(s->unet) ? 1 : 2;
-    s->C = unet_channels(s->unet);
-    unet_sample_size(s->unet, &s->H, &s->W);
+    s->halves = options->guidance == 1.0 || denoiser_takes_guidance(s->denoiser) ? 1 : 2;
+    s->C = denoiser_channels(s->denoiser);
+    denoiser_sample_size(s->denoiser, &s->H, &s->W);
     s->H = options->height ? options->height : s->H;
     s->W = options->width ? options->width : s->W;
+    if (denoiser_check_size(s->denoiser, s->H, s->W, e)) {
+        sampler_free(s);
+        return -1;
+    }
     const size_t picture = sizeof(float) * s->C * s->H * s->W;
     s->x = op->alloc(picture * options->batch, e);
     s->x_halves = s->x ? op->alloc(picture * options->batch * s->halves, e) : NULL;
@@ -93,7 +96,7 @@ void sampler_free(Sampler *s)
 {
     if (!s)
         return;
-    unet_free(s->unet);
+    denoiser_free(s->denoiser);
     scheduler_free(s->scheduler);
     if (s->x) op->free(s->x);
     if (s->x_halves) op->free(s->x_halves);
@@ -127,7 +130,7 @@ int sampler_check_half(const Sampler *s, Half half, const char *what, Err *e)
 {
     if (s->halves == 2 || half != HALF_UNCOND)
         return 0;
-    if (unet_takes_guidance(s->unet))
+    if (denoiser_takes_guidance(s->denoiser))
         return err_set(e, "%s: a UNet that is told its guidance (\"time_cond_proj_dim\") has no unconditional half: "
                        "nothing would be %s", s->options.model, what);
     return err_set(e, "guidance 1 has no unconditional half: nothing would be %s", what);
@@ -206,7 +209,7 @@ static int run(Sampler *s, const CondBatch *b, int S, float *latents, StepFn bef
             sampler_own_before(s, b);
         for (int h = 0; h < s->halves; h++)
             op->copy(s->x_halves + all*h, s->x, all * sizeof(float));
-        if (unet_eval(s->unet, s->eps, s->x_halves, (int64_t)s->halves * s->n, s->H, s->W,
+        if (denoiser_eval(s->denoiser, s->eps, s->x_halves, (int64_t)s->halves * s->n, s->H, s->W,
                       s->scheduler->step[s->step].time, e))
             return -1;
         if (inverted)
@@ -221,7 +224,7 @@ static int run(Sampler *s, const CondBatch *b, int S, float *latents, StepFn bef
 
 int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_step, void *context, Err *e)
 {
-    const bool hooked = unet_hooks(s->unet)->count > 0;         /* hooks may tell pictures apart */
+    const bool hooked = denoiser_hooks(s->denoiser)->count > 0;         /* hooks may tell pictures apart */
     for (int i = 0; i < b->count; i++) {
         s->twin[i] = hooked ? i : sampler_twin(s, b, i);
         if (s->tracing)

@@ -2,7 +2,7 @@
 /* sampler.h -- guided sampling of a batch of pictures, with hooks on the way.
  *
  *   x_T = torch noise of the picture's seed
- *   for t = T..1: eps = UNet([x, x], t, [uncond, cond]);  x = scheduler step of x and the guided eps
+ *   for t = T..1: eps = network([x, x], t, [uncond, cond]);  x = scheduler step of x and the guided eps
  *                 euler-a, lcm: x += its share of the seed's next noise
  *
  * Pictures that begin with others (CondItem's start, z): of the first steps `strength` says how many are left out, and
@@ -18,7 +18,7 @@
  * to draw. Where the texts are one and hooks change nothing, x_t is z_t bit for bit, and z comes out. With a mask,
  * x_t - z_t is multiplied by it (Avrahami et al. 2023, Blended Latent Diffusion, arXiv 2206.02779).
  *
- * The UNet's batch is [uncond of every picture..., cond of every picture...]; with guidance 1, and where the UNet is
+ * The network's batch is [uncond of every picture..., cond of every picture...]; with guidance 1, and where a UNet is
  * told its guidance (unet_set_guidance), there is no uncond half. A picture's latent depends on its own record only,
  * not on its batch. Pictures of a batch with the same seed and texts, as a sweep of sd-steer-text has them, are drawn
  * once where no hook watches. Texts of one length are drawn at once: a batch of several lengths in as many runs, each
@@ -30,7 +30,7 @@
 #include "src/models/conditioning.h"
 #include "src/models/noise.h"
 #include "src/models/scheduler.h"
-#include "src/models/unet.h"
+#include "src/models/denoiser.h"
 
 typedef enum { INVERSION_NONE, INVERSION_DDPM } Inversion;
 
@@ -47,7 +47,7 @@ typedef struct SamplerOptions {
 } SamplerOptions;
 
 typedef struct Sampler {
-    UNet *unet;
+    Denoiser *denoiser;
     Scheduler *scheduler;
     SamplerOptions options;
     int C, H, W;                    /* latent */
@@ -65,7 +65,7 @@ typedef struct Sampler {
     float *where;                   /* (H,W) host: what share of a change a cell of the latent gets; NULL: all */
     Noise *noise;                   /* [batch] of each picture's seed */
     float *host, *planes;           /* (batch,H,W,C) and (batch,C,H,W), for transposition */
-    float *states;                  /* host (texts,S,E), what unet_set_text reads */
+    float *states;                  /* host (texts,S,E), what denoiser_set_text reads */
     float *pooled;                  /* host (texts,P), for Stable Diffusion XL, else NULL */
     int32_t *state_of;              /* (halves*batch) */
     size_t state_size;              /* S*E of the current run */
@@ -82,14 +82,14 @@ int sampler_mask(Sampler *s, const Image *mask, Err *e);
 /* Called before each step of a run with s->step set. Returns 0, or -1 with e set. */
 typedef int (*StepFn)(void *context, Sampler *s, Err *e);
 
-/* Draws the batch's pictures (batch->count <= options.batch): latents (count,C,H,W) f32 host, as the UNet has them.
+/* Draws the batch's pictures (batch->count <= options.batch): latents (count,C,H,W) f32 host, as the network has them.
  * With an inversion, pictures of the batch that sampler_run_plain had last. */
 int sampler_run(Sampler *s, const CondBatch *batch, float *latents, StepFn before_step, void *context, Err *e);
-/* The same for hooks that change nothing. With an inversion the UNet is evaluated at z_t of each picture at each step;
- * the latents are the pictures' own, unless their texts are to be others. */
+/* The same for hooks that change nothing. With an inversion the network is evaluated at z_t of each picture at each
+ * step; the latents are the pictures' own, unless their texts are to be others. */
 int sampler_run_plain(Sampler *s, const CondBatch *batch, float *latents, StepFn before_step, void *context, Err *e);
 
-/* First image and number of images of a half in the UNet's batch: "cond", "uncond", "both".
+/* First image and number of images of a half in the network's batch: "cond", "uncond", "both".
  * Without guidance all is cond. */
 typedef enum { HALF_COND, HALF_UNCOND, HALF_BOTH } Half;
 int half_parse(Half *half, const char *name, Err *e);

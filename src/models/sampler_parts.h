@@ -6,7 +6,7 @@
 
 #include "src/models/sampler.h"
 
-/* Gives the UNet the texts of the run's pictures, of S tokens. */
+/* Gives the network the texts of the run's pictures, of S tokens. */
 int sampler_set_text(Sampler *s, const CondBatch *b, int S, Err *e);
 /* The first picture of the batch that is drawn of the same as picture i: i itself, where none before it is. */
 int sampler_twin(const Sampler *s, const CondBatch *b, int i);

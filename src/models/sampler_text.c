@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* sampler_text.c -- the texts of a run, each once for the UNet, and which pictures of a batch are drawn of the same. */
+/* sampler_text.c -- the texts of a run, each once for the network, and which pictures of a batch are drawn of the
+ * same. */
 #include <stdlib.h>
 #include <string.h>
 #include "src/models/sampler_parts.h"
@@ -7,7 +8,7 @@
 /* Room for as many texts as the batch can have, of `size` values each. */
 static int need_states(Sampler *s, int pictures, size_t size, Err *e)
 {
-    const size_t texts = (size_t)pictures * 2, P = unet_pooled_width(s->unet);
+    const size_t texts = (size_t)pictures * 2, P = denoiser_pooled_width(s->denoiser);
     s->state_size = size;
     if (texts * size <= s->states_room && texts <= s->texts_room)
         return 0;
@@ -24,7 +25,7 @@ static int need_states(Sampler *s, int pictures, size_t size, Err *e)
 /* The next of the batch's texts, at place *n. */
 static void add_text(Sampler *s, int *n, const float *state, const float *pooled)
 {
-    const size_t P = unet_pooled_width(s->unet);
+    const size_t P = denoiser_pooled_width(s->denoiser);
     memcpy(s->states + s->state_size * *n, state, s->state_size * sizeof(float));
     if (P)
         memcpy(s->pooled + P * *n, pooled, P * sizeof(float));
@@ -65,8 +66,8 @@ int sampler_set_text(Sampler *s, const CondBatch *b, int S, Err *e)
         s->state_of[(s->halves - 1) * s->n + i] = texts;
         add_text(s, &texts, state_now(s, item), pooled_now(s, item));
     }
-    return unet_set_text(s->unet, s->states, texts, S, s->state_of, (int64_t)s->halves * s->n, e)
-        || (s->pooled && unet_set_added(s->unet, s->pooled, s->H * s->cell, s->W * s->cell, e)) ? -1 : 0;
+    return denoiser_set_text(s->denoiser, s->states, texts, S, s->state_of, (int64_t)s->halves * s->n, e)
+        || (s->pooled && denoiser_set_added(s->denoiser, s->pooled, s->H * s->cell, s->W * s->cell, e)) ? -1 : 0;
 }
 
 static bool same_values(const float *a, const float *b, size_t n)

@@ -146,7 +146,8 @@ int splice_create(Splice **out, Sampler *sampler, const SpliceOptions *options, 
     s->options = *options;
     s->sampler = sampler;
     if (check_options(s, e)
-        || sae_hook(&s->sae, options->sae, options->hook, options->type, unet_hooks(sampler->unet), on_hook, s, e)) {
+        || sae_hook(&s->sae, options->sae, options->hook, options->type, denoiser_hooks(sampler->denoiser), on_hook, s,
+                    e)) {
         splice_free(s);
         *out = NULL;
         return -1;
@@ -170,7 +171,7 @@ const Sae *splice_sae(const Splice *s)
 
 const char *splice_module(const Splice *s)
 {
-    return hooks_path(unet_hooks(s->sampler->unet), 0);
+    return hooks_path(denoiser_hooks(s->sampler->denoiser), 0);
 }
 
 /* StepFn */

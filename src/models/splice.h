@@ -34,7 +34,7 @@ typedef struct SpliceOptions {
 
 typedef struct Splice Splice;
 
-/* Hooks the sampler's UNet. Options that would replace nothing are refused. */
+/* Hooks the sampler's network. Options that would replace nothing are refused. */
 int splice_create(Splice **s, Sampler *sampler, const SpliceOptions *options, Err *e);
 void splice_free(Splice *s);
 const Sae *splice_sae(const Splice *s);

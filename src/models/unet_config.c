@@ -103,12 +103,6 @@ static int read_bool(const Part *part, const char *key, bool fallback)
     return json_is_boolean(found) ? json_is_true(found) : fallback;
 }
 
-static int in_range(const Part *part, const char *key, int value, int low, int high, Err *e)
-{
-    return value >= low && value <= high ? 0
-        : err_set(e, "%s/config.json: \"%s\" is %d, expected %d to %d", part->path, key, value, low, high);
-}
-
 /* The added embedding reads the pooled one and the sinusoids of UNET_SIZES numbers. */
 static int read_addition(UNetConfig *c, const Part *part, Err *e)
 {
@@ -122,9 +116,9 @@ static int read_addition(UNetConfig *c, const Part *part, Err *e)
     if (strcmp(type, "text_time") != 0)
         return err_set(e, "%s/config.json: \"addition_embed_type\" is \"%.40s\"; only \"text_time\" is implemented",
                        part->path, type);
-    if (part_int(part, dim, NULL, &c->size_width, e) || in_range(part, dim, c->size_width, 1, UNET_WAVES, e)
+    if (part_int(part, dim, NULL, &c->size_width, e) || part_in_range(part, dim, c->size_width, 1, UNET_WAVES, e)
         || part_int(part, all, NULL, &into, e)
-        || in_range(part, all, into, UNET_SIZES*c->size_width + 1, 1 << 20, e))
+        || part_in_range(part, all, into, UNET_SIZES*c->size_width + 1, 1 << 20, e))
         return -1;
     c->P = into - UNET_SIZES*c->size_width;
     return 0;
@@ -137,8 +131,8 @@ static int read_guidance(UNetConfig *c, const Part *part, Err *e)
     const json_t *found = json_object_get(part->config, dim);
     if (!found || json_is_null(found))
         return 0;
-    return part_int(part, dim, NULL, &c->guidance_width, e) || in_range(part, dim, c->guidance_width, 4, UNET_WAVES, e)
-        ? -1 : 0;
+    return part_int(part, dim, NULL, &c->guidance_width, e)
+        || part_in_range(part, dim, c->guidance_width, 4, UNET_WAVES, e) ? -1 : 0;
 }
 
 int unet_config_read(UNetConfig *c, const Part *part, Err *e)
@@ -158,23 +152,24 @@ int unet_config_read(UNetConfig *c, const Part *part, Err *e)
         || read_list(part, "cross_attention_dim", &(int){1280}, c->levels, width, e)
         || read_types(part, "down_block_types", down, c->levels, c->down_attention, e)
         || read_types(part, "up_block_types", up, c->levels, c->up_attention, e)
-        || part_int(part, "in_channels", &(int){4}, &c->in, e) || in_range(part, "in_channels", c->in, 1, 1 << 16, e)
+        || part_int(part, "in_channels", &(int){4}, &c->in, e)
+        || part_in_range(part, "in_channels", c->in, 1, 1 << 16, e)
         || part_int(part, "out_channels", &(int){4}, &out, e)
         || read_list(part, "sample_size", &(int){64}, 2, c->sample, e)
-        || in_range(part, "sample_size", c->sample[0], 1, 1 << 14, e)
-        || in_range(part, "sample_size", c->sample[1], 1, 1 << 14, e)
+        || part_in_range(part, "sample_size", c->sample[0], 1, 1 << 14, e)
+        || part_in_range(part, "sample_size", c->sample[1], 1, 1 << 14, e)
         || part_int(part, "norm_num_groups", &(int){32}, &c->groups, e)
-        || in_range(part, "norm_num_groups", c->groups, 1, 1 << 16, e)
+        || part_in_range(part, "norm_num_groups", c->groups, 1, 1 << 16, e)
         || part_epsilon(part, "norm_eps", &c->eps, e)
         || part_int(part, "conv_in_kernel", &(int){3}, &c->conv_in_kernel, e)
-        || in_range(part, "conv_in_kernel", c->conv_in_kernel, 1, 31, e)
+        || part_in_range(part, "conv_in_kernel", c->conv_in_kernel, 1, 31, e)
         || part_int(part, "conv_out_kernel", &(int){3}, &c->conv_out_kernel, e)
-        || in_range(part, "conv_out_kernel", c->conv_out_kernel, 1, 31, e)
+        || part_in_range(part, "conv_out_kernel", c->conv_out_kernel, 1, 31, e)
         || part_int(part, "downsample_padding", &(int){1}, &c->downsample_padding, e)
-        || in_range(part, "downsample_padding", c->downsample_padding, 0, 1, e)
+        || part_in_range(part, "downsample_padding", c->downsample_padding, 0, 1, e)
         || part_number(part, "freq_shift", &(double){0}, &c->freq_shift, e)
         || part_int(part, "time_embedding_dim", &(int){4*c->C[0]}, &c->time_width, e)
-        || in_range(part, "time_embedding_dim", c->time_width, 1, 1 << 20, e) || read_addition(c, part, e)
+        || part_in_range(part, "time_embedding_dim", c->time_width, 1, 1 << 20, e) || read_addition(c, part, e)
         || read_guidance(c, part, e))
         return -1;
     if (out != c->in)

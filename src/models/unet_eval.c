@@ -217,12 +217,30 @@ static int evaluate(Eval *v, float *eps, const float *x, Err *e)
     return run_hook(r, u->module_conv_out, eps, input, c->in, e);
 }
 
-int unet_evaluate(UNet *u, float *eps, const float *x, int64_t H, int64_t W, Tape *tape, Err *e)
+typedef struct Asked { UNet *u; float *eps; const float *x; int64_t H, W; } Asked;
+
+/* EvaluateFn: u->B images at the t whose sinusoids u->waves holds. */
+static int evaluate_asked(void *context, Tape *tape, Err *e)
 {
+    const Asked *a = context;
+    UNet *u = a->u;
     const WorkspaceMark mark = workspace_mark(&u->work);
-    Eval v = {.u = u, .r = {.type = u->type, .B = u->B, .H = H, .W = W, .work = &u->work, .hooks = &u->hooks,
+    Eval v = {.u = u, .r = {.type = u->type, .B = u->B, .H = a->H, .W = a->W, .work = &u->work, .hooks = &u->hooks,
                             .tape = tape, .kv_index = u->kv_index, .S = u->S}};
-    const int failed = evaluate(&v, eps, x, e);
+    const int failed = evaluate(&v, a->eps, a->x, e);
     workspace_release(&u->work, mark);
     return failed;
+}
+
+int unet_eval(UNet *u, float *eps, const float *x, int64_t B, int64_t H, int64_t W, float t, Err *e)
+{
+    if (B != u->B)
+        return err_set(e, "a batch of %lld images, but text for %lld", (long long)B, (long long)u->B);
+    if (u->config.P && !u->has_added)
+        return err_set(e, "text without its pooled embedding, which the model takes");
+    if (unet_set_time(u, t, e))
+        return -1;
+    const TapeKey key = {{B, H, W, u->S, u->text_rows, u->hooks.count},
+                         {x, eps, u->kv, u->kv_index, u->shift_rows, u->added, u->added_rows}};
+    return tapes_run(&u->tapes, key, evaluate_asked, &(Asked){u, eps, x, H, W}, &u->hooks, &u->work, e);
 }

@@ -232,7 +232,7 @@ void unet_free(UNet *u)
     UNetLevel *l;
     if (!u)
         return;
-    unet_free_tapes(u);                 /* they play on what follows */
+    tapes_free(&u->tapes);              /* they play on what follows */
     for (int i = 0; (l = level_at(u, i)); i++) {
         for (int j = 0; j < l->resnets; j++)
             resnet_free(&l->resnet[j]);

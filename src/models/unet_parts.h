@@ -4,6 +4,7 @@
 #define SRC_MODELS_UNET_PARTS_H
 
 #include "src/models/blocks.h"
+#include "src/models/tapes.h"
 #include "src/models/unet.h"
 
 enum {
@@ -39,21 +40,6 @@ typedef struct UNetLevel {
     int module, module_sample;
 } UNetLevel;
 
-/* What an evaluation's ops are given, but for t, which reaches them in memory. */
-typedef struct UNetKey {
-    int64_t B, H, W, S, text_rows, hooks;
-    const void *x, *eps, *kv, *kv_index, *shift_rows, *added, *added_rows, *work;
-} UNetKey;
-
-enum { UNET_TAPES = 4 };
-
-typedef struct UNetTape {
-    UNetKey key;
-    Tape *tape;                     /* NULL: not yet */
-    bool refused;                   /* it cannot be taken down */
-    int64_t used;                   /* the evaluation that asked for it last */
-} UNetTape;
-
 struct UNet {
     UNetConfig config;
     DType type;
@@ -86,17 +72,11 @@ struct UNet {
 
     float *waves;                   /* device (C[0]): sinusoids of t, with the guidance's share */
     float *guidance;                /* host (C[0]): that share; NULL: nothing is added */
-    UNetTape tape[UNET_TAPES];
-    int64_t evaluations;
+    Tapes tapes;
 };
 
 /* The sinusoids of t, with the guidance's share, on the device. */
 int unet_set_time(UNet *u, float t, Err *e);
-
-/* One evaluation of u->B images at the t whose sinusoids u->waves holds. With a tape ops and hooks are taken down, not
- * run. */
-int unet_evaluate(UNet *u, float *eps, const float *x, int64_t H, int64_t W, Tape *tape, Err *e);
-void unet_free_tapes(UNet *u);
 
 /* Calls fn for every transformer block, in the order of computation, until one does not return 0. */
 int unet_each_block(UNet *u, int (*fn)(void *context, const Transformer *t, TransformerBlock *b), void *context);

@@ -9,26 +9,13 @@
  *   pooled (images,P)      added (images,time_width)      the sizes: original, crop from the top and left, target
  *
  * Neither added one depends on t: the guidance's is computed once, a text's once. diffusers models/embeddings.py
- * (get_timestep_embedding, TimestepEmbedding), pipelines/stable_diffusion (get_guidance_scale_embedding),
+ * (TimestepEmbedding), pipelines/stable_diffusion (get_guidance_scale_embedding),
  * pipelines/stable_diffusion_xl (_get_add_time_ids). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "src/models/sinusoids.h"
 #include "src/models/unet_parts.h"
-
-/* As torch computes it in f32. */
-static void sinusoids(float *y, float n, int D, bool cos_first, double freq_shift)
-{
-    const int half = D/2;
-    const float rate = (float)-log(10000), steps = (float)((double)half - freq_shift);
-    for (int i = 0; i < half; i++) {
-        const float angle = n*expf(rate*(float)i/steps);
-        y[i] = cos_first ? cosf(angle) : sinf(angle);
-        y[half + i] = cos_first ? sinf(angle) : cosf(angle);
-    }
-    if (D%2)
-        y[D - 1] = 0;
-}
 
 int unet_set_time(UNet *u, float t, Err *e)
 {

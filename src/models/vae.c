@@ -266,7 +266,7 @@ int vae_channels(const Vae *v)
 int vae_takes(const Vae *v, int channels, Err *e)
 {
     return channels == v->latent ? 0
-        : err_set(e, "%s/config.json: \"latent_channels\" is %d, the UNet's latents have %d", v->part.path, v->latent,
+        : err_set(e, "%s/config.json: \"latent_channels\" is %d, the latents drawn have %d", v->part.path, v->latent,
                   channels);
 }
 

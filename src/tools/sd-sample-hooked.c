@@ -103,17 +103,18 @@ typedef struct Run {
 static int print_hooks(const Config *cfg, Err *e)
 {
     Compute compute;
-    UNet *unet = NULL;
-    const int failed = compute_start(&compute, &cfg->s.c, e) || unet_load(&unet, compute.model, compute.type, e)
-                    || text_list(cfg->s.c.output, unet_hooks(unet)->module, e);
-    unet_free(unet);
+    Denoiser *denoiser = NULL;
+    const int failed = compute_start(&compute, &cfg->s.c, e)
+                    || denoiser_load(&denoiser, compute.model, compute.type, e)
+                    || text_list(cfg->s.c.output, denoiser_hooks(denoiser)->module, e);
+    denoiser_free(denoiser);
     return failed;
 }
 
 static int open_capture(Run *r, Err *e)
 {
-    static const char *const usual[] = {"up_blocks.1.attentions.1"};
     const Config *cfg = r->cfg;
+    const char *const usual[] = {denoiser_usual_hook(r->s.sampler->denoiser)};
     if (cfg->no_activations)
         return 0;
     CaptureOptions o = {.patterns = usual, .pattern_count = 1, .type = (DType)dtype_parse(cfg->act_type),

@@ -54,7 +54,7 @@ latent() { tstream view "$1" | jq -c .latent.shape; }
         .up_block_types = ["UpDecoderBlock2D","UpDecoderBlock2D"] | .latent_channels = 6 | .use_post_quant_conv = false'
     ln -sf "$BATS_TEST_DIRNAME"/../golden/variants/names/vae/*.safetensors m/vae/
     run draw --images out
-    says 1 vae/config.json '"latent_channels" is 6, the UNet'
+    says 1 vae/config.json '"latent_channels" is 6, the latents drawn have 4'
     [ ! -e out ]
 }
 

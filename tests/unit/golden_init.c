@@ -84,7 +84,7 @@ static int check_run(const json_t *run, const char *hook, Vae *vae, const CondIt
     snprintf(path, sizeof path, "%s/%s.png", folder, text_of(run, "picture"));
     die_if(sampler_create(&s, &o, &err) || starts_open(&starts, path, vae, s->C, s->H, s->W, !inverted, &err));
     Push p = {.sampler = s, .by = number_of(run, "push")};
-    die_if(hooks_add(unet_hooks(s->unet), hook, false, push, &p, &err) != 1);
+    die_if(hooks_add(denoiser_hooks(s->denoiser), hook, false, push, &p, &err) != 1);
     CondItem items[2] = {*text, *text};
     items[0].seed++;
     items[1].place = 1;

@@ -83,7 +83,7 @@ static int run(const char *file_name, const char *model, Err *e)
         *image = weights_find(file, "image");
     Watch w = {.sampler = sampler, .want = output->data, .got = malloc(sizeof(float) * weight_count(output))};
     const char *hook = json_string_value(json_object_get(meta, "hook"));
-    if (hooks_add(unet_hooks(sampler->unet), hook, false, watch, &w, e) != 1)
+    if (hooks_add(denoiser_hooks(sampler->denoiser), hook, false, watch, &w, e) != 1)
         return -1;
 
     const size_t picture = (size_t)sampler->C * sampler->H * sampler->W;

@@ -8,6 +8,7 @@
 #include "src/models/latent.h"
 #include "src/models/prompt_chunks.h"
 #include "src/models/sampler.h"
+#include "src/models/unet.h"
 #include "src/models/vae.h"
 #include "tests/unit/golden.h"
 
@@ -188,7 +189,7 @@ static int test_run(const char *name, double guidance, bool told)
     }
     if (first) {
         Watch w = {s, seen};
-        die_if(hooks_add(unet_hooks(s->unet), said("hook"), false, watch, &w, &err) != 1);
+        die_if(hooks_add(denoiser_hooks(s->denoiser), said("hook"), false, watch, &w, &err) != 1);
         batch.item = &one;
         batch.count = 1;
         die_if(sampler_run(s, &batch, latents, NULL, NULL, &err));

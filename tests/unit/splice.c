@@ -126,7 +126,7 @@ static int bench_open_with(Bench *b, const SamplerOptions *o, const SpliceOption
     if (sampler_create(&b->sampler, o, e) || splice_create(&b->splice, b->sampler, s, e))
         return -1;
     b->watch.sampler = b->sampler;
-    const int S = 77, E = unet_text_width(b->sampler->unet);
+    const int S = 77, E = denoiser_text_width(b->sampler->denoiser);
     b->states = malloc(sizeof(float)*3*S*E);
     b->latents = malloc(sizeof(float)*SPLICES*PICTURES*b->sampler->C*b->sampler->H*b->sampler->W);
     for (int i = 0; i < 3*S*E; i++)
@@ -134,7 +134,7 @@ static int bench_open_with(Bench *b, const SamplerOptions *o, const SpliceOption
     for (int i = 0; i < PICTURES; i++)
         b->item[i] = (CondItem){.seed = 7 + (uint64_t)i, .S = S, .state = b->states + (size_t)(i + 1)*S*E};
     b->batch = (CondBatch){.E = E, .uncond = b->states, .item = b->item, .count = PICTURES};
-    return hooks_add(unet_hooks(b->sampler->unet), HOOK, false, watch, &b->watch, e) == 1 ? 0 : -1;
+    return hooks_add(denoiser_hooks(b->sampler->denoiser), HOOK, false, watch, &b->watch, e) == 1 ? 0 : -1;
 }
 
 static int bench_open(Bench *b, const char *dir, const char *model, Half half, Err *e)
