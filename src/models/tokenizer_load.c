@@ -24,10 +24,10 @@ typedef struct Loading {
     json_t *vocab, *config, *map, *added;
 } Loading;
 
-static json_t *load_file(const Loading *l, const char *name, bool needed, Err *e)
+json_t *tokenizer_file(const char *folder, const char *name, bool needed, Err *e)
 {
     char path[PATH_MAX + 64];
-    snprintf(path, sizeof path, "%s/%s", l->folder, name);
+    snprintf(path, sizeof path, "%s/%s", folder, name);
     if (!needed && access(path, F_OK) != 0)
         return json_object();
     return json_file_load(path, e);
@@ -86,7 +86,7 @@ static int add_special(Tokenizer *t, const Loading *l, const json_t *token, int3
     return s->length ? 0 : err_set(e, "out of memory");
 }
 
-static const char *token_text(const json_t *token)
+const char *token_text(const json_t *token)
 {
     return json_string_value(json_is_object(token) ? json_object_get(token, "content") : token);
 }
@@ -169,12 +169,12 @@ static int read_specials(Tokenizer *t, const Loading *l, Err *e)
 /* Vocabulary, and merges where they are a list. */
 static int read_vocab(Loading *l, const json_t **merges, Err *e)
 {
-    if (!(l->whole = load_file(l, "tokenizer.json", false, e)))
+    if (!(l->whole = tokenizer_file(l->folder, "tokenizer.json", false, e)))
         return -1;
     const json_t *model = json_object_get(l->whole, "model");
     *merges = json_object_get(model, "merges");
     if (json_object_size(l->whole) == 0)
-        return (l->vocab = load_file(l, "vocab.json", true, e)) ? 0 : -1;
+        return (l->vocab = tokenizer_file(l->folder, "vocab.json", true, e)) ? 0 : -1;
     const char *suffix = json_string_value(json_object_get(model, "end_of_word_suffix"));
     l->vocab = json_incref(json_object_get(model, "vocab"));
     if (!json_is_object(l->vocab) || !json_is_array(*merges) || !suffix || strcmp(suffix, "</w>") != 0)
@@ -186,9 +186,9 @@ static int read_vocab(Loading *l, const json_t **merges, Err *e)
 static int read_all(Tokenizer *t, Loading *l, Err *e)
 {
     const json_t *merges;
-    if (read_vocab(l, &merges, e) || !(l->config = load_file(l, "tokenizer_config.json", false, e))
-        || !(l->map = load_file(l, "special_tokens_map.json", false, e))
-        || !(l->added = load_file(l, "added_tokens.json", false, e)) || read_specials(t, l, e))
+    if (read_vocab(l, &merges, e) || !(l->config = tokenizer_file(l->folder, "tokenizer_config.json", false, e))
+        || !(l->map = tokenizer_file(l->folder, "special_tokens_map.json", false, e))
+        || !(l->added = tokenizer_file(l->folder, "added_tokens.json", false, e)) || read_specials(t, l, e))
         return -1;
     const json_t *length = json_object_get(l->config, "model_max_length");
     t->length = DEFAULT_LENGTH;

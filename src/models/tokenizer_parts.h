@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* tokenizer_parts.h -- the tokenizer from within: shared by tokenizer_load.c, which makes it, tokenizer_learn.c,
- * which adds words to it, and tokenizer.c. */
+ * which adds words to it, and tokenizer.c; with what unigram_load.c reads files by. */
 #ifndef SRC_MODELS_TOKENIZER_PARTS_H
 #define SRC_MODELS_TOKENIZER_PARTS_H
 
@@ -27,6 +27,10 @@ struct Tokenizer {
     int32_t begin, end, pad, unknown;
 };
 
+/* The object in FOLDER/name, an empty one where the file is not there and not needed; the caller drops it. */
+json_t *tokenizer_file(const char *folder, const char *name, bool needed, Err *e);
+/* Of a token that is its text or an object with more; NULL where it has none. */
+const char *token_text(const json_t *token);
 /* The index of the special token of this name, t->specials where there is none. */
 int special_find(const Tokenizer *t, const char *name);
 /* The place of the special token of this name, a new one where there is none; NULL on error. */

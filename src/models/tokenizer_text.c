@@ -2,7 +2,6 @@
 /* tokenizer_text.c -- Unicode for the tokenizer, by utf8proc: what the Hugging Face tokenizers library does with CLIP's
  * normalizers NFC, Replace (spaces) and Lowercase, and its Split pattern (transformers
  * models/clip/tokenization_clip.py). */
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -11,7 +10,7 @@
 
 typedef enum { SPACE, LETTER, NUMBER, OTHER } Class;
 
-static int32_t code_at(const char *text, size_t n, size_t at, size_t *next)
+int32_t text_code(const char *text, size_t n, size_t at, size_t *next)
 {
     utf8proc_int32_t code;
     const utf8proc_ssize_t length =
@@ -34,7 +33,7 @@ static int32_t lower_of(int32_t code)
     return young ? young->to + code - young->first : utf8proc_tolower(code);
 }
 
-static bool is_space(int32_t c)
+bool text_is_space(int32_t c)
 {
     return (c >= 9 && c <= 13) || c == ' ' || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a)
         || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
@@ -48,9 +47,9 @@ static char *lower(const char *text, size_t n)
     size_t used = 0, next;
     bool space = false;
     for (size_t at = 0; y && at < n; at = next) {
-        const int32_t code = code_at(text, n, at, &next);
+        const int32_t code = text_code(text, n, at, &next);
         const bool after = space;
-        space = is_space(code);
+        space = text_is_space(code);
         if (space && after)
             continue;
         used += (size_t)utf8proc_encode_char(space ? ' ' : code == 0x130 ? 'i' : lower_of(code),
@@ -85,7 +84,7 @@ static char *compose(const char *text, size_t n, size_t *length)
     int failed = !y;
     *length = 0;
     for (size_t at = 0; !failed && at < n; at = next) {
-        const int32_t code = code_at(text, n, at, &next);
+        const int32_t code = text_code(text, n, at, &next);
         if (code < inert[0].first || !in_range(inert, code))
             continue;
         failed = append_nfc(y, length, text + from, at - from);
@@ -100,14 +99,20 @@ static char *compose(const char *text, size_t n, size_t *length)
     return y;
 }
 
+int text_check(const char *text, size_t n, Err *e)
+{
+    size_t next;
+    for (size_t at = 0; at < n; at = next)
+        if (text_code(text, n, at, &next) < 0)
+            return err_set(e, "byte %zu of the text (0x%02x) is not valid UTF-8", at + 1, (unsigned char)text[at]);
+    return 0;
+}
+
 char *text_normalise(const char *text, size_t n, Err *e)
 {
-    size_t next, length;
-    for (size_t at = 0; at < n; at = next)
-        if (code_at(text, n, at, &next) < 0) {
-            err_set(e, "byte %zu of the text (0x%02x) is not valid UTF-8", at + 1, (unsigned char)text[at]);
-            return NULL;
-        }
+    size_t length;
+    if (text_check(text, n, e))
+        return NULL;
     char *composed = compose(text, n, &length);
     char *y = composed ? lower(composed, length) : NULL;
     free(composed);
@@ -118,7 +123,7 @@ char *text_normalise(const char *text, size_t n, Err *e)
 
 static Class class_of(int32_t code)
 {
-    if (is_space(code))
+    if (text_is_space(code))
         return SPACE;
     switch (utf8proc_category(code)) {
     case UTF8PROC_CATEGORY_LU: case UTF8PROC_CATEGORY_LL: case UTF8PROC_CATEGORY_LT:
@@ -149,7 +154,7 @@ int text_word(const char *text, size_t n, size_t from, size_t *start, size_t *en
     size_t next;
     Class class = SPACE;
     for (*start = from; *start < n; *start = next)
-        if ((class = class_of(code_at(text, n, *start, &next))) != SPACE)
+        if ((class = class_of(text_code(text, n, *start, &next))) != SPACE)
             break;
     if (*start >= n)
         return 0;
@@ -159,7 +164,7 @@ int text_word(const char *text, size_t n, size_t from, size_t *start, size_t *en
         return 1;
     }
     for (*end = next; *end < n && class != NUMBER; *end = next)
-        if (class_of(code_at(text, n, *end, &next)) != class)
+        if (class_of(text_code(text, n, *end, &next)) != class)
             break;
     return 1;
 }
