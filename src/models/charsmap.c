@@ -59,7 +59,7 @@ int charsmap_create(Charsmap **out, const uint8_t *data, size_t n, const char *w
                        where, n, bytes, MOST, 4 * BLOCK);
     const size_t length = n - 4 - bytes;
     const char *text = (const char *)data + 4 + bytes;
-    if (length == 0 || text[length - 1] != '\0' || text_check(text, length, &(Err){0}))
+    if (length == 0 || text[length - 1] != '\0' || text_valid(text, length, &(Err){0}))
         return err_set(e, "%s: its replacements are no UTF-8 with a NUL at the end", where);
     Charsmap *c = calloc(1, sizeof *c);
     if (c) {

@@ -99,7 +99,7 @@ static char *compose(const char *text, size_t n, size_t *length)
     return y;
 }
 
-int text_check(const char *text, size_t n, Err *e)
+int text_valid(const char *text, size_t n, Err *e)
 {
     size_t next;
     for (size_t at = 0; at < n; at = next)
@@ -111,7 +111,7 @@ int text_check(const char *text, size_t n, Err *e)
 char *text_normalise(const char *text, size_t n, Err *e)
 {
     size_t length;
-    if (text_check(text, n, e))
+    if (text_valid(text, n, e))
         return NULL;
     char *composed = compose(text, n, &length);
     char *y = composed ? lower(composed, length) : NULL;

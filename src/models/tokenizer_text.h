@@ -9,7 +9,7 @@
 #include "formats/err.h"
 
 /* An error where n bytes are not valid UTF-8, with the place. */
-int text_check(const char *text, size_t n, Err *e);
+int text_valid(const char *text, size_t n, Err *e);
 /* The code point at byte `at` < n, and where the next one begins; -1, and the next byte, where there is none. */
 int32_t text_code(const char *text, size_t n, size_t at, size_t *next);
 bool text_is_space(int32_t code);       /* Unicode's White_Space */

@@ -165,7 +165,7 @@ int unigram_encode(const Unigram *u, const char *text, int32_t *ids, int S, long
 {
     Sink sink = {ids, S - 1, 0};
     const size_t n = strlen(text);
-    if (text_check(text, n, e) || encode_part(u, &u->raw, text, n, &sink, e))
+    if (text_valid(text, n, e) || encode_part(u, &u->raw, text, n, &sink, e))
         return -1;
     const long kept = sink.count < sink.room ? sink.count : sink.room;
     *left = sink.count - kept;

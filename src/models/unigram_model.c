@@ -90,7 +90,7 @@ static int read_piece(Unigram *u, Message m, json_t *controls, const char *path,
     if (more < 0)
         return damaged(path, "a piece", e);
     const size_t n = (size_t)(text.end - text.at);
-    if (!isfinite(score) || (n > 0 && memchr(text.at, '\0', n)) || text_check((const char *)text.at, n, &(Err){0}))
+    if (!isfinite(score) || (n > 0 && memchr(text.at, '\0', n)) || text_valid((const char *)text.at, n, &(Err){0}))
         return err_set(e, "%s: piece %d is no UTF-8 text with a number", path, u->pieces);
     if (unigram_add_piece(u, (const char *)text.at, n, (double)score, path, e))
         return -1;
