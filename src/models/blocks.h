@@ -31,6 +31,9 @@ typedef enum { BIAS, BIAS_MAYBE } BiasKind;
 int conv_load(Conv **c, const Part *part, const char *prefix, ConvSpec spec, Err *e);
 int conv_load_stacked(Conv **c, const Part *part, const char *const *prefix, const int *out, int parts, ConvSpec spec,
                       BiasKind bias, Err *e);
+/* Linear layers prefix.suffix[i], at most 3, of out[i] outputs each as one. spec gives all but its `out`, their sum. */
+int linear_load(Conv **c, const Part *part, const char *prefix, const char *const *suffix, const int *out, int parts,
+                ConvSpec spec, BiasKind bias, Err *e);
 ConvSpec conv_spec(int in, int out, int kernel, DType x_type, DType y_type);    /* stride 1, same size */
 
 /* ---- one evaluation ---- */

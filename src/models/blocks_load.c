@@ -66,6 +66,20 @@ int conv_load_stacked(Conv **c, const Part *part, const char *const *prefix, con
     return op->conv_create(c, &spec, weight, biased ? bias : NULL, parts, e);
 }
 
+int linear_load(Conv **c, const Part *part, const char *prefix, const char *const *suffix, const int *out, int parts,
+                ConvSpec spec, BiasKind bias, Err *e)
+{
+    char text[3][NAME_SIZE];
+    const char *name[3];
+    spec.out = 0;
+    for (int i = 0; i < parts; i++) {
+        snprintf(text[i], sizeof text[i], "%s.%s", prefix, suffix[i]);
+        name[i] = text[i];
+        spec.out += out[i];
+    }
+    return conv_load_stacked(c, part, name, out, parts, spec, bias, e);
+}
+
 /* ---- in an evaluation ---- */
 
 void *run_take(const Run *r, DType type, int64_t values, Err *e)

@@ -23,46 +23,26 @@ static int layer_norm_load(Norm *n, const Part *part, const char *prefix, const 
     return norm_load(n, part, name, C, 0, 1e-5f, e);
 }
 
-/* The layers prefix.suffix of out outputs each as one. */
-static int linear_load(Conv **c, const Part *part, const char *prefix, int in, int out, DType y_type, DType type,
-                       const char *const *suffix, int parts, BiasKind bias, Err *e)
-{
-    char text[3][256];
-    const char *name[3];
-    int outs[3];
-    for (int i = 0; i < parts; i++) {
-        snprintf(text[i], sizeof text[i], "%s.%s", prefix, suffix[i]);
-        name[i] = text[i];
-        outs[i] = out;
-    }
-    return conv_load_stacked(c, part, name, outs, parts, conv_spec(in, out*parts, 1, type, y_type), bias, e);
-}
-
-static int gated_load(Conv **c, const Part *part, const char *prefix, const char *suffix, int in, int out, DType type,
-                      Err *e)
-{
-    char name[256];
-    ConvSpec spec = conv_spec(in, out, 1, type, type);
-    spec.act = ACT_GEGLU;
-    snprintf(name, sizeof name, "%s.%s", prefix, suffix);
-    return conv_load(c, part, name, spec, e);
-}
-
 static int block_load(TransformerBlock *b, const Part *part, const char *prefix, int C, int E, DType type, Err *e)
 {
     static const char *const qkv[] = {"attn1.to_q", "attn1.to_k", "attn1.to_v"}, *const out1[] = {"attn1.to_out.0"};
     static const char *const q[] = {"attn2.to_q"}, *const kv[] = {"attn2.to_k", "attn2.to_v"};
-    static const char *const out2[] = {"attn2.to_out.0"}, *const ff2[] = {"ff.net.2"};
+    static const char *const out2[] = {"attn2.to_out.0"}, *const ff1[] = {"ff.net.0.proj"}, *const ff2[] = {"ff.net.2"};
+    const int three[] = {C, C, C}, wide = 8*C;
+    const ConvSpec as_type = conv_spec(C, 0, 1, type, type), sum = conv_spec(C, 0, 1, type, F32);
+    const ConvSpec text = conv_spec(E, 0, 1, type, type), last = conv_spec(4*C, 0, 1, type, F32);
+    ConvSpec gated = as_type;
+    gated.act = ACT_GEGLU;
     return layer_norm_load(&b->norm1, part, prefix, "norm1", C, e)
         || layer_norm_load(&b->norm2, part, prefix, "norm2", C, e)
         || layer_norm_load(&b->norm3, part, prefix, "norm3", C, e)
-        || linear_load(&b->qkv, part, prefix, C, C, type, type, qkv, 3, BIAS_MAYBE, e)
-        || linear_load(&b->out1, part, prefix, C, C, F32, type, out1, 1, BIAS, e)
-        || linear_load(&b->q, part, prefix, C, C, type, type, q, 1, BIAS_MAYBE, e)
-        || linear_load(&b->kv, part, prefix, E, C, type, type, kv, 2, BIAS_MAYBE, e)
-        || linear_load(&b->out2, part, prefix, C, C, F32, type, out2, 1, BIAS, e)
-        || gated_load(&b->ff1, part, prefix, "ff.net.0.proj", C, 8*C, type, e)
-        || linear_load(&b->ff2, part, prefix, 4*C, C, F32, type, ff2, 1, BIAS, e) ? -1 : 0;
+        || linear_load(&b->qkv, part, prefix, qkv, three, 3, as_type, BIAS_MAYBE, e)
+        || linear_load(&b->out1, part, prefix, out1, three, 1, sum, BIAS, e)
+        || linear_load(&b->q, part, prefix, q, three, 1, as_type, BIAS_MAYBE, e)
+        || linear_load(&b->kv, part, prefix, kv, three, 2, text, BIAS_MAYBE, e)
+        || linear_load(&b->out2, part, prefix, out2, three, 1, sum, BIAS, e)
+        || linear_load(&b->ff1, part, prefix, ff1, &wide, 1, gated, BIAS, e)
+        || linear_load(&b->ff2, part, prefix, ff2, three, 1, last, BIAS, e) ? -1 : 0;
 }
 
 static void block_free(TransformerBlock *b)

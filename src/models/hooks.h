@@ -8,10 +8,11 @@
 #include "formats/affix.h"
 #include "formats/err.h"
 
-/* A module's path as it is meant: SAeUron's names begin with "unet.". */
+/* A module's path as it is meant: SAeUron's names begin with "unet.", as paths from a pipeline on do, or with
+ * "transformer.". */
 static inline const char *hook_path(const char *name)
 {
-    return starts_with(name, "unet.") ? name + 5 : name;
+    return name + (starts_with(name, "unet.") ? 5 : starts_with(name, "transformer.") ? 12 : 0);
 }
 
 /* Called with the module's output `act` (B,H,W,C) f32 rows in device memory, which it may change in place (the change
@@ -47,9 +48,9 @@ typedef struct Hooks {
 /* Returns the module's number, or -1 with e set. */
 int hooks_add_module(Hooks *h, Err *e, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Hooks every module whose path matches pattern, a shell glob whose stars stay within one part of the path, as in file
- * names, unless two of them ("**.attn2") go over the dots; a leading "unet." is dropped. One that fn and context
- * hook already stays hooked once. Returns how many matched, or -1 with an error that lists the nearest names.
- * need_input: keep the input too. */
+ * names, unless two of them ("**.attn2") go over the dots; pattern is a hook_path. One that fn and context hook already
+ * stays hooked once. Returns how many matched, or -1 with an error that lists the nearest names. need_input: keep the
+ * input too. */
 int hooks_add(Hooks *h, const char *pattern, bool need_input, HookFn fn, void *context, Err *e);
 const char *hooks_path(const Hooks *h, int index);        /* of a hook's module */
 void hooks_free(Hooks *h);

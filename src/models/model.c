@@ -134,6 +134,12 @@ static int is_folder(const char *path)
 
 /* ---- a part ---- */
 
+bool part_exists(const char *dir, const char *name)
+{
+    char path[sizeof (Part){0}.path];
+    return snprintf(path, sizeof path, "%s/%s", dir, name) < (int)sizeof path && is_folder(path);
+}
+
 int part_open_config(Part *part, const char *dir, const char *name, Err *e)
 {
     *part = (Part){0};

@@ -17,6 +17,8 @@ typedef struct Part {
     int count;
 } Part;
 
+/* Whether DIR/name is a folder. */
+bool part_exists(const char *dir, const char *name);
 /* Opens DIR/name. Missing folder, config or weights, and pickle files only (*.bin, *.ckpt, *.pth), are errors that say
  * what to do. */
 int part_open(Part *part, const char *dir, const char *name, Err *e);

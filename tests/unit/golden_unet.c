@@ -11,6 +11,7 @@
 #include "kernels/op.h"
 #include "src/models/unet.h"
 #include "tests/unit/golden.h"
+#include "tests/unit/network.h"
 
 static char *model;
 
@@ -49,19 +50,6 @@ static int test_values(DType type, double limit)
     unet_free(u);
     weights_close(w);
     return failed;
-}
-
-typedef struct Seen { float *output, *input; } Seen;
-
-static int see(void *context, const HookCall *call, Err *e)
-{
-    Seen *s = context;
-    const size_t n = (size_t)(call->B*call->H*call->W*call->C);
-    (void)e;
-    op->download(s->output, call->act, n*sizeof(float));
-    if (call->input)
-        op->download(s->input, call->input, n*sizeof(float));
-    return 0;
 }
 
 static int test_run(const char *run, int text, DType type, double limit)
@@ -110,21 +98,6 @@ static int test_run(const char *run, int text, DType type, double limit)
 
 /* ---- promises ---- */
 
-static const Ops *real;
-static int allocations;
-
-static void *counting_alloc(size_t bytes, Err *e)
-{
-    allocations++;
-    return real->alloc(bytes, e);
-}
-
-static float noise(unsigned *seed)
-{
-    *seed = *seed*1664525u + 1013904223u;
-    return (float)(int)(*seed >> 8)/(1 << 23) - 1;
-}
-
 /* One image among seven others, alone, and with another number of threads: the same bytes. */
 static int test_bytes(DType type)
 {
@@ -142,18 +115,16 @@ static int test_bytes(DType type)
     die_if(unet_set_text(u, states, 2, 77, (int32_t[]){0, 0, 0, 0, 1, 1, 1, 1}, B, &err));
     evaluate(u, all, x, B, 321);
 
-    Ops counting = *(real = op);
-    counting.alloc = counting_alloc;
     float *dx = op->alloc(sizeof x, &err), *dy = op->alloc(sizeof x, &err);
-    op = &counting;
+    count_allocations();
     die_if(unet_set_text(u, states, 2, 77, (int32_t[]){0, 0, 0, 0, 1, 1, 1, 1}, B, &err)
            || unet_eval(u, dy, dx, B, 16, 16, 5, &err));
     die_if(unet_set_text(u, states, 1, 77, (int32_t[]){0, 0}, 2, &err) || unet_eval(u, dy, dx, 2, 16, 16, 4, &err));
-    op = real;
+    const int allocated = stop_counting();
     op->free(dx);
     op->free(dy);
     snprintf(name, sizeof name, "%s/later evaluations allocate nothing", dtype_name(type));
-    failed += test_ok(name, allocations == 0);
+    failed += test_ok(name, allocated == 0);
 
     for (int i = 0; i < B; i += 5) {
         die_if(unet_set_text(u, states + (size_t)(i/4)*77*128, 1, 77, (int32_t[]){0}, 1, &err));
@@ -178,14 +149,6 @@ static int test_bytes(DType type)
     return failed;
 }
 
-static int ignore(void *context, const HookCall *call, Err *e)
-{
-    (void)call;
-    (void)e;
-    ++*(int *)context;
-    return 0;
-}
-
 /* Hooks that change nothing change nothing, in branches too, whose sum is then made outside of the product. */
 static int test_hooks(DType type)
 {
@@ -202,22 +165,22 @@ static int test_hooks(DType type)
     int modules = 0;
     while (unet_hooks(u)->module[modules])
         modules++;
-    failed += test_ok("hooks/** is every module", hooks_add(unet_hooks(u), "**", true, ignore, &calls, &err) == modules
+    failed += test_ok("hooks/** is every module", hooks_add(unet_hooks(u), "**", true, count_call, &calls, &err) == modules
                       && !err.set);
     evaluate(u, hooked, x, 2, 500);
     failed += test_ok("hooks/each is called once", calls == modules);
     snprintf(name, sizeof name, "%s/hooks that do nothing", dtype_name(type));
     failed += test_same(name, hooked, plain, sizeof plain);
     failed += test_ok("hooks/a star stays within a part",
-                      hooks_add(unet_hooks(u), "unet.up_blocks.*.attentions.*", false, ignore, &others, &err) == 6);
+                      hooks_add(unet_hooks(u), "unet.up_blocks.*.attentions.*", false, count_call, &others, &err) == 6);
     failed += test_ok("hooks/path", strcmp(hooks_path(unet_hooks(u), modules), "up_blocks.0.attentions.0") == 0);
     const int before = unet_hooks(u)->count;
     failed += test_ok("hooks/the same again is hooked once",
-                      hooks_add(unet_hooks(u), "**.attentions.0", true, ignore, &calls, &err) > 0
+                      hooks_add(unet_hooks(u), "**.attentions.0", true, count_call, &calls, &err) > 0
                       && unet_hooks(u)->count == before);
     Err e = {0};
     failed += test_ok("hooks/unknown",
-                      hooks_add(unet_hooks(u), "up_block.1.attentions.1", false, ignore, &calls, &e) == -1
+                      hooks_add(unet_hooks(u), "up_block.1.attentions.1", false, count_call, &calls, &e) == -1
                       && strstr(e.text, "up_blocks.1.attentions.1"));
     unet_free(u);
     weights_close(w);
