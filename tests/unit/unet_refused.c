@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* unet_refused.c -- configurations and weights that are not understood are refused by the name of the key or tensor.
  *
- * Each case is tests/golden/variants/one (or names, for the VAE) with one key of its config.json changed. */
+ * Each case is tests/golden/variants/one (or names, for the VAE, and golden-more/sd3_kinds/large, for Stable Diffusion
+ * 3's transformer) with one key of its config.json changed. */
 #include <jansson.h>
 #include <sys/stat.h>
 #include "kernels/op.h"
+#include "src/models/denoiser.h"
+#include "src/models/mmdit.h"
 #include "src/models/unet.h"
 #include "src/models/vae.h"
 #include "tests/unit/golden.h"
@@ -52,6 +55,27 @@ static const Case unet_cases[] = {
     {"conv_in_kernel", "2", "odd"}, {"transformer_layers_per_block", "2", "transformer_blocks.1"},
 };
 
+static const Case mmdit_cases[] = {
+    {"dual_attention_layers", "null", NULL}, {"dual_attention_layers", "[2,-1]", NULL}, {"out_channels", "null", NULL},
+    {"sample_size", "32", NULL},
+    {"_class_name", "\"FluxTransformer2DModel\"", "\"_class_name\" is \"FluxTransformer2DModel\""},
+    {"qk_norm", "\"layer_norm\"", "\"qk_norm\" is \"layer_norm\""}, {"qk_norm", "3", "\"qk_norm\" is an integer"},
+    {"dual_attention_layers", "[1]", "transformer_blocks.1."},
+    {"dual_attention_layers", "3", "\"dual_attention_layers\" is an integer"},
+    {"dual_attention_layers", "[\"0\"]", "\"dual_attention_layers\" holds a string"},
+    {"sample_size", "0", "\"sample_size\" is 0, expected 1 to 16384"}, {"sample_size", "[8,8]", "is an array"},
+    {"patch_size", "3", "pos_embed.proj.weight"}, {"patch_size", "-2", "\"patch_size\""},
+    {"in_channels", "4", "\"in_channels\" is 4 and \"out_channels\" 16"}, {"in_channels", "1e9", "\"in_channels\""},
+    {"num_layers", "1", "transformer_blocks.0.norm1_context.linear"}, {"num_layers", "3", "transformer_blocks.1."},
+    {"num_layers", "1000000000", "\"num_layers\""}, {"num_attention_heads", "4", "\"caption_projection_dim\" is 24"},
+    {"attention_head_dim", "1024", "\"caption_projection_dim\" is 24, and the blocks are 3072 wide"},
+    {"attention_head_dim", "100000", "\"attention_head_dim\""}, {"joint_attention_dim", "47", "context_embedder"},
+    {"caption_projection_dim", "48", "\"caption_projection_dim\" is 48"},
+    {"pooled_projection_dim", "35", "text_embedder.linear_1"}, {"pos_embed_max_size", "12", "pos_embed.pos_embed"},
+    {"pos_embed_max_size", "null", "pos_embed.pos_embed"},
+    {"pos_embed_max_size", "4294967312", "\"pos_embed_max_size\""},
+};
+
 static const Case vae_cases[] = {
     {"force_upcast", "true", NULL}, {"latents_mean", "[0,0,0,0,0,0]", "\"latents_mean\" is an array"},
     {"latents_std", "[1]", "\"latents_std\""}, {"latents_std", "null", NULL},
@@ -72,8 +96,11 @@ static int load(const char *dir, const char *part, Err *e)
 {
     UNet *u = NULL;
     Vae *v = NULL;
-    const int failed = strcmp(part, "unet") == 0 ? unet_load(&u, dir, F32, e) : vae_load(&v, dir, F32, e);
+    MMDiT *m = NULL;
+    const int failed = strcmp(part, "unet") == 0 ? unet_load(&u, dir, F32, e)
+        : strcmp(part, "vae") == 0 ? vae_load(&v, dir, F32, e) : mmdit_load(&m, dir, F32, e);
     unet_free(u);
+    mmdit_free(m);
     vae_free(v);
     return failed;
 }
@@ -115,6 +142,35 @@ static int test_part(const char *dir, const char *variant, const char *part, con
     return failed;
 }
 
+/* Folders of which one cannot tell what draws. */
+static int test_networks(const char *dir)
+{
+    char unet[4096], transformer[4096], nowhere[4096];
+    Denoiser *d = NULL;
+    Err e = {0};
+    snprintf(nowhere, sizeof nowhere, "%s/nowhere", dir);
+    snprintf(unet, sizeof unet, "%s/unet", dir);
+    snprintf(transformer, sizeof transformer, "%s/transformer", dir);
+    int failed = test_ok("no folder", denoiser_load(&d, nowhere, F32, &e) == -1
+                         && strstr(e.text, "nowhere: no such folder"));
+    e = (Err){0};
+    failed += test_ok("no network", denoiser_load(&d, dir, F32, &e) == -1
+                      && strstr(e.text, "no folder unet or transformer"));
+    mkdir(unet, 0777);
+    e = (Err){0};
+    failed += test_ok("an empty unet", denoiser_load(&d, dir, F32, &e) == -1 && strstr(e.text, "unet/config.json"));
+    mkdir(transformer, 0777);
+    e = (Err){0};
+    failed += test_ok("two networks", denoiser_load(&d, dir, F32, &e) == -1
+                      && strstr(e.text, "has folders unet and transformer"));
+    rmdir(unet);
+    e = (Err){0};
+    failed += test_ok("an empty transformer", denoiser_load(&d, dir, F32, &e) == -1
+                      && strstr(e.text, "transformer/config.json"));
+    rmdir(transformer);
+    return failed;
+}
+
 /* What the caller gets wrong in an evaluation. */
 static int test_calls(void)
 {
@@ -143,6 +199,9 @@ int main(void)
     if (!mkdtemp(dir))
         die_if(err_set(&err, "%s: cannot make a folder", dir));
     int failed = test_part(dir, "golden/variants/one", "unet", unet_cases, sizeof unet_cases/sizeof *unet_cases);
+    failed += test_part(dir, "golden-more/sd3_kinds/large", "transformer", mmdit_cases,
+                        sizeof mmdit_cases/sizeof *mmdit_cases);
+    failed += test_networks(dir);
     failed += test_part(dir, "golden/variants/names", "vae", vae_cases, sizeof vae_cases/sizeof *vae_cases);
     rmdir(dir);
     return failed + test_calls() != 0;
