@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* unet_speed.c -- how fast the UNet is, as a share of what the machine can multiply, and which ops the time goes to.
+/* unet_speed.c -- how fast the UNet is, or Stable Diffusion 3's transformer, as a share of what the machine can
+ * multiply, and which ops the time goes to.
  *
  *     build/bench/unet_speed [MODEL [B [SIDE [TYPE]]]]
  *                                    minisd, 32 (16 pictures in two halves), the model's own side, each type
@@ -15,14 +16,14 @@
 #include <string.h>
 #include <time.h>
 #include "kernels/op.h"
+#include "src/models/denoiser.h"
 #include "src/models/model.h"
-#include "src/models/unet.h"
 
 enum { MOST_CONVS = 4096, EVALUATIONS = 7 };
 
-typedef enum { CONV3, CONV1, LINEAR, ATTENTION, GROUP_NORM, LAYER_NORM, GEGLU, OTHER, KINDS } Kind;
+typedef enum { CONV3, CONV1, LINEAR, ATTENTION, GROUP_NORM, LAYER_NORM, RMS_NORM, GATE, GEGLU, OTHER, KINDS } Kind;
 static const char *const kind_name[] = {"conv 3x3", "conv 1x1", "linear", "attention", "group norm", "layer norm",
-                                        "geglu", "other"};
+                                        "rms norm", "gate", "geglu", "other"};
 
 static const Ops *real;
 static Ops counted;
@@ -102,6 +103,30 @@ static void layer_norm(void *y, DType y_type, const float *x, const float *gamma
     spend(LAYER_NORM, start, 0);
 }
 
+static void modulate(void *y, DType y_type, const float *x, const float *shift, const float *scale, int64_t stride,
+                     int64_t B, int64_t S, int D, float eps)
+{
+    const double start = now();
+    real->modulate(y, y_type, x, shift, scale, stride, B, S, D, eps);
+    spend(LAYER_NORM, start, 0);
+}
+
+static void add_gated(float *x, const void *y, DType y_type, const float *gate, int64_t stride, int64_t B, int64_t S,
+                      int D)
+{
+    const double start = now();
+    real->add_gated(x, y, y_type, gate, stride, B, S, D);
+    spend(GATE, start, 0);
+}
+
+static void rms_norm(void *y, DType y_type, int64_t y_stride, const void *x, DType x_type, int64_t x_stride,
+                     const float *gamma, int64_t N, int groups, int D, float eps)
+{
+    const double start = now();
+    real->rms_norm(y, y_type, y_stride, x, x_type, x_stride, gamma, N, groups, D, eps);
+    spend(RMS_NORM, start, 0);
+}
+
 /* ---- measuring ---- */
 
 static float noise(unsigned *seed)
@@ -160,30 +185,34 @@ static double measure_peak(DType type, Err *e)
 
 static int measure(const char *model, DType type, int64_t B, int64_t side, Err *e)
 {
-    UNet *u = NULL;
+    Denoiser *d = NULL;
     op = real;
     const double peak = measure_peak(type, e);
     op = &counted;
     counted.record_begin = real->record_begin;
     conv_count = 0;
-    if (peak == 0 || unet_load(&u, model, type, e))
+    if (peak == 0 || denoiser_load(&d, model, type, e))
         return -1;
     int height, width;
-    unet_sample_size(u, &height, &width);
+    denoiser_sample_size(d, &height, &width);
     if (side == 0)
         side = height;
-    const int64_t S = 77, E = unet_text_width(u), n = B*side*side*unet_channels(u);
+    const bool transformer = strcmp(denoiser_words(d)->network, "transformer") == 0;
+    const int64_t S = transformer ? 154 : 77;           /* of CLIP and of T5, the least */
+    const int64_t E = denoiser_text_width(d), P = denoiser_pooled_width(d), n = B*side*side*denoiser_channels(d);
     float *x = noise_device((size_t)n, e), *eps = op->alloc((size_t)n*sizeof *eps, e), last;
-    float *states = calloc((size_t)(2*S*E), sizeof *states);
+    float *states = calloc((size_t)(2*S*E), sizeof *states), *pooled = calloc((size_t)(2*P + 1), sizeof *pooled);
     int32_t *index = calloc(2*(size_t)B, sizeof *index);
-    if (!x || !eps || !states || !index)
+    if (!x || !eps || !states || !pooled || !index)
         return err_set(e, "out of memory");
     unsigned seed = 2;
     for (int64_t i = 0; i < 2*S*E; i++)
         states[i] = noise(&seed);
     for (int64_t b = 0; b < B; b++)
         index[b] = b >= B/2;
-    if (unet_set_text(u, states, 2, S, index, B, e) || unet_eval(u, eps, x, B, side, side, 500, e))
+    if (denoiser_set_text(d, states, 2, S, index, B, e)
+        || (P && denoiser_set_added(d, pooled, 8*(int)side, 8*(int)side, e))
+        || denoiser_eval(d, eps, x, B, side, side, 500, e))
         return -1;
 
     double best = 1e30, slowly = 1e30;
@@ -193,14 +222,15 @@ static int measure(const char *model, DType type, int64_t B, int64_t side, Err *
         if (i == EVALUATIONS) {                 /* ops one by one: evaluations are taken down no more */
             waited = eps;
             counted.record_begin = NULL;
-            if (unet_set_text(u, states, 1, S, index + B, B, e))
+            if (denoiser_set_text(d, states, 1, S, index + B, B, e)
+                || (P && denoiser_set_added(d, pooled, 8*(int)side, 8*(int)side, e)))
                 return -1;
         }
         memset(seconds, 0, sizeof seconds);
         memset(flop, 0, sizeof flop);
         memset(calls, 0, sizeof calls);
         const double start = now();
-        if (unet_eval(u, eps, x, B, side, side, 500, e))
+        if (denoiser_eval(d, eps, x, B, side, side, 500, e))
             return -1;
         op->download(&last, eps, sizeof last);
         const double took = now() - start;
@@ -225,10 +255,11 @@ static int measure(const char *model, DType type, int64_t B, int64_t side, Err *
     for (int k = 0; k < KINDS; k++)
         printf("    %-10s %4d calls  %8.2f ms  %4.1f %% of the time  %7.1f GFLOP/s\n", kind_name[k], calls[k],
                1e3*kept[k], 100*kept[k]/slowly, kept[k] > 0 ? flop[k]/kept[k]*1e-9 : 0);
-    unet_free(u);
+    denoiser_free(d);
     op->free(x);
     op->free(eps);
     free(states);
+    free(pooled);
     free(index);
     return 0;
 }
@@ -248,6 +279,9 @@ int main(int argc, char **argv)
         counted.attention = attention;
         counted.group_norm = group_norm;
         counted.layer_norm = layer_norm;
+        counted.modulate = modulate;
+        counted.add_gated = add_gated;
+        counted.rms_norm = rms_norm;
         static const char *const names[] = {"f32", "bf16", "f16"};
         for (int i = 0; i < 3 && !failed; i++) {
             Err why = {0};
