@@ -13,7 +13,7 @@ static int digit(char c)
 int base64_decode(uint8_t **data, size_t *n, const char *text, const char *where, Err *e)
 {
     const size_t length = strlen(text);
-    const size_t pad = length < 2 ? 0 : text[length - 2] == '=' ? 2 : text[length - 1] == '=';
+    const size_t pad = length < 2 || text[length - 1] != '=' ? 0 : text[length - 2] == '=' ? 2 : 1;
     if (length % 4 != 0)
         return err_set(e, "%s: %zu characters of base64, expected a multiple of four", where, length);
     uint8_t *y = malloc(length / 4 * 3 + 1);

@@ -73,19 +73,24 @@ static int read_json_model(Unigram *u, const UnigramFiles *f, Err *e)
     return read_vocab(u, f, model, e);
 }
 
-/* What one step of a normalizer or pre-tokenizer does; `list` is where a Sequence has its steps. */
+/* What one step of a normalizer or pre-tokenizer does. */
 typedef int StepFn(Unigram *u, const UnigramFiles *f, const json_t *step, const char *type, Err *e);
 
+/* list: where a Sequence has its steps. */
 static int each_step(Unigram *u, const UnigramFiles *f, const char *key, const char *list, StepFn *fn, Err *e)
 {
-    const json_t *whole = json_object_get(f->whole, key), *one;
+    json_t *whole = json_object_get(f->whole, key), *steps = json_array();
+    const json_t *one;
+    const char *type = json_string_value(json_object_get(whole, "type"));
     size_t i;
-    json_t *steps = !whole || json_is_null(whole) ? json_array() : json_incref(json_object_get(whole, list));
-    if (!steps)
-        steps = json_pack("[O]", whole);
-    int failed = json_is_array(steps) ? 0 : err_set(e, "%s: \"%s\" is no list of steps", f->whole_path, key);
+    int failed = !steps ? err_set(e, "out of memory") : 0;
+    if (!failed && type && strcmp(type, "Sequence") == 0 && json_array_extend(steps, json_object_get(whole, list)))
+        failed = err_set(e, "%s: \"%s\" is %s, expected an array", f->whole_path, list,
+                         json_type_text(json_object_get(whole, list)));
+    else if (!failed && whole && !json_is_null(whole) && !(type && strcmp(type, "Sequence") == 0))
+        failed = json_array_append(steps, whole) ? err_set(e, "out of memory") : 0;
     json_array_foreach(steps, i, one) {
-        const char *type = json_string_value(json_object_get(one, "type"));
+        type = json_string_value(json_object_get(one, "type"));
         if (!failed && !type)
             failed = err_set(e, "%s: a step of \"%s\" has no \"type\"", f->whole_path, key);
         failed = failed || fn(u, f, one, type, e) ? -1 : 0;

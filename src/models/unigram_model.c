@@ -145,7 +145,7 @@ static int read_normalizer(Unigram *u, Message m, const char *path, Err *e)
 
 static int read_model(Unigram *u, Message m, json_t *controls, const char *path, Err *e)
 {
-    bool trained = false;
+    int seen = 0;                                   /* bit N: field N */
     Field f;
     int more;
     while ((more = next_field(&m, &f)) > 0) {
@@ -155,11 +155,15 @@ static int read_model(Unigram *u, Message m, json_t *controls, const char *path,
             : f.number == 2 ? read_trainer(f.inside, path, e)
             : f.number == 3 ? read_normalizer(u, f.inside, path, e) : 0)
             return -1;
-        trained |= f.number == 2;
+        seen |= f.number < 4 ? 1 << f.number : 0;
     }
     if (more < 0)
         return damaged(path, "the file", e);
-    return trained ? 0 : err_set(e, "%s: no \"trainer_spec\", expected one with \"unk_id\" %d", path, UNIGRAM_UNKNOWN);
+    for (int i = 2; i < 4; i++)
+        if (!(seen >> i & 1))
+            return err_set(e, "%s: no \"%s\": cut, or not a SentencePiece model", path,
+                           i == 2 ? "trainer_spec" : "normalizer_spec");
+    return 0;
 }
 
 int unigram_read_model(Unigram *u, const char *path, json_t *controls, Err *e)

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: MIT
 """make_t5.py -- writes t5/, with transformers 5, sentencepiece, torch.
 
-    t5/NAME/tokenizer_3    a unigram model of the project's own words with a few rules of a normal form (RULES): five, as
-                           transformers 5 writes it; four, as 4 does, with tokens that take white space beside them;
-                           model, spiece.model alone
+    t5/NAME/tokenizer_3    a unigram model of the project's own words with a few rules of a normal form (RULES): five,
+                           as transformers 5 writes it; four, as 4 does, with tokens that take white space beside
+                           them; model, spiece.model alone
     t5/tokens.json         texts and the ids that T5TokenizerFast gives them by NAME, with how many it left out
     t5/relu/text_encoder_3, t5/relu.safetensors
                            a tiny encoder of T5's first kind in two files, of random weights, in half precision; ids of
@@ -22,20 +22,28 @@ LENGTH = 40
 RULES = [("\t", " "), ("\n", " "), ("\r", " "), ("\u00a0", " "), ("\u3000", " "), ("\u200b", " "), ("\u2028", " "),
          ("\x01", ""), ("\x7f", ""), ("\ufeff", ""), ("e\u0301", "é"), ("a\u0308", "ä"), ("ﬁ", "fi"), ("™", "TM"),
          ("①", "1"), ("½", "1⁄2"), ("²", "2"), ("\u2126", "Ω"), ("\u2026", "..."), ("\u00b4", " \u0301"),
-         ("\u0958", "\u0915\u093c"), ("\ufdfa", "صلى الله عليه وسلم"), ("が", "か\u3099"), ("か\u3099", "が"),
+         ("\u0958", "\u0915\u093c"), ("\ufdfa", "صلى الله عليه وسلم"),
+         ("が", "か\u3099"), ("か\u3099", "が"),
          *((chr(0xff01 + i), chr(0x21 + i)) for i in range(94))]
 TEXTS = [
     "", " ", "   \t\n ", "a red tower", "A fish in Watercolor style.", "  leading and   many    spaces  ",
     "tabs\tand\nlines\r\nhere", "UPPER lower MiXeD", "fish, fish; fish: fish! (fish) [fish] {fish} \"fish\" 'fish'",
-    "don't it's we're 3.14e-5 1234567890 #$%&*+=<>~^|\\/@_`", "café naïve Å œuvre Straße", "cafe\u0301 a\u0308 A\u0308 e\u0301\u0327",
-    "ﬁsh\u0301 ™\u0301 ①\u0301 ½ x²+y³", "Ａ ｆｉｓｈ，　ｗｉｄｅ！", "＜ｐａｄ＞ ＜／ｓ＞ ＜ｕｎｋ＞ ＜ｅｘｔｒａ＿ｉｄ＿０＞", "日本語のタワー、赤い魚", "が か\u3099 \u304b\u3099x",
-    "한국어 각 \u1112\u1161\u11ab", "العربية ١٢٣ ﷺ", "नमस्ते \u0958\u0301 क्\u0958", "ไทยแลนด์", "👩‍🎨🏽 draws 🐟🐠 🇫🇷🇩🇪", "©\u200d® ©\ufe0f a\u200db",
-    "a\u00a0b\u2003c\u3000d\u200be\ufefff\u2028g\u0085h\u1680i", "\x01a\x02b\x7fc\x1f", "a\u2581b \u2581 \u2581\u2581c d\u2581",
-    "\u2581fish \u2581\u2581 fish", "</s>", "<pad><pad> a <unk> b", "fish</s>tower<extra_id_0>rain", "fish </s> tower <extra_id_0> rain",
-    "<extra_id_0><extra_id_1> <extra_id_99><extra_id_100>", "<extra_id_0 <extra_id_> </s <</s>> <EXTRA_ID_0>", "<extra_id_1>\u3000\t<extra_id_2>\u0301x",
-    "xyzzyqqq", "\u0301fish \u0897a a\u0897 ﬁ\u0897 ﬁ\U0001e5ee", "\u0600a \u0600① \U000113d1① \U00011a3a①", "zalgo h̸̢̛e̷͜͝l̵̰̈p̶̡̕", "ǅ ǈ Ω \u2126 \u00b4x",
-    "😀😀😀 😀a😀 a😀", "fish " * 60, "a" * 500, "unbreakable" * 40, "ß" * 90, "🐟" * 40, "\ud7a3\u11a8 가\u11a7이",
-    "<MY-Cat> <my-cat> a<My-Cat>b  <My-Cat>", "＜Ｍｙ-Ｃａｔ＞ <My\u2026Cat> <My...Cat>", "\ue000\uf8ff\U0010ffff\ufffe",
+    "don't it's we're 3.14e-5 1234567890 #$%&*+=<>~^|\\/@_`", "café naïve Å œuvre Straße",
+    "cafe\u0301 a\u0308 A\u0308 e\u0301\u0327", "ﬁsh\u0301 ™\u0301 ①\u0301 ½ x²+y³",
+    "Ａ ｆｉｓｈ，　ｗｉｄｅ！",
+    "＜ｐａｄ＞ ＜／ｓ＞ ＜ｕｎｋ＞ ＜ｅｘｔｒａ＿ｉｄ＿０＞",
+    "日本語のタワー、赤い魚", "が か\u3099 \u304b\u3099x", "한국어 각 \u1112\u1161\u11ab",
+    "العربية ١٢٣ ﷺ", "नमस्ते \u0958\u0301 क्\u0958", "ไทยแลนด์",
+    "👩‍🎨🏽 draws 🐟🐠 🇫🇷🇩🇪", "©\u200d® ©\ufe0f a\u200db",
+    "a\u00a0b\u2003c\u3000d\u200be\ufefff\u2028g\u0085h\u1680i", "\x01a\x02b\x7fc\x1f",
+    "a\u2581b \u2581 \u2581\u2581c d\u2581", "\u2581fish \u2581\u2581 fish", "</s>", "<pad><pad> a <unk> b",
+    "fish</s>tower<extra_id_0>rain", "fish </s> tower <extra_id_0> rain",
+    "<extra_id_0><extra_id_1> <extra_id_99><extra_id_100>", "<extra_id_0 <extra_id_> </s <</s>> <EXTRA_ID_0>",
+    "<extra_id_1>\u3000\t<extra_id_2>\u0301x", "xyzzyqqq", "\u0301fish \u0897a a\u0897 ﬁ\u0897 ﬁ\U0001e5ee",
+    "\u0600a \u0600① \U000113d1① \U00011a3a①", "zalgo h̸̢̛e̷͜͝l̵̰̈p̶̡̕", "ǅ ǈ Ω \u2126 \u00b4x",
+    "😀😀😀 😀a😀 a😀", "fish " * 60, "a" * 500, "unbreakable" * 40, "ß" * 90, "🐟" * 40,
+    "\ud7a3\u11a8 가\u11a7이", "<MY-Cat> <my-cat> a<My-Cat>b  <My-Cat>",
+    "＜Ｍｙ-Ｃａｔ＞ <My\u2026Cat> <My...Cat>", "\ue000\uf8ff\U0010ffff\ufffe",
 ]
 
 
@@ -55,13 +63,14 @@ def train(path, vocabulary, normalizer):
                     f.write("\t".join(" ".join(f"{ord(c):X}" for c in s) for s in (key, value)) + "\n")
             rule = {"normalization_rule_tsv": f"{scratch}/rules.tsv"}
         sentencepiece.SentencePieceTrainer.train(
-            input=text, model_prefix=f"{scratch}/spiece", vocab_size=vocabulary, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
-            hard_vocab_limit=False, character_coverage=0.9995, num_threads=1, minloglevel=2, **rule)
+            input=text, model_prefix=f"{scratch}/spiece", vocab_size=vocabulary, pad_id=0, eos_id=1, unk_id=2,
+            bos_id=-1, hard_vocab_limit=False, character_coverage=0.9995, num_threads=1, minloglevel=2, **rule)
         model = sentencepiece_model_pb2.ModelProto()
         with open(f"{scratch}/spiece.model", "rb") as f:
             model.ParseFromString(f.read())
     model.trainer_spec.ClearField("input")
     model.trainer_spec.ClearField("model_prefix")
+    model.normalizer_spec.ClearField("normalization_rule_tsv")
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "wb") as f:
         f.write(model.SerializeToString())
