@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* attention.cu -- softmax(q k^T scale) v without ever writing the scores: the choice of kernel, and the one in f32.
+/* attention.cu -- softmax(q k^T scale + bias) v without ever writing the scores: the choice of kernel, and the one in
+ * f32.
  *
- *     for tiles of keys:  s = q k^T scale    m' = max(m, max s)    p = exp(s - m')
+ *     for tiles of keys:  s = q k^T scale + bias    m' = max(m, max s)    p = exp(s - m')
  *                         l = l exp(m - m') + sum p    o = o exp(m - m') + p v         y = o/l
  *
  *   q, y (B,Sq,heads,d)   k, v (images,Sk,heads,d)   f32, bf16 or f16, rows at any stride; m, l, o, s in f32
@@ -105,8 +106,12 @@ template <typename T> static __global__ void __launch_bounds__(THREADS) attend_p
             multiply_chunk(score, room, ty, tx);
         }
         for (int i = 0; i < 4; i++)
-            for (int j = 0; j < 4; j++)
-                room->S[4*ty + i][4*tx + j] = score[i][j]*a.scale;
+            for (int j = 0; j < 4; j++) {
+                const int64_t query = first + 4*ty + i, key = j0 + 4*tx + j;
+                const bool biased = a.bias && query < a.Sq && key < a.Sk;
+                const float more = biased ? a.bias[(head*a.Sq + query)*a.Sk + key] : 0;
+                room->S[4*ty + i][4*tx + j] = fmaf(score[i][j], a.scale, more);
+            }
         __syncthreads();
         const int64_t last = a.visible(first + threadIdx.x/4) - j0;
         softmax_row(room, last < KEYS ? (int)last : KEYS);
@@ -155,16 +160,36 @@ void attention_plain(const Attention *a, DType type, int64_t B)
         LAUNCH(attend_plain<f16>, grid, THREADS, shared, *a, most);
 }
 
+static void portable(const Attention *a, DType type, int64_t B)
+{
+    if (type == F32 || a->d > ATTENTION_WIDEST || !attention_half(a, type, B))
+        attention_plain(a, type, B);
+}
+
+/* Rows of so many elements are whole 16-byte pieces. */
+static bool in_pieces(const Attention *a)
+{
+    return (a->d | a->q_stride | a->k_stride | a->v_stride)%8 == 0
+        && (((uintptr_t)a->q | (uintptr_t)a->k | (uintptr_t)a->v)&15) == 0;
+}
+
 void cuda_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride,
                     const void *v, int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq,
                     int64_t Sk, const int32_t *kv_index, float scale, bool causal)
 {
-    Attention a = {y, q, k, v, y_stride, q_stride, k_stride, v_stride, Sq, Sk, kv_index, heads, head_dim, scale, causal,
-                   false};
-    a.pieces = (head_dim | q_stride | k_stride | v_stride)%8 == 0
-        && (((uintptr_t)q | (uintptr_t)k | (uintptr_t)v)&15) == 0;
-    if (type != F32 && (attention_hopper(&a, type, B) || attention_dnn(&a, type, B)))
-        return;
-    if (type == F32 || head_dim > ATTENTION_WIDEST || !attention_half(&a, type, B))
-        attention_plain(&a, type, B);
+    Attention a = {y, q, k, v, y_stride, q_stride, k_stride, v_stride, Sq, Sk, kv_index, NULL, heads, head_dim, scale,
+                   causal, false};
+    a.pieces = in_pieces(&a);
+    if (type == F32 || !(attention_hopper(&a, type, B) || attention_dnn(&a, type, B)))
+        portable(&a, type, B);
+}
+
+void cuda_attention_biased(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride,
+                           const void *v, int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq,
+                           int64_t Sk, const float *bias, float scale)
+{
+    Attention a = {y, q, k, v, y_stride, q_stride, k_stride, v_stride, Sq, Sk, NULL, bias, heads, head_dim, scale,
+                   false, false};
+    a.pieces = in_pieces(&a);
+    portable(&a, type, B);
 }

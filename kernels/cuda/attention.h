@@ -11,6 +11,7 @@ typedef struct Attention {
     const void *q, *k, *v;
     int64_t y_stride, q_stride, k_stride, v_stride, Sq, Sk;
     const int32_t *kv_index;
+    const float *bias;          /* (heads,Sq,Sk), added to scaled scores; NULL: none */
     int heads, d;
     float scale;
     bool causal;
@@ -33,8 +34,8 @@ typedef struct Attention {
 bool attention_hopper(const Attention *a, DType type, int64_t B);
 /* dnn_attention.cu, BF16 or F16. false: nothing was done, cuDNN does not take the shape; the same answer each time. */
 bool attention_dnn(const Attention *a, DType type, int64_t B);
-/* attention_half.cu, BF16 or F16, d up to ATTENTION_WIDEST. false: nothing was done, a block has too little shared
- * memory for the head; the same answer each time. */
+/* attention_half.cu, BF16 or F16, d up to ATTENTION_WIDEST. false: nothing was done, the head is wide and has a bias,
+ * or a block has too little shared memory for it; the same answer each time. */
 bool attention_half(const Attention *a, DType type, int64_t B);
 void attention_plain(const Attention *a, DType type, int64_t B);    /* attention.cu */
 

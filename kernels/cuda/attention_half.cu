@@ -10,7 +10,8 @@
  * A query's sums run over its keys in order, 64 at a time from key 0, whatever else is in the batch; a tile of which it
  * sees nothing leaves them as they are. Bound by reads of shared memory: 16 keys times 16 of d are 512 bytes for
  * TILES*2 products of 16 by 8 by 16; then by exp for narrow heads. Heads of more than 160 make their scores again for
- * every 128 columns: only the pictures' autoencoder has one, of 512. */
+ * every 128 columns: only the pictures' autoencoder has one, of 512. Scores get a bias in kernels of their own, for
+ * heads of up to 64: what has one is the text encoder T5, whose heads are of 64. */
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/mma.h"
 
@@ -38,7 +39,7 @@ __device__ __forceinline__ void load_rows(T *tile, const T *rows, int64_t stride
 }
 
 /* Block (queries, head and columns, image). */
-template <typename T, int WIDE, int TILES>
+template <typename T, int WIDE, int TILES, bool BIASED>
 static __global__ void __launch_bounds__(WARPS*WARP) attend(const Attention a, int parts)
 {
     constexpr int COLUMNS = 16*WIDE, QUERIES = WARPS*TILES*16, V_ROW = COLUMNS + PIECE;
@@ -52,7 +53,8 @@ static __global__ void __launch_bounds__(WARPS*WARP) attend(const Attention a, i
     const T *q = (const T *)a.q + (b*a.Sq + first)*a.q_stride + (int64_t)head*a.d;
     const T *k = (const T *)a.k + image*a.Sk*a.k_stride + (int64_t)head*a.d;
     const T *v = (const T *)a.v + image*a.Sk*a.v_stride + (int64_t)head*a.d + first_column;
-    const float scale = a.scale*1.44269504f;        /* exp(x) = 2^(x log2 e) */
+    constexpr float log2_e = 1.44269504f;           /* exp(x) = 2^(x log2 e) */
+    const float scale = BIASED ? 1 : a.scale*log2_e;        /* of scores that have no bias yet */
 
     auto load_keys = [&](int64_t j) {
         load_rows(k_tile, k + j*a.k_stride, a.k_stride, a.Sk - j < KEYS ? (int)(a.Sk - j) : KEYS, a.d, KEYS, depth,
@@ -106,6 +108,18 @@ static __global__ void __launch_bounds__(WARPS*WARP) attend(const Attention a, i
 #pragma unroll
             for (int half = 0; half < 2; half++) {          /* rows lane/4 and 8 further: s[.][0..1] and s[.][2..3] */
                 float *m = &top[t][half], found = -INFINITY;
+                if constexpr (BIASED) {
+                    const int64_t query = first + mine + t*16 + lane/4 + half*8;
+                    const float *bias = a.bias + (head*a.Sq + query)*a.Sk + j0;
+#pragma unroll
+                    for (int j = 0; j < KEYS/8; j++)
+#pragma unroll
+                        for (int i = 0; i < 2; i++) {
+                            const int key = j*8 + lane%4*2 + i;
+                            const float more = query < a.Sq && j0 + key < a.Sk ? bias[key] : 0;
+                            s[t][j][2*half + i] = fmaf(s[t][j][2*half + i], a.scale, more)*log2_e;
+                        }
+                }
                 if (cut) {
                     const int64_t visible = a.visible(first + mine + t*16 + lane/4 + half*8) - j0;
 #pragma unroll
@@ -184,19 +198,21 @@ static __global__ void __launch_bounds__(WARPS*WARP) attend(const Attention a, i
         }
 }
 
-template <typename T, int WIDE, int TILES> static bool attend_by(const Attention *a, int64_t B)
+template <typename T, int WIDE, int TILES, bool BIASED = false> static bool attend_by(const Attention *a, int64_t B)
 {
     const int depth = (a->d + 15)/16*16, parts = (a->d + 16*WIDE - 1)/(16*WIDE), queries = WARPS*TILES*16;
     const size_t shared = sizeof(T)*(size_t)((queries + KEYS)*(depth + PIECE) + KEYS*(16*WIDE + PIECE));
     if (shared > (size_t)gpu_block_shared)
         return false;
-    LAUNCH((attend<T, WIDE, TILES>), dim3(gpu_blocks(a->Sq, queries), (unsigned)(a->heads*parts), (unsigned)B),
+    LAUNCH((attend<T, WIDE, TILES, BIASED>), dim3(gpu_blocks(a->Sq, queries), (unsigned)(a->heads*parts), (unsigned)B),
            WARPS*WARP, shared, *a, parts);
     return true;
 }
 
 template <typename T> static bool attend_as(const Attention *a, int64_t B)
 {
+    if (a->bias)
+        return a->d <= 64 && attend_by<T, 4, 2, true>(a, B);
     if (a->d <= 32)
         return attend_by<T, 2, 2>(a, B);
     if (a->d <= 48)

@@ -9,7 +9,8 @@
  * A linear layer is a 1x1 convolution over one line of N = B*H*W points. Copies to shared memory are of 16 bytes, so a
  * layer whose channels are no multiple of 8 (the pictures' 3, the latents' 4) runs on a copy of x filled with zeros.
  * With ACT_GEGLU the product of y_type is made in scratch memory, for runs of rows, and gated from there; by
- * product_hopper.cu at once. */
+ * product_hopper.cu at once. ACT_GELU_TANH, which stands between the widest layers of transformers that draw, is made
+ * of a library's product in a pass over y; other activations are of products of our own, at once. */
 #include <assert.h>
 #include "kernels/cuda/library.h"
 
@@ -75,7 +76,8 @@ static void choose(Conv *c)
     p.K = s->kernel*s->kernel*s->in;
     p.out = s->out;
     c->hopper = product_hopper_takes(s);
-    if (!library_wanted() || (s->act != ACT_NONE && (c->hopper || s->act != ACT_GEGLU)) || s->in%8 || s->out%8)
+    const bool after = s->act == ACT_GEGLU || (s->act == ACT_GELU_TANH && conv_is_linear(s));
+    if (!library_wanted() || (s->act != ACT_NONE && (c->hopper || !after)) || s->in%8 || s->out%8)
         return;
     if (conv_is_linear(s))
         c->blas = blas_plan(&p, s->x_type, s->y_type, c->hopper);
@@ -167,8 +169,11 @@ static bool library_run(const Conv *c, const Product *p, int64_t B)
 
 static void multiply(const Conv *c, const Product *p, int64_t B)
 {
-    if (library_run(c, p, B))
+    if (library_run(c, p, B)) {
+        if (p->act != ACT_NONE)
+            cuda_activate_made(p->y, c->spec.y_type, p->M*p->out, p->act);
         return;
+    }
     if (c->spec.x_type == F32)
         product_f32(p);
     else if (c->hopper)

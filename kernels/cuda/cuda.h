@@ -264,18 +264,19 @@ template <typename T> __device__ __forceinline__ void store_once(T *p, T v)
 #endif
 }
 
-/* v = p[0..each-1]; each is 4, p aligned to 16 bytes, or 1. */
+/* v = p[0..each-1]; each is 8 or 4, p aligned to 16 bytes, or 1. */
 template <int each> __device__ __forceinline__ void load_run(float (&v)[each], const float *p)
 {
-    if constexpr (each == 4) {
-        const float4 four = *(const float4 *)p;
-        v[0] = four.x;
-        v[1] = four.y;
-        v[2] = four.z;
-        v[3] = four.w;
-    } else {
+    if constexpr (each == 1)
         v[0] = *p;
-    }
+    else
+        for (int i = 0; i < each; i += 4) {
+            const float4 four = *(const float4 *)(p + i);
+            v[i] = four.x;
+            v[i + 1] = four.y;
+            v[i + 2] = four.z;
+            v[i + 3] = four.w;
+        }
 }
 
 /* As floats; each is 8 or 4, p aligned to 16 or 8 bytes, or 1. */
@@ -373,16 +374,27 @@ void cuda_group_norm(void *y, DType y_type, void *as_is, const NormInput *in, co
                      int64_t B, int64_t HW, int groups, float eps, Activation act);
 void cuda_layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
                      float eps);
+void cuda_modulate(void *y, DType y_type, const float *x, const float *shift, const float *scale, int64_t stride,
+                   int64_t B, int64_t S, int D, float eps);
+void cuda_rms_norm(void *y, DType y_type, int64_t y_stride, const void *x, DType x_type, int64_t x_stride,
+                   const float *gamma, int64_t N, int groups, int D, float eps);
 void cuda_attention(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride,
                     const void *v, int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq,
                     int64_t Sk, const int32_t *kv_index, float scale, bool causal);
+void cuda_attention_biased(void *y, int64_t y_stride, const void *q, int64_t q_stride, const void *k, int64_t k_stride,
+                           const void *v, int64_t v_stride, DType type, int64_t B, int heads, int head_dim, int64_t Sq,
+                           int64_t Sk, const float *bias, float scale);
 void cuda_activate(void *y, DType y_type, const float *x, int64_t n, Activation act);
 void cuda_convert(void *y, DType y_type, const void *x, DType x_type, int64_t n);
 void cuda_store(void *y, DType y_type, const float *x, int64_t n, uint64_t *unfit);
 void cuda_add(float *y, const float *x, int64_t n);
+void cuda_add_gated(float *x, const void *y, DType y_type, const float *gate, int64_t stride, int64_t B, int64_t S,
+                    int D);
+void cuda_multiply(void *y, const void *x, DType type, int64_t n);
 void cuda_subtract(float *y, const float *a, const float *b, int64_t n);
 void cuda_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho,
                    int64_t Wo);
+void cuda_unpatch(float *y, const float *x, int64_t B, int64_t h, int64_t w, int p, int C);
 void cuda_embed(float *y, const float *table, const float *position, const int32_t *ids, int64_t N, int64_t S, int D);
 void cuda_record_ops(Ops *ops);
 void cuda_ddim_step(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,
@@ -395,5 +407,7 @@ void cuda_comm_ops(CommOps *ops);
 
 /* y T (N,D) = h[:, :D] * gelu(h[:, D:]), h T (N,2D): what conv_run does with ACT_GEGLU after the product. */
 void cuda_geglu(void *y, const void *h, DType type, int64_t N, int D);
+/* y = act(y), y T: what conv_run does after a library's product. */
+void cuda_activate_made(void *y, DType type, int64_t n, Activation act);
 
 #endif

@@ -2,43 +2,42 @@
 /* elementwise.cu -- ops that take a value to a value: activations, gated GELU, conversion, sums, the sampler's step.
  *
  *     activate  y = act(x)      geglu  y[n,d] = h[n,d] * gelu(h[n,D+d])      add  y += x      subtract  y = a - b
+ *     multiply  y *= x          add_gated  x[b,s,d] += gate[b,d] * y[b,s,d]
  *     ddim      x' = sqrt_a_prev x0 + sqrt_1m_a_prev eps,  x0 = (x - sqrt_1m_a eps)/sqrt_a  (arXiv 2010.02502, eq. 12)
  *
- * One thread a value, or four neighbours where all pointers and counts allow 16-byte loads. All are bound by memory:
- * 4 to 12 bytes a value against at most 30 flop. */
+ * One thread a value, or the neighbours of 16 bytes where all pointers and counts allow loads of that many. All are
+ * bound by memory: 4 to 12 bytes a value against at most 30 flop. */
 #include "kernels/cuda/cuda.h"
 
 enum { THREADS = 256 };
 
-static bool by_four(const void *a, const void *b, const void *c, int64_t n)
+static bool by_runs(int each, const void *a, const void *b, const void *c, int64_t n)
 {
-    return n%4 == 0 && (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c)&15) == 0;
+    return n%each == 0 && (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c)&15) == 0;
 }
 
-template <typename T> static __global__ void activate_four(T *y, const float *x, int64_t fours, Activation act)
+/* y may be x. */
+template <typename T, typename X, int each>
+static __global__ void activate(T *y, const X *x, int64_t n, Activation act)
 {
-    const int64_t i = thread_number();
-    if (i >= fours)
+    const int64_t i = thread_number()*each;
+    float v[each];
+    if (i >= n)
         return;
-    float4 v = ((const float4 *)x)[i];
-    v = make_float4(activate_value(v.x, act), activate_value(v.y, act), activate_value(v.z, act),
-                    activate_value(v.w, act));
-    store4(y, 4*i, v);
+    load_run(v, x + i);
+    #pragma unroll
+    for (int j = 0; j < each; j++)
+        v[j] = activate_value(v[j], act);
+    store_run(y, i, v);
 }
 
-template <typename T> static __global__ void activate_one(T *y, const float *x, int64_t n, Activation act)
+template <typename T, typename X> static void activate_as(T *y, const X *x, int64_t n, Activation act)
 {
-    const int64_t i = thread_number();
-    if (i < n)
-        y[i] = from_float<T>(activate_value(x[i], act));
-}
-
-template <typename T> static void activate_as(T *y, const float *x, int64_t n, Activation act)
-{
-    if (by_four(y, x, NULL, n))
-        LAUNCH(activate_four<T>, gpu_blocks(n/4, THREADS), THREADS, 0, y, x, n/4, act);
+    constexpr int each = 16/sizeof(X);
+    if (by_runs(each, y, x, NULL, n))
+        LAUNCH((activate<T, X, each>), gpu_blocks(n/each, THREADS), THREADS, 0, y, x, n, act);
     else
-        LAUNCH(activate_one<T>, gpu_blocks(n, THREADS), THREADS, 0, y, x, n, act);
+        LAUNCH((activate<T, X, 1>), gpu_blocks(n, THREADS), THREADS, 0, y, x, n, act);
 }
 
 void cuda_activate(void *y, DType y_type, const float *x, int64_t n, Activation act)
@@ -49,6 +48,16 @@ void cuda_activate(void *y, DType y_type, const float *x, int64_t n, Activation 
         activate_as((bf16 *)y, x, n, act);
     else
         activate_as((f16 *)y, x, n, act);
+}
+
+void cuda_activate_made(void *y, DType type, int64_t n, Activation act)
+{
+    if (type == F32)
+        activate_as((float *)y, (const float *)y, n, act);
+    else if (type == BF16)
+        activate_as((bf16 *)y, (const bf16 *)y, n, act);
+    else
+        activate_as((f16 *)y, (const f16 *)y, n, act);
 }
 
 /* One thread `each` neighbours in a row: 16 bytes of them, or one. */
@@ -103,7 +112,7 @@ template <typename Y> static __global__ void convert_four(Y *y, const float *x, 
 template <typename Y> static void convert_to(Y *y, const void *x, DType x_type, int64_t n)
 {
     const unsigned blocks = gpu_blocks(n, THREADS);
-    if (x_type == F32 && by_four(y, x, NULL, n))
+    if (x_type == F32 && by_runs(4, y, x, NULL, n))
         LAUNCH(convert_four<Y>, gpu_blocks(n/4, THREADS), THREADS, 0, y, (const float *)x, n/4);
     else if (x_type == F32)
         LAUNCH((convert<Y, float>), blocks, THREADS, 0, y, (const float *)x, n);
@@ -160,7 +169,7 @@ static __global__ void sum_one(float *y, const float *a, const float *b, float s
 
 static void sum(float *y, const float *a, const float *b, float sign, int64_t n)
 {
-    if (by_four(y, a, b, n))
+    if (by_runs(4, y, a, b, n))
         LAUNCH(sum_four, gpu_blocks(n/4, THREADS), THREADS, 0, y, a, b, sign, n/4);
     else
         LAUNCH(sum_one, gpu_blocks(n, THREADS), THREADS, 0, y, a, b, sign, n);
@@ -174,6 +183,78 @@ void cuda_add(float *y, const float *x, int64_t n)
 void cuda_subtract(float *y, const float *a, const float *b, int64_t n)
 {
     sum(y, a, b, -1, n);
+}
+
+template <typename T, int each> static __global__ void multiply(T *y, const T *x, int64_t n)
+{
+    const int64_t i = thread_number()*each;
+    float v[each], by[each];
+    if (i >= n)
+        return;
+    load_run(v, y + i);
+    load_run(by, x + i);
+    #pragma unroll
+    for (int j = 0; j < each; j++)
+        v[j] *= by[j];
+    store_run(y, i, v);
+}
+
+template <typename T> static void multiply_as(T *y, const T *x, int64_t n)
+{
+    constexpr int each = 16/sizeof(T);
+    if (by_runs(each, y, x, NULL, n))
+        LAUNCH((multiply<T, each>), gpu_blocks(n/each, THREADS), THREADS, 0, y, x, n);
+    else
+        LAUNCH((multiply<T, 1>), gpu_blocks(n, THREADS), THREADS, 0, y, x, n);
+}
+
+void cuda_multiply(void *y, const void *x, DType type, int64_t n)
+{
+    if (type == F32)
+        multiply_as((float *)y, (const float *)x, n);
+    else if (type == BF16)
+        multiply_as((bf16 *)y, (const bf16 *)x, n);
+    else
+        multiply_as((f16 *)y, (const f16 *)x, n);
+}
+
+/* each: neighbours of a row a thread; image: values of one */
+template <typename T, int each>
+static __global__ void add_gated(float *x, const T *y, const float *gate, int64_t stride, int64_t image, int D,
+                                 int64_t n)
+{
+    const int64_t i = thread_number()*each;
+    float sum[each], more[each], by[each];
+    if (i >= n)
+        return;
+    load_run(sum, x + i);
+    load_run(more, y + i);
+    load_run(by, gate + i/image*stride + i%D);
+    #pragma unroll
+    for (int j = 0; j < each; j++)
+        sum[j] = fmaf(by[j], more[j], sum[j]);
+    store_run(x, i, sum);
+}
+
+template <typename T>
+static void add_gated_as(float *x, const T *y, const float *gate, int64_t stride, int64_t B, int64_t S, int D)
+{
+    const int64_t n = B*S*D;
+    if (by_runs(4, x, y, gate, D | stride))
+        LAUNCH((add_gated<T, 4>), gpu_blocks(n/4, THREADS), THREADS, 0, x, y, gate, stride, S*D, D, n);
+    else
+        LAUNCH((add_gated<T, 1>), gpu_blocks(n, THREADS), THREADS, 0, x, y, gate, stride, S*D, D, n);
+}
+
+void cuda_add_gated(float *x, const void *y, DType y_type, const float *gate, int64_t stride, int64_t B, int64_t S,
+                    int D)
+{
+    if (y_type == F32)
+        add_gated_as(x, (const float *)y, gate, stride, B, S, D);
+    else if (y_type == BF16)
+        add_gated_as(x, (const bf16 *)y, gate, stride, B, S, D);
+    else
+        add_gated_as(x, (const f16 *)y, gate, stride, B, S, D);
 }
 
 typedef struct Step {

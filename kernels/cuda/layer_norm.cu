@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* layer_norm.cu -- layer norm.
+/* layer_norm.cu -- layer norm, and the same modulated by an image.
  *
- *     y[n,d] = (x[n,d] - mean[n]) * rstd[n] * gamma[d] + beta[d],      rstd = 1/sqrt(variance + eps)
+ *     layer     y[n,d]   = (x[n,d] - mean[n]) * rstd[n] * gamma[d] + beta[d],      rstd = 1/sqrt(variance + eps)
+ *     modulate  y[b,s,d] = (x[b,s,d] - mean[b,s]) * rstd[b,s] * (1 + scale[b,d]) + shift[b,d]
  *
- *   x (N,D) f32; y f32, bf16 or f16, and x itself where it is f32
+ *   x (N,D) or (B,S,D) f32; y f32, bf16 or f16, and x itself where it is f32
  *   Ba et al. 2016 (arXiv 1607.06450). The variance is biased.
  *
  * A warp keeps its rows in registers: it has them all under way at a time, and reads gamma and beta once for all of
- * them. Rows wider than that are read three times, from memory and then from the first-level cache. Every value is read
- * and written by one lane, and a row is read for its sums before any of it is written, so y may be x.
+ * them; scale and shift, in their place, for each. Rows wider than that are read three times, from memory and then from
+ * the first-level cache. Every value is read and written by one lane, and a row is read for its sums before any of it
+ * is written, so y may be x.
  * Bound by memory: x is read once and y written once. */
 #include "kernels/cuda/cuda.h"
 
@@ -20,24 +22,45 @@ __device__ __forceinline__ float sum4(const float (&v)[4])
     return (v[0] + v[1]) + (v[2] + v[3]);
 }
 
+/* What a row's values are multiplied by and added to: gamma and beta, or 1 + scale and shift of image n/S, which is
+ * `stride` from the one before. */
+typedef struct Affine {
+    const float *gamma, *beta;
+    int64_t stride, S;
+} Affine;
+
+template <bool modulated, int each>
+__device__ __forceinline__ void load_affine(float (&by)[each], float (&from)[each], const float *gamma,
+                                            const float *beta)
+{
+    load_run(by, gamma);
+    load_run(from, beta);
+    #pragma unroll
+    for (int j = 0; j < each; j++)
+        by[j] = modulated ? 1 + by[j] : by[j];
+}
+
 /* Rows of at most `most` runs of four a lane, D a multiple of 4; `rows` of them a warp. per: 1/D. */
-template <typename T, int most, int rows>
+template <typename T, int most, int rows, bool modulated>
 static __global__ void norm_kept(T *y, const float *x, const float *__restrict__ gamma, const float *__restrict__ beta,
-                                 int64_t N, int D, float per, float eps)
+                                 int64_t stride, int64_t S, int64_t N, int D, float per, float eps)
 {
     const int64_t n = ((int64_t)blockIdx.x*WARPS + threadIdx.x/WARP)*rows;
     const int first = threadIdx.x%WARP*4;
     float v[rows][most][4], mean[rows], rstd[rows];
+    int64_t image[rows];                /* where its scale and shift begin */
     if (n >= N)
         return;
     #pragma unroll
-    for (int r = 0; r < rows; r++)
+    for (int r = 0; r < rows; r++) {
+        image[r] = modulated ? (n + r < N ? n + r : n)/S*stride : 0;
         #pragma unroll
         for (int i = 0; i < most; i++)
             if (n + r < N && first + i*WARP*4 < D)
                 load_run(v[r][i], x + (n + r)*D + first + i*WARP*4);
             else
                 v[r][i][0] = v[r][i][1] = v[r][i][2] = v[r][i][3] = 0;
+    }
     #pragma unroll
     for (int r = 0; r < rows; r++) {
         float sum[4] = {};
@@ -71,10 +94,10 @@ static __global__ void norm_kept(T *y, const float *x, const float *__restrict__
         const int d = first + i*WARP*4;
         if (d < D) {
             float g[4], b[4];
-            load_run(g, gamma + d);
-            load_run(b, beta + d);
             #pragma unroll
             for (int r = 0; r < rows; r++) {
+                if (modulated || r == 0)
+                    load_affine<modulated>(g, b, gamma + image[r] + d, beta + image[r] + d);
                 for (int j = 0; j < 4; j++)
                     v[r][i][j] = fmaf(v[r][i][j]*rstd[r], g[j], b[j]);
                 if (n + r < N)
@@ -85,15 +108,15 @@ static __global__ void norm_kept(T *y, const float *x, const float *__restrict__
 }
 
 /* Rows of any width, one a warp. */
-template <typename T, int each>
-static __global__ void norm_reread(T *y, const float *x, const float *gamma, const float *beta, int64_t N, int D,
-                                   float eps)
+template <typename T, int each, bool modulated>
+static __global__ void norm_reread(T *y, const float *x, const Affine a, int64_t N, int D, float eps)
 {
     const int64_t n = (int64_t)blockIdx.x*WARPS + threadIdx.x/WARP;
     const int first = threadIdx.x%WARP*each;
     if (n >= N)
         return;
-    const float *row = x + n*D;
+    const int64_t image = modulated ? n/a.S*a.stride : 0;
+    const float *row = x + n*D, *gamma = a.gamma + image, *beta = a.beta + image;
     float sum = 0, square = 0;
     #pragma unroll 4
     for (int d = first; d < D; d += WARP*each) {
@@ -114,45 +137,59 @@ static __global__ void norm_reread(T *y, const float *x, const float *gamma, con
     for (int d = first; d < D; d += WARP*each) {
         float v[each], g[each], b[each];
         load_run(v, row + d);
-        load_run(g, gamma + d);
-        load_run(b, beta + d);
+        load_affine<modulated>(g, b, gamma + d, beta + d);
         for (int j = 0; j < each; j++)
             v[j] = (v[j] - mean)*rstd*g[j] + b[j];
         store_run(y, n*D + d, v);
     }
 }
 
-template <typename T, int most, int rows>
-static void launch_kept(T *y, const float *x, const float *gamma, const float *beta, int64_t N, int D, float eps)
+template <typename T, bool modulated, int most, int rows>
+static void launch_kept(T *y, const float *x, const Affine &a, int64_t N, int D, float eps)
 {
-    LAUNCH((norm_kept<T, most, rows>), gpu_blocks(N, rows*WARPS), WARPS*WARP, 0, y, x, gamma, beta, N, D, 1/(float)D,
-           eps);
+    LAUNCH((norm_kept<T, most, rows, modulated>), gpu_blocks(N, rows*WARPS), WARPS*WARP, 0, y, x, a.gamma, a.beta,
+           a.stride, a.S, N, D, 1/(float)D, eps);
 }
 
-template <typename T>
-static void norm_as(T *y, const float *x, const float *gamma, const float *beta, int64_t N, int D, float eps)
+template <typename T, bool modulated> static void norm_as(T *y, const float *x, const Affine &a, int64_t N, int D,
+                                                          float eps)
 {
-    const bool fours = D%4 == 0 && (((uintptr_t)y | (uintptr_t)x | (uintptr_t)gamma | (uintptr_t)beta)&15) == 0;
+    const uintptr_t addresses = (uintptr_t)y | (uintptr_t)x | (uintptr_t)a.gamma | (uintptr_t)a.beta;
+    const bool fours = D%4 == 0 && a.stride%4 == 0 && (addresses&15) == 0;
     const int most = (D + WARP*4 - 1)/(WARP*4);
     if (fours && most <= 3)
-        launch_kept<T, 3, 2>(y, x, gamma, beta, N, D, eps);
+        launch_kept<T, modulated, 3, 2>(y, x, a, N, D, eps);
     else if (fours && most <= 6)
-        launch_kept<T, 6, 2>(y, x, gamma, beta, N, D, eps);
+        launch_kept<T, modulated, 6, 2>(y, x, a, N, D, eps);
     else if (fours && most <= 10)
-        launch_kept<T, 10, 1>(y, x, gamma, beta, N, D, eps);
+        launch_kept<T, modulated, 10, 1>(y, x, a, N, D, eps);
+    else if (fours && most <= 20)
+        launch_kept<T, modulated, 20, 1>(y, x, a, N, D, eps);
     else if (fours)
-        LAUNCH((norm_reread<T, 4>), gpu_blocks(N, WARPS), WARPS*WARP, 0, y, x, gamma, beta, N, D, eps);
+        LAUNCH((norm_reread<T, 4, modulated>), gpu_blocks(N, WARPS), WARPS*WARP, 0, y, x, a, N, D, eps);
     else
-        LAUNCH((norm_reread<T, 1>), gpu_blocks(N, WARPS), WARPS*WARP, 0, y, x, gamma, beta, N, D, eps);
+        LAUNCH((norm_reread<T, 1, modulated>), gpu_blocks(N, WARPS), WARPS*WARP, 0, y, x, a, N, D, eps);
+}
+
+template <bool modulated>
+static void norm(void *y, DType y_type, const float *x, const Affine &a, int64_t N, int D, float eps)
+{
+    if (y_type == F32)
+        norm_as<float, modulated>((float *)y, x, a, N, D, eps);
+    else if (y_type == BF16)
+        norm_as<bf16, modulated>((bf16 *)y, x, a, N, D, eps);
+    else
+        norm_as<f16, modulated>((f16 *)y, x, a, N, D, eps);
 }
 
 void cuda_layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
                      float eps)
 {
-    if (y_type == F32)
-        norm_as((float *)y, x, gamma, beta, N, D, eps);
-    else if (y_type == BF16)
-        norm_as((bf16 *)y, x, gamma, beta, N, D, eps);
-    else
-        norm_as((f16 *)y, x, gamma, beta, N, D, eps);
+    norm<false>(y, y_type, x, Affine{gamma, beta, 0, 1}, N, D, eps);
+}
+
+void cuda_modulate(void *y, DType y_type, const float *x, const float *shift, const float *scale, int64_t stride,
+                   int64_t B, int64_t S, int D, float eps)
+{
+    norm<true>(y, y_type, x, Affine{scale, shift, stride, S}, B*S, D, eps);
 }

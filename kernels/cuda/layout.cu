@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* layout.cu -- ops that move rows: nearest upsampling, token embedding.
+/* layout.cu -- ops that move rows: nearest upsampling, pixels from patches, token embedding.
  *
  * Threads take neighbouring values (or fours of them, where widths and pointers allow 16-byte loads) of the output, so
  * that both sides are read and written in whole sectors. Bound by memory. */
@@ -44,6 +44,28 @@ void cuda_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, 
         upsample_as((bf16 *)y, x, B, s, C);
     else
         upsample_as((f16 *)y, x, B, s, C);
+}
+
+/* y[b, i p + r, j p + s, c] = x[b, i w + j, (r p + s) C + c]: a patch's line of pixels, p C values, lies together in
+ * both. each: values a thread, dividing a line */
+template <int each> static __global__ void unpatch(float *y, const float *x, int64_t w, int p, int64_t line, int64_t n)
+{
+    const int64_t at = thread_number()*each;
+    if (at >= n)
+        return;
+    const int64_t row = at/line, j = row%w, above = row/w, r = above%p, patches = above/p;
+    float v[each];
+    load_run(v, x + ((patches*w + j)*p + r)*line + at - row*line);
+    store_run(y, at, v);
+}
+
+void cuda_unpatch(float *y, const float *x, int64_t B, int64_t h, int64_t w, int p, int C)
+{
+    const int64_t line = (int64_t)p*C, n = B*h*w*p*line;
+    if (line%4 == 0 && (((uintptr_t)y | (uintptr_t)x)&15) == 0)
+        LAUNCH(unpatch<4>, gpu_blocks(n/4, THREADS), THREADS, 0, y, x, w, p, line, n);
+    else
+        LAUNCH(unpatch<1>, gpu_blocks(n, THREADS), THREADS, 0, y, x, w, p, line, n);
 }
 
 /* y[n,:] = table[ids[n],:] + position[n mod S,:], one block a row */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* op_speed.c -- time of each op at the shapes of the small model's UNet and of Stable Diffusion 1.5's.
+/* op_speed.c -- time of each op at the shapes of the small model's UNet and of Stable Diffusion 1.5's and 3's.
  *
  *     op_speed [f32|bf16] [threads]        default: the backend's best type, all threads
  *
@@ -9,7 +9,8 @@
 #include "kernels/op.h"
 #include "tests/bench/peak.h"
 
-typedef enum { CONV, LINEAR, GROUP_NORM, LAYER_NORM, ATTENTION, GEGLU, SILU } Kind;
+typedef enum { CONV, LINEAR, GROUP_NORM, LAYER_NORM, ATTENTION, GEGLU, SILU, GELU_TANH, MODULATE, RMS_NORM,
+               BIASED } Kind;
 
 typedef struct Line {
     Kind kind;
@@ -20,7 +21,8 @@ typedef struct Line {
     int shared;                 /* attention: the k and v of 2 images serve all */
 } Line;
 
-static const char *const kind_name[] = {"conv", "linear", "group_norm", "layer_norm", "attention", "geglu", "silu"};
+static const char *const kind_name[] = {"conv", "linear", "group_norm", "layer_norm", "attention", "geglu", "silu",
+                                        "gelu_tanh", "modulate", "rms_norm", "biased"};
 
 /* minisd: 16x16x64, 8x8x128, 4x4x160; 16 images, two halves; 77 tokens of 128. */
 static const Line small[] = {
@@ -69,6 +71,9 @@ static const Line large[] = {
     {ATTENTION, 2, 4096, 4096, 8, 40, 0, 0, 0, 0}, {ATTENTION, 2, 1024, 1024, 8, 80, 0, 0, 0, 0},
     {ATTENTION, 2, 4096, 77, 8, 40, 0, 0, 0, 0},
     {ATTENTION, 1, 4096, 4096, 1, 128, 0, 0, 0, 0},
+    /* Stable Diffusion 3 medium, and its T5 */
+    {GELU_TANH, 2, 64, 64, 1536, 6144, 1, 1, 0, 0}, {MODULATE, 2, 64, 64, 1536, 0, 0, 0, 0, 0},
+    {RMS_NORM, 2, 64, 64, 1536, 0, 0, 0, 0, 0}, {BIASED, 1, 256, 256, 64, 64, 0, 0, 0, 0},
 };
 
 static void *space(size_t values)
@@ -98,6 +103,7 @@ static void run(const Run *r)
     switch (l->kind) {
     case CONV:
     case GEGLU:
+    case GELU_TANH:
     case LINEAR:     op->conv_run(r->conv, r->y, r->x, l->B, l->H, l->W, false); break;
     case GROUP_NORM: {
         const NormInput in = {.x = r->x, .type = F32, .C = l->in, .beside = l->out ? r->v : NULL, .C_beside = l->out};
@@ -109,6 +115,16 @@ static void run(const Run *r)
     case ATTENTION:
         op->attention(r->y, l->in*l->out, r->x, l->in*l->out, r->v, l->in*l->out, r->v, l->in*l->out, r->type, l->B,
                       l->in, l->out, l->H, l->W, l->shared ? r->index : NULL, 0.1f, false);
+        break;
+    case BIASED:
+        op->attention_biased(r->y, l->in*l->out, r->x, l->in*l->out, r->v, l->in*l->out, r->v, l->in*l->out, r->type,
+                             l->B, l->in, l->out, l->H, l->W, r->as_is, 1);
+        break;
+    case MODULATE:
+        op->modulate(r->y, r->type, r->x, r->gamma, r->gamma, 0, l->B, l->H*l->W, l->in, 1e-6f);
+        break;
+    case RMS_NORM:
+        op->rms_norm(r->y, r->type, l->in, r->x, F32, l->in, r->gamma, rows, l->in/64, 64, 1e-6f);
         break;
     case SILU:       op->activate(r->y, r->type, r->x, rows*l->in, ACT_SILU); break;
     }
@@ -136,7 +152,8 @@ static Conv *make_conv(const Line *l, DType type)
     const Weight b = {.name = "b", .type = F32, .ndim = 1, .dim = {l->out}, .data = zeros};
     const int pad = l->kernel/2;
     const ConvSpec spec = {l->in, l->out, l->kernel, l->stride, pad, pad, type,
-                           l->kind == GEGLU ? type : F32, l->kind == GEGLU ? ACT_GEGLU : ACT_NONE};
+                           l->kind == GEGLU || l->kind == GELU_TANH ? type : F32,
+                           l->kind == GEGLU ? ACT_GEGLU : l->kind == GELU_TANH ? ACT_GELU_TANH : ACT_NONE};
     Conv *c;
     Err e = {0};
     if (op->conv_create(&c, &spec, (const Weight *[]){&w}, (const Weight *[]){&b}, 1, &e)) {
@@ -151,14 +168,15 @@ static Conv *make_conv(const Line *l, DType type)
 static double measure(const Line *l, DType type, double peak)
 {
     const double rows = (double)(l->B*l->H*l->W);
-    const bool product = l->kind == CONV || l->kind == LINEAR || l->kind == GEGLU, attention = l->kind == ATTENTION;
+    const bool product = l->kind == CONV || l->kind == LINEAR || l->kind == GEGLU || l->kind == GELU_TANH;
+    const bool attention = l->kind == ATTENTION || l->kind == BIASED;
     Run r = {.l = l, .type = type};
     const size_t widest = (size_t)(l->in > l->out ? l->in : l->out);
     const size_t values = attention ? (size_t)(l->B*(l->H + l->W))*(size_t)(l->in*l->out) : (size_t)rows*2*widest;
     r.x = space(values);
     r.y = space(values);
     r.v = space(values);
-    r.as_is = space(values);
+    r.as_is = space(l->kind == BIASED ? (size_t)(l->in*l->H*l->W) : values);
     r.gamma = space((size_t)(l->in + l->out + 1));
     r.index = space((size_t)l->B);
     for (int64_t b = 0; b < l->B; b++)
@@ -227,7 +245,9 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof large/sizeof *large; i++)
         measure(&large[i], type, peak);
     for (size_t k = 0; k < sizeof total/sizeof *total; k++)
-        printf("small UNet evaluation, batch 32: %-10s %7.3f ms %5.1f %%\n", kind_name[k], total[k], 100*total[k]/all);
+        if (total[k] > 0)
+            printf("small UNet evaluation, batch 32: %-10s %7.3f ms %5.1f %%\n", kind_name[k], total[k],
+                   100*total[k]/all);
     printf("small UNet evaluation, batch 32: %-10s %7.3f ms\n", "all", all);
     return 0;
 }

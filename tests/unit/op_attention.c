@@ -33,7 +33,7 @@ static int by_hand(void)
     int failed = test_close("attention/hand", y, (float[]){7, 7}, 2, 1e-6f, 0);
     op->attention(y, 1, q, 1, k, 1, v, 1, F32, 1, 1, 1, 2, 2, NULL, 1, true);
     failed += test_close("attention/hand causal", y, (float[]){4, 7}, 2, 1e-6f, 0);
-    /* scores 0 and 2 ln 3 and the bias to the first ln 3, to the second 0: weights 1/4 and 3/4; then none: 1/10, 9/10 */
+    /* scores 0 and 2 ln 3; the first query's with ln 3 added to the first: weights 1/4 and 3/4, then 1/10 and 9/10 */
     op->attention_biased(y, 1, q, 1, k, 1, v, 1, F32, 1, 1, 1, 2, 2, (float[]){1.0986123f, 0, 0, 0}, 2);
     return failed + test_close("attention/hand biased", y, (float[]){7, 7.6f}, 2, 2e-6f, 0);
 }

@@ -22,11 +22,12 @@ static Conv *conv_on(const Ops *ops, const ConvCase *c, DType x_type, DType y_ty
 }
 
 /* Error of a sum of K products in f32; gated, that of one is multiplied by another, and a device may round both to
- * y_type before they are. */
+ * y_type before they are, and before f is gelu_tanh: x f'(x) is 0.2 at most below 0, and above it 1.3 f(x). */
 static float conv_tolerance(float K, DType type, DType y_type, Activation act)
 {
     const float sum = 4e-6f*sqrtf(K)*(type == F32 ? 1 : 1 + K/1024);
-    return act != ACT_GEGLU ? sum : sqrtf(K)*op_within(y_type, sum, 1e-3f);
+    return act == ACT_GEGLU     ? sqrtf(K)*op_within(y_type, sum, 1e-3f)
+         : act == ACT_GELU_TANH ? sum + op_within(y_type, 0, 8e-4f) : sum;
 }
 
 /* Against the CPU's f32 (of rounded inputs), the last image or row alone, then both added to what was there. */
@@ -55,7 +56,7 @@ static int conv(const ConvCase *c, DType type, DType y_type, Activation act, boo
     float *got = from_device(dy, y_type, ny);
     const float K = (float)(c->in*c->kernel*c->kernel);
     failed += test_close(name, got, want, ny, conv_tolerance(K, type, y_type, act),
-                         op_within(y_type, 2e-5f, act == ACT_GEGLU ? 0.015f : 0.005f));
+                         op_within(y_type, 2e-5f, act == ACT_GEGLU ? 0.015f : act == ACT_GELU_TANH ? 0.01f : 0.005f));
     if (y_type == F32 && act == ACT_NONE) {         /* a library may order the sum otherwise where it adds to y */
         for (size_t i = 0; i < ny; i++)
             want[i] = got[i] + sum[i];

@@ -85,6 +85,18 @@ static int elementwise(size_t n)
                                 to_gpu, to_cpu, n*dtype_size(types[to]));
             gpu->free(das); gpu->free(dy); free(as); free(to_cpu); free(to_gpu);
         }
+    for (int t = 0; t < 3; t++) {
+        const DType type = types[t];
+        float *left = op_values(n, 6), *right = op_values(n, 7);
+        void *a_t = op_typed(left, type, n), *b_t = op_typed(right, type, n);
+        void *da = to_device(a_t, n*dtype_size(type)), *db_t = to_device(b_t, n*dtype_size(type));
+        for (size_t i = 0; i < n; i++)
+            left[i] *= right[i];
+        void *product = op_typed(left, type, n);
+        gpu->multiply(da, db_t, type, (int64_t)n);
+        failed += same_bytes(op_name(name, "multiply %s, %zu", dtype_name(type), n), da, product, n*dtype_size(type));
+        gpu->free(da); gpu->free(db_t); free(left); free(right); free(a_t); free(b_t); free(product);
+    }
     for (int to = 0; to < 3; to++) {
         void *to_cpu = op_space(4*n), *to_gpu = op_space(4*n), *dy = device_space(n*dtype_size(types[to]));
         float *with_bad = op_space(4*n);
@@ -146,13 +158,26 @@ static int moves(int C, int64_t N)
     return failed;
 }
 
+/* 2 images of 3 x 5 patches */
+static int unpatch(int p, int C)
+{
+    const size_t n = (size_t)(2*3*5*p*p*C);
+    char name[160];
+    float *x = op_values(n, 1), *want = op_values(n, 2), *dx = to_device(x, 4*n), *dy = device_space(4*n);
+    cpu->unpatch(want, x, 2, 3, 5, p, C);
+    gpu->unpatch(dy, dx, 2, 3, 5, p, C);
+    const int failed = same_bytes(op_name(name, "unpatch %d of %d", p, C), dy, want, 4*n);
+    gpu->free(dx); gpu->free(dy); free(x); free(want);
+    return failed;
+}
+
 /* All of it. large: sizes of Stable Diffusion too. */
 static int ops_against_cpu(const Ops *device, bool large)
 {
     cpu = cpu_ops();
     gpu = device;
     int failed = elementwise(1000) + elementwise(1003);
-    failed += moves(8, 20) + moves(5, 12);
+    failed += moves(8, 20) + moves(5, 12) + unpatch(2, 16) + unpatch(3, 5) + unpatch(1, 4);
 
     static const ConvCase convs[] = {
         {4, 64, 3, 1, 1, 1, 2, 8, 8}, {64, 4, 3, 1, 1, 1, 2, 8, 8}, {64, 64, 3, 2, 1, 1, 3, 8, 8},
@@ -182,6 +207,17 @@ static int ops_against_cpu(const Ops *device, bool large)
             failed += conv(&gated[i], F32, F32, ACT_GEGLU, bias) + conv(&gated[i], BF16, BF16, ACT_GEGLU, bias)
                     + conv(&gated[i], F16, F16, ACT_GEGLU, bias);
 
+    /* in a pass of its own over a library's product, or with the product */
+    static const ConvCase activated[] = {
+        {64, 128, 1, 1, 0, 0, 3, 77, 1}, {160, 24, 1, 1, 0, 0, 2, 33, 1}, {20, 40, 1, 1, 0, 0, 2, 9, 1},
+        {1536, 6144, 1, 1, 0, 0, 2, 1024, 1},
+    };
+    for (size_t i = 0; i < (large ? 4 : 3); i++)
+        failed += conv(&activated[i], F32, F32, ACT_GELU_TANH, i%2)
+                + conv(&activated[i], BF16, BF16, ACT_GELU_TANH, true)
+                + conv(&activated[i], F16, F16, ACT_GELU_TANH, i%2)
+                + conv(&activated[i], BF16, F32, ACT_GELU_TANH, true);
+
     static const AttentionCase attentions[] = {
         {2, 40, 0, 70, 77, false, true, 1}, {2, 32, 8, 130, 130, true, false, 1}, {1, 64, 3, 33, 65, false, false, 40},
         {1, 80, 0, 65, 10, false, true, 1}, {3, 5, 3, 7, 9, false, false, 1}, {1, 1, 0, 1, 1, false, false, 1},
@@ -198,6 +234,14 @@ static int ops_against_cpu(const Ops *device, bool large)
     };
     for (size_t i = 0; i < (large ? 25 : 15); i++)
         failed += attention(&attentions[i], F32) + attention(&attentions[i], BF16) + attention(&attentions[i], F16);
+    static const AttentionCase biased[] = {
+        {3, 64, 0, 77, 77, false, false, 1}, {2, 32, 8, 70, 130, false, false, 1}, {1, 64, 3, 33, 65, false, false, 40},
+        {2, 5, 0, 9, 3, false, false, 1}, {1, 80, 0, 20, 70, false, false, 1}, {1, 64, 64, 130, 200, false, false, 1},
+        {32, 64, 6144, 256, 256, false, false, 1}, {64, 64, 0, 512, 512, false, false, 1},
+    };
+    for (size_t i = 0; i < (large ? 8 : 6); i++)
+        failed += attention_biased(&biased[i], F32) + attention_biased(&biased[i], BF16)
+                + attention_biased(&biased[i], F16);
     return failed;
 }
 

@@ -200,7 +200,8 @@ static int rms_norm(int groups, int D, DType x_type, DType type)
     size_t wrong = 0;
     for (int i = 0; i < N; i += 19) {
         omp_set_num_threads(1 + i%3);
-        op->rms_norm(one, type, 0, x_t + (size_t)(i*x_stride)*dtype_size(x_type), x_type, 0, gamma, 1, groups, D, 1e-6f);
+        op->rms_norm(one, type, 0, x_t + (size_t)(i*x_stride)*dtype_size(x_type), x_type, 0, gamma, 1, groups, D,
+                     1e-6f);
         wrong += memcmp(one, y + (size_t)(i*y_stride)*size, (size_t)width*size) != 0;
     }
     failed += test_ok(op_name(name, "rms_norm/same bytes %dx%d", groups, D), wrong == 0);

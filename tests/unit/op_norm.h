@@ -57,7 +57,8 @@ static void plain_rms_norm(float *y, int64_t y_stride, const float *x, int64_t x
             for (int d = 0; d < D; d++)
                 square += (double)x[n*x_stride + g*D + d]*(double)x[n*x_stride + g*D + d];
             for (int d = 0; d < D; d++)
-                y[n*y_stride + g*D + d] = (float)((double)x[n*x_stride + g*D + d]/sqrt(square/D + eps)*(double)gamma[d]);
+                y[n*y_stride + g*D + d] = (float)((double)x[n*x_stride + g*D + d]/sqrt(square/D + eps)
+                                                  *(double)gamma[d]);
         }
 }
 

@@ -101,6 +101,92 @@ static int layer_norm(int64_t N, int D, DType type)
     return failed;
 }
 
+/* Against the loop; the last row of the last image alone; in place; then added to other values through a gate. */
+static int modulate(int64_t B, int64_t S, int D, int more, DType type)
+{
+    const int64_t stride = 2*D + more, last = (B*S - 1)*D;
+    const size_t n = (size_t)(B*S*D), nb = (size_t)(B*stride), row = (size_t)D*dtype_size(type);
+    char name[160];
+    float *x = op_values(n, 1), *by = op_values(nb, 2), *want = op_values(n, 3), *sum = op_values(n, 4);
+    float *dx = to_device(x, 4*n), *dby = to_device(by, 4*nb), *dsum = to_device(sum, 4*n);
+    float *dby_last = dby + (B - 1)*stride, *last_sum = to_device(sum + last, 4*(size_t)D);
+    char *dy = device_space((size_t)(B*S)*row), *one = device_space(row), *dy_last = dy + (size_t)(B*S - 1)*row;
+    gpu->modulate(dy, type, dx, dby, dby + D, stride, B, S, D, 1e-6f);
+    gpu->modulate(one, type, dx + last, dby_last, dby_last + D, stride, 1, 1, D, 1e-6f);
+    int failed = same_on_device("modulate/alone", one, dy_last, row);
+    gpu->add_gated(dsum, dy, type, dby, stride, B, S, D);
+    gpu->add_gated(last_sum, one, type, dby_last, stride, 1, 1, D);
+    failed += same_on_device("add_gated/alone", last_sum, dsum + last, 4*(size_t)D);
+    if (type == F32) {
+        gpu->modulate(dx, type, dx, dby, dby + D, stride, B, S, D, 1e-6f);
+        failed += same_on_device("modulate/in place", dx, dy, 4*n);
+    }
+    plain_modulate(want, x, by, by + D, stride, B, S, D, 1e-6);
+    float *got = from_device(dy, type, n);
+    failed += test_close(op_name(name, "modulate %ldx%ldx%d+%d %s", (long)B, (long)S, D, more, dtype_name(type)), got,
+                         want, n, 4e-6f, op_within(type, 3e-6f, 0.004f));
+    for (size_t i = 0; i < n; i++)
+        sum[i] += by[(int64_t)i/(S*D)*stride + (int64_t)i%D]*got[i];
+    failed += close_floats(op_name(name, "add_gated %ldx%ldx%d+%d %s", (long)B, (long)S, D, more, dtype_name(type)),
+                           dsum, sum, n, 1e-6f);
+    gpu->free(dx); gpu->free(dby); gpu->free(dsum); gpu->free(last_sum); gpu->free(one);
+    free(x); free(by); free(want); free(sum); free(got);
+    return failed;
+}
+
+/* Against the loop, what is beside the groups too; the last row alone; in place. */
+static int rms_norm(int64_t N, int groups, int D, int more, DType x_type, DType type)
+{
+    const int width = groups*D, x_stride = width + more, y_stride = x_type == type ? x_stride : width + 2*more;
+    const size_t nx = (size_t)(N*x_stride), ny = (size_t)(N*y_stride), size = dtype_size(type);
+    char name[160];
+    float *x = op_values(nx, 1), *gamma = op_values((size_t)D, 2), *want = op_values(ny, 3);
+    void *x_t = op_typed(x, x_type, nx), *y_t = op_typed(want, type, ny);
+    char *dx = to_device(x_t, nx*dtype_size(x_type)), *dy = to_device(y_t, ny*size);
+    float *dg = to_device(gamma, 4*(size_t)D);
+    char *one = device_space((size_t)width*size);
+    gpu->rms_norm(dy, type, y_stride, dx, x_type, x_stride, dg, N, groups, D, 1e-6f);
+    gpu->rms_norm(one, type, y_stride, dx + (size_t)((N - 1)*x_stride)*dtype_size(x_type), x_type, x_stride, dg, 1,
+                  groups, D, 1e-6f);
+    int failed = same_on_device("rms_norm/alone", one, dy + (size_t)((N - 1)*y_stride)*size, (size_t)width*size);
+    if (x_type == type) {
+        gpu->rms_norm(dx, type, x_stride, dx, type, x_stride, dg, N, groups, D, 1e-6f);
+        for (int64_t n = 0; n < N; n += N > 1 ? N - 1 : 1)
+            failed += same_on_device("rms_norm/in place", dx + (size_t)(n*x_stride)*size,
+                                     dy + (size_t)(n*y_stride)*size, (size_t)width*size);
+    }
+    plain_rms_norm(want, y_stride, x, x_stride, gamma, N, groups, D, 1e-6);
+    float *got = from_device(dy, type, ny);
+    failed += test_close(op_name(name, "rms_norm %ldx%dx%d+%d %s-%s", (long)N, groups, D, more, dtype_name(x_type),
+                                 dtype_name(type)),
+                         got, want, ny, 2e-6f, op_within(type, 2e-6f, 0.004f));
+    gpu->free(dx); gpu->free(dg); gpu->free(one);
+    free(x); free(gamma); free(want); free(x_t); free(y_t); free(got);
+    return failed;
+}
+
+static int transformer_norms(bool large)
+{
+    static const DType types[] = {F32, BF16, F16};
+    static const struct { int64_t B, S; int D, more; } modulated[] = {
+        {3, 5, 64, 4}, {2, 7, 384, 8}, {3, 3, 388, 4}, {2, 5, 1536, 0}, {2, 3, 2432, 0}, {1, 2, 2564, 4}, {2, 9, 37, 1},
+        {3, 1, 64, 0}, {4, 4096, 1536, 6144}, {2, 4096, 2432, 0},
+    };
+    static const struct { int64_t N; int groups, D, more; } runs[] = {
+        {19, 3, 64, 192}, {7, 2, 32, 0}, {5, 5, 5, 3}, {9, 1, 4096, 0}, {3, 2, 260, 4}, {1, 1, 1, 0}, {11, 24, 64, 0},
+        {3, 1, 130, 1}, {8192, 24, 64, 3072}, {2050, 38, 64, 4864}, {512, 1, 4096, 0},
+    };
+    int failed = 0;
+    for (int t = 0; t < 3; t++)
+        for (size_t i = 0; i < (large ? 10 : 8); i++)
+            failed += modulate(modulated[i].B, modulated[i].S, modulated[i].D, modulated[i].more, types[t]);
+    for (int from = 0; from < 3; from++)
+        for (int to = 0; to < 3; to++)
+            for (size_t i = 0; i < (large ? 11 : 8) && (from == 0 || to == 0 || to == from); i++)
+                failed += rms_norm(runs[i].N, runs[i].groups, runs[i].D, runs[i].more, types[from], types[to]);
+    return failed;
+}
+
 /* The same case with F16 in place of BF16. */
 static NormCase in_f16(NormCase c)
 {
@@ -137,10 +223,11 @@ static int norms_against_plain(const Ops *device, bool large)
     int failed = 0;
     for (size_t i = 0; i < (large ? sizeof norms/sizeof *norms : 19); i++)
         failed += group_norm(norms[i]) + (norms[i].type == BF16 ? group_norm(in_f16(norms[i])) : 0);
-    static const int widths[] = {1, 40, 160, 320, 384, 388, 640, 768, 772, 1280, 1283, 1284};
+    static const int widths[] = {1, 40, 160, 320, 384, 388, 640, 768, 772, 1280, 1283, 1284, 2564};
     for (size_t i = 0; i < sizeof widths/sizeof *widths; i++)
         failed += layer_norm(19 - (int)i, widths[i], i%3 ? F32 : BF16)
                 + layer_norm(1 + (int)i, widths[i], i%3 ? BF16 : F32) + layer_norm(2 + (int)i, widths[i], F16);
+    failed += transformer_norms(large);
     if (large)
         failed += layer_norm(8193, 320, BF16) + layer_norm(4097, 640, BF16) + layer_norm(1025, 1280, BF16);
     return failed;

@@ -21,6 +21,11 @@ int main(void)
     failed += test_ok("cuDNN was asked to add", simt_dnn_added > 0);
     failed += test_ok("cuDNN was asked for attention", simt_dnn_attentions > 0);
 
+    const ConvCase wide = {64, 128, 1, 1, 0, 0, 3, 77, 1};
+    const int calls = simt_blas_calls;
+    failed += conv(&wide, BF16, BF16, ACT_GELU_TANH, true);
+    failed += test_ok("cuBLASLt was asked for what is activated after it", simt_blas_calls > calls);
+
     /* plans stay for the next of their kind, all else is given back */
     const ConvCase layer = {256, 16, 3, 1, 1, 1, 2, 4, 3};
     const AttentionCase known = {2, 40, 8, 19, 300, false, false, 1};
@@ -30,9 +35,9 @@ int main(void)
     failed += test_ok("cuDNN's descriptors are given back", simt_dnn_alive == kept && simt_dnn_attentions > before);
 
     /* a device of compute capability 8.6 */
-    const AttentionCase wide = {1, 512, 0, 66, 67, false, false, 1};
+    const AttentionCase wide_head = {1, 512, 0, 66, 67, false, false, 1};
     simt_shared = 99*1024;
     sdsteer_backend(0, &e);
-    failed += attention(&wide, BF16) + attention(&wide, F16) + attention(&wide, F32);
+    failed += attention(&wide_head, BF16) + attention(&wide_head, F16) + attention(&wide_head, F32);
     return failed != 0;
 }

@@ -124,7 +124,7 @@ static int moves(void)
                                                          0x4000}, 16);
     op->upsample(y, F32, (float[]){1, 2, 3}, 1, 1, 3, 1, 1, 5);        /* not whole: floor(w*3/5) = 0 0 1 1 2 */
     failed += test_same("upsample 3 to 5", y, (float[]){1, 1, 2, 2, 3}, 5*sizeof(float));
-    /* two patches side by side of 2 x 2 pixels of one channel; then of one pixel of two channels, one above the other */
+    /* two patches side by side of 2 x 2 pixels of one channel; then one above the other, of one pixel of two */
     op->unpatch(y, (float[]){1, 2, 3, 4, 5, 6, 7, 8}, 1, 1, 2, 2, 1);
     failed += test_same("unpatch", y, (float[]){1, 2, 5, 6, 3, 4, 7, 8}, 8*sizeof(float));
     op->unpatch(y, (float[]){1, 2, 3, 4}, 1, 2, 1, 1, 2);
