@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* encoding.c -- prompts, batch by batch, to a conditioning stream.
  *
- * A batch is BATCH records, or where each is written in several variants one, so that the order, by record and then
- * variant, does not depend on the batch. */
+ * A batch is BATCH records, fewer where their states are large, or where each is written in several variants one, so
+ * that the order, by record and then variant, does not depend on the batch. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "src/cli/encoding.h"
 #include "src/models/conditioning.h"
+#include "src/models/pipeline.h"
 #include "src/models/prompts.h"
 
 enum { BATCH = 32 };
@@ -28,10 +29,10 @@ struct Encoding {
     PromptStates *states;
     StreamOut *out;
     Progress *progress;
-    int S, E, P;                    /* tokens of a chunk, widths */
+    int S, R, E, P;                 /* tokens of a chunk, rows of its state, widths */
     PromptText negative;            /* the header's */
     Item item[BATCH];
-    int items;
+    int batch, items;
     int32_t *tokens;                /* of a record */
     float *state, *pooled;          /* of one text */
     void *typed[TEXT_KINDS], *typed_pooled[TEXT_KINDS];         /* of a record's texts, in the stream's type */
@@ -48,6 +49,8 @@ void encoding_check(const Cli *cli, const EncodingConfig *cfg)
         cli_misuse(cli, "--chunks %lld is not between 1 and %d", (long long)cfg->chunks, PROMPT_MOST_CHUNKS);
     if (cfg->clip_skip < 0 || cfg->clip_skip > INT32_MAX)
         cli_misuse(cli, "--clip-skip %lld: expected a number of layers", (long long)cfg->clip_skip);
+    if (cfg->t5_tokens < 1 || cfg->t5_tokens > T5_MOST_TOKENS)
+        cli_misuse(cli, "--t5-tokens %lld is not between 1 and %d", (long long)cfg->t5_tokens, T5_MOST_TOKENS);
     for (int i = 0; i < cfg->embeddings.count; i++) {
         const char *said = cfg->embeddings.items[i], *equals = strchr(said, '=');
         if (cli_same_file(equals ? equals + 1 : said, cfg->c.output))
@@ -55,22 +58,41 @@ void encoding_check(const Cli *cli, const EncodingConfig *cfg)
     }
 }
 
+/* Of Stable Diffusion 3 a text is one chunk, of no more than its words: T5 knows of no others. */
+static int check_options(const Encoding *r, Err *e)
+{
+    const EncodingConfig *cfg = r->cfg;
+    const char *option = cfg->chunks > 1 ? "--chunks" : cfg->weights ? "--weights"
+                       : cfg->embeddings.count ? "--embedding" : NULL;
+    Pipeline pipeline;
+    if (pipeline_read(&pipeline, r->compute.model, e))
+        return -1;
+    return !option || !pipeline.sd3 ? 0 : err_set(e, "%s: %s is of models that only CLIP's text encoders tell what to "
+                                                  "draw; this is a Stable Diffusion 3", r->compute.model, option);
+}
+
 static int open_model(Encoding *r, Err *e)
 {
     const int chunks = (int)r->cfg->chunks;
     const List *words = &r->cfg->embeddings;
-    if (prompt_encoder_load(&r->encoder, r->compute.model, r->compute.type, (int)r->cfg->clip_skip, e)
-        || prompt_encoder_learn(r->encoder, words->items, words->count, e)
-        || prompt_states_create(&r->states, r->encoder, chunks, TEXT_KINDS * BATCH, r->cfg->weights, e))
+    if (check_options(r, e)
+        || prompt_encoder_load(&r->encoder, r->compute.model, r->compute.type, (int)r->cfg->clip_skip,
+                               (int)r->cfg->t5_tokens, e)
+        || prompt_encoder_learn(r->encoder, words->items, words->count, e))
+        return -1;
+    const int at_once = prompt_encoder_at_once(r->encoder);
+    r->batch = at_once < BATCH ? at_once : BATCH;
+    if (prompt_states_create(&r->states, r->encoder, chunks, TEXT_KINDS * r->batch, r->cfg->weights, e))
         return -1;
     r->S = prompt_encoder_length(r->encoder);
+    r->R = prompt_encoder_rows(r->encoder);
     r->E = prompt_encoder_width(r->encoder);
     r->P = prompt_encoder_pooled(r->encoder);
     r->state_type = (DType)dtype_parse(r->cfg->state_type);
-    if ((int64_t)r->S * chunks > COND_MOST_TOKENS)
+    if ((int64_t)r->R * chunks > COND_MOST_TOKENS)
         return err_set(e, "%s: %d chunks of %d tokens, expected at most %d tokens together", r->compute.model, chunks,
-                       r->S, COND_MOST_TOKENS);
-    const size_t state = (size_t)r->S * chunks * r->E, pooled = r->P + 1;       /* one more: not nothing */
+                       r->R, COND_MOST_TOKENS);
+    const size_t state = (size_t)r->R * chunks * r->E, pooled = r->P + 1;       /* one more: not nothing */
     int failed = !(r->said = calloc((size_t)words->count + 1, sizeof *r->said))
               || !(r->tokens = malloc((size_t)r->S * chunks * sizeof *r->tokens))
               || !(r->state = malloc(state * sizeof(float))) || !(r->pooled = malloc(pooled * sizeof(float)));
@@ -137,7 +159,7 @@ static int add_text(const Encoding *r, Record *rec, const PromptText *text, int 
     static const char *const pooled[] = {"pooled", "uncond_pooled", "init_pooled"};
     const TextKind kind = text->kind;
     prompt_states_join(r->states, text, chunks, r->state, r->pooled);
-    return add_tensor(r, rec, state[kind], 2, (int64_t[]){r->S * chunks, r->E}, r->typed[kind], r->state, e)
+    return add_tensor(r, rec, state[kind], 2, (int64_t[]){r->R * chunks, r->E}, r->typed[kind], r->state, e)
         || (r->P && add_tensor(r, rec, pooled[kind], 1, (int64_t[]){r->P}, r->typed_pooled[kind], r->pooled, e))
         ? -1 : 0;
 }
@@ -264,7 +286,7 @@ static int add_record(Encoding *r, const Record *rec, Err *e)
 static int take_record(Encoding *r, const Prompts *prompts, const Record *rec, Err *e)
 {
     Err why = {0};
-    const int batch = r->task->variants > 1 ? 1 : BATCH;
+    const int batch = r->task->variants > 1 ? 1 : r->batch;
     if ((r->items == batch || !prompt_states_room(r->states, TEXT_KINDS)) && write_batch(r, e))
         return -1;
     return add_record(r, rec, &why) ? err_set(e, "%s: line %ld: the text of '%.100s': %s", prompts_name(prompts),
@@ -303,7 +325,7 @@ int encoding_finish(Encoding *r, Err *e)
         snprintf(chunks, sizeof chunks, "%d chunks of ", (int)r->cfg->chunks);
     if (r->cut)
         cli_note(r->cli, "%ld %s longer than %s%d tokens and cut; the first is that of %s", r->cut,
-                 r->cut == 1 ? "text was" : "texts were", chunks, r->S - 2, r->first_cut);
+                 r->cut == 1 ? "text was" : "texts were", chunks, prompt_encoder_most(r->encoder), r->first_cut);
     for (int i = 0; i < r->cfg->embeddings.count; i++)
         if (!r->said[i])
             cli_note(r->cli, "no text says the word of --embedding %s", r->cfg->embeddings.items[i]);

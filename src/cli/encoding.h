@@ -10,7 +10,7 @@
 typedef struct EncodingConfig {     /* first member of such a program's Config */
     Common c;
     const char *negative, *state_type;
-    int64_t chunks, clip_skip;
+    int64_t chunks, clip_skip, t5_tokens;
     int weights;
     List embeddings;
 } EncodingConfig;
@@ -27,6 +27,8 @@ typedef struct EncodingConfig {     /* first member of such a program's Config *
      "has none FILE's without its ending; again for more", 0}, \
     {0, "clip-skip", OPT_INT, offsetof(EncodingConfig, clip_skip), "0", \
      "N  take prompts' states N layers of the text encoder earlier: diffusers' clip_skip; web UIs say N + 1", 0}, \
+    {0, "t5-tokens", OPT_INT, offsetof(EncodingConfig, t5_tokens), "256", \
+     "N  of Stable Diffusion 3: tokens of a text that T5 takes, 1 to 512; diffusers' max_sequence_length", 0}, \
     {0, "state-type", OPT_STR, offsetof(EncodingConfig, state_type), "f32", \
      "f32|f16|bf16  type of the states in the stream", 0}, \
     {0, "seed", OPT_INT, offsetof(EncodingConfig, c.seed), "0", \

@@ -43,7 +43,7 @@ static void item_clear(CondItem *item)
     *item = (CondItem){0};
 }
 
-/* Texts of one kind of model are not another's: the pooled embedding tells Stable Diffusion XL's. */
+/* Texts of one kind of model are not another's: the pooled embedding tells those of Stable Diffusion XL and 3. */
 static int check_pooled(const StreamIn *in, int pooled, Err *e)
 {
     const Record *header = stream_header(in);
@@ -52,10 +52,10 @@ static int check_pooled(const StreamIn *in, int pooled, Err *e)
         return 0;
     if (!has)
         return err_set(e, "%s: header: texts without a pooled embedding (\"uncond_pooled\"), the model is a Stable "
-                       "Diffusion XL and takes one of width %d", stream_name(in), pooled);
+                       "Diffusion XL or 3 and takes one of width %d", stream_name(in), pooled);
     if (!pooled)
-        return err_set(e, "%s: header: texts with a pooled embedding (\"uncond_pooled\"), which is Stable Diffusion "
-                       "XL's; the model takes none", stream_name(in));
+        return err_set(e, "%s: header: texts with a pooled embedding (\"uncond_pooled\"), which is of Stable "
+                       "Diffusion XL or 3; the model takes none", stream_name(in));
     return stream_need(in, header, "uncond_pooled", -1, 1, (const int64_t[]){pooled}, e) ? 0 : -1;
 }
 

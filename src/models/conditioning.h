@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* conditioning.h -- batches of a conditioning stream: what the sampler needs of each record, held in memory.
  *
- * A record has S tokens of its own, the tokenizer's length or a multiple of it. */
+ * A record has S tokens of its own, the tokenizer's length or a multiple of it, or of Stable Diffusion 3 T5's behind
+ * CLIP's. */
 #ifndef SRC_MODELS_CONDITIONING_H
 #define SRC_MODELS_CONDITIONING_H
 

@@ -53,8 +53,8 @@ int model_check(const char *dir, Err *e)
     Vae *vae = NULL;
     Scheduler *scheduler = NULL;
     op = &none;
-    int failed = prompt_encoder_load(&text, dir, F32, 0, e) || scheduler_load(&scheduler, dir, "ddim", 1, 0, e)
-              || denoiser_load(&denoiser, dir, F32, e)
+    int failed = prompt_encoder_load(&text, dir, F32, 0, T5_USUAL_TOKENS, e)
+              || scheduler_load(&scheduler, dir, "auto", 1, 0, e) || denoiser_load(&denoiser, dir, F32, e)
               || vae_load(&vae, dir, F32, e) || vae_load_encoder(vae, e)
               || vae_takes(vae, denoiser_channels(denoiser), e);
     const DenoiserWords *w = failed ? NULL : denoiser_words(denoiser);

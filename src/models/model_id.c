@@ -5,7 +5,8 @@
  *   48 bits of FNV-1a (64 bits, Fowler, Noll and Vo) over: configs, key-sorted and without keys that begin with "_"
  *   (names and versions); merges.txt, or where there is none tokenizer.json; and of every tensor its name, type, shape
  *   and SAMPLES values spread evenly over it. Of Stable Diffusion XL also tokenizer_2's merges, and that
- *   force_zeros_for_empty_prompt is false. */
+ *   force_zeros_for_empty_prompt is false; of Stable Diffusion 3 tokenizer_2's and, unless T5 is left out,
+ *   text_encoder_3 and tokenizer_3. */
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -93,7 +94,7 @@ static int exists(const char *dir, const char *name, char path[PATH_MAX])
 
 static int hash_tokenizer(uint64_t *hash, const char *dir, const char *folder, Err *e)
 {
-    static const char *const files[] = {"merges.txt", "tokenizer.json"};
+    static const char *const files[] = {"merges.txt", "tokenizer.json", "spiece.model"};
     char name[64], path[PATH_MAX];
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         snprintf(name, sizeof name, "%s/%s", folder, files[i]);
@@ -103,22 +104,24 @@ static int hash_tokenizer(uint64_t *hash, const char *dir, const char *folder, E
     return 0;
 }
 
-static int hash_xl(uint64_t *hash, const char *dir, Err *e)
+static int hash_kind(uint64_t *hash, const char *dir, Err *e)
 {
     Pipeline pipeline;
     if (pipeline_read(&pipeline, dir, e))
         return -1;
-    if (!pipeline.xl)
+    if (!pipeline.xl && !pipeline.sd3)
         return 0;
-    if (!pipeline.zeros)
+    if (pipeline.xl && !pipeline.zeros)
         hash_bytes(hash, "encoded", 7);
+    if (pipeline.t5 && (hash_part(hash, dir, "text_encoder_3", e) || hash_tokenizer(hash, dir, "tokenizer_3", e)))
+        return -1;
     return hash_tokenizer(hash, dir, "tokenizer_2", e);
 }
 
 /* The pipeline's parts; clip/, which only scores pictures, is one of them only where it is alone. */
 static int hash_pipeline(uint64_t *hash, const char *dir, Err *e)
 {
-    static const char *const parts[] = {"text_encoder", "unet", "vae", "text_encoder_2"};
+    static const char *const parts[] = {"text_encoder", "unet", "vae", "text_encoder_2", "transformer"};
     char path[PATH_MAX];
     int found = 0, failed = 0;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0] && !failed; i++)
@@ -128,11 +131,12 @@ static int hash_pipeline(uint64_t *hash, const char *dir, Err *e)
         }
     if (!failed && exists(dir, "scheduler/scheduler_config.json", path))
         failed = hash_json_file(hash, path, e);
-    failed = failed || hash_tokenizer(hash, dir, "tokenizer", e) || hash_xl(hash, dir, e);
+    failed = failed || hash_tokenizer(hash, dir, "tokenizer", e) || hash_kind(hash, dir, e);
     if (!failed && !found && exists(dir, "clip", path))
         return hash_part(hash, dir, "clip", e);
     if (!failed && !found)
-        failed = err_set(e, "%s: not a model in diffusers layout: no text_encoder, unet, vae or clip", dir);
+        failed = err_set(e, "%s: not a model in diffusers layout: no text_encoder, unet, transformer, vae or clip",
+                         dir);
     return failed;
 }
 

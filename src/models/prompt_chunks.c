@@ -11,7 +11,7 @@ typedef struct Place {              /* where the next token of an encoder goes *
 
 int prompt_chunks_create(PromptChunks *c, const PromptEncoder *encoder, int most, Err *e)
 {
-    const size_t S = (size_t)prompt_encoder_length(encoder), ids = S*(size_t)(prompt_encoder_count(encoder)*most);
+    const size_t S = (size_t)prompt_encoder_length(encoder), ids = (size_t)(prompt_encoder_ids(encoder)*most);
     *c = (PromptChunks){.encoder = encoder, .most = most};
     c->ids = malloc(sizeof *c->ids*ids);
     c->weight = malloc(sizeof *c->weight*ids);
@@ -30,7 +30,7 @@ void prompt_chunks_clear(PromptChunks *c)
 /* The first of encoder i's in a chunk. */
 static size_t row_at(const PromptChunks *c, int chunk, int i)
 {
-    return (size_t)(chunk*prompt_encoder_count(c->encoder) + i)*(size_t)prompt_encoder_length(c->encoder);
+    return (size_t)(chunk*prompt_encoder_ids(c->encoder) + i*prompt_encoder_length(c->encoder));
 }
 
 static void next_chunk(PromptChunks *c, int i, Place *at)
@@ -78,7 +78,7 @@ static int add_pieces(PromptChunks *c, int i, const char *text, const PromptPiec
 
 int prompt_chunks_read(PromptChunks *c, const char *text, bool weights, Err *e)
 {
-    const int encoders = prompt_encoder_count(c->encoder), rows = encoders*prompt_encoder_length(c->encoder)*c->most;
+    const int encoders = prompt_encoder_count(c->encoder), rows = prompt_encoder_ids(c->encoder)*c->most;
     const PromptPiece whole = {.length = strlen(text), .weight = 1};
     PromptWeights said = {0};
     c->count = 1;
@@ -93,6 +93,7 @@ int prompt_chunks_read(PromptChunks *c, const char *text, bool weights, Err *e)
     for (int i = 0; i < encoders && !failed; i++)
         failed = weights ? add_pieces(c, i, said.text, said.piece, said.count, e)
                          : add_pieces(c, i, text, &whole, 1, e);
+    failed = failed || prompt_encoder_t5_ids(c->encoder, text, c->ids + row_at(c, 0, encoders), &c->left, e) ? -1 : 0;
     prompt_weights_clear(&said);
     return failed;
 }

@@ -4,6 +4,8 @@
  *
  *   ids (count, encoders, S)      weight (count, encoders, S), 1 of start, end and padding
  *
+ * Of Stable Diffusion 3, whose texts are one chunk, T5's ids follow those.
+ *
  * With weights each piece of the prompt (prompt_weights.h) is tokenized by itself, and chunks take no notice of where
  * pieces meet; BREAK ends a chunk. As stable-diffusion-webui's modules/sd_hijack_clip.py (tokenize_line, with 0 for
  * comma_padding_backtrack, so that a chunk ends at its last token and not at the comma before) and
@@ -17,14 +19,14 @@ typedef struct PromptChunks {
     const PromptEncoder *encoder;
     int most;                       /* chunks there is room for */
     int count;                      /* of the text, 1 or more */
-    long left;                      /* tokens of the text for which there was no room, by the first tokenizer */
+    long left;                      /* tokens of the text without room, by the first tokenizer, or T5's */
     bool weighted;                  /* a weight is not 1 */
     int32_t *ids;
     float *weight;
     int32_t *token;                 /* [most*(S - 2)] of one piece */
 } PromptChunks;
 
-/* The encoder stays the caller's. */
+/* most: 1 where the encoder has rows of T5. The encoder stays the caller's. */
 int prompt_chunks_create(PromptChunks *c, const PromptEncoder *encoder, int most, Err *e);
 void prompt_chunks_clear(PromptChunks *c);
 /* The text's chunks, of which the first `most` are kept. weights: read them, else brackets are text. */

@@ -6,11 +6,11 @@
 #include "src/models/prompt_chunks.h"
 #include "src/models/prompt_states.h"
 
-enum { AT_ONCE = 32 };              /* chunks encoded together */
+enum { AT_ONCE = 32 };              /* chunks encoded together, at most */
 
 typedef struct Chunk {
-    int32_t *ids;                   /* (encoders, S); NULL: the place was never used */
-    float *state, *pooled;          /* (S,E), (P) */
+    int32_t *ids;                   /* (I); NULL: the place was never used */
+    float *state, *pooled;          /* (R,E), (P) */
     float *watched;                 /* [watch.keeps], of a prompt's chunk */
     TextKind kind;
     long used;                      /* batch that used it last, 0: none */
@@ -19,15 +19,16 @@ typedef struct Chunk {
 
 struct PromptStates {
     PromptEncoder *encoder;
-    int most, S, I, E, P;           /* chunks of a text; tokens of a chunk, its ids by all tokenizers; widths */
+    int most, S, I, R, E, P;        /* chunks of a text; tokens of a chunk, its ids by all tokenizers, rows; widths */
+    int at_once;                    /* AT_ONCE, or fewer */
     bool weights;
     PromptChunks chunks;            /* of the text being added */
     ChunkWatch watch;
     Chunk *place;                   /* where a text may have several, the first are the empty ones of each kind */
     int places, busy;               /* there, and of this batch or kept */
     long batch;
-    int32_t *ids;                   /* (AT_ONCE,I), to encode */
-    float *states, *pooled;         /* (AT_ONCE,S,E), (AT_ONCE,P), theirs */
+    int32_t *ids;                   /* (at_once,I), to encode */
+    float *states, *pooled;         /* (at_once,R,E), (at_once,P), theirs */
 };
 
 /* The place of a chunk, which takes that of the longest unused where it is not there yet. -1 on error. */
@@ -46,7 +47,7 @@ static int place_chunk(PromptStates *s, const int32_t *ids, TextKind kind, bool 
     Chunk *c = &s->place[at];       /* there is one: prompt_states_room */
     if (!c->ids) {
         c->ids = malloc(sizeof *c->ids*(size_t)s->I);
-        c->state = malloc(sizeof *c->state*(size_t)s->S*(size_t)s->E);
+        c->state = malloc(sizeof *c->state*(size_t)s->R*(size_t)s->E);
         c->pooled = malloc(sizeof *c->pooled*(size_t)(s->P + 1));       /* one more: not nothing */
         if (!c->ids || !c->state || !c->pooled)
             return err_set(e, "out of memory for text states");
@@ -67,13 +68,16 @@ int prompt_states_create(PromptStates **out, PromptEncoder *encoder, int chunks,
     PromptStates *s = *out = calloc(1, sizeof *s);
     if (!s)
         return err_set(e, "out of memory");
-    const int S = prompt_encoder_length(encoder), E = prompt_encoder_width(encoder), P = prompt_encoder_pooled(encoder);
-    *s = (PromptStates){.encoder = encoder, .most = chunks, .S = S, .I = S*prompt_encoder_count(encoder), .E = E,
-                        .P = P, .weights = weights, .places = 2*texts + 3*chunks + TEXT_KINDS, .batch = 1};
+    const int at_once = prompt_encoder_at_once(encoder);
+    *s = (PromptStates){.encoder = encoder, .most = chunks, .S = prompt_encoder_length(encoder),
+                        .I = prompt_encoder_ids(encoder), .R = prompt_encoder_rows(encoder),
+                        .E = prompt_encoder_width(encoder), .P = prompt_encoder_pooled(encoder), .weights = weights,
+                        .at_once = at_once < AT_ONCE ? at_once : AT_ONCE,
+                        .places = 2*texts + 3*chunks + TEXT_KINDS, .batch = 1};
     s->place = calloc((size_t)s->places, sizeof *s->place);
-    s->ids = malloc(sizeof *s->ids*(size_t)(AT_ONCE*s->I));
-    s->states = malloc(sizeof *s->states*(size_t)AT_ONCE*(size_t)S*(size_t)E);
-    s->pooled = malloc(sizeof *s->pooled*(size_t)(AT_ONCE*P + 1));
+    s->ids = malloc(sizeof *s->ids*(size_t)(s->at_once*s->I));
+    s->states = malloc(sizeof *s->states*(size_t)s->at_once*(size_t)s->R*(size_t)s->E);
+    s->pooled = malloc(sizeof *s->pooled*(size_t)(s->at_once*s->P + 1));
     int failed = !s->place || !s->ids || !s->states || !s->pooled ? err_set(e, "out of memory for text states") : 0;
     failed = failed || prompt_chunks_create(&s->chunks, encoder, chunks, e)
           || prompt_chunks_read(&s->chunks, "", false, e);
@@ -147,20 +151,20 @@ static int watch_chunk(PromptStates *s, Chunk *c, int n, Err *e)
 
 static int encode_kind(PromptStates *s, TextKind kind, Err *e)
 {
-    const size_t I = (size_t)s->I, SE = (size_t)s->S*(size_t)s->E, P = (size_t)s->P;
+    const size_t I = (size_t)s->I, RE = (size_t)s->R*(size_t)s->E, P = (size_t)s->P;
     int place[AT_ONCE];
     for (int i = 0, n = 0; i < s->places; i++) {
         if (s->place[i].used && !s->place[i].encoded && s->place[i].kind == kind) {
             memcpy(s->ids + I*(size_t)n, s->place[i].ids, sizeof *s->ids*I);
             place[n++] = i;
         }
-        if (n == 0 || (n < AT_ONCE && i + 1 < s->places))
+        if (n == 0 || (n < s->at_once && i + 1 < s->places))
             continue;
         if (prompt_encode(s->encoder, s->ids, n, kind == TEXT_NEGATIVE, s->states, s->pooled, e))
             return -1;
         for (int k = 0; k < n; k++) {
             Chunk *c = &s->place[place[k]];
-            memcpy(c->state, s->states + SE*(size_t)k, sizeof *c->state*SE);
+            memcpy(c->state, s->states + RE*(size_t)k, sizeof *c->state*RE);
             memcpy(c->pooled, s->pooled + P*(size_t)k, sizeof *c->pooled*P);
             c->encoded = true;
             if (watch_chunk(s, c, k, e))
@@ -253,14 +257,14 @@ const float *prompt_states_watched(const PromptStates *s, const PromptText *t, i
 
 void prompt_states_join(const PromptStates *s, const PromptText *t, int chunks, float *state, float *pooled)
 {
-    const size_t SE = (size_t)s->S*(size_t)s->E;
+    const size_t RE = (size_t)s->R*(size_t)s->E;
     if (t->zeros) {
-        memset(state, 0, sizeof *state*SE*(size_t)chunks);
+        memset(state, 0, sizeof *state*RE*(size_t)chunks);
         memset(pooled, 0, sizeof *pooled*(size_t)s->P);
         return;
     }
     for (int i = 0; i < chunks; i++)
-        memcpy(state + SE*(size_t)i, chunk_of(s, t, i)->state, sizeof *state*SE);
+        memcpy(state + RE*(size_t)i, chunk_of(s, t, i)->state, sizeof *state*RE);
     memcpy(pooled, chunk_of(s, t, 0)->pooled, sizeof *pooled*(size_t)s->P);
     if (t->weight)
         weigh(s, t, chunks, state);

@@ -4,7 +4,8 @@
  *     prompt_states_add, ... of a batch     prompt_states_encode     prompt_states_join, ...     prompt_states_next
  *
  * A chunk is encoded by itself and once while it is remembered, the texts of a batch together. A text's state is that
- * of its chunks one after another, and of the empty text's chunk as often as another text has more:
+ * of its chunks one after another, and of the empty text's chunk as often as another text has more; of Stable Diffusion
+ * 3, which has T5's rows behind CLIP's, it is one chunk's, as it is. Weighted it is:
  *
  *     y[s,:] = x[s,:] weight[s]      state = y mean(x)/mean(y)
  *
@@ -36,7 +37,7 @@ typedef enum { TEXT_PROMPT, TEXT_NEGATIVE, TEXT_INIT, TEXT_KINDS } TextKind;
 
 typedef struct PromptText {
     int chunks;
-    long left;                      /* tokens that there was no chunk for */
+    long left;                      /* tokens that there was no room for (PromptChunks) */
     TextKind kind;
     bool zeros;                     /* no text: state and pooled are zeros */
     int place[PROMPT_MOST_CHUNKS];  /* of each chunk, while the batch lasts */
@@ -44,7 +45,7 @@ typedef struct PromptText {
 } PromptText;
 
 /* Texts of up to `chunks` chunks; there is room for twice `texts` chunks, a text that is kept and three more. weights:
- * read them. The encoder stays the caller's. */
+ * read them. Both are of encoders without rows of T5. The encoder stays the caller's. */
 int prompt_states_create(PromptStates **s, PromptEncoder *encoder, int chunks, int texts, bool weights, Err *e);
 void prompt_states_free(PromptStates *s);                   /* NULL is fine */
 /* Whether the batch has room for `texts` more, whatever they are. */
@@ -55,7 +56,7 @@ int prompt_states_add(PromptStates *s, PromptText *t, const char *text, TextKind
 void prompt_text_clear(PromptText *t);
 /* Encodes what the batch has that is not remembered. */
 int prompt_states_encode(PromptStates *s, Err *e);
-/* state (chunks S, E) of an encoded text, chunks being t's or more; pooled (P). */
+/* state (chunks R, E) of an encoded text, chunks being t's or more; pooled (P). */
 void prompt_states_join(const PromptStates *s, const PromptText *t, int chunks, float *state, float *pooled);
 /* tokens (chunks S): its ids by the first tokenizer. */
 void prompt_states_tokens(const PromptStates *s, const PromptText *t, int chunks, int32_t *tokens);

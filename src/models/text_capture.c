@@ -3,16 +3,14 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include "formats/affix.h"
 #include "kernels/op.h"
 #include "src/models/act_tensor.h"
-#include "src/models/clip_layers.h"
 #include "src/models/text_capture.h"
 
 typedef struct Site {               /* one hooked module */
-    int E;
-    size_t at, size;                /* its place among what is kept of a chunk; (S-1)*E */
-    float *data;                    /* (CLIP_CHUNK,S,E) what it computed last */
+    TextTokens tokens;
+    size_t at, size;                /* its place among what is kept of a chunk; (S - start)*E */
+    float *data;                    /* (at once,S,E) what it computed last */
 } Site;
 
 struct TextCapture {
@@ -20,8 +18,8 @@ struct TextCapture {
     const Hooks *hooks;
     const PromptStates *states;
     Site *site;
-    int sites, S;
-    float *input;                   /* (CLIP_CHUNK,S,E) of the widest, for differences */
+    int sites;
+    float *input;                   /* (at once,S,E) of the widest, for differences */
     float *rows;                    /* one record's, as f32 and in the stream's type */
     void *typed;
     size_t rows_room;
@@ -48,15 +46,9 @@ static void keep(void *context, int n, float *kept)
     const TextCapture *c = context;
     for (int k = 0; k < c->sites; k++) {
         const Site *site = &c->site[k];
-        const size_t E = (size_t)site->E, chunk = site->size + E;
-        memcpy(kept + site->at, site->data + chunk*(size_t)n + E, sizeof *kept*site->size);
+        const size_t skipped = (size_t)(site->tokens.start*site->tokens.E), chunk = site->size + skipped;
+        memcpy(kept + site->at, site->data + chunk*(size_t)n + skipped, sizeof *kept*site->size);
     }
-}
-
-/* E of the module of hook k: of which encoder it is. */
-static int width_of(const TextCapture *c, const PromptEncoder *encoder, int k)
-{
-    return prompt_encoder_columns(encoder, starts_with(hooks_path(c->hooks, k), "text_encoder_2."));
 }
 
 static int open_sites(TextCapture *c, const PromptEncoder *encoder, size_t *kept, Err *e)
@@ -67,11 +59,11 @@ static int open_sites(TextCapture *c, const PromptEncoder *encoder, size_t *kept
         return err_set(e, "out of memory");
     for (int k = 0; k < c->sites; k++) {
         Site *site = &c->site[k];
-        site->E = width_of(c, encoder, k);
+        site->tokens = prompt_encoder_tokens(encoder, hooks_path(c->hooks, k));
         site->at = *kept;
-        site->size = (size_t)(c->S - 1)*(size_t)site->E;
+        site->size = (size_t)(site->tokens.S - site->tokens.start)*(size_t)site->tokens.E;
         *kept += site->size;
-        const size_t values = (size_t)CLIP_CHUNK*(site->size + (size_t)site->E);
+        const size_t values = (size_t)(prompt_encoder_at_once(encoder)*site->tokens.S)*(size_t)site->tokens.E;
         widest = values > widest ? values : widest;
         if (!(site->data = malloc(sizeof *site->data*values)))
             return err_set(e, "out of memory for the activations of %s", hooks_path(c->hooks, k));
@@ -87,7 +79,7 @@ int text_capture_create(TextCapture **out, PromptEncoder *encoder, PromptStates 
     if (!c)
         return err_set(e, "out of memory");
     Hooks *hooks = prompt_encoder_hooks(encoder);
-    *c = (TextCapture){.options = *options, .hooks = hooks, .states = states, .S = prompt_encoder_length(encoder)};
+    *c = (TextCapture){.options = *options, .hooks = hooks, .states = states};
     int failed = 0;
     for (int i = 0; i < options->pattern_count && !failed; i++)
         failed = hooks_add(hooks, options->patterns[i], options->take != TAKE_OUTPUT, on_hook, c, e) < 0;
@@ -182,8 +174,8 @@ int text_capture_write(TextCapture *c, const PromptText *text, const Record *rec
                    sizeof *c->rows*site->size);
         copy.tensors = 0;
         record_set_text(&copy, "hook", hooks_path(c->hooks, k));
-        failed = add_act(c, k, &copy, (int64_t[]){(int64_t)n/site->E, site->E}, e) || stream_write(out, &copy, e)
-            ? -1 : 0;
+        failed = add_act(c, k, &copy, (int64_t[]){(int64_t)n/site->tokens.E, site->tokens.E}, e)
+              || stream_write(out, &copy, e) ? -1 : 0;
     }
     record_clear(&copy);
     return failed;

@@ -3,7 +3,7 @@
  * stream: one a prompt and module, of step 0 and t 0, half cond.
  *
  * A record's act (chunks (S-1), E) has a prompt's tokens in order, the padding too, without the start token of each
- * chunk: under causal attention its state is the same in every text. */
+ * chunk: under causal attention its state is the same in every text. Of T5, which has none, act is (S,E). */
 #ifndef SRC_MODELS_TEXT_CAPTURE_H
 #define SRC_MODELS_TEXT_CAPTURE_H
 

@@ -87,7 +87,7 @@ static int load_tower(TextEncoder *t, const Part *clip, DType type, Err *e)
 
 int text_encoder_load(TextEncoder **out, const char *dir, TextPart which, DType type, Err *e)
 {
-    static const char *const folder[] = {"text_encoder", "clip", "text_encoder_2"};
+    static const char *const folder[] = {"text_encoder", "clip", "text_encoder_2", "text_encoder"};
     Part part;
     *out = NULL;
     TextEncoder *t = calloc(1, sizeof *t);
@@ -96,7 +96,7 @@ int text_encoder_load(TextEncoder **out, const char *dir, TextPart which, DType 
     int failed = part_open(&part, dir, folder[which], e);
     if (!failed) {
         failed = which == TEXT_CLIP ? load_tower(t, &part, type, e)
-            : load_part(t, &part, type, e) || (which == TEXT_ENCODER_2 && load_projection(t, &part, e)) ? -1 : 0;
+            : load_part(t, &part, type, e) || (which != TEXT_ENCODER && load_projection(t, &part, e)) ? -1 : 0;
         part_close(&part);
     }
     if (failed)

@@ -11,9 +11,10 @@
 
 typedef struct TextEncoder TextEncoder;
 
-/* Where a text encoder lies: DIR/text_encoder; the text tower of DIR/clip; SDXL's second one in DIR/text_encoder_2. The
- * last two have a projection. */
-typedef enum { TEXT_ENCODER, TEXT_CLIP, TEXT_ENCODER_2 } TextPart;
+/* Where a text encoder lies: DIR/text_encoder; the text tower of DIR/clip; the second one of SDXL and Stable
+ * Diffusion 3 in DIR/text_encoder_2; Stable Diffusion 3's first in DIR/text_encoder. The last three have a
+ * projection. */
+typedef enum { TEXT_ENCODER, TEXT_CLIP, TEXT_ENCODER_2, TEXT_ENCODER_PROJECTED } TextPart;
 
 /* type: of the products. */
 int text_encoder_load(TextEncoder **t, const char *dir, TextPart part, DType type, Err *e);
@@ -31,8 +32,8 @@ int text_encode_skip(TextEncoder *t, const int32_t *ids, int64_t B, int skip, fl
 /* embedding (B,P): projected state at the end token (as CLIPModel.get_text_features, not normalised), eos_token_id from
  * config (id 2 of old configs means: the position of the largest id, as transformers does, of those not learned). */
 int text_embed(TextEncoder *t, const int32_t *ids, int64_t B, float *embedding, Err *e);
-/* What Stable Diffusion XL takes: state (B,S,E) before the last 1 + skip layers (hidden_states[-2 - skip]), without the
- * final norm; of an encoder with a projection also text_embed's embedding (B,P). NULL: not wanted. */
+/* What Stable Diffusion XL and 3 take: state (B,S,E) before the last 1 + skip layers (hidden_states[-2 - skip]),
+ * without the final norm; of an encoder with a projection also text_embed's embedding (B,P). NULL: not wanted. */
 int text_encode_penultimate(TextEncoder *t, const int32_t *ids, int64_t B, int skip, float *state, float *embedding,
                             Err *e);
 

@@ -10,6 +10,7 @@ typedef struct Place {              /* one autoencoder at its module */
 
 struct TextSteering {
     SteerInputs inputs;
+    const PromptEncoder *encoder;
     PromptStates *states;
     Half half;
     Place *place;
@@ -18,20 +19,20 @@ struct TextSteering {
     TextKind kind;                  /* what is encoded */
 };
 
-/* Steers each text's rows but the first in x (B*S, E), by the labels that it shows where a gate asks. */
+/* Steers each text's rows but the start token's in x (B*S, E), by the labels that it shows where a gate asks. */
 static int steer_texts(void *context, float *x, const HookCall *call, Err *e)
 {
     const Place *p = context;
     const SteerPlan *plan = &p->site.plan[p->owner->now];
-    const int64_t S = call->W, E = call->C;
+    const int64_t S = call->W, E = call->C, start = prompt_encoder_tokens(p->owner->encoder, call->path).start;
     for (int64_t b = 0; b < call->B; b++) {
-        float *text = x + (b*S + 1)*E;
+        float *text = x + (b*S + start)*E;
         for (int k = 0; k < plan->steerings; k++) {
             Steering *steering = plan->steering[k];
             uint64_t shown = steering_gated(steering) ? 0 : UINT64_MAX;
-            if (steering_gated(steering) && steering_gate(steering, text, 1, S - 1, &shown, e))
+            if (steering_gated(steering) && steering_gate(steering, text, 1, S - start, &shown, e))
                 return -1;
-            if (steering_apply_labels(steering, shown, text, S - 1, e))
+            if (steering_apply_labels(steering, shown, text, S - start, e))
                 return -1;
         }
     }
@@ -64,7 +65,7 @@ int text_steering_create(TextSteering **out, PromptEncoder *encoder, PromptState
     TextSteering *s = *out = calloc(1, sizeof *s);
     if (!s)
         return err_set(e, "out of memory");
-    *s = (TextSteering){.inputs = *inputs, .states = states, .half = half, .now = -1};
+    *s = (TextSteering){.inputs = *inputs, .encoder = encoder, .states = states, .half = half, .now = -1};
     int failed = steer_inputs_check(inputs, e);
     if (!failed && !(s->place = calloc((size_t)inputs->sae_count, sizeof *s->place)))
         failed = err_set(e, "out of memory");

@@ -3,9 +3,10 @@
  * encoded, so that the UNet is told something else.
  *
  * What steer.h does to the tokens of a picture is done to those of each chunk of a text, but its start token, whose
- * state is the same in every text. Ranks are taken at t 0, the one that text_capture.h writes. A gate goes by the
- * chunk: the one in which the label shows is steered. Kim & Ghadiyaram 2025, Concept Steerers (arXiv 2501.19066), add
- * features to a text encoder's layer: there all that a prompt of the concept is made of, here those that ranks name. */
+ * state is the same in every text (T5 has none). Ranks are taken at t 0, the one that text_capture.h writes. A gate
+ * goes by the chunk: the one in which the label shows is steered. Kim & Ghadiyaram 2025, Concept Steerers
+ * (arXiv 2501.19066), add features to a text encoder's layer: there all that a prompt of the concept is made of, here
+ * those that ranks name. */
 #ifndef SRC_MODELS_TEXT_STEERING_H
 #define SRC_MODELS_TEXT_STEERING_H
 

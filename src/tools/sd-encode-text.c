@@ -86,7 +86,8 @@ static int print_hooks(const Config *cfg, Err *e)
     Compute compute;
     PromptEncoder *encoder = NULL;
     const int failed = compute_start(&compute, &cfg->e.c, e)
-                    || prompt_encoder_load(&encoder, compute.model, compute.type, (int)cfg->e.clip_skip, e)
+                    || prompt_encoder_load(&encoder, compute.model, compute.type, (int)cfg->e.clip_skip,
+                                           (int)cfg->e.t5_tokens, e)
                     || text_list(cfg->e.c.output, prompt_encoder_hooks(encoder)->module, e);
     prompt_encoder_free(encoder);
     return failed;

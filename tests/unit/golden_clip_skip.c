@@ -42,7 +42,7 @@ static Encoded encode(const char *model, int skip, int *calls)
 {
     PromptEncoder *encoder = NULL;
     PromptStates *states = NULL;
-    die_if(prompt_encoder_load(&encoder, test_path(model), F32, skip, &err)
+    die_if(prompt_encoder_load(&encoder, test_path(model), F32, skip, T5_USUAL_TOKENS, &err)
            || prompt_states_create(&states, encoder, 1, 2, false, &err)
            || hooks_add(prompt_encoder_hooks(encoder), "**", false, count, calls, &err) < 0);
     Encoded x = {.S = prompt_encoder_length(encoder), .E = prompt_encoder_width(encoder),
@@ -111,7 +111,8 @@ static int test_small(void)
     }
     PromptEncoder *p = NULL;
     Err e = {0};
-    failed += test_ok("a layer too many", prompt_encoder_load(&p, test_path(model), F32, layers + 1, &e) == -1 && !p
+    failed += test_ok("a layer too many",
+                      prompt_encoder_load(&p, test_path(model), F32, layers + 1, T5_USUAL_TOKENS, &e) == -1 && !p
                       && strstr(e.text, "layers to skip"));
     return failed;
 }
@@ -132,8 +133,9 @@ static int test_xl(void)
     }
     PromptEncoder *p = NULL;
     Err e = {0};
-    failed += test_ok("a layer too many for one of the two", prompt_encoder_load(&p, test_path(model), F32, 2, &e) == -1
-                      && !p && strstr(e.text, "2 layers to skip of the 2 of text_encoder"));
+    failed += test_ok("a layer too many for one of the two",
+                      prompt_encoder_load(&p, test_path(model), F32, 2, T5_USUAL_TOKENS, &e) == -1 && !p
+                      && strstr(e.text, "2 layers to skip of the 2 of text_encoder"));
     return failed;
 }
 

@@ -18,7 +18,7 @@ static const Weights *golden;
 static PromptEncoder *model_of(const char *path)
 {
     PromptEncoder *p = NULL;
-    die_if(prompt_encoder_load(&p, test_path(path), F32, 0, &err));
+    die_if(prompt_encoder_load(&p, test_path(path), F32, 0, T5_USUAL_TOKENS, &err));
     return p;
 }
 

@@ -27,7 +27,7 @@ static int said(const char *name)
 
 static void open_model(const char *path, int chunks, bool weights)
 {
-    die_if(prompt_encoder_load(&encoder, test_path(path), F32, 0, &err)
+    die_if(prompt_encoder_load(&encoder, test_path(path), F32, 0, T5_USUAL_TOKENS, &err)
            || prompt_states_create(&states, encoder, chunks, 2, weights, &err));
     S = prompt_encoder_length(encoder);
     E = prompt_encoder_width(encoder);

@@ -34,7 +34,7 @@ static int test_texts(void)
 {
     PromptEncoder *p = NULL;
     json_t *texts = json_loads(said("texts"), 0, NULL);
-    die_if(prompt_encoder_load(&p, model, F32, 0, &err));
+    die_if(prompt_encoder_load(&p, model, F32, 0, T5_USUAL_TOKENS, &err));
     S = prompt_encoder_length(p);
     E = prompt_encoder_width(p);
     P = prompt_encoder_pooled(p);

@@ -73,7 +73,7 @@ static int check_capture(const char *path, int first, int count, Take take)
     const char *pattern[] = {patterns[0], patterns[1]};
     json_t *layers = said("layers");
     int failed = 0;
-    die_if(prompt_encoder_load(&encoder, test_path(path), F32, 0, &err)
+    die_if(prompt_encoder_load(&encoder, test_path(path), F32, 0, T5_USUAL_TOKENS, &err)
            || prompt_states_create(&states, encoder, 1, PROMPTS, false, &err));
     for (int i = 0; i < count; i++)
         snprintf(patterns[i], sizeof patterns[i], "text_encoder%s.text_model.encoder.layers.%d", i ? "_2" : "",
@@ -126,7 +126,7 @@ static void open_bench(Bench *b, const char *take, SteerMode mode, Half half)
                             .feature_count = b->features, .type = F32};
     *variant = (Variant){.mode = mode, .percentile = 99, .t_high = 1 << 30};
     b->variants = (Variants){variant, 1};
-    die_if(prompt_encoder_load(&b->encoder, test_path("../data/minisd/model"), F32, 0, &err)
+    die_if(prompt_encoder_load(&b->encoder, test_path("../data/minisd/model"), F32, 0, T5_USUAL_TOKENS, &err)
            || prompt_states_create(&b->states, b->encoder, 1, 2*PROMPTS, false, &err)
            || text_steering_create(&b->steering, b->encoder, b->states, &in, half, &err)
            || text_steering_plan(b->steering, &b->variants, &err));
