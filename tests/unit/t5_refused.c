@@ -170,7 +170,7 @@ static void put_byte(int fd, size_t at, char byte)
         die_if(err_set(&err, "a copy of spiece.model cannot be written"));
 }
 
-/* spiece.model with a byte changed in two ways and then cut, at every STEPth place. A cut right behind the last part but
+/* spiece.model with a byte changed in two ways and then cut, at every STEPth place. A cut behind the last part but
  * one is none. */
 static int test_damage(const char *dir)
 {
