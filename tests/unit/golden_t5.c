@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* golden_t5.c -- T5's text states and what its blocks compute against transformers' T5EncoderModel: of the tiny Stable
  * Diffusion 3.5 (gated gelu), and of a tiny one of T5's first kind (relu, in two files, texts longer than its furthest
- * bucket). The same bytes whatever the number of texts. Configs that are refused. */
+ * bucket). The same bytes whatever the number of texts. */
 #include "formats/json_file.h"
 #include "src/models/t5_encoder.h"
 #include "src/models/unigram.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* golden_t5_tokens.c -- token ids against transformers' T5TokenizerFast, of a folder as transformers 5 writes it, as 4
- * does, and of spiece.model: all must be equal. Damaged files.
+ * does, and of spiece.model: all must be equal.
  *
  *     golden_t5_tokens DIR PART S      the ids of texts from standard input, each with a NUL behind it, a line each
  *                                      (tests/peers/t5_tokens) */
