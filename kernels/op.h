@@ -40,6 +40,8 @@ typedef struct ConvSpec {
     Activation act;             /* applied to x*W + bias; not together with add. ACT_GEGLU, of a linear layer whose
                                  * `out` is even: a * gelu(b), a the first out/2 of x*W + bias and b the rest, so that
                                  * rows of y are out/2 wide */
+    int rows;                   /* of a linear layer: how many x is likely to have, where they are few, so that weights
+                                 * are packed for these; 0: many */
 } ConvSpec;
 
 static inline bool conv_is_linear(const ConvSpec *s)

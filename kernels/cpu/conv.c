@@ -233,7 +233,8 @@ int cpu_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weig
     const dnnl_memory_desc_t plain = describe(dim, F32, dnnl_oihw);
     dnnl_memory_t from = memory_of(&plain, w);
     const bool linear = conv_is_linear(spec);
-    dnnl_primitive_desc_t likely = convolution(c, linear ? 1 : 2, linear ? 1 : 32, linear ? 1024 : 32, false);
+    const int rows = spec->rows ? spec->rows : 1024;
+    dnnl_primitive_desc_t likely = convolution(c, linear ? 1 : 2, linear ? 1 : 32, linear ? rows : 32, false);
     pack(c, likely, from);
     dnnl_primitive_desc_destroy(likely);
     dnnl_memory_destroy(from);

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include "src/models/mmdit_parts.h"
 
-enum { NAME_SIZE = 96, PARTS_OF_6 = 6, PARTS_OF_DUAL = 9, PARTS_OF_LAST = 2 };
+enum { NAME_SIZE = 96, OF_SIDE = 6, OF_DUAL = 9, OF_LAST = 2 };       /* rows of modulation */
 
 static const struct SideNames {
     const char *q[1], *kv[2], *out[1], *ff1[1], *ff2[1], *norm_q, *norm_k;
@@ -63,6 +63,14 @@ static int load_dual(const MMDiT *m, MMDiTBlock *b, const char *prefix, Err *e)
         || linear_load(&b->out2, &m->part, prefix, out, three, 1, conv_spec(D, 0, 1, m->type, F32), BIAS, e) ? -1 : 0;
 }
 
+/* A layer that sees a row an image: the guided pair's, or a few more. */
+static ConvSpec told_spec(int in, int out, DType x_type)
+{
+    ConvSpec spec = conv_spec(in, out, 1, x_type, F32);
+    spec.rows = 2;
+    return spec;
+}
+
 static int load_block(MMDiT *m, int i, Err *e)
 {
     static const char *const norms[] = {"norm1.linear", "norm1_context.linear"};
@@ -71,10 +79,10 @@ static int load_block(MMDiT *m, int i, Err *e)
     MMDiTBlock *b = &m->block[i];
     char prefix[NAME_SIZE/2];
     snprintf(prefix, sizeof prefix, "transformer_blocks.%d", i);
-    b->text_at = c->dual[i] ? PARTS_OF_DUAL : PARTS_OF_6;
-    const int out[] = {b->text_at*c->D, (last ? PARTS_OF_LAST : PARTS_OF_6)*c->D};
+    b->text_at = c->dual[i] ? OF_DUAL : OF_SIDE;
+    const int out[] = {b->text_at*c->D, (last ? OF_LAST : OF_SIDE)*c->D};
     b->width = out[0] + out[1];
-    if (linear_load(&b->modulation, &m->part, prefix, norms, out, 2, conv_spec(c->D, 0, 1, m->type, F32), BIAS, e)
+    if (linear_load(&b->modulation, &m->part, prefix, norms, out, 2, told_spec(c->D, 0, m->type), BIAS, e)
         || load_side(m, &b->image, prefix, &image_names, false, e)
         || load_side(m, &b->text, prefix, &text_names, last, e) || (c->dual[i] && load_dual(m, b, prefix, e)))
         return -1;
@@ -90,8 +98,8 @@ static int load_embeddings(MMDiT *m, Err *e)
     const Part *part = &m->part;
     const int64_t dim[3] = {1, (int64_t)c->most*c->most, c->D};
     ConvSpec patches = conv_spec(c->C, c->D, c->patch, F32, F32);       /* too few channels to be worth converting */
-    ConvSpec waves = conv_spec(MMDIT_WAVES, c->D, 1, F32, F32), pooled = conv_spec(c->P, c->D, 1, F32, F32);
-    const ConvSpec second = conv_spec(c->D, c->D, 1, F32, F32);
+    ConvSpec waves = told_spec(MMDIT_WAVES, c->D, F32), pooled = told_spec(c->P, c->D, F32);
+    const ConvSpec second = told_spec(c->D, c->D, F32);
     patches.stride = c->patch;
     patches.pad_before = patches.pad_after = 0;
     waves.act = pooled.act = ACT_SILU;
@@ -115,7 +123,7 @@ static int build(MMDiT *m, Err *e)
     for (int i = 0; i < c->layers; i++)
         if (load_block(m, i, e))
             return -1;
-    return conv_load(&m->norm_out, &m->part, "norm_out.linear", conv_spec(c->D, 2*c->D, 1, m->type, F32), e)
+    return conv_load(&m->norm_out, &m->part, "norm_out.linear", told_spec(c->D, 2*c->D, m->type), e)
         || conv_load(&m->proj_out, &m->part, "proj_out", conv_spec(c->D, c->patch*c->patch*c->C, 1, m->type, F32), e)
         || !(m->waves = op->alloc(MMDIT_WAVES*sizeof *m->waves, e)) ? -1 : 0;
 }

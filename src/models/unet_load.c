@@ -166,10 +166,12 @@ static int build_time(UNet *u, const Part *part, Err *e)
         u->piece = common_divisor(u->piece, out[i]);
     ConvSpec first = conv_spec(c->C[0], c->time_width, 1, F32, F32);
     ConvSpec second = conv_spec(c->time_width, c->time_width, 1, F32, F32);
-    const ConvSpec all = conv_spec(c->time_width, u->temb, 1, F32, F32);
+    ConvSpec all = conv_spec(c->time_width, u->temb, 1, F32, F32);
+    first.rows = second.rows = all.rows = 1;
     first.act = ACT_SILU;
     if (c->P) {
         ConvSpec into = conv_spec(c->P + UNET_SIZES*c->size_width, c->time_width, 1, F32, F32);
+        into.rows = 2;
         into.act = ACT_SILU;
         if (conv_load(&u->added1, part, "add_embedding.linear_1", into, e)
             || conv_load(&u->added2, part, "add_embedding.linear_2", second, e))

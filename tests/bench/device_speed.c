@@ -72,7 +72,7 @@ static void prepare(const Work *w, Memory *m)
         const Weight t = {.name = "w", .type = F32, .ndim = 4, .dim = {w->out, w->in, w->kernel, w->kernel},
                           .data = weight};
         const ConvSpec spec = {w->in, w->out, w->kernel, 1, w->kernel/2, w->kernel/2, w->type, w->add ? F32 : w->type,
-                               w->kind == GEGLU ? ACT_GEGLU : ACT_NONE};
+                               w->kind == GEGLU ? ACT_GEGLU : ACT_NONE, 0};
         if (op->conv_create(&m->conv, &spec, (const Weight *[]){&t}, NULL, 1, &e)) {
             fprintf(stderr, "device_speed: %s\n", e.text);
             exit(1);

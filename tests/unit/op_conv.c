@@ -14,7 +14,7 @@ typedef struct Case {
 
 static Conv *make_conv(const Case *c, DType x_type, DType y_type, Activation act, const float *w, const float *b)
 {
-    const ConvSpec spec = {c->in, c->out, c->kernel, c->stride, c->before, c->after, x_type, y_type, act};
+    const ConvSpec spec = {c->in, c->out, c->kernel, c->stride, c->before, c->after, x_type, y_type, act, 0};
     return op_conv_create(op, &spec, w, F32, b);
 }
 
@@ -79,7 +79,7 @@ static int refused(bool tiles)
 {
     const CpuLevel level = cpu_level;
     const Weight w = {.name = "proj.weight", .type = F32, .ndim = 2, .dim = {1, 1}, .data = (float[]){1}};
-    const ConvSpec spec = {1, 1, 1, 1, 0, 0, BF16, F32, ACT_NONE};
+    const ConvSpec spec = {1, 1, 1, 1, 0, 0, BF16, F32, ACT_NONE, 0};
     Conv *conv = NULL;
     Err e = {0};
     cpu_choose(CPU_ANY, tiles);

@@ -17,7 +17,7 @@ typedef struct ConvCase {
 static Conv *conv_on(const Ops *ops, const ConvCase *c, DType x_type, DType y_type, Activation act, const float *w,
                      const float *b)
 {
-    const ConvSpec spec = {c->in, c->out, c->kernel, c->stride, c->before, c->after, x_type, y_type, act};
+    const ConvSpec spec = {c->in, c->out, c->kernel, c->stride, c->before, c->after, x_type, y_type, act, 0};
     return op_conv_create(ops, &spec, w, BF16, b);
 }
 
