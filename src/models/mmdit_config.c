@@ -63,8 +63,9 @@ int mmdit_config_read(MMDiTConfig *c, const Part *part, Err *e)
         || read_size(part, "pos_embed_max_size", 96, 1 << 12, &c->most, e) || read_dual(c, part, e))
         return -1;
     c->D = c->heads*c->head_dim;
-    if (part_in_range(part, "num_attention_heads\" * \"attention_head_dim", c->D, 1, 1 << 16, e))
-        return -1;
+    if (c->D%8 || c->D > 1 << 16)           /* products of one image's rows begin at multiples of 16 bytes */
+        return err_set(e, "%s/config.json: \"num_attention_heads\" * \"attention_head_dim\" is %d, expected a multiple "
+                       "of 8, to %d", part->path, c->D, 1 << 16);
     if (caption != c->D)
         return err_set(e, "%s/config.json: \"caption_projection_dim\" is %d, and the blocks are %d wide "
                        "(\"num_attention_heads\" * \"attention_head_dim\"); only equal ones are implemented",

@@ -20,7 +20,8 @@ typedef struct Config {
 static const Opt options[] = {
     MODEL_OPTIONS,
     {0, "hook", OPT_LIST, offsetof(Config, hooks), NULL,
-     "NAME  module to capture, by diffusers' path or a glob; may come again (default: up_blocks.1.attentions.1)", 0},
+     "NAME  module to capture, by diffusers' path or a glob; may come again (default: up_blocks.1.attentions.1, of a "
+     "transformer its middle block)", 0},
     {0, "list-hooks", OPT_FLAG, offsetof(Config, list_hooks), NULL,
      "print the modules that can be hooked, and end", OPT_NEUTRAL},
     {0, "dry-run", OPT_FLAG, offsetof(Config, dry_run), NULL,

@@ -69,6 +69,7 @@ static const Case mmdit_cases[] = {
     {"num_layers", "1", "transformer_blocks.0.norm1_context.linear"}, {"num_layers", "3", "transformer_blocks.1."},
     {"num_layers", "1000000000", "\"num_layers\""}, {"num_attention_heads", "4", "\"caption_projection_dim\" is 24"},
     {"attention_head_dim", "1024", "\"caption_projection_dim\" is 24, and the blocks are 3072 wide"},
+    {"attention_head_dim", "4", "is 12, expected a multiple of 8"},
     {"attention_head_dim", "100000", "\"attention_head_dim\""}, {"joint_attention_dim", "47", "context_embedder"},
     {"caption_projection_dim", "48", "\"caption_projection_dim\" is 48"},
     {"pooled_projection_dim", "35", "text_embedder.linear_1"}, {"pos_embed_max_size", "12", "pos_embed.pos_embed"},
