@@ -32,8 +32,9 @@ static void plain_group_norm(float *y, const float *x, const float *shift, const
         }
 }
 
-static void plain_modulate(float *y, const float *x, const float *shift, const float *scale, int64_t stride, int64_t B,
-                           int64_t S, int D, double eps)
+/* Rows of image b times one + gamma, plus beta, at b*stride of both. */
+static void plain_layer_norm(float *y, const float *x, const float *gamma, const float *beta, double one,
+                             int64_t stride, int64_t B, int64_t S, int D, double eps)
 {
     for (int64_t n = 0; n < B*S; n++) {
         double sum = 0, square = 0;
@@ -42,8 +43,8 @@ static void plain_modulate(float *y, const float *x, const float *shift, const f
         for (int d = 0; d < D; d++)
             square += ((double)x[n*D + d] - sum/D)*((double)x[n*D + d] - sum/D);
         for (int d = 0; d < D; d++)
-            y[n*D + d] = (float)(((double)x[n*D + d] - sum/D)/sqrt(square/D + eps)*(1 + (double)scale[n/S*stride + d])
-                                 + (double)shift[n/S*stride + d]);
+            y[n*D + d] = (float)(((double)x[n*D + d] - sum/D)/sqrt(square/D + eps)
+                                 *(one + (double)gamma[n/S*stride + d]) + (double)beta[n/S*stride + d]);
     }
 }
 
