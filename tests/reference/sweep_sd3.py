@@ -113,9 +113,8 @@ def compare(number, folder):
         pixels = (torch.rand(height, width, 3)*255).to(torch.uint8)
         Image.fromarray(pixels.numpy()).save(folder/"begin.png")
         image = pixels.permute(2, 0, 1).float()/127.5 - 1
-        p.vae.encode = (lambda encode: lambda x: mode_of(encode(x)))(p.vae.encode)
         latents = StableDiffusion3Img2ImgPipeline(**p.components)(
-            PROMPTS, image=torch.stack([image]*2), strength=strength, **how).images
+            PROMPTS, image=torch.stack([image]*2), strength=strength, height=height, width=width, **how).images
     else:
         latents = p(PROMPTS, height=height, width=width, **how).images
     handle.remove()
@@ -137,12 +136,6 @@ def compare(number, folder):
           f"{f'T5 of {length}' if p.text_encoder_3 else 'no T5'}, {'from a picture, ' if strength else ''}{hook}: "
           "states {:.1e}, pooled {:.1e}, activations {:.1e}, latents {:.1e}".format(*errors), flush=True)
     return errors
-
-
-def mode_of(encoded):
-    """The mean in place of a sample, which is what the programs begin with."""
-    encoded.latent_dist.sample = lambda generator=None: encoded.latent_dist.mean
-    return encoded
 
 
 if __name__ == "__main__":
