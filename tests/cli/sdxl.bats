@@ -7,44 +7,15 @@
 bats_require_minimum_version 1.5.0
 
 load says
+load whole_model
 
 setup_file() {
-    export TESTS=$BATS_TEST_DIRNAME/.. DIR=$BATS_FILE_TMPDIR
-    export XL=$TESTS/golden-more/sdxl HOOK=down_blocks.2.attentions.0
-    cd "$DIR" || return 1
-    printf '%s\n' '{"id":"a","prompt":"a red tower","concept":"Towers"}' \
-        '{"id":"b","prompt":"fish in the rain","concept":"Fishes","negative":"a blurry fish"}' \
-        '{"id":"c","prompt":"fish","concept":"Fishes","negative":""}' \
-        '{"id":"d","prompt":"two towers, one of them far away","concept":"Towers"}' >prompts
-    sd-encode-text -m "$XL" -o cond.mpk.zst prompts
-    sample -o acts.mpk.zst --latents plain.mpk.zst --images plain cond.mpk.zst
-    sae-fit -q -k 4 --features 32 --batch 16 --epochs 4 -o sae acts.mpk.zst
-    sae-rank-concepts -q --sae sae --score difference -o ranks.mpk.zst acts.mpk.zst
+    export MODEL=$BATS_TEST_DIRNAME/../golden-more/sdxl HOOK=down_blocks.2.attentions.0
+    make_all
 }
-
-setup() { cd "$BATS_TEST_TMPDIR" || return; }
-
-sample() { sd-sample-hooked -q -m "$XL" --steps 3 --hook "$HOOK" "$@"; }
-steer() {
-    sd-steer -q -m "$XL" --steps 3 --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" --concept Fishes --top 4 "$@" \
-        "$DIR/cond.mpk.zst"
-}
-latents() { tstream view --tensors "$1" | jq -c .latent; }
-export -f sample
 
 # changed FILE FILTER: the stream's lines as JSON go through jq, the header first
 changed() { "$TESTS/read_stream.py" --values "$DIR/$1" | jq -c "$2" | "$TESTS/write_stream.py"; }
-
-# A copy of the model, and a change of one of its files
-copy() {
-    rm -rf m
-    cp -R "$XL" m
-    chmod -R u+w m
-}
-edit() {
-    jq "$2" "m/$1" >new
-    mv new "m/$1"
-}
 
 @test "records have both encoders' states side by side and a pooled embedding, negative ones too" {
     [ "$(tstream view "$DIR/cond.mpk.zst" | jq -c 'select(.id == "b") | .tokens, .state, .pooled, .uncond_pooled')" \
@@ -68,29 +39,21 @@ edit() {
     sd-encode-text -m m -o encoded.mpk.zst <<<'{"id":"x","prompt":""}'
     [ "$(uncond encoded.mpk.zst)" = "$(tstream view --tensors encoded.mpk.zst |
         jq -c 'select(.id == "x") | .state, .pooled')" ]
-    sd-encode-text -m "$XL" -n 'a blurry fish' -o told.mpk.zst "$DIR/prompts"
+    sd-encode-text -m "$MODEL" -n 'a blurry fish' -o told.mpk.zst "$DIR/prompts"
     [ "$(uncond told.mpk.zst)" = "$(tstream view --tensors "$DIR/cond.mpk.zst" |
         jq -c 'select(.id == "b") | .uncond, .uncond_pooled')" ]
 }
 
 @test "the same bytes whatever the batch and the neighbours; states in f16 are read too" {
-    for batch in 1 3; do
-        sample --batch $batch -o b.mpk.zst --latents l.mpk.zst "$DIR/cond.mpk.zst"
-        cmp b.mpk.zst "$DIR/acts.mpk.zst"
-        cmp l.mpk.zst "$DIR/plain.mpk.zst"
-    done
-    jq -c 'select(.id == "d")' "$DIR/prompts" | sd-encode-text -m "$XL" | sample --no-activations --latents d.mpk.zst
-    [ "$(latents d.mpk.zst)" = "$(latents "$DIR/plain.mpk.zst" | tail -1)" ]
-    sd-encode-text -m "$XL" --state-type f16 "$DIR/prompts" | sample --no-activations --latents half.mpk.zst
-    [ "$(latents half.mpk.zst | wc -l)" = 4 ]
+    same_in_any_batch
 }
 
 @test "--guidance 1 draws the prompt alone, as SDXL-Turbo is drawn; 0 draws the negative one, with a note" {
     sample --guidance 1 --no-activations --latents one.mpk.zst "$DIR/cond.mpk.zst"
-    sd-encode-text -m "$XL" -n 'other' "$DIR/prompts" |
+    sd-encode-text -m "$MODEL" -n 'other' "$DIR/prompts" |
         sample --guidance 1 --no-activations --latents other.mpk.zst
     cmp <(latents one.mpk.zst) <(latents other.mpk.zst)
-    run --separate-stderr sd-sample-hooked -m "$XL" --steps 1 --guidance 0 --no-activations --latents zero.mpk.zst \
+    run --separate-stderr sd-sample-hooked -m "$MODEL" --steps 1 --guidance 0 --no-activations --latents zero.mpk.zst \
         "$DIR/cond.mpk.zst"
     [[ $stderr == *"--guidance 1"* ]]
 }
@@ -102,32 +65,9 @@ edit() {
     [ "$(tstream view t.mpk.zst | jq -r .hook | sort -u | wc -l)" = 3 ]
 }
 
-@test "steered: nothing outside --when, pictures otherwise; --where, --gate, a sweep; decoded" {
-    steering=(--mode replace --multiplier -8)
-    steer "${steering[@]}" --latents s.mpk.zst -o s
-    run ! cmp -s <(latents s.mpk.zst) <(latents "$DIR/plain.mpk.zst")
-    steer "${steering[@]}" --batch 1 --latents one.mpk.zst -o one
-    cmp one.mpk.zst s.mpk.zst
-    steer "${steering[@]}" --when 5-2 --latents none.mpk.zst -o none
-    cmp <(latents none.mpk.zst) <(latents "$DIR/plain.mpk.zst")
-    steer "${steering[@]}" --gate 1000 --latents shut.mpk.zst -o shut
-    cmp <(latents shut.mpk.zst) <(latents "$DIR/plain.mpk.zst")
-    steer "${steering[@]}" --where "$DIR/plain/a.png" --latents where.mpk.zst -o where
-    run ! cmp -s <(latents where.mpk.zst) <(latents s.mpk.zst)
-    steer --mode replace --sweep multiplier=-8,2 --latents sweep.mpk.zst -o sweep
-    cmp <(tstream view --tensors sweep.mpk.zst | jq -c 'select(.id | startswith("multiplier=-8/")) | .latent') \
-        <(latents s.mpk.zst)
-    steer "${steering[@]}" -o drawn.mpk.zst
-    sd-decode -q -m "$XL" -o decoded.mpk.zst s.mpk.zst
-    images() { tstream view --tensors "$1" | jq -c .image; }
-    cmp <(images decoded.mpk.zst) <(images drawn.mpk.zst)
-}
+@test "steered: nothing outside --when, pictures otherwise; --where, --gate, a sweep; decoded" { steered; }
 
-@test "sae-splice draws them four times" {
-    sae-splice -q -m "$XL" --steps 3 --sae "$DIR/sae" "$DIR/cond.mpk.zst" >table
-    [ "$(wc -l <table)" = 16 ]
-    sae-splice -q -m "$XL" --steps 3 --sae "$DIR/sae" --batch 1 "$DIR/cond.mpk.zst" | cmp - table
-}
+@test "sae-splice draws them four times" { spliced; }
 
 @test "texts of another kind of model are refused, both ways" {
     sd-encode-text -o plain.mpk.zst <<<'a red tower'

@@ -5,14 +5,10 @@
  * a picture's bytes do not depend on its batch.
  *
  * Tolerances: f32 sums in other orders, as golden_unet.c has them. */
-#include <jansson.h>
 #include "formats/image.h"
-#include "src/models/latent.h"
 #include "src/models/prompt_chunks.h"
-#include "src/models/sampler.h"
 #include "src/models/starts.h"
-#include "src/models/vae.h"
-#include "tests/unit/golden.h"
+#include "tests/unit/recorded.h"
 #include "tests/unit/timesteps.h"
 
 enum { TEXTS = 3, NEGATIVE = TEXTS, ALL, BATCH = 4, C = 16, PARTS = 8 };    /* a prompt, one that is cut, nothing */
@@ -22,21 +18,9 @@ typedef struct Texts {              /* by an encoder of all parts, or without T5
     float *state, *pooled;          /* (ALL,R,E), (ALL,P) */
 } Texts;
 
-static const Weights *golden;
 static char whole[1024], bare[] = "/tmp/golden_sd3.XXXXXX", picture_file[64];
 static const char *const but_t5[PARTS] = {"model_index.json", "scheduler", "text_encoder", "text_encoder_2",
                                           "tokenizer", "tokenizer_2", "transformer", "vae"};
-
-static const char *said(const char *name)
-{
-    return json_string_value(json_object_get(weights_metadata(golden), name));
-}
-
-static int near(const char *name, const float *got, const char *recorded, size_t from)
-{
-    const Weight *want = tensor(golden, recorded);
-    return test_below(name, range_error(got, (const float *)want->data + from, weight_count(want) - from), 1e-4);
-}
 
 /* The model's parts but T5, as links. */
 static void make_bare(void)
@@ -118,17 +102,6 @@ static int test_bare(Texts *t)
          + near("state without T5", t->state, "state.bare", 0);
 }
 
-typedef struct Watch { const Sampler *sampler; float *got; } Watch;
-
-static int watch(void *context, const HookCall *call, Err *e)
-{
-    const Watch *w = context;
-    const size_t n = (size_t)(call->B*call->H*call->W*call->C);
-    (void)e;
-    op->download(w->got + n*(size_t)w->sampler->step, call->act, n*sizeof(float));
-    return 0;
-}
-
 static Sampler *sampler(const char *model, SamplerOptions o)
 {
     Sampler *s = NULL;
@@ -138,27 +111,6 @@ static Sampler *sampler(const char *model, SamplerOptions o)
     o.width = atoi(said("width"))/8;
     die_if(sampler_create(&s, &o, &err));
     return s;
-}
-
-static int test_picture(void)
-{
-    const Weight *latents = tensor(golden, "guided.latents"), *image = tensor(golden, "guided.image");
-    const int H = (int)latents->dim[2], W = (int)latents->dim[3];
-    const size_t n = weight_count(image);
-    float *rows = rows_of((const float *)latents->data + (latents->dim[0] - 1)*C*H*W, 1, C, H*W),
-        *pixels = malloc(n*sizeof *pixels);
-    uint8_t *u8 = malloc(n);
-    int far = 0;
-    Vae *v = NULL;
-    die_if(vae_load(&v, whole, F32, &err) || vae_decode(v, rows, 1, H, W, pixels, &err));
-    vae_to_u8(u8, pixels, (int64_t)n);
-    for (size_t i = 0; i < n; i++)
-        far += abs(u8[i] - ((const uint8_t *)image->data)[i]) > 1;
-    free(rows);
-    free(pixels);
-    free(u8);
-    vae_free(v);
-    return test_ok("picture within 1/255", far == 0);
 }
 
 static CondItem item_of(const Texts *t, int text, uint64_t seed)
@@ -235,7 +187,7 @@ static int test_run(const char *name, const char *model, const Texts *t, double 
     failed += test_same(label, latents + 2*picture, alone, bytes);
     batch = batch_of(t, &one, 1);
     if (strcmp(name, "guided") == 0)
-        failed += test_activations(s, &batch);
+        failed += test_activations(s, &batch) + test_picture(whole, alone, "guided.image");
     free(latents);
     free(alone);
     sampler_free(s);
@@ -310,7 +262,7 @@ int main(void)
     golden = w;
     make_bare();
     const double guidance = atof(said("guidance"));
-    int failed = test_bare(&less) + test_picture() + test_texts(&full);
+    int failed = test_bare(&less) + test_texts(&full);
     failed += test_run("guided", whole, &full, guidance) + test_run("told", whole, &full, guidance)
             + test_run("alone", whole, &full, 1) + test_run("bare", bare, &less, guidance) + test_init(&full);
     remove_bare();

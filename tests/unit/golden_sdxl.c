@@ -5,30 +5,15 @@
  * batch.
  *
  * Tolerances: f32 sums in other orders, as golden_unet.c has them. */
-#include "src/models/latent.h"
 #include "src/models/prompt_chunks.h"
-#include "src/models/sampler.h"
 #include "src/models/unet.h"
-#include "src/models/vae.h"
-#include "tests/unit/golden.h"
+#include "tests/unit/recorded.h"
 
 enum { TEXTS = 3, BATCH = 4 };      /* texts recorded: a prompt, one that is cut, and nothing */
 
-static const Weights *golden;
 static const char *model;
 static float *state, *pooled, *told_state, *told_pooled;        /* of TEXTS texts, of the negative one */
 static int S, E, P;
-
-static const char *said(const char *name)
-{
-    return json_string_value(json_object_get(weights_metadata(golden), name));
-}
-
-static int near(const char *name, const float *got, const char *recorded, size_t from)
-{
-    const Weight *want = tensor(golden, recorded);
-    return test_below(name, range_error(got, (const float *)want->data + from, weight_count(want) - from), 1e-4);
-}
 
 static int test_texts(void)
 {
@@ -112,17 +97,6 @@ static int test_evaluation(void)
     return failed;
 }
 
-typedef struct Watch { const Sampler *sampler; float *got; } Watch;
-
-static int watch(void *context, const HookCall *call, Err *e)
-{
-    const Watch *w = context;
-    const size_t n = (size_t)(call->B*call->H*call->W*call->C);
-    (void)e;
-    op->download(w->got + n*w->sampler->step, call->act, n*sizeof(float));
-    return 0;
-}
-
 static Sampler *sampler(double guidance)
 {
     Sampler *s = NULL;
@@ -130,27 +104,6 @@ static Sampler *sampler(double guidance)
                               .batch = BATCH, .height = atoi(said("height"))/8, .width = atoi(said("width"))/8};
     die_if(sampler_create(&s, &o, &err));
     return s;
-}
-
-static int test_picture(const Sampler *s, const float *latent)
-{
-    const Weight *image = tensor(golden, "guided.image");
-    const size_t n = weight_count(image);
-    float *rows = malloc(sizeof(float)*4*s->H*s->W), *pixels = malloc(n*sizeof *pixels);
-    uint8_t *u8 = malloc(n);
-    int far = 0;
-    Vae *v = NULL;
-    die_if(vae_load(&v, model, F32, &err));
-    latent_to_rows(rows, latent, 4, s->H*s->W);
-    die_if(vae_decode(v, rows, 1, s->H, s->W, pixels, &err));
-    vae_to_u8(u8, pixels, (int64_t)n);
-    for (size_t i = 0; i < n; i++)
-        far += abs(u8[i] - ((const uint8_t *)image->data)[i]) > 1;
-    free(rows);
-    free(pixels);
-    free(u8);
-    vae_free(v);
-    return test_ok("picture within 1/255", far == 0);
 }
 
 /* Of the first text: no negative prompt, one of the record's own, or no guidance; in a batch of others, and alone. */
@@ -193,7 +146,7 @@ static int test_run(const char *name, double guidance, bool told)
         batch.item = &one;
         batch.count = 1;
         die_if(sampler_run(s, &batch, latents, NULL, NULL, &err));
-        failed += near("guided: activations", seen, "guided.hook", 0) + test_picture(s, alone);
+        failed += near("guided: activations", seen, "guided.hook", 0) + test_picture(model, alone, "guided.image");
     }
     free(zeros);
     free(latents);
