@@ -11,10 +11,10 @@
 #include "src/models/tape.h"
 #include "src/models/workspace.h"
 
-/* What an evaluation's ops are given, but for the weights. The workspace comes by itself. */
+/* What an evaluation's ops are given, but for the weights. Zeros where there is no more. */
 typedef struct TapeKey {
     int64_t size[6];
-    const void *memory[9];
+    const void *memory[9];          /* the last is the workspace, filled in here */
 } TapeKey;
 
 enum { TAPES = 4 };

@@ -69,6 +69,25 @@ states() { tstream view --tensors "$1" | jq -c '.state, .pooled'; }
         sd-sample-hooked -q -m m -o no.mpk.zst "$DIR/cond.mpk.zst"
 }
 
+@test "the transformer's modules: listed, by a pipeline's path, the middle one unasked; sizes that it takes" {
+    [ "$(sd-sample-hooked -m "$MODEL" --list-hooks | cut -d . -f 2- | xargs)" = \
+        '0 0.attn 0.attn2 0.ff 1 1.attn 1.attn2 1.ff 2 2.attn 2.ff' ]
+    draw() { sd-sample-hooked -q -m "$MODEL" --steps 3 -o "$1" "${@:2}" "$DIR/cond.mpk.zst"; }
+    draw usual.mpk.zst
+    cmp <(tstream view --tensors usual.mpk.zst) <(tstream view --tensors "$DIR/acts.mpk.zst")
+    draw path.mpk.zst --hook transformer.transformer_blocks.1
+    cmp <(tstream view --tensors usual.mpk.zst) <(tstream view --tensors path.mpk.zst)
+    draw diff.mpk.zst --take diff --act-type f32 --hook 'transformer_blocks.*.attn2'
+    [ "$(tstream view diff.mpk.zst | jq -c '[.hook, .act.shape]' | sort -u | xargs)" = \
+        '[transformer_blocks.0.attn2,[4,4,16]] [transformer_blocks.1.attn2,[4,4,16]]' ]
+    [ "$(sd-sample-hooked -q -m "$MODEL" --steps 3 --width 96 --dry-run "$DIR/cond.mpk.zst" | tail -2 | cut -f 2)" = \
+        "$(printf '4x6x16\n-')" ]
+    refused "a latent of 9 x 8" "multiples of 2" -- draw no.mpk.zst --height 72
+    refused "a latent of 8 x 26" "to 24" -- draw no.mpk.zst --width 208
+    refused "'up_blocks.1'" "nearest: transformer_blocks.1" -- draw no.mpk.zst --hook up_blocks.1
+    [ ! -e no.mpk.zst ]
+}
+
 @test "begun with pictures: --strength rounds up, as its pipeline does" {
     sample --init "$DIR/plain" --strength 0.5 -o begun.mpk.zst --latents l.mpk.zst "$DIR/cond.mpk.zst"
     [ "$(tstream view begun.mpk.zst | jq -c .t | sort -nu | xargs)" = "9 751" ]
