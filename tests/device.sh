@@ -30,10 +30,12 @@ recorded="golden golden-more/text_names golden-more/prepare.safetensors golden-m
     golden-more/dpm_run.safetensors golden-more/euler_run.safetensors golden-more/pndm_runs.safetensors
     golden-more/init.safetensors golden-more/lcm golden-more/lcm_init.safetensors golden-more/lcm_runs.safetensors
     golden-more/clip_skip.safetensors golden-more/long.safetensors golden-more/text_steer.safetensors
-    golden-more/text_sae golden-more/vit golden-more/sd3 golden-more/sd3.safetensors golden-more/t5"
+    golden-more/text_sae golden-more/vit golden-more/sd3 golden-more/sd3.safetensors golden-more/sd3_kinds
+    golden-more/sd3_init.safetensors golden-more/t5"
 most=60000000       # bytes of all of it
 models="golden_text golden_clip golden_unet golden_unet_hooks golden_vae golden_run golden_saeuron golden_sdxl
-    golden_pipeline golden_init golden_long golden_clip_skip golden_text_steer golden_vit golden_t5"
+    golden_pipeline golden_init golden_long golden_clip_skip golden_text_steer golden_vit golden_t5
+    golden_mmdit golden_sd3"
 
 if [ "${1-}" = pack ]; then
     set -e
