@@ -19,7 +19,10 @@ int loras_begin(Loras *l, const Inventory v[PARTS], Err *e)
     return lora_names_list(l, v, e);
 }
 
-typedef struct Triple { const Weight *tensor[ROLES]; } Triple;
+typedef struct Triple {
+    const Weight *tensor[ROLES];
+    bool part, swapped;             /* the rows are a third of up's, or its halves the other way round */
+} Triple;
 
 typedef struct File {
     Loras *l;
@@ -51,23 +54,32 @@ static int sort_in(const File *f, const Weight *t, Err *e)
     char name[LORA_NAME_SIZE];
     Role role;
     bool projection;
+    size_t count;
     const char *path = weights_path(f->w);
     if (strlen(t->name) >= LORA_NAME_SIZE - LORA_NAME_GROWS)
         return err_set(e, "%s: tensor %.60s...: a name of %zu letters", path, t->name, strlen(t->name));
     strcpy(name, t->name);
     if (!f->v[PART_TEXT_2].count && (starts_with(name, "lora_te2_") || starts_with(name, "text_encoder_2.")))
-        return err_set(e, "%s: tensor %s: of a second text encoder: a LoRA for SDXL, expected one for Stable Diffusion "
-                       "1.x or 2.x", path, t->name);
+        return err_set(e, "%s: tensor %s: of a second text encoder: a LoRA for SDXL or Stable Diffusion 3, expected "
+                       "one for Stable Diffusion 1.x or 2.x", path, t->name);
     if (lora_take_role(name, &role, &projection))
         return refuse_kind(f->w, t->name, e);
-    const LoraName *module = lora_find_module(f->l, name, projection);
+    const LoraName *module = lora_find_module(f->l, name, projection, &count);
     if (!module)
         return err_set(e, "%s: tensor %s: the model has no such layer: a LoRA for another one, %s say?", path, t->name,
                        f->v[PART_TEXT_2].count ? "Stable Diffusion 1.x" : "SDXL");
-    const Weight **place = &f->of[module->part][module->item].tensor[role];
-    if (*place)
-        return err_set(e, "%s: tensors %s and %s are for the same layer", path, (*place)->name, t->name);
-    *place = t;
+    for (size_t i = 0; i < count; i++) {
+        const Item *item = &f->v[module[i].part].item[module[i].item];
+        Triple *triple = &f->of[module[i].part][module[i].item];
+        const Weight **place = &triple->tensor[role];
+        if (*place)
+            return err_set(e, "%s: tensors %s and %s are for the same layer", path, (*place)->name, t->name);
+        *place = t;
+        if (role == ROLE_UP) {
+            triple->part = module[i].naming == NAMES_LDM && item->third >= 0;
+            triple->swapped = module[i].naming == NAMES_LDM && item->swapped;
+        }
+    }
     return 0;
 }
 
@@ -81,7 +93,8 @@ static int check_shapes(const File *f, const Item *item, const Triple *t, Err *e
 {
     const Weight *down = t->tensor[ROLE_DOWN], *up = t->tensor[ROLE_UP];
     const int64_t rank = down->ndim ? down->dim[0] : 0, kernel = item->ndim == 4 ? item->dim[2] : 1;
-    if (rank >= 1 && has_shape(down, rank, item->dim[1], kernel) && has_shape(up, item->dim[0], rank, 1))
+    const int64_t rows = item->dim[0]*(t->part ? 3 : 1);
+    if (rank >= 1 && has_shape(down, rank, item->dim[1], kernel) && has_shape(up, rows, rank, 1))
         return 0;
     char shape[3][SHAPE_SIZE];
     shape_text(shape[0], down->ndim, down->dim);
@@ -153,7 +166,8 @@ static int add_delta(const File *f, PartKind part, size_t item, Err *e)
             return err_set(e, "%s: tensor %s is %s, expected f32, f16 or bf16", weights_path(f->w), t->tensor[r]->name,
                            dtype_name(t->tensor[r]->type));
     double scale;
-    if (check_shapes(f, &f->v[part].item[item], t, e) || weights_finite(f->w, down, e) || weights_finite(f->w, up, e)
+    const Item *layer = &f->v[part].item[item];
+    if (check_shapes(f, layer, t, e) || weights_finite(f->w, down, e) || weights_finite(f->w, up, e)
         || read_scale(f, part, t, &scale, e))
         return -1;
     Delta **last = &f->l->first[part][item];
@@ -161,7 +175,8 @@ static int add_delta(const File *f, PartKind part, size_t item, Err *e)
         last = &(*last)->next;
     if (!(*last = malloc(sizeof **last)))
         return err_set(e, "out of memory");
-    **last = (Delta){down, up, f->strength*scale, NULL};
+    const int64_t rows = layer->dim[0];
+    **last = (Delta){down, up, t->part ? layer->third*rows : t->swapped ? rows/2 : 0, f->strength*scale, NULL};
     return 0;
 }
 

@@ -7,10 +7,13 @@
  *
  * Names, MODULE being diffusers' path of a layer, with dots or underscores, or LDM's:
  *     lora_unet_MODULE, lora_te_MODULE       .lora_down.weight .lora_up.weight .alpha         kohya's
+ *     diffusion_model.MODULE                 the same, or .lora_A.weight .lora_B.weight       ComfyUI's
  *     unet.MODULE, text_encoder.MODULE       .lora_A.weight .lora_B.weight                    PEFT's, by diffusers
  *                                            .lora.down.weight .lora.up.weight, .lora_linear_layer.down.weight
  *     unet.ATTENTION.processor.to_q_lora     .down.weight .up.weight                          diffusers' first
- * SDXL's text encoders are lora_te1_ and lora_te2_, text_encoder. and text_encoder_2.
+ * SDXL's text encoders are lora_te1_ and lora_te2_, text_encoder. and text_encoder_2. Stable Diffusion 3 has
+ * transformer. in place of unet. and a lora_te3_. Where LDM has layers of a MODULE in one, or their rows in another
+ * order, the change is one of those rows.
  * (diffusers loaders/lora_pipeline.py, lora_conversion_utils.py; kohya sd-scripts networks/lora.py.) Whatever else a
  * file holds is refused by its name: other decompositions would come out wrong, not weak. */
 #ifndef SRC_MODELS_LORA_H
@@ -20,6 +23,7 @@
 
 typedef struct Delta {
     const Weight *down, *up;
+    int64_t first;                  /* of up's rows, the one of the tensor's first; after the last comes row 0 */
     double scale;
     struct Delta *next;             /* of another file, for the same tensor */
 } Delta;
@@ -33,7 +37,7 @@ typedef struct Loras {
     size_t names;
 } Loras;
 
-/* For the UNet and text encoders of v, which is to stay as it is. */
+/* For the UNet or transformer and the text encoders of v, which is to stay as it is. */
 int loras_begin(Loras *l, const Inventory v[PARTS], Err *e);
 /* Adds a .safetensors or .pt file. Every tensor of it must belong to a layer of v and fit it. */
 int loras_add(Loras *l, const Inventory v[PARTS], const char *path, double strength, Err *e);

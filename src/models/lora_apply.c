@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* lora_apply.c -- adds low-rank changes to a tensor.
  *
- *     y[o,j] = w[o,j] + sum_d scale_d sum_r up_d[o,r] down_d[r,j]
+ *     y[o,j] = w[o,j] + sum_d scale_d sum_r up_d[u(o),r] down_d[r,j]        u(o) = (first_d + o) mod rows of up_d
  *
- * w, y (out,n), n being in*k*k   up (out,rank)   down (rank,n). Sums run over d and r in their order, in f64, for BLOCK
- * columns of a row at a time; rows are shared out over threads. */
+ * w, y (out,n), n being in*k*k   up (out or more,rank)   down (rank,n). Sums run over d and r in their order, in f64,
+ * for BLOCK columns of a row at a time; rows are shared out over threads. */
 #include <stdlib.h>
 #include "src/models/lora.h"
 #pragma GCC optimize("O3")      /* the loop over columns is to be vectorised */
@@ -12,7 +12,7 @@
 enum { BLOCK = 256 };
 
 /* A delta with its tensors as f32. */
-typedef struct Factors { float *up, *down; int64_t rank; double scale; } Factors;
+typedef struct Factors { float *up, *down; int64_t rank, rows, first; double scale; } Factors;      /* rows: of up */
 
 static float *as_f32(const Weight *w)
 {
@@ -25,13 +25,15 @@ static float *as_f32(const Weight *w)
 
 static void add_block(double *sum, const Factors *f, int count, int64_t o, int64_t n, int64_t from, int64_t width)
 {
-    for (int d = 0; d < count; d++)
+    for (int d = 0; d < count; d++) {
+        const float *up = f[d].up + (f[d].first + o)%f[d].rows*f[d].rank;
         for (int64_t r = 0; r < f[d].rank; r++) {
-            const double times = f[d].scale*f[d].up[o*f[d].rank + r];
+            const double times = f[d].scale*up[r];
             const float *down = f[d].down + r*n + from;
             for (int64_t j = 0; j < width; j++)
                 sum[j] += times*down[j];
         }
+    }
 }
 
 static void apply(char *y, DType y_type, const Weight *w, const Factors *f, int count)
@@ -61,7 +63,7 @@ int lora_apply(void *y, DType y_type, const Weight *w, const Delta *d, Err *e)
         count++;
     Factors *f = calloc((size_t)count + 1, sizeof *f);
     for (; f && read < count; d = d->next, read++) {
-        f[read] = (Factors){as_f32(d->up), as_f32(d->down), d->down->dim[0], d->scale};
+        f[read] = (Factors){as_f32(d->up), as_f32(d->down), d->down->dim[0], d->up->dim[0], d->first, d->scale};
         if (!f[read].up || !f[read].down)
             break;
     }

@@ -12,6 +12,11 @@ static int name_order(const void *x, const void *y)
     return a->part != b->part ? (a->part > b->part) - (a->part < b->part) : strcmp(a->text, b->text);
 }
 
+static bool is_same(const LoraName *a, const LoraName *b)
+{
+    return name_order(a, b) == 0;
+}
+
 static void flatten(char *text)
 {
     for (; *text; text++)
@@ -24,7 +29,7 @@ static int add_name(Loras *l, const Inventory *v, size_t item, Naming naming, Er
     const char *name = v->item[item].name[naming];
     const size_t n = strlen(name) - strlen(".weight");
     LoraName *new = &l->name[l->names];
-    *new = (LoraName){strndup(name, n), v->kind, item};
+    *new = (LoraName){strndup(name, n), v->kind, item, naming};
     if (!new->text)
         return err_set(e, "out of memory");
     flatten(new->text);
@@ -32,10 +37,18 @@ static int add_name(Loras *l, const Inventory *v, size_t item, Naming naming, Er
     return 0;
 }
 
-/* What a LoRA may change: weights of two dimensions or more. LDM's names of a UNet's layers are known too. */
+/* What a LoRA may change: weights of two dimensions or more. */
 static bool is_layer(const Item *item)
 {
     return item->ndim >= 2 && ends_with(item->name[NAMES_DIFFUSERS], ".weight");
+}
+
+/* LDM's names of the layers of a UNet or transformer are known too. */
+static bool is_known(const Item *item, int part, Naming naming)
+{
+    return naming == NAMES_DIFFUSERS
+        || ((part == PART_UNET || part == PART_TRANSFORMER)
+            && strcmp(item->name[NAMES_LDM], item->name[NAMES_DIFFUSERS]) != 0);
 }
 
 int lora_names_list(Loras *l, const Inventory v[PARTS], Err *e)
@@ -47,8 +60,8 @@ int lora_names_list(Loras *l, const Inventory v[PARTS], Err *e)
         return err_set(e, "out of memory");
     for (int p = 0; p < PARTS; p++)
         for (size_t i = 0; i < v[p].count && p != PART_VAE; i++)
-            for (int n = 0; n < (p == PART_UNET ? NAMINGS : 1) && is_layer(&v[p].item[i]); n++)
-                if (add_name(l, &v[p], i, (Naming)n, e))
+            for (int n = 0; n < NAMINGS && is_layer(&v[p].item[i]); n++)
+                if (is_known(&v[p].item[i], p, (Naming)n) && add_name(l, &v[p], i, (Naming)n, e))
                     return -1;
     qsort(l->name, l->names, sizeof *l->name, name_order);
     return 0;
@@ -97,11 +110,14 @@ int lora_take_role(char *name, Role *role, bool *projection)
     return *projection || *role == ROLE_ALPHA ? 0 : -1;
 }
 
-const LoraName *lora_find_module(const Loras *l, char *name, bool projection)
+const LoraName *lora_find_module(const Loras *l, char *name, bool projection, size_t *count)
 {
-    static const struct { const char *prefix; PartKind part; } prefixes[] = {
-        {"lora_unet_", PART_UNET}, {"lora_te_", PART_TEXT}, {"lora_te1_", PART_TEXT}, {"lora_te2_", PART_TEXT_2},
-        {"unet_", PART_UNET}, {"text_encoder_2_", PART_TEXT_2}, {"text_encoder_", PART_TEXT}, {"", PART_UNET},
+    const PartKind network = l->items[PART_TRANSFORMER] ? PART_TRANSFORMER : PART_UNET;
+    const struct { const char *prefix; PartKind part; } prefixes[] = {
+        {"lora_unet_", network}, {"lora_te_", PART_TEXT}, {"lora_te1_", PART_TEXT}, {"lora_te2_", PART_TEXT_2},
+        {"lora_te3_", PART_TEXT_3}, {"unet_", PART_UNET}, {"transformer_", PART_TRANSFORMER},
+        {"diffusion_model_", network}, {"text_encoder_2_", PART_TEXT_2}, {"text_encoder_3_", PART_TEXT_3},
+        {"text_encoder_", PART_TEXT}, {"", network},
     };
     static const char *const projections[2][4][2] = {       /* of the UNet, of a text encoder */
         {{"to_q", "to_q"}, {"to_k", "to_k"}, {"to_v", "to_v"}, {"to_out", "to_out_0"}},
@@ -115,7 +131,7 @@ const LoraName *lora_find_module(const Loras *l, char *name, bool projection)
     while (!starts_with(name, prefixes[i].prefix))
         i++;
     char *module = name + strlen(prefixes[i].prefix);
-    const bool text = prefixes[i].part != PART_UNET;
+    const bool text = prefixes[i].part >= PART_TEXT;
     if (text && starts_with(module, "text_model_"))
         module += strlen("text_model_");
     for (int k = 0; k < 4 && projection; k++)
@@ -123,6 +139,11 @@ const LoraName *lora_find_module(const Loras *l, char *name, bool projection)
             strcat(module, projections[text][k][1]);
             break;
         }
-    const LoraName key = {module, prefixes[i].part, 0};
-    return bsearch(&key, l->name, l->names, sizeof key, name_order);
+    const LoraName key = {.text = module, .part = prefixes[i].part}, *end = l->name + l->names;
+    const LoraName *first = bsearch(&key, l->name, l->names, sizeof key, name_order);
+    for (*count = 0; first && first > l->name && is_same(first - 1, &key);)
+        first--;
+    while (first && first + *count < end && is_same(first + *count, &key))
+        ++*count;
+    return first;
 }

@@ -5,7 +5,8 @@
 
 #include "src/models/lora.h"
 
-typedef struct LoraName { char *text; PartKind part; size_t item; } LoraName;   /* with underscores for dots */
+/* text: with underscores for dots */
+typedef struct LoraName { char *text; PartKind part; size_t item; Naming naming; } LoraName;
 typedef enum { ROLE_DOWN, ROLE_UP, ROLE_ALPHA, ROLES } Role;
 
 enum { LORA_NAME_SIZE = 512 };
@@ -17,7 +18,8 @@ void lora_names_free(Loras *l);
 /* Cuts off what follows the module in a tensor's name, and tells what it was; *projection: the module is called to_q
  * etc. after the processor of its attention. -1: no name of a LoRA's. */
 int lora_take_role(char *name, Role *role, bool *projection);
-/* The layer of the name that is left, which is changed; NULL where the model has no such layer. */
-const LoraName *lora_find_module(const Loras *l, char *name, bool projection);
+/* The layers of the name that is left, which is changed: the first of *count in a row, several where LDM has them in
+ * one. NULL where the model has no such layer. */
+const LoraName *lora_find_module(const Loras *l, char *name, bool projection, size_t *count);
 
 #endif
