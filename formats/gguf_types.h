@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* gguf_types.h -- how ggml stores numbers: plain, or in blocks of a few bits a value and the scales that they share. */
+/* gguf_types.h -- how ggml stores numbers: plain, or in blocks of a few bits a value and the scales that they share.
+ * float8.h has types of this form that are not ggml's. */
 #ifndef FORMATS_GGUF_TYPES_H
 #define FORMATS_GGUF_TYPES_H
 

@@ -20,7 +20,7 @@ int torch_zip_open(Weights **w, const char *path, Err *e);
 
 /* A file of torch.save or a safetensors file, by its first bytes. */
 int weights_open_either(Weights **w, const char *path, Err *e);
-/* Either, or a GGUF file, whose tensors may be in blocks (gguf.h). */
+/* Either, or a GGUF file; tensors may be in blocks (gguf.h, float8.h). */
 int weights_open_any(Weights **w, const char *path, Err *e);
 
 #endif

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include "formats/fdio.h"
+#include "formats/float8.h"
 #include "formats/little.h"
 #include "formats/spans.h"
 #include "formats/weights.h"
@@ -23,6 +24,7 @@ struct Weights {
     uint8_t *map;
     size_t size;                /* of the file */
     json_t *header;
+    bool packed;                /* eight-bit floats are read */
     Weight *weight;             /* those of a type that is known, in the order of the JSON */
     size_t count;
     const Weight **by_name;     /* the same, sorted */
@@ -34,12 +36,23 @@ struct Weights {
 
 /* ---- the header ---- */
 
-static int parse_dtype(const char *name)
+/* Whether tensors of a type that safetensors calls `name` are read. */
+static bool read_type(const Weights *w, const char *name, Weight *t)
 {
-    for (int t = 0; t < DTYPE_COUNT; t++)
-        if (strcmp(name, dtype_safetensors((DType)t)) == 0)
-            return t;
-    return -1;
+    for (int type = 0; type < DTYPE_COUNT; type++)
+        if (strcmp(name, dtype_safetensors((DType)type)) == 0) {
+            t->type = (DType)type;
+            return true;
+        }
+    t->blocks = w->packed ? float8_type(name) : NULL;
+    t->type = t->blocks ? t->blocks->type : t->type;
+    return t->blocks;
+}
+
+/* Bytes of one element, to multiples of which it is aligned. */
+static size_t element_size(const Weight *t)
+{
+    return t->blocks ? (size_t)t->blocks->bytes : dtype_size(t->type);
 }
 
 static int entry_span(const char *path, const char *name, const json_t *entry, uint64_t data_size, Span *span, Err *e)
@@ -64,7 +77,7 @@ static int entry_shape(const char *path, const char *name, const json_t *entry, 
         return err_set(e, "%s: tensor %s: has %zu dimensions, at most %d are read", path, name, json_array_size(shape),
                        MAX_DIMS);
     w->ndim = (int)json_array_size(shape);
-    uint64_t wanted = dtype_size(w->type);
+    uint64_t wanted = element_size(w);
     for (int i = 0; i < w->ndim; i++) {
         const json_t *d = json_array_get(shape, (size_t)i);
         if (!json_is_integer(d) || json_integer_value(d) < 0)
@@ -104,9 +117,9 @@ static int name_order(const void *x, const void *y)
 }
 
 /* data of a tensor: in the map, or copied where its elements would not be aligned. NULL: out of memory */
-static const void *place(Weights *w, const uint8_t *data, size_t bytes, DType type)
+static const void *place(Weights *w, const uint8_t *data, size_t bytes, size_t element)
 {
-    if (bytes == 0 || (uintptr_t)data % dtype_size(type) == 0)
+    if (bytes == 0 || (uintptr_t)data % element == 0)
         return data;
     void *copy = aligned_alloc(ALIGN, (bytes + ALIGN - 1) / ALIGN * ALIGN);
     if (copy) {
@@ -127,15 +140,13 @@ static int read_entries(Weights *w, const uint8_t *data, uint64_t data_size, Spa
         if (entry_span(w->path, name, entry, data_size, &span[spans], e))
             return -1;
         const Span *s = &span[spans++];
-        const int type = parse_dtype(json_string_value(json_object_get(entry, "dtype")));
-        if (type < 0)
-            continue;                           /* weights_need says so when such a one is asked for */
         Weight *t = &w->weight[w->count];
+        if (!read_type(w, json_string_value(json_object_get(entry, "dtype")), t))
+            continue;                           /* weights_need says so when such a one is asked for */
         t->name = name;
-        t->type = (DType)type;
         if (entry_shape(w->path, name, entry, s->end - s->begin, t, e))
             return -1;
-        if (!(t->data = place(w, data + s->begin, s->end - s->begin, t->type)))
+        if (!(t->data = place(w, data + s->begin, s->end - s->begin, element_size(t))))
             return err_set(e, "%s: out of memory for an aligned copy of %s", w->path, name);
         w->by_name[w->count] = t;
         w->count++;
@@ -177,18 +188,30 @@ static int read_header(Weights *w, Err *e)
 
 /* ---- the interface ---- */
 
-int weights_open(Weights **result, const char *path, Err *e)
+static int open_file(Weights **result, const char *path, bool packed, Err *e)
 {
     *result = NULL;
     Weights *w = calloc(1, sizeof *w);
     const int failed = !w || !(w->path = strdup(path)) ? err_set(e, "out of memory")
                                                        : file_map(&w->map, &w->size, path, "a safetensors file", e);
+    if (!failed)
+        w->packed = packed;
     if (failed || read_header(w, e)) {
         weights_close(w);
         return -1;
     }
     *result = w;
     return 0;
+}
+
+int weights_open(Weights **w, const char *path, Err *e)
+{
+    return open_file(w, path, false, e);
+}
+
+int weights_open_packed(Weights **w, const char *path, Err *e)
+{
+    return open_file(w, path, true, e);
 }
 
 int weights_adopt(Weights **result, const char *path, Weight *tensor, size_t count, json_t *metadata, void *owner,

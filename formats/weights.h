@@ -18,12 +18,15 @@ typedef struct Weight {
     int ndim;
     int64_t dim[8];
     const void *data;       /* into the mapping, or the caller's when writing */
-    const struct GgufType *blocks;      /* NULL, or data are blocks (gguf_types.h), whose values become of `type` */
+    const struct GgufType *blocks;      /* NULL, or data are blocks (gguf_types.h, float8.h), whose values become of
+                                           `type` */
 } Weight;
 
 typedef struct Weights Weights;
 
 int weights_open(Weights **w, const char *path, Err *e);        /* maps the file; *w is NULL on failure */
+/* The same for who unpacks blocks: tensors of eight-bit floats are read too, as such (float8.h). */
+int weights_open_packed(Weights **w, const char *path, Err *e);
 /* The same over tensors that another reader laid out (torch_zip.h, gguf.h). `tensor` (from malloc), `metadata` (an
  * object of strings, or NULL) and `owner`, in which names and data live, are taken, also on failure; weights_close
  * gives owner to release. A name twice is an error. */

@@ -8,7 +8,7 @@
 #include "formats/gguf.h"
 #include "formats/torch_zip.h"
 
-static int open_kind(Weights **w, const char *path, bool gguf, Err *e)
+static int open_kind(Weights **w, const char *path, bool blocks, Err *e)
 {
     char begin[9] = {0};
     *w = NULL;
@@ -21,9 +21,9 @@ static int open_kind(Weights **w, const char *path, bool gguf, Err *e)
     if (whole && begin[8] != '{' && (memcmp(begin, "PK\3\4", 4) == 0 || (uint8_t)begin[0] == 0x80))
         return torch_zip_open(w, path, e);
     if (!whole || begin[8] == '{' || memcmp(begin, "GGUF", 4) != 0)
-        return weights_open(w, path, e);
-    return gguf ? gguf_open(w, path, e)
-                : err_set(e, "%s: is a GGUF file, expected safetensors or a file of torch.save", path);
+        return blocks ? weights_open_packed(w, path, e) : weights_open(w, path, e);
+    return blocks ? gguf_open(w, path, e)
+                  : err_set(e, "%s: is a GGUF file, expected safetensors or a file of torch.save", path);
 }
 
 int weights_open_either(Weights **w, const char *path, Err *e)
