@@ -3,7 +3,7 @@
 """tensors.py -- what is in safetensors files, whatever its order: a line a file, FILE COUNT SHA256 of names, types,
 shapes and bytes.
 
-    tensors.py DIR        those of unet, vae and the text encoders of a model folder
+    tensors.py DIR        those of unet or transformer, vae and the text encoders of a model folder
     tensors.py FILE...
     tensors.py -v ...     before each a line a tensor, FILE NAME TYPE SHAPE SHA256
 """
@@ -24,7 +24,8 @@ def lines(path):
 verbose = sys.argv[1:2] == ["-v"]
 for argument in sys.argv[1 + verbose:]:
     folder = os.path.isdir(argument)
-    parts = [f"{argument}/{part}/*.safetensors" for part in ("text_encoder", "text_encoder_2", "unet", "vae")]
+    parts = [f"{argument}/{part}/*.safetensors" for part in ("text_encoder", "text_encoder_2", "text_encoder_3", "transformer", "unet",
+                                                         "vae")]
     for file in [p for part in parts for p in sorted(glob.glob(part))] if folder else [argument]:
         label, said = os.path.relpath(file, argument) if folder else os.path.basename(file), list(lines(file))
         for line in said if verbose else []:

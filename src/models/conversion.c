@@ -12,24 +12,26 @@
 #include "src/models/model_check.h"
 #include "src/models/pipeline.h"
 
-static const char *const written[PARTS] = {"unet/diffusion_pytorch_model.safetensors",
-                                           "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors",
-                                           "text_encoder_2/model.safetensors"};
+static const char *const written[PARTS] = {
+    "unet/diffusion_pytorch_model.safetensors", "transformer/diffusion_pytorch_model.safetensors",
+    "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors", "text_encoder_2/model.safetensors",
+    "text_encoder_3/model.safetensors",
+};
 
 /* ---- opening ---- */
 
 static int open_files(Conversion *c, Err *e)
 {
     static const bool vae_alone[PARTS] = {[PART_VAE] = true};
-    bool wanted[PARTS], taken[PARTS] = {0};
-    for (int p = 0; p < PARTS; p++)
-        wanted[p] = true;
-    if (c->o.vae && single_file_open(&c->vae, c->o.vae, c->v, vae_alone, false, e))
+    bool taken[PARTS] = {0};
+    if (c->o.vae && single_file_open(&c->vae, c->o.vae, c->v, c->part, vae_alone, false, e))
         return -1;
-    if (c->o.checkpoint && single_file_open(&c->checkpoint, c->o.checkpoint, c->v, wanted, c->o.ema, e))
+    if (c->o.checkpoint && single_file_open(&c->checkpoint, c->o.checkpoint, c->v, c->part, c->has, c->o.ema, e))
         return -1;
-    for (int p = 0; p < c->parts; p++) {
+    for (int p = 0; p < PARTS; p++) {
         const SingleFile *f = p == PART_VAE && c->o.vae ? &c->vae : &c->checkpoint;
+        if (!c->has[p])
+            continue;
         c->source[p] = f->source[p];
         c->from_base[p] = !f->source[p].files;
         taken[p] = f == &c->checkpoint;
@@ -60,23 +62,36 @@ static int open_base(Conversion *c, int p, Err *e)
         : err_set(e, "%s: holds none of the tensors that its config.json asks for", part->path);
 }
 
+/* What the base is made of. */
+static int open_configs(Conversion *c, Err *e)
+{
+    const char *folder[PARTS], *file[PARTS];
+    Pipeline pipeline;
+    int parts = 0;
+    if (pipeline_read(&pipeline, c->o.base, e))
+        return -1;
+    for (int p = 0; p < PARTS; p++) {
+        if (!(c->has[p] = inventory_wants(&pipeline, (PartKind)p)))
+            continue;
+        folder[parts] = part_folders[p];
+        file[parts++] = written[p];
+    }
+    if (model_folder_plan(&c->folder, c->o.base, folder, file, parts, e))
+        return -1;
+    for (int p = 0; p < PARTS; p++)
+        if (c->has[p] && (part_open_config(&c->part[p], c->o.base, part_folders[p], e)
+                          || inventory_read(&c->v[p], (PartKind)p, &pipeline, &c->part[p], e)))
+            return -1;
+    return 0;
+}
+
 int conversion_open(Conversion *c, const ConversionOptions *o, Err *e)
 {
-    Pipeline pipeline;
     *c = (Conversion){.o = *o};
-    if (pipeline_read(&pipeline, o->base, e))
+    if (open_configs(c, e) || open_files(c, e))
         return -1;
-    c->parts = pipeline.xl ? PARTS : PART_TEXT_2;
-    if (model_folder_plan(&c->folder, o->base, part_folders, written, c->parts, e))
-        return -1;
-    for (int p = 0; p < c->parts; p++)
-        if (part_open_config(&c->part[p], o->base, part_folders[p], e)
-            || inventory_read(&c->v[p], (PartKind)p, &c->part[p], e))
-            return -1;
-    if (open_files(c, e))
-        return -1;
-    for (int p = 0; p < c->parts; p++)
-        if ((c->from_base[p] && open_base(c, p, e)) || check_part(c, p, e))
+    for (int p = 0; p < PARTS; p++)
+        if (c->has[p] && ((c->from_base[p] && open_base(c, p, e)) || check_part(c, p, e)))
             return -1;
     if (loras_begin(&c->loras, c->v, e))
         return -1;
@@ -89,7 +104,7 @@ int conversion_open(Conversion *c, const ConversionOptions *o, Err *e)
 size_t conversion_count(const Conversion *c)
 {
     size_t n = 0;
-    for (int p = 0; p < c->parts; p++)
+    for (int p = 0; p < PARTS; p++)
         n += c->v[p].count;
     return n;
 }
@@ -117,7 +132,7 @@ typedef struct Writing {
     Found *found;
     const Delta **delta;
     size_t count;
-    Room room, turned, unpacked;    /* one tensor as it is written, and as it is read */
+    Room room, ordered, unpacked;   /* one tensor as it is written, in the order of its values, and as it is read */
     void (*done)(void *context, size_t n);
     void *context;
     size_t *written;                /* of all parts */
@@ -173,13 +188,46 @@ static int turn(Weight *w, Room *r, Err *e)
     return 0;
 }
 
+/* The data of w with the two halves of its rows the other way round, into r. */
+static int swap(Weight *w, Room *r, Err *e)
+{
+    if (need_room(r, w, e))
+        return -1;
+    const size_t half = weight_bytes(w)/2;
+    memcpy(r->data, (const char *)w->data + half, half);
+    memcpy((char *)r->data + half, w->data, half);
+    w->data = r->data;
+    return 0;
+}
+
+/* The identity as w's data, in r. */
+static int make_identity(Weight *w, Room *r, Err *e)
+{
+    if (need_room(r, w, e))
+        return -1;
+    float *y = r->data;
+    for (int64_t i = 0; i < w->dim[0]*w->dim[1]; i++)
+        y[i] = i/w->dim[1] == i%w->dim[1];
+    w->data = y;
+    return 0;
+}
+
+/* Where the values of a tensor are, all of them numbers. */
+static int read_values(Writing *g, const Found *found, Weight *w, Err *e)
+{
+    *w = found->w;
+    if ((!w->data && make_identity(w, &g->unpacked, e)) || (w->blocks && unpack(w, &g->unpacked, e))
+        || weights_finite(found->in, w, e) || (found->turned && turn(w, &g->ordered, e)))
+        return -1;
+    return found->swapped ? swap(w, &g->ordered, e) : 0;
+}
+
 static const void *tensor_data(void *context, size_t i, Err *e)
 {
     Writing *g = context;
     const Weight *to = &g->tensor[i];
-    Weight from = g->found[i].w;
-    if ((from.blocks && unpack(&from, &g->unpacked, e)) || weights_finite(g->found[i].in, &from, e)
-        || (g->found[i].turned && turn(&from, &g->turned, e)))
+    Weight from;
+    if (read_values(g, &g->found[i], &from, e))
         return NULL;
     if (g->done)
         g->done(g->context, ++*g->written);
@@ -217,7 +265,11 @@ static int list_tensors(Writing *g, Err *e)
         g->tensor[g->count] = found.w;
         g->tensor[g->count].name = name;
         g->tensor[g->count].blocks = NULL;
-        g->tensor[g->count++].type = g->c->o.type < 0 ? found.w.type : (DType)g->c->o.type;
+        if (!found.w.data && g->count)
+            g->tensor[g->count].type = g->tensor[g->count - 1].type;        /* the identity, in its neighbours' */
+        if (g->c->o.type >= 0)
+            g->tensor[g->count].type = (DType)g->c->o.type;
+        g->count++;
     }
     return 0;
 }
@@ -239,7 +291,7 @@ static int write_part(Writing *g, const char *folder, const json_t *metadata, Er
     free(g->found);
     free(g->delta);
     free(g->room.data);
-    free(g->turned.data);
+    free(g->ordered.data);
     free(g->unpacked.data);
     free(path);
     return failed;
@@ -271,7 +323,9 @@ int conversion_write(const Conversion *c, const char *dir, const json_t *metadat
         return -1;
     const char *part = aside_folder_part(f);
     int failed = model_folder_copy(&c->folder, part, e);
-    for (int p = 0; p < c->parts && !failed; p++) {
+    for (int p = 0; p < PARTS && !failed; p++) {
+        if (!c->has[p])
+            continue;
         Writing g = {.c = c, .part = p, .done = done, .context = context, .written = &count};
         failed = write_part(&g, part, metadata, e);
     }

@@ -24,9 +24,9 @@ typedef struct ConversionOptions {
 typedef struct Conversion {
     ConversionOptions o;            /* its texts are the caller's */
     ModelFolder folder;
-    int parts;                      /* of the base: PARTS for SDXL, else without the second text encoder */
+    bool has[PARTS];                /* of the base */
     Part part[PARTS];
-    Inventory v[PARTS];             /* empty beyond parts */
+    Inventory v[PARTS];             /* empty where it has none */
     SingleFile checkpoint, vae;
     Source source[PARTS];
     bool from_base[PARTS];

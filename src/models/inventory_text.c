@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* inventory_text.c -- the tensors of a CLIPTextModel by its config, and of SDXL's CLIPTextModelWithProjection.
+/* inventory_text.c -- the tensors of a CLIPTextModel by its config, and of the CLIPTextModelWithProjection that SDXL's
+ * second encoder and both of Stable Diffusion 3 are.
  *
  * Checkpoints of Stable Diffusion 1 and XL's first encoder have them under transformers' names, 2's and XL's second one
  * under OpenCLIP's, where the projections of q, k and v are one tensor and text_projection is multiplied from the
- * right. 2's have a last layer more, whose output the model does not read. (open_clip/transformer.py; diffusers
- * loaders/single_file_utils.py, convert_open_clip_checkpoint.) */
+ * right. 2's have a last layer more, whose output the model does not read. 3's have both under transformers' names;
+ * what the first one pools is not projected there, which is the identity here. (open_clip/transformer.py; diffusers
+ * loaders/single_file_utils.py, convert_open_clip_checkpoint, create_diffusers_clip_model_from_ldm.) */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,7 +62,8 @@ static void add_layer(Inventory *v, int i, int E, int hidden)
     inventory_add(v, &at, "mlp.fc2", "mlp.c_proj", layer_linear(hidden, E));
 }
 
-/* text_projection is (E,P); text_projection.weight, as Playground 2 has it and ComfyUI reads it, a layer's (P,E). */
+/* text_projection is (E,P); text_projection.weight, as Playground 2 has it and ComfyUI reads it, a layer's (P,E). Of
+ * Stable Diffusion 3 stable-diffusion.cpp renames the latter. */
 static int add_projection(Inventory *v, const Part *part, int E, Err *e)
 {
     static const Path top = {{"", ""}};
@@ -70,11 +73,13 @@ static int add_projection(Inventory *v, const Part *part, int E, Err *e)
         return -1;
     if (P < 1 || P > 1 << 16)
         return err_set(e, "%s/config.json: \"projection_dim\" is %d, expected 1 to %d", part->path, P, 1 << 16);
-    inventory_add(v, &top, "text_projection", "text_projection", (Layer){.kind = LAYER_TABLE, .out = P, .in = E});
+    inventory_add(v, &top, "text_projection", "text_projection", layer_table(P, E));
     if (v->failed)
         return 0;
     Item *i = &v->item[v->count - 1];
     i->outside = i->turned = true;
+    i->alike = v->sd3;
+    i->identity = v->sd3 && v->kind == PART_TEXT && P == E;
     i->other[NAMES_LDM] = i->name[NAMES_LDM];
     i->name[NAMES_LDM] = NULL;
     rename_item(v, v->count - 1, &top, "text_projection");
@@ -100,14 +105,12 @@ int inventory_text(Inventory *v, const Part *part, Err *e)
         return err_set(e, "%s/config.json: \"max_position_embeddings\" is %d and \"vocab_size\" %d, expected 1 at "
                        "least", part->path, S, vocab);
     v->layers = c.layers;
-    inventory_add(v, &top, "embeddings.token_embedding", "token_embedding",
-                  (Layer){.kind = LAYER_TABLE, .out = vocab, .in = c.E});
-    inventory_add(v, &top, "embeddings.position_embedding", "positional_embedding",
-                  (Layer){.kind = LAYER_TABLE, .out = S, .in = c.E});
+    inventory_add(v, &top, "embeddings.token_embedding", "token_embedding", layer_table(vocab, c.E));
+    inventory_add(v, &top, "embeddings.position_embedding", "positional_embedding", layer_table(S, c.E));
     if (!v->failed)
         rename_item(v, v->count - 1, &top, "positional_embedding");
     for (int i = 0; i < c.layers; i++)
         add_layer(v, i, c.E, c.hidden);
     inventory_add(v, &top, "final_layer_norm", "ln_final", layer_norm_of(c.E));
-    return v->kind == PART_TEXT_2 ? add_projection(v, part, c.E, e) : 0;
+    return v->sd3 || v->kind == PART_TEXT_2 ? add_projection(v, part, c.E, e) : 0;
 }

@@ -61,21 +61,34 @@ static bool is_one_of(const char *name, const char *const *list, int count)
     return false;
 }
 
+/* Tokenizers, each beside the text encoder of its number. */
+static const char *const tokenizers[][2] = {{"tokenizer", "text_encoder"}, {"tokenizer_2", "text_encoder_2"},
+                                            {"tokenizer_3", "text_encoder_3"}};
+enum { TOKENIZERS = sizeof tokenizers / sizeof *tokenizers };
+
+static bool is_tokenizer(const char *name, const char *const *parts, int count)
+{
+    for (int i = 0; i < TOKENIZERS; i++)
+        if (strcmp(tokenizers[i][0], name) == 0)
+            return is_one_of(tokenizers[i][1], parts, count);
+    return false;
+}
+
 /* Takes out of the index what the new folder will not have. */
 static int settle_index(ModelFolder *f, const char *path, const char *const *parts, int count, Err *e)
 {
-    static const char *const kept[] = {"tokenizer", "scheduler", "feature_extractor", "tokenizer_2"};
-    const bool pair = is_one_of("text_encoder_2", parts, count);
+    static const char *const kept[] = {"scheduler", "feature_extractor"};
     const char *key;
     json_t *value;
     void *next;
     json_object_foreach_safe(f->index, next, key, value) {
-        if (is_one_of(key, kept, pair ? 4 : 3) || is_one_of(key, parts, count) || json_array_size(value) != 2
-            || json_is_null(json_array_get(value, 1)))
+        if (is_one_of(key, kept, 2) || is_tokenizer(key, parts, count) || is_one_of(key, parts, count)
+            || json_array_size(value) != 2 || json_is_null(json_array_get(value, 1)))
             continue;
         if (strcmp(key, "text_encoder_2") == 0)
-            return err_set(e, "%s: \"text_encoder_2\": a model of two text encoders that is not "
-                           "StableDiffusionXLPipeline, which alone is implemented of these", path);
+            return err_set(e, "%s: \"text_encoder_2\": a model of two text encoders that is neither "
+                           "StableDiffusionXLPipeline nor StableDiffusion3Pipeline, the ones of these that are "
+                           "implemented", path);
         const size_t n = strlen(f->dropped);
         snprintf(f->dropped + n, sizeof f->dropped - n, "%s%s", n ? ", " : "", key);
         if (strcmp(key, "safety_checker") == 0 && json_object_get(f->index, "requires_safety_checker"))
@@ -94,20 +107,20 @@ int model_folder_plan(ModelFolder *f, const char *base, const char *const *parts
     if (stat(base, &st) || !S_ISDIR(st.st_mode))
         return err_set(e, "%s: no such folder; a model is a folder in diffusers layout", base);
     snprintf(path, sizeof path, "%s/model_index.json", base);
-    if (!(f->index = json_file_load(path, e)) || settle_index(f, path, parts, count, e)
-        || add_folder(f, "tokenizer", true, e)
-        || (is_one_of("text_encoder_2", parts, count) && add_folder(f, "tokenizer_2", true, e))
-        || add_folder(f, "scheduler", true, e) || add_folder(f, "feature_extractor", false, e)
-        || add_folder(f, "clip", false, e))
+    if (!(f->index = json_file_load(path, e)) || settle_index(f, path, parts, count, e))
         return -1;
     int failed = 0;
+    for (int i = 0; i < TOKENIZERS && !failed; i++)
+        failed = is_one_of(tokenizers[i][1], parts, count) && add_folder(f, tokenizers[i][0], true, e);
+    failed = failed || add_folder(f, "scheduler", true, e) || add_folder(f, "feature_extractor", false, e)
+          || add_folder(f, "clip", false, e);
     for (int i = 0; i < count; i++)
         failed = failed || add_file(f, parts[i], "config.json", e);
     f->copied = f->files;
     failed = failed || add_file(f, "", "model_index.json", e);
     for (int i = 0; i < count; i++)
         failed = failed || add_file(f, "", written[i], e);
-    return failed;
+    return failed ? -1 : 0;
 }
 
 static int copy_bytes(int in, const char *from, int out, const char *to, Err *e)

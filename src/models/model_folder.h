@@ -14,9 +14,9 @@ typedef struct ModelFolder {
     char dropped[256];          /* parts of the index that the new folder does not have: "safety_checker", ... */
 } ModelFolder;
 
-/* Lists BASE's tokenizer, scheduler, feature_extractor and clip, and the configs of the count parts that are written
- * ("unet", ...), with a tokenizer_2 where text_encoder_2 is one of them. `written`: of each part the file of weights,
- * which others write. An index of a part named otherwise that has weights here is refused. */
+/* Lists BASE's scheduler, feature_extractor and clip, and the configs of the count parts that are written ("unet",
+ * ...), with the tokenizer of each text encoder among them. `written`: of each part the file of weights, which others
+ * write. An index of a part named otherwise that has weights here is refused. */
 int model_folder_plan(ModelFolder *f, const char *base, const char *const *parts, const char *const *written, int count,
                       Err *e);
 /* Copies into the folder `to`, and writes model_index.json there. */

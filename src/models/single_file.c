@@ -20,17 +20,74 @@ static void tell_encoders(Source source[PARTS], const Inventory v[PARTS])
     }
 }
 
-int single_file_open(SingleFile *f, const char *path, const Inventory v[PARTS], const bool wanted[PARTS], bool ema,
-                     Err *e)
+/* The first tensor whose name, as source_bare has it, begins so; NULL: none. */
+static const char *first_of(const SingleFile *f, const char *prefix)
+{
+    for (size_t i = 0; i < weights_count(f->w); i++)
+        if (starts_with(source_bare(weights_at(f->w, i)->name), prefix))
+            return weights_at(f->w, i)->name;
+    return NULL;
+}
+
+/* Refuses what names alone tell to be another model than part[...] are of. */
+static int refuse_names(const SingleFile *f, const Inventory v[PARTS], const Part part[PARTS], Err *e)
+{
+    enum { ONE, XL, SD3, KINDS };                               /* ONE: text encoder */
+    static const char *const models[KINDS] = {"Stable Diffusion 1.x or 2.x", "SDXL", "Stable Diffusion 3"};
+    static const char second[] = "cond_stage_model.1.";         /* as stable-diffusion.cpp renames SDXL's second */
+    static const struct { const char *prefix, *model; bool goes[KINDS]; } others[] = {
+        {"conditioner.embedders.0.model.", "SDXL's refiner", {false}},
+        {"edm_mean", "Playground 2.5", {false}},
+        {"edm_vpred.", "CosXL", {false}},
+        {"model.diffusion_model.double_blocks.", "FLUX or another of its kind", {false}},
+        {"double_blocks.", "FLUX or another of its kind", {false}},
+        {"single_transformer_blocks.", "FLUX or another of its kind", {false}},
+        {"model.diffusion_model.joint_blocks.", "Stable Diffusion 3", {[SD3] = true}},
+        {"joint_blocks.", "Stable Diffusion 3", {[SD3] = true}},
+        {"text_encoders.", "Stable Diffusion 3", {[SD3] = true}},
+        {"model.diffusion_model.input_blocks.", "a model with a UNet", {[ONE] = true, [XL] = true}},
+        {"input_blocks.", "a model with a UNet", {[ONE] = true, [XL] = true}},
+        {"conditioner.embedders.", "SDXL", {[XL] = true}},
+        {second, "SDXL", {[XL] = true}},
+        {"cond_stage_model.", "Stable Diffusion 1.x or 2.x", {[ONE] = true}},
+    };
+    const int kind = v[PART_TRANSFORMER].count ? SD3 : v[PART_TEXT_2].count ? XL : ONE;
+    const size_t count = sizeof others / sizeof *others - (first_of(f, second) ? 1 : 0);
+    for (size_t o = 0; o < count; o++) {
+        const char *name = others[o].goes[kind] ? NULL : first_of(f, others[o].prefix);
+        if (name)
+            return err_set(e, "%s: tensor %s: a checkpoint of %s, expected one of %s, as %s is of", weights_path(f->w),
+                           name, others[o].model, models[kind],
+                           part[kind == SD3 ? PART_TRANSFORMER : PART_UNET].path);
+    }
+    return 0;
+}
+
+/* Refuses eight-bit floats that are to be multiplied by scales. (ComfyUI comfy/ops.py.) */
+static int refuse_scales(const SingleFile *f, Err *e)
+{
+    static const char *const last[] = {"scaled_fp8", ".scale_weight", ".weight_scale", ".comfy_quant"};
+    for (size_t i = 0; i < weights_count(f->w); i++)
+        for (size_t k = 0; k < sizeof last / sizeof *last; k++)
+            if (ends_with(weights_at(f->w, i)->name, last[k]))
+                return err_set(e, "%s: tensor %s: of weights that are scaled, which is not implemented; expected plain "
+                               "ones (fp8 too)", weights_path(f->w), weights_at(f->w, i)->name);
+    return 0;
+}
+
+int single_file_open(SingleFile *f, const char *path, const Inventory v[PARTS], const Part part[PARTS],
+                     const bool wanted[PARTS], bool ema, Err *e)
 {
     bool any = false;
-    char list[64] = "";
-    if (weights_open_any(&f->w, path, e))
+    char list[96] = "";
+    if (weights_open_any(&f->w, path, e) || refuse_scales(f, e)
+        || ((wanted[PART_UNET] || wanted[PART_TRANSFORMER]) && refuse_names(f, v, part, e)))
         return -1;
     for (int p = 0; p < PARTS; p++) {
         if (!wanted[p] || !v[p].count)
             continue;
         source_find(&f->source[p], &v[p], &f->w, 1);
+        f->source[p].single = true;
         any = any || f->source[p].files;
         const size_t n = strlen(list);
         snprintf(list + n, sizeof list - n, "%s%s", n ? ", " : "", part_folders[p]);
@@ -50,7 +107,8 @@ int single_file_open(SingleFile *f, const char *path, const Inventory v[PARTS], 
 /* Which Stable Diffusion 2 has and does not read, as stable-diffusion.cpp renames it. */
 static const char renamed_projection[] = "cond_stage_model.transformer.text_model.text_projection";
 
-/* Constants of a trainer or sampler, and what torch once saved as a parameter, which no part reads. */
+/* Constants of a trainer or sampler, and what torch once saved as a parameter, which no part reads; T5's table of
+ * tokens a second time. */
 static bool is_constant(const char *name)
 {
     static const char *const first[] = {
@@ -60,7 +118,7 @@ static bool is_constant(const char *name)
         "conditioner.embedders.0.transformer.text_projection.", "optimizer_states.", "callbacks.", "v_pred", "ztsnr",
         renamed_projection,
     };
-    static const char *const last[] = {".position_ids", ".logit_scale", ".attn_mask"};
+    static const char *const last[] = {".position_ids", ".logit_scale", ".attn_mask", "encoder.embed_tokens.weight"};
     for (size_t i = 0; i < sizeof first / sizeof *first; i++)
         if (starts_with(name, first[i]))
             return true;
@@ -77,38 +135,6 @@ static bool is_last_layer(const SingleFile *f, const char *name, const Inventory
     snprintf(layer, sizeof layer, "cond_stage_model.model.transformer.resblocks.%d.", v->layers);
     snprintf(renamed, sizeof renamed, "cond_stage_model.transformer.text_model.encoder.layers.%d.", v->layers);
     return starts_with(name, layer) || (starts_with(name, renamed) && weights_has(f->w, renamed_projection));
-}
-
-/* The first tensor whose name, as source_bare has it, begins so; NULL: none. */
-static const char *first_of(const SingleFile *f, const char *prefix)
-{
-    for (size_t i = 0; i < weights_count(f->w); i++)
-        if (starts_with(source_bare(weights_at(f->w, i)->name), prefix))
-            return weights_at(f->w, i)->name;
-    return NULL;
-}
-
-/* Refuses what names alone tell to be another model than part[...] are of. */
-static int refuse_names(const SingleFile *f, const Inventory v[PARTS], const Part part[PARTS], Err *e)
-{
-    static const char second[] = "cond_stage_model.1.";         /* as stable-diffusion.cpp renames SDXL's second */
-    static const struct { const char *prefix, *model; bool goes[2]; } others[] = {      /* with one encoder, with two */
-        {"conditioner.embedders.0.model.", "SDXL's refiner", {false, false}},
-        {"edm_mean", "Playground 2.5", {false, false}},
-        {"edm_vpred.", "CosXL", {false, false}},
-        {"conditioner.embedders.", "SDXL", {false, true}},
-        {second, "SDXL", {false, true}},
-        {"cond_stage_model.", "Stable Diffusion 1.x or 2.x", {true, false}},
-    };
-    const bool xl = v[PART_TEXT_2].count > 0;
-    const size_t count = sizeof others / sizeof *others - (first_of(f, second) ? 1 : 0);
-    for (size_t o = 0; o < count; o++) {
-        const char *name = others[o].goes[xl] ? NULL : first_of(f, others[o].prefix);
-        if (name)
-            return err_set(e, "%s: tensor %s: a checkpoint of %s, expected one of %s, as %s is of", weights_path(f->w),
-                           name, others[o].model, xl ? "SDXL" : "Stable Diffusion 1.x or 2.x", part[PART_UNET].path);
-    }
-    return 0;
 }
 
 /* Refuses a UNet that reads more than the latent. */
@@ -137,7 +163,7 @@ int single_file_check(SingleFile *f, const Inventory v[PARTS], const Part part[P
     f->left = calloc(count + 1, sizeof *f->left);
     int failed = !used || !f->left ? err_set(e, "out of memory") : 0;
     if (taken[PART_UNET])
-        failed = failed || refuse_names(f, v, part, e) || refuse_inputs(f, &v[PART_UNET], e);
+        failed = failed || refuse_inputs(f, &v[PART_UNET], e);
     for (int p = 0; p < PARTS && !failed; p++)
         for (size_t i = 0; i < v[p].count && f->source[p].files; i++) {
             const Weight *w = source_tensor(&f->source[p], &v[p].item[i]);
@@ -147,7 +173,7 @@ int single_file_check(SingleFile *f, const Inventory v[PARTS], const Part part[P
     for (size_t i = 0; i < count && !failed; i++) {
         const char *whole = weights_at(f->w, i)->name;
         const char *name = source_bare(whole);
-        const PartKind p = source_part(name);
+        const PartKind p = source_part(name, v);
         if (used[i] || is_constant(name) || is_last_layer(f, name, &v[PART_TEXT]))
             continue;
         if (starts_with(name, "model_ema."))

@@ -14,12 +14,12 @@ typedef struct SingleFile {
 } SingleFile;
 
 /* Opens a .safetensors, .ckpt or .gguf file and finds the parts of which it has tensors: those of v whose `wanted` is
- * set. ema: the UNet's running means, which must be there. */
-int single_file_open(SingleFile *f, const char *path, const Inventory v[PARTS], const bool wanted[PARTS], bool ema,
-                     Err *e);
+ * set. ema: the UNet's running means, which must be there. Other architectures than that of part[...] are refused by
+ * name where UNet or transformer is wanted, a refiner too, and so are weights that are to be scaled. */
+int single_file_open(SingleFile *f, const char *path, const Inventory v[PARTS], const Part part[PARTS],
+                     const bool wanted[PARTS], bool ema, Err *e);
 /* Counts what is left when the tensors of `taken` parts are. One that a part's name stands before, and that its config
- * (in PATH of part[...]) does not have, is an error, and so are other architectures: where the UNet is taken, some are
- * refused by name, as a refiner and what was made for inpainting are. */
+ * (in PATH of part[...]) does not have, is an error, and so is a UNet that was made for inpainting. */
 int single_file_check(SingleFile *f, const Inventory v[PARTS], const Part part[PARTS], const bool taken[PARTS],
                       Err *e);
 /* Some files say what their UNet predicts, where its config does not; BASE's scheduler must agree, or pictures would be

@@ -21,10 +21,11 @@ static int read_kind(T5Encoder *t, const Part *part, Err *e)
     return 0;
 }
 
-static int read_config(T5Encoder *t, const Part *part, Err *e)
+int t5_config_read(T5Encoder *t, const Part *part, Err *e)
 {
     int d_kv;
     double eps;
+    *t = (T5Encoder){0};
     if (read_kind(t, part, e) || part_int(part, "d_model", &(int){512}, &t->E, e)
         || part_int(part, "d_kv", &(int){64}, &d_kv, e) || part_int(part, "d_ff", &(int){2048}, &t->hidden, e)
         || part_int(part, "num_layers", &(int){6}, &t->blocks, e)
@@ -120,9 +121,9 @@ static int load_block(T5Encoder *t, const Part *part, int i, Err *e)
 
 static int load(T5Encoder *t, const Part *part, DType type, Err *e)
 {
-    t->type = type;
-    if (read_config(t, part, e) || load_tables(t, part, e))
+    if (t5_config_read(t, part, e) || load_tables(t, part, e))
         return -1;
+    t->type = type;
     t->block = calloc((size_t)t->blocks, sizeof *t->block);
     if (!t->block)
         return err_set(e, "out of memory");

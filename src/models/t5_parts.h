@@ -31,4 +31,7 @@ struct T5Encoder {
     Workspace work;
 };
 
+/* Sizes of part.config into a T5Encoder that holds nothing else. */
+int t5_config_read(T5Encoder *t, const Part *part, Err *e);
+
 #endif

@@ -13,13 +13,15 @@ typedef struct Source {
     char prefix[80];                /* of every name */
     Naming naming;
     bool ema;                       /* LDM's running means of the weights */
+    bool single;                    /* a checkpoint of one file */
 } Source;
 
 /* A tensor as it is found; w has the shape of the item, and no name where an optional one is not there. */
 typedef struct Found {
     const Weights *in;
-    Weight w;
+    Weight w;                       /* without data: the identity */
     bool turned;                    /* its data, when they are out of their blocks, are those of (in,out) */
+    bool swapped;                   /* the same, the two halves of its rows the other way round */
 } Found;
 
 /* The source among files in which most of v's tensors are; s->files is 0 where there is none. */
@@ -31,8 +33,8 @@ const Weight *source_tensor(const Source *s, const Item *item);
  * not looked at. */
 int source_need(const Source *s, const Item *item, Found *found, Err *e);
 
-/* The part before whose names what is in front of `name` stands, PARTS: of none. */
-PartKind source_part(const char *name);
+/* The part, of those that v has, before whose names what is in front of `name` stands; PARTS: of none. */
+PartKind source_part(const char *name, const Inventory v[PARTS]);
 /* The name without "state_dict." */
 const char *source_bare(const char *name);
 

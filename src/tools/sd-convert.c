@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/gguf_types.h"
 #include "src/cli/cli.h"
 #include "src/models/conversion.h"
 
@@ -21,41 +22,47 @@ static const Opt options[] = {
     {'o', "output", OPT_STR, offsetof(Config, c.output), NULL, "DIR  folder to write; one that is there must be empty",
      OPT_NEUTRAL | OPT_REQUIRED},
     {0, "checkpoint", OPT_STR, offsetof(Config, checkpoint), NULL,
-     "FILE  .safetensors, .ckpt or .gguf with LDM's names, as on civitai; a UNet, a VAE or a text encoder alone", 0},
+     "FILE  .safetensors, .ckpt or .gguf with LDM's names, as on civitai; a UNet, a transformer, a VAE or a text "
+     "encoder alone", 0},
     {0, "vae", OPT_STR, offsetof(Config, vae), NULL, "FILE  take the VAE from here", 0},
     {0, "lora", OPT_LIST, offsetof(Config, lora), NULL,
      "FILE[=STRENGTH]  add a LoRA's changes, 1 times or as often as said; may come again", 0},
     {0, "ema", OPT_FLAG, offsetof(Config, ema), NULL, "take the running means of the UNet's weights (model_ema.*)", 0},
     {0, "dtype", OPT_STR, offsetof(Config, type), "keep",
-     "keep|f32|f16|bf16  type of the weights written; keep: that in which each comes, f16 of quantised ones", 0},
+     "keep|f32|f16|bf16  type of the weights written; keep: that in which each comes, f16 of quantised and fp8 ones",
+     0},
     COMMON_OPTIONS,
     {0}
 };
 
 static const Cli cli = {
     "sd-convert", "Make a model folder of a checkpoint in one file, and add LoRA files to a model.", options, NULL,
-    "Reads checkpoints of Stable Diffusion 1.x, 2.x and XL as people have them: model.diffusion_model.*, "
-    "first_stage_model.*, cond_stage_model.*, conditioner.embedders.*, below state_dict or not. A file of torch is "
-    "read as data: nothing in it is executed, and what would run code is refused by its name. GGUF files are those of "
-    "stable-diffusion.cpp, whose own names of text encoders are known too, and of ComfyUI-GGUF; what is quantised as "
-    "q4_0, q4_1, q5_0, q5_1, q8_0, q2_k to q6_k, iq4_nl or iq4_xs gets the values that ggml gives it. What kind a file "
-    "is, its first bytes tell. BASE must be of the "
-    "same architecture: what each tensor is called and how large it is follows from its configs, and a tensor that is "
-    "missing, of another shape or in no layer is an error. Refiners, checkpoints for inpainting, Playground 2.5 and "
-    "CosXL are refused by name, and one that says it predicts v must find that in BASE's scheduler. What a checkpoint "
-    "does not hold comes from BASE. safety_checker and other parts that no program here reads are left out.\n"
-    "LoRA files: kohya's names (lora_unet_ with diffusers' or LDM's blocks, lora_te_, lora_te1_, lora_te2_; layers "
-    "and convolutions), diffusers' and PEFT's (unet., text_encoder., text_encoder_2.). W + STRENGTH alpha/rank up "
-    "down is summed in f64, and rounded to the type that is written; several add up. Each tensor of a file must fit a "
-    "layer. DoRA, LoHa, LoKr and others are refused by name.\n"
+    "Reads checkpoints of Stable Diffusion 1.x, 2.x, XL, 3 and 3.5 as people have them: model.diffusion_model.*, "
+    "first_stage_model.*, cond_stage_model.*, conditioner.embedders.*, text_encoders.*, below state_dict or not. A "
+    "file of torch is read as data: nothing in it is executed, and what would run code is refused by its name. GGUF "
+    "files are those of stable-diffusion.cpp, whose own names of text encoders are known too, and of ComfyUI-GGUF; "
+    "what is quantised as q4_0, q4_1, q5_0, q5_1, q8_0, q2_k to q6_k, iq4_nl or iq4_xs gets the values that ggml "
+    "gives it. T5 alone may have llama.cpp's names. fp8 (F8_E4M3, F8_E5M2) is read from safetensors; where it comes "
+    "with scales it is refused. What kind a file is, its first bytes tell. BASE must be of the same architecture: "
+    "what each tensor is called and how large it is follows from its configs, and a tensor that is missing, of "
+    "another shape or in no layer is an error. Refiners, checkpoints for inpainting, Playground 2.5, CosXL and FLUX "
+    "are refused by name, and one that says it predicts v must find that in BASE's scheduler. What a checkpoint does "
+    "not hold comes from BASE: T5 is taken where BASE has a text_encoder_3. What Stable Diffusion 3's first text "
+    "encoder pools is not projected in such files: its text_projection becomes the identity. safety_checker and other "
+    "parts that no program here reads are left out.\n"
+    "LoRA files: kohya's names (lora_unet_ with diffusers' or LDM's blocks, lora_te_, lora_te1_ to lora_te3_; layers "
+    "and convolutions), diffusers' and PEFT's (unet., transformer., text_encoder., text_encoder_2.), ComfyUI's "
+    "(diffusion_model.). W + STRENGTH alpha/rank up down is summed in f64, and rounded to the type that is written; "
+    "several add up. Each tensor of a file must fit a layer. DoRA, LoHa, LoKr and others are refused by name.\n"
     "Program, version and arguments stand in the metadata of each file of weights. At the end the folder is opened as "
-    "the other programs open it, and only then it gets its name. Memory is that of the largest tensor, as f32 where it "
-    "is quantised; a checkpoint is mapped.",
+    "the other programs open it, and only then it gets its name. Memory is that of the largest tensor, as f32 where "
+    "it is quantised; a checkpoint is mapped.",
     "# the small model with weights in f32\n"
     "sd-convert -m data/minisd/model --dtype f32 -o minisd-f32\n"
     "sd-convert -m stable-diffusion-v1-5 --checkpoint dreams.safetensors --vae vae-ft-mse.safetensors -o dreams\n"
     "sd-convert -m stable-diffusion-xl-base-1.0 --checkpoint xl.safetensors --lora xl-style.safetensors -o xl\n"
     "sd-convert -m stable-diffusion-v1-5 --checkpoint dreams-q8_0.gguf -o dreams\n"
+    "sd-convert -m stable-diffusion-3-medium-diffusers --checkpoint sd3_medium_incl_clips.safetensors -o sd3\n"
     "sd-convert -m stable-diffusion-v1-5 --lora style.safetensors=0.8 --lora detail.safetensors=-0.5 -o styled"
 };
 
@@ -100,11 +107,17 @@ static int open_all(Run *r, const Config *cfg, Err *e)
     return conversion_open(&r->conversion, &o, e);
 }
 
+/* f16 holds what lies value by value, as fp8. */
+static bool is_quantised(const Weight *t)
+{
+    return t->blocks && t->blocks->values > 1 && t->type == F16;
+}
+
 static void say_quantised(const SingleFile *f, const char *path)
 {
     size_t n = 0;
     for (size_t i = 0; f->w && i < weights_count(f->w); i++)
-        n += weights_at(f->w, i)->blocks && weights_at(f->w, i)->type == F16;
+        n += is_quantised(weights_at(f->w, i));
     if (n)
         cli_note(&cli, "%s: %zu tensors are quantised: they are written as f16 (--dtype f32 rounds nothing)", path, n);
 }
@@ -114,7 +127,7 @@ static void say_what(const Run *r, const Config *cfg)
 {
     const Conversion *c = &r->conversion;
     const SingleFile *f = &c->checkpoint;
-    for (int p = 0; p < c->parts; p++)
+    for (int p = 0; p < PARTS; p++)
         if (c->from_base[p] && cfg->checkpoint)
             cli_note(&cli, "%s: no %s; it is taken from %s", cfg->checkpoint, part_folders[p], cfg->model);
     if (c->o.type < 0) {

@@ -4,10 +4,10 @@
 The names here are the inverse of diffusers' loaders/single_file_utils.py, for any config; that diffusers reads the
 files back is what make.py and compare.py begin with.
 """
-import re
 import numpy, torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from vae_names import vae_name
 
 RESNET = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
           "conv2": "out_layers.3", "conv_shortcut": "skip_connection"}
@@ -45,19 +45,6 @@ def unet_name(name, config):
     if down:
         return f"{side}.{last}.0.op.{end}"
     return f"{side}.{last}.{2 if 'CrossAttn' in config['up_block_types'][i] else 1}.conv.{end}"
-
-
-def vae_name(name, config):
-    levels = len(config["block_out_channels"])
-    name = re.sub(r"up_blocks\.(\d+)", lambda m: f"up.{levels - 1 - int(m[1])}", name)
-    for old, new in ((r"down_blocks\.", "down."), (r"\.resnets\.(\d+)", r".block.\1"),
-                     (r"conv_shortcut", "nin_shortcut"),
-                     (r"(down|up)samplers\.0", r"\1sample"), (r"conv_norm_out", "norm_out"),
-                     (r"mid_block\.block\.0", "mid.block_1"), (r"mid_block\.block\.1", "mid.block_2"),
-                     (r"mid_block\.attentions\.0", "mid.attn_1"), (r"group_norm", "norm"), (r"to_out\.0", "proj_out"),
-                     (r"to_([qkv])", r"\1")):
-        name = re.sub(old, new, name)
-    return name
 
 
 def vae_tensors(vae):
