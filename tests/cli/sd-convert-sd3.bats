@@ -366,7 +366,7 @@ for n in changed:
     layer=transformer.transformer_blocks.0.attn.to_k
     edit bad-comfy bad "t['$layer.lora_A.weight'] = ['F16', [2, 16], bytes(64)]
 t['$layer.lora_B.weight'] = ['F16', [16, 2], bytes(64)]"
-    refused -m base --lora bad -- "bad: tensors " "x_block.attn.qkv.lora_A.weight" "$layer.lora_A.weight are for the same"
+    refused -m base --lora bad -- "bad: tensors " "x_block.attn.qkv.lora_A.weight" "$layer.lora_A.weight are for"
     edit bad-kohya bad "del t['lora_unet_joint_blocks_1_x_block_attn2_qkv.lora_up.weight']"
     refused -m base --lora bad -- "bad: tensor lora_unet_joint_blocks_1_x_block_attn2_qkv.lora_down.weight has no other"
     edit bad-peft bad "t['$layer.lora_magnitude_vector'] = ['F16', [16], bytes(32)]"

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""beside.py -- tensors that sd-convert writes beside those that diffusers loads, for compare.py and compare_xl.py; and
-what make.py and make_xl.py record of the latter."""
+"""beside.py -- tensors that sd-convert writes beside those that diffusers loads, for compare.py, compare_xl.py and
+compare_sd3.py; and what make.py and make_xl.py record of the latter."""
 import json, os, shutil, subprocess, tempfile
 import torch
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import StableDiffusion3Pipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 import ldm
 
 PARTS = {"unet": "unet/diffusion_pytorch_model.safetensors", "vae": "vae/diffusion_pytorch_model.safetensors",
-         "text_encoder": "text_encoder/model.safetensors", "text_encoder_2": "text_encoder_2/model.safetensors"}
-PART_OF = {"unet": "unet", "te": "text_encoder", "te1": "text_encoder", "te2": "text_encoder_2"}    # in LoRA's names
+         "transformer": "transformer/diffusion_pytorch_model.safetensors",
+         "text_encoder": "text_encoder/model.safetensors", "text_encoder_2": "text_encoder_2/model.safetensors",
+         "text_encoder_3": "text_encoder_3/model.safetensors"}
+PART_OF = {"unet": "unet", "transformer": "transformer", "te": "text_encoder", "te1": "text_encoder",
+           "te2": "text_encoder_2"}         # in LoRA's names
 failures = []
 
 
@@ -21,7 +24,8 @@ def convert(base, out, *options):
 
 def tensors(pipe):
     return {part: {n.removeprefix("text_model."): t for n, t in getattr(pipe, part).state_dict().items()
-                   if not n.endswith("position_ids")} for part in PARTS if getattr(pipe, part, None)}
+                   if not n.endswith(("position_ids", "embed_tokens.weight"))}
+            for part in PARTS if getattr(pipe, part, None)}
 
 
 def report(case, got, want, ulps=0):
@@ -63,6 +67,8 @@ def drop_weights(base, out):
 
 
 def load(base, type):
+    if os.path.exists(f"{base}/transformer"):
+        return StableDiffusion3Pipeline.from_pretrained(base, torch_dtype=type)
     if os.path.exists(f"{base}/text_encoder_2"):
         return StableDiffusionXLPipeline.from_pretrained(base, torch_dtype=type, add_watermarker=False)
     return StableDiffusionPipeline.from_pretrained(base, safety_checker=None, torch_dtype=type)
