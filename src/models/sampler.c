@@ -50,10 +50,11 @@ int sampler_create(Sampler **out, const SamplerOptions *options, Err *e)
     if (!s)
         return err_set(e, "out of memory");
     s->options = *options;
-    if (denoiser_load(&s->denoiser, options->model, options->type, e) || vae_cell(&s->cell, options->model, e)
-        || (denoiser_takes_guidance(s->denoiser) && denoiser_set_guidance(s->denoiser, options->guidance, e))
-        || scheduler_load(&s->scheduler, options->model, options->method ? options->method : "ddim",
-                          options->steps, options->steps - sampler_taken(options->steps, options->strength), e)) {
+    if (scheduler_load(&s->scheduler, options->model, options->method ? options->method : "auto", options->steps,
+                       options->strength, e)
+        || check_inversion(s, e)
+        || denoiser_load(&s->denoiser, options->model, options->type, e) || vae_cell(&s->cell, options->model, e)
+        || (denoiser_takes_guidance(s->denoiser) && denoiser_set_guidance(s->denoiser, options->guidance, e))) {
         sampler_free(s);
         return -1;
     }

@@ -152,7 +152,8 @@ static Conv *make_conv(const Line *l, DType type)
     const Weight b = {.name = "b", .type = F32, .ndim = 1, .dim = {l->out}, .data = zeros};
     const int pad = l->kernel/2;
     const ConvSpec spec = {l->in, l->out, l->kernel, l->stride, pad, pad, type,
-                           l->kind == GEGLU ? type : F32, l->kind == GEGLU ? ACT_GEGLU : ACT_NONE, 0};
+                           l->kind == GEGLU || l->kind == GELU_TANH ? type : F32,
+                           l->kind == GEGLU ? ACT_GEGLU : l->kind == GELU_TANH ? ACT_GELU_TANH : ACT_NONE, 0};
     Conv *c;
     Err e = {0};
     if (op->conv_create(&c, &spec, (const Weight *[]){&w}, (const Weight *[]){&b}, 1, &e)) {
