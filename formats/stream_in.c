@@ -78,6 +78,16 @@ static int find_object(StreamIn *in, size_t *length, const char *where, Err *e)
     }
 }
 
+/* A value of a header as messages show it: JSON, or a tensor's type and shape. */
+static void value_text(const Record *header, const char *name, char text[256])
+{
+    char shape[128];
+    const StreamTensor *tensor = record_tensor(header, name);
+    char *json = json_dumps(json_object_get(header->fields, name), JSON_ENCODE_ANY | JSON_COMPACT);
+    snprintf(text, 256, "%.200s", json ? json : tensor ? tensor_shape_text(tensor, shape) : "none");
+    free(json);
+}
+
 static int check_header(const StreamIn *in, const Record *header, const char *where, Err *e)
 {
     const char *kind = record_text(header, "stream", NULL);
@@ -92,13 +102,12 @@ static int check_header(const StreamIn *in, const Record *header, const char *wh
     const char *other = in->header.fields ? record_difference(&in->header, header) : NULL;
     if (!other)
         return 0;
-    char *first = json_dumps(json_object_get(in->header.fields, other), JSON_ENCODE_ANY | JSON_COMPACT);
-    char *now = json_dumps(json_object_get(header->fields, other), JSON_ENCODE_ANY | JSON_COMPACT);
-    err_set(e, "%s: a joined stream's header has another %s: %.200s, the first has %.200s", where, other,
-            now ? now : "none, or another tensor", first ? first : "none, or another tensor");
-    free(first);
-    free(now);
-    return -1;
+    char first[256], now[256];
+    value_text(&in->header, other, first);
+    value_text(header, other, now);
+    return strcmp(now, first) == 0
+        ? err_set(e, "%s: a joined stream's header has another %s: %s of other values", where, other, now)
+        : err_set(e, "%s: a joined stream's header has another %s: %s, the first has %s", where, other, now, first);
 }
 
 static void pass(StreamIn *in, size_t bytes)

@@ -109,6 +109,16 @@ PY
     fails "hook.mpk: header: hooks are ?" -- sae-rank-concepts -q -o out hook.mpk
 }
 
+@test "joined streams whose headers have other tensors" {
+    for change in '.uncond.values[0] += 1:f32 (77, 128) of other values' \
+        '.uncond.shape = [128, 77]:f32 (128, 77), the first has f32 (77, 128)' \
+        'del(.uncond):none, the first has f32 (77, 128)'; do
+        (changed cond.mpk.zst .; changed cond.mpk.zst "if .stream then ${change%%:*} else . end") >joined.mpk
+        fails "joined.mpk: after record 2: a joined stream's header has another uncond: ${change#*:}" -- \
+            sd-sample-hooked -q --steps 1 -o no.mpk.zst joined.mpk
+    done
+}
+
 @test "numbers that leave f32's range on the way" {
     changed cond.mpk.zst 'if .state then .state.values |= map(3e38) else . end' >large.mpk
     fails "large.mpk: record 1: its latent has become no number" -- \
