@@ -70,6 +70,15 @@ void sampling_check(const Cli *cli, const SamplingConfig *cfg)
     check_init(cli, cfg);
 }
 
+void sampling_check_latents(const Cli *cli, const SamplingConfig *cfg, const char *latents, const char *where,
+                            const List *more)
+{
+    if (latents && strcmp(latents, "-") != 0
+        && (cli_listed(&cfg->c.inputs, latents) || (more && cli_listed(more, latents))
+            || (cfg->init && cli_same_file(cfg->init, latents)) || (where && cli_same_file(where, latents))))
+        cli_misuse(cli, "--latents %s: that is a file that is read", latents);
+}
+
 /* A side of the latent from one of the picture. */
 static int latent_side(const char *option, int64_t pixels, int cell, int *side, Err *e)
 {

@@ -49,6 +49,10 @@ typedef struct Sampling {
 
 /* Misuse: values out of their range. */
 void sampling_check(const Cli *cli, const SamplingConfig *cfg);
+/* Misuse: --latents over a file that is read: an input, the picture of --init, the mask of --where, or one of more.
+ * Each may be NULL. */
+void sampling_check_latents(const Cli *cli, const SamplingConfig *cfg, const char *latents, const char *where,
+                            const List *more);
 /* Before anything is loaded: that pictures may go to a path (pictures_check; NULL: none do), which is no folder of
  * pictures to begin with. */
 int sampling_check_pictures(const SamplingConfig *cfg, const char *pictures, Err *e);

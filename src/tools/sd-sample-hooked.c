@@ -232,6 +232,7 @@ static int is_stdout(const char *output)
 static void check_usage(const Config *cfg)
 {
     sampling_check(&cli, &cfg->s);
+    sampling_check_latents(&cli, &cfg->s, cfg->latents, cfg->where, NULL);
     if (cfg->no_activations && !cfg->images && !cfg->latents)
         cli_misuse(&cli, "--no-activations without --images or --latents would write nothing");
     if ((!cfg->no_activations && is_stdout(cfg->s.c.output)) + is_stdout(cfg->latents) + is_stdout(cfg->images) > 1)

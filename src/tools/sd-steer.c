@@ -208,8 +208,7 @@ static void check_usage(const Config *cfg)
     steering_check(&cli, &cfg->steer);
     if (cfg->latents && strcmp(cfg->latents, "-") == 0 && strcmp(cfg->s.c.output, "-") == 0)
         cli_misuse(&cli, "the pictures and --latents - would both go to standard output: give -o DIR");
-    if (cfg->latents && (cli_listed(&cfg->steer.ranks, cfg->latents) || cli_listed(&cfg->s.c.inputs, cfg->latents)))
-        cli_misuse(&cli, "--latents %s: that is a file that is read", cfg->latents);
+    sampling_check_latents(&cli, &cfg->s, cfg->latents, cfg->where, &cfg->steer.ranks);
     if (cfg->where && strcmp(cfg->compat, "saeuron") == 0)
         cli_misuse(&cli, "--where masks a change, and --compat saeuron adds more than that");
 }

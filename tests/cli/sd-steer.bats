@@ -214,11 +214,17 @@ open("huge.png", "wb").write(b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack("
     run -2 --separate-stderr steer --feature 3=1 --feature 4=1 --feature 3=2
     [[ "$stderr" == *"--feature 3 is given twice"* ]]
     cp "$DIR/ranks.mpk.zst" "$BATS_TEST_TMPDIR/r.mpk.zst"
-    run -2 --separate-stderr sd-steer -q --sae "$DIR/sae" --ranks "$BATS_TEST_TMPDIR/r.mpk.zst" --concept Fishes \
-        --latents "$BATS_TEST_TMPDIR/../${BATS_TEST_TMPDIR##*/}/r.mpk.zst" -o "$BATS_TEST_TMPDIR/o.mpk.zst" \
-        "$DIR/cond.mpk.zst"
+    for read in --ranks --where --init; do
+        run -2 --separate-stderr sd-steer -q --sae "$DIR/sae" $read "$BATS_TEST_TMPDIR/r.mpk.zst" --feature 3=1 \
+            --latents "$BATS_TEST_TMPDIR/../${BATS_TEST_TMPDIR##*/}/r.mpk.zst" -o "$BATS_TEST_TMPDIR/o.mpk.zst" \
+            "$DIR/cond.mpk.zst"
+        [[ "$stderr" == *"r.mpk.zst: that is a file that is read"* ]]
+    done
+    run -2 --separate-stderr sd-sample-hooked -q --latents "$BATS_TEST_TMPDIR/r.mpk.zst" "$BATS_TEST_TMPDIR/r.mpk.zst"
     [[ "$stderr" == *"r.mpk.zst: that is a file that is read"* ]]
     cmp "$DIR/ranks.mpk.zst" "$BATS_TEST_TMPDIR/r.mpk.zst"
+    sd-steer -q --steps 1 --sae "$DIR/sae" --feature 3=1 --latents - -o "$BATS_TEST_TMPDIR/pictures" - \
+        <"$DIR/cond.mpk.zst" | tstream check -
     run -2 steer
     run -2 steer --sae "$DIR/sae" --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" --ranks "$DIR/ranks.mpk.zst" \
         --concept Cats
