@@ -151,6 +151,8 @@ int variants_build(Variants *v, const Variant *base, const char *const *sweeps, 
     for (int i = 0; i < sweep_count; i++)
         if (multiply(v, sweeps[i], ranks, e))
             return -1;
+    for (int i = 0; i < v->count; i++)
+        v->item[i].none &= v->item[i].targets == 0;
     return 0;
 }
 

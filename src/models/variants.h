@@ -23,8 +23,9 @@ typedef struct Variant {
 typedef struct Variants { Variant *item; int count; } Variants;
 
 /* The product of sweeps over base, at most 10,000. A sweep is "NAME=V,V,..."; NAME is multiplier, top, percentile,
- * gate, mode, when, or a kind of label such as concept or theme, where the value `none` stands for no steering and
- * `all`, alone, for every label in ranks. Labels are checked against ranks (NULL: unchecked). */
+ * gate, mode, when, or a kind of label such as concept or theme, where `all`, alone, stands for every label in ranks,
+ * and `none` for none of the sweep's: what has none at all is not steered. Labels are checked against ranks (NULL:
+ * unchecked). */
 int variants_build(Variants *v, const Variant *base, const char *const *sweeps, int sweep_count, const Ranks *ranks,
                    Err *e);
 /* Puts the unsteered variant, named "unsteered", before all others. */

@@ -65,12 +65,18 @@ static int test_values(const Ranks *ranks)
     if (test_ok("a sweep of each", !variants_build(&v, &base, sweeps, 6, ranks, &e) && v.count == 2))
         return 1;
     const Variant *x = &v.item[1];
-    int failed = test_ok("none steers nothing", v.item[0].none && !x->none);
+    int failed = test_ok("none leaves the other sweep's label", !v.item[0].none && v.item[0].targets == 1);
+    failed += test_text("which it names", v.item[0].target[0].label, "Rust");
     failed += test_text("its name", x->name, "top=4/mode=ablate/gate=0.5/when=400-900/concept=birds/theme=Rust");
     failed += test_ok("its values", x->top == 4 && x->mode == STEER_ABLATE && x->gate == 0.5 && x->t_high == 900
                                     && x->t_low == 400 && x->targets == 2);
     failed += test_text("a label is spelt as the ranks have it", x->target[0].label, "Birds");
     failed += test_text("and the next is added", x->target[1].kind, "theme");
+    variants_free(&v);
+    const char *const none[] = {"top=4", "theme=none,Rust", "concept=none,Birds"};
+    failed += test_ok("none of all is not steered", !variants_build(&v, &base, none, 3, ranks, &e) && v.count == 4
+                                                    && v.item[0].none && v.item[0].targets == 0);
+    failed += test_ok("any other is", !v.item[1].none && !v.item[2].none && !v.item[3].none);
     variants_free(&v);
     const char *const percentile[] = {"top=4", "percentile=99"};
     failed += test_ok("a percentile stands in for top", !variants_build(&v, &base, percentile, 2, ranks, &e)
