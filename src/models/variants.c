@@ -29,12 +29,15 @@ int variant_target(Variant *v, const char *kind, const char *label, const Ranks 
             return 0;
     if (v->targets == VARIANT_TARGETS)
         return err_set(e, "more than %d labels are steered at once", VARIANT_TARGETS);
-    char *to_kind = v->target[v->targets].kind, *to_label = v->target[v->targets].label;
-    if (snprintf(to_kind, sizeof v->target->kind, "%s", kind) >= (int)sizeof v->target->kind
-        || snprintf(to_label, sizeof v->target->label, "%s", label) >= (int)sizeof v->target->label)
+    VariantTarget new;
+    if (snprintf(new.kind, sizeof new.kind, "%s", kind) >= (int)sizeof new.kind
+        || snprintf(new.label, sizeof new.label, "%s", label) >= (int)sizeof new.label)
         return err_set(e, "the label %s '%s' is too long: expected at most %zu and %zu bytes", kind, label,
-                       sizeof v->target->kind - 1, sizeof v->target->label - 1);
-    v->targets++;
+                       sizeof new.kind - 1, sizeof new.label - 1);
+    int at = v->targets++;
+    for (; at > 0 && strcmp(v->target[at - 1].kind, kind) > 0; at--)
+        v->target[at] = v->target[at - 1];
+    v->target[at] = new;
     return 0;
 }
 

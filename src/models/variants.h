@@ -10,13 +10,15 @@
 
 enum { VARIANT_TARGETS = STEER_LABELS };
 
+typedef struct VariantTarget { char kind[32], label[96]; } VariantTarget;
+
 typedef struct Variant {
     char name[512];                 /* "" without sweeps; a prefix of the ids otherwise */
     SteerMode mode;
     double multiplier, percentile, gate;
     int top, t_high, t_low;
     int none;                       /* 1: nothing is steered (the unsteered picture) */
-    struct { char kind[32], label[96]; } target[VARIANT_TARGETS];
+    VariantTarget target[VARIANT_TARGETS];      /* by kind, in the order in which kinds are steered */
     int targets;
 } Variant;
 
@@ -31,8 +33,8 @@ int variants_build(Variants *v, const Variant *base, const char *const *sweeps, 
 /* Puts the unsteered variant, named "unsteered", before all others. */
 int variants_add_none(Variants *v, Err *e);
 void variants_free(Variants *v);
-/* Adds a label to a variant that has not got it, spelt as the ranks have it whatever its case here; NULL ranks:
- * unchecked. */
+/* Adds a label to a variant that has not got it, behind those of its kind, spelt as the ranks have it whatever its case
+ * here; NULL ranks: unchecked. */
 int variant_target(Variant *v, const char *kind, const char *label, const Ranks *ranks, Err *e);
 /* Fields "steered", "steered_kind" (labels.h, label_steered) and "steering" of a record that this variant drew. */
 void variant_describe(const Variant *v, Record *rec);

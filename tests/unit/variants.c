@@ -73,6 +73,14 @@ static int test_values(const Ranks *ranks)
     failed += test_text("a label is spelt as the ranks have it", x->target[0].label, "Birds");
     failed += test_text("and the next is added", x->target[1].kind, "theme");
     variants_free(&v);
+    Variant one = base;
+    failed += test_ok("kinds in alphabetical order, labels as they come",
+                      !variant_target(&one, "theme", "Rust", NULL, &e) && !variant_target(&one, "age", "new", NULL, &e)
+                      && !variant_target(&one, "concept", "Cats", NULL, &e)
+                      && !variant_target(&one, "concept", "Bears", NULL, &e) && one.targets == 4);
+    static const char *const in_order[] = {"new", "Cats", "Bears", "Rust"};
+    for (int i = 0; i < 4; i++)
+        failed += test_text("in its place", one.target[i].label, in_order[i]);
     const char *const none[] = {"top=4", "theme=none,Rust", "concept=none,Birds"};
     failed += test_ok("none of all is not steered", !variants_build(&v, &base, none, 3, ranks, &e) && v.count == 4
                                                     && v.item[0].none && v.item[0].targets == 0);
