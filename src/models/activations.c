@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include "src/models/activations.h"
 #include "src/models/hooks.h"
+#include "src/models/model.h"
 #include "src/models/sae.h"
 
 enum { MAX_HOOKS = 256 };
@@ -67,7 +68,7 @@ static int same_field(const Activations *a, const StreamIn *in, const char *name
 {
     const StreamIn *first = a->input[0].in;
     const char *here = record_text(stream_header(in), name, ""), *there = record_text(stream_header(first), name, "");
-    if (strcmp(here, there) == 0)
+    if (strcmp(here, there) == 0 || (strcmp(name, "model") == 0 && folder_same(here, there)))
         return 0;
     return err_set(e, "%s: header: %s is '%s', in %s it is '%s'", stream_name(in), name, here, stream_name(first),
                    there);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "src/models/conditioning.h"
+#include "src/models/model.h"
 
 /* A fresh copy of tensor `name`. NULL on error. */
 static float *read_tensor(const CondBatch *b, const Record *rec, const char *name, int ndim, const int64_t *shape,
@@ -87,7 +88,7 @@ int cond_batch_create(CondBatch **out, StreamIn *in, int capacity, int width, in
     if (S < 0)
         return -1;
     const char *id = record_text(header, "model", "");
-    if (model && *id && strcmp(id, model) != 0)
+    if (model && *id && !folder_same(id, model))
         return err_set(e, "%s: header: texts were encoded by %s, the model in use is %s", stream_name(in), id, model);
 
     CondBatch *b = calloc(1, sizeof *b);

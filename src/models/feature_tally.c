@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "src/models/feature_tally.h"
+#include "src/models/model.h"
 #include "src/models/ranks.h"
 #include "src/models/sae.h"
 
@@ -101,13 +102,13 @@ static int meet_stream(Tally *y, const StreamIn *in, Err *e)
     if (F < 1 || F > SAE_MAX_FEATURES)
         return err_set(e, "%s: header: features is missing or not a number from 1 to %d", stream_name(in),
                        SAE_MAX_FEATURES);
-    if (y->options.sae && *sae && !ranks_same_sae(sae, y->options.sae))
+    if (y->options.sae && *sae && !folder_same(sae, y->options.sae))
         return err_set(e, "%s: header: made with the autoencoder %s, expected %s", stream_name(in), sae,
                        y->options.sae);
     if (!y->header)
         return begin(y, in, hook, (int)F, e);
     const char *other = json_string_value(json_object_get(y->header, "sae"));
-    if (F != y->F || !ranks_same_sae(sae, other ? other : "") || strcmp(hook, y->hook) != 0)
+    if (F != y->F || !folder_same(sae, other ? other : "") || strcmp(hook, y->hook) != 0)
         return err_set(e, "%s: header: features of %s at '%s' (%lld of them), and in %s of %s at '%s' (%d): they "
                           "cannot be counted together",
                        stream_name(in), sae, hook, F, y->first, other ? other : "", y->hook, y->F);

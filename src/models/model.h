@@ -8,6 +8,7 @@
 #define SRC_MODELS_MODEL_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include "formats/weights.h"
 
 typedef struct Part {
@@ -48,6 +49,8 @@ int part_check_silu(const Part *part, Err *e);
 /* "minisd-1a2b3c4d5e6f": the first `most` bytes of a folder's name, bytes that are no UTF-8 as '?', and a hash of what
  * is in it. id holds most + 14. */
 void folder_id(char *id, int most, const char *name, uint64_t hash);
+/* Whether two ids are of one model, or autoencoder: the hash decides, a folder may be renamed. */
+bool folder_same(const char *a, const char *b);
 /* "minisd-1a2b3c4d5e6f": the folder's name and a hash of its configs and of samples of every tensor. text holds 128. */
 int model_id(char text[128], const char *dir, Err *e);
 /* --dtype to the type of matrix products: "f32", "bf16", "f16", "auto" = op->best. One that the backend lacks is an

@@ -162,6 +162,12 @@ void folder_id(char *id, int most, const char *name, uint64_t hash)
     sprintf(id + length, "-%012" PRIx64, (hash ^ hash >> 48) & 0xffffffffffffu);
 }
 
+bool folder_same(const char *a, const char *b)
+{
+    const char *x = strrchr(a, '-'), *y = strrchr(b, '-');
+    return strcmp(x && y ? x : a, x && y ? y : b) == 0;
+}
+
 int model_id(char text[128], const char *dir, Err *e)
 {
     char whole[PATH_MAX], path[PATH_MAX];

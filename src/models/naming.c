@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "src/models/model.h"
 #include "src/models/naming.h"
 #include "src/models/ranks.h"
 
@@ -138,7 +139,7 @@ int naming_embeddings(Naming *n, StreamIn *in, const char *clip, Err *e)
     const char *model = record_text(stream_header(in), "model", "");
     Record rec;
     int got;
-    if (*model && !ranks_same_sae(model, clip))
+    if (*model && !folder_same(model, clip))
         return err_set(e, "%s: header: embeddings of %s, the texts' are of %s", stream_name(in), model, clip);
     while ((got = stream_next(in, &rec, e)) > 0)
         if (add_embedding(n, in, &rec, e))

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "src/models/hooks.h"
+#include "src/models/model.h"
 #include "src/models/rank_about.h"
 #include "src/models/ranks.h"
 
@@ -68,7 +69,7 @@ static int pick_sae(const Sae *sae, const StreamIn *in, const char **id, long lo
     }
     if (strcmp(kind, "statistics") != 0 && strcmp(kind, "features") != 0)
         return err_set(e, "%s: a stream of %s, expected activations, features or statistics", stream_name(in), kind);
-    if (sae && **id && !ranks_same_sae(*id, sae->id))
+    if (sae && **id && !folder_same(*id, sae->id))
         return err_set(e, "%s: header: made with the autoencoder %s, --sae is %s", stream_name(in), *id, sae->id);
     if (*features < 1 || *features > SAE_MAX_FEATURES)
         return err_set(e, "%s: header: features is missing or not a number from 1 to %d", stream_name(in),
@@ -106,8 +107,10 @@ int rank_about_agree(const json_t *about, const StreamIn *in, const json_t *of_f
     json_t *value;
     json_object_foreach((json_t *)about, name, value) {
         const json_t *other = json_object_get(of_first, name);
+        const bool is_id = strcmp(name, "sae") == 0 || strcmp(name, "model") == 0;
         if (json_equal(value, (json_t *)other)
-            || (strcmp(name, "sae") == 0 && ranks_same_sae(json_string_value(value), json_string_value(other))))
+            || (is_id && json_is_string(value) && json_is_string(other)
+                && folder_same(json_string_value(value), json_string_value(other))))
             continue;
         char *found = json_dumps(value, JSON_ENCODE_ANY), *expected = json_dumps(other, JSON_ENCODE_ANY);
         err_set(e, "%s: %s is %s, and %s in %s: they cannot be counted together", stream_name(in), name,

@@ -186,12 +186,6 @@ const RankEntry *ranks_entry(const Ranks *r, size_t i)
     return i < r->entries ? &r->entry[i] : NULL;
 }
 
-bool ranks_same_sae(const char *a, const char *b)
-{
-    const char *x = strrchr(a, '-'), *y = strrchr(b, '-');
-    return strcmp(x && y ? x : a, x && y ? y : b) == 0;
-}
-
 /* A label spelt exactly so is preferred to one that differs in case. */
 const RankEntry *ranks_find(const Ranks *r, const char *kind, const char *label, int t)
 {

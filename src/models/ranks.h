@@ -32,8 +32,6 @@ const char *ranks_sae(const Ranks *r);          /* SAE id of the header */
 int ranks_features(const Ranks *r);             /* F of the header */
 const json_t *ranks_header(const Ranks *r);     /* its fields, as they were read */
 const RankEntry *ranks_entry(const Ranks *r, size_t i);     /* in the order of the stream; NULL past the last */
-/* Whether two ids, NAME-HASH, are of one autoencoder: the hash of the weights decides, a folder may be renamed. */
-bool ranks_same_sae(const char *a, const char *b);
 /* The entry of a label at the timestep nearest to t (the smaller on a tie); NULL when the label is not there. A label
  * matches whatever its case. */
 const RankEntry *ranks_find(const Ranks *r, const char *kind, const char *label, int t);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "kernels/op.h"
+#include "src/models/model.h"
 #include "src/models/steer_choose.h"
 #include "src/models/workspace.h"
 
@@ -71,7 +72,7 @@ static int check_spec(const Steering *s, Err *e)
         return err_set(e, "%d labels are steered at once, at most %d can be", spec->label_count, STEER_LABELS);
     if (!s->ranks)
         return err_set(e, "%s '%s' is steered by its ranks, and there are none", spec->kind, spec->labels[0]);
-    if (*ranks_sae(s->ranks) && *sae->id && !ranks_same_sae(ranks_sae(s->ranks), sae->id))
+    if (*ranks_sae(s->ranks) && *sae->id && !folder_same(ranks_sae(s->ranks), sae->id))
         return err_set(e, "%s: these ranks were made with the autoencoder %s, this one is %s", ranks_path(s->ranks),
                        ranks_sae(s->ranks), sae->id);
     if (ranks_features(s->ranks) != sae->F)

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "kernels/op.h"
 #include "src/cli/cli.h"
+#include "src/models/model.h"
 #include "src/models/report.h"
 #include "src/models/sampler.h"
 #include "src/models/text_out.h"
@@ -104,7 +105,7 @@ static int load_ranks(Run *x, Err *e)
     if (ranks_load(&x->r.ranks, cfg->ranks, e))
         return -1;
     const char *id = ranks_sae(x->r.ranks);
-    if (x->sae && *id && !ranks_same_sae(id, x->sae->id))
+    if (x->sae && *id && !folder_same(id, x->sae->id))
         return err_set(e, "%s: these ranks were made with the autoencoder %s, --sae is %s", ranks_path(x->r.ranks), id,
                        x->sae->id);
     return leads_build(&x->r.leads, x->r.ranks, (int)cfg->top, x->t_high, x->t_low, e);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "src/cli/compute.h"
+#include "src/models/model.h"
 #include "src/models/pictures.h"
 
 typedef struct Config {
@@ -45,7 +46,7 @@ typedef struct Run {
 static int check_model(const Run *r, Err *e)
 {
     const char *drew = record_text(stream_header(r->in), "model", "");
-    if (r->cfg->any_model || !*drew || strcmp(drew, r->compute.id) == 0)
+    if (r->cfg->any_model || !*drew || folder_same(drew, r->compute.id))
         return 0;
     return err_set(e, "%s: latents of model %s, but %s is model %s; --any-model decodes them all the same",
                    stream_name(r->in), drew, r->compute.model, r->compute.id);

@@ -171,6 +171,19 @@ states() { tstream view --tensors "$1" | jq -c '.state, .pooled'; }
         sd-sample-hooked -q --steps 1 -o no.mpk.zst "$DIR/cond.mpk.zst"
 }
 
+@test "a folder may be renamed: what it was called before is the same model's" {
+    copy
+    sd-sample-hooked -q -m m --steps 3 --hook "$HOOK" --latents l.mpk.zst -o acts.mpk.zst "$DIR/cond.mpk.zst"
+    cmp <(latents l.mpk.zst) <(latents "$DIR/plain.mpk.zst")
+    sd-decode -q -m m "$DIR/plain.mpk.zst" | tstream check -
+    sae-fit -q -k 4 --features 32 --batch 16 -o both "$DIR/acts.mpk.zst" acts.mpk.zst
+    for acts in "$DIR/acts.mpk.zst" acts.mpk.zst; do
+        sae-rank-concepts -q --sae both --statistics -o "part-${acts##*/}-${#acts}" "$acts"
+    done
+    sae-rank-concepts -q --merge -o whole.mpk.zst part-*
+    tstream check whole.mpk.zst
+}
+
 @test "folders that lack a part, and parts that do not fit each other" {
     copy
     rm m/model_index.json
