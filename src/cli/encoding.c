@@ -10,6 +10,7 @@
 #include "src/models/conditioning.h"
 #include "src/models/pipeline.h"
 #include "src/models/prompts.h"
+#include "src/models/textual_inversion.h"
 
 enum { BATCH = 32 };
 
@@ -52,8 +53,7 @@ void encoding_check(const Cli *cli, const EncodingConfig *cfg)
     if (cfg->t5_tokens < 1 || cfg->t5_tokens > T5_MOST_TOKENS)
         cli_misuse(cli, "--t5-tokens %lld is not between 1 and %d", (long long)cfg->t5_tokens, T5_MOST_TOKENS);
     for (int i = 0; i < cfg->embeddings.count; i++) {
-        const char *said = cfg->embeddings.items[i], *equals = strchr(said, '=');
-        if (cli_same_file(equals ? equals + 1 : said, cfg->c.output))
+        if (cli_same_file(learned_word_file(cfg->embeddings.items[i]), cfg->c.output))
             cli_misuse(cli, "--output %s: that is a file of --embedding", cfg->c.output);
     }
 }
