@@ -10,10 +10,10 @@
  *   brought   share of the pictures with another label of d, or none, that are classified as c
  * Shares are of pictures: where each label has as many, IRA and CRA are the means over labels that UnlearnCanvas takes.
  * overall: the mean over targets of each. A target of several labels ("Bears+Birds") is the set of them, and UA that no
- * picture is classified as its own label: what it is taken for may be another one of them. Of several kinds ("Cats+Rust"
- * of "concept+theme") a picture counts in each of their domains, and CRA is of those that are left. The unsteered
- * pictures, in each domain: IRA over all of them, CRA likewise, no UA. So too the pictures steered by features alone
- * (sd-steer --feature), apart for each set of features and values and each steering.
+ * picture is classified as its own label: what it is taken for may be another one of them. Of several kinds
+ * ("Cats+Rust" of "concept+theme") a picture counts in each of their domains, and CRA is of those that are left. The
+ * unsteered pictures, in each domain: IRA over all of them, CRA likewise, no UA. So too the pictures steered by
+ * features alone (sd-steer --feature), apart for each set of features and values and each steering.
  *
  * Intervals, 95 %: Wilson's (1927) of each share; of a mean of T shares with limits l_i, u_i around p_i (MOVER, Zou and
  * Donner 2008)

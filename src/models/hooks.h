@@ -17,8 +17,8 @@ static inline const char *hook_path(const char *name)
 
 /* Called with the module's output `act` (B,H,W,C) f32 rows in device memory, which it may change in place (the change
  * goes on through the network), and the module's input of the same shape (NULL where the shapes differ or the module is
- * not hooked with input). For attn, attn1, attn2 and ff that is what the module itself reads, after the norm. Returns 0,
- * or -1 with e set. */
+ * not hooked with input). For attn, attn1, attn2 and ff that is what the module itself reads, after the norm. Returns
+ * 0, or -1 with e set. */
 typedef struct HookCall {
     const char *path;           /* "up_blocks.1.attentions.1" */
     int index;                  /* of the hook, in the order they were added */

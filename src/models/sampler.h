@@ -7,8 +7,9 @@
  *
  * Pictures that begin with others (CondItem's start, z): of the first steps `strength` says how many are left out, and
  * x_t is z with the seed's noise (Meng et al. 2022, SDEdit, arXiv 2108.01073), as in diffusers'
- * StableDiffusionImg2ImgPipeline and StableDiffusion3Img2ImgPipeline. With INVERSION_DDPM what is drawn departs from z by nothing but what hooks change
- * (Huberman-Spiegelglas et al. 2024, An Edit Friendly DDPM Noise Space, arXiv 2304.06140):
+ * StableDiffusionImg2ImgPipeline and StableDiffusion3Img2ImgPipeline. With INVERSION_DDPM what is drawn departs from z
+ * by nothing but what hooks change (Huberman-Spiegelglas et al. 2024, An Edit Friendly DDPM Noise Space, arXiv
+ * 2304.06140):
  *
  *   z_t = z with noise for t, the seed's next at each step      of z itself, as if it had just been drawn
  *   x_T = z_T;   x_t-1 = z_t-1 + mu(x_t) - mu(z_t), and z + mu(x_1) - mu(z_1) at the end
@@ -28,9 +29,9 @@
 
 #include "formats/image.h"
 #include "src/models/conditioning.h"
+#include "src/models/denoiser.h"
 #include "src/models/noise.h"
 #include "src/models/scheduler.h"
-#include "src/models/denoiser.h"
 
 typedef enum { INVERSION_NONE, INVERSION_DDPM } Inversion;
 
@@ -66,7 +67,7 @@ typedef struct Sampler {
     Noise *noise;                   /* [batch] of each picture's seed */
     float *host, *planes;           /* (batch,H,W,C) and (batch,C,H,W), for transposition */
     float *states;                  /* host (texts,S,E), what denoiser_set_text reads */
-    float *pooled;                  /* host (texts,P), for Stable Diffusion XL, else NULL */
+    float *pooled;                  /* host (texts,P), where the network takes them, else NULL */
     int32_t *state_of;              /* (halves*batch) */
     size_t state_size;              /* S*E of the current run */
     size_t states_room, texts_room; /* values that `states` holds, texts that `pooled` does */

@@ -58,8 +58,9 @@ static const Cli cli = {
     "module that they do not go through then cannot be hooked.\n"
     "With --hook the stream is one of activations, a record a prompt and module, of step 0 and t 0: act [tokens,E] "
     "has the prompt's tokens without the start token, whose state is the same in every text (T5's modules, "
-    "text_encoder_3.encoder.block.9, have none). Padding counts, for what draws reads it too; negative prompts are left out. sae-fit, sae-encode and sae-rank-concepts read it as any other, "
-    "and sd-steer-text steers by what they find.\n"
+    "text_encoder_3.encoder.block.9, have none). Padding counts, for what draws reads it too; negative prompts are "
+    "left out. sae-fit, sae-encode and sae-rank-concepts read it as any other, and sd-steer-text steers by what they "
+    "find.\n"
     "A record's bytes do not depend on its neighbours. Memory does not depend on the number of prompts but for 16 "
     "bytes each, to know ids that come twice.",
     "# text states of two prompts\n"
