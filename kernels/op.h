@@ -28,7 +28,7 @@
 /* gelu: exact (erf); gelu_tanh: x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), torch's approximate="tanh"; quick:
  * x sigmoid(1.702 x). geglu: a linear layer's alone (ConvSpec); the others are of a value. */
 typedef enum { ACT_NONE, ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_QUICK_GELU, ACT_RELU, ACT_GEGLU } Activation;
-typedef enum { PREDICT_EPSILON, PREDICT_V, PREDICT_SAMPLE } Prediction;     /* what the UNet does, of a noisy latent */
+typedef enum { PREDICT_EPSILON, PREDICT_V, PREDICT_SAMPLE } Prediction;    /* what the network predicts */
 
 /* A convolution with its weights packed for the device; a linear layer is one with kernel 1. */
 typedef struct Conv Conv;

@@ -24,8 +24,8 @@ def lines(path):
 verbose = sys.argv[1:2] == ["-v"]
 for argument in sys.argv[1 + verbose:]:
     folder = os.path.isdir(argument)
-    parts = [f"{argument}/{part}/*.safetensors" for part in ("text_encoder", "text_encoder_2", "text_encoder_3", "transformer", "unet",
-                                                         "vae")]
+    parts = [f"{argument}/{part}/*.safetensors"
+             for part in ("text_encoder", "text_encoder_2", "text_encoder_3", "transformer", "unet", "vae")]
     for file in [p for part in parts for p in sorted(glob.glob(part))] if folder else [argument]:
         label, said = os.path.relpath(file, argument) if folder else os.path.basename(file), list(lines(file))
         for line in said if verbose else []:

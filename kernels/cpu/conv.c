@@ -14,7 +14,10 @@
  *
  * Same bytes: oneDNN may choose other code for another B or number of rows; it sums over channels and taps in an order
  * that tests/unit/op_conv.c checks to be one for all of them. Its code for bf16 on machines without AVX512-BF16 does
- * not keep that order (nor is it fast), so those machines multiply f32 only. */
+ * not keep that order (nor is it fast), so those machines multiply f32 only. Nor does it, of bf16, in linear layers of
+ * some 3,700 channels and more, which it sums in stretches that depend on the number of rows: these are made of pieces,
+ *     y = x[:,0:p] W_0 + bias      y += x[:,p:2p] W_1 ...
+ * each of a copy of its channels, for LONG_ROWS rows at a time. */
 #include <assert.h>
 #include <omp.h>
 #include <oneapi/dnnl/dnnl.h>
@@ -26,6 +29,8 @@
 /* GATED_*: bytes of a gated run's product for each thread, and its least rows: with fewer, weights are read too
  * often. */
 enum { MOST_SHAPES = 64, MOST_LAYOUTS = 8, GATED_BYTES = 1 << 20, GATED_ROWS = 256 };
+/* LONGEST_SUM: channels of a linear layer of bf16, or of a piece of it. */
+enum { LONGEST_SUM = 3072, LONG_ROWS = 1024 };
 
 typedef struct Shape {
     int64_t B, H, W;
@@ -43,6 +48,8 @@ struct Conv {
     dnnl_memory_t bias;             /* NULL: none */
     Shape shape[MOST_SHAPES];
     int shapes, oldest;             /* a full table drops its oldest */
+    struct Conv **piece;            /* [pieces], of the channels in order; then the above are theirs */
+    int pieces;                     /* 0: the layer is whole */
 };
 
 static dnnl_engine_t engine;
@@ -197,28 +204,15 @@ static Shape *shape_prepare(Conv *c, int64_t B, int64_t H, int64_t W, bool add)
     return s;
 }
 
-int cpu_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias,
-                    int parts, Err *e)
+/* A layer as one of weights w (out,in,kernel,kernel) and bias b (out), NULL: none. */
+static Conv *make_whole(const ConvSpec *spec, float *w, const float *b, Err *e)
 {
-    *conv = NULL;
-    assert(spec->act != ACT_GEGLU || (conv_is_linear(spec) && spec->out%2 == 0));
-    if (spec->x_type == F16)
-        return err_set(e, "%s: the CPU makes no products in f16; f32 works", weight[0]->name);
-    if (spec->x_type == BF16 && cpu_level < CPU_AVX512_BF16)
-        return err_set(e, "%s: this machine has no AVX512-BF16 to multiply bf16 with; f32 works", weight[0]->name);
-    start();
     Conv *c = calloc(1, sizeof *c);
-    if (!c)
-        return err_set(e, "cannot allocate %zu bytes", sizeof *c);
-    c->spec = *spec;
-
-    float *w = weights_stack(weight, parts, (size_t)spec->out*(size_t)spec->in*(size_t)(spec->kernel*spec->kernel), e);
-    float *b = w && bias ? weights_stack(bias, parts, (size_t)spec->out, e) : NULL;
-    if (!w || (bias && !b)) {
-        free(w);
-        cpu_conv_free(c);
-        return -1;
+    if (!c) {
+        err_set(e, "cannot allocate %zu bytes", sizeof *c);
+        return NULL;
     }
+    c->spec = *spec;
     if (b) {
         const dnnl_dims_t dim = {spec->out};
         dnnl_memory_desc_t d;
@@ -238,10 +232,57 @@ int cpu_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weig
     pack(c, likely, from);
     dnnl_primitive_desc_destroy(likely);
     dnnl_memory_destroy(from);
+    return c;
+}
+
+/* The same of a linear layer in pieces of `width` channels and a last one of no more, which have no activation. */
+static Conv *make_pieces(const ConvSpec *spec, const float *w, const float *b, int width, Err *e)
+{
+    Conv *c = calloc(1, sizeof *c);
+    const int pieces = (spec->in + width - 1)/width;
+    float *part = malloc((size_t)spec->out*(size_t)width*sizeof *part);
+    int failed = !c || !part || !(c->piece = calloc((size_t)pieces, sizeof *c->piece))
+               ? err_set(e, "out of memory for a layer of %d to %d channels", spec->in, spec->out) : 0;
+    for (int from = 0; from < spec->in && !failed; from += width) {
+        ConvSpec piece = *spec;
+        piece.in = (int)least(width, spec->in - from);
+        piece.y_type = F32;
+        piece.act = ACT_NONE;
+        for (size_t o = 0; o < (size_t)spec->out; o++)
+            memcpy(part + o*(size_t)piece.in, w + o*(size_t)spec->in + from, (size_t)piece.in*sizeof *part);
+        c->piece[c->pieces] = make_whole(&piece, part, from ? NULL : b, e);
+        failed = !c->piece[c->pieces++];
+    }
+    free(part);
+    if (failed) {
+        cpu_conv_free(c);
+        return NULL;
+    }
+    c->spec = *spec;
+    return c;
+}
+
+int cpu_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias,
+                    int parts, Err *e)
+{
+    *conv = NULL;
+    assert(spec->act != ACT_GEGLU || (conv_is_linear(spec) && spec->out%2 == 0));
+    if (spec->x_type == F16)
+        return err_set(e, "%s: the CPU makes no products in f16; f32 works", weight[0]->name);
+    if (spec->x_type == BF16 && cpu_level < CPU_AVX512_BF16)
+        return err_set(e, "%s: this machine has no AVX512-BF16 to multiply bf16 with; f32 works", weight[0]->name);
+    start();
+    float *w = weights_stack(weight, parts, (size_t)spec->out*(size_t)spec->in*(size_t)(spec->kernel*spec->kernel), e);
+    float *b = w && bias ? weights_stack(bias, parts, (size_t)spec->out, e) : NULL;
+    if (w && (!bias || b)) {
+        const bool is_long = spec->x_type == BF16 && conv_is_linear(spec) && spec->in > LONGEST_SUM;
+        const int pieces = (spec->in + LONGEST_SUM - 1)/LONGEST_SUM;
+        const int width = ((spec->in + pieces - 1)/pieces + 63)/64*64;
+        *conv = is_long ? make_pieces(spec, w, b, width, e) : make_whole(spec, w, b, e);
+    }
     free(w);
     free(b);
-    *conv = c;
-    return 0;
+    return *conv ? 0 : -1;
 }
 
 void cpu_conv_free(Conv *c)
@@ -254,6 +295,9 @@ void cpu_conv_free(Conv *c)
         dnnl_memory_destroy(c->packed[i]);
     if (c->bias)
         dnnl_memory_destroy(c->bias);
+    for (int i = 0; i < c->pieces; i++)
+        cpu_conv_free(c->piece[i]);
+    free(c->piece);
     free(c);
 }
 
@@ -296,6 +340,51 @@ static void run_gated(Conv *c, char *y, const char *x, int64_t N)
     }
 }
 
+/* `size` bytes from each of N rows that are `stride` bytes apart, one after another. */
+static void gather(char *y, const char *x, size_t size, size_t stride, int64_t N)
+{
+#pragma omp parallel for if (N*(int64_t)size >= CPU_PARALLEL)
+    for (int64_t n = 0; n < N; n++)
+        memcpy(y + (size_t)n*size, x + (size_t)n*stride, size);
+}
+
+/* y of y_type, of its product made (N,out), which is y itself where nothing is left to be done. */
+static void finish(const ConvSpec *s, void *y, const float *made, int64_t N)
+{
+    if (s->act == ACT_GEGLU)
+        cpu_geglu(y, s->y_type, made, N, s->out/2);
+    else if (s->act != ACT_NONE)
+        cpu_activate(y, s->y_type, made, N*s->out, s->act);
+    else if (s->y_type != F32)
+        cpu_convert(y, s->y_type, made, F32, N*s->out);
+}
+
+static void run_pieces(Conv *c, char *y, const char *x, int64_t N, bool add)
+{
+    const ConvSpec *s = &c->spec;
+    const bool direct = s->y_type == F32 && s->act == ACT_NONE;
+    const size_t value = dtype_size(s->x_type), x_row = (size_t)s->in*value;
+    const size_t y_row = (size_t)(s->act == ACT_GEGLU ? s->out/2 : s->out)*dtype_size(s->y_type);
+    for (int64_t n = 0; n < N; n += LONG_ROWS) {
+        const int64_t count = least(N - n, LONG_ROWS);
+        const size_t product = direct ? 0 : ((size_t)count*(size_t)s->out*sizeof(float) + 63)/64*64;
+        const size_t piece_row = (size_t)c->piece[0]->spec.in*value, copy = ((size_t)count*piece_row + 63)/64*64;
+        size_t most = 0;
+        for (int i = 0; i < c->pieces; i++) {
+            const size_t bytes = shape_for(c->piece[i], 1, 1, count, i || add)->scratch_bytes;
+            most = bytes > most ? bytes : most;
+        }
+        char *scratch = cpu_scratch(product + copy + most), *to = y + (size_t)n*y_row, *made = direct ? to : scratch;
+        for (int i = 0; i < c->pieces; i++) {
+            gather(scratch + product, x + (size_t)n*x_row + (size_t)i*piece_row,
+                   (size_t)c->piece[i]->spec.in*value, x_row, count);
+            execute(c->piece[i], shape_for(c->piece[i], 1, 1, count, i || add), made, scratch + product,
+                    scratch + product + copy);
+        }
+        finish(s, to, (const float *)made, count);
+    }
+}
+
 void cpu_conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_t W, bool add)
 {
     if (conv_is_linear(&c->spec)) {
@@ -304,6 +393,10 @@ void cpu_conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_t
     }
     if (W == 0 || B == 0)
         return;
+    if (c->pieces) {
+        run_pieces(c, y, x, W, add);
+        return;
+    }
     if (c->spec.act == ACT_GEGLU) {
         run_gated(c, y, x, W);
         return;

@@ -166,7 +166,7 @@ static void portable(const Attention *a, DType type, int64_t B)
         attention_plain(a, type, B);
 }
 
-/* Rows of so many elements are whole 16-byte pieces. */
+/* Whether rows of halves can be read in 16-byte pieces. */
 static bool in_pieces(const Attention *a)
 {
     return (a->d | a->q_stride | a->k_stride | a->v_stride)%8 == 0

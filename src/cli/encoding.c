@@ -10,6 +10,7 @@
 #include "src/models/conditioning.h"
 #include "src/models/pipeline.h"
 #include "src/models/prompts.h"
+#include "src/models/textual_inversion.h"
 
 enum { BATCH = 32 };
 
@@ -52,13 +53,12 @@ void encoding_check(const Cli *cli, const EncodingConfig *cfg)
     if (cfg->t5_tokens < 1 || cfg->t5_tokens > T5_MOST_TOKENS)
         cli_misuse(cli, "--t5-tokens %lld is not between 1 and %d", (long long)cfg->t5_tokens, T5_MOST_TOKENS);
     for (int i = 0; i < cfg->embeddings.count; i++) {
-        const char *said = cfg->embeddings.items[i], *equals = strchr(said, '=');
-        if (cli_same_file(equals ? equals + 1 : said, cfg->c.output))
+        if (cli_same_file(learned_word_file(cfg->embeddings.items[i]), cfg->c.output))
             cli_misuse(cli, "--output %s: that is a file of --embedding", cfg->c.output);
     }
 }
 
-/* Of Stable Diffusion 3 a text is one chunk, of no more than its words: T5 knows of no others. */
+/* Of Stable Diffusion 3 a text is one chunk, its words as they stand: T5 knows no weights, nor what CLIP learned. */
 static int check_options(const Encoding *r, Err *e)
 {
     const EncodingConfig *cfg = r->cfg;
@@ -82,8 +82,6 @@ static int open_model(Encoding *r, Err *e)
         return -1;
     const int at_once = prompt_encoder_at_once(r->encoder);
     r->batch = at_once < BATCH ? at_once : BATCH;
-    if (prompt_states_create(&r->states, r->encoder, chunks, TEXT_KINDS * r->batch, r->cfg->weights, e))
-        return -1;
     r->S = prompt_encoder_length(r->encoder);
     r->R = prompt_encoder_rows(r->encoder);
     r->E = prompt_encoder_width(r->encoder);
@@ -92,6 +90,8 @@ static int open_model(Encoding *r, Err *e)
     if ((int64_t)r->R * chunks > COND_MOST_TOKENS)
         return err_set(e, "%s: %d chunks of %d tokens, expected at most %d tokens together", r->compute.model, chunks,
                        r->R, COND_MOST_TOKENS);
+    if (prompt_states_create(&r->states, r->encoder, chunks, TEXT_KINDS * r->batch, r->cfg->weights, e))
+        return -1;
     const size_t state = (size_t)r->R * chunks * r->E, pooled = r->P + 1;       /* one more: not nothing */
     int failed = !(r->said = calloc((size_t)words->count + 1, sizeof *r->said))
               || !(r->tokens = malloc((size_t)r->S * chunks * sizeof *r->tokens))

@@ -18,7 +18,7 @@ typedef struct CondItem {
     float *uncond;                  /* (S,E) of the record's own, or NULL: the header's, which has S tokens too then */
     float *init_state;              /* (S,E) of the text of the picture to begin with, NULL: the same as state */
     float *pooled, *uncond_pooled, *init_pooled;            /* (P), with each of those where P is not 0 */
-    float *start;                   /* (C,H,W) latent of the picture to begin with, as the UNet has it; NULL: none */
+    float *start;                   /* (C,H,W) latent of the picture to begin with, as the network has it; NULL: none */
     int place;                      /* in the batch that it was read into */
 } CondItem;
 

@@ -131,7 +131,7 @@ static int check_target(const Classifier *c, const char *file, const Record *rec
     size_t length;
     for (const char *kind; (kind = label_part(&rest, &length)); ) {
         int i = 0;
-        while (i < c->domains && (strncmp(c->domain[i].name, kind, length) != 0 || c->domain[i].name[length]))
+        while (i < c->domains && !label_is_part(c->domain[i].name, kind, length))
             i++;
         if (i == c->domains)
             return err_set(e, "%s: record %ld: steered_kind is '%s', which %s does not classify", file, rec->number,

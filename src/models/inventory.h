@@ -43,9 +43,9 @@ typedef struct Inventory {
 } Inventory;
 
 extern const char *const part_folders[PARTS];           /* "unet", ... */
+extern const char *const part_prefixes[PARTS];          /* of diffusers' names in the files that are written */
 /* Whether models of the kind of p have the part. */
 bool inventory_wants(const Pipeline *p, PartKind kind);
-extern const char *const part_prefixes[PARTS];          /* of diffusers' names in the files that are written */
 
 /* Of part->config, as the program's own loaders read it, in a model of p's kind. Free after failure too. */
 int inventory_read(Inventory *v, PartKind kind, const Pipeline *p, const Part *part, Err *e);

@@ -232,7 +232,7 @@ const char *label_part(const char **rest, size_t *length)
     return part;
 }
 
-static bool is_part(const char *part, size_t length, const char *label)
+bool label_is_part(const char *label, const char *part, size_t length)
 {
     return length > 0 && strncmp(part, label, length) == 0 && label[length] == 0;
 }
@@ -242,7 +242,7 @@ bool label_among(const char *joined, const char *label)
     size_t length;
     bool among = strcmp(joined, label) == 0;
     for (const char *part; !among && (part = label_part(&joined, &length)); )
-        among = is_part(part, length, label);
+        among = label_is_part(label, part, length);
     return among;
 }
 
@@ -254,7 +254,7 @@ bool label_steered(const char *kinds, const char *labels, const char *kind, cons
     bool steered = false;
     for (const char *part, *of; !steered && (part = label_part(&labels, &length))
                                 && (of = label_part(&kinds, &kind_length)); )
-        steered = is_part(part, length, label) && is_part(of, kind_length, kind);
+        steered = label_is_part(label, part, length) && label_is_part(kind, of, kind_length);
     return steered;
 }
 

@@ -41,6 +41,7 @@ bool label_among(const char *joined, const char *label);
 bool label_steered(const char *kinds, const char *labels, const char *kind, const char *label);
 /* The next part of joined text from *rest on, of *length bytes, and *rest behind it; NULL after the last. */
 const char *label_part(const char **rest, size_t *length);
+bool label_is_part(const char *label, const char *part, size_t length);     /* an empty part is no label */
 
 /* What follows KIND= in text, and KIND in kind; NULL where text does not begin so. A kind is 1 to 23 letters, digits,
  * '_' or '-'. */

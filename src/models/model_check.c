@@ -2,10 +2,10 @@
 /* model_check.c -- the loaders on a backend that holds nothing and computes nothing. */
 #include <stdlib.h>
 #include "kernels/op.h"
+#include "src/models/denoiser.h"
 #include "src/models/model_check.h"
 #include "src/models/prompt_encoder.h"
 #include "src/models/scheduler.h"
-#include "src/models/denoiser.h"
 #include "src/models/vae.h"
 
 static void *none_alloc(size_t bytes, Err *e)

@@ -27,7 +27,7 @@ int prompt_encoder_rows(const PromptEncoder *p);            /* R of the state: S
 int prompt_encoder_width(const PromptEncoder *p);           /* E of the state */
 int prompt_encoder_columns(const PromptEncoder *p, int i);  /* those of encoder i, which lie in order */
 int prompt_encoder_most(const PromptEncoder *p);            /* tokens of a text that nothing is cut off */
-int prompt_encoder_at_once(const PromptEncoder *p);         /* texts worth encoding together: more take more memory */
+int prompt_encoder_at_once(const PromptEncoder *p);         /* texts worth encoding together; hooks see as many */
 int prompt_encoder_pooled(const PromptEncoder *p);          /* P of the pooled embedding, 0: none */
 bool prompt_encoder_zeros(const PromptEncoder *p);          /* state and embedding of no negative prompt are zeros */
 const Tokenizer *prompt_encoder_tokenizer(const PromptEncoder *p, int i);

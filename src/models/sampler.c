@@ -43,6 +43,45 @@ static int check_inversion(const Sampler *s, Err *e)
     return err_set(e, "%s: --inversion ddpm goes by noise, and this model matches flows", s->options.model);
 }
 
+/* The model's scheduler and network, and what they say of latents. */
+static int open_model(Sampler *s, Err *e)
+{
+    const SamplerOptions *o = &s->options;
+    if (scheduler_load(&s->scheduler, o->model, o->method ? o->method : "auto", o->steps, o->strength, e)
+        || check_inversion(s, e)
+        || denoiser_load(&s->denoiser, o->model, o->type, e) || vae_cell(&s->cell, o->model, e)
+        || (denoiser_takes_guidance(s->denoiser) && denoiser_set_guidance(s->denoiser, o->guidance, e)))
+        return -1;
+    s->halves = o->guidance == 1.0 || denoiser_takes_guidance(s->denoiser) ? 1 : 2;
+    s->C = denoiser_channels(s->denoiser);
+    denoiser_sample_size(s->denoiser, &s->H, &s->W);
+    s->H = o->height ? o->height : s->H;
+    s->W = o->width ? o->width : s->W;
+    return denoiser_check_size(s->denoiser, s->H, s->W, e);
+}
+
+static int make_room(Sampler *s, Err *e)
+{
+    const size_t batch = (size_t)s->options.batch, picture = sizeof(float) * s->C * s->H * s->W;
+    const size_t memory = picture * batch * s->scheduler->memory;
+    s->x = op->alloc(picture * batch, e);
+    s->x_halves = s->x ? op->alloc(picture * batch * s->halves, e) : NULL;
+    s->eps = s->x_halves ? op->alloc(picture * batch * s->halves, e) : NULL;
+    if ((s->eps && memory && !(s->memory = op->alloc(memory, e)))
+        || (s->options.inversion && sampler_own_create(s, e)))
+        return -1;
+    s->host = malloc(picture * batch);
+    s->planes = malloc(picture * batch);
+    s->picture = calloc(batch, sizeof *s->picture);
+    s->twin = calloc(batch, sizeof *s->twin);
+    s->traced_at = calloc(batch, sizeof *s->traced_at);
+    s->state_of = calloc(batch * s->halves, sizeof *s->state_of);
+    s->noise = calloc(batch, sizeof *s->noise);
+    if (!s->eps || !s->host || !s->planes || !s->picture || !s->twin || !s->traced_at || !s->state_of || !s->noise)
+        return err_set(e, "out of memory for a batch of %d latents", s->options.batch);
+    return 0;
+}
+
 int sampler_create(Sampler **out, const SamplerOptions *options, Err *e)
 {
     *out = NULL;
@@ -50,42 +89,7 @@ int sampler_create(Sampler **out, const SamplerOptions *options, Err *e)
     if (!s)
         return err_set(e, "out of memory");
     s->options = *options;
-    if (scheduler_load(&s->scheduler, options->model, options->method ? options->method : "auto", options->steps,
-                       options->strength, e)
-        || check_inversion(s, e)
-        || denoiser_load(&s->denoiser, options->model, options->type, e) || vae_cell(&s->cell, options->model, e)
-        || (denoiser_takes_guidance(s->denoiser) && denoiser_set_guidance(s->denoiser, options->guidance, e))) {
-        sampler_free(s);
-        return -1;
-    }
-    s->halves = options->guidance == 1.0 || denoiser_takes_guidance(s->denoiser) ? 1 : 2;
-    s->C = denoiser_channels(s->denoiser);
-    denoiser_sample_size(s->denoiser, &s->H, &s->W);
-    s->H = options->height ? options->height : s->H;
-    s->W = options->width ? options->width : s->W;
-    if (denoiser_check_size(s->denoiser, s->H, s->W, e)) {
-        sampler_free(s);
-        return -1;
-    }
-    const size_t picture = sizeof(float) * s->C * s->H * s->W;
-    s->x = op->alloc(picture * options->batch, e);
-    s->x_halves = s->x ? op->alloc(picture * options->batch * s->halves, e) : NULL;
-    s->eps = s->x_halves ? op->alloc(picture * options->batch * s->halves, e) : NULL;
-    const size_t memory = picture * options->batch * s->scheduler->memory;
-    if ((s->eps && memory && !(s->memory = op->alloc(memory, e)))
-        || (options->inversion && sampler_own_create(s, e))) {
-        sampler_free(s);
-        return -1;
-    }
-    s->host = malloc(picture * options->batch);
-    s->planes = malloc(picture * options->batch);
-    s->picture = calloc(options->batch, sizeof *s->picture);
-    s->twin = calloc(options->batch, sizeof *s->twin);
-    s->traced_at = calloc(options->batch, sizeof *s->traced_at);
-    s->state_of = calloc((size_t)options->batch * s->halves, sizeof *s->state_of);
-    s->noise = calloc(options->batch, sizeof *s->noise);
-    if (!s->eps || !s->host || !s->planes || !s->picture || !s->twin || !s->traced_at || !s->state_of || !s->noise) {
-        err_set(e, "out of memory for a batch of %d latents", options->batch);
+    if (open_model(s, e) || make_room(s, e)) {
         sampler_free(s);
         return -1;
     }

@@ -29,9 +29,9 @@
 
 #include "formats/image.h"
 #include "src/models/conditioning.h"
+#include "src/models/denoiser.h"
 #include "src/models/noise.h"
 #include "src/models/scheduler.h"
-#include "src/models/denoiser.h"
 
 typedef enum { INVERSION_NONE, INVERSION_DDPM } Inversion;
 
@@ -67,7 +67,7 @@ typedef struct Sampler {
     Noise *noise;                   /* [batch] of each picture's seed */
     float *host, *planes;           /* (batch,H,W,C) and (batch,C,H,W), for transposition */
     float *states;                  /* host (texts,S,E), what denoiser_set_text reads */
-    float *pooled;                  /* host (texts,P), for Stable Diffusion XL, else NULL */
+    float *pooled;                  /* host (texts,P), where the network takes them, else NULL */
     int32_t *state_of;              /* (halves*batch) */
     size_t state_size;              /* S*E of the current run */
     size_t states_room, texts_room; /* values that `states` holds, texts that `pooled` does */

@@ -35,7 +35,7 @@ typedef struct Mix {                                /* pndm: what stands for the
 
 typedef struct SchedulerStep {
     int t;                                          /* timestep, 1000..0: its name, in streams and ranks; may repeat */
-    float time;                                     /* what the UNet is told: t, or what was rounded to t (euler) */
+    float time;                                     /* what the network is told: t, or what was rounded to t (euler) */
     float sqrt_a, sqrt_1m_a;                        /* shares of picture and noise in x: alpha and sigma */
     float sqrt_a_prev, sqrt_1m_a_prev;              /* all but dpm++2m: of what comes next */
     float noise;                                    /* euler-a, lcm: share of new noise in what comes next */
@@ -49,7 +49,7 @@ typedef enum { STEP_DDIM, STEP_DPM, STEP_PNDM, STEP_FLOW } StepKind;
 
 typedef struct Scheduler {
     const char *method;                             /* the one of the names above that is taken, never auto */
-    int steps;                                      /* evaluations of the UNet */
+    int steps;                                      /* evaluations of the network */
     SchedulerStep *step;                            /* in the order they are taken */
     Prediction prediction;
     StepKind kind;                                  /* what scheduler_step does */
@@ -63,7 +63,7 @@ typedef struct Scheduler {
  * Fails for a config that diffusers would draw by otherwise, and where no step is left. */
 int scheduler_load(Scheduler **s, const char *dir, const char *method, int steps, double strength, Err *e);
 void scheduler_free(Scheduler *s);
-/* Step i of n values of latents x, in place, from the UNet's output for them (uncond NULL: without guidance);
+/* Step i of n values of latents x, in place, from the network's output for them (uncond NULL: without guidance);
  * all device memory. memory (s->memory, n): zeros before the first step, then as the step before has left it. */
 void scheduler_step(const Scheduler *s, int i, float *x, float *memory, const float *uncond, const float *cond,
                     float guidance, int64_t n);

@@ -7,9 +7,9 @@
  *   sigma = shifted(s) of n values s evenly from shifted(1) to shifted(1/T), and 0 behind them
  *
  * The shift is taken twice, for diffusers keeps the shifted ends to space by. The network is told T sigma, which is no
- * whole number; records and ranks have the nearest one, 1000 at most. Sums are in f32 where torch's are and in f64
- * where numpy's are, so that times are diffusers' to the bit. Lipman et al. 2023 (arXiv 2210.02747), Esser et al. 2024
- * (arXiv 2403.03206); diffusers schedulers/scheduling_flow_match_euler_discrete.py. */
+ * whole number; records and ranks have the nearest one, T at most. Sums are in f32 where torch's are and in f64 where
+ * numpy's are, so that times are diffusers' to the bit. Lipman et al. 2023 (arXiv 2210.02747), Esser et al. 2024 (arXiv
+ * 2403.03206); diffusers schedulers/scheduling_flow_match_euler_discrete.py. */
 #include <math.h>
 #include "formats/json_file.h"
 #include "src/models/scheduler_parts.h"

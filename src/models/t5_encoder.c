@@ -24,11 +24,6 @@ int t5_encoder_width(const T5Encoder *t)
     return t->E;
 }
 
-int t5_encoder_blocks(const T5Encoder *t)
-{
-    return t->blocks;
-}
-
 /* In f32 as torch has it, so that a distance at the edge of two buckets falls into the same. */
 static int bucket_of(const T5Encoder *t, int distance)
 {
@@ -47,9 +42,12 @@ static int need_bias(T5Encoder *t, int S, Err *e)
     const size_t values = (size_t)t->heads * S * S;
     if (t->bias_S == S)
         return 0;
-    t->bias_S = 0;
+    void *device = t->bias;
     float *host = malloc(values * sizeof *host);
-    if (!host || device_grow((void **)&t->bias, &t->bias_bytes, values * sizeof *host, e)) {
+    const int failed = !host || device_grow(&device, &t->bias_bytes, values * sizeof *host, e);
+    t->bias = device;
+    t->bias_S = 0;
+    if (failed) {
         free(host);
         return err_set(e, "out of memory for the positions of %d tokens", S);
     }
@@ -112,7 +110,7 @@ static void run_block(const T5Encoder *t, const T5Block *b, float *x, Room r, in
 static int run_blocks(T5Encoder *t, float *x, int64_t B, int S, Err *e)
 {
     const int64_t N = B * S;
-    const size_t size = dtype_size(t->type), bytes = sizeof *x * (size_t)N * t->E;
+    const size_t size = dtype_size(t->type);
     const int wide = 3 * t->D > t->hidden ? 3 * t->D : t->hidden;
     Room r = {.z = workspace_take(&t->work, (size_t)N * (t->D > t->E ? t->D : t->E) * size, e)};
     r.h = workspace_take(&t->work, (size_t)N * wide * size, e);
@@ -120,18 +118,13 @@ static int run_blocks(T5Encoder *t, float *x, int64_t B, int S, Err *e)
     if (!r.gate)
         return -1;
     const WorkspaceMark mark = workspace_mark(&t->work);
+    const Run run = {.type = t->type, .B = B, .H = 1, .W = S, .work = &t->work, .hooks = t->hooks};
     for (int i = 0; i < t->blocks; i++) {
-        const int module = t->module + i;
-        const bool watched = hooks_want(t->hooks, module);
-        float *input = NULL;
-        if (watched && hooks_want_input(t->hooks, module)) {
-            if (!(input = workspace_take(&t->work, bytes, e)))
-                return -1;
-            op->copy(input, x, bytes);
-        }
+        float *input;
+        if (run_keep_input(&run, t->module + i, x, F32, t->E, &input, e))
+            return -1;
         run_block(t, &t->block[i], x, r, B, S);
-        const HookCall call = {.act = x, .input = input, .B = B, .H = 1, .W = S, .C = t->E};
-        if (watched && hooks_call(t->hooks, module, call, e))
+        if (run_hook(&run, t->module + i, x, input, t->E, e))
             return -1;
         workspace_release(&t->work, mark);
     }

@@ -15,7 +15,6 @@ typedef struct T5Encoder T5Encoder;
 int t5_encoder_load(T5Encoder **t, const char *dir, const char *part, DType type, Err *e);
 void t5_encoder_free(T5Encoder *t);
 int t5_encoder_width(const T5Encoder *t);       /* E */
-int t5_encoder_blocks(const T5Encoder *t);
 /* state (B,S,E) = last_hidden_state of ids (B,S), host memory both, any S from 1 to 4096. Padding is attended to, as
  * StableDiffusion3Pipeline has it. */
 int t5_encode(T5Encoder *t, const int32_t *ids, int64_t B, int S, float *state, Err *e);

@@ -80,22 +80,8 @@ static int load_tables(T5Encoder *t, const Part *part, Err *e)
 static float *load_norm(const T5Encoder *t, const Part *part, const char *base, const char *name, Err *e)
 {
     char text[120];
-    snprintf(text, sizeof text, "%s%s.weight", base, name);
+    snprintf(text, sizeof text, "%s.%s.weight", base, name);
     return part_upload(part, text, 1, &(int64_t){t->E}, e);
-}
-
-static int load_linear(Conv **c, const Part *part, const char *base, const char *const *name, int parts, ConvSpec spec,
-                       Err *e)
-{
-    char text[3][120];
-    const char *prefix[3];
-    int out[3];
-    for (int i = 0; i < parts; i++) {
-        snprintf(text[i], sizeof text[i], "%s%s", base, name[i]);
-        prefix[i] = text[i];
-        out[i] = spec.out / parts;
-    }
-    return conv_load_stacked(c, part, prefix, out, parts, spec, BIAS_MAYBE, e);
 }
 
 static int load_block(T5Encoder *t, const Part *part, int i, Err *e)
@@ -106,17 +92,19 @@ static int load_block(T5Encoder *t, const Part *part, int i, Err *e)
         *const wi_1[] = {"layer.1.DenseReluDense.wi_1"};
     T5Block *b = &t->block[i];
     char base[48];
-    snprintf(base, sizeof base, "encoder.block.%d.", i);
-    ConvSpec first = conv_spec(t->E, t->hidden, 1, t->type, t->type);
-    const ConvSpec second = first;
+    snprintf(base, sizeof base, "encoder.block.%d", i);
+    const int D[] = {t->D, t->D, t->D};
+    const ConvSpec product = conv_spec(t->E, 0, 1, t->type, t->type), from_heads = conv_spec(t->D, 0, 1, t->type, F32);
+    const ConvSpec last = conv_spec(t->hidden, 0, 1, t->type, F32);
+    ConvSpec first = product;
     first.act = t->gated ? ACT_GELU_TANH : ACT_RELU;
     return !(b->norm1 = load_norm(t, part, base, "layer.0.layer_norm", e))
         || !(b->norm2 = load_norm(t, part, base, "layer.1.layer_norm", e))
-        || load_linear(&b->qkv, part, base, qkv, 3, conv_spec(t->E, 3 * t->D, 1, t->type, t->type), e)
-        || load_linear(&b->out, part, base, out, 1, conv_spec(t->D, t->E, 1, t->type, F32), e)
-        || load_linear(&b->wi, part, base, t->gated ? wi_0 : wi, 1, first, e)
-        || (t->gated && load_linear(&b->wi_1, part, base, wi_1, 1, second, e))
-        || load_linear(&b->wo, part, base, wo, 1, conv_spec(t->hidden, t->E, 1, t->type, F32), e) ? -1 : 0;
+        || linear_load(&b->qkv, part, base, qkv, D, 3, product, BIAS_MAYBE, e)
+        || linear_load(&b->out, part, base, out, &t->E, 1, from_heads, BIAS_MAYBE, e)
+        || linear_load(&b->wi, part, base, t->gated ? wi_0 : wi, &t->hidden, 1, first, BIAS_MAYBE, e)
+        || (t->gated && linear_load(&b->wi_1, part, base, wi_1, &t->hidden, 1, product, BIAS_MAYBE, e))
+        || linear_load(&b->wo, part, base, wo, &t->E, 1, last, BIAS_MAYBE, e) ? -1 : 0;
 }
 
 static int load(T5Encoder *t, const Part *part, DType type, Err *e)
@@ -130,7 +118,7 @@ static int load(T5Encoder *t, const Part *part, DType type, Err *e)
     for (int i = 0; i < t->blocks; i++)
         if (load_block(t, part, i, e))
             return -1;
-    return (t->final = load_norm(t, part, "encoder.", "final_layer_norm", e)) ? 0 : -1;
+    return (t->final = load_norm(t, part, "encoder", "final_layer_norm", e)) ? 0 : -1;
 }
 
 int t5_encoder_load(T5Encoder **out, const char *dir, const char *name, DType type, Err *e)

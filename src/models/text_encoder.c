@@ -198,20 +198,14 @@ static int run_module(TextEncoder *t, int i, float *x, int64_t B, Err *e)
 /* x (B,S,E) through layers first to end - 1, and the final norm where end says so, with the hooks on the way. */
 static int run_modules(TextEncoder *t, float *x, int first, int end, int64_t B, Err *e)
 {
-    const size_t bytes = sizeof *x * (size_t)(B * t->S) * (size_t)t->layers.E;
     const WorkspaceMark mark = workspace_mark(&t->work);
+    const Run run = {.type = t->layers.type, .B = B, .H = 1, .W = t->S, .work = &t->work, .hooks = t->hooks};
     for (int i = first; i < end; i++) {
         const bool norm = i == t->layers.layers, there = norm ? t->norm_watched : i < t->watched;
         const int module = t->module + (norm ? t->watched : i);
-        const bool watched = there && hooks_want(t->hooks, module);
         float *input = NULL;
-        if (watched && hooks_want_input(t->hooks, module)) {
-            if (!(input = workspace_take(&t->work, bytes, e)))
-                return -1;
-            op->copy(input, x, bytes);
-        }
-        const HookCall call = {.act = x, .input = input, .B = B, .H = 1, .W = t->S, .C = t->layers.E};
-        if (run_module(t, i, x, B, e) || (watched && hooks_call(t->hooks, module, call, e)))
+        if ((there && run_keep_input(&run, module, x, F32, t->layers.E, &input, e)) || run_module(t, i, x, B, e)
+            || (there && run_hook(&run, module, x, input, t->layers.E, e)))
             return -1;
         workspace_release(&t->work, mark);
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* text_steering.h -- steering the text encoders: features of autoencoders at their modules changed while prompts are
- * encoded, so that the UNet is told something else.
+ * encoded, so that the network is told something else.
  *
  * What steer.h does to the tokens of a picture is done to those of each chunk of a text, but its start token, whose
  * state is the same in every text (T5 has none). Ranks are taken at t 0, the one that text_capture.h writes. A gate

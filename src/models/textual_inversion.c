@@ -118,14 +118,21 @@ static int read_file(LearnedWord *word, const Weights *w, int encoders, const in
     return word->name ? 0 : err_set(e, "out of memory");
 }
 
+const char *learned_word_file(const char *said)
+{
+    const char *equals = starts_with(said, "/") || starts_with(said, "./") || starts_with(said, "../")
+        ? NULL : strchr(said, '=');
+    return equals ? equals + 1 : said;
+}
+
 int learned_word_read(LearnedWord *word, const char *said, int encoders, const int width[2], Err *e)
 {
-    const char *equals = strchr(said, '='), *path = equals ? equals + 1 : said;
+    const char *path = learned_word_file(said);
     Weights *w = NULL;
     *word = (LearnedWord){0};
-    if (equals == said || !*path)
+    if (path == said + 1 || !*path)                 /* no NAME, or no FILE */
         return err_misuse(e, "--embedding '%s' is not FILE or NAME=FILE", said);
-    if (equals && !(word->name = strndup(said, (size_t)(equals - said))))
+    if (path > said && !(word->name = strndup(said, (size_t)(path - said - 1))))
         return err_set(e, "out of memory");
     const int failed = weights_open_either(&w, path, e) || read_file(word, w, encoders, width, e) ? -1 : 0;
     weights_close(w);

@@ -24,6 +24,8 @@ typedef struct LearnedWord {
     float *rows[2];                 /* (n,E) of each text encoder */
 } LearnedWord;
 
+/* FILE of FILE or NAME=FILE; what begins with /, ./ or ../ is a FILE. */
+const char *learned_word_file(const char *said);
 /* Of FILE or NAME=FILE, for `encoders` text encoders of these widths. Cleared by the caller, after failure too. */
 int learned_word_read(LearnedWord *word, const char *said, int encoders, const int width[2], Err *e);
 void learned_word_clear(LearnedWord *word);

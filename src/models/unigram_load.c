@@ -76,27 +76,24 @@ static int read_json_model(Unigram *u, const UnigramFiles *f, Err *e)
 /* What one step of a normalizer or pre-tokenizer does. */
 typedef int StepFn(Unigram *u, const UnigramFiles *f, const json_t *step, const char *type, Err *e);
 
-/* list: where a Sequence has its steps. */
+/* Calls fn for what whole[key] does: it alone, or each of a Sequence's, which are in its `list`. */
 static int each_step(Unigram *u, const UnigramFiles *f, const char *key, const char *list, StepFn *fn, Err *e)
 {
-    json_t *whole = json_object_get(f->whole, key), *steps = json_array();
-    const json_t *one;
-    const char *type = json_string_value(json_object_get(whole, "type"));
-    size_t i;
-    int failed = !steps ? err_set(e, "out of memory") : 0;
-    if (!failed && type && strcmp(type, "Sequence") == 0 && json_array_extend(steps, json_object_get(whole, list)))
-        failed = err_set(e, "%s: \"%s\" is %s, expected an array", f->whole_path, list,
-                         json_type_text(json_object_get(whole, list)));
-    else if (!failed && whole && !json_is_null(whole) && !(type && strcmp(type, "Sequence") == 0))
-        failed = json_array_append(steps, whole) ? err_set(e, "out of memory") : 0;
-    json_array_foreach(steps, i, one) {
-        type = json_string_value(json_object_get(one, "type"));
-        if (!failed && !type)
-            failed = err_set(e, "%s: a step of \"%s\" has no \"type\"", f->whole_path, key);
-        failed = failed || fn(u, f, one, type, e) ? -1 : 0;
+    const json_t *step = json_object_get(f->whole, key), *steps = NULL;
+    const char *type = json_string_value(json_object_get(step, "type"));
+    if (!step || json_is_null(step))
+        return 0;
+    if (type && strcmp(type, "Sequence") == 0 && json_need_array(f->whole_path, step, list, &steps, e))
+        return -1;
+    const size_t count = steps ? json_array_size(steps) : 1;
+    for (size_t i = 0; i < count; i++) {
+        step = steps ? json_array_get(steps, i) : step;
+        if (!(type = json_string_value(json_object_get(step, "type"))))
+            return err_set(e, "%s: a step of \"%s\" has no \"type\"", f->whole_path, key);
+        if (fn(u, f, step, type, e))
+            return -1;
     }
-    json_decref(steps);
-    return failed;
+    return 0;
 }
 
 /* Strip and Replace see to white space, as cutting in words does. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* vae.h -- AutoencoderKL: latents to pictures and back, shapes from config.json.
  *
- *   latent (B,h,w,c) f32 channels-last, as the UNet has it (scaled by scaling_factor)
+ *   latent (B,h,w,c) f32 channels-last, as the network has it (scaled by scaling_factor)
  *   image (B,H,W,3) u8 or f32 in [-1,1] */
 #ifndef SRC_MODELS_VAE_H
 #define SRC_MODELS_VAE_H
@@ -28,7 +28,7 @@ void vae_to_u8(uint8_t *image, const float *pixels, int64_t n);
 /* mean and log_variance (NULL: not wanted) (B,h,w,c) host of the encoder's posterior for pixels (B,H,W,3) host in
  * [-1,1]; not scaled. */
 int vae_encode(Vae *v, const float *pixels, int64_t B, int64_t H, int64_t W, float *mean, float *log_variance, Err *e);
-/* n values of a posterior's sample or mean, in place, as the UNet has them: (x - shift) * scaling_factor. */
+/* n values of a posterior's sample or mean, in place, as the network has them: (x - shift) * scaling_factor. */
 void vae_scale_latent(const Vae *v, float *latent, size_t n);
 
 #endif

@@ -170,6 +170,13 @@ refuses() { refused "${@:2}" -- encode -o no.mpk.zst --embedding "$1" <<<'a cat'
     done
 }
 
+@test "a path may have an equals sign" {
+    cp "$FILES/toy.safetensors" a=b.safetensors
+    encode --embedding ./a=b.safetensors -o path.mpk.zst <<<'a <cat-toy>'
+    encode --embedding "$FILES/toy.safetensors" -o plain.mpk.zst <<<'a <cat-toy>'
+    [ "$(state path.mpk.zst 1)" = "$(state plain.mpk.zst 1)" ]
+}
+
 @test "a file of --embedding is not written over" {
     cp "$FILES/toy.safetensors" toy.safetensors
     ln -s toy.safetensors other

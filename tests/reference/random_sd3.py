@@ -17,7 +17,7 @@ import torch
 from diffusers import AutoencoderKL, SD3Transformer2DModel
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
-from random_sdxl import FIRST, SECOND, TEXT, VAE, part
+from random_sdxl import FIRST, SECOND, TEXT, VAE, part, tokenizers
 
 SHARED = dict(sample_size=128, patch_size=2, in_channels=16, out_channels=16, attention_head_dim=64,
               joint_attention_dim=4096, pooled_projection_dim=2048)
@@ -43,11 +43,7 @@ def main(out, minisd, kind="medium", t5=None):
         part(out, name, "diffusion_pytorch_model.safetensors", model, json.loads(model.to_json_string()))
     for name, model in zip(("text_encoder", "text_encoder_2", "text_encoder_3"), encoders):
         part(out, name, "model.safetensors", model, json.loads(model.config.to_json_string(use_diff=False)))
-    for name in ("tokenizer", "tokenizer_2"):
-        shutil.copytree(minisd/"tokenizer", out/name, dirs_exist_ok=True)
-    config = json.loads((out/"tokenizer_2/tokenizer_config.json").read_text())
-    (out/"tokenizer_2/tokenizer_config.json").write_text(json.dumps(config | {"pad_token": "!"}))
-    (out/"tokenizer_2/special_tokens_map.json").write_text(json.dumps({"pad_token": "!"}))
+    tokenizers(out, minisd)
     if t5:
         shutil.copytree(Path(__file__).parent.parent/"golden-more/sd3/tokenizer_3", out/"tokenizer_3",
                         dirs_exist_ok=True)

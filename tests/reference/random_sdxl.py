@@ -40,6 +40,15 @@ def part(out, name, file, model, config):
     print(f"{name}: {sum(p.numel() for p in model.parameters())/1e6:.1f} M parameters", flush=True)
 
 
+def tokenizers(out, minisd):
+    """minisd's twice, the second of which pads otherwise"""
+    for name in ("tokenizer", "tokenizer_2"):
+        shutil.copytree(minisd/"tokenizer", out/name, dirs_exist_ok=True)
+    config = json.loads((out/"tokenizer_2/tokenizer_config.json").read_text())
+    (out/"tokenizer_2/tokenizer_config.json").write_text(json.dumps(config | {"pad_token": "!"}))
+    (out/"tokenizer_2/special_tokens_map.json").write_text(json.dumps({"pad_token": "!"}))
+
+
 def main(out, minisd):
     with torch.device("meta"):
         unet, vae = UNet2DConditionModel(**UNET), AutoencoderKL(**VAE)
@@ -49,11 +58,7 @@ def main(out, minisd):
         part(out, name, "diffusion_pytorch_model.safetensors", model, json.loads(model.to_json_string()))
     for name, model in (("text_encoder", first), ("text_encoder_2", second)):
         part(out, name, "model.safetensors", model, json.loads(model.config.to_json_string(use_diff=False)))
-    for name in ("tokenizer", "tokenizer_2"):
-        shutil.copytree(minisd/"tokenizer", out/name, dirs_exist_ok=True)
-    config = json.loads((out/"tokenizer_2/tokenizer_config.json").read_text())
-    (out/"tokenizer_2/tokenizer_config.json").write_text(json.dumps(config | {"pad_token": "!"}))
-    (out/"tokenizer_2/special_tokens_map.json").write_text(json.dumps({"pad_token": "!"}))
+    tokenizers(out, minisd)
     (out/"scheduler").mkdir(exist_ok=True)
     (out/"scheduler/scheduler_config.json").write_text(json.dumps(SCHEDULER))
     (out/"model_index.json").write_text(json.dumps(

@@ -9,7 +9,6 @@ own, with guidance, with a negative prompt, from pictures, or not.
 Prints the largest error of each as a share of its range, and the worst of all. Exits 77 where torch, diffusers or
 transformers are missing.
 """
-import json
 import random
 import shutil
 import sys
@@ -23,7 +22,7 @@ try:
     from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
 except ImportError:
     sys.exit(77)
-from sweep_sdxl import NEGATIVE, PROMPTS, TESTS, error, records, sweep, tensor, text_encoder
+from sweep_sdxl import NEGATIVE, PROMPTS, TESTS, beside, sweep, text_encoder
 
 MODEL = TESTS/"golden-more/sd3"
 
@@ -120,18 +119,11 @@ def compare(number, folder):
     handle.remove()
     acts = torch.stack([s.chunk(2)[1] if guidance > 1 else s for s in seen], 1)         # [picture, step, tokens, C]
 
-    lines = "".join(json.dumps({"prompt": t, "seed": i}) + "\n" for i, t in enumerate(PROMPTS, 1)).encode()
     encode = (f"sd-encode-text -q --no-compress -m {folder} --clip-skip {skip} --t5-tokens {length}"
               + (f" -n '{negative}'" if negative else ""))
     sample = (f"sd-sample-hooked -q --no-compress -m {folder} --steps {steps} --guidance {guidance} --height {height} "
               f"--width {width} " + (f"--init {folder}/begin.png --strength {strength} " if strength else ""))
-    texts = records(encode, lines)
-    drawn = records(f"{encode} | {sample} --no-activations --latents -", lines)
-    hooked = records(f"{encode} | {sample} --act-type f32 --hook {hook}", lines)
-    got = torch.stack([tensor(r["act"]).flatten(0, 1) for r in hooked]).reshape(acts.shape)
-    errors = (error(torch.stack([tensor(r["state"]) for r in texts]), state),
-              error(torch.stack([tensor(r["pooled"]) for r in texts]), pooled), error(got, acts),
-              error(torch.stack([tensor(r["latent"]) for r in drawn]), latents))
+    errors = beside(encode, sample, hook, state, pooled, acts, latents)
     print(f"{number}: {height}x{width}, guidance {guidance}, {'negative, ' if negative else ''}clip skip {skip}, "
           f"{f'T5 of {length}' if p.text_encoder_3 else 'no T5'}, {'from a picture, ' if strength else ''}{hook}: "
           "states {:.1e}, pooled {:.1e}, activations {:.1e}, latents {:.1e}".format(*errors), flush=True)

@@ -96,6 +96,18 @@ def error(got, want):
     return float((got - want).abs().max()/want.abs().max())
 
 
+def beside(encode, sample, hook, state, pooled, acts, latents):
+    """The programs' errors: of the prompts' states and pooled embeddings, the hooked module, the last latents."""
+    lines = "".join(json.dumps({"prompt": t, "seed": i}) + "\n" for i, t in enumerate(PROMPTS, 1)).encode()
+    texts = records(encode, lines)
+    drawn = records(f"{encode} | {sample} --no-activations --latents -", lines)
+    hooked = records(f"{encode} | {sample} --act-type f32 --hook {hook}", lines)
+    got = torch.stack([tensor(r["act"]).flatten(0, 1) for r in hooked]).reshape(acts.shape)
+    return (error(torch.stack([tensor(r["state"]) for r in texts]), state),
+            error(torch.stack([tensor(r["pooled"]) for r in texts]), pooled), error(got, acts),
+            error(torch.stack([tensor(r["latent"]) for r in drawn]), latents))
+
+
 def compare(number, folder):
     rng = random.Random(number)
     torch.manual_seed(number)
@@ -124,18 +136,11 @@ def compare(number, folder):
     acts = torch.stack([s.chunk(2)[1] if guidance > 1 and not told else s for s in seen], 1)
     # [picture, step, tokens, C]
 
-    lines = "".join(json.dumps({"prompt": t, "seed": i}) + "\n" for i, t in enumerate(PROMPTS, 1)).encode()
     encode = (f"sd-encode-text -q --no-compress -m {folder} --clip-skip {skip}"
               + (f" -n '{negative}'" if negative else ""))
     sample = (f"sd-sample-hooked -q --no-compress -m {folder} --steps {steps} --guidance {guidance} --height {height} "
               f"--width {width} --sampler {sampler} ")
-    texts = records(encode, lines)
-    drawn = records(f"{encode} | {sample} --no-activations --latents -", lines)
-    hooked = records(f"{encode} | {sample} --act-type f32 --hook {hook}", lines)
-    got = torch.stack([tensor(r["act"]).flatten(0, 1) for r in hooked]).reshape(acts.shape)
-    errors = (error(torch.stack([tensor(r["state"]) for r in texts]), state),
-              error(torch.stack([tensor(r["pooled"]) for r in texts]), pooled), error(got, acts),
-              error(torch.stack([tensor(r["latent"]) for r in drawn]), latents))
+    errors = beside(encode, sample, hook, state, pooled, acts, latents)
     print(f"{number}: {height}x{width}, guidance {guidance}{' in the UNet' if told else ''}, "
           f"{'negative, ' if negative else ''}clip skip {skip}, {sampler}, {hook}: "
           "states {:.1e}, pooled {:.1e}, activations {:.1e}, latents {:.1e}".format(*errors), flush=True)

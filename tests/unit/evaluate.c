@@ -67,6 +67,24 @@ static int is(const Share *s, long hits, long of)
     return s->hits == hits && s->of == of;
 }
 
+/* The shares of the first of two rows that these pictures give, of a target; the other is the overall one. */
+static int first_share(const Classifier *c, const Shown *pictures, size_t count, Share share[MEASURES])
+{
+    Err e = {0};
+    Evaluation *v = NULL;
+    EvalRow *rows = NULL;
+    int failed = evaluation_create(&v, c, NULL, PLAIN_CLASS, &e);
+    for (size_t i = 0; i < count; i++)
+        failed += add(v, c, &pictures[i], NULL, NAN, &e);
+    const bool two = evaluation_rows(v, &rows, &e) == 2 && rows[0].type == ROW_TARGET;
+    failed += test_ok("a target and its overall row", two);
+    if (two)
+        memcpy(share, rows[0].share, sizeof rows[0].share);
+    free(rows);
+    evaluation_free(v);
+    return failed;
+}
+
 static int test_rows(const Classifier *c)
 {
     Err e = {0};
@@ -111,18 +129,10 @@ static int test_several(const Classifier *c)
         {"Cats", "", "Cats+Dogs", "concept", 1, 0}, {"Cats", "", "Cats+Dogs", "concept", 0, 0},
         {"Dogs", "", "Cats+Dogs", "concept", 2, 0}, {"Fishes", "", "Cats+Dogs", "concept", 1, 0},
     };
-    Err e = {0};
-    Evaluation *v = NULL;
-    EvalRow *rows = NULL;
-    int failed = evaluation_create(&v, c, NULL, PLAIN_CLASS, &e);
-    for (size_t i = 0; i < sizeof pictures / sizeof *pictures; i++)
-        failed += add(v, c, &pictures[i], NULL, NAN, &e);
-    failed += test_ok("several labels at once", evaluation_rows(v, &rows, &e) == 2 && rows[0].type == ROW_TARGET
-                      && is(&rows[0].share[MEASURE_UA], 2, 3) && is(&rows[0].share[MEASURE_IRA], 0, 1)
-                      && is(&rows[0].share[MEASURE_BROUGHT], 1, 1));
-    free(rows);
-    evaluation_free(v);
-    return failed;
+    Share x[MEASURES] = {0};
+    const int failed = first_share(c, pictures, sizeof pictures / sizeof *pictures, x);
+    return failed + test_ok("several labels at once", is(&x[MEASURE_UA], 2, 3) && is(&x[MEASURE_IRA], 0, 1)
+                            && is(&x[MEASURE_BROUGHT], 1, 1));
 }
 
 /* A concept and a theme steered at once, of pictures (class, style) taken for (class, style). Steered labels: the first
@@ -135,18 +145,10 @@ static int test_kinds(const Classifier *c)
         {"Cats", "Rust", "Cats+Rust", "concept+theme", 1, 1}, {"Dogs", "Rust", "Cats+Rust", "concept+theme", 1, 0},
         {"Cats", "", "Cats+Rust", "concept+theme", 1, 0}, {"Fishes", "", "Cats+Rust", "concept+theme", 2, 0},
     };
-    Err e = {0};
-    Evaluation *v = NULL;
-    EvalRow *rows = NULL;
-    int failed = evaluation_create(&v, c, NULL, PLAIN_CLASS, &e);
-    for (size_t i = 0; i < sizeof pictures / sizeof *pictures; i++)
-        failed += add(v, c, &pictures[i], NULL, NAN, &e);
-    failed += test_ok("two kinds at once", evaluation_rows(v, &rows, &e) == 2 && rows[0].type == ROW_TARGET
-                      && is(&rows[0].share[MEASURE_UA], 3, 4) && is(&rows[0].share[MEASURE_IRA], 4, 4)
-                      && is(&rows[0].share[MEASURE_CRA], 0, 0) && is(&rows[0].share[MEASURE_BROUGHT], 0, 4));
-    free(rows);
-    evaluation_free(v);
-    return failed;
+    Share x[MEASURES] = {0};
+    const int failed = first_share(c, pictures, sizeof pictures / sizeof *pictures, x);
+    return failed + test_ok("two kinds at once", is(&x[MEASURE_UA], 3, 4) && is(&x[MEASURE_IRA], 4, 4)
+                            && is(&x[MEASURE_CRA], 0, 0) && is(&x[MEASURE_BROUGHT], 0, 4));
 }
 
 /* Steered by features alone: a group for each set of them and each steering, in each domain, never the unsteered's. */

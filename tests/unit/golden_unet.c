@@ -165,8 +165,8 @@ static int test_hooks(DType type)
     int modules = 0;
     while (unet_hooks(u)->module[modules])
         modules++;
-    failed += test_ok("hooks/** is every module", hooks_add(unet_hooks(u), "**", true, count_call, &calls, &err) == modules
-                      && !err.set);
+    failed += test_ok("hooks/** is every module",
+                      hooks_add(unet_hooks(u), "**", true, count_call, &calls, &err) == modules && !err.set);
     evaluate(u, hooked, x, 2, 500);
     failed += test_ok("hooks/each is called once", calls == modules);
     snprintf(name, sizeof name, "%s/hooks that do nothing", dtype_name(type));

@@ -239,7 +239,7 @@ static int every_case(void)
         {16, 16, 3, 2, 0, 1, 16, 16},
         {16, 3, 3, 1, 1, 1, 20, 12}, {32, 64, 1, 1, 0, 0, 16, 16}, {192, 128, 1, 1, 0, 0, 8, 8},
         {3, 32, 8, 8, 0, 0, 32, 32},
-        {5, 7, 3, 1, 1, 1, 7, 5}, {96, 96, 3, 1, 1, 1, 16, 16},
+        {5, 7, 3, 1, 1, 1, 7, 5}, {96, 96, 3, 1, 1, 1, 16, 16}, {3300, 40, 1, 1, 0, 0, 9, 3},
     };
     int failed = by_hand() + gated_by_hand();
     for (int t = 0; t < 2; t++) {
@@ -255,11 +255,12 @@ static int every_case(void)
             failed += same_bytes(&cases[i], type, !(i%2));
         }
         static const int widths[][2] = {{64, 64}, {128, 384}, {128, 1024}, {512, 128}, {160, 1280}, {640, 160},
-                                        {160, 320}, {256, 64}, {128, 4096}, {7, 5}, {768, 640}};
+                                        {160, 320}, {256, 64}, {128, 4096}, {7, 5}, {768, 640}, {4096, 64}};
         for (size_t i = 0; i < sizeof widths/sizeof *widths; i++)
             failed += same_rows(widths[i][0], widths[i][1], type, (Activation)(i%ACT_GEGLU));
         failed += gated(128, 1024, type, true, 1900) + gated(160, 1280, type, false, 1000);
         failed += gated(7, 6, type, true, 300) + gated(64, 4096, type, true, 1500);
+        failed += same_rows(4096, 64, type, ACT_NONE) + gated(4000, 12, type, true, 1100);
     }
     return failed;
 }
