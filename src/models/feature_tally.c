@@ -5,7 +5,6 @@
 #include <string.h>
 #include "src/models/feature_tally.h"
 #include "src/models/model.h"
-#include "src/models/ranks.h"
 #include "src/models/sae.h"
 
 enum { BITS = 24 };

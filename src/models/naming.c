@@ -5,7 +5,6 @@
 #include <string.h>
 #include "src/models/model.h"
 #include "src/models/naming.h"
-#include "src/models/ranks.h"
 
 enum { BITS = 28, MEAN_BITS = 24 };     /* after the point, of activation times embedding; of tokens times embedding */
 /* Shorter directions are what rounding left of a feature that is active in all pictures alike. */

@@ -5,7 +5,6 @@
 #include "src/models/hooks.h"
 #include "src/models/model.h"
 #include "src/models/rank_about.h"
-#include "src/models/ranks.h"
 
 static const char *const usual_kinds[] = {"concept", "theme"};
 
