@@ -52,10 +52,9 @@ void encoding_check(const Cli *cli, const EncodingConfig *cfg)
         cli_misuse(cli, "--clip-skip %lld: expected a number of layers", (long long)cfg->clip_skip);
     if (cfg->t5_tokens < 1 || cfg->t5_tokens > T5_MOST_TOKENS)
         cli_misuse(cli, "--t5-tokens %lld is not between 1 and %d", (long long)cfg->t5_tokens, T5_MOST_TOKENS);
-    for (int i = 0; i < cfg->embeddings.count; i++) {
+    for (int i = 0; i < cfg->embeddings.count; i++)
         if (cli_same_file(learned_word_file(cfg->embeddings.items[i]), cfg->c.output))
             cli_misuse(cli, "--output %s: that is a file of --embedding", cfg->c.output);
-    }
 }
 
 /* Of Stable Diffusion 3 a text is one chunk, its words as they stand: T5 knows no weights, nor what CLIP learned. */

@@ -172,7 +172,7 @@ static Group *count_picture(Evaluation *v, RowType type, const char *steering, c
         const Domain *d = &v->c->domain[i];
         const bool own = label_among(kinds, d->name), steered = own && type == ROW_TARGET;
         const bool is_target = steered && class[i] >= 0 && label_steered(kinds, target, d->name, d->label[class[i]]);
-        if (class[i] >= 0 && is_target)
+        if (is_target)
             count(g, MEASURE_UA, predicted[i] != class[i]);
         else if (class[i] >= 0)
             count(g, own ? MEASURE_IRA : MEASURE_CRA, predicted[i] == class[i]);
