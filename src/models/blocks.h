@@ -58,6 +58,9 @@ void run_group_norm(const Run *r, const Norm *n, void *y, void *as_is, NormInput
 /* x itself when T is F32, else its conversion into `room`. */
 const void *run_as_type(const Run *r, void *room, const float *x, int64_t n);
 
+/* An error where an image of the batch, index (B), asks for none of the `texts` states. */
+int text_index_check(const int32_t *index, int64_t B, int64_t texts, Err *e);
+
 /* ---- ResnetBlock2D ----
  *     h = conv1(silu(norm1(x)))      y = shortcut(x) + conv2(silu(norm2(h + temb)))         x (B,HW,in)   y (B,HW,out)
  * h is T. temb is given to norm2 as its shift. shortcut is a 1x1 convolution where in and out differ, else nothing is

@@ -122,3 +122,12 @@ const void *run_as_type(const Run *r, void *room, const float *x, int64_t n)
     op->convert(room, r->type, x, F32, n);
     return room;
 }
+
+int text_index_check(const int32_t *index, int64_t B, int64_t texts, Err *e)
+{
+    for (int64_t b = 0; b < B; b++)
+        if (index[b] < 0 || index[b] >= texts)
+            return err_set(e, "image %lld asks for text state %d of %lld", (long long)b, (int)index[b],
+                           (long long)texts);
+    return 0;
+}

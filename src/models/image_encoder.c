@@ -144,22 +144,17 @@ static int describe(ImageEncoder *t, const float *y, int64_t B, float *embedding
 static int embed_chunk(ImageEncoder *t, const float *pixels, int64_t B, float *embedding, float *logits, Err *e)
 {
     const ClipLayers *c = &t->layers;
-    const DType type = c->type;
     const int E = c->E;
     const int64_t patches = B * (t->S - 1), values = B * t->form.size * t->form.size * 3;
     int32_t class_row[CLIP_CHUNK];
     Workspace *work = &t->work;
-    float *device = workspace_take(work, values * sizeof *device, e);
-    void *as_type = type == F32 ? device : workspace_take(work, values * dtype_size(type), e);
+    const void *from = workspace_upload(work, pixels, (size_t)values, c->type, e);
     float *rows = workspace_take(work, (patches + 1) * E * sizeof *rows, e);
     float *x = workspace_take(work, B * t->S * E * sizeof *x, e);
     float *y = workspace_take(work, B * E * sizeof *y, e);
     if (!y)
         return -1;
-    op->upload(device, pixels, values * sizeof *device);
-    if (type != F32)
-        op->convert(as_type, type, device, F32, values);
-    op->conv_run(t->patches, rows, as_type, B, t->form.size, t->form.size, false);
+    op->conv_run(t->patches, rows, from, B, t->form.size, t->form.size, false);
     op->copy(rows + patches * E, t->class, E * sizeof *rows);
     if (lay_out(t, x, rows, B, e))
         return -1;

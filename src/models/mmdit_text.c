@@ -34,17 +34,11 @@ static int set_rows(MMDiT *m, const int32_t *index, int64_t B, int64_t S, Err *e
 /* y (N,D) device = last(first(x)), x (N,width) host; first NULL: last(x). */
 static int project(MMDiT *m, float *y, const float *x, int64_t N, int width, Conv *first, Conv *last, Err *e)
 {
-    const size_t bytes = (size_t)(N*width)*sizeof *x;
-    const DType type = first ? F32 : m->type;
     const WorkspaceMark mark = workspace_mark(&m->work);
-    float *f32 = workspace_take(&m->work, bytes, e);
-    void *in = type == F32 ? f32 : workspace_take(&m->work, (size_t)(N*width)*dtype_size(type), e);
+    const void *in = workspace_upload(&m->work, x, (size_t)(N*width), first ? F32 : m->type, e);
     float *h = first ? workspace_take(&m->work, (size_t)(N*m->config.D)*sizeof *h, e) : NULL;
     const bool taken = in && (h || !first);
     if (taken) {
-        op->upload(f32, x, bytes);
-        if (type != F32)
-            op->convert(in, type, f32, F32, N*width);
         if (first)
             op->conv_run(first, h, in, 1, N, 1, false);
         op->conv_run(last, y, first ? h : in, 1, N, 1, false);
@@ -63,10 +57,8 @@ static int grow(float **p, size_t *have, int64_t N, int D, Err *e)
 
 int mmdit_set_text(MMDiT *m, const float *states, int64_t images, int64_t S, const int32_t *index, int64_t B, Err *e)
 {
-    for (int64_t b = 0; b < B; b++)
-        if (index[b] < 0 || index[b] >= images)
-            return err_set(e, "image %lld asks for text state %d of %lld", (long long)b, (int)index[b],
-                           (long long)images);
+    if (text_index_check(index, B, images, e))
+        return -1;
     if (images*S > INT32_MAX)
         return err_set(e, "%lld text states of %lld tokens are too many", (long long)images, (long long)S);
     m->B = 0;                       /* no text until all is there */

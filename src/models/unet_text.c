@@ -67,11 +67,8 @@ static int set_index(UNet *u, const int32_t *index, int64_t B, Err *e)
 
 int unet_set_text(UNet *u, const float *states, int64_t images, int64_t S, const int32_t *index, int64_t B, Err *e)
 {
-    const size_t values = (size_t)(images*S*u->config.E);
-    for (int64_t b = 0; b < B; b++)
-        if (index[b] < 0 || index[b] >= images)
-            return err_set(e, "image %lld asks for text state %d of %lld", (long long)b, (int)index[b],
-                           (long long)images);
+    if (text_index_check(index, B, images, e))
+        return -1;
     u->B = 0;                       /* no text until all is there */
     u->has_added = false;
     Text x = {.rows = images*S, .value = dtype_size(u->type)};
@@ -81,14 +78,9 @@ int unet_set_text(UNet *u, const float *states, int64_t images, int64_t S, const
         return -1;
 
     const WorkspaceMark mark = workspace_mark(&u->work);
-    float *f32 = workspace_take(&u->work, values*sizeof *f32, e);
-    void *as_type = u->type == F32 ? f32 : workspace_take(&u->work, values*x.value, e);
-    const bool taken = as_type != NULL;
+    x.states = workspace_upload(&u->work, states, (size_t)(images*S*u->config.E), u->type, e);
+    const bool taken = x.states != NULL;
     if (taken) {
-        op->upload(f32, states, values*sizeof *f32);
-        if (u->type != F32)
-            op->convert(as_type, u->type, f32, F32, (int64_t)values);
-        x.states = as_type;
         x.at = u->kv;
         unet_each_block(u, compute, &x);
         u->B = B;

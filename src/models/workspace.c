@@ -52,6 +52,18 @@ void workspace_release(Workspace *w, WorkspaceMark mark)
     w->failed = false;
 }
 
+void *workspace_upload(Workspace *w, const float *values, size_t n, DType type, Err *e)
+{
+    float *f32 = workspace_take(w, n*sizeof *f32, e);
+    void *as_type = type == F32 ? f32 : workspace_take(w, n*dtype_size(type), e);
+    if (!as_type)
+        return NULL;
+    op->upload(f32, values, n*sizeof *f32);
+    if (type != F32)
+        op->convert(as_type, type, f32, F32, (int64_t)n);
+    return as_type;
+}
+
 int workspace_settle(Workspace *w, Err *e)
 {
     assert(w->top.live == 0);

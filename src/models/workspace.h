@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include "formats/dtype.h"
 #include "formats/err.h"
 
 enum { WORKSPACE_PIECES = 48 };
@@ -25,6 +26,8 @@ typedef struct Workspace {
 /* Memory for bytes, aligned to 256. NULL with e set when there is none left; every later take then fails too, until a
  * release, so that a caller of several checks its last. */
 void *workspace_take(Workspace *w, size_t bytes, Err *e);
+/* n values of host memory on the device, as type, in memory taken from the workspace. NULL as workspace_take. */
+void *workspace_upload(Workspace *w, const float *values, size_t n, DType type, Err *e);
 WorkspaceMark workspace_mark(const Workspace *w);
 void workspace_release(Workspace *w, WorkspaceMark mark);       /* gives back all that was taken since the mark */
 /* To be called with nothing taken. Returns 0, or -1 with e set. */
