@@ -29,7 +29,7 @@ typedef struct Attention {
     }
 } Attention;
 
-/* attention_hopper.cu, BF16 or F16. false: nothing was done, it is not wanted (hopper_new_wanted) or not for this
+/* attention_hopper.cu, BF16 or F16. false: nothing was done, it is not wanted (hopper_wanted) or not for this
  * shape; the same answer each time. */
 bool attention_hopper(const Attention *a, DType type, int64_t B);
 /* dnn_attention.cu, BF16 or F16. false: nothing was done, cuDNN does not take the shape; the same answer each time. */

@@ -396,7 +396,7 @@ bool attention_hopper(const Attention *a, DType type, int64_t B)
     const bool wide = a->d == 40 || a->d == 64 || a->d == 80 || a->d == 160;
     const bool fits = a->pieces && a->y_stride%8 == 0 && ((uintptr_t)a->y&15) == 0 && a->Sk > 0 && a->Sk < INT32_MAX/2
                    && a->Sq < INT32_MAX/2 && B*a->heads*(a->Sq/GROUP_ROWS + 1) <= INT32_MAX;
-    if (!wide || !fits || a->causal || B == 0 || a->Sq == 0 || !hopper_new_wanted("attention"))
+    if (!wide || !fits || a->causal || B == 0 || a->Sq == 0 || !hopper_wanted("attention"))
         return false;
     if (type == BF16)
         launch_by_width<bf16>(a, B);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* conv.cu -- convolution and linear layers: weights packed for the device, input channels filled up to eight, and the
+/* conv.cu -- convolution and linear layers: weights packed for the device, input channels filled up to 16 bytes, and the
  * choice of who multiplies.
  *
  *     y[b,i,j,o] = act(sum_{r,s,c} x[b, i*stride + r - pad, j*stride + s - pad, c] W[o,c,r,s] + bias[o])  or  y += ...
@@ -7,7 +7,7 @@
  *   x (B,H,W,in) f32, bf16 or f16, channels last   W packed (out, kernel, kernel, in)   y (B,Ho,Wo,out); sums in f32
  *
  * A linear layer is a 1x1 convolution over one line of N = B*H*W points. Copies to shared memory are of 16 bytes, so a
- * layer whose channels are no multiple of 8 (the pictures' 3, the latents' 4) runs on a copy of x filled with zeros.
+ * layer whose channels are no multiple of 8, or 4 in f32, (the pictures' 3) runs on a copy of x filled with zeros.
  * With ACT_GEGLU the product of y_type is made in scratch memory, for runs of rows, and gated from there; by
  * product_hopper.cu at once. ACT_GELU_TANH, which stands between the widest layers of transformers that draw, is made
  * of a library's product in a pass over y; other activations are of products of our own, at once. */
@@ -24,9 +24,10 @@ enum { GATED_ROWS = 256 };
 
 struct Conv {
     ConvSpec spec;
-    int in;                     /* channels, filled up to a multiple of 8 */
+    int in;                     /* channels, filled up to whole 16 bytes */
     void *weight;               /* (out, kernel, kernel, in) of x_type */
     float *bias;                /* NULL: none */
+    bool few;                   /* product_few.cu multiplies */
     bool hopper;                /* product_hopper.cu multiplies what the libraries do not, else product_half.cu */
     BlasPlan *blas;             /* who multiplies in place of product.h; NULL: no one */
     DnnLayer *dnn;
@@ -75,9 +76,10 @@ static void choose(Conv *c)
     p.bias = c->bias;
     p.K = s->kernel*s->kernel*s->in;
     p.out = s->out;
+    c->few = s->x_type == F32 && s->rows && conv_is_linear(s);
     c->hopper = product_hopper_takes(s);
     const bool after = s->act == ACT_GEGLU || (s->act == ACT_GELU_TANH && conv_is_linear(s));
-    if (!library_wanted() || (s->act != ACT_NONE && (c->hopper || !after)) || s->in%8 || s->out%8)
+    if (c->few || !library_wanted() || (s->act != ACT_NONE && (c->hopper || !after)) || s->in%8 || s->out%8)
         return;
     if (conv_is_linear(s))
         c->blas = blas_plan(&p, s->x_type, s->y_type, c->hopper);
@@ -97,7 +99,7 @@ int cuda_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *wei
     if (!c)
         return err_set(e, "cannot allocate %zu bytes", sizeof *c);
     c->spec = *spec;
-    c->in = (spec->in + 7)/8*8;
+    c->in = spec->x_type == F32 ? (spec->in + 3)/4*4 : (spec->in + 7)/8*8;
 
     float *w = weights_stack(weight, parts, (size_t)spec->out*(size_t)spec->in*(size_t)(spec->kernel*spec->kernel), e);
     float *b = w && bias ? weights_stack(bias, parts, (size_t)spec->out, e) : NULL;
@@ -174,7 +176,9 @@ static void multiply(const Conv *c, const Product *p, int64_t B)
             cuda_activate_made(p->y, c->spec.y_type, p->M*p->out, p->act);
         return;
     }
-    if (c->spec.x_type == F32)
+    if (c->few)
+        product_few(p);
+    else if (c->spec.x_type == F32)
         product_f32(p);
     else if (c->hopper)
         product_hopper(p, c->spec.x_type, c->spec.y_type);

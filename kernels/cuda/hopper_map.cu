@@ -19,15 +19,11 @@ static Encode encoder(void)
     return (Encode)function;
 }
 
-bool hopper_wanted(void)
-{
-    return gpu_capability == 9 && !gpu_wished("SDSTEER_CUDA_KERNELS", "portable") && encoder();
-}
-
-bool hopper_new_wanted(const char *kind)
+bool hopper_wanted(const char *kind)
 {
     static const char variable[] = "SDSTEER_CUDA_KERNELS";
-    return (gpu_wished(variable, "hopper") || gpu_wished(variable, kind)) && hopper_wanted();
+    return gpu_capability == 9 && (!getenv(variable) || gpu_wished(variable, "hopper") || gpu_wished(variable, kind))
+        && encoder();
 }
 
 /* All that the driver was given, so that what it does not like can be found elsewhere. */

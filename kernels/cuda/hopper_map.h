@@ -7,13 +7,10 @@
 #include <cuda.h>
 #include "kernels/cuda/cuda.h"
 
-/* Whether kernels for compute capability 9.0a are to be used: the device is one, the driver makes maps, and
- * SDSTEER_CUDA_KERNELS is not "portable". */
-bool hopper_wanted(void);
-/* Whether also one of those that no device has run yet, by clusters and by the copy engine's stores:
- * SDSTEER_CUDA_KERNELS is "hopper", or names of kinds joined by + ("attention", "encode", "norm", "product"),
- * this one among them. */
-bool hopper_new_wanted(const char *kind);
+/* Whether kernels of a kind ("attention", "encode", "norm", "product") for compute capability 9.0a are to be used: the
+ * device is one, the driver makes maps, and SDSTEER_CUDA_KERNELS is not set, or is "hopper", or names of kinds joined by
+ * +, this one among them ("portable" is none of them). */
+bool hopper_wanted(const char *kind);
 
 enum { MAP_DIMENSIONS = 4 };
 

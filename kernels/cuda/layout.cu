@@ -9,16 +9,26 @@ enum { THREADS = 256 };
 
 typedef struct Sides { int64_t H, W, Ho, Wo; } Sides;
 
-/* y[b,h,w,:] = x[b, floor(h H/Ho), floor(w W/Wo), :]; each: values a thread, dividing C */
-template <typename T, int each> static __global__ void upsample(T *y, const float *x, Sides s, int C, int64_t n)
+/* The point of x that point (b,h,w) of y is; I: a type that holds them and their products with a side. */
+template <typename I> __device__ __forceinline__ int64_t origin(const Sides &s, I point)
+{
+    const I H = (I)s.H, W = (I)s.W, Ho = (I)s.Ho, Wo = (I)s.Wo;
+    const I line = point/Wo, w = point - line*Wo, b = line/Ho, h = line - b*Ho;
+    return (int64_t)(b*H + h*H/Ho)*W + w*W/Wo;
+}
+
+/* y[b,h,w,:] = x[b, floor(h H/Ho), floor(w W/Wo), :]; each: values a thread, dividing C; small: n and products of sides
+ * are less than 2^32, and divided three times as fast */
+template <typename T, int each, bool small>
+static __global__ void upsample(T *y, const float *x, Sides s, int C, int64_t n)
 {
     const int64_t i = thread_number();
     if (i >= n)
         return;
     const int fields = C/each;
-    const int64_t point = i/fields, w = point%s.Wo, h = point/s.Wo%s.Ho, b = point/s.Wo/s.Ho;
+    const int64_t point = small ? (uint32_t)i/(uint32_t)fields : i/fields;
     const int c = (int)(i - point*fields)*each;
-    const float *from = x + ((b*s.H + h*s.H/s.Ho)*s.W + w*s.W/s.Wo)*C + c;
+    const float *from = x + (small ? origin(s, (uint32_t)point) : origin(s, point))*C + c;
     if constexpr (each == 4)
         store4(y, point*C + c, *(const float4 *)from);
     else
@@ -28,10 +38,14 @@ template <typename T, int each> static __global__ void upsample(T *y, const floa
 template <typename T> static void upsample_as(T *y, const float *x, int64_t B, Sides s, int C)
 {
     const int64_t n = B*s.Ho*s.Wo*C;
-    if (C%4 == 0 && (((uintptr_t)y | (uintptr_t)x)&15) == 0)
-        LAUNCH((upsample<T, 4>), gpu_blocks(n/4, THREADS), THREADS, 0, y, x, s, C, n/4);
+    const bool fours = C%4 == 0 && (((uintptr_t)y | (uintptr_t)x)&15) == 0;
+    const bool small = n < UINT32_MAX && s.H < UINT16_MAX && s.W < UINT16_MAX && s.Ho < UINT16_MAX && s.Wo < UINT16_MAX;
+    if (fours && small)
+        LAUNCH((upsample<T, 4, true>), gpu_blocks(n/4, THREADS), THREADS, 0, y, x, s, C, n/4);
+    else if (fours)
+        LAUNCH((upsample<T, 4, false>), gpu_blocks(n/4, THREADS), THREADS, 0, y, x, s, C, n/4);
     else
-        LAUNCH((upsample<T, 1>), gpu_blocks(n, THREADS), THREADS, 0, y, x, s, C, n);
+        LAUNCH((upsample<T, 1, false>), gpu_blocks(n, THREADS), THREADS, 0, y, x, s, C, n);
 }
 
 void cuda_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho,

@@ -7,9 +7,9 @@
  * the first two, and with SDSTEER_CUDA_LIBRARIES=none, product.h and attention.h do everything. They are given what
  * they do well: no activation (their gelu is an approximation; conv.cu gates after them, and makes gelu_tanh), channels
  * in multiples of 8; convolutions only with sums long enough that their result may take another pass over memory when
- * it is added to y, or with a result in halves, to which nothing is added. With SDSTEER_CUDA_KERNELS=hopper, on compute
- * capability 9, product_hopper.cu makes the layers of halves and stride 1, and cuBLASLt takes the ranges of rows for
- * which it has an algorithm of the same bytes that is faster.
+ * it is added to y, or with a result in halves, to which nothing is added. On compute capability 9
+ * product_hopper.cu makes the layers of halves and stride 1, and cuBLASLt takes the ranges of rows for which it has an
+ * algorithm of the same bytes that is faster.
  *
  * Same bytes: a layer's algorithms are chosen when it is made (blas_choice.cu), or when its kind is first met at a size
  * of picture (dnn.cu), for numbers of rows or images that are always the same; no sum is split over blocks, and where

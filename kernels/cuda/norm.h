@@ -5,7 +5,7 @@
 
 #include "kernels/cuda/cuda.h"
 
-/* cuda_group_norm, where hopper_new_wanted() and the layer's shape allow: false, and nothing was started, where not. */
+/* cuda_group_norm, where hopper_wanted() and the layer's shape allow: false, and nothing was started, where not. */
 bool norm_by_clusters(void *y, DType y_type, void *as_is, const NormInput *in, const float *gamma, const float *beta,
                       int64_t B, int64_t HW, int groups, float eps, Activation act);
 

@@ -306,7 +306,7 @@ bool norm_by_clusters(void *y, DType y_type, void *as_is, const NormInput *in, c
                       int64_t B, int64_t HW, int groups, float eps, Activation act)
 {
     Parts p = {in->x, in->beside, in->shift, gamma, beta, HW, in->C, in->C + in->C_beside, 0, 0, 0, 0, 0, 0, 0, eps};
-    if (!hopper_new_wanted("norm") || (((uintptr_t)y | (uintptr_t)as_is | (uintptr_t)in->x | (uintptr_t)in->beside)&15)
+    if (!hopper_wanted("norm") || (((uintptr_t)y | (uintptr_t)as_is | (uintptr_t)in->x | (uintptr_t)in->beside)&15)
         || !cut_image(&p, groups, in->type, y_type))
         return false;
     if (y_type == F32)

@@ -19,7 +19,7 @@ typedef struct Product {
     const void *x, *w;          /* x (B,H,W,in)  w (out,K), both T and 16-byte aligned */
     const float *bias;          /* NULL: none */
     int64_t M;                  /* B*Ho*Wo */
-    int in, out, K;             /* in: a multiple of 8; K = kernel*kernel*in */
+    int in, out, K;             /* in: of whole 16 bytes; K = kernel*kernel*in */
     int H, W, Ho, Wo, kernel, stride, pad;
     Activation act;
     bool add;                   /* y is f32 */
@@ -87,9 +87,10 @@ __device__ __forceinline__ float product_finish(const Product &p, float sum, int
 
 void product_half(const Product *p, DType x_type, DType y_type);     /* product_half.cu; x_type BF16 or F16 */
 void product_f32(const Product *p);                                  /* product_f32.cu; y is f32 */
+void product_few(const Product *p);     /* product_few.cu: the same, of a linear layer, with sums in another order */
 
-/* product_hopper.cu, on compute capability 9 where SDSTEER_CUDA_KERNELS is "hopper": whether it makes a layer; x, w and
- * y are then 16-byte aligned. Its sums differ from product_half's in their last bits. With ACT_GEGLU
+/* product_hopper.cu, on compute capability 9 (hopper_wanted): whether it makes a layer; x, w and y are then 16-byte
+ * aligned. Its sums differ from product_half's in their last bits. With ACT_GEGLU
  * y is out/2 wide and of x_type. What is added to y is rounded once, subnormal sums to zero. */
 bool product_hopper_takes(const ConvSpec *s);
 void product_hopper(const Product *p, DType x_type, DType y_type);

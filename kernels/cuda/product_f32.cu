@@ -59,13 +59,21 @@ static __global__ void __launch_bounds__(THREADS) multiply_f32(const Product p)
                     sum[r][c] = fmaf(a[r], b[c], sum[r][c]);
         }
     }
-    for (int r = 0; r < TM; r++)
-        for (int c = 0; c < TN; c++) {
-            const int64_t m = m0 + tm + r;
-            const int o = o0 + tn + c;
-            if (m < p.M && o < p.out)
-                ((float *)p.y)[m*p.out + o] = product_finish(p, sum[r][c], m, o);
-        }
+    const int o = o0 + tn;
+    const bool fours = p.out%TN == 0 && ((uintptr_t)p.y&15) == 0;
+    for (int r = 0; r < TM; r++) {
+        const int64_t m = m0 + tm + r;
+        float *y = (float *)p.y + m*p.out + o;
+        for (int c = 0; c < TN; c++)
+            if (m < p.M && o + c < p.out)
+                sum[r][c] = product_finish(p, sum[r][c], m, o + c);
+        if (fours && m < p.M && o < p.out)
+            *(float4 *)y = make_float4(sum[r][0], sum[r][1], sum[r][2], sum[r][3]);
+        else if (!fours)
+            for (int c = 0; c < TN; c++)
+                if (m < p.M && o + c < p.out)
+                    y[c] = sum[r][c];
+    }
 }
 
 void product_f32(const Product *p)

@@ -21,8 +21,6 @@
 #include "kernels/cuda/product_hopper.h"
 #include "kernels/cuda/product_tile.h"
 
-enum { LAG = 2 };                       /* stages */
-
 #if defined SIMT || !defined __CUDA_ARCH__ || defined __CUDA_ARCH_FEAT_SM90_ALL
 
 template <typename Tile> __device__ __forceinline__ int rank_of(void)
@@ -102,7 +100,7 @@ __device__ __forceinline__ void multiply_tiles(const HopperProduct &p, unsigned 
     Barrier *const full = barriers->full, *const empty = barriers->empty;
     const int lane = threadIdx.x%WARP, group = warp/GROUP_WARPS, first_row = group*Tile::deep*64;
     const int steps = p.kernel*p.kernel*p.channel_boxes, all = p.row_runs*p.column_runs, rank = rank_of<Tile>();
-    const int lag = Tile::groups > 1 ? min(steps, (int)LAG) : 0;
+    const int lag = Tile::groups > 1 ? min(steps, (int)Tile::lag) : 0;
     unsigned char *room = rooms + warp*Tile::room_bytes;
     Ring<Tile::stages> at;
     bool begins = true;
@@ -249,18 +247,17 @@ template <typename Tile, typename X, typename T, Finish finish> static void laun
 #define BOTH(makes, ...) {makes(bf16, __VA_ARGS__), makes(f16, __VA_ARGS__)}
 
 const ProductTile product_tiles[] = {
-    {256, 160, 2, 2, BOTH(GATING,     2, 2, 160, 2, 2)},
     {256, 160, 2, 1, BOTH(GATING,     2, 2, 160, 2, 1)},
     {256, 160, 1, 1, BOTH(GATING,     2, 2, 160, 1, 1)},
     {256, 128, 2, 1, BOTH(PLAINLY,    2, 2, 128, 2, 1)},
     {256, 128, 1, 2, BOTH(PLAINLY,    2, 2, 128, 1, 2)},
-    {128, 160, 2, 2, BOTH(GATING,     2, 1, 160, 2, 2)},
+    {128, 160, 2, 1, BOTH(GATING,     2, 1, 160, 2, 1)},
     {128, 160, 1, 1, BOTH(GATING,     2, 1, 160, 1, 1)},
-    {128, 80,  2, 2, BOTH(PLAINLY,    2, 1, 80, 2, 2)},
+    {128, 80,  2, 1, BOTH(PLAINLY,    2, 1, 80, 2, 1)},
     {128, 80,  1, 1, BOTH(ACTIVATING, 2, 1, 80, 1, 1)},
-    {64,  160, 2, 2, BOTH(GATING,     1, 1, 160, 2, 2)},
+    {64,  160, 1, 2, BOTH(GATING,     1, 1, 160, 1, 2)},
     {64,  160, 1, 1, BOTH(GATING,     1, 1, 160, 1, 1)},
-    {64,  80,  2, 2, BOTH(PLAINLY,    1, 1, 80, 2, 2)},
+    {64,  80,  2, 1, BOTH(PLAINLY,    1, 1, 80, 2, 1)},
     {64,  80,  1, 1, BOTH(ACTIVATING, 1, 1, 80, 1, 1)},
     {64,  32,  4, 1, BOTH(PLAINLY,    1, 1, 32, 4, 1)},
     {64,  32,  1, 1, BOTH(PLAINLY,    1, 1, 32, 1, 1)},

@@ -11,7 +11,7 @@ enum Finish { PLAIN, ACTIVATED, GATED };
 
 template <int stages, int groups> struct Barriers {
     Barrier full[stages], empty[stages];
-    Barrier begun;              /* the first group is LAG stages into its first tile */
+    Barrier begun;              /* the first group is `lag` stages into its first tile */
     Barrier read[groups];       /* by all of a group, of a tile's last stage */
 };
 
@@ -38,6 +38,7 @@ template <int groups_, int deep_, int columns_, int across_, int down_> struct T
     static constexpr int stages = stages_beside(room_bytes), stages_at = warps*room_bytes;
     static constexpr int barriers_at = stages_at + stages*stage_bytes;
     static constexpr int shared_bytes = BOX_ALIGNMENT + barriers_at + (int)sizeof(Barriers<stages, groups>);
+    static constexpr int lag = deep > 1 || stages < 5 ? 2 : 4;      /* the second group stores while the first multiplies */
     typedef Barriers<stages, groups> BarriersOf;
     static_assert(stages >= 3 && shared_bytes <= 227*1024, "a block's shared memory");
     static_assert(!shares || registers_suffice(threads, groups, registers, left), "a block's registers");

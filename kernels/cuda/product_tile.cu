@@ -7,8 +7,8 @@
 #include "kernels/cuda/library.h"
 #include "kernels/cuda/product_tile.h"
 
-enum { CANDIDATES = 4, TIMED = 2, BUCKETS = 64, NAME = 32 };
-static const double worth_timing = 40000, near = 2;     /* cycles, so that starting takes less; beside the least */
+enum { CANDIDATES = 5, TIMED = 3, BUCKETS = 64, NAME = 32 };
+static const double worth_timing = 12000, near = 2;     /* cycles, so that starting takes less; beside the least */
 static const int64_t hold_bytes = 256 << 20;
 
 /* ROWSxCOLUMNSxACROSSxDOWN, or several joined by +, to measure one tile or another, and to test them. */
@@ -69,18 +69,18 @@ static Launch *launch_of(const ProductTile *t, const Product *p, DType x_type, D
     return p->act == ACT_GEGLU ? k->gated : p->act == ACT_NONE ? k->plain[as_x] : k->activated[as_x];
 }
 
-/* A step is bound by the tensor cores, or by what comes from the second-level cache, 28 bytes a cycle, or by waiting; a
- * tile's values go out at 16 bytes a cycle. */
+/* A step is bound by the tensor cores, or by what comes from the second-level cache, 38 bytes a cycle, or by waiting; a
+ * tile's values go out at 16 bytes a cycle. (As an H100 has it.) */
 static double cycles(const ProductTile *t, const Product *p, DType y_type)
 {
     const Cover box = product_cover(p, t->rows);
     const double steps = (double)p->kernel*p->kernel*product_columns(p->in, 64);
     const int64_t row_tiles = (box.across*box.down*box.images + t->down - 1)/t->down*t->down;
     const double tiles = (double)row_tiles*product_columns(p->out, t->columns);
-    const double arithmetic = t->rows*t->columns*64/2048, brought = (t->rows/t->across + t->columns/t->down)*128/28;
-    const double step = fmax(250, fmax(arithmetic, brought));
-    /* clusters of four do not fill every group of multiprocessors */
-    const int cluster = t->across*t->down, usable = cluster > 2 ? max(gpu_processors/16*16, cluster) : gpu_processors;
+    const double arithmetic = t->rows*t->columns*64/2048, brought = (t->rows/t->across + t->columns/t->down)*128/38;
+    const double step = fmax(300, fmax(arithmetic, brought));
+    /* clusters of four do not fill every group of multiprocessors: of 132 they have 120 */
+    const int cluster = t->across*t->down, usable = cluster > 2 ? max(gpu_processors/11*10, cluster) : gpu_processors;
     return ceil(tiles/usable)*(steps*step + 500 + t->rows*t->columns*(double)dtype_size(y_type)/16);
 }
 
@@ -192,7 +192,7 @@ static unsigned bucket_of(const Shape *s)
 
 bool product_hopper_takes(const ConvSpec *s)
 {
-    return hopper_new_wanted("product") && s->x_type != F32 && s->stride == 1 && s->out%8 == 0
+    return hopper_wanted("product") && s->x_type != F32 && s->stride == 1 && s->out%8 == 0
         && (s->act != ACT_GEGLU || (s->y_type != F32 && s->out%16 == 0));
 }
 

@@ -45,8 +45,8 @@ typedef struct SaeProduct {
 /* sae_product.cu: keep 4 or 8 candidates, or 0 for all of h */
 void sae_product(const SaeProduct *p, DType type, int keep);
 
-/* sae_hopper.cu: the same in bf16, on compute capability 9 unless SDSTEER_CUDA_KERNELS is "portable"; where it is
- * "hopper", blocks share the weights. Its sums differ from sae_product.cu's in their last bits. */
+/* sae_hopper.cu: the same in bf16, on compute capability 9 (hopper_wanted). Its sums differ from sae_product.cu's in
+ * their last bits. */
 void sae_hopper_product(const SaeProduct *p, int keep);
 
 typedef struct SaeChoice {

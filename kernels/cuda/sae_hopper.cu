@@ -69,15 +69,15 @@ __device__ __forceinline__ void finish_rows(const SaeProduct &p, float (&sum)[12
 
 /* ---- the kernel ---- */
 
-template <int keep, int blocks>
+template <int keep>
 static __global__ void __launch_bounds__(THREADS, 1) product_hopper(const __grid_constant__ Maps maps, SaeProduct p)
 {
     unsigned char *shared = box_memory();
     Barrier *full = (Barrier *)(shared + BARRIERS_AT), *empty = full + STAGES, *begun = empty + STAGES;
     const int64_t N = p.count ? *p.count : p.N;
     const int row_tiles = (int)((N + ROWS - 1)/ROWS);
-    const int sharing = row_tiles > 1 ? blocks : 1;     /* so many blocks share W */
-    const unsigned rank = blocks > 1 ? cluster_rank() : 0, mine = sharing == blocks ? rank : 0;
+    const int sharing = row_tiles > 1 ? (int)SHARING : 1;       /* so many blocks share W */
+    const unsigned rank = cluster_rank(), mine = sharing == SHARING ? rank : 0;
     if (threadIdx.x == 0) {
         for (int s = 0; s < STAGES; s++) {
             barrier_create(&full[s], 1);
@@ -86,7 +86,7 @@ static __global__ void __launch_bounds__(THREADS, 1) product_hopper(const __grid
         barrier_create(begun, GROUP_WARPS);
         barriers_created();
     }
-    cluster_meet<blocks>();
+    cluster_meet<SHARING>();
 
     /* step t: `sharing` row tiles from t%row_steps*sharing on, columns from t/row_steps*COLUMNS on */
     const int row_steps = (row_tiles + sharing - 1)/sharing, all = row_steps*((p.tiles + 1)/2);
@@ -97,31 +97,24 @@ static __global__ void __launch_bounds__(THREADS, 1) product_hopper(const __grid
     if (group == GROUPS) {
         if (lane > 0)
             return;
-        const unsigned ranks = sharing == blocks ? (1u << blocks) - 1 : 1u << rank;
+        const unsigned ranks = sharing == SHARING ? (1u << SHARING) - 1 : 1u << rank;
         for (int t = begin; t < all; t += stride)
             for (int s = 0; s < steps; s++, at.advance()) {
                 unsigned char *to = shared + at.stage*STAGE_BYTES;
                 barrier_wait(&empty[at.stage], at.parity ^ 1);
                 barrier_expect(&full[at.stage], STAGE_BYTES);
                 copy_box(to, &maps.x, (t%row_steps*sharing + mine)*ROWS, s*BOX_DEPTH, &full[at.stage]);
-                if constexpr (blocks > 1)
-                    for (unsigned i = mine; i < blocks; i += sharing)
-                        multicast_box(to + X_BYTES + i*W_BYTES/blocks, &maps.W, t/row_steps*COLUMNS + i*COLUMNS/blocks,
-                                      s*BOX_DEPTH, &full[at.stage], ranks);
-                else
-                    copy_box(to + X_BYTES, &maps.W, t/row_steps*COLUMNS, s*BOX_DEPTH, &full[at.stage]);
+                for (unsigned i = mine; i < SHARING; i += sharing)
+                    multicast_box(to + X_BYTES + i*W_BYTES/SHARING, &maps.W, t/row_steps*COLUMNS + i*COLUMNS/SHARING,
+                                  s*BOX_DEPTH, &full[at.stage], ranks);
             }
-        for (int s = 0; s < STAGES && blocks > 1; s++, at.advance())    /* others may still arrive here */
+        for (int s = 0; s < STAGES; s++, at.advance())    /* others may still arrive here */
             barrier_wait(&empty[at.stage], at.parity ^ 1);
         return;
     }
     auto read = [&](int stage) {                        /* by this warp: said to each that fills it */
-        if constexpr (blocks == 1) {
-            if (lane == 0)
-                barrier_arrive(&empty[stage]);
-        } else if (lane < sharing) {
-            barrier_arrive_at(&empty[stage], sharing == blocks ? lane : rank);
-        }
+        if (lane < sharing)
+            barrier_arrive_at(&empty[stage], sharing == SHARING ? lane : rank);
     };
     float *lent = (float *)(shared + LENT_AT + warp*LENT_BYTES);
     const int lag = steps < LAG ? steps : LAG;
@@ -168,7 +161,7 @@ static __global__ void __launch_bounds__(THREADS, 1) product_hopper(const __grid
 #else
 
 /* It is started on compute capability 9 alone; this is there for devices of other kinds to load. */
-template <int keep, int blocks> static __global__ void product_hopper(const __grid_constant__ Maps, SaeProduct)
+template <int keep> static __global__ void product_hopper(const __grid_constant__ Maps, SaeProduct)
 {
     __trap();
 }
@@ -185,33 +178,24 @@ static void map_matrix(CUtensorMap *map, const void *p, int64_t rows, int D_p, i
     tensor_map(map, BF16, 2, p, size, box);
 }
 
-template <int keep, int blocks> static void launch(const SaeProduct *p)
+template <int keep> static void launch(const SaeProduct *p)
 {
     Maps maps;
     map_matrix(&maps.x, p->x, p->N, p->D_p, ROWS);
-    map_matrix(&maps.W, p->W, (int64_t)p->tiles*TILE, p->D_p, COLUMNS/blocks);
-    static const int clusters = blocks == 1 ? gpu_processors
-                              : gpu_clusters(product_hopper<keep, blocks>, blocks, THREADS, SHARED_BYTES);
-    const int64_t all = (p->N + blocks*ROWS - 1)/(blocks*ROWS)*((p->tiles + 1)/2);
+    map_matrix(&maps.W, p->W, (int64_t)p->tiles*TILE, p->D_p, COLUMNS/SHARING);
+    static const int clusters = gpu_clusters(product_hopper<keep>, SHARING, THREADS, SHARED_BYTES);
+    const int64_t all = (p->N + SHARING*ROWS - 1)/(SHARING*ROWS)*((p->tiles + 1)/2);
     watch_begin(__FILE__);
-    LAUNCH_CLUSTERS((product_hopper<keep, blocks>), blocks, (unsigned)min(all, (int64_t)clusters)*blocks, THREADS,
+    LAUNCH_CLUSTERS((product_hopper<keep>), SHARING, (unsigned)min(all, (int64_t)clusters)*SHARING, THREADS,
                     SHARED_BYTES, maps, *p);
-}
-
-template <int blocks> static void launch_keeping(const SaeProduct *p, int keep)
-{
-    if (keep == 4)
-        launch<4, blocks>(p);
-    else if (keep == 8)
-        launch<8, blocks>(p);
-    else
-        launch<0, blocks>(p);
 }
 
 void sae_hopper_product(const SaeProduct *p, int keep)
 {
-    if (hopper_new_wanted("encode"))
-        launch_keeping<SHARING>(p, keep);
+    if (keep == 4)
+        launch<4>(p);
+    else if (keep == 8)
+        launch<8>(p);
     else
-        launch_keeping<1>(p, keep);
+        launch<0>(p);
 }

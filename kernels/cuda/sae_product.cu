@@ -189,7 +189,7 @@ template <int keep> static void launch(const SaeProduct *p, DType type)
 
 void sae_product(const SaeProduct *p, DType type, int keep)
 {
-    if (type == BF16 && hopper_wanted())
+    if (type == BF16 && hopper_wanted("encode"))
         sae_hopper_product(p, keep);
     else if (keep == 4)
         launch<4>(p, type);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* device_speed.c -- the ops at Stable Diffusion 1.5's shapes on a GPU: microseconds, and TFLOP/s or GB/s.
  *
- *     device_speed [BACKEND [IMAGES [bf16|f16]]]       default: cuda, 16, bf16
+ *     device_speed [BACKEND [IMAGES [bf16|f16 [WORDS]]]]       default: cuda, 16, bf16, all; else those whose name has
+ *                                                              WORDS in it
  *
  * Each op runs on random values until 0.05 s have passed, after a first call that prepares it; the median of five such
  * runs is shown. Products count 2 flop a multiply-add, attention both its products; bytes are what must be read and
@@ -181,6 +182,7 @@ int main(int argc, char **argv)
         {"conv 3x3 4-320 at 64x64 %s, f32 out, added", {CONV, 4, 320, 3, 64, 0, BF16, true}},
         {"conv 3x3 512-512 at 64x64 %s (VAE)", {CONV, 512, 512, 3, 64, 0, BF16, true}},
         {"conv 3x3 640-640 at 32x32 f32", {CONV, 640, 640, 3, 32, 0, F32, true}},
+        {"conv 3x3 4-320 at 64x64 f32", {CONV, 4, 320, 3, 64, 0, F32, false}},
         {"linear 320-960 of 64x64 %s", {CONV, 320, 960, 1, 64, 0, BF16, false}},
         {"linear 320-320 of 64x64 %s, f32 out, added", {CONV, 320, 320, 1, 64, 0, BF16, true}},
         {"linear 320-2560 of 64x64 %s", {CONV, 320, 2560, 1, 64, 0, BF16, false}},
@@ -218,7 +220,8 @@ int main(int argc, char **argv)
         if (work.type == BF16)
             work.type = half;
         snprintf(name, sizeof name, list[i].name, dtype_name(half));
-        measure(name, &work);
+        if (argc <= 4 || strstr(name, argv[4]))
+            measure(name, &work);
     }
     return 0;
 }

@@ -13,11 +13,14 @@ typedef struct ConvCase {
     int64_t B, H, W;
 } ConvCase;
 
+static int conv_rows;           /* ConvSpec.rows of the layers that are made */
+
 /* Its weights are of two types. */
 static Conv *conv_on(const Ops *ops, const ConvCase *c, DType x_type, DType y_type, Activation act, const float *w,
                      const float *b)
 {
-    const ConvSpec spec = {c->in, c->out, c->kernel, c->stride, c->before, c->after, x_type, y_type, act, 0};
+    const ConvSpec spec = {c->in, c->out, c->kernel, c->stride, c->before, c->after, x_type, y_type, act,
+                           conv_rows};
     return op_conv_create(ops, &spec, w, BF16, b);
 }
 

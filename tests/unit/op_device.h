@@ -198,6 +198,14 @@ static int ops_against_cpu(const Ops *device, bool large)
             failed += conv(&convs[i], type, F32, ACT_NONE, i%2);
             failed += conv(&convs[i], type, type, (Activation)(i%ACT_GEGLU), !(i%2));
         }
+    static const ConvCase few[] = {             /* rows, said to be few */
+        {72, 100, 1, 1, 0, 0, 9, 1, 1}, {8, 5, 1, 1, 0, 0, 3, 1, 1}, {1280, 20, 1, 1, 0, 0, 1, 1, 1},
+    };
+    conv_rows = 2;
+    for (int i = 0; i < 3; i++)
+        failed += conv(&few[i], F32, F32, ACT_SILU, true) + conv(&few[i], F32, F32, ACT_NONE, i%2)
+                + conv(&few[i], BF16, BF16, ACT_NONE, true);
+    conv_rows = 0;
     static const ConvCase gated[] = {
         {160, 256, 1, 1, 0, 0, 3, 70, 1}, {7, 6, 1, 1, 0, 0, 2, 11, 1}, {24, 40, 1, 1, 0, 0, 300, 2, 1},
         {320, 2560, 1, 1, 0, 0, 7, 9000, 1}, {1280, 10240, 1, 1, 0, 0, 2, 300, 1},

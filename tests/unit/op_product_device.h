@@ -41,8 +41,8 @@ static void *product_bytes(Conv *c, const ConvCase *k, void *x, DType y_type, si
 static int by_tiles(const ConvCase *k, DType type, DType y_type, Activation act, bool with_bias)
 {
     static const char *const tiles[] = {
-        "256x160x2x2", "256x160x2x1", "256x160x1x1", "256x128x2x1", "256x128x1x2", "128x160x2x2", "128x160x1x1",
-        "128x80x2x2", "128x80x1x1", "64x160x2x2", "64x160x1x1", "64x80x2x2", "64x80x1x1", "64x32x4x1", "64x32x1x1",
+        "256x160x2x1", "256x160x1x1", "256x128x2x1", "256x128x1x2", "128x160x2x1", "128x160x1x1", "128x80x2x1",
+        "128x80x1x1", "64x160x1x2", "64x160x1x1", "64x80x2x1", "64x80x1x1", "64x32x4x1", "64x32x1x1",
     };
     const int64_t Ho = k->H + k->before + k->after - k->kernel + 1, Wo = k->W + k->before + k->after - k->kernel + 1;
     const size_t nx = (size_t)(k->B*k->H*k->W*k->in), nw = (size_t)(k->out*k->in*k->kernel*k->kernel);
