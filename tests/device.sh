@@ -14,7 +14,9 @@
 # is used where it lies, in place of a build. PARTS="tests pipeline speeds sd15 hopper peers" are the parts that run;
 # sd15, hopper and peers need python3 with numpy, peers torch, diffusers and sparsify too, and say what is missing.
 # Stable Diffusion 1.5's shape takes 2.1 GB in TMPDIR. hopper is for the kernels of compute capability 9 one by one, on a
-# device of that kind: device-hopper beside this, where LIMIT=SECONDS leaves out what would end later.
+# device of that kind: device-hopper beside this, where LIMIT=SECONDS leaves out what would end later. PARTS=profile, not
+# run unasked, tells which kernels an evaluation spends its time in, by Nsight Compute (ncu) where it may read the
+# device's counters; REPORT-profile.tar.xz has each kernel, and what ncu says of some.
 set -u
 tests=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$tests")
@@ -23,7 +25,8 @@ report=${REPORT:-$root/build/device.txt}
 jobs=$(nproc)
 pipeline="sd-encode-text sd-sample-hooked sae-fit sae-encode sd-steer"
 # Beside what is packed; paths from the root.
-reads="tests/device.sh tests/device-hopper tests/reference/random_sd15.py tests/bench/device_peers.py data/minisd/model"
+reads="tests/device.sh tests/device-hopper tests/reference/random_sd15.py tests/bench/device_peers.py
+    tests/bench/device_kernels.py data/minisd/model"
 # Recorded values, packed with the programs; paths from here.
 recorded="golden golden-more/text_names golden-more/prepare.safetensors golden-more/sdxl golden-more/sdxl.safetensors
     golden-more/dpm_run.safetensors golden-more/euler_run.safetensors golden-more/pndm_runs.safetensors
@@ -281,6 +284,42 @@ fi
 if wanted hopper && on_gpu "kernels of compute capability 9"; then
     # shellcheck source=tests/device-hopper
     . "$tests/device-hopper"
+fi
+
+# FILE OPTION... -- COMMAND...: what ncu says of the kernels of a command
+profile() {
+    local file=$1 options=()
+    shift
+    while [ "$1" != -- ]; do options+=("$1"); shift; done
+    timeout -k 5 90 ncu --clock-control none --log-file "$file" "${options[@]}" "${@:2}" >"$results/ncu" 2>&1 ||
+        say "ncu: exit $?, $(tail -n 1 "$results/ncu")"
+}
+
+if wanted profile && on_gpu "kernels by ncu"; then
+    say "== kernels of Stable Diffusion 1.5's shape, one by one: how many, microseconds, GB/s of device memory"
+    mkdir -p "$results/profile"
+    if ! command -v ncu >/dev/null; then
+        say "no ncu here"
+    elif ! sd15_model; then
+        say "no model: $(tail -n 1 "$results/python")"
+    else
+        for batch in 2 32; do
+            say "-- $batch images"
+            csv=$results/profile/unet-$batch.csv
+            metrics=gpu__time_duration.sum,dram__bytes_read.sum,dram__bytes_write.sum
+            SDSTEER_BACKEND=cuda profile "$csv" --profile-from-start off --cache-control none --metrics $metrics \
+                --csv --print-units base -- "$there/bench/unet_speed" "$results/sd15" $batch 64 bf16
+            python "$tests/bench/device_kernels.py" "$csv" 2>&1 | head -n 25 | tee -a "$report"
+            python "$tests/bench/device_kernels.py" --each "$csv" >"$results/profile/unet-$batch.tsv" 2>&1
+        done
+        for kernel in "attend_hopper attention 8x40 4096-4096" "norm_part group norm 320 at 64x64, SiLU, bf16 out" \
+            "norm_part group norm 320 at 64x64, SiLU, bf16 in" "multiply linear 320-2560 of 64x64 bf16, gated"; do
+            profile "$results/profile/${kernel//[ ,]/_}.txt" --set full -k "regex:${kernel%% *}" -s 2 -c 1 \
+                --page details -- "$there/bench/device_speed" cuda 16 bf16 "${kernel#* }"
+        done
+        tar -C "$results/profile" -cJf "${report%.txt}-profile.tar.xz" .
+        say "each, and what ncu says of some: ${report%.txt}-profile.tar.xz"
+    fi
 fi
 
 if wanted peers && on_gpu "the peers"; then
