@@ -13,9 +13,9 @@
 # Exits 77 where there is no GPU, 1 when a test or a timing failed, with the report written either way. A packed archive
 # is used where it lies, in place of a build. PARTS="tests pipeline speeds sd15 hopper peers" are the parts that run;
 # sd15, hopper and peers need python3 with numpy, peers torch, diffusers and sparsify too, and say what is missing.
-# Stable Diffusion 1.5's shape takes 2.1 GB in TMPDIR. hopper is for the kernels of compute capability 9 one by one, on a
-# device of that kind: device-hopper beside this, where LIMIT=SECONDS leaves out what would end later. PARTS=profile, not
-# run unasked, tells which kernels an evaluation spends its time in, by Nsight Compute (ncu) where it may read the
+# Stable Diffusion 1.5's shape takes 2.1 GB in TMPDIR. hopper is for the kernels of compute capability 9 one by one, on
+# a device of that kind: device-hopper beside this, where LIMIT=SECONDS leaves out what would end later. PARTS=profile,
+# not run unasked, tells which kernels an evaluation spends its time in, by Nsight Compute (ncu) where it may read the
 # device's counters; REPORT-profile.tar.xz has each kernel, and what ncu says of some.
 set -u
 tests=$(cd "$(dirname "$0")" && pwd)

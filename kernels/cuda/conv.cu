@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* conv.cu -- convolution and linear layers: weights packed for the device, input channels filled up to 16 bytes, and the
- * choice of who multiplies.
+/* conv.cu -- convolution and linear layers: weights packed for the device, input channels filled up to 16 bytes, and
+ * the choice of who multiplies.
  *
  *     y[b,i,j,o] = act(sum_{r,s,c} x[b, i*stride + r - pad, j*stride + s - pad, c] W[o,c,r,s] + bias[o])  or  y += ...
  *
@@ -229,6 +229,7 @@ void cuda_conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_
     p.pad = s->pad_before;
     p.act = s->act;
     p.add = add;
+    p.slices = c->hopper ? product_hopper_slices(s, (int64_t)p.Ho*p.Wo) : 1;
     p.M = B*p.Ho*p.Wo;
     if (p.M == 0)
         return;

@@ -8,8 +8,8 @@
 #include "kernels/cuda/cuda.h"
 
 /* Whether kernels of a kind ("attention", "encode", "norm", "product") for compute capability 9.0a are to be used: the
- * device is one, the driver makes maps, and SDSTEER_CUDA_KERNELS is not set, or is "hopper", or names of kinds joined by
- * +, this one among them ("portable" is none of them). */
+ * device is one, the driver makes maps, and SDSTEER_CUDA_KERNELS is not set, or is "hopper", or names of kinds joined
+ * by +, this one among them ("portable" is none of them). */
 bool hopper_wanted(const char *kind);
 
 enum { MAP_DIMENSIONS = 4 };

@@ -13,7 +13,8 @@
  * goes a few stages behind the first, so that one multiplies while the other stores.
  *
  * Same bytes: a sum goes over taps, then channels, 16 at a time in rising order, whatever the tile; so the tile is
- * chosen by the shape and by time (product_tile.cu).
+ * chosen by the shape and by time (product_tile.cu). Where it is made of slices, each is a sum of its own, and they are
+ * added in order: by one thread that makes one after the other, or by blocks of a cluster that have one each.
  *
  * 256 x 160: a step of 64 takes the tensor cores 1280 cycles, in which 52 KB come to shared memory and 112 KB are read
  * there, of the 160 KB that it moves in that time. Widths of Stable Diffusion are multiples of 160, not of 256. */
@@ -23,10 +24,23 @@
 
 #if defined SIMT || !defined __CUDA_ARCH__ || defined __CUDA_ARCH_FEAT_SM90_ALL
 
+/* Among the blocks that share what they fetch. */
 template <typename Tile> __device__ __forceinline__ int rank_of(void)
 {
-    return Tile::cluster > 1 ? (int)cluster_rank() : 0;
+    return Tile::sharing > 1 ? (int)cluster_rank() : 0;
 }
+
+/* Steps of a sum that a block makes; in slices each is of so many, but the last. */
+struct Steps {
+    int all, each, first, end;
+
+    template <typename Tile, int slices> __device__ __forceinline__ static Steps of(const HopperProduct &p)
+    {
+        const int all = p.kernel*p.kernel*p.channel_boxes, each = (all + slices - 1)/slices;
+        const int slice = Tile::split > 1 ? (int)cluster_rank() : 0;
+        return {all, each, slice*each, Tile::split > 1 ? min(all, (slice + 1)*each) : all};
+    }
+};
 
 /* A box to the blocks whose rank's bit is set, which are more than this one where shared. */
 template <bool shared>
@@ -39,7 +53,7 @@ __device__ __forceinline__ void copy_for(unsigned ranks, void *to, const CUtenso
 }
 
 /* The thread that has the ring filled. */
-template <typename Tile, Finish finish>
+template <typename Tile, Finish finish, int slices>
 __device__ __forceinline__ void fill_ring(const HopperProduct &p, unsigned char *stages,
                                           typename Tile::BarriersOf *barriers)
 {
@@ -49,16 +63,20 @@ __device__ __forceinline__ void fill_ring(const HopperProduct &p, unsigned char 
     static_assert(Tile::down <= 2, "one_column");
     const int rank = rank_of<Tile>(), rank_row = rank/Tile::across, rank_column = rank%Tile::across;
     const unsigned row = one_row << rank_row*Tile::across, column = one_column << rank_column;
-    const int steps = p.kernel*p.kernel*p.channel_boxes, all = p.row_runs*p.column_runs;
+    const Steps steps = Steps::of<Tile, slices>(p);
+    const int all = p.row_runs*p.column_runs;
     Ring<Tile::stages> at;
     for (int t = blockIdx.x/Tile::cluster; t < all; t += gridDim.x/Tile::cluster) {
         const TilePlace place(p, t, Tile::rows, Tile::across, Tile::down, rank);
         const Place x = place.point(p, rank_column*x_part, 0);
         const int first = place.column*made, w_first = first + rank_row*w_part;
-        int held = p.add ? 0 : (int)HELD_PARTS, step = 0;
+        int held = p.add && steps.first == 0 ? 0 : (int)HELD_PARTS, step = 0;
         for (int r = 0, tap = 0; r < p.kernel; r++)
             for (int s = 0; s < p.kernel; s++, tap++)
-                for (int c = 0; c < p.channel_boxes*BOX_DEPTH; c += BOX_DEPTH, at.advance()) {
+                for (int c = 0; c < p.channel_boxes*BOX_DEPTH; c += BOX_DEPTH) {
+                    step++;
+                    if (Tile::split > 1 && (step <= steps.first || step > steps.end))
+                        continue;
                     unsigned char *const stage = stages + at.stage*Tile::stage_bytes;
                     unsigned char *const to = stage + rank_column*x_part*BOX_DEPTH*2;
                     unsigned char *const w = stage + Tile::x_bytes + rank_row*w_part*BOX_DEPTH*2;
@@ -71,8 +89,9 @@ __device__ __forceinline__ void fill_ring(const HopperProduct &p, unsigned char 
                     if (finish == GATED)
                         copy_for<w_shared>(column, w + Tile::w_bytes/2, &p.w,
                                            Place{{c, tap, p.out/2 + w_first, 0}}, b);
-                    for (step++; held < HELD_PARTS && held*steps < HELD_PARTS*step; held++)
+                    for (; held < HELD_PARTS && held*steps.end < HELD_PARTS*step; held++)
                         prefetch_box(&p.held, place.point(p, held*(Tile::rows/HELD_PARTS), first));
+                    at.advance();
                 }
     }
 }
@@ -81,7 +100,7 @@ __device__ __forceinline__ void fill_ring(const HopperProduct &p, unsigned char 
 template <typename Tile> __device__ __forceinline__ void give_back(Barrier *empty)
 {
     const int lane = threadIdx.x%WARP;
-    if constexpr (Tile::cluster > 1) {
+    if constexpr (Tile::sharing > 1) {
         const int rank = rank_of<Tile>(), row = rank/Tile::across, column = rank%Tile::across;
         const int other = lane - Tile::across;          /* of the other rows */
         if (lane < Tile::writers)
@@ -92,24 +111,46 @@ template <typename Tile> __device__ __forceinline__ void give_back(Barrier *empt
     }
 }
 
+/* The first block of a cluster gets the others' sums, each by the thread that has the same; the cluster meets here. */
+template <typename Tile> __device__ __forceinline__ void hand_over(float (&sum)[Tile::columns/2], float *handed)
+{
+    constexpr int apart = Tile::warps*WARP;
+    float *const mine = handed + threadIdx.x;
+    const unsigned rank = cluster_rank();
+    if (rank > 0)
+        #pragma unroll
+        for (int i = 0; i < Tile::columns/2; i++)
+            mine[i*apart] = sum[i];
+    cluster_meet<Tile::cluster>();
+    if (rank > 0)
+        return;
+    for (unsigned r = 1; r < Tile::split; r++)
+        #pragma unroll
+        for (int i = 0; i < Tile::columns/2; i++)
+            sum[i] += load_at(&mine[i*apart], r);
+}
+
 /* A group's part of all tiles. X: of x and w. T: of y. */
-template <typename Tile, typename X, typename T, Finish finish>
+template <typename Tile, typename X, typename T, Finish finish, int slices>
 __device__ __forceinline__ void multiply_tiles(const HopperProduct &p, unsigned char *rooms, unsigned char *stages,
                                                int warp, typename Tile::BarriersOf *barriers)
 {
     Barrier *const full = barriers->full, *const empty = barriers->empty;
     const int lane = threadIdx.x%WARP, group = warp/GROUP_WARPS, first_row = group*Tile::deep*64;
-    const int steps = p.kernel*p.kernel*p.channel_boxes, all = p.row_runs*p.column_runs, rank = rank_of<Tile>();
+    constexpr bool folds = slices > 1 && Tile::split == 1;      /* all slices are made here, and added */
+    const Steps of_sum = Steps::of<Tile, slices>(p);
+    const int steps = of_sum.end - of_sum.first, all = p.row_runs*p.column_runs, rank = rank_of<Tile>();
     const int lag = Tile::groups > 1 ? min(steps, (int)Tile::lag) : 0;
+    static_assert(!folds || Tile::deep == 1, "registers");
     unsigned char *room = rooms + warp*Tile::room_bytes;
     Ring<Tile::stages> at;
     bool begins = true;
     unsigned parity = 0;                /* of the tile's number */
     for (int t = blockIdx.x/Tile::cluster; t < all; t += gridDim.x/Tile::cluster, begins = false, parity ^= 1) {
-        float sum[Tile::deep][Tile::columns/2];
+        float sum[Tile::deep][Tile::columns/2], before[folds ? Tile::columns/2 : 1] = {};
         if (begins && lag > 0 && group > 0)
             barrier_wait(&barriers->begun, 0);
-        for (int s = 0; s < steps; s++, at.advance()) {
+        auto multiply_stage = [&](int s, bool begun) {
             const unsigned char *x = stages + at.stage*Tile::stage_bytes;
             const uint64_t A = operand(x + first_row*BOX_DEPTH*2), B = operand(x + Tile::x_bytes);
             barrier_wait(&full[at.stage], at.parity);
@@ -118,17 +159,43 @@ __device__ __forceinline__ void multiply_tiles(const HopperProduct &p, unsigned 
             for (int k = 0; k < BOX_DEPTH/16; k++)
                 #pragma unroll
                 for (int d = 0; d < Tile::deep; d++)
-                    product_64<X, Tile::columns>(sum[d], A + d*(64*BOX_DEPTH*2/16) + 2*k, B + 2*k, s > 0 || k > 0);
+                    product_64<X, Tile::columns>(sum[d], A + d*(64*BOX_DEPTH*2/16) + 2*k, B + 2*k, begun || k > 0);
             products_commit();
             products_wait<1>();                         /* the stage before is read */
             if (s > 0)
                 give_back<Tile>(&empty[at.before()]);
             if (begins && group == 0 && s + 1 == lag && lane == 0)
                 barrier_arrive(&barriers->begun);
+        };
+        if constexpr (folds) {
+            #pragma unroll 1                            /* what is unrolled has no registers for `before` */
+            for (int s = 0; s < steps; s++, at.advance()) {
+                if (s == of_sum.each) {
+                    products_finish(sum[0]);
+                    #pragma unroll
+                    for (int i = 0; i < Tile::columns/2; i++)
+                        before[i] = sum[0][i];
+                    hold(before);
+                }
+                multiply_stage(s, s > 0 && s != of_sum.each);
+            }
+        } else {
+            for (int s = 0; s < steps; s++, at.advance())
+                multiply_stage(s, s > 0);
         }
         #pragma unroll
         for (int d = 0; d < Tile::deep; d++)
             products_finish(sum[d]);
+        if constexpr (folds)
+            if (steps > of_sum.each)
+                #pragma unroll
+                for (int i = 0; i < Tile::columns/2; i++)
+                    sum[0][i] = before[i] + sum[0][i];
+        if constexpr (Tile::split > 1) {
+            hand_over<Tile>(sum[0], (float *)(rooms + Tile::handed_at));
+            if (cluster_rank() > 0)
+                break;                                  /* each cluster has one tile */
+        }
         if (Tile::lent_bytes > 0) {
             if (lane == 0)
                 barrier_arrive(&barriers->read[group]);
@@ -145,7 +212,7 @@ __device__ __forceinline__ void multiply_tiles(const HopperProduct &p, unsigned 
     __syncwarp();
 }
 
-template <typename Tile, typename X, typename T, Finish finish>
+template <typename Tile, typename X, typename T, Finish finish, int slices>
 static __global__ void __launch_bounds__(Tile::threads, 1) multiply(const __grid_constant__ HopperProduct p)
 {
     unsigned char *shared = box_memory();
@@ -171,12 +238,14 @@ static __global__ void __launch_bounds__(Tile::threads, 1) multiply(const __grid
         if constexpr (Tile::shares)
             registers_give<Tile::left>();
         if (threadIdx.x == Tile::warps*WARP)
-            fill_ring<Tile, finish>(p, stages, barriers);
+            fill_ring<Tile, finish, slices>(p, stages, barriers);
         __syncwarp();
+        if constexpr (Tile::split > 1)
+            cluster_meet<Tile::cluster>();              /* as in hand_over() */
     } else {
         if constexpr (Tile::shares)
             registers_take<Tile::registers>();
-        multiply_tiles<Tile, X, T, finish>(p, shared, stages, warp, barriers);
+        multiply_tiles<Tile, X, T, finish, slices>(p, shared, stages, warp, barriers);
     }
     if constexpr (Tile::cluster > 1)
         cluster_meet<Tile::cluster>();                  /* what others send or say here has come */
@@ -185,7 +254,7 @@ static __global__ void __launch_bounds__(Tile::threads, 1) multiply(const __grid
 #else
 
 /* It is started on compute capability 9 alone; this is there for devices of other kinds to load. */
-template <typename Tile, typename X, typename T, Finish finish>
+template <typename Tile, typename X, typename T, Finish finish, int slices>
 static __global__ void multiply(const __grid_constant__ HopperProduct)
 {
     __trap();
@@ -195,7 +264,7 @@ static __global__ void multiply(const __grid_constant__ HopperProduct)
 
 /* ---- starting it ---- */
 
-template <typename Tile, typename X, typename T, Finish finish> static void launch(const Product *p)
+template <typename Tile, typename X, typename T, Finish finish, int slices = 1> static void launch(const Product *p)
 {
     constexpr int made = made_columns<Tile, finish>;
     const Cover c = product_cover(p, Tile::rows);
@@ -229,37 +298,44 @@ template <typename Tile, typename X, typename T, Finish finish> static void laun
     h.column_runs = product_columns(columns, made)/Tile::across;
     h.act = p->act;
     h.add = p->add;
-    static int clusters;                        /* that run at a time */
+    static int clusters;                        /* that run at a time; with a tile each, all that there are */
     if (clusters == 0)
-        clusters = Tile::cluster == 1 ? gpu_processors
-                 : gpu_clusters(multiply<Tile, X, T, finish>, Tile::cluster, Tile::threads, Tile::shared_bytes);
+        clusters = Tile::split > 1 ? INT32_MAX/Tile::split : Tile::cluster == 1 ? gpu_processors
+                 : gpu_clusters(multiply<Tile, X, T, finish, slices>, Tile::cluster, Tile::threads, Tile::shared_bytes);
     const int64_t all = (int64_t)h.row_runs*h.column_runs;
     watch_begin(__FILE__);
-    LAUNCH_CLUSTERS((multiply<Tile, X, T, finish>), Tile::cluster, (unsigned)min(all, (int64_t)clusters)*Tile::cluster,
-                    Tile::threads, Tile::shared_bytes, h);
+    LAUNCH_CLUSTERS((multiply<Tile, X, T, finish, slices>), Tile::cluster,
+                    (unsigned)min(all, (int64_t)clusters)*Tile::cluster, Tile::threads, Tile::shared_bytes, h);
 }
 
 #define AS(X, y, finish, ...) launch<Tile<__VA_ARGS__>, X, y, finish>
+#define IN_SLICES(X, y, ...) launch<Tile<__VA_ARGS__>, X, y, PLAIN, SLICES>
 #define PAIR(X, finish, ...) {AS(X, float, finish, __VA_ARGS__), AS(X, X, finish, __VA_ARGS__)}
-#define PLAINLY(X, ...) {PAIR(X, PLAIN, __VA_ARGS__), {}, NULL}
-#define ACTIVATING(X, ...) {PAIR(X, PLAIN, __VA_ARGS__), PAIR(X, ACTIVATED, __VA_ARGS__), NULL}
-#define GATING(X, ...) {PAIR(X, PLAIN, __VA_ARGS__), {}, AS(X, X, GATED, __VA_ARGS__)}
+#define SLICED(X, ...) {IN_SLICES(X, float, __VA_ARGS__), IN_SLICES(X, X, __VA_ARGS__)}
+#define PLAINLY(X, ...) {PAIR(X, PLAIN, __VA_ARGS__), {}, NULL, {}}
+#define ACTIVATING(X, ...) {PAIR(X, PLAIN, __VA_ARGS__), PAIR(X, ACTIVATED, __VA_ARGS__), NULL, {}}
+#define GATING(X, ...) {PAIR(X, PLAIN, __VA_ARGS__), {}, AS(X, X, GATED, __VA_ARGS__), {}}
+#define GATING_AND_SLICING(X, ...) \
+    {PAIR(X, PLAIN, __VA_ARGS__), {}, AS(X, X, GATED, __VA_ARGS__), SLICED(X, __VA_ARGS__)}
+#define SLICING(X, ...) {{}, {}, NULL, SLICED(X, __VA_ARGS__)}
 #define BOTH(makes, ...) {makes(bf16, __VA_ARGS__), makes(f16, __VA_ARGS__)}
 
 const ProductTile product_tiles[] = {
-    {256, 160, 2, 1, BOTH(GATING,     2, 2, 160, 2, 1)},
-    {256, 160, 1, 1, BOTH(GATING,     2, 2, 160, 1, 1)},
-    {256, 128, 2, 1, BOTH(PLAINLY,    2, 2, 128, 2, 1)},
-    {256, 128, 1, 2, BOTH(PLAINLY,    2, 2, 128, 1, 2)},
-    {128, 160, 2, 1, BOTH(GATING,     2, 1, 160, 2, 1)},
-    {128, 160, 1, 1, BOTH(GATING,     2, 1, 160, 1, 1)},
-    {128, 80,  2, 1, BOTH(PLAINLY,    2, 1, 80, 2, 1)},
-    {128, 80,  1, 1, BOTH(ACTIVATING, 2, 1, 80, 1, 1)},
-    {64,  160, 1, 2, BOTH(GATING,     1, 1, 160, 1, 2)},
-    {64,  160, 1, 1, BOTH(GATING,     1, 1, 160, 1, 1)},
-    {64,  80,  2, 1, BOTH(PLAINLY,    1, 1, 80, 2, 1)},
-    {64,  80,  1, 1, BOTH(ACTIVATING, 1, 1, 80, 1, 1)},
-    {64,  32,  4, 1, BOTH(PLAINLY,    1, 1, 32, 4, 1)},
-    {64,  32,  1, 1, BOTH(PLAINLY,    1, 1, 32, 1, 1)},
+    {256, 160, 2, 1, 1, BOTH(GATING,             2, 2, 160, 2, 1)},
+    {256, 160, 1, 1, 1, BOTH(GATING,             2, 2, 160, 1, 1)},
+    {256, 128, 2, 1, 1, BOTH(PLAINLY,            2, 2, 128, 2, 1)},
+    {256, 128, 1, 2, 1, BOTH(PLAINLY,            2, 2, 128, 1, 2)},
+    {128, 160, 2, 1, 1, BOTH(GATING_AND_SLICING, 2, 1, 160, 2, 1)},
+    {128, 160, 1, 1, 1, BOTH(GATING_AND_SLICING, 2, 1, 160, 1, 1)},
+    {128, 80,  2, 1, 1, BOTH(PLAINLY,            2, 1, 80, 2, 1)},
+    {128, 80,  1, 1, 1, BOTH(ACTIVATING,         2, 1, 80, 1, 1)},
+    {128, 80,  1, 1, 2, BOTH(SLICING,            2, 1, 80, 1, 1, 2)},
+    {64,  160, 1, 2, 1, BOTH(GATING,             1, 1, 160, 1, 2)},
+    {64,  160, 1, 1, 1, BOTH(GATING,             1, 1, 160, 1, 1)},
+    {64,  80,  2, 1, 1, BOTH(PLAINLY,            1, 1, 80, 2, 1)},
+    {64,  80,  1, 1, 1, BOTH(ACTIVATING,         1, 1, 80, 1, 1)},
+    {64,  80,  1, 1, 2, BOTH(SLICING,            1, 1, 80, 1, 1, 2)},
+    {64,  32,  4, 1, 1, BOTH(PLAINLY,            1, 1, 32, 4, 1)},
+    {64,  32,  1, 1, 1, BOTH(PLAINLY,            1, 1, 32, 1, 1)},
 };
 const int product_tile_count = sizeof product_tiles/sizeof *product_tiles;

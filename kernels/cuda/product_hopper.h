@@ -16,19 +16,21 @@ template <int stages, int groups> struct Barriers {
 };
 
 /* groups: of four warps, each with deep*64 rows and all columns. A cluster has `across` neighbouring columns' tiles by
- * `down` rows' tiles: each block fetches a part of its points for those with the same, and a part of its weights. */
-template <int groups_, int deep_, int columns_, int across_, int down_> struct Tile {
+ * `down` rows' tiles: each block fetches a part of its points for those with the same, and a part of its weights. Or it
+ * has one tile, of which each of its `split` blocks makes a slice of all sums. */
+template <int groups_, int deep_, int columns_, int across_, int down_, int split_ = 1> struct Tile {
     static constexpr int groups = groups_, deep = deep_, columns = columns_, rows = groups*deep*64;
-    static constexpr int across = across_, down = down_, cluster = across*down;
+    static constexpr int across = across_, down = down_, split = split_, sharing = across*down, cluster = sharing*split;
     static constexpr int writers = across + down - 1;           /* blocks that copy to this one's stages */
     static constexpr bool shares = deep > 1;                    /* registers: the group that copies gives them away */
     static constexpr int warps = groups*(WARPGROUP/WARP);
     static constexpr int threads = warps*WARP + (shares ? (int)WARPGROUP : (int)WARP);
     static constexpr int registers = 232, left = 40;
     static constexpr int x_bytes = rows*BOX_DEPTH*2, w_bytes = columns*BOX_DEPTH*2, stage_bytes = x_bytes + w_bytes;
+    static constexpr int handed_bytes = split > 1 ? rows*columns*4 : 0; /* sums of a slice, for the first block */
     static constexpr int stages_beside(int room_bytes_)         /* of a warp, for what it stores */
     {
-        const int fit = (227*1024 - BOX_ALIGNMENT - warps*room_bytes_ - 256)/stage_bytes;
+        const int fit = (227*1024 - BOX_ALIGNMENT - warps*room_bytes_ - 256 - handed_bytes)/stage_bytes;
         return fit < 12 ? fit : 12;
     }
     static constexpr bool roomy = stages_beside(4096) > 4 || stages_beside(4096) == stages_beside(2048);
@@ -36,12 +38,13 @@ template <int groups_, int deep_, int columns_, int across_, int down_> struct T
     /* where that is little, it has its rows of a tile's last stage too, once they are multiplied */
     static constexpr int lent_bytes = roomy ? 0 : deep*16*BOX_DEPTH*2;
     static constexpr int stages = stages_beside(room_bytes), stages_at = warps*room_bytes;
-    static constexpr int barriers_at = stages_at + stages*stage_bytes;
+    static constexpr int handed_at = stages_at + stages*stage_bytes, barriers_at = handed_at + handed_bytes;
     static constexpr int shared_bytes = BOX_ALIGNMENT + barriers_at + (int)sizeof(Barriers<stages, groups>);
-    static constexpr int lag = deep > 1 || stages < 5 ? 2 : 4;      /* the second group stores while the first multiplies */
+    static constexpr int lag = deep > 1 || stages < 5 ? 2 : 4;      /* one group stores while the other multiplies */
     typedef Barriers<stages, groups> BarriersOf;
     static_assert(stages >= 3 && shared_bytes <= 227*1024, "a block's shared memory");
     static_assert(!shares || registers_suffice(threads, groups, registers, left), "a block's registers");
+    static_assert(split == 1 || (sharing == 1 && split == SLICES && deep == 1), "a slice a block");
     static_assert(stages_at%BOX_ALIGNMENT == 0 && w_bytes%BOX_ALIGNMENT == 0, "where boxes begin");
 };
 

@@ -11,7 +11,8 @@ enum { CANDIDATES = 5, TIMED = 3, BUCKETS = 64, NAME = 32 };
 static const double worth_timing = 12000, near = 2;     /* cycles, so that starting takes less; beside the least */
 static const int64_t hold_bytes = 256 << 20;
 
-/* ROWSxCOLUMNSxACROSSxDOWN, or several joined by +, to measure one tile or another, and to test them. */
+/* ROWSxCOLUMNSxACROSSxDOWN, or that and xSPLIT, or several joined by +, to measure one tile or another, and to test
+ * them. */
 #define WISH "SDSTEER_CUDA_TILE"
 
 /* ---- boxes of points ---- */
@@ -66,6 +67,8 @@ static Launch *launch_of(const ProductTile *t, const Product *p, DType x_type, D
     const bool as_x = y_type != F32;
     if (product_columns(p->out, t->columns)%t->across)
         return NULL;
+    if (p->slices > 1)
+        return k->sliced[as_x];
     return p->act == ACT_GEGLU ? k->gated : p->act == ACT_NONE ? k->plain[as_x] : k->activated[as_x];
 }
 
@@ -74,19 +77,23 @@ static Launch *launch_of(const ProductTile *t, const Product *p, DType x_type, D
 static double cycles(const ProductTile *t, const Product *p, DType y_type)
 {
     const Cover box = product_cover(p, t->rows);
-    const double steps = (double)p->kernel*p->kernel*product_columns(p->in, 64);
+    const double steps = ceil((double)p->kernel*p->kernel*product_columns(p->in, 64)/t->split);
     const int64_t row_tiles = (box.across*box.down*box.images + t->down - 1)/t->down*t->down;
-    const double tiles = (double)row_tiles*product_columns(p->out, t->columns);
+    const double tiles = (double)row_tiles*product_columns(p->out, t->columns)*t->split;
     const double arithmetic = t->rows*t->columns*64/2048, brought = (t->rows/t->across + t->columns/t->down)*128/38;
     const double step = fmax(300, fmax(arithmetic, brought));
     /* clusters of four do not fill every group of multiprocessors: of 132 they have 120 */
-    const int cluster = t->across*t->down, usable = cluster > 2 ? max(gpu_processors/11*10, cluster) : gpu_processors;
-    return ceil(tiles/usable)*(steps*step + 500 + t->rows*t->columns*(double)dtype_size(y_type)/16);
+    const int cluster = t->across*t->down*t->split;
+    const int usable = cluster > 2 ? max(gpu_processors/11*10, cluster) : gpu_processors;
+    const double handed = t->split > 1 ? 2500 : 0, made = t->rows*t->columns*(double)dtype_size(y_type);
+    return ceil(tiles/usable)*(steps*step + 500 + handed + made/16);
 }
 
 static void name_of(char name[NAME], const ProductTile *t)
 {
-    snprintf(name, NAME, "%dx%dx%dx%d", t->rows, t->columns, t->across, t->down);
+    const int used = snprintf(name, NAME, "%dx%dx%dx%d", t->rows, t->columns, t->across, t->down);
+    if (t->split > 1)
+        snprintf(name + used, NAME - (size_t)used, "x%d", t->split);
 }
 
 /* The best by estimate first; how many. Those that are wished for alone, where one can be taken. */
@@ -175,9 +182,9 @@ static Launch *fastest(const Product *p, DType x_type, DType y_type)
 
 typedef struct Shape {                  /* without gaps: compared as bytes */
     int64_t M;
-    int in, out, kernel, pad, H, W, Ho, Wo, act, add, x_type, y_type;
+    int in, out, kernel, pad, H, W, Ho, Wo, act, add, x_type, y_type, slices, zero;
 } Shape;
-static_assert(sizeof(Shape) == 8 + 12*4, "no gaps");
+static_assert(sizeof(Shape) == 8 + 14*4, "no gaps");
 
 typedef struct Known {
     Shape shape;
@@ -194,6 +201,20 @@ bool product_hopper_takes(const ConvSpec *s)
 {
     return hopper_wanted("product") && s->x_type != F32 && s->stride == 1 && s->out%8 == 0
         && (s->act != ACT_GEGLU || (s->y_type != F32 && s->out%16 == 0));
+}
+
+/* Long sums of images of few points: those of one image keep too few multiprocessors busy, each for as long as its
+ * chain of products takes. Not unasked: it has not been timed. */
+int product_hopper_slices(const ConvSpec *s, int64_t points)
+{
+#ifdef SIMT
+    const int64_t most_points = 100, least_k = 600;
+#else
+    const int64_t most_points = 256, least_k = 5760;
+#endif
+    const int64_t K = (int64_t)s->kernel*s->kernel*s->in;
+    return s->kernel > 1 && s->act == ACT_NONE && points <= most_points && K >= least_k
+        && gpu_wished("SDSTEER_CUDA_KERNELS", "slices") ? SLICES : 1;
 }
 
 /* What was found is forgotten when other tiles are wished for. */
@@ -217,7 +238,7 @@ void product_hopper(const Product *p, DType x_type, DType y_type)
     static Known *known[BUCKETS];
     forget(known);
     const Shape shape = {p->M, p->in, p->out, p->kernel, p->pad, p->H, p->W, p->Ho, p->Wo, p->act, p->add, x_type,
-                         y_type};
+                         y_type, p->slices, 0};
     Known **const at = &known[bucket_of(&shape)], *k = *at;
     while (k && memcmp(&k->shape, &shape, sizeof shape) != 0)
         k = k->next;

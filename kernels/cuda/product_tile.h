@@ -9,11 +9,13 @@
 typedef struct TileKernels {
     void (*plain[2])(const Product *p), (*activated[2])(const Product *p);
     void (*gated)(const Product *p);    /* y in x's type */
+    void (*sliced[2])(const Product *p);        /* plain, where sums are made of slices */
 } TileKernels;
 
-/* Rows of output points by columns, and how many of them a cluster has across (columns) and down (rows). */
+/* Rows of output points by columns, how many of them a cluster has across (columns) and down (rows), and how many of
+ * its blocks share a tile, a slice each. */
 typedef struct ProductTile {
-    int rows, columns, across, down;
+    int rows, columns, across, down, split;
     TileKernels of[2];                  /* x in bf16, in f16 */
 } ProductTile;
 

@@ -78,6 +78,22 @@ __attribute__((unused)) static int product_alone(const char *tile, bool large)
     return failed;
 }
 
+/* A tile that has a slice a block, or that folds them. */
+__attribute__((unused)) static int slices_alone(const char *tile, bool large)
+{
+    const size_t cases = sizeof sliced_cases/sizeof *sliced_cases;
+    int failed = 0;
+    setenv("SDSTEER_CUDA_TILE", tile, 1);
+    for (size_t i = large ? 3 : 0; i < (large ? cases : 1); i++) {
+        failed += conv(&sliced_cases[i], BF16, F32, ACT_NONE, true) + conv(&sliced_cases[i], F16, F16, ACT_NONE, i%2);
+        if (large)
+            failed += product_again(tile, &sliced_cases[i], F32, true)
+                    + product_again(tile, &sliced_cases[i], BF16, false);
+    }
+    unsetenv("SDSTEER_CUDA_TILE");
+    return failed;
+}
+
 /* Heads of a width: one stage of keys, a ragged one, several, queries that fill no tile, keys of other images, rows
  * apart, then as in Stable Diffusion. */
 __attribute__((unused)) static int attention_alone(int d, bool large)

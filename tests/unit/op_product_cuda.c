@@ -12,7 +12,13 @@ int main(void)
     }
     setenv("SDSTEER_CUDA_LIBRARIES", "none", 1);
     const char *kernels = getenv("SDSTEER_CUDA_KERNELS");
-    int failed = products_by_tiles(op, !kernels || strstr(kernels, "hopper") || strstr(kernels, "product"));
+    const bool hopper = !kernels || strstr(kernels, "hopper") || strstr(kernels, "product");
+    int failed = products_by_tiles(op, hopper);
+    if (hopper) {
+        setenv("SDSTEER_CUDA_KERNELS", "product+slices", 1);
+        failed += sliced_by_tiles(true);
+        setenv("SDSTEER_CUDA_KERNELS", "product", 1);
+    }
     unsetenv("SDSTEER_CUDA_LIBRARIES");
     return failed + rows_by_counts() != 0;
 }

@@ -24,6 +24,12 @@ static const ConvCase wide_cases[] = {
     {320, 320, 3, 1, 1, 1, 5, 64, 64}, {1280, 1280, 3, 1, 1, 1, 5, 8, 8}, {640, 960, 1, 1, 0, 0, 1, 12000, 1},
 };
 
+/* Sums in slices (product_hopper_slices): an odd number of steps, kernels of 2 and 3; then of Stable Diffusion. */
+static const ConvCase sliced_cases[] = {
+    {72, 168, 3, 1, 1, 1, 2, 8, 8}, {136, 96, 3, 1, 1, 1, 1, 4, 9}, {200, 40, 2, 1, 0, 1, 3, 6, 6},
+    {1280, 1280, 3, 1, 1, 1, 5, 8, 8}, {640, 168, 3, 1, 1, 1, 3, 16, 16},
+};
+
 /* Bytes of y, in new memory; added to values of their own where add. */
 static void *product_bytes(Conv *c, const ConvCase *k, void *x, DType y_type, size_t ny, bool add)
 {
@@ -37,13 +43,16 @@ static void *product_bytes(Conv *c, const ConvCase *k, void *x, DType y_type, si
     return y;
 }
 
-/* One layer by all tiles. */
-static int by_tiles(const ConvCase *k, DType type, DType y_type, Activation act, bool with_bias)
+static const char *const all_tiles[] = {
+    "256x160x2x1", "256x160x1x1", "256x128x2x1", "256x128x1x2", "128x160x2x1", "128x160x1x1", "128x80x2x1",
+    "128x80x1x1", "64x160x1x2", "64x160x1x1", "64x80x2x1", "64x80x1x1", "64x32x4x1", "64x32x1x1", NULL,
+};
+static const char *const sliced_tiles[] = {"128x160x2x1", "128x160x1x1", "128x80x1x1x2", "64x80x1x1x2", NULL};
+
+/* One layer by these tiles. */
+static int by_tiles(const char *const *tiles, const ConvCase *k, DType type, DType y_type, Activation act,
+                    bool with_bias)
 {
-    static const char *const tiles[] = {
-        "256x160x2x1", "256x160x1x1", "256x128x2x1", "256x128x1x2", "128x160x2x1", "128x160x1x1", "128x80x2x1",
-        "128x80x1x1", "64x160x1x2", "64x160x1x1", "64x80x2x1", "64x80x1x1", "64x32x4x1", "64x32x1x1",
-    };
     const int64_t Ho = k->H + k->before + k->after - k->kernel + 1, Wo = k->W + k->before + k->after - k->kernel + 1;
     const size_t nx = (size_t)(k->B*k->H*k->W*k->in), nw = (size_t)(k->out*k->in*k->kernel*k->kernel);
     const size_t ny = (size_t)(k->B*Ho*Wo*(act == ACT_GEGLU ? k->out/2 : k->out));
@@ -55,10 +64,10 @@ static int by_tiles(const ConvCase *k, DType type, DType y_type, Activation act,
     Conv *c = conv_on(gpu, k, type, y_type, act, w, b);
     for (int add = 0; add < (y_type == F32 && act == ACT_NONE ? 2 : 1); add++) {
         void *want = product_bytes(c, k, dx, y_type, ny, add);
-        for (size_t t = 0; t < sizeof tiles/sizeof *tiles; t++) {
-            setenv("SDSTEER_CUDA_TILE", tiles[t], 1);
+        for (const char *const *tile = tiles; *tile; tile++) {
+            setenv("SDSTEER_CUDA_TILE", *tile, 1);
             void *got = product_bytes(c, k, dx, y_type, ny, add);
-            failed += test_same(op_name(name, "%s, %d-%d k%d %ldx%ldx%d %s-%s act %d%s", tiles[t], k->in, k->out,
+            failed += test_same(op_name(name, "%s, %d-%d k%d %ldx%ldx%d %s-%s act %d%s", *tile, k->in, k->out,
                                         k->kernel, (long)k->H, (long)k->W, (int)k->B, dtype_name(type),
                                         dtype_name(y_type), act, add ? " added" : ""),
                                 got, want, ny*dtype_size(y_type));
@@ -113,7 +122,18 @@ static int rows_by_counts(void)
 static int by_all(const ConvCase *k, DType type, DType y_type, Activation act, bool with_bias)
 {
     unsetenv("SDSTEER_CUDA_TILE");
-    return conv(k, type, y_type, act, with_bias) + by_tiles(k, type, y_type, act, with_bias);
+    return conv(k, type, y_type, act, with_bias) + by_tiles(all_tiles, k, type, y_type, act, with_bias);
+}
+
+/* Which SDSTEER_CUDA_KERNELS has to ask for. */
+__attribute__((unused)) static int sliced_by_tiles(bool large)
+{
+    int failed = 0;
+    for (size_t i = 0; i < (large ? sizeof sliced_cases/sizeof *sliced_cases : 3); i++)
+        failed += conv(&sliced_cases[i], BF16, F32, ACT_NONE, i%2)
+                + by_tiles(sliced_tiles, &sliced_cases[i], BF16, F32, ACT_NONE, i%2)
+                + by_tiles(sliced_tiles, &sliced_cases[i], i%2 ? BF16 : F16, i%2 ? BF16 : F16, ACT_NONE, true);
+    return failed;
 }
 
 /* large: shapes of Stable Diffusion too, each tile's blocks many times over. */
@@ -134,10 +154,10 @@ __attribute__((unused)) static int products_by_tiles(const Ops *device, bool lar
         for (size_t i = 0; i < sizeof gated_cases/sizeof *gated_cases; i++)
             failed += by_all(&gated_cases[i], type, type, ACT_GEGLU, i%2 == 0);
         for (size_t i = 0; i < (large ? sizeof wide_cases/sizeof *wide_cases : 0); i++)
-            failed += by_tiles(&wide_cases[i], type, F32, ACT_NONE, true)
-                    + by_tiles(&wide_cases[i], type, type, ACT_NONE, false);
+            failed += by_tiles(all_tiles, &wide_cases[i], type, F32, ACT_NONE, true)
+                    + by_tiles(all_tiles, &wide_cases[i], type, type, ACT_NONE, false);
         if (large)
-            failed += by_tiles(&wide_cases[2], type, type, ACT_GEGLU, true);
+            failed += by_tiles(all_tiles, &wide_cases[2], type, type, ACT_GEGLU, true);
     }
     return failed + rows_by_counts();
 }

@@ -7,6 +7,7 @@
 const Ops *sdsteer_backend(int device, Err *e);
 extern int simt_blas_calls, simt_blas_others;
 extern const char *simt_started;
+extern unsigned simt_started_blocks;
 
 /* Whether these kinds have a layer multiplied by product_hopper.cu. */
 static bool by_hopper(const char *kinds)
@@ -34,6 +35,12 @@ int main(void)
     int failed = products_by_tiles(played, false);
     failed += test_ok("kinds of kernels joined by +", by_hopper("norm+product") && !by_hopper("norm+attention")
                       && !by_hopper("products") && by_hopper("hopper"));
+    setenv("SDSTEER_CUDA_KERNELS", "hopper+slices", 1);
+    failed += sliced_by_tiles(false) + slices_alone("64x80x1x1x2", false);
+    failed += test_ok("by a slice a block", strstr(simt_started, "multiply<Tile") && simt_started_blocks == 2);
+    failed += slices_alone("128x160x1x1", false);
+    failed += test_ok("by folding slices", strstr(simt_started, "multiply<Tile") && simt_started_blocks == 1);
+    setenv("SDSTEER_CUDA_KERNELS", "hopper", 1);
     failed += product_alone("64x32x1x1", false) + product_alone("256x160x2x1+64x80x1x1", false);
 
     /* of cuBLASLt's algorithms for few rows one is faster than ours and gives other bytes, one gives the same */
