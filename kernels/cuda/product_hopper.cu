@@ -32,13 +32,13 @@ template <typename Tile> __device__ __forceinline__ int rank_of(void)
 
 /* Steps of a sum that a block makes; in slices each is of so many, but the last. */
 struct Steps {
-    int all, each, first, end;
+    int each, first, end;
 
     template <typename Tile, int slices> __device__ __forceinline__ static Steps of(const HopperProduct &p)
     {
         const int all = p.kernel*p.kernel*p.channel_boxes, each = (all + slices - 1)/slices;
         const int slice = Tile::split > 1 ? (int)cluster_rank() : 0;
-        return {all, each, slice*each, Tile::split > 1 ? min(all, (slice + 1)*each) : all};
+        return {each, slice*each, Tile::split > 1 ? min(all, (slice + 1)*each) : all};
     }
 };
 
