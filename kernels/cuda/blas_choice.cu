@@ -70,7 +70,6 @@ static Product layer_of(const BlasPlan *plan, int64_t M, bool add)
     p.W = p.Wo = (int)M;
     p.H = p.Ho = p.kernel = p.stride = 1;
     p.add = add;
-    p.slices = 1;
     return p;
 }
 

@@ -229,7 +229,6 @@ void cuda_conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_
     p.pad = s->pad_before;
     p.act = s->act;
     p.add = add;
-    p.slices = c->hopper ? product_hopper_slices(s, (int64_t)p.Ho*p.Wo) : 1;
     p.M = B*p.Ho*p.Wo;
     if (p.M == 0)
         return;

@@ -23,11 +23,7 @@ typedef struct Product {
     int H, W, Ho, Wo, kernel, stride, pad;
     Activation act;
     bool add;                   /* y is f32 */
-    int slices;                 /* product_hopper.cu's alone: 1, or SLICES */
 } Product;
-
-/* A sum may be made in so many equal parts of k, in steps of 64 channels of a tap, which are then added in order. */
-enum { SLICES = 2 };
 
 /* Where a thread stands in k: its channel and tap. */
 struct Tap {
@@ -97,8 +93,6 @@ void product_few(const Product *p);     /* product_few.cu: the same, of a linear
  * aligned. Its sums differ from product_half's in their last bits. With ACT_GEGLU
  * y is out/2 wide and of x_type. What is added to y is rounded once, subnormal sums to zero. */
 bool product_hopper_takes(const ConvSpec *s);
-/* In how many parts it makes the sums of a layer for images of so many points. */
-int product_hopper_slices(const ConvSpec *s, int64_t points);
 void product_hopper(const Product *p, DType x_type, DType y_type);
 
 #endif

@@ -15,6 +15,9 @@ template <int stages, int groups> struct Barriers {
     Barrier read[groups];       /* by all of a group, of a tile's last stage */
 };
 
+/* A sum may be made in so many equal parts of k, in steps of 64 channels of a tap, which are then added in order. */
+enum { SLICES = 2 };
+
 /* groups: of four warps, each with deep*64 rows and all columns. A cluster has `across` neighbouring columns' tiles by
  * `down` rows' tiles: each block fetches a part of its points for those with the same, and a part of its weights. Or it
  * has one tile, of which each of its `split` blocks makes a slice of all sums. */

@@ -60,6 +60,19 @@ typedef struct Candidate {
     double cycles;
 } Candidate;
 
+/* Whether sums are made of slices: long ones of images of few points, since those of one image keep too few
+ * multiprocessors busy, each for as long as its chain of products takes. Not unasked: it has not been timed. */
+static bool sliced(const Product *p)
+{
+#ifdef SIMT
+    const int most_points = 100, least_k = 600;
+#else
+    const int most_points = 256, least_k = 5760;
+#endif
+    return p->kernel > 1 && p->act == ACT_NONE && (int64_t)p->Ho*p->Wo <= most_points && p->K >= least_k
+        && gpu_wished("SDSTEER_CUDA_KERNELS", "slices");
+}
+
 /* NULL where the tile does not make it. */
 static Launch *launch_of(const ProductTile *t, const Product *p, DType x_type, DType y_type)
 {
@@ -67,7 +80,7 @@ static Launch *launch_of(const ProductTile *t, const Product *p, DType x_type, D
     const bool as_x = y_type != F32;
     if (product_columns(p->out, t->columns)%t->across)
         return NULL;
-    if (p->slices > 1)
+    if (sliced(p))
         return k->sliced[as_x];
     return p->act == ACT_GEGLU ? k->gated : p->act == ACT_NONE ? k->plain[as_x] : k->activated[as_x];
 }
@@ -182,7 +195,7 @@ static Launch *fastest(const Product *p, DType x_type, DType y_type)
 
 typedef struct Shape {                  /* without gaps: compared as bytes */
     int64_t M;
-    int in, out, kernel, pad, H, W, Ho, Wo, act, add, x_type, y_type, slices, zero;
+    int in, out, kernel, pad, H, W, Ho, Wo, act, add, x_type, y_type, sliced, zero;
 } Shape;
 static_assert(sizeof(Shape) == 8 + 14*4, "no gaps");
 
@@ -201,20 +214,6 @@ bool product_hopper_takes(const ConvSpec *s)
 {
     return hopper_wanted("product") && s->x_type != F32 && s->stride == 1 && s->out%8 == 0
         && (s->act != ACT_GEGLU || (s->y_type != F32 && s->out%16 == 0));
-}
-
-/* Long sums of images of few points: those of one image keep too few multiprocessors busy, each for as long as its
- * chain of products takes. Not unasked: it has not been timed. */
-int product_hopper_slices(const ConvSpec *s, int64_t points)
-{
-#ifdef SIMT
-    const int64_t most_points = 100, least_k = 600;
-#else
-    const int64_t most_points = 256, least_k = 5760;
-#endif
-    const int64_t K = (int64_t)s->kernel*s->kernel*s->in;
-    return s->kernel > 1 && s->act == ACT_NONE && points <= most_points && K >= least_k
-        && gpu_wished("SDSTEER_CUDA_KERNELS", "slices") ? SLICES : 1;
 }
 
 /* What was found is forgotten when other tiles are wished for. */
@@ -238,7 +237,7 @@ void product_hopper(const Product *p, DType x_type, DType y_type)
     static Known *known[BUCKETS];
     forget(known);
     const Shape shape = {p->M, p->in, p->out, p->kernel, p->pad, p->H, p->W, p->Ho, p->Wo, p->act, p->add, x_type,
-                         y_type, p->slices, 0};
+                         y_type, sliced(p), 0};
     Known **const at = &known[bucket_of(&shape)], *k = *at;
     while (k && memcmp(&k->shape, &shape, sizeof shape) != 0)
         k = k->next;

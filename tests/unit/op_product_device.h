@@ -24,7 +24,7 @@ static const ConvCase wide_cases[] = {
     {320, 320, 3, 1, 1, 1, 5, 64, 64}, {1280, 1280, 3, 1, 1, 1, 5, 8, 8}, {640, 960, 1, 1, 0, 0, 1, 12000, 1},
 };
 
-/* Sums in slices (product_hopper_slices): an odd number of steps, kernels of 2 and 3; then of Stable Diffusion. */
+/* Sums in slices (product_tile.cu): an odd number of steps, kernels of 2 and 3; then of Stable Diffusion. */
 static const ConvCase sliced_cases[] = {
     {72, 168, 3, 1, 1, 1, 2, 8, 8}, {136, 96, 3, 1, 1, 1, 1, 4, 9}, {200, 40, 2, 1, 0, 1, 3, 6, 6},
     {1280, 1280, 3, 1, 1, 1, 5, 8, 8}, {640, 168, 3, 1, 1, 1, 3, 16, 16},
