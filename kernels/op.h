@@ -5,9 +5,10 @@
  * arguments. Activations are channels-last: an image is rows (H*W, C), a batch is rows (B*H*W, C), so that a
  * convolution, a linear layer and an autoencoder read the same layout.
  *
- * The residual stream is always f32. `type` is the type of what enters a matrix product: F32, or BF16 or F16 where the
- * device has it (BF16: best; F16: what conv_create takes); products accumulate in f32. An op that says "T" reads or
- * writes that type, everything else is f32. Values beyond 65504 are infinite in F16.
+ * `type` is the type of what enters a matrix product: F32, or BF16 or F16 where the device has it (BF16: best; F16: what
+ * conv_create takes); products accumulate in f32. An op that says "T" reads or writes that type, everything else is f32.
+ * The residual stream, R, is f32, but that a UNet of products of 16 bits may keep its own in `residual`. Values beyond
+ * 65504 are infinite in F16.
  *
  * Same bytes: the value of an output row depends on that row's inputs and the op's shape alone, not on the number of
  * rows, their neighbours or the number of threads. Every op keeps this; the op tests check it.
@@ -36,7 +37,7 @@ typedef struct ConvSpec {
     int in, out;                /* channels */
     int kernel, stride;         /* square; 1 and 1 for a linear layer */
     int pad_before, pad_after;  /* zeros on top and left, below and right */
-    DType x_type, y_type;       /* T of the input (the product's type), and F32 or T of the output */
+    DType x_type, y_type;       /* T of the input (the product's type), and F32, T or R of the output */
     Activation act;             /* applied to x*W + bias; not together with add. ACT_GEGLU, of a linear layer whose
                                  * `out` is even: a * gelu(b), a the first out/2 of x*W + bias and b the rest, so that
                                  * rows of y are out/2 wide */
@@ -52,10 +53,10 @@ static inline bool conv_is_linear(const ConvSpec *s)
 /* What group_norm takes: rows of one matrix, or of two side by side (the UNet's skip connection) that are never joined
  * in memory. */
 typedef struct NormInput {
-    const void *x;              /* (B,HW,C) of `type`, F32 or y_type */
+    const void *x;              /* (B,HW,C) of `type`: F32, R or y_type */
     DType type;
     int C;
-    const float *beside;        /* (B,HW,C_beside) on its right; type is F32 then. NULL: none, and C_beside is 0 */
+    const void *beside;         /* (B,HW,C_beside) of `type` on its right. NULL: none, and C_beside is 0 */
     int C_beside;
     const float *shift;         /* (B,C+C_beside), added before the statistics (the time embedding); NULL: none */
 } NormInput;
@@ -65,6 +66,7 @@ typedef struct Recording Recording;
 typedef struct Ops {
     const char *name;           /* "cpu", "cuda:0" */
     DType best;                 /* BF16 where the device multiplies it at twice f32's rate or better, else F32 */
+    DType residual;             /* F16 where a residual stream of it, beside products of 16 bits, is faster, else F32 */
 
     /* memory of the device, 64-byte aligned, zeroed. alloc sets e and returns NULL when there is none left. */
     void *(*alloc)(size_t bytes, Err *e);
@@ -87,19 +89,19 @@ typedef struct Ops {
     int (*conv_create)(Conv **c, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias,
                        int parts, Err *e);
     void (*conv_free)(Conv *c);                                          /* NULL: nothing */
-    /* y (B,Ho,Wo,out) = act(conv(x (B,H,W,in)) + bias), or y += conv(x) + bias when add (y_type F32, act NONE).
+    /* y (B,Ho,Wo,out) = act(conv(x (B,H,W,in)) + bias), or y += conv(x) + bias when add (y_type F32 or R, act NONE).
      * Ho = (H + pads - kernel)/stride + 1. A linear layer over N rows is conv_run(c, y, x, 1, N, 1, add). The first
      * call at a shape prepares it; later ones allocate nothing. */
     void (*conv_run)(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_t W, bool add);
 
     /* y T (B,HW,C) = act(group_norm(in) * gamma + beta), C being in->C + in->C_beside here, statistics over HW and
-     * C/groups, biased variance. act NONE or SILU. as_is (B,HW,C) of y_type, or NULL, gets the input itself without its
-     * shift, for a product that takes it. */
+     * C/groups, biased variance. act NONE or SILU. as_is (B,HW,C), or NULL, gets the input itself without its shift, for
+     * a product that takes it: of y_type where the input is f32, else of the input's. */
     void (*group_norm)(void *y, DType y_type, void *as_is, const NormInput *in, const float *gamma, const float *beta,
                        int64_t B, int64_t HW, int groups, float eps, Activation act);
-    /* y T (N,D) = layer_norm(x) * gamma + beta. y may be x when y_type is F32. */
-    void (*layer_norm)(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
-                       float eps);
+    /* y T (N,D) = layer_norm(x R) * gamma + beta. y may be x when both are F32. */
+    void (*layer_norm)(void *y, DType y_type, const void *x, DType x_type, const float *gamma, const float *beta,
+                       int64_t N, int D, float eps);
 
     /* y T (B,S,D) = layer_norm(x) * (1 + scale[b]) + shift[b], the norm without gamma and beta; image b's scale and
      * shift are the D values at b*stride (adaptive layer norm, Peebles and Xie 2023, arXiv 2212.09748). y may be x when
@@ -136,8 +138,9 @@ typedef struct Ops {
     void (*add)(float *y, const float *x, int64_t n);                            /* y += x */
     void (*multiply)(void *y, const void *x, DType type, int64_t n);             /* y *= x, both of type (F32 or T) */
     void (*subtract)(float *y, const float *a, const float *b, int64_t n);       /* y = a - b */
-    void (*upsample)(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho,
-                     int64_t Wo);                                                   /* nearest */
+    /* nearest; x F32, or y's type */
+    void (*upsample)(void *y, DType y_type, const void *x, DType x_type, int64_t B, int64_t H, int64_t W, int C,
+                     int64_t Ho, int64_t Wo);
     /* y (B, h*p, w*p, C) = x (B, h*w, p*p*C), pixels from rows of patches */
     void (*unpatch)(float *y, const float *x, int64_t B, int64_t h, int64_t w, int p, int C);
     /* y (N,D) = table f32 (rows,D)[ids[n]] + (position ? position (S,D)[n % S] : 0) */

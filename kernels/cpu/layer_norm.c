@@ -10,6 +10,7 @@
  *
  * AT_ONCE rows go side by side: a row alone would wait for its own sums. Each has the same instructions as it would
  * alone. Bound by memory. */
+#include <assert.h>
 #include <math.h>
 #include "kernels/cpu/level.h"
 #include "kernels/cpu/vec.h"
@@ -83,9 +84,10 @@ ALWAYS_INLINE void layer_norm_rows(void *y, DType y_type, const float *x, const 
         layer_norm_as(y, y_type, x, gamma, beta, modulated, n, 1, D, eps);
 }
 
-void cpu_layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
-                    float eps)
+void cpu_layer_norm(void *y, DType y_type, const void *x, DType x_type, const float *gamma, const float *beta,
+                    int64_t N, int D, float eps)
 {
+    assert(x_type == F32);
     const int64_t rows = rows_of_block(D);
 #pragma omp parallel for schedule(static) if (N*D >= CPU_PARALLEL)
     for (int64_t n = 0; n < N; n += rows)

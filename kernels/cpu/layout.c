@@ -1,25 +1,36 @@
 /* SPDX-License-Identifier: MIT */
 /* layout.c -- ops that move rows: nearest upsampling, pixels from patches, token embedding. Bound by memory. */
+#include <assert.h>
+#include <string.h>
 #include "kernels/cpu/level.h"
 #include "kernels/cpu/vec.h"
 
-static void convert_row(void *y, DType y_type, int64_t i, const float *x, int C)
+/* C values from the at-th of x on, to the i-th of y on. */
+static void move_row(void *y, DType y_type, int64_t i, const void *x, DType x_type, int64_t at, int C)
 {
+    const size_t size = dtype_size(x_type);
+    const float *from = (const float *)x + at;
+    if (x_type == y_type) {
+        memcpy((char *)y + (size_t)i*size, (const char *)x + (size_t)at*size, (size_t)C*size);
+        return;
+    }
     for (int c = 0; c < C; c += LANES) {
         const int w = C - c < LANES ? C - c : LANES;
-        v_store_as(y, y_type, i + c, v_load(x + c, w), w);
+        v_store_as(y, y_type, i + c, v_load(from + c, w), w);
     }
 }
 
 /* y[b,h,w,:] = x[b, floor(h H/Ho), floor(w W/Wo), :], as torch's interpolate(mode="nearest") takes it for whole
  * multiples. */
-void cpu_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho, int64_t Wo)
+void cpu_upsample(void *y, DType y_type, const void *x, DType x_type, int64_t B, int64_t H, int64_t W, int C,
+                  int64_t Ho, int64_t Wo)
 {
+    assert(x_type == F32 || x_type == y_type);
 #pragma omp parallel for collapse(2) if (B*Ho*Wo*C >= CPU_PARALLEL)
     for (int64_t b = 0; b < B; b++)
         for (int64_t h = 0; h < Ho; h++)
             for (int64_t w = 0; w < Wo; w++)
-                convert_row(y, y_type, ((b*Ho + h)*Wo + w)*C, x + ((b*H + h*H/Ho)*W + w*W/Wo)*C, C);
+                move_row(y, y_type, ((b*Ho + h)*Wo + w)*C, x, x_type, ((b*H + h*H/Ho)*W + w*W/Wo)*C, C);
 }
 
 /* y[b, i p + r, j p + s, c] = x[b, i w + j, (r p + s) C + c]: a patch's line of pixels lies together in both. */

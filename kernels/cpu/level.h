@@ -68,8 +68,8 @@ void cpu_tiled_gemm(float *C, bool add, const float *A, bool A_turned, const flo
                     int64_t N, int64_t K);
 void cpu_group_norm(void *y, DType y_type, void *as_is, const NormInput *in, const float *gamma, const float *beta,
                     int64_t B, int64_t HW, int groups, float eps, Activation act);
-void cpu_layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
-                    float eps);
+void cpu_layer_norm(void *y, DType y_type, const void *x, DType x_type, const float *gamma, const float *beta,
+                    int64_t N, int D, float eps);
 void cpu_modulate(void *y, DType y_type, const float *x, const float *shift, const float *scale, int64_t stride,
                   int64_t B, int64_t S, int D, float eps);
 void cpu_rms_norm(void *y, DType y_type, int64_t y_stride, const void *x, DType x_type, int64_t x_stride,
@@ -88,8 +88,8 @@ void cpu_add_gated(float *x, const void *y, DType y_type, const float *gate, int
                    int D);
 void cpu_multiply(void *y, const void *x, DType type, int64_t n);
 void cpu_subtract(float *y, const float *a, const float *b, int64_t n);
-void cpu_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho,
-                  int64_t Wo);
+void cpu_upsample(void *y, DType y_type, const void *x, DType x_type, int64_t B, int64_t H, int64_t W, int C,
+                  int64_t Ho, int64_t Wo);
 void cpu_unpatch(float *y, const float *x, int64_t B, int64_t h, int64_t w, int p, int C);
 void cpu_embed(float *y, const float *table, const float *position, const int32_t *ids, int64_t N, int64_t S, int D);
 void cpu_ddim_step(float *x, const float *uncond, const float *cond, float guidance, float sqrt_a, float sqrt_1m_a,

@@ -4,7 +4,7 @@
  *     y[b,i,c] = act((x[b,i,c] - mean[b,g]) * rstd[b,g] * gamma[c] + beta[c]),  g = c/(C/groups),
  *     rstd = 1/sqrt(variance + eps)
  *
- *   x (B,HW,C) f32 or bf16, or two of f32 side by side, shift (B,C) added first; y f32 or bf16
+ *   x (B,HW,C) f32 or bf16, or two side by side, shift (B,C) added first; y f32 or bf16
  *   Wu and He 2018 (arXiv 1803.08494). Variances are biased.
  *
  * It goes over x twice. First, blocks of rows small enough for the first-level cache: each channel's mean in
@@ -170,7 +170,7 @@ void cpu_group_norm(void *y, DType y_type, void *as_is, const NormInput *in, con
 {
     const int C = in->C + in->C_beside;
     GroupNorm g = {.y = y, .as_is = as_is, .y_type = y_type,
-                   .side = {{in->x, in->type, 0, in->C}, {in->beside, F32, in->C, in->C_beside}},
+                   .side = {{in->x, in->type, 0, in->C}, {in->beside, in->type, in->C, in->C_beside}},
                    .sides = in->beside ? 2 : 1, .shift = in->shift, .gamma = gamma, .beta = beta, .HW = HW, .C = C,
                    .groups = groups, .eps = eps, .act = act};
     g.rows = C < BLOCK_VALUES/8 ? BLOCK_VALUES/C : 8;

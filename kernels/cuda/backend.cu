@@ -3,6 +3,7 @@
  *
  * A device of compute capability 8.0 or later: bf16 and f16 in tensor cores, asynchronous copies to shared memory. */
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/hopper_map.h"
 #include "kernels/cuda/hopper_watch.h"
 #include "kernels/cuda/sae_cuda.h"
 
@@ -185,6 +186,7 @@ extern "C" __attribute__((visibility("default"))) const Ops *sdsteer_backend(int
     snprintf(name, sizeof name, "cuda:%d", device);
     ops.name = name;
     ops.best = BF16;
+    ops.residual = hopper_wanted("product") ? F16 : F32;
     ops.alloc = cuda_alloc;
     ops.free = cuda_free;
     ops.upload = gpu_upload;

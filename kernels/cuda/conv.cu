@@ -79,7 +79,8 @@ static void choose(Conv *c)
     c->few = s->x_type == F32 && s->rows && conv_is_linear(s);
     c->hopper = product_hopper_takes(s);
     const bool after = s->act == ACT_GEGLU || (s->act == ACT_GELU_TANH && conv_is_linear(s));
-    if (c->few || !library_wanted() || (s->act != ACT_NONE && (c->hopper || !after)) || s->in%8 || s->out%8)
+    if (c->few || !library_wanted() || (s->act != ACT_NONE && (c->hopper || !after)) || s->in%8 || s->out%8
+        || (s->y_type != F32 && s->y_type != s->x_type))
         return;
     if (conv_is_linear(s))
         c->blas = blas_plan(&p, s->x_type, s->y_type, c->hopper);
@@ -95,6 +96,7 @@ int cuda_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *wei
     if (spec->x_type != F32 && spec->x_type != BF16 && spec->x_type != F16)
         return err_set(e, "%s: products are made in f32, bf16 or f16, not %s", weight[0]->name,
                        dtype_name(spec->x_type));
+    assert(spec->y_type == F32 || spec->y_type == spec->x_type || (spec->y_type == F16 && spec->x_type == BF16));
     Conv *c = (Conv *)calloc(1, sizeof *c);
     if (!c)
         return err_set(e, "cannot allocate %zu bytes", sizeof *c);
@@ -150,11 +152,13 @@ static const void *filled_up(const Conv *c, const void *x, int64_t points)
     return y;
 }
 
-/* What is added to y is added by the library, in f32, or made and rounded to f32 first; which, is the same for a layer
- * and a size of picture whatever B. false: the layer is product.h's. */
+/* What is added to y, of f32, is added by the library, or made and rounded first; which, is the same for a layer and a
+ * size of picture whatever B. false: the layer is product.h's, and so is what is added to halves. */
 static bool library_run(const Conv *c, const Product *p, int64_t B)
 {
     const int64_t n = p->M*p->out;
+    if (p->add && c->spec.y_type != F32)
+        return false;
     if (c->blas)
         return blas_run(c->blas, p);
     if (!c->dnn)

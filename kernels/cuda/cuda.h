@@ -372,8 +372,8 @@ void cuda_conv_free(Conv *c);
 void cuda_conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_t W, bool add);
 void cuda_group_norm(void *y, DType y_type, void *as_is, const NormInput *in, const float *gamma, const float *beta,
                      int64_t B, int64_t HW, int groups, float eps, Activation act);
-void cuda_layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
-                     float eps);
+void cuda_layer_norm(void *y, DType y_type, const void *x, DType x_type, const float *gamma, const float *beta,
+                     int64_t N, int D, float eps);
 void cuda_modulate(void *y, DType y_type, const float *x, const float *shift, const float *scale, int64_t stride,
                    int64_t B, int64_t S, int D, float eps);
 void cuda_rms_norm(void *y, DType y_type, int64_t y_stride, const void *x, DType x_type, int64_t x_stride,
@@ -392,8 +392,8 @@ void cuda_add_gated(float *x, const void *y, DType y_type, const float *gate, in
                     int D);
 void cuda_multiply(void *y, const void *x, DType type, int64_t n);
 void cuda_subtract(float *y, const float *a, const float *b, int64_t n);
-void cuda_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho,
-                   int64_t Wo);
+void cuda_upsample(void *y, DType y_type, const void *x, DType x_type, int64_t B, int64_t H, int64_t W, int C,
+                   int64_t Ho, int64_t Wo);
 void cuda_unpatch(float *y, const float *x, int64_t B, int64_t h, int64_t w, int p, int C);
 void cuda_embed(float *y, const float *table, const float *position, const int32_t *ids, int64_t N, int64_t S, int D);
 void cuda_record_ops(Ops *ops);

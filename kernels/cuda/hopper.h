@@ -219,7 +219,7 @@ __device__ __forceinline__ void store_box(const CUtensorMap *map, const Place &p
 #endif
 }
 
-/* The same, added to what is there: f32, each value once, rounded to nearest, subnormals to zero. */
+/* The same, added to what is there: f32 or f16, each value once, rounded to nearest, in f32 subnormals to zero. */
 __device__ __forceinline__ void add_box(const CUtensorMap *map, const Place &p, const void *from)
 {
 #ifdef SIMT

@@ -4,7 +4,7 @@
  *     layer     y[n,d]   = (x[n,d] - mean[n]) * rstd[n] * gamma[d] + beta[d],      rstd = 1/sqrt(variance + eps)
  *     modulate  y[b,s,d] = (x[b,s,d] - mean[b,s]) * rstd[b,s] * (1 + scale[b,d]) + shift[b,d]
  *
- *   x (N,D) or (B,S,D) f32; y f32, bf16 or f16, and x itself where it is f32
+ *   x (N,D) f32 or f16, or (B,S,D) f32; y f32, bf16 or f16, and x itself where both are f32
  *   Ba et al. 2016 (arXiv 1607.06450). The variance is biased.
  *
  * A warp keeps its rows in registers: it has them all under way at a time, and reads gamma and beta once for all of
@@ -12,6 +12,7 @@
  * the first-level cache. Every value is read and written by one lane, and a row is read for its sums before any of it
  * is written, so y may be x.
  * Bound by memory: x is read once and y written once. */
+#include <assert.h>
 #include "kernels/cuda/cuda.h"
 
 enum { WARPS = 8 };     /* of a block */
@@ -41,8 +42,8 @@ __device__ __forceinline__ void load_affine(float (&by)[each], float (&from)[eac
 }
 
 /* Rows of at most `most` runs of four a lane, D a multiple of 4; `rows` of them a warp. per: 1/D. */
-template <typename T, int most, int rows, bool modulated>
-static __global__ void norm_kept(T *y, const float *x, const float *__restrict__ gamma, const float *__restrict__ beta,
+template <typename T, typename X, int most, int rows, bool modulated>
+static __global__ void norm_kept(T *y, const X *x, const float *__restrict__ gamma, const float *__restrict__ beta,
                                  int64_t stride, int64_t S, int64_t N, int D, float per, float eps)
 {
     const int64_t n = ((int64_t)blockIdx.x*WARPS + threadIdx.x/WARP)*rows;
@@ -108,15 +109,16 @@ static __global__ void norm_kept(T *y, const float *x, const float *__restrict__
 }
 
 /* Rows of any width, one a warp. */
-template <typename T, int each, bool modulated>
-static __global__ void norm_reread(T *y, const float *x, const Affine a, int64_t N, int D, float eps)
+template <typename T, typename X, int each, bool modulated>
+static __global__ void norm_reread(T *y, const X *x, const Affine a, int64_t N, int D, float eps)
 {
     const int64_t n = (int64_t)blockIdx.x*WARPS + threadIdx.x/WARP;
     const int first = threadIdx.x%WARP*each;
     if (n >= N)
         return;
     const int64_t image = modulated ? n/a.S*a.stride : 0;
-    const float *row = x + n*D, *gamma = a.gamma + image, *beta = a.beta + image;
+    const X *row = x + n*D;
+    const float *gamma = a.gamma + image, *beta = a.beta + image;
     float sum = 0, square = 0;
     #pragma unroll 4
     for (int d = first; d < D; d += WARP*each) {
@@ -144,48 +146,53 @@ static __global__ void norm_reread(T *y, const float *x, const Affine a, int64_t
     }
 }
 
-template <typename T, bool modulated, int most, int rows>
-static void launch_kept(T *y, const float *x, const Affine &a, int64_t N, int D, float eps)
+template <int most, int rows, bool modulated, typename T, typename X>
+static void launch_kept(T *y, const X *x, const Affine &a, int64_t N, int D, float eps)
 {
-    LAUNCH((norm_kept<T, most, rows, modulated>), gpu_blocks(N, rows*WARPS), WARPS*WARP, 0, y, x, a.gamma, a.beta,
+    LAUNCH((norm_kept<T, X, most, rows, modulated>), gpu_blocks(N, rows*WARPS), WARPS*WARP, 0, y, x, a.gamma, a.beta,
            a.stride, a.S, N, D, 1/(float)D, eps);
 }
 
-template <typename T, bool modulated> static void norm_as(T *y, const float *x, const Affine &a, int64_t N, int D,
-                                                          float eps)
+template <bool modulated, typename T, typename X>
+static void norm_as(T *y, const X *x, const Affine &a, int64_t N, int D, float eps)
 {
     const uintptr_t addresses = (uintptr_t)y | (uintptr_t)x | (uintptr_t)a.gamma | (uintptr_t)a.beta;
     const bool fours = D%4 == 0 && a.stride%4 == 0 && (addresses&15) == 0;
     const int most = (D + WARP*4 - 1)/(WARP*4);
     if (fours && most <= 3)
-        launch_kept<T, modulated, 3, 2>(y, x, a, N, D, eps);
+        launch_kept<3, 2, modulated>(y, x, a, N, D, eps);
     else if (fours && most <= 6)
-        launch_kept<T, modulated, 6, 2>(y, x, a, N, D, eps);
+        launch_kept<6, 2, modulated>(y, x, a, N, D, eps);
     else if (fours && most <= 10)
-        launch_kept<T, modulated, 10, 1>(y, x, a, N, D, eps);
+        launch_kept<10, 1, modulated>(y, x, a, N, D, eps);
     else if (fours && most <= 20)
-        launch_kept<T, modulated, 20, 1>(y, x, a, N, D, eps);
+        launch_kept<20, 1, modulated>(y, x, a, N, D, eps);
     else if (fours)
-        LAUNCH((norm_reread<T, 4, modulated>), gpu_blocks(N, WARPS), WARPS*WARP, 0, y, x, a, N, D, eps);
+        LAUNCH((norm_reread<T, X, 4, modulated>), gpu_blocks(N, WARPS), WARPS*WARP, 0, y, x, a, N, D, eps);
     else
-        LAUNCH((norm_reread<T, 1, modulated>), gpu_blocks(N, WARPS), WARPS*WARP, 0, y, x, a, N, D, eps);
+        LAUNCH((norm_reread<T, X, 1, modulated>), gpu_blocks(N, WARPS), WARPS*WARP, 0, y, x, a, N, D, eps);
 }
 
-template <bool modulated>
-static void norm(void *y, DType y_type, const float *x, const Affine &a, int64_t N, int D, float eps)
+template <bool modulated, typename X>
+static void norm(void *y, DType y_type, const X *x, const Affine &a, int64_t N, int D, float eps)
 {
     if (y_type == F32)
-        norm_as<float, modulated>((float *)y, x, a, N, D, eps);
+        norm_as<modulated>((float *)y, x, a, N, D, eps);
     else if (y_type == BF16)
-        norm_as<bf16, modulated>((bf16 *)y, x, a, N, D, eps);
+        norm_as<modulated>((bf16 *)y, x, a, N, D, eps);
     else
-        norm_as<f16, modulated>((f16 *)y, x, a, N, D, eps);
+        norm_as<modulated>((f16 *)y, x, a, N, D, eps);
 }
 
-void cuda_layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
-                     float eps)
+void cuda_layer_norm(void *y, DType y_type, const void *x, DType x_type, const float *gamma, const float *beta,
+                     int64_t N, int D, float eps)
 {
-    norm<false>(y, y_type, x, Affine{gamma, beta, 0, 1}, N, D, eps);
+    const Affine a = {gamma, beta, 0, 1};
+    assert(x_type == F32 || x_type == F16);
+    if (x_type == F32)
+        norm<false>(y, y_type, (const float *)x, a, N, D, eps);
+    else
+        norm<false>(y, y_type, (const f16 *)x, a, N, D, eps);
 }
 
 void cuda_modulate(void *y, DType y_type, const float *x, const float *shift, const float *scale, int64_t stride,

@@ -3,6 +3,7 @@
  *
  * Threads take neighbouring values (or fours of them, where widths and pointers allow 16-byte loads) of the output, so
  * that both sides are read and written in whole sectors. Bound by memory. */
+#include <assert.h>
 #include "kernels/cuda/cuda.h"
 
 enum { THREADS = 256 };
@@ -19,8 +20,8 @@ template <typename I> __device__ __forceinline__ int64_t origin(const Sides &s, 
 
 /* y[b,h,w,:] = x[b, floor(h H/Ho), floor(w W/Wo), :]; each: values a thread, dividing C; small: n and products of sides
  * are less than 2^32, and divided three times as fast */
-template <typename T, int each, bool small>
-static __global__ void upsample(T *y, const float *x, Sides s, int C, int64_t n)
+template <typename T, typename X, int each, bool small>
+static __global__ void upsample(T *y, const X *x, Sides s, int C, int64_t n)
 {
     const int64_t i = thread_number();
     if (i >= n)
@@ -28,36 +29,44 @@ static __global__ void upsample(T *y, const float *x, Sides s, int C, int64_t n)
     const int fields = C/each;
     const int64_t point = small ? (uint32_t)i/(uint32_t)fields : i/fields;
     const int c = (int)(i - point*fields)*each;
-    const float *from = x + (small ? origin(s, (uint32_t)point) : origin(s, point))*C + c;
-    if constexpr (each == 4)
-        store4(y, point*C + c, *(const float4 *)from);
-    else
-        y[point*C + c] = from_float<T>(*from);
+    const X *from = x + (small ? origin(s, (uint32_t)point) : origin(s, point))*C + c;
+    float v[each];
+    load_run(v, from);
+    store_run(y, point*C + c, v);
 }
 
-template <typename T> static void upsample_as(T *y, const float *x, int64_t B, Sides s, int C)
+template <typename T, typename X> static void upsample_as(T *y, const X *x, int64_t B, Sides s, int C)
 {
     const int64_t n = B*s.Ho*s.Wo*C;
     const bool fours = C%4 == 0 && (((uintptr_t)y | (uintptr_t)x)&15) == 0;
     const bool small = n < UINT32_MAX && s.H < UINT16_MAX && s.W < UINT16_MAX && s.Ho < UINT16_MAX && s.Wo < UINT16_MAX;
     if (fours && small)
-        LAUNCH((upsample<T, 4, true>), gpu_blocks(n/4, THREADS), THREADS, 0, y, x, s, C, n/4);
+        LAUNCH((upsample<T, X, 4, true>), gpu_blocks(n/4, THREADS), THREADS, 0, y, x, s, C, n/4);
     else if (fours)
-        LAUNCH((upsample<T, 4, false>), gpu_blocks(n/4, THREADS), THREADS, 0, y, x, s, C, n/4);
+        LAUNCH((upsample<T, X, 4, false>), gpu_blocks(n/4, THREADS), THREADS, 0, y, x, s, C, n/4);
     else
-        LAUNCH((upsample<T, 1, false>), gpu_blocks(n, THREADS), THREADS, 0, y, x, s, C, n);
+        LAUNCH((upsample<T, X, 1, false>), gpu_blocks(n, THREADS), THREADS, 0, y, x, s, C, n);
 }
 
-void cuda_upsample(void *y, DType y_type, const float *x, int64_t B, int64_t H, int64_t W, int C, int64_t Ho,
-                   int64_t Wo)
+template <typename T> static void upsample_from(DType x_type, T *y, const void *x, int64_t B, Sides s, int C)
+{
+    if (x_type == F32)
+        upsample_as(y, (const float *)x, B, s, C);
+    else
+        upsample_as(y, (const T *)x, B, s, C);
+}
+
+void cuda_upsample(void *y, DType y_type, const void *x, DType x_type, int64_t B, int64_t H, int64_t W, int C,
+                   int64_t Ho, int64_t Wo)
 {
     const Sides s = {H, W, Ho, Wo};
+    assert(x_type == F32 || x_type == y_type);
     if (y_type == F32)
-        upsample_as((float *)y, x, B, s, C);
+        upsample_from(x_type, (float *)y, x, B, s, C);
     else if (y_type == BF16)
-        upsample_as((bf16 *)y, x, B, s, C);
+        upsample_from(x_type, (bf16 *)y, x, B, s, C);
     else
-        upsample_as((f16 *)y, x, B, s, C);
+        upsample_from(x_type, (f16 *)y, x, B, s, C);
 }
 
 /* y[b, i p + r, j p + s, c] = x[b, i w + j, (r p + s) C + c]: a patch's line of pixels, p C values, lies together in

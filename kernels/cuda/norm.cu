@@ -4,7 +4,7 @@
  *     y[b,i,c] = act((x[b,i,c] - mean[b,g]) * rstd[b,g] * gamma[c] + beta[c]),  g = c/(C/groups)
  *     rstd = 1/sqrt(variance + eps)
  *
- *   x (B,HW,C) f32 or of y's type, or two of f32 side by side, shift (B,C) added first; y f32, bf16 or f16
+ *   x (B,HW,C) f32, f16 or of y's type, or two side by side, shift (B,C) added first; y f32, bf16 or f16
  *   Wu and He 2018 (arXiv 1803.08494); Ba et al. 2016 (arXiv 1607.06450). Variances are biased.
  *
  * Group norm is three kernels. Runs of rows: each channel's mean in the run, then its squared deviations from that
@@ -21,7 +21,7 @@ enum { THREADS = 512, WIDEST = 640, MOST_ROWS = 12 };
 
 typedef struct GroupNorm {
     const void *x;                  /* (B,HW,C_x) */
-    const float *beside;            /* (B,HW,C - C_x), x being f32 then */
+    const void *beside;             /* (B,HW,C - C_x) */
     const float *shift, *gamma, *beta;
     float *parts;                   /* (B, runs, 2, C): mean and M2 of each channel in each run */
     float *affine;                  /* (B, 2, C): scale and offset that make y of x */
@@ -146,7 +146,7 @@ static __global__ void join_moments(GroupNorm g)
 
 /* Block (run, image), shared as for the moments. as_is: NULL, or gets x. */
 template <typename T, typename X, int each>
-static __global__ void normalize(T *y, T *as_is, GroupNorm g, Activation act, Share share)
+static __global__ void normalize(T *y, AsIs<T, X> *as_is, GroupNorm g, Activation act, Share share)
 {
     const int width = share.lanes*each, lane = threadIdx.x%share.lanes*each, r = threadIdx.x/share.lanes;
     const int64_t image = blockIdx.y, first = (int64_t)blockIdx.x*g.rows;
@@ -174,7 +174,7 @@ static __global__ void normalize(T *y, T *as_is, GroupNorm g, Activation act, Sh
 }
 
 template <typename T, typename X, int each>
-static void launch_norm(T *y, T *as_is, GroupNorm g, int64_t B, Activation act)
+static void launch_norm(T *y, void *as_is, GroupNorm g, int64_t B, Activation act)
 {
     const Share s = share_for(g.C, each);
     g.rows = MOST_ROWS*s.down;
@@ -184,10 +184,11 @@ static void launch_norm(T *y, T *as_is, GroupNorm g, int64_t B, Activation act)
     const dim3 grid((unsigned)g.runs, (unsigned)B);
     LAUNCH((run_moments<X, each>), grid, threads_of(&s), sizeof(float)*2*(size_t)(s.down*s.lanes*each), g, s);
     LAUNCH(join_moments, dim3((unsigned)g.groups, (unsigned)B), 128, 0, g);
-    LAUNCH((normalize<T, X, each>), grid, threads_of(&s), 0, y, as_is, g, act, s);
+    LAUNCH((normalize<T, X, each>), grid, threads_of(&s), 0, y, (AsIs<T, X> *)as_is, g, act,
+           s);
 }
 
-template <typename T, typename X> static void norm_as(T *y, T *as_is, const GroupNorm &g, int64_t B, Activation act)
+template <typename T, typename X> static void norm_as(T *y, void *as_is, const GroupNorm &g, int64_t B, Activation act)
 {
     if (g.C%4 == 0 && g.C_x%4 == 0
         && (((uintptr_t)y | (uintptr_t)as_is | (uintptr_t)g.x | (uintptr_t)g.beside)&15) == 0)
@@ -196,10 +197,13 @@ template <typename T, typename X> static void norm_as(T *y, T *as_is, const Grou
         launch_norm<T, X, 1>(y, as_is, g, B, act);
 }
 
-template <typename T> static void norm_from(T *y, T *as_is, DType x_type, const GroupNorm &g, int64_t B, Activation act)
+template <typename T>
+static void norm_from(T *y, void *as_is, DType x_type, const GroupNorm &g, int64_t B, Activation act)
 {
     if (x_type == F32)
         norm_as<T, float>(y, as_is, g, B, act);
+    else if (x_type == F16)
+        norm_as<T, f16>(y, as_is, g, B, act);
     else
         norm_as<T, T>(y, as_is, g, B, act);
 }
@@ -207,15 +211,15 @@ template <typename T> static void norm_from(T *y, T *as_is, DType x_type, const 
 void cuda_group_norm(void *y, DType y_type, void *as_is, const NormInput *in, const float *gamma, const float *beta,
                      int64_t B, int64_t HW, int groups, float eps, Activation act)
 {
-    assert(in->type == F32 || in->type == y_type);
+    assert(in->type == F32 || in->type == F16 || in->type == y_type);
     if (norm_by_clusters(y, y_type, as_is, in, gamma, beta, B, HW, groups, eps, act))
         return;
     const GroupNorm g = {in->x, in->beside, in->shift, gamma, beta, NULL, NULL, HW, in->C, in->C + in->C_beside, groups,
                          0, 0, eps};
     if (y_type == F32)
-        norm_from((float *)y, (float *)as_is, in->type, g, B, act);
+        norm_from((float *)y, as_is, in->type, g, B, act);
     else if (y_type == BF16)
-        norm_from((bf16 *)y, (bf16 *)as_is, in->type, g, B, act);
+        norm_from((bf16 *)y, as_is, in->type, g, B, act);
     else
-        norm_from((f16 *)y, (f16 *)as_is, in->type, g, B, act);
+        norm_from((f16 *)y, as_is, in->type, g, B, act);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* norm_hopper.cu -- group norm (norm.cu) that reads x once, by clusters of compute capability 9.0.
  *
- *   x (B,HW,C_x) f32 or of y's type, beside (B,HW,C - C_x) f32, shift (B,C); y, as_is (B,HW,C) f32, bf16 or f16
+ *   x (B,HW,C_x) f32, f16 or of y's type, beside (B,HW,C - C_x) of that, shift (B,C); y (B,HW,C) f32, bf16 or f16
+ *   as_is (B,HW,C) of x's type, or of y's where x is f32
  *
  * A cluster holds all rows of a part of an image's channels, some whole groups, in its blocks' shared memory, each
  * block a run of rows. Each thread has 16 bytes of every down-th row, which it copies there and alone reads again;
@@ -23,8 +24,8 @@ enum { MOST_THREADS = 1024, MOST_ROWS = 12, MOST_BLOCKS = 8, MOST_GROUPS = 16, S
 
 /* The layer, and how an image is cut: in parts of `channels`, whose rows are in `blocks` runs of `rows`. */
 typedef struct Parts {
-    const void *x;
-    const float *beside, *shift, *gamma, *beta;
+    const void *x, *beside;
+    const float *shift, *gamma, *beta;
     int64_t HW;
     int C_x, C, width;                  /* width: channels of a group */
     int channels, blocks, rows;
@@ -130,7 +131,7 @@ __device__ __forceinline__ void join_blocks(Joined *joined, const Parts &p, int 
 
 /* Cluster (part, image) of p.blocks. */
 template <typename X, typename T, bool with_silu>
-static __global__ void __launch_bounds__(MOST_THREADS) norm_part(T *y, T *as_is, Parts p)
+static __global__ void __launch_bounds__(MOST_THREADS) norm_part(T *y, AsIs<T, X> *as_is, Parts p)
 {
     constexpr int each = 16/(int)sizeof(X);
     Joined *joined = (Joined *)shared_memory();
@@ -230,7 +231,7 @@ static __global__ void __launch_bounds__(MOST_THREADS) norm_part(T *y, T *as_is,
 #else
 
 /* It is started on compute capability 9 alone; this is there for devices of other kinds to load. */
-template <typename X, typename T, bool with_silu> static __global__ void norm_part(T *, T *, Parts)
+template <typename X, typename T, bool with_silu> static __global__ void norm_part(T *, AsIs<T, X> *, Parts)
 {
     __trap();
 }
@@ -276,16 +277,17 @@ static bool cut_image(Parts *p, int groups, DType x_type, DType y_type)
 }
 
 template <typename X, typename T, bool with_silu>
-static void launch_norm(T *y, T *as_is, const Parts *p, int64_t B)
+static void launch_norm(T *y, void *as_is, const Parts *p, int64_t B)
 {
     const dim3 grid((unsigned)(p->C/p->channels*p->blocks), (unsigned)B);
     gpu_check(cudaFuncSetAttribute(norm_part<X, T, with_silu>, cudaFuncAttributePreferredSharedMemoryCarveout,
                                    cudaSharedmemCarveoutMaxShared));
-    LAUNCH_CLUSTERS((norm_part<X, T, with_silu>), p->blocks, grid, threads_of(p), shared_of(p), y, as_is, *p);
+    LAUNCH_CLUSTERS((norm_part<X, T, with_silu>), p->blocks, grid, threads_of(p), shared_of(p), y,
+                    (AsIs<T, X> *)as_is, *p);
 }
 
 template <typename X, typename T>
-static void launch(T *y, T *as_is, const Parts *p, int64_t B, Activation act)
+static void launch(T *y, void *as_is, const Parts *p, int64_t B, Activation act)
 {
     if (act == ACT_SILU)
         launch_norm<X, T, true>(y, as_is, p, B);
@@ -294,10 +296,12 @@ static void launch(T *y, T *as_is, const Parts *p, int64_t B, Activation act)
 }
 
 template <typename T>
-static void launch_from(DType x_type, T *y, T *as_is, const Parts *p, int64_t B, Activation act)
+static void launch_from(DType x_type, T *y, void *as_is, const Parts *p, int64_t B, Activation act)
 {
     if (x_type == F32)
         launch<float>(y, as_is, p, B, act);
+    else if (x_type == F16)
+        launch<f16>(y, as_is, p, B, act);
     else
         launch<T>(y, as_is, p, B, act);
 }
@@ -310,10 +314,10 @@ bool norm_by_clusters(void *y, DType y_type, void *as_is, const NormInput *in, c
         || !cut_image(&p, groups, in->type, y_type))
         return false;
     if (y_type == F32)
-        launch_from(in->type, (float *)y, (float *)as_is, &p, B, act);
+        launch_from(in->type, (float *)y, as_is, &p, B, act);
     else if (y_type == BF16)
-        launch_from(in->type, (bf16 *)y, (bf16 *)as_is, &p, B, act);
+        launch_from(in->type, (bf16 *)y, as_is, &p, B, act);
     else
-        launch_from(in->type, (f16 *)y, (f16 *)as_is, &p, B, act);
+        launch_from(in->type, (f16 *)y, as_is, &p, B, act);
     return true;
 }

@@ -22,7 +22,7 @@ typedef struct Product {
     int in, out, K;             /* in: of whole 16 bytes; K = kernel*kernel*in */
     int H, W, Ho, Wo, kernel, stride, pad;
     Activation act;
-    bool add;                   /* y is f32 */
+    bool add;                   /* y is f32 or f16 */
 } Product;
 
 /* Where a thread stands in k: its channel and tap. */
@@ -77,21 +77,23 @@ struct Corner {
     }
 };
 
-/* What is stored for the sum of output (m, o). */
-__device__ __forceinline__ float product_finish(const Product &p, float sum, int64_t m, int o)
+/* What is stored for the sum of output (m, o). T: of y. */
+template <typename T> __device__ __forceinline__ float product_finish(const Product &p, float sum, int64_t m, int o)
 {
     if (p.bias)
         sum += p.bias[o];
-    return p.add ? sum + ((const float *)p.y)[m*p.out + o] : activate_value(sum, p.act);
+    return p.add ? sum + to_float(((const T *)p.y)[m*p.out + o]) : activate_value(sum, p.act);
 }
 
-void product_half(const Product *p, DType x_type, DType y_type);     /* product_half.cu; x_type BF16 or F16 */
+/* product_half.cu; x_type BF16 or F16, y_type that, F32 or F16. */
+void product_half(const Product *p, DType x_type, DType y_type);
 void product_f32(const Product *p);                                  /* product_f32.cu; y is f32 */
 void product_few(const Product *p);     /* product_few.cu: the same, of a linear layer, with sums in another order */
 
 /* product_hopper.cu, on compute capability 9 (hopper_wanted): whether it makes a layer; x, w and y are then 16-byte
  * aligned. Its sums differ from product_half's in their last bits. With ACT_GEGLU
- * y is out/2 wide and of x_type. What is added to y is rounded once, subnormal sums to zero. */
+ * y is out/2 wide and of x_type. What is added to y is of y's type first; sums are rounded, in f32 subnormal ones to
+ * zero. */
 bool product_hopper_takes(const ConvSpec *s);
 void product_hopper(const Product *p, DType x_type, DType y_type);
 

@@ -66,7 +66,7 @@ static __global__ void __launch_bounds__(THREADS) multiply_f32(const Product p)
         float *y = (float *)p.y + m*p.out + o;
         for (int c = 0; c < TN; c++)
             if (m < p.M && o + c < p.out)
-                sum[r][c] = product_finish(p, sum[r][c], m, o + c);
+                sum[r][c] = product_finish<float>(p, sum[r][c], m, o + c);
         if (fours && m < p.M && o < p.out)
             *(float4 *)y = make_float4(sum[r][0], sum[r][1], sum[r][2], sum[r][3]);
         else if (!fours)

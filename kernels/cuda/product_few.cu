@@ -35,7 +35,7 @@ static __global__ void __launch_bounds__(WARPS*WARP) multiply_few(const Product 
     for (int r = 0; r < ROWS; r++) {
         const float all = warp_sum((sum[r][0] + sum[r][1]) + (sum[r][2] + sum[r][3]));
         if (lane == 0 && first + r < p.M)
-            ((float *)p.y)[(first + r)*p.out + o] = product_finish(p, all, first + r, o);
+            ((float *)p.y)[(first + r)*p.out + o] = product_finish<float>(p, all, first + r, o);
     }
 }
 

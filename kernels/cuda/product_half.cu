@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* product_half.cu -- the product of product.h in tensor cores: bf16 or f16 in, f32 sums, f32 or the same out.
+/* product_half.cu -- the product of product.h in tensor cores: bf16 or f16 in, f32 sums, f32, f16 or the same out.
  *
  * A block makes a tile of BM points by BN channels, in steps of 64 of k. Three steps are in shared memory: one being
  * multiplied, two on their way by cp.async, 16 bytes (8 channels of one tap) a copy, so a window that leaves the image
@@ -28,12 +28,12 @@ template <typename T> __device__ __forceinline__ void store_pair(const Product &
     T *y = (T *)p.y + m*p.out + o;
     if (m >= p.M || o >= p.out)
         return;
-    a = product_finish(p, a, m, o);
+    a = product_finish<T>(p, a, m, o);
     if (o + 1 == p.out) {
         *y = from_float<T>(a);
         return;
     }
-    b = product_finish(p, b, m, o + 1);
+    b = product_finish<T>(p, b, m, o + 1);
     if (p.out%2) {
         y[0] = from_float<T>(a);
         y[1] = from_float<T>(b);
@@ -157,6 +157,8 @@ template <typename X> static void multiply_to(const Product *p, DType y_type)
 {
     if (y_type == F32)
         multiply_as<X, float>(p);
+    else if (y_type == F16)
+        multiply_as<X, f16>(p);
     else
         multiply_as<X, X>(p);
 }

@@ -284,7 +284,7 @@ template <typename Tile, typename X, typename T, Finish finish, int slices = 1> 
     tensor_map(&h.w, dtype_of<X>, 4, p->w, w_size, w_box);
     tensor_map(&h.y, dtype_of<T>, 4, p->y, y_size, y_box);
     if (p->add)
-        tensor_map(&h.held, F32, 4, p->y, y_size, held_box);
+        tensor_map(&h.held, dtype_of<T>, 4, p->y, y_size, held_box);
     h.bias = p->bias;
     h.out = p->out;
     h.kernel = p->kernel;
@@ -310,14 +310,17 @@ template <typename Tile, typename X, typename T, Finish finish, int slices = 1> 
 
 #define AS(X, y, finish, ...) launch<Tile<__VA_ARGS__>, X, y, finish>
 #define IN_SLICES(X, y, ...) launch<Tile<__VA_ARGS__>, X, y, PLAIN, SLICES>
-#define PAIR(X, finish, ...) {AS(X, float, finish, __VA_ARGS__), AS(X, X, finish, __VA_ARGS__)}
-#define SLICED(X, ...) {IN_SLICES(X, float, __VA_ARGS__), IN_SLICES(X, X, __VA_ARGS__)}
-#define PLAINLY(X, ...) {PAIR(X, PLAIN, __VA_ARGS__), {}, NULL, {}}
-#define ACTIVATING(X, ...) {PAIR(X, PLAIN, __VA_ARGS__), PAIR(X, ACTIVATED, __VA_ARGS__), NULL, {}}
-#define GATING(X, ...) {PAIR(X, PLAIN, __VA_ARGS__), {}, AS(X, X, GATED, __VA_ARGS__), {}}
+#define EACH_PLAIN(X, ...) \
+    {AS(X, float, PLAIN, __VA_ARGS__), AS(X, X, PLAIN, __VA_ARGS__), AS(X, f16, PLAIN, __VA_ARGS__)}
+#define EACH_ACTIVATED(X, ...) {AS(X, float, ACTIVATED, __VA_ARGS__), AS(X, X, ACTIVATED, __VA_ARGS__)}
+#define EACH_SLICED(X, ...) \
+    {IN_SLICES(X, float, __VA_ARGS__), IN_SLICES(X, X, __VA_ARGS__), IN_SLICES(X, f16, __VA_ARGS__)}
+#define PLAINLY(X, ...) {EACH_PLAIN(X, __VA_ARGS__), {}, NULL, {}}
+#define ACTIVATING(X, ...) {EACH_PLAIN(X, __VA_ARGS__), EACH_ACTIVATED(X, __VA_ARGS__), NULL, {}}
+#define GATING(X, ...) {EACH_PLAIN(X, __VA_ARGS__), {}, AS(X, X, GATED, __VA_ARGS__), {}}
 #define GATING_AND_SLICING(X, ...) \
-    {PAIR(X, PLAIN, __VA_ARGS__), {}, AS(X, X, GATED, __VA_ARGS__), SLICED(X, __VA_ARGS__)}
-#define SLICING(X, ...) {{}, {}, NULL, SLICED(X, __VA_ARGS__)}
+    {EACH_PLAIN(X, __VA_ARGS__), {}, AS(X, X, GATED, __VA_ARGS__), EACH_SLICED(X, __VA_ARGS__)}
+#define SLICING(X, ...) {{}, {}, NULL, EACH_SLICED(X, __VA_ARGS__)}
 #define BOTH(makes, ...) {makes(bf16, __VA_ARGS__), makes(f16, __VA_ARGS__)}
 
 const ProductTile product_tiles[] = {

@@ -77,12 +77,12 @@ static bool sliced(const Product *p)
 static Launch *launch_of(const ProductTile *t, const Product *p, DType x_type, DType y_type)
 {
     const TileKernels *k = &t->of[x_type == F16];
-    const bool as_x = y_type != F32;
+    const int to = y_type == F32 ? 0 : y_type == x_type ? 1 : 2;
     if (product_columns(p->out, t->columns)%t->across)
         return NULL;
     if (sliced(p))
-        return k->sliced[as_x];
-    return p->act == ACT_GEGLU ? k->gated : p->act == ACT_NONE ? k->plain[as_x] : k->activated[as_x];
+        return k->sliced[to];
+    return p->act == ACT_GEGLU ? k->gated : p->act == ACT_NONE ? k->plain[to] : k->activated[to];
 }
 
 /* A step is bound by the tensor cores, or by what comes from the second-level cache, 38 bytes a cycle, or by waiting; a
@@ -155,9 +155,9 @@ static Product less(const Product *p, int64_t each)
 }
 
 /* Milliseconds. What would be added to y is added to what lies elsewhere, a part where it is much. */
-static float time_of(const Candidate *c, const Product *p)
+static float time_of(const Candidate *c, const Product *p, DType y_type)
 {
-    const int64_t each = p->out*(int64_t)sizeof(float);
+    const int64_t each = p->out*(int64_t)dtype_size(y_type);
     Product timed = *p;
     if (p->add) {
         timed = less(p, each);
@@ -175,7 +175,7 @@ static Launch *fastest(const Product *p, DType x_type, DType y_type)
     float least = INFINITY;
     char times[CANDIDATES*2*NAME] = "", name[NAME];
     for (int i = 0; i < count && count > 1; i++) {
-        const float ms = time_of(&c[i], p);
+        const float ms = time_of(&c[i], p, y_type);
         const size_t used = strlen(times);
         if (ms < least) {
             least = ms;
@@ -213,6 +213,7 @@ static unsigned bucket_of(const Shape *s)
 bool product_hopper_takes(const ConvSpec *s)
 {
     return hopper_wanted("product") && s->x_type != F32 && s->stride == 1 && s->out%8 == 0
+        && (s->y_type == F32 || s->y_type == s->x_type || (s->y_type == F16 && s->act == ACT_NONE))
         && (s->act != ACT_GEGLU || (s->y_type != F32 && s->out%16 == 0));
 }
 

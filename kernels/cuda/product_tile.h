@@ -5,11 +5,11 @@
 
 #include "kernels/cuda/product.h"
 
-/* What a tile makes of a type of x: y in f32, in that type. NULL: not by this tile. */
+/* What a tile makes of a type of x: y in f32, in that type, in f16. NULL: not by this tile. */
 typedef struct TileKernels {
-    void (*plain[2])(const Product *p), (*activated[2])(const Product *p);
+    void (*plain[3])(const Product *p), (*activated[2])(const Product *p);
     void (*gated)(const Product *p);    /* y in x's type */
-    void (*sliced[2])(const Product *p);        /* plain, where sums are made of slices */
+    void (*sliced[3])(const Product *p);        /* plain, where sums are made of slices */
 } TileKernels;
 
 /* Rows of output points by columns, how many of them a cluster has across (columns) and down (rows), and how many of

@@ -104,7 +104,8 @@ int sampling_open(Sampling *s, const Cli *cli, const SamplingConfig *cfg, Err *e
         || latent_side("--width", cfg->width, cell, &width, e)
         || stream_open_kind(&s->in, compute_input(cli, &cfg->c), "conditioning", e))
         return -1;
-    SamplerOptions o = {.model = s->compute.model, .type = s->compute.type, .method = cfg->sampler,
+    SamplerOptions o = {.model = s->compute.model, .type = s->compute.type,
+                        .wide = strcmp(cfg->residual, "f32") == 0, .method = cfg->sampler,
                         .steps = (int)cfg->steps, .guidance = cfg->guidance, .batch = (int)cfg->batch,
                         .height = height, .width = width, .strength = strength_of(cfg),
                         .inversion = is_inverted(cfg) ? INVERSION_DDPM : INVERSION_NONE};

@@ -10,7 +10,7 @@
 
 typedef struct SamplingConfig {     /* first member of such a program's Config */
     Common c;
-    const char *sampler, *init, *inversion;
+    const char *sampler, *init, *inversion, *residual;
     int64_t steps, batch, height, width;
     double guidance, strength;
 } SamplingConfig;
@@ -32,6 +32,9 @@ typedef struct SamplingConfig {     /* first member of such a program's Config *
      "PIXELS  of the picture; 0: what the model was made for", 0}, \
     {0, "width", OPT_INT, offsetof(SamplingConfig, width), "0", \
      "PIXELS  of the picture; 0: what the model was made for", 0}, \
+    {0, "residual", OPT_STR, offsetof(SamplingConfig, residual), "auto", \
+     "auto|f32  type of a UNet's residual stream beside --dtype bf16 and f16; auto: f16 where the GPU is faster with " \
+     "it, for values under 65504", 0}, \
     {0, "batch", OPT_INT, offsetof(SamplingConfig, batch), "16", \
      "N  pictures at once; the result does not depend on it", OPT_NEUTRAL}
 

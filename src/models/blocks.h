@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* blocks.h -- the parts that the UNet and the VAE are made of: norms, convolutions, residual blocks, transformers.
  *
- * The residual stream is f32 rows (B*H*W, C), changed in place where its old value is not needed; what enters a product
- * is T (the type of products: F32, BF16, F16), written so by the norm before it. Temporaries come from a workspace. */
+ * The residual stream is rows (B*H*W, C) of R (f32, or the backend's `residual`), changed in place where its old value
+ * is not needed; what enters a product is T (the type of products: F32, BF16, F16), written so by the norm before it.
+ * Where R has 16 bits the stream itself enters products too. Temporaries come from a workspace. */
 #ifndef SRC_MODELS_BLOCKS_H
 #define SRC_MODELS_BLOCKS_H
 
@@ -39,7 +40,7 @@ ConvSpec conv_spec(int in, int out, int kernel, DType x_type, DType y_type);    
 /* ---- one evaluation ---- */
 
 typedef struct Run {
-    DType type;                     /* T */
+    DType type, residual;           /* T, R */
     int64_t B, H, W;                /* of the stream at the moment */
     Workspace *work;
     const Hooks *hooks;             /* NULL: none */
@@ -49,14 +50,18 @@ typedef struct Run {
 } Run;
 
 void *run_take(const Run *r, DType type, int64_t values, Err *e);       /* of the workspace */
+/* Calls the hooks of a module whose output is act (B,HW,C), or x of R, which they see and change as f32. */
 int run_hook(const Run *r, int module, float *act, const float *input, int C, Err *e);
+int run_hook_stream(const Run *r, int module, void *x, const float *input, int C, Err *e);
 /* A copy of x (B,HW,C) in f32 for the hooks of a module that want its input, NULL where none does. Returns 0, or -1
  * with e set. */
 int run_keep_input(const Run *r, int module, const void *x, DType type, int C, float **kept, Err *e);
 /* y T = act(group norm of in); as_is as op->group_norm has it. */
 void run_group_norm(const Run *r, const Norm *n, void *y, void *as_is, NormInput in, Activation act);
-/* x itself when T is F32, else its conversion into `room`. */
-const void *run_as_type(const Run *r, void *room, const float *x, int64_t n);
+/* The type in which products take the stream as it is. */
+DType type_as_is(DType type, DType residual);
+/* x (n) of R in that type: itself, or its conversion into `room`. */
+const void *run_as_is(const Run *r, void *room, const void *x, int64_t n);
 
 /* An error where an image of the batch, index (B), asks for none of the `texts` states. */
 int text_index_check(const int32_t *index, int64_t B, int64_t texts, Err *e);
@@ -73,11 +78,11 @@ typedef struct Resnet {
 } Resnet;
 
 int resnet_load(Resnet *n, const Part *part, const char *prefix, int in, int out, int groups, float eps, DType type,
-                Err *e);
+                DType residual, Err *e);
 void resnet_free(Resnet *n);
-/* in: f32, without shift, of n->in channels in all; something beside it only where there is a shortcut. y may be in->x
- * where there is none. shift (B,out) or NULL. */
-int resnet_run(const Resnet *n, const Run *r, float *y, const NormInput *in, const float *shift, Err *e);
+/* in: of R, as y is, without shift, of n->in channels in all; something beside it only where there is a shortcut. y may
+ * be in->x where there is none. shift (B,out) or NULL. */
+int resnet_run(const Resnet *n, const Run *r, void *y, const NormInput *in, const float *shift, Err *e);
 
 /* ---- Transformer2DModel over the tokens of an image: y = x + proj_out(blocks(proj_in(norm(x)))) ----
  * Each block:  x += attn1(norm1(x))    x += attn2(norm2(x), text)    x += ff(norm3(x)),  ff(x) = W2 geglu(W1 x) */
@@ -97,8 +102,8 @@ typedef struct Transformer {
 
 /* E: width of the text states. */
 int transformer_load(Transformer *t, const Part *part, const char *prefix, int C, int heads, int layers, int E,
-                     int groups, DType type, Err *e);
+                     int groups, DType type, DType residual, Err *e);
 void transformer_free(Transformer *t);
-int transformer_run(const Transformer *t, const Run *r, float *x, Err *e);      /* x (B,HW,C), in place */
+int transformer_run(const Transformer *t, const Run *r, void *x, Err *e);       /* x R (B,HW,C), in place */
 
 #endif

@@ -97,6 +97,22 @@ int run_hook(const Run *r, int module, float *act, const float *input, int C, Er
     return 0;
 }
 
+int run_hook_stream(const Run *r, int module, void *x, const float *input, int C, Err *e)
+{
+    const int64_t n = r->B*r->H*r->W*C;
+    if (r->residual == F32 || !hooks_want(r->hooks, module))
+        return run_hook(r, module, x, input, C, e);
+    const WorkspaceMark mark = workspace_mark(r->work);
+    float *act = run_take(r, F32, n, e);
+    if (!act)
+        return -1;
+    op->convert(act, F32, x, r->residual, n);
+    const int failed = run_hook(r, module, act, input, C, e);
+    op->convert(x, r->residual, act, F32, n);
+    workspace_release(r->work, mark);
+    return failed;
+}
+
 int run_keep_input(const Run *r, int module, const void *x, DType type, int C, float **kept, Err *e)
 {
     const int64_t n = r->B*r->H*r->W*C;
@@ -115,11 +131,17 @@ void run_group_norm(const Run *r, const Norm *n, void *y, void *as_is, NormInput
     op->group_norm(y, r->type, as_is, &in, n->gamma, n->beta, r->B, r->H*r->W, n->groups, n->eps, act);
 }
 
-const void *run_as_type(const Run *r, void *room, const float *x, int64_t n)
+DType type_as_is(DType type, DType residual)
 {
-    if (r->type == F32)
+    return residual == F32 ? type : residual;
+}
+
+const void *run_as_is(const Run *r, void *room, const void *x, int64_t n)
+{
+    const DType type = type_as_is(r->type, r->residual);
+    if (type == r->residual)
         return x;
-    op->convert(room, r->type, x, F32, n);
+    op->convert(room, type, x, r->residual, n);
     return room;
 }
 

@@ -5,7 +5,7 @@
  *     block:  x += O1 attention(q, k, v of norm1(x))     x += O2 attention(q of norm2(x), k and v of the text)
  *             x += W2 (a * gelu(b)),  (a, b) = W1 norm3(x)
  *
- *   x (B*HW, C) f32, tokens in the order of the pixels
+ *   x (B*HW, C) R, tokens in the order of the pixels
  *   heads share C: head_dim = C/heads, scores scaled by head_dim^-1/2
  *
  * q, k and v of self-attention are one product; k and v of the text are made once a prompt (unet_set_text). proj_in and
@@ -23,14 +23,15 @@ static int layer_norm_load(Norm *n, const Part *part, const char *prefix, const 
     return norm_load(n, part, name, C, 0, 1e-5f, e);
 }
 
-static int block_load(TransformerBlock *b, const Part *part, const char *prefix, int C, int E, DType type, Err *e)
+static int block_load(TransformerBlock *b, const Part *part, const char *prefix, int C, int E, DType type,
+                      DType residual, Err *e)
 {
     static const char *const qkv[] = {"attn1.to_q", "attn1.to_k", "attn1.to_v"}, *const out1[] = {"attn1.to_out.0"};
     static const char *const q[] = {"attn2.to_q"}, *const kv[] = {"attn2.to_k", "attn2.to_v"};
     static const char *const out2[] = {"attn2.to_out.0"}, *const ff1[] = {"ff.net.0.proj"}, *const ff2[] = {"ff.net.2"};
     const int three[] = {C, C, C}, wide = 8*C;
-    const ConvSpec as_type = conv_spec(C, 0, 1, type, type), sum = conv_spec(C, 0, 1, type, F32);
-    const ConvSpec text = conv_spec(E, 0, 1, type, type), last = conv_spec(4*C, 0, 1, type, F32);
+    const ConvSpec as_type = conv_spec(C, 0, 1, type, type), sum = conv_spec(C, 0, 1, type, residual);
+    const ConvSpec text = conv_spec(E, 0, 1, type, type), last = conv_spec(4*C, 0, 1, type, residual);
     ConvSpec gated = as_type;
     gated.act = ACT_GEGLU;
     return layer_norm_load(&b->norm1, part, prefix, "norm1", C, e)
@@ -60,7 +61,7 @@ static void block_free(TransformerBlock *b)
 }
 
 int transformer_load(Transformer *t, const Part *part, const char *prefix, int C, int heads, int layers, int E,
-                     int groups, DType type, Err *e)
+                     int groups, DType type, DType residual, Err *e)
 {
     char name[160];
     *t = (Transformer){.C = C, .heads = heads, .module = -1};
@@ -75,14 +76,14 @@ int transformer_load(Transformer *t, const Part *part, const char *prefix, int C
     if (norm_load(&t->norm, part, name, C, groups, 1e-6f, e))
         return -1;
     snprintf(name, sizeof name, "%s.proj_in", prefix);
-    if (conv_load(&t->proj_in, part, name, conv_spec(C, C, 1, type, F32), e))
+    if (conv_load(&t->proj_in, part, name, conv_spec(C, C, 1, type, residual), e))
         return -1;
     snprintf(name, sizeof name, "%s.proj_out", prefix);
-    if (conv_load(&t->proj_out, part, name, conv_spec(C, C, 1, type, F32), e))
+    if (conv_load(&t->proj_out, part, name, conv_spec(C, C, 1, type_as_is(type, residual), residual), e))
         return -1;
     for (int k = 0; k < layers; k++) {
         snprintf(name, sizeof name, "%s.transformer_blocks.%d", prefix, k);
-        if (block_load(&t->block[k], part, name, C, E, type, e))
+        if (block_load(&t->block[k], part, name, C, E, type, residual, e))
             return -1;
     }
     return 0;
@@ -100,34 +101,44 @@ void transformer_free(Transformer *t)
 
 /* ---- running ---- */
 
-static void layer_norm(const Run *r, const Norm *n, void *y, const float *x, int64_t N)
+static void layer_norm(const Run *r, const Norm *n, void *y, const void *x, int64_t N)
 {
-    op->layer_norm(y, r->type, x, n->gamma, n->beta, N, n->C, n->eps);
+    op->layer_norm(y, r->type, x, r->residual, n->gamma, n->beta, N, n->C, n->eps);
 }
 
 /* x += out(a). Hooks of the module see out(a), and what they change of it is added after, so that a hook that changes
  * nothing leaves every bit of x. */
-static int add_branch(const Run *r, int module, Conv *out, float *x, const void *a, const float *input, int64_t N,
+static int add_branch(const Run *r, int module, Conv *out, void *x, const void *a, const float *input, int64_t N,
                       int C, Err *e)
 {
+    const DType R = r->residual;
     if (!hooks_want(r->hooks, module)) {
         op->conv_run(out, x, a, 1, N, 1, true);
         return 0;
     }
     float *branch = run_take(r, F32, N*C, e), *before = run_take(r, F32, N*C, e);
-    if (!before)
+    void *made = R == F32 ? before : run_take(r, R, N*C, e);
+    if (!made)
         return -1;
-    op->conv_run(out, branch, a, 1, N, 1, false);
-    op->copy(before, branch, (size_t)(N*C)*sizeof *branch);
+    op->conv_run(out, made, a, 1, N, 1, false);
+    if (R != F32)
+        op->convert(before, F32, made, R, N*C);
+    op->copy(branch, before, (size_t)(N*C)*sizeof *branch);
     op->conv_run(out, x, a, 1, N, 1, true);
     if (run_hook(r, module, branch, input, C, e))
         return -1;
     op->subtract(branch, branch, before, N*C);
-    op->add(x, branch, N*C);
+    if (R == F32) {
+        op->add(x, branch, N*C);
+        return 0;
+    }
+    op->convert(before, F32, x, R, N*C);
+    op->add(before, branch, N*C);
+    op->convert(x, R, before, F32, N*C);
     return 0;
 }
 
-static int self_attention(const Transformer *t, const TransformerBlock *b, const Run *r, float *x, void *z, Err *e)
+static int self_attention(const Transformer *t, const TransformerBlock *b, const Run *r, void *x, void *z, Err *e)
 {
     const int C = t->C, head_dim = C/t->heads;
     const int64_t HW = r->H*r->W, N = r->B*HW;
@@ -145,7 +156,7 @@ static int self_attention(const Transformer *t, const TransformerBlock *b, const
     return add_branch(r, b->module_attn1, b->out1, x, z, input, N, C, e);
 }
 
-static int text_attention(const Transformer *t, const TransformerBlock *b, const Run *r, float *x, void *z, Err *e)
+static int text_attention(const Transformer *t, const TransformerBlock *b, const Run *r, void *x, void *z, Err *e)
 {
     const int C = t->C, head_dim = C/t->heads;
     const int64_t HW = r->H*r->W, N = r->B*HW;
@@ -163,7 +174,7 @@ static int text_attention(const Transformer *t, const TransformerBlock *b, const
     return add_branch(r, b->module_attn2, b->out2, x, z, input, N, C, e);
 }
 
-static int feed_forward(const Transformer *t, const TransformerBlock *b, const Run *r, float *x, void *z, Err *e)
+static int feed_forward(const Transformer *t, const TransformerBlock *b, const Run *r, void *x, void *z, Err *e)
 {
     const int C = t->C;
     const int64_t N = r->B*r->H*r->W;
@@ -178,42 +189,42 @@ static int feed_forward(const Transformer *t, const TransformerBlock *b, const R
     return add_branch(r, b->module_ff, b->ff2, x, gated, input, N, C, e);
 }
 
-static int block_run(const Transformer *t, const TransformerBlock *b, const Run *r, float *x, void *z, Err *e)
+static int block_run(const Transformer *t, const TransformerBlock *b, const Run *r, void *x, void *z, Err *e)
 {
-    static int (*const step[])(const Transformer *, const TransformerBlock *, const Run *, float *, void *, Err *) = {
+    static int (*const step[])(const Transformer *, const TransformerBlock *, const Run *, void *, void *, Err *) = {
         self_attention, text_attention, feed_forward
     };
     const WorkspaceMark mark = workspace_mark(r->work);
     float *input;
-    int failed = run_keep_input(r, b->module, x, F32, t->C, &input, e);
+    int failed = run_keep_input(r, b->module, x, r->residual, t->C, &input, e);
     for (int i = 0; i < 3 && !failed; i++) {
         const WorkspaceMark before = workspace_mark(r->work);
         failed = step[i](t, b, r, x, z, e);
         workspace_release(r->work, before);
     }
-    failed = failed || run_hook(r, b->module, x, input, t->C, e);
+    failed = failed || run_hook_stream(r, b->module, x, input, t->C, e);
     workspace_release(r->work, mark);
     return failed ? -1 : 0;
 }
 
-int transformer_run(const Transformer *t, const Run *r, float *x, Err *e)
+int transformer_run(const Transformer *t, const Run *r, void *x, Err *e)
 {
     const int C = t->C;
     const int64_t N = r->B*r->H*r->W;
     const WorkspaceMark mark = workspace_mark(r->work);
     float *input;
-    int failed = run_keep_input(r, t->module, x, F32, C, &input, e);
+    int failed = run_keep_input(r, t->module, x, r->residual, C, &input, e);
     void *z = run_take(r, r->type, N*C, e);             /* what enters a product */
-    float *tokens = run_take(r, F32, N*C, e);
+    void *tokens = run_take(r, r->residual, N*C, e);
     if (failed || !tokens)
         return -1;
-    run_group_norm(r, &t->norm, z, NULL, (NormInput){.x = x, .type = F32, .C = C}, ACT_NONE);
+    run_group_norm(r, &t->norm, z, NULL, (NormInput){.x = x, .type = r->residual, .C = C}, ACT_NONE);
     op->conv_run(t->proj_in, tokens, z, 1, N, 1, false);
     for (int k = 0; k < t->layers && !failed; k++)
         failed = block_run(t, &t->block[k], r, tokens, z, e);
     if (!failed) {
-        op->conv_run(t->proj_out, x, run_as_type(r, z, tokens, N*C), 1, N, 1, true);
-        failed = run_hook(r, t->module, x, input, C, e);
+        op->conv_run(t->proj_out, x, run_as_is(r, z, tokens, N*C), 1, N, 1, true);
+        failed = run_hook_stream(r, t->module, x, input, C, e);
     }
     workspace_release(r->work, mark);
     return failed ? -1 : 0;

@@ -119,12 +119,12 @@ int clip_layers_run(const ClipLayers *c, int first, int end, float *x, int64_t B
         return -1;
     for (int i = first; i < end; i++) {
         const ClipLayer *l = &c->layer[i];
-        op->layer_norm(z, c->type, x, l->norm1.gamma, l->norm1.beta, N, E, c->eps);
+        op->layer_norm(z, c->type, x, F32, l->norm1.gamma, l->norm1.beta, N, E, c->eps);
         op->conv_run(l->qkv, h, z, 1, N, 1, false);
         op->attention(z, E, h, 3 * E, h + E * size, 3 * E, h + 2 * E * size, 3 * E, c->type, B, c->heads, head_dim, S,
                       S, NULL, 1 / sqrtf((float)head_dim), causal);
         op->conv_run(l->out, x, z, 1, N, 1, true);
-        op->layer_norm(z, c->type, x, l->norm2.gamma, l->norm2.beta, N, E, c->eps);
+        op->layer_norm(z, c->type, x, F32, l->norm2.gamma, l->norm2.beta, N, E, c->eps);
         op->conv_run(l->fc1, h, z, 1, N, 1, false);
         op->conv_run(l->fc2, x, h, 1, N, 1, true);
     }

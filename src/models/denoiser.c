@@ -11,23 +11,23 @@ struct Denoiser {                   /* one of them */
     MMDiT *mmdit;
 };
 
-static int load(Denoiser *d, const char *dir, DType type, Err *e)
+static int load(Denoiser *d, const char *dir, DType type, DType residual, Err *e)
 {
     const bool unet = part_exists(dir, "unet"), transformer = part_exists(dir, "transformer");
     if (unet && transformer)
         return err_set(e, "%s: has folders unet and transformer; a model has one of them", dir);
     if (!unet && !transformer && part_exists(dir, "."))
         return err_set(e, "%s: no folder unet or transformer; a model in diffusers layout has one of them", dir);
-    return transformer ? mmdit_load(&d->mmdit, dir, type, e) : unet_load(&d->unet, dir, type, e);
+    return transformer ? mmdit_load(&d->mmdit, dir, type, e) : unet_load(&d->unet, dir, type, residual, e);
 }
 
-int denoiser_load(Denoiser **out, const char *dir, DType type, Err *e)
+int denoiser_load(Denoiser **out, const char *dir, DType type, DType residual, Err *e)
 {
     *out = NULL;
     Denoiser *d = calloc(1, sizeof *d);
     if (!d)
         return err_set(e, "out of memory");
-    if (load(d, dir, type, e)) {
+    if (load(d, dir, type, residual, e)) {
         denoiser_free(d);
         return -1;
     }

@@ -23,8 +23,9 @@ typedef struct DenoiserWords {
     const char *text_width, *pooled_width;          /* its config's keys for E and for what P comes of */
 } DenoiserWords;
 
-/* Loads DIR/unet or DIR/transformer; both, or neither, is an error. type: of the matrix products. */
-int denoiser_load(Denoiser **d, const char *dir, DType type, Err *e);
+/* Loads DIR/unet or DIR/transformer; both, or neither, is an error. type: of the matrix products; residual: as
+ * unet_load has it. */
+int denoiser_load(Denoiser **d, const char *dir, DType type, DType residual, Err *e);
 void denoiser_free(Denoiser *d);
 const DenoiserWords *denoiser_words(const Denoiser *d);
 int denoiser_channels(const Denoiser *d);           /* C, of the latent */

@@ -159,13 +159,13 @@ static int embed_chunk(ImageEncoder *t, const float *pixels, int64_t B, float *e
     if (lay_out(t, x, rows, B, e))
         return -1;
     if (t->before.gamma)
-        op->layer_norm(x, F32, x, t->before.gamma, t->before.beta, B * t->S, E, c->eps);
+        op->layer_norm(x, F32, x, F32, t->before.gamma, t->before.beta, B * t->S, E, c->eps);
     for (int64_t b = 0; b < B; b++)
         class_row[b] = (int32_t)(b * t->S);
     if (clip_layers_run(c, 0, c->layers, x, B, t->S, false, work, e)
         || clip_pick_rows(c, y, x, class_row, B, work, e))
         return -1;
-    op->layer_norm(y, F32, y, t->after.gamma, t->after.beta, B, E, c->eps);
+    op->layer_norm(y, F32, y, F32, t->after.gamma, t->after.beta, B, E, c->eps);
     return describe(t, y, B, embedding, logits, e);
 }
 

@@ -54,7 +54,7 @@ int model_check(const char *dir, Err *e)
     Scheduler *scheduler = NULL;
     op = &none;
     int failed = prompt_encoder_load(&text, dir, F32, 0, T5_USUAL_TOKENS, e)
-              || scheduler_load(&scheduler, dir, "auto", 1, 0, e) || denoiser_load(&denoiser, dir, F32, e)
+              || scheduler_load(&scheduler, dir, "auto", 1, 0, e) || denoiser_load(&denoiser, dir, F32, op->residual, e)
               || vae_load(&vae, dir, F32, e) || vae_load_encoder(vae, e)
               || vae_takes(vae, denoiser_channels(denoiser), e);
     const DenoiserWords *w = failed ? NULL : denoiser_words(denoiser);

@@ -49,7 +49,8 @@ static int open_model(Sampler *s, Err *e)
     const SamplerOptions *o = &s->options;
     if (scheduler_load(&s->scheduler, o->model, o->method ? o->method : "auto", o->steps, o->strength, e)
         || check_inversion(s, e)
-        || denoiser_load(&s->denoiser, o->model, o->type, e) || vae_cell(&s->cell, o->model, e)
+        || denoiser_load(&s->denoiser, o->model, o->type, o->wide ? F32 : op->residual, e)
+        || vae_cell(&s->cell, o->model, e)
         || (denoiser_takes_guidance(s->denoiser) && denoiser_set_guidance(s->denoiser, o->guidance, e)))
         return -1;
     s->halves = o->guidance == 1.0 || denoiser_takes_guidance(s->denoiser) ? 1 : 2;
@@ -189,8 +190,9 @@ static int download(Sampler *s, const CondBatch *b, float *latents, Err *e)
         op->download(s->host, s->x + picture*i, picture * sizeof(float));
         if (!dtype_finite(s->host, F32, picture))
             return err_set(e, "%s: record %ld: its latent has become no number: the text state, the guidance or the "
-                           "steering is too large, or values leave the range of --dtype", stream_name(b->in),
-                           b->item[s->picture[i]].record.number);
+                           "steering is too large, or values leave the range of --dtype%s", stream_name(b->in),
+                           b->item[s->picture[i]].record.number,
+                           op->residual == F32 ? "" : " or of the residual stream (see --residual)");
         latent_to_planes(latents + picture*s->picture[i], s->host, s->C, HW);
     }
     return 0;

@@ -38,6 +38,7 @@ typedef enum { INVERSION_NONE, INVERSION_DDPM } Inversion;
 typedef struct SamplerOptions {
     const char *model;              /* folder */
     DType type;                     /* of the matrix products */
+    bool wide;                      /* the residual stream is f32 beside all of them */
     const char *method;             /* as scheduler_load has them; NULL: auto */
     int steps;
     double guidance;

@@ -191,7 +191,7 @@ static int run_module(TextEncoder *t, int i, float *x, int64_t B, Err *e)
 {
     if (i < t->layers.layers)
         return clip_layers_run(&t->layers, i, i + 1, x, B, t->S, true, &t->work, e);
-    op->layer_norm(x, F32, x, t->final.gamma, t->final.beta, B * t->S, t->layers.E, t->layers.eps);
+    op->layer_norm(x, F32, x, F32, t->final.gamma, t->final.beta, B * t->S, t->layers.E, t->layers.eps);
     return 0;
 }
 

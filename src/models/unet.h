@@ -17,8 +17,9 @@
 typedef struct UNet UNet;
 
 /* Loads DIR/unet. A config that asks for what is not implemented (class embeddings, addition embeddings other than
- * "text_time", other block types, ...) is refused by the name of its key. type: of the matrix products. */
-int unet_load(UNet **u, const char *dir, DType type, Err *e);
+ * "text_time", other block types, ...) is refused by the name of its key. type: of the matrix products; residual: of
+ * the residual stream beside those of 16 bits, F32 or op->residual. */
+int unet_load(UNet **u, const char *dir, DType type, DType residual, Err *e);
 void unet_free(UNet *u);
 int unet_channels(const UNet *u);                   /* of the latent, 4 */
 void unet_sample_size(const UNet *u, int *height, int *width);      /* of the latents it was made for */

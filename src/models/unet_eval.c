@@ -7,7 +7,7 @@
  *     h = conv_in(x);  down: h -> levels, each result kept as a skip;  mid;  up: [h, last skip] -> levels
  *     eps = conv_out(silu(norm(h)))
  *
- *   x, eps (B,H,W,c) f32      h (B,HW,C) f32      temb (1, sum of the resnets' channels), t being one for the batch,
+ *   x, eps (B,H,W,c) f32      h (B,HW,C) R        temb (1, sum of the resnets' channels), t being one for the batch,
  *                                                 SDXL: (texts, ...); then (B,C) of each resnet, for its norm's shift
  *
  * A level's result is the skip itself, changed in place by what follows until the next resnet. On the way up two
@@ -15,7 +15,7 @@
  * (diffusers' upsample_size). diffusers models/unets/unet_2d_condition.py, models/embeddings.py. */
 #include "src/models/unet_parts.h"
 
-typedef struct Skip { float *x; int C; int64_t H, W; } Skip;
+typedef struct Skip { void *x; int C; int64_t H, W; } Skip;
 
 typedef struct Eval {
     const UNet *u;
@@ -23,7 +23,7 @@ typedef struct Eval {
     float *shifts;                  /* of each resnet (B,C), in the order of their offsets */
     Skip skip[UNET_SKIPS];
     int skips;
-    float *turn[2];                 /* buffers of the way up */
+    void *turn[2];                  /* buffers of the way up */
     int next;                       /* which is free */
 } Eval;
 
@@ -51,9 +51,9 @@ static int embed_time(Eval *v, Err *e)
 }
 
 /* skip (B,HW,n->in - C) beside x (B,HW,C), or NULL. */
-static int run_resnet(Eval *v, const Resnet *n, float *y, const float *x, int C, const float *skip, Err *e)
+static int run_resnet(Eval *v, const Resnet *n, void *y, const void *x, int C, const void *skip, Err *e)
 {
-    const NormInput in = {.x = x, .type = F32, .C = C, .beside = skip, .C_beside = n->in - C};
+    const NormInput in = {.x = x, .type = v->r.residual, .C = C, .beside = skip, .C_beside = n->in - C};
     return resnet_run(n, &v->r, y, &in, v->shifts + v->r.B*n->temb, e);
 }
 
@@ -64,38 +64,51 @@ static int64_t rows(const Run *r)
     return r->B*r->H*r->W;
 }
 
-static float *push(Eval *v, int C, int64_t H, int64_t W, Err *e)
+static void *push(Eval *v, int C, int64_t H, int64_t W, Err *e)
 {
-    float *x = run_take(&v->r, F32, v->r.B*H*W*C, e);
+    void *x = run_take(&v->r, v->r.residual, v->r.B*H*W*C, e);
     if (x)
         v->skip[v->skips++] = (Skip){x, C, H, W};
     return x;
 }
 
-static int downsample(Eval *v, const UNetLevel *l, const float *x, Err *e)
+static int downsample(Eval *v, const UNetLevel *l, const void *x, Err *e)
 {
     Run *r = &v->r;
     const int64_t pads = 1 + v->u->config.downsample_padding, H = (r->H + pads - 3)/2 + 1, W = (r->W + pads - 3)/2 + 1;
     if (r->H + pads < 3 || r->W + pads < 3)
         return err_set(e, "a latent of this size has no pixel left to be halved at %s", v->u->hooks.module[l->module]);
-    float *y = push(v, l->C, H, W, e);
+    const DType type = type_as_is(r->type, r->residual);
+    void *y = push(v, l->C, H, W, e);
     const WorkspaceMark mark = workspace_mark(r->work);
-    void *z = r->type == F32 ? NULL : run_take(r, r->type, rows(r)*l->C, e);
-    if (!y || (r->type != F32 && !z))
+    void *z = type == r->residual ? NULL : run_take(r, type, rows(r)*l->C, e);
+    if (!y || (type != r->residual && !z))
         return -1;
-    op->conv_run(l->sample, y, run_as_type(r, z, x, rows(r)*l->C), r->B, r->H, r->W, false);
+    op->conv_run(l->sample, y, run_as_is(r, z, x, rows(r)*l->C), r->B, r->H, r->W, false);
     workspace_release(r->work, mark);
     r->H = H;
     r->W = W;
-    return run_hook(r, l->module_sample, y, NULL, l->C, e);
+    return run_hook_stream(r, l->module_sample, y, NULL, l->C, e);
+}
+
+/* input: of R, as it still is, or NULL. */
+static int hook_level(Eval *v, const UNetLevel *l, void *x, const void *input, Err *e)
+{
+    const WorkspaceMark mark = workspace_mark(v->r.work);
+    float *kept = NULL;
+    if (input && run_keep_input(&v->r, l->module, input, v->r.residual, l->C, &kept, e))
+        return -1;
+    const int failed = run_hook_stream(&v->r, l->module, x, kept, l->C, e);
+    workspace_release(v->r.work, mark);
+    return failed;
 }
 
 static int run_down(Eval *v, const UNetLevel *l, Err *e)
 {
     const Skip in = v->skip[v->skips - 1];
-    const float *x = in.x;
+    const void *x = in.x;
     for (int j = 0; j < l->resnets; j++) {
-        float *y = push(v, l->C, v->r.H, v->r.W, e);
+        void *y = push(v, l->C, v->r.H, v->r.W, e);
         if (!y || run_resnet(v, &l->resnet[j], y, x, l->resnet[j].in, NULL, e)
             || (l->attentions && transformer_run(&l->attention[j], &v->r, y, e)))
             return -1;
@@ -105,49 +118,50 @@ static int run_down(Eval *v, const UNetLevel *l, Err *e)
         return -1;
     const Skip *out = &v->skip[v->skips - 1];
     const bool same = in.C == out->C && in.H == out->H && in.W == out->W;
-    return run_hook(&v->r, l->module, out->x, same ? in.x : NULL, l->C, e);
+    return hook_level(v, l, out->x, same ? in.x : NULL, e);
 }
 
-static int run_mid(Eval *v, float **x, Err *e)
+static int run_mid(Eval *v, void **x, Err *e)
 {
     const UNetLevel *l = &v->u->mid;
-    const float *in = *x;
-    float *y = run_take(&v->r, F32, rows(&v->r)*l->C, e);
+    const void *in = *x;
+    void *y = run_take(&v->r, v->r.residual, rows(&v->r)*l->C, e);
     if (!y || run_resnet(v, &l->resnet[0], y, in, l->C, NULL, e) || transformer_run(&l->attention[0], &v->r, y, e)
         || run_resnet(v, &l->resnet[1], y, y, l->C, NULL, e))
         return -1;
     *x = y;
-    return run_hook(&v->r, l->module, y, in, l->C, e);
+    return hook_level(v, l, y, in, e);
 }
 
-static int upsample(Eval *v, const UNetLevel *l, float **x, Err *e)
+static int upsample(Eval *v, const UNetLevel *l, void **x, Err *e)
 {
     Run *r = &v->r;
     const int64_t H = v->skip[v->skips - 1].H, W = v->skip[v->skips - 1].W;
-    float *y = v->turn[v->next];
+    const DType type = type_as_is(r->type, r->residual);
+    void *y = v->turn[v->next];
     const WorkspaceMark mark = workspace_mark(r->work);
-    void *z = run_take(r, r->type, r->B*H*W*l->C, e);
+    void *z = run_take(r, type, r->B*H*W*l->C, e);
     if (!z)
         return -1;
-    op->upsample(z, r->type, *x, r->B, r->H, r->W, l->C, H, W);
+    op->upsample(z, type, *x, r->residual, r->B, r->H, r->W, l->C, H, W);
     op->conv_run(l->sample, y, z, r->B, H, W, false);
     workspace_release(r->work, mark);
     v->next ^= 1;
     r->H = H;
     r->W = W;
     *x = y;
-    return run_hook(r, l->module_sample, y, NULL, l->C, e);
+    return run_hook_stream(r, l->module_sample, y, NULL, l->C, e);
 }
 
-static int run_up(Eval *v, const UNetLevel *l, float **x, int *C, Err *e)
+static int run_up(Eval *v, const UNetLevel *l, void **x, int *C, Err *e)
 {
     const WorkspaceMark mark = workspace_mark(v->r.work);
     float *input = NULL;
-    if (!l->sample && *C == l->C && run_keep_input(&v->r, l->module, *x, F32, *C, &input, e))
+    if (!l->sample && *C == l->C && run_keep_input(&v->r, l->module, *x, v->r.residual, *C, &input, e))
         return -1;
     for (int j = 0; j < l->resnets; j++) {
         const Skip s = v->skip[--v->skips];
-        float *y = v->turn[v->next];
+        void *y = v->turn[v->next];
         if (run_resnet(v, &l->resnet[j], y, *x, *C, s.x, e)
             || (l->attentions && transformer_run(&l->attention[j], &v->r, y, e)))
             return -1;
@@ -157,7 +171,7 @@ static int run_up(Eval *v, const UNetLevel *l, float **x, int *C, Err *e)
     }
     if (l->sample && upsample(v, l, x, e))
         return -1;
-    const int failed = run_hook(&v->r, l->module, *x, input, l->C, e);
+    const int failed = run_hook_stream(&v->r, l->module, *x, input, l->C, e);
     workspace_release(v->r.work, mark);
     return failed;
 }
@@ -175,12 +189,30 @@ static int take_turns(Eval *v, Err *e)
             most = s->H*s->W*l->C;
         at = next;
     }
-    v->turn[0] = run_take(&v->r, F32, v->r.B*most, e);
-    v->turn[1] = run_take(&v->r, F32, v->r.B*most, e);
+    v->turn[0] = run_take(&v->r, v->r.residual, v->r.B*most, e);
+    v->turn[1] = run_take(&v->r, v->r.residual, v->r.B*most, e);
     return v->turn[1] ? 0 : -1;
 }
 
 /* ---- the whole ---- */
+
+/* h = conv_in(x), which is f32: too few channels to be worth another type. */
+static int enter(Eval *v, void *h, const float *x, Err *e)
+{
+    const UNet *u = v->u;
+    const Run *r = &v->r;
+    const int C = u->config.C[0];
+    const WorkspaceMark mark = workspace_mark(r->work);
+    float *made = r->residual == F32 ? h : run_take(r, F32, rows(r)*C, e);
+    if (!made)
+        return -1;
+    op->conv_run(u->conv_in, made, x, r->B, r->H, r->W, false);
+    const int failed = run_hook(r, u->module_conv_in, made, u->config.in == C ? x : NULL, C, e);
+    if (r->residual != F32)
+        op->convert(h, r->residual, made, F32, rows(r)*C);
+    workspace_release(r->work, mark);
+    return failed;
+}
 
 static int evaluate(Eval *v, float *eps, const float *x, Err *e)
 {
@@ -189,11 +221,8 @@ static int evaluate(Eval *v, float *eps, const float *x, Err *e)
     Run *r = &v->r;
     if (embed_time(v, e))
         return -1;
-    float *h = push(v, c->C[0], r->H, r->W, e);
-    if (!h)
-        return -1;
-    op->conv_run(u->conv_in, h, x, r->B, r->H, r->W, false);
-    if (run_hook(r, u->module_conv_in, h, c->in == c->C[0] ? x : NULL, c->C[0], e))
+    void *h = push(v, c->C[0], r->H, r->W, e);
+    if (!h || enter(v, h, x, e))
         return -1;
     for (int i = 0; i < c->levels; i++)
         if (run_down(v, &u->down[i], e))
@@ -209,7 +238,7 @@ static int evaluate(Eval *v, float *eps, const float *x, Err *e)
     void *z = run_take(r, r->type, rows(r)*C, e);
     if (!z)
         return -1;
-    run_group_norm(r, &u->norm_out, z, NULL, (NormInput){.x = h, .type = F32, .C = C}, ACT_SILU);
+    run_group_norm(r, &u->norm_out, z, NULL, (NormInput){.x = h, .type = r->residual, .C = C}, ACT_SILU);
     float *input = NULL;
     if (c->in == C && run_keep_input(r, u->module_conv_out, z, r->type, C, &input, e))
         return -1;
@@ -225,8 +254,8 @@ static int evaluate_asked(void *context, Tape *tape, Err *e)
     const Asked *a = context;
     UNet *u = a->u;
     const WorkspaceMark mark = workspace_mark(&u->work);
-    Eval v = {.u = u, .r = {.type = u->type, .B = u->B, .H = a->H, .W = a->W, .work = &u->work, .hooks = &u->hooks,
-                            .tape = tape, .kv_index = u->kv_index, .S = u->S}};
+    Eval v = {.u = u, .r = {.type = u->type, .residual = u->residual, .B = u->B, .H = a->H, .W = a->W, .work = &u->work,
+                            .hooks = &u->hooks, .tape = tape, .kv_index = u->kv_index, .S = u->S}};
     const int failed = evaluate(&v, a->eps, a->x, e);
     workspace_release(&u->work, mark);
     return failed;

@@ -25,7 +25,7 @@ static int add_resnet(UNet *u, UNetLevel *l, const Part *part, const Plan *p, in
     Resnet *n = &l->resnet[j];
     snprintf(name, sizeof name, "%s.resnets.%d", p->path, j);
     l->resnets = j + 1;
-    if (resnet_load(n, part, name, in, p->C, u->config.groups, u->config.eps, u->type, e)
+    if (resnet_load(n, part, name, in, p->C, u->config.groups, u->config.eps, u->type, u->residual, e)
         || (n->module = hooks_add_module(&u->hooks, e, "%s", name)) < 0)
         return -1;
     n->temb = u->temb;
@@ -39,7 +39,8 @@ static int add_transformer(UNet *u, UNetLevel *l, const Part *part, const Plan *
     Transformer *t = &l->attention[j];
     snprintf(name, sizeof name, "%s.attentions.%d", p->path, j);
     l->attentions = j + 1;
-    if (transformer_load(t, part, name, p->C, p->heads, p->depth, u->config.E, u->config.groups, u->type, e)
+    if (transformer_load(t, part, name, p->C, p->heads, p->depth, u->config.E, u->config.groups, u->type, u->residual,
+                         e)
         || (t->module = hooks_add_module(&u->hooks, e, "%s", name)) < 0)
         return -1;
     for (int k = 0; k < p->depth; k++) {
@@ -97,7 +98,7 @@ static int build_down(UNet *u, const Part *part, int i, Err *e)
         return -1;
     if (i == c->levels - 1)
         return 0;
-    ConvSpec spec = conv_spec(p.C, p.C, 3, u->type, F32);
+    ConvSpec spec = conv_spec(p.C, p.C, 3, type_as_is(u->type, u->residual), u->residual);
     spec.stride = 2;
     spec.pad_before = c->downsample_padding;            /* padding 0 stands for a row and a column below and right */
     return add_sample(u, &u->down[i], part, path, "downsamplers", spec, e);
@@ -126,7 +127,8 @@ static int build_up(UNet *u, const Part *part, int i, Err *e)
                     .skip = skip};
     if (level_build(u, &u->up[i], part, &p, e))
         return -1;
-    return level == 0 ? 0 : add_sample(u, &u->up[i], part, path, "upsamplers", conv_spec(p.C, p.C, 3, u->type, F32), e);
+    const ConvSpec spec = conv_spec(p.C, p.C, 3, type_as_is(u->type, u->residual), u->residual);
+    return level == 0 ? 0 : add_sample(u, &u->up[i], part, path, "upsamplers", spec, e);
 }
 
 static UNetLevel *level_at(UNet *u, int i)              /* in the order of computation; NULL at the end */
@@ -193,7 +195,6 @@ static int build(UNet *u, const Part *part, Err *e)
     const UNetConfig *c = &u->config;
     if ((u->module_conv_in = hooks_add_module(&u->hooks, e, "conv_in")) < 0
         || conv_load(&u->conv_in, part, "conv_in", conv_spec(c->in, c->C[0], c->conv_in_kernel, F32, F32), e))
-        /* conv_in reads the f32 latent: too few channels to be worth converting */
         return -1;
     for (int i = 0; i < c->levels; i++)
         if (build_down(u, part, i, e))
@@ -209,7 +210,7 @@ static int build(UNet *u, const Part *part, Err *e)
     return (u->module_conv_out = hooks_add_module(&u->hooks, e, "conv_out")) < 0 ? -1 : 0;
 }
 
-int unet_load(UNet **out, const char *dir, DType type, Err *e)
+int unet_load(UNet **out, const char *dir, DType type, DType residual, Err *e)
 {
     Part part;
     *out = NULL;
@@ -219,6 +220,7 @@ int unet_load(UNet **out, const char *dir, DType type, Err *e)
     int failed = u ? 0 : err_set(e, "out of memory");
     if (u) {
         u->type = type;
+        u->residual = type == F32 ? F32 : residual;
         failed = unet_config_read(&u->config, &part, e) || build(u, &part, e);
     }
     part_close(&part);

@@ -42,7 +42,7 @@ typedef struct UNetLevel {
 
 struct UNet {
     UNetConfig config;
-    DType type;
+    DType type, residual;           /* of products, of the residual stream */
     Conv *conv_in, *conv_out, *time1, *time2, *time_proj;
     Conv *added1, *added2;          /* of the added embedding, NULL: none */
     Conv *guidance_proj;            /* NULL: none */

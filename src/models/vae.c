@@ -37,7 +37,7 @@ static int mid_load(VaeSide *s, const Vae *v, const char *side, int C, Err *e)
     char name[128];
     for (int j = 0; j < 2; j++) {
         snprintf(name, sizeof name, "%s.mid_block.resnets.%d", side, j);
-        if (resnet_load(&s->mid[j], &v->part, name, C, C, v->groups, 1e-6f, v->type, e))
+        if (resnet_load(&s->mid[j], &v->part, name, C, C, v->groups, 1e-6f, v->type, F32, e))
             return -1;
     }
     snprintf(name, sizeof name, "%s.mid_block.attentions.0", side);
@@ -58,7 +58,7 @@ static int level_load(VaeSide *s, const Vae *v, const char *path, int i, int in,
     for (int j = 0; j < resnets; j++) {
         snprintf(name, sizeof name, "%s.%d.resnets.%d", path, i, j);
         l->resnets = j + 1;
-        if (resnet_load(&l->resnet[j], &v->part, name, j ? C : in, C, v->groups, 1e-6f, v->type, e))
+        if (resnet_load(&l->resnet[j], &v->part, name, j ? C : in, C, v->groups, 1e-6f, v->type, F32, e))
             return -1;
     }
     if (i == v->levels - 1)

@@ -63,7 +63,7 @@ static int upsample(const VaeLevel *l, Stream *s, Err *e)
     void *z = run_take(r, r->type, H*W*l->C, e);
     if (!z)
         return -1;
-    op->upsample(z, r->type, s->turn[s->now], 1, r->H, r->W, l->C, H, W);
+    op->upsample(z, r->type, s->turn[s->now], F32, 1, r->H, r->W, l->C, H, W);
     op->conv_run(l->sample, s->turn[!s->now], z, 1, H, W, false);
     workspace_release(r->work, mark);
     s->now = !s->now;
@@ -80,7 +80,7 @@ static int downsample(const VaeLevel *l, Stream *s, Err *e)
     void *z = r->type == F32 ? NULL : run_take(r, r->type, n, e);
     if (r->type != F32 && !z)
         return -1;
-    op->conv_run(l->sample, s->turn[!s->now], run_as_type(r, z, s->turn[s->now], n), 1, r->H, r->W, false);
+    op->conv_run(l->sample, s->turn[!s->now], run_as_is(r, z, s->turn[s->now], n), 1, r->H, r->W, false);
     workspace_release(r->work, mark);
     s->now = !s->now;
     r->H /= 2;

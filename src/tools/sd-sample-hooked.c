@@ -108,7 +108,7 @@ static int print_hooks(const Config *cfg, Err *e)
     Compute compute;
     Denoiser *denoiser = NULL;
     const int failed = compute_start(&compute, &cfg->s.c, e)
-                    || denoiser_load(&denoiser, compute.model, compute.type, e)
+                    || denoiser_load(&denoiser, compute.model, compute.type, op->residual, e)
                     || text_list(cfg->s.c.output, denoiser_hooks(denoiser)->module, e);
     denoiser_free(denoiser);
     return failed;

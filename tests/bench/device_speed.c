@@ -59,6 +59,18 @@ typedef struct Work {
 
 typedef struct Memory { void *x, *y, *k, *v; float *a, *b; Conv *conv; } Memory;
 
+/* Of the residual stream. */
+static DType residual(const Work *w)
+{
+    return w->type == F32 ? F32 : op->residual;
+}
+
+/* Of a norm's input. */
+static DType input_type(const Work *w)
+{
+    return w->kind == GROUP_NORM_T ? w->type : residual(w);
+}
+
 static void prepare(const Work *w, Memory *m)
 {
     const int64_t points = B*w->side*w->side;
@@ -72,7 +84,8 @@ static void prepare(const Work *w, Memory *m)
             weight[i] = (float)(i%17 - 8)*0.01f;
         const Weight t = {.name = "w", .type = F32, .ndim = 4, .dim = {w->out, w->in, w->kernel, w->kernel},
                           .data = weight};
-        const ConvSpec spec = {w->in, w->out, w->kernel, 1, w->kernel/2, w->kernel/2, w->type, w->add ? F32 : w->type,
+        const ConvSpec spec = {w->in, w->out, w->kernel, 1, w->kernel/2, w->kernel/2, w->type,
+                               w->add ? residual(w) : w->type,
                                w->kind == GEGLU ? ACT_GEGLU : ACT_NONE, 0};
         if (op->conv_create(&m->conv, &spec, (const Weight *[]){&t}, NULL, 1, &e)) {
             fprintf(stderr, "device_speed: %s\n", e.text);
@@ -87,11 +100,11 @@ static void prepare(const Work *w, Memory *m)
         m->k = filled(w->type, B*w->Sk*w->in*w->out);
         m->v = filled(w->type, B*w->Sk*w->in*w->out);
     } else {
-        m->x = filled(w->kind == GROUP_NORM_T ? w->type : F32, points*w->out);
+        m->x = filled(input_type(w), points*w->out);
         m->y = filled(F32, points*(w->in + w->out));
         if (w->in) {
-            m->k = filled(F32, points*w->in);
-            m->v = filled(w->type, points*(w->in + w->out));
+            m->k = filled(input_type(w), points*w->in);
+            m->v = filled(F32, points*(w->in + w->out));
         }
     }
 }
@@ -100,8 +113,7 @@ static void run(const Work *w, const Memory *m)
 {
     const int64_t HW = w->side*w->side;
     const int width = w->in*w->out;
-    const NormInput in = {.x = m->x, .type = w->kind == GROUP_NORM_T ? w->type : F32, .C = w->out, .beside = m->k,
-                          .C_beside = w->in};
+    const NormInput in = {.x = m->x, .type = input_type(w), .C = w->out, .beside = m->k, .C_beside = w->in};
     switch (w->kind) {
     case CONV:
     case GEGLU:      op->conv_run(m->conv, m->y, m->x, B, w->side, w->side, w->add); break;
@@ -109,7 +121,7 @@ static void run(const Work *w, const Memory *m)
                                    w->Sk, NULL, 0.15f, false); break;
     case GROUP_NORM:
     case GROUP_NORM_T: op->group_norm(m->y, w->type, m->v, &in, m->a, m->b, B, HW, 32, 1e-5f, ACT_SILU); break;
-    case LAYER_NORM: op->layer_norm(m->y, w->type, m->x, m->a, m->b, B*HW, w->out, 1e-5f); break;
+    case LAYER_NORM: op->layer_norm(m->y, w->type, m->x, input_type(w), m->a, m->b, B*HW, w->out, 1e-5f); break;
     case ADD:        op->add(m->y, m->x, B*HW*w->out); break;
     }
 }

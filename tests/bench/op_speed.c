@@ -111,7 +111,7 @@ static void run(const Run *r)
                        ACT_SILU);
         break;
     }
-    case LAYER_NORM: op->layer_norm(r->y, r->type, r->x, r->gamma, r->gamma, rows, l->in, 1e-5f); break;
+    case LAYER_NORM: op->layer_norm(r->y, r->type, r->x, F32, r->gamma, r->gamma, rows, l->in, 1e-5f); break;
     case ATTENTION:
         op->attention(r->y, l->in*l->out, r->x, l->in*l->out, r->v, l->in*l->out, r->v, l->in*l->out, r->type, l->B,
                       l->in, l->out, l->H, l->W, l->shared ? r->index : NULL, 0.1f, false);

@@ -97,11 +97,11 @@ static void group_norm(void *y, DType y_type, void *as_is, const NormInput *in, 
     spend(GROUP_NORM, start, 0);
 }
 
-static void layer_norm(void *y, DType y_type, const float *x, const float *gamma, const float *beta, int64_t N, int D,
-                       float eps)
+static void layer_norm(void *y, DType y_type, const void *x, DType x_type, const float *gamma, const float *beta,
+                       int64_t N, int D, float eps)
 {
     const double start = now();
-    real->layer_norm(y, y_type, x, gamma, beta, N, D, eps);
+    real->layer_norm(y, y_type, x, x_type, gamma, beta, N, D, eps);
     spend(LAYER_NORM, start, 0);
 }
 
@@ -204,7 +204,7 @@ static int measure(const char *model, DType type, int64_t B, int64_t side, Err *
     op = &counted;
     counted.record_begin = real->record_begin;
     conv_count = 0;
-    if (peak == 0 || denoiser_load(&d, model, type, e))
+    if (peak == 0 || denoiser_load(&d, model, type, op->residual, e))
         return -1;
     int height, width;
     denoiser_sample_size(d, &height, &width);

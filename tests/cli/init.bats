@@ -216,6 +216,7 @@ EOF
     misused --init "$PICTURES" --strength -1;                   [[ $output == *"--strength -1"* ]]
     misused --init "$PICTURES" --strength 0.1 --steps 5;        [[ $output == *"of 5 steps is none"* ]]
     misused --init "$PICTURES" --inversion ddim;                [[ $output == *"none of none|ddpm"* ]]
+    misused --residual bf16;                                    [[ $output == *"none of auto|f32"* ]]
     misused --init "$PICTURES" --inversion ddpm --sampler euler;        [[ $output == *"--sampler ddim"* ]]
     misused --init "$PICTURES" --inversion ddpm --sampler lcm;          [[ $output == *"not lcm's"* ]]
     dir=nowhere.png none nowhere.png "no such picture"

@@ -18,7 +18,8 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap *map, CUtensorMapDataType type, cuui
         || box[0]*value_bytes%16 || (swizzle && box[0]*value_bytes > 16u << swizzle))
         return CUDA_ERROR_INVALID_VALUE;
     uint64_t least = size[0]*value_bytes;
-    *map = {(unsigned char *)p, rank, value_bytes, swizzle ? 16u << swizzle : 0, {}, {value_bytes}, {}};
+    *map = {(unsigned char *)p, rank, value_bytes, swizzle ? 16u << swizzle : 0,
+            type == CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, {}, {value_bytes}, {}};
     for (uint32_t i = 0; i < rank; i++) {
         if (size[i] == 0 || size[i] > (uint64_t)1 << 32 || box[i] == 0 || box[i] > 256 || every[i] != 1)
             return CUDA_ERROR_INVALID_VALUE;
@@ -160,7 +161,9 @@ static void put(const Store *s)
     const uint32_t n = values(&s->box.map);
     for (uint32_t i = 0; i < n; i++) {
         unsigned char *shared, *p = value_of(&s->box, i, &shared);
-        if (p && s->add)
+        if (p && s->add && s->box.map.value_bytes == 2)
+            *(uint16_t *)p = simt_half(simt_from_half(*(uint16_t *)p) + simt_from_half(*(const uint16_t *)shared));
+        else if (p && s->add)
             *(float *)p += *(const float *)shared;
         else if (p)
             memcpy(p, shared, s->box.map.value_bytes);
@@ -181,8 +184,8 @@ void simt_store_box(const CUtensorMap *map, const int *at, uint32_t dimensions, 
         if (warp[l].shown <= before)
             simt_fail("a box to memory of what lane %d has not shown to the copy engine", l);
     Store s = {box_of(map, at, dimensions, from, 128), simt.self, simt.self->store_group, add, false};
-    if (add && map->value_bytes != 4)
-        simt_fail("only f32 is added to");
+    if (add && map->bf16)
+        simt_fail("only f32 and f16 are added to");
     if (stores == MOST_BOXES)
         simt_fail("more than %d boxes under way to memory", MOST_BOXES);
     s.read = (boxes_begun++ + simt.turn)%2;

@@ -23,6 +23,7 @@ enum { SIMT_DIMENSIONS = 4 };
 typedef struct alignas(64) CUtensorMap {
     unsigned char *p;
     uint32_t rank, value_bytes, turned_bytes;   /* the swizzle's width; 0: none */
+    bool bf16;
     uint64_t size[SIMT_DIMENSIONS], pitch[SIMT_DIMENSIONS];
     uint32_t box[SIMT_DIMENSIONS];
 } CUtensorMap;

@@ -233,7 +233,7 @@ static int test_calls(void)
     failed += test_ok("as many as there are", mmdit_eval(m, x, x, 1, 24, 24, 0, &e) == 0);
     mmdit_free(m);
 
-    die_if(denoiser_load(&d, test_path("golden-more/sd3"), F32, &err));
+    die_if(denoiser_load(&d, test_path("golden-more/sd3"), F32, op->residual, &err));
     failed += test_ok("a denoiser", strcmp(denoiser_words(d)->network, "transformer") == 0 && denoiser_channels(d) == C
                       && denoiser_text_width(d) == E && denoiser_pooled_width(d) == P && !denoiser_takes_guidance(d)
                       && denoiser_check_size(d, 8, 6, &e) == 0);

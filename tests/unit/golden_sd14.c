@@ -44,7 +44,7 @@ static int test_unet(const char *model, const Weights *w, DType type, double lim
     UNet *u = NULL;
     int failed = 0;
     double start = now();
-    die_if(unet_load(&u, model, type, &err));
+    die_if(unet_load(&u, model, type, op->residual, &err));
     test_note("%s: %.2f s to load the UNet", dtype_name(type), now() - start);
     float *rows = rows_of(tensor(w, "x")->data, 2, C, SIDE*SIDE), *eps = malloc(2*ONE*sizeof *eps);
     float *x = op->alloc(2*ONE*sizeof *x, &err), *y = op->alloc(2*ONE*sizeof *y, &err);

@@ -62,7 +62,7 @@ static int test_evaluation(void)
     float *dx = op->alloc(bytes, &err), *dy = op->alloc(bytes, &err);
     UNet *u = NULL;
     Err e = {0};
-    die_if(unet_load(&u, model, F32, &err) || unet_set_text(u, state, 2, S, index, 2, &err));
+    die_if(unet_load(&u, model, F32, op->residual, &err) || unet_set_text(u, state, 2, S, index, 2, &err));
     int failed = test_ok("the pooled embedding is asked for", unet_eval(u, dy, dx, 2, H, W, 500, &e) == -1
                          && strstr(e.text, "without its pooled embedding"));
     die_if(unet_set_added(u, pooled, 8*H, 8*W, &err));

@@ -35,7 +35,8 @@ static int test_values(DType type, double limit)
     Weights *w = NULL;
     UNet *u = NULL;
     int failed = 0;
-    die_if(weights_open(&w, test_path("golden/model.safetensors"), &err) || unet_load(&u, model, type, &err));
+    die_if(weights_open(&w, test_path("golden/model.safetensors"), &err)
+           || unet_load(&u, model, type, op->residual, &err));
     die_if(unet_set_text(u, tensor(w, "state")->data, 2, 77, (int32_t[]){0, 1}, 2, &err));
     static const int times[] = {1, 500, 981};
     for (int i = 0; i < 3; i++) {
@@ -59,7 +60,7 @@ static int test_run(const char *run, int text, DType type, double limit)
     char path[64], name[96];
     snprintf(path, sizeof path, "golden/%s.safetensors", run);
     die_if(weights_open(&w, test_path(path), &err) || weights_open(&states, test_path("golden/text.safetensors"), &err)
-           || unet_load(&u, model, type, &err));
+           || unet_load(&u, model, type, op->residual, &err));
     const Weight *state = tensor(states, "state"), *want = tensor(w, "hook.output");
     const size_t one = (size_t)(state->dim[1]*state->dim[2]);
     const size_t act = (size_t)(want->dim[1]*want->dim[2]*want->dim[3]*want->dim[4]);
@@ -110,7 +111,8 @@ static int test_bytes(DType type)
     char name[96];
     for (int i = 0; i < B*ONE; i++)
         x[i] = 2*noise(&seed);
-    die_if(weights_open(&w, test_path("golden/model.safetensors"), &err) || unet_load(&u, model, type, &err));
+    die_if(weights_open(&w, test_path("golden/model.safetensors"), &err)
+           || unet_load(&u, model, type, op->residual, &err));
     const float *states = tensor(w, "state")->data;
     die_if(unet_set_text(u, states, 2, 77, (int32_t[]){0, 0, 0, 0, 1, 1, 1, 1}, B, &err));
     evaluate(u, all, x, B, 321);
@@ -136,7 +138,7 @@ static int test_bytes(DType type)
     const int threads = omp_get_max_threads();
     for (int n = 1; n <= 3; n++) {
         omp_set_num_threads(n);
-        die_if(unet_load(&u, model, type, &err)
+        die_if(unet_load(&u, model, type, op->residual, &err)
                || unet_set_text(u, states, 2, 77, (int32_t[]){0, 0, 0, 0, 1, 1, 1, 1}, B, &err));
         float again[B*ONE];
         evaluate(u, again, x, B, 321);
@@ -158,7 +160,8 @@ static int test_hooks(DType type)
     int failed = 0, calls = 0, others = 0;
     float plain[2*ONE], hooked[2*ONE];
     char name[96];
-    die_if(weights_open(&w, test_path("golden/model.safetensors"), &err) || unet_load(&u, model, type, &err));
+    die_if(weights_open(&w, test_path("golden/model.safetensors"), &err)
+           || unet_load(&u, model, type, op->residual, &err));
     die_if(unet_set_text(u, tensor(w, "state")->data, 2, 77, (int32_t[]){0, 1}, 2, &err));
     const float *x = tensor(w, "x")->data;
     evaluate(u, plain, x, 2, 500);
@@ -198,7 +201,7 @@ static int test_guidance(DType type, double limit)
     int failed = 0;
     Err e = {0};
     die_if(weights_open(&w, test_path("golden-more/lcm_runs.safetensors"), &err)
-           || unet_load(&u, test_path("golden-more/lcm"), type, &err)
+           || unet_load(&u, test_path("golden-more/lcm"), type, op->residual, &err)
            || unet_set_text(u, tensor(w, "state")->data, 1, tensor(w, "state")->dim[1], (int32_t[]){0}, 1, &err));
     for (int i = 0; i < 3; i++) {
         char name[64];
@@ -212,7 +215,7 @@ static int test_guidance(DType type, double limit)
         snprintf(name, sizeof name, "%s/guidance %s: largest error, of the range", dtype_name(type), told[i]);
         failed += test_below(name, range_error(eps, want->data, 4*256), limit);
     }
-    die_if(unet_load(&untold, model, type, &err));
+    die_if(unet_load(&untold, model, type, op->residual, &err));
     failed += test_ok("minisd is told none", !unet_takes_guidance(untold) && unet_takes_guidance(u)
                       && unet_set_guidance(untold, 2, &e) == -1);
     unet_free(untold);

@@ -57,7 +57,7 @@ static int test_module(const Weights *w, const char *name)
     Seen seen = {.factor = 1.5f};
     char text[160];
     float eps[4*256];
-    die_if(unet_load(&u, test_path("../data/minisd/model"), F32, &err)
+    die_if(unet_load(&u, test_path("../data/minisd/model"), F32, op->residual, &err)
            || unet_set_text(u, tensor(w, "state")->data, 1, 77, (int32_t[]){0}, 1, &err));
     int failed = test_ok(name, hooks_add(unet_hooks(u), name, true, see, &seen, &err) == 1);
     evaluate(u, eps, tensor(w, "x")->data, 1, 16, 16, 500);
@@ -107,7 +107,7 @@ static int test_variant(const char *name)
     snprintf(text, sizeof text, "golden/variants/%s.safetensors", name);
     die_if(weights_open(&w, test_path(text), &err));
     snprintf(text, sizeof text, "golden/variants/%s", name);
-    die_if(unet_load(&u, test_path(text), F32, &err));
+    die_if(unet_load(&u, test_path(text), F32, op->residual, &err));
     const Weight *x = tensor(w, "x"), *state = tensor(w, "state");
     const int H = (int)x->dim[2], W = (int)x->dim[3];
     float *eps = malloc(weight_count(x)*sizeof *eps);
@@ -127,7 +127,7 @@ static int test_end(const char *name)
     Seen seen = {.factor = 1};
     char text[64];
     die_if(weights_open(&w, test_path("golden/variants/narrow.safetensors"), &err)
-           || unet_load(&u, test_path("golden/variants/narrow"), F32, &err)
+           || unet_load(&u, test_path("golden/variants/narrow"), F32, op->residual, &err)
            || unet_set_text(u, tensor(w, "state")->data, 2, 9, (int32_t[]){0, 1}, 2, &err));
     int failed = test_ok(name, hooks_add(unet_hooks(u), name, true, see, &seen, &err) == 1);
     const Weight *x = tensor(w, "x");

@@ -60,7 +60,8 @@ __attribute__((unused)) static int product_alone(const char *tile, bool large)
         const DType type = t ? F16 : BF16;
         for (size_t i = 0; i < cases; i++)
             failed += product_case(tile, &product_cases[i], type, type, ACT_NONE, i%2)
-                    + product_case(tile, &product_cases[i], type, F32, ACT_NONE, !(i%2));
+                    + product_case(tile, &product_cases[i], type, F32, ACT_NONE, !(i%2))
+                    + (type == BF16 ? product_case(tile, &product_cases[i], type, F16, ACT_NONE, i%2) : 0);
         for (int act = ACT_SILU; act <= ACT_RELU; act++)
             failed += product_case(tile, &product_cases[1], type, act%2 ? F32 : type, (Activation)act, true);
         for (size_t i = 0; i < gated; i++)
@@ -70,7 +71,7 @@ __attribute__((unused)) static int product_alone(const char *tile, bool large)
         failed += product_case(tile, &wide_cases[i], BF16, BF16, ACT_NONE, false)
                 + product_case(tile, &wide_cases[i], BF16, F32, ACT_NONE, true)
                 + product_again(tile, &wide_cases[i], F32, false) + product_again(tile, &wide_cases[i], F32, true)
-                + product_again(tile, &wide_cases[i], BF16, false);
+                + product_again(tile, &wide_cases[i], BF16, false) + product_again(tile, &wide_cases[i], F16, true);
     }
     if (large)
         failed += product_case(tile, &wide_cases[2], BF16, BF16, ACT_GEGLU, true);
@@ -85,7 +86,8 @@ __attribute__((unused)) static int slices_alone(const char *tile, bool large)
     int failed = 0;
     setenv("SDSTEER_CUDA_TILE", tile, 1);
     for (size_t i = large ? 3 : 0; i < (large ? cases : 1); i++) {
-        failed += conv(&sliced_cases[i], BF16, F32, ACT_NONE, true) + conv(&sliced_cases[i], F16, F16, ACT_NONE, i%2);
+        failed += conv(&sliced_cases[i], BF16, F32, ACT_NONE, true) + conv(&sliced_cases[i], F16, F16, ACT_NONE, i%2)
+                + conv(&sliced_cases[i], BF16, F16, ACT_NONE, true);
         if (large)
             failed += product_again(tile, &sliced_cases[i], F32, true)
                     + product_again(tile, &sliced_cases[i], BF16, false);

@@ -127,20 +127,25 @@ static int moves(int C, int64_t N)
     float *a = op_values(na, 1), *want = op_values(6*(size_t)C, 3);
     void *da = to_device(a, 4*na);
 
-    /* N points as 2 images of 2 rows; sides to twice and to odd ones */
-    static const DType types[] = {F32, BF16, F16};
-    for (int t = 0; t < 3; t++) {
-        const int64_t H = 2, W = N/4, Ho = t ? 4 : 3, Wo = t ? 2*W : W + 1;
+    /* N points as 2 images of 2 rows; sides to twice and to odd ones; from f32 and from y's type */
+    static const DType types[] = {F32, BF16, F16, BF16, F16};
+    for (int t = 0; t < 5; t++) {
+        const int64_t H = 2, W = N/4, Ho = t%2 ? 4 : 3, Wo = t ? 2*W : W + 1;
         const size_t n = (size_t)(2*Ho*Wo*C);
-        const DType type = types[t];
-        float *plain = op_space(4*n);
-        cpu->upsample(plain, F32, a, 2, H, W, C, Ho, Wo);
+        const DType type = types[t], x_type = t > 2 ? type : F32;
+        float *plain = op_space(4*n), *rounded = op_values(na, 1);
+        void *x_t = op_typed(rounded, x_type, na), *dx = to_device(x_t, na*dtype_size(x_type));
+        cpu->upsample(plain, F32, rounded, F32, 2, H, W, C, Ho, Wo);
         void *y = op_typed(plain, type, n), *back = op_space(4*n), *dy = device_space(n*dtype_size(type));
-        gpu->upsample(dy, type, da, 2, H, W, C, Ho, Wo);
+        gpu->upsample(dy, type, dx, x_type, 2, H, W, C, Ho, Wo);
         gpu->download(back, dy, n*dtype_size(type));
-        failed += test_same(op_name(name, "upsample %d, %ldx%ld to %ldx%ld", C, (long)H, (long)W, (long)Ho, (long)Wo),
-                            back, y, n*dtype_size(type));
-        gpu->free(dy); free(y); free(back); free(plain);
+        failed += test_same(op_name(name, "upsample %d, %ldx%ld to %ldx%ld %s-%s", C, (long)H, (long)W, (long)Ho,
+                                    (long)Wo, dtype_name(x_type), dtype_name(type)), back, y, n*dtype_size(type));
+        if (x_type == type) {
+            cpu->upsample(back, type, x_t, x_type, 2, H, W, C, Ho, Wo);
+            failed += test_same("the same on the CPU", back, y, n*dtype_size(type));
+        }
+        gpu->free(dx); gpu->free(dy); free(x_t); free(y); free(back); free(plain); free(rounded);
     }
 
     int32_t ids[6] = {3, 0, 1, (int32_t)N - 1, 2, 2};
@@ -197,6 +202,7 @@ static int ops_against_cpu(const Ops *device, bool large)
             const DType type = types[t];
             failed += conv(&convs[i], type, F32, ACT_NONE, i%2);
             failed += conv(&convs[i], type, type, (Activation)(i%ACT_GEGLU), !(i%2));
+            failed += type == BF16 ? conv(&convs[i], type, F16, ACT_NONE, i%2) : 0;
         }
     static const ConvCase few[] = {             /* rows, said to be few */
         {72, 100, 1, 1, 0, 0, 9, 1, 1}, {8, 5, 1, 1, 0, 0, 3, 1, 1}, {1280, 20, 1, 1, 0, 0, 1, 1, 1},

@@ -25,11 +25,11 @@ static int by_hand(void)
     op->group_norm(joined, F32, as_is, &in, gamma, beta, 1, 2, 2, 0, ACT_NONE);
     failed += test_same("group_norm/hand beside", joined, y, sizeof y);
     failed += test_same("group_norm/hand as it is", as_is, x, sizeof x);
-    op->layer_norm(y, F32, x, gamma, beta, 1, 4, 0);       /* (1,3,2,2): mean 2, deviation 1/sqrt 2 */
+    op->layer_norm(y, F32, x, F32, gamma, beta, 1, 4, 0);       /* (1,3,2,2): mean 2, deviation 1/sqrt 2 */
     const float r = sqrtf(2);
     failed += test_close("layer_norm/hand", y, (float[]){-r, r, 0, 1}, 4, 1e-6f, 0);
     float nan[] = {1, NAN, 2, 2};
-    op->layer_norm(nan, F32, nan, gamma, beta, 1, 4, 0);
+    op->layer_norm(nan, F32, nan, F32, gamma, beta, 1, 4, 0);
     failed += test_ok("layer_norm/NaN stays, in place", isnan(nan[0]) && isnan(nan[3]));
 
     /* (1,3,2,2) of one image as above, (4,4,8,8) of the other as (-1,-1,1,1) */
@@ -114,7 +114,7 @@ static int layer_norm(int D, DType type)
     char *y = op_space(n*4), *one = op_space((size_t)D*4);
     plain_layer_norm(want, x, gamma, beta, 0, 0, 1, N, D, 1e-5);
     omp_set_num_threads(2);
-    op->layer_norm(y, type, x, gamma, beta, N, D, 1e-5f);
+    op->layer_norm(y, type, x, F32, gamma, beta, N, D, 1e-5f);
     float *got = op_floats(y, type, n);
     char name[160];
     int failed = test_close(op_name(name, "layer_norm/loop %d %s", D, dtype_name(type)), got, want, n, 3e-6f,
@@ -122,7 +122,7 @@ static int layer_norm(int D, DType type)
     size_t wrong = 0;
     const size_t bytes = (size_t)D*dtype_size(type);
     for (int i = 0; i < N; i += 97) {
-        op->layer_norm(one, type, x + i*D, gamma, beta, 1, D, 1e-5f);
+        op->layer_norm(one, type, x + i*D, F32, gamma, beta, 1, D, 1e-5f);
         wrong += memcmp(one, y + (size_t)i*bytes, bytes) != 0;
     }
     failed += test_ok(op_name(name, "layer_norm/same bytes %d", D), wrong == 0);

@@ -20,11 +20,11 @@ typedef struct NormCase {
 } NormCase;
 
 /* Of image b and those after it. */
-static NormInput norm_input(const NormCase *c, const void *x, const float *beside, const float *shift, int64_t b)
+static NormInput norm_input(const NormCase *c, const void *x, const void *beside, const float *shift, int64_t b)
 {
-    const int64_t rows = b*c->HW;
-    return (NormInput){(const char *)x + (size_t)(rows*c->C)*dtype_size(c->x_type), c->x_type, c->C,
-                       c->beside ? beside + rows*c->beside : NULL, c->beside,
+    const size_t rows = (size_t)(b*c->HW), size = dtype_size(c->x_type);
+    return (NormInput){(const char *)x + rows*(size_t)c->C*size, c->x_type, c->C,
+                       c->beside ? (const char *)beside + rows*(size_t)c->beside*size : NULL, c->beside,
                        shift ? shift + b*(c->C + c->beside) : NULL};
 }
 
@@ -42,12 +42,15 @@ static int group_norm(NormCase c)
         x[i] += c.offset;
     free(op_typed(x, c.x_type, n));
     float *left = columns(x, rows, C, 0, c.C), *right = columns(x, rows, C, c.C, c.beside);
-    void *left_t = op_typed(left, c.x_type, nx);
+    void *left_t = op_typed(left, c.x_type, nx), *right_t = op_typed(right, c.x_type, nb);
     void *dx = to_device(left_t, nx*dtype_size(c.x_type)), *dg = to_device(gamma, 4*(size_t)C),
         *db = to_device(beta, 4*(size_t)C);
-    float *dbeside = to_device(right, 4*nb), *dshift = to_device(shift, 4*(size_t)(c.B*C));
-    char *dy = device_space(n*size), *das_is = device_space(n*size), *one = device_space(image*size),
-        *one_as_is = device_space(image*size);
+    void *dbeside = to_device(right_t, nb*dtype_size(c.x_type));
+    float *dshift = to_device(shift, 4*(size_t)(c.B*C));
+    const DType as_is_type = c.x_type == F32 ? c.type : c.x_type;
+    const size_t as_is_size = dtype_size(as_is_type);
+    char *dy = device_space(n*size), *das_is = device_space(n*as_is_size), *one = device_space(image*size),
+        *one_as_is = device_space(image*as_is_size);
     void *raw = op_space(n*size);
     int failed = 0;
     for (int pass = 0; pass < 2; pass++) {
@@ -65,39 +68,42 @@ static int group_norm(NormCase c)
                              got, want, n, 4e-6f*(1 + fabsf(c.offset)), op_within(c.type, 2e-6f, 0.004f));
         free(got);
     }
-    void *as_is = op_typed(x, c.type, n);
-    failed += same_bytes("group_norm/as it is", das_is, as_is, n*size);
-    failed += same_on_device("group_norm/as it is, alone", one_as_is, das_is + last, image*size);
+    void *as_is = op_typed(x, as_is_type, n);
+    failed += same_bytes("group_norm/as it is", das_is, as_is, n*as_is_size);
+    failed += same_on_device("group_norm/as it is, alone", one_as_is, das_is + (n - image)*as_is_size,
+                             image*as_is_size);
     gpu->free(dx); gpu->free(dbeside); gpu->free(dshift); gpu->free(dg); gpu->free(db); gpu->free(dy);
     gpu->free(das_is); gpu->free(one); gpu->free(one_as_is);
-    free(x); free(left); free(right); free(left_t); free(shift); free(gamma); free(beta); free(want); free(raw);
-    free(as_is);
+    free(x); free(left); free(right); free(left_t); free(right_t); free(shift); free(gamma); free(beta); free(want);
+    free(raw); free(as_is);
     return failed;
 }
 
 /* Against the CPU's; the last row alone; in place. */
-static int layer_norm(int64_t N, int D, DType type)
+static int layer_norm(int64_t N, int D, DType x_type, DType type)
 {
+    const size_t x_row = (size_t)D*dtype_size(x_type);
     const size_t n = (size_t)N*(size_t)D, row = (size_t)D*dtype_size(type);
     char name[160];
     float *x = op_values(n, 1), *gamma = op_values((size_t)D, 3), *beta = op_values((size_t)D, 4),
         *want = op_values(n, 5);
-    float *dx = to_device(x, 4*n);
+    void *x_t = op_typed(x, x_type, n);
+    char *dx = to_device(x_t, (size_t)N*x_row);
     void *dg = to_device(gamma, 4*(size_t)D), *db = to_device(beta, 4*(size_t)D), *one = device_space(row);
     char *dy = device_space((size_t)N*row);
-    gpu->layer_norm(dy, type, dx, dg, db, N, D, 1e-5f);
-    gpu->layer_norm(one, type, dx + (N - 1)*D, dg, db, 1, D, 1e-5f);
+    gpu->layer_norm(dy, type, dx, x_type, dg, db, N, D, 1e-5f);
+    gpu->layer_norm(one, type, dx + (size_t)(N - 1)*x_row, x_type, dg, db, 1, D, 1e-5f);
     int failed = same_on_device("layer_norm/alone", one, dy + (size_t)(N - 1)*row, row);
-    if (type == F32) {
-        gpu->layer_norm(dx, type, dx, dg, db, N, D, 1e-5f);
+    if (type == F32 && x_type == F32) {
+        gpu->layer_norm(dx, type, dx, x_type, dg, db, N, D, 1e-5f);
         failed += same_on_device("layer_norm/in place", dx, dy, (size_t)N*row);
     }
-    cpu->layer_norm(want, F32, x, gamma, beta, N, D, 1e-5f);
+    cpu->layer_norm(want, F32, x, F32, gamma, beta, N, D, 1e-5f);
     float *got = from_device(dy, type, n);
-    failed += test_close(op_name(name, "layer_norm %ldx%d %s", (long)N, D, dtype_name(type)), got, want, n, 4e-6f,
-                         op_within(type, 2e-6f, 0.004f));
+    failed += test_close(op_name(name, "layer_norm %ldx%d %s-%s", (long)N, D, dtype_name(x_type), dtype_name(type)),
+                         got, want, n, 4e-6f, op_within(type, 2e-6f, 0.004f));
     gpu->free(dx); gpu->free(dg); gpu->free(db); gpu->free(one);
-    free(x); free(gamma); free(beta); free(want); free(got);
+    free(x); free(x_t); free(gamma); free(beta); free(want); free(got);
     return failed;
 }
 
@@ -187,12 +193,18 @@ static int transformer_norms(bool large)
     return failed;
 }
 
-/* The same case with F16 in place of BF16. */
-static NormCase in_f16(NormCase c)
+static NormCase as_types(NormCase c, DType x_type, DType type)
 {
-    c.x_type = c.x_type == BF16 ? F16 : c.x_type;
-    c.type = F16;
+    c.x_type = x_type;
+    c.type = type;
     return c;
+}
+
+/* The same case with F16 in place of BF16, then with an f16 input in place of f32's. */
+static int in_f16(NormCase c)
+{
+    return group_norm(as_types(c, c.x_type == BF16 ? F16 : c.x_type, F16))
+         + (c.x_type == F32 ? group_norm(as_types(c, F16, BF16)) + group_norm(as_types(c, F16, F16)) : 0);
 }
 
 /* All of it. large: sizes of Stable Diffusion too. */
@@ -222,14 +234,17 @@ static int norms_against_plain(const Ops *device, bool large)
     };
     int failed = 0;
     for (size_t i = 0; i < (large ? sizeof norms/sizeof *norms : 19); i++)
-        failed += group_norm(norms[i]) + (norms[i].type == BF16 ? group_norm(in_f16(norms[i])) : 0);
+        failed += group_norm(norms[i]) + (norms[i].type == BF16 ? in_f16(norms[i]) : 0);
     static const int widths[] = {1, 40, 160, 320, 384, 388, 640, 768, 772, 1280, 1283, 1284, 2564};
     for (size_t i = 0; i < sizeof widths/sizeof *widths; i++)
-        failed += layer_norm(19 - (int)i, widths[i], i%3 ? F32 : BF16)
-                + layer_norm(1 + (int)i, widths[i], i%3 ? BF16 : F32) + layer_norm(2 + (int)i, widths[i], F16);
+        failed += layer_norm(19 - (int)i, widths[i], F32, i%3 ? F32 : BF16)
+                + layer_norm(1 + (int)i, widths[i], F32, i%3 ? BF16 : F32)
+                + layer_norm(2 + (int)i, widths[i], F32, F16)
+                + layer_norm(3 + (int)i, widths[i], F16, i%3 ? BF16 : i%2 ? F16 : F32);
     failed += transformer_norms(large);
     if (large)
-        failed += layer_norm(8193, 320, BF16) + layer_norm(4097, 640, BF16) + layer_norm(1025, 1280, BF16);
+        failed += layer_norm(8193, 320, F32, BF16) + layer_norm(4097, 640, F16, BF16)
+                + layer_norm(1025, 1280, F16, BF16);
     return failed;
 }
 

@@ -35,11 +35,13 @@ static void *product_bytes(Conv *c, const ConvCase *k, void *x, DType y_type, si
 {
     const size_t bytes = ny*dtype_size(y_type);
     float *held = op_values(ny, 7);
-    void *dy = add ? to_device(held, bytes) : device_space(bytes), *y = op_space(bytes);
+    void *held_t = op_typed(held, y_type, ny), *dy = add ? to_device(held_t, bytes) : device_space(bytes),
+        *y = op_space(bytes);
     gpu->conv_run(c, dy, x, k->B, k->H, k->W, add);
     gpu->download(y, dy, bytes);
     gpu->free(dy);
     free(held);
+    free(held_t);
     return y;
 }
 
@@ -62,7 +64,7 @@ static int by_tiles(const char *const *tiles, const ConvCase *k, DType type, DTy
     free(op_typed(w, type, nw));
     int failed = 0;
     Conv *c = conv_on(gpu, k, type, y_type, act, w, b);
-    for (int add = 0; add < (y_type == F32 && act == ACT_NONE ? 2 : 1); add++) {
+    for (int add = 0; add < (y_type != BF16 && act == ACT_NONE ? 2 : 1); add++) {
         void *want = product_bytes(c, k, dx, y_type, ny, add);
         for (const char *const *tile = tiles; *tile; tile++) {
             setenv("SDSTEER_CUDA_TILE", *tile, 1);
@@ -115,7 +117,8 @@ static int rows_by_counts(void)
 {
     return by_rows(64, 320, BF16, BF16, ACT_GEGLU) + by_rows(72, 328, BF16, F32, ACT_NONE)
          + by_rows(64, 96, BF16, BF16, ACT_SILU) + by_rows(64, 168, BF16, BF16, ACT_NONE)
-         + by_rows(64, 168, F16, F16, ACT_NONE) + by_rows(72, 328, F16, F32, ACT_NONE);
+         + by_rows(64, 168, F16, F16, ACT_NONE) + by_rows(72, 328, F16, F32, ACT_NONE)
+         + by_rows(72, 168, BF16, F16, ACT_NONE);
 }
 
 /* By the tile that is chosen against the CPU's, then by all. */
@@ -132,7 +135,8 @@ __attribute__((unused)) static int sliced_by_tiles(bool large)
     for (size_t i = 0; i < (large ? sizeof sliced_cases/sizeof *sliced_cases : 3); i++)
         failed += conv(&sliced_cases[i], BF16, F32, ACT_NONE, i%2)
                 + by_tiles(sliced_tiles, &sliced_cases[i], BF16, F32, ACT_NONE, i%2)
-                + by_tiles(sliced_tiles, &sliced_cases[i], i%2 ? BF16 : F16, i%2 ? BF16 : F16, ACT_NONE, true);
+                + by_tiles(sliced_tiles, &sliced_cases[i], i%2 ? BF16 : F16, i%2 ? BF16 : F16, ACT_NONE, true)
+                + by_tiles(sliced_tiles, &sliced_cases[i], BF16, F16, ACT_NONE, i%2);
     return failed;
 }
 
@@ -148,6 +152,7 @@ __attribute__((unused)) static int products_by_tiles(const Ops *device, bool lar
         for (size_t i = 0; i < sizeof product_cases/sizeof *product_cases; i++) {
             failed += all || i%2 ? by_all(&product_cases[i], type, F32, ACT_NONE, i%2) : 0;
             failed += all || !(i%2) ? by_all(&product_cases[i], type, type, ACT_NONE, !(i%2)) : 0;
+            failed += type == BF16 && (large || i%3 == 0) ? by_all(&product_cases[i], type, F16, ACT_NONE, i%2) : 0;
         }
         for (int act = ACT_SILU; act <= ACT_RELU; act++)
             failed += by_all(&product_cases[1], type, act%2 ? F32 : type, (Activation)act, act%3);
@@ -155,7 +160,8 @@ __attribute__((unused)) static int products_by_tiles(const Ops *device, bool lar
             failed += by_all(&gated_cases[i], type, type, ACT_GEGLU, i%2 == 0);
         for (size_t i = 0; i < (large ? sizeof wide_cases/sizeof *wide_cases : 0); i++)
             failed += by_tiles(all_tiles, &wide_cases[i], type, F32, ACT_NONE, true)
-                    + by_tiles(all_tiles, &wide_cases[i], type, type, ACT_NONE, false);
+                    + by_tiles(all_tiles, &wide_cases[i], type, type, ACT_NONE, false)
+                    + by_tiles(all_tiles, &wide_cases[i], type, F16, ACT_NONE, true);
         if (large)
             failed += by_tiles(all_tiles, &wide_cases[2], type, type, ACT_GEGLU, true);
     }

@@ -116,13 +116,13 @@ static int moves(void)
 {
     int failed = 0;
     float y[24];
-    op->upsample(y, F32, (float[]){1, 2, 3, 4}, 1, 2, 1, 2, 4, 2);     /* (1,2) and (3,4), twice along both sides */
+    op->upsample(y, F32, (float[]){1, 2, 3, 4}, F32, 1, 2, 1, 2, 4, 2); /* (1,2) and (3,4), twice along each side */
     failed += test_same("upsample", y, (float[]){1, 2, 1, 2, 1, 2, 1, 2, 3, 4, 3, 4, 3, 4, 3, 4}, 16*sizeof(float));
     uint16_t h[16];
-    op->upsample(h, BF16, (float[]){1, 2}, 1, 1, 1, 2, 2, 2);
+    op->upsample(h, BF16, (float[]){1, 2}, F32, 1, 1, 1, 2, 2, 2);
     failed += test_same("upsample bf16", h, (uint16_t[]){0x3f80, 0x4000, 0x3f80, 0x4000, 0x3f80, 0x4000, 0x3f80,
                                                          0x4000}, 16);
-    op->upsample(y, F32, (float[]){1, 2, 3}, 1, 1, 3, 1, 1, 5);        /* not whole: floor(w*3/5) = 0 0 1 1 2 */
+    op->upsample(y, F32, (float[]){1, 2, 3}, F32, 1, 1, 3, 1, 1, 5);        /* not whole: floor(w*3/5) = 0 0 1 1 2 */
     failed += test_same("upsample 3 to 5", y, (float[]){1, 1, 2, 2, 3}, 5*sizeof(float));
     /* two patches side by side of 2 x 2 pixels of one channel; then one above the other, of one pixel of two */
     op->unpatch(y, (float[]){1, 2, 3, 4, 5, 6, 7, 8}, 1, 1, 2, 2, 1);

@@ -98,7 +98,7 @@ static int load(const char *dir, const char *part, Err *e)
     UNet *u = NULL;
     Vae *v = NULL;
     MMDiT *m = NULL;
-    const int failed = strcmp(part, "unet") == 0 ? unet_load(&u, dir, F32, e)
+    const int failed = strcmp(part, "unet") == 0 ? unet_load(&u, dir, F32, op->residual, e)
         : strcmp(part, "vae") == 0 ? vae_load(&v, dir, F32, e) : mmdit_load(&m, dir, F32, e);
     unet_free(u);
     mmdit_free(m);
@@ -152,21 +152,22 @@ static int test_networks(const char *dir)
     snprintf(nowhere, sizeof nowhere, "%s/nowhere", dir);
     snprintf(unet, sizeof unet, "%s/unet", dir);
     snprintf(transformer, sizeof transformer, "%s/transformer", dir);
-    int failed = test_ok("no folder", denoiser_load(&d, nowhere, F32, &e) == -1
+    int failed = test_ok("no folder", denoiser_load(&d, nowhere, F32, op->residual, &e) == -1
                          && strstr(e.text, "nowhere: no such folder"));
     e = (Err){0};
-    failed += test_ok("no network", denoiser_load(&d, dir, F32, &e) == -1
+    failed += test_ok("no network", denoiser_load(&d, dir, F32, op->residual, &e) == -1
                       && strstr(e.text, "no folder unet or transformer"));
     mkdir(unet, 0777);
     e = (Err){0};
-    failed += test_ok("an empty unet", denoiser_load(&d, dir, F32, &e) == -1 && strstr(e.text, "unet/config.json"));
+    failed += test_ok("an empty unet", denoiser_load(&d, dir, F32, op->residual, &e) == -1
+                      && strstr(e.text, "unet/config.json"));
     mkdir(transformer, 0777);
     e = (Err){0};
-    failed += test_ok("two networks", denoiser_load(&d, dir, F32, &e) == -1
+    failed += test_ok("two networks", denoiser_load(&d, dir, F32, op->residual, &e) == -1
                       && strstr(e.text, "has folders unet and transformer"));
     rmdir(unet);
     e = (Err){0};
-    failed += test_ok("an empty transformer", denoiser_load(&d, dir, F32, &e) == -1
+    failed += test_ok("an empty transformer", denoiser_load(&d, dir, F32, op->residual, &e) == -1
                       && strstr(e.text, "transformer/config.json"));
     rmdir(transformer);
     return failed;
@@ -179,7 +180,7 @@ static int test_calls(void)
     float states[2*9*8] = {0}, *x = op->alloc(2*5*7*4*sizeof *x, &err);
     int failed = 0;
     Err e = {0};
-    die_if(unet_load(&u, test_path("golden/variants/one"), F32, &err));
+    die_if(unet_load(&u, test_path("golden/variants/one"), F32, op->residual, &err));
     failed += test_ok("no text", unet_eval(u, x, x, 1, 5, 7, 0, &e) == -1 && strstr(e.text, "text for 0"));
     e = (Err){0};
     failed += test_ok("no such state", unet_set_text(u, states, 2, 9, (int32_t[]){0, 2}, 2, &e) == -1

@@ -114,7 +114,7 @@ static int replayed_xl(DType type)
     UNet *u = NULL;
     float eps[4][N], planes[N], state[2*S*E], pooled[2*P];
     die_if(weights_open(&w, test_path("golden-more/sdxl.safetensors"), &err)
-           || unet_load(&u, test_path("golden-more/sdxl"), type, &err));
+           || unet_load(&u, test_path("golden-more/sdxl"), type, op->residual, &err));
     const float *states = tensor(w, "state")->data, *embeddings = tensor(w, "pooled")->data;
     float *rows = rows_of(tensor(w, "x")->data, 2, C, H*W);
     float *dx = op->alloc(sizeof planes, &err), *dy = op->alloc(sizeof planes, &err);
@@ -173,13 +173,16 @@ static int upcast(void)
     return failed;
 }
 
-static int evaluated(const Weights *w, DType type, const char *kernels, bool graphs)
+/* wide: the residual stream is f32. */
+static int evaluated(const Weights *w, DType type, const char *kernels, bool wide, bool graphs)
 {
     enum { C = 4, HW = 256, N = C*HW };
     UNet *u = NULL;
-    char name[80];
+    char name[160];
     setenv("SDSTEER_CUDA_KERNELS", kernels, 1);
-    die_if(unet_load(&u, test_path("../data/minisd/model"), type, &err)
+    die_if(!(op = sdsteer_backend(0, &err)));
+    const DType residual = wide ? F32 : op->residual;
+    die_if(unet_load(&u, test_path("../data/minisd/model"), type, residual, &err)
            || unet_set_text(u, tensor(w, "state")->data, 1, 77, (int32_t[]){0}, 1, &err));
 
     /* the first of the recorded pair; the other half is another text */
@@ -190,7 +193,8 @@ static int evaluated(const Weights *w, DType type, const char *kernels, bool gra
     die_if(unet_eval(u, dy, dx, 1, 16, 16, 500, &err));
     op->download(rows, dy, sizeof eps);
     to_planes(eps, rows, 1, C, HW);
-    snprintf(name, sizeof name, "unet.t500, %s, %s: largest error, of the range", dtype_name(type), kernels);
+    snprintf(name, sizeof name, "unet.t500, %s, residual stream %s, %s: largest error, of the range", dtype_name(type),
+             dtype_name(residual), kernels);
     int failed = test_below(name, range_error(eps, tensor(w, "unet.t500")->data, N), limit_of(type, 1e-4, 0.01));
     if (graphs)
         failed += several_lengths(u) + replayed(u);
@@ -208,8 +212,10 @@ int main(void)
     Weights *w = NULL;
     op = sdsteer_backend(0, &err);
     die_if(!op || weights_open(&w, test_path("golden/model.safetensors"), &err));
-    const int failed = evaluated(w, BF16, "libraries", false) + evaluated(w, F16, "libraries", false)
-        + evaluated(w, BF16, "hopper", true) + replayed_xl(BF16) + replayed_xl(F32) + upcast();
+    const int failed = evaluated(w, BF16, "libraries", false, false) + evaluated(w, F16, "libraries", false, false)
+        + evaluated(w, BF16, "hopper", true, false) + evaluated(w, BF16, "hopper", false, true)
+        + evaluated(w, F16, "hopper", false, false)
+        + replayed_xl(BF16) + replayed_xl(F32) + upcast();
     weights_close(w);
     return failed;
 }
