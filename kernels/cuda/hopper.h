@@ -195,6 +195,20 @@ __device__ __forceinline__ void prefetch_map(const CUtensorMap *map)
 #endif
 }
 
+/* Four 8x8 matrices of 16 bits to shared memory: lane 8m + i gives the address of row i of matrix m (16 bytes,
+ * aligned); word m of a lane is the two values of that matrix that it has of a product's sums (wgmma.h). */
+__device__ __forceinline__ void store_matrices(void *row, const uint32_t (&word)[4])
+{
+#ifdef SIMT
+    const int lane = threadIdx.x%WARP;
+    for (int m = 0; m < 4; m++)
+        *(uint32_t *)((char *)__shfl_sync(ALL_LANES, row, 8*m + lane/4) + lane%4*4) = word[m];
+#else
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};"
+                 :: "r"(shared_address(row)), "r"(word[0]), "r"(word[1]), "r"(word[2]), "r"(word[3]) : "memory");
+#endif
+}
+
 /* ---- copies to memory: by one thread, of what all have written and shown to the copy engine ---- */
 
 /* By every thread that wrote, before it meets the one that copies. */

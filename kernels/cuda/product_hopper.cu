@@ -19,7 +19,7 @@
  * 256 x 160: a step of 64 takes the tensor cores 1280 cycles, in which 52 KB come to shared memory and 112 KB are read
  * there, of the 160 KB that it moves in that time. Widths of Stable Diffusion are multiples of 160, not of 256. */
 #include "kernels/cuda/hopper_map.h"
-#include "kernels/cuda/product_hopper.h"
+#include "kernels/cuda/product_finish.h"
 #include "kernels/cuda/product_tile.h"
 
 #if defined SIMT || !defined __CUDA_ARCH__ || defined __CUDA_ARCH_FEAT_SM90_ALL
@@ -67,7 +67,7 @@ __device__ __forceinline__ void fill_ring(const HopperProduct &p, unsigned char 
     const int all = p.row_runs*p.column_runs;
     Ring<Tile::stages> at;
     for (int t = blockIdx.x/Tile::cluster; t < all; t += gridDim.x/Tile::cluster) {
-        const TilePlace place(p, t, Tile::rows, Tile::across, Tile::down, rank);
+        const TilePlace place(p, t, Tile::across, Tile::down, rank);
         const Place x = place.point(p, rank_column*x_part, 0);
         const int first = place.column*made, w_first = first + rank_row*w_part;
         int held = p.add && steps.first == 0 ? 0 : (int)HELD_PARTS, step = 0;
@@ -148,6 +148,11 @@ __device__ __forceinline__ void multiply_tiles(const HopperProduct &p, unsigned 
     unsigned parity = 0;                /* of the tile's number */
     for (int t = blockIdx.x/Tile::cluster; t < all; t += gridDim.x/Tile::cluster, begins = false, parity ^= 1) {
         float sum[Tile::deep][Tile::columns/2], before[folds ? Tile::columns/2 : 1] = {};
+        const TilePlace place(p, t, Tile::across, Tile::down, rank);
+        const int first = place.column*made_columns<Tile, finish>;
+        TileBias<made_columns<Tile, finish>, finish> bias;
+        if (!folds)                                     /* which has no registers left */
+            bias.load(p, first);
         if (begins && lag > 0 && group > 0)
             barrier_wait(&barriers->begun, 0);
         auto multiply_stage = [&](int s, bool begun) {
@@ -191,6 +196,8 @@ __device__ __forceinline__ void multiply_tiles(const HopperProduct &p, unsigned 
                 #pragma unroll
                 for (int i = 0; i < Tile::columns/2; i++)
                     sum[0][i] = before[i] + sum[0][i];
+        if (folds)
+            bias.load(p, first);
         if constexpr (Tile::split > 1) {
             hand_over<Tile>(sum[0], (float *)(rooms + Tile::handed_at));
             if (cluster_rank() > 0)
@@ -201,9 +208,8 @@ __device__ __forceinline__ void multiply_tiles(const HopperProduct &p, unsigned 
                 barrier_arrive(&barriers->read[group]);
             barrier_wait(&barriers->read[group], parity);
         }
-        const TilePlace place(p, t, Tile::rows, Tile::across, Tile::down, rank);
-        const int first = place.column*made_columns<Tile, finish>, row = warp%GROUP_WARPS*16;
-        finish_tile<Tile, T, finish>(p, sum, place, first_row + row, first, room,
+        const int row = warp%GROUP_WARPS*16;
+        finish_tile<Tile, T, finish>(p, sum, bias, place, first_row + row, first, room,
                                      stages + at.before()*Tile::stage_bytes + (first_row + row)*BOX_DEPTH*2,
                                      [&] { give_back<Tile>(&empty[at.before()]); });
     }
@@ -292,10 +298,15 @@ template <typename Tile, typename X, typename T, Finish finish, int slices = 1> 
     h.channel_boxes = (p->in + BOX_DEPTH - 1)/BOX_DEPTH;
     h.log_w = c.log_w;
     h.log_h = c.log_h;
+    h.log_b = c.log_b;
     h.across = (int)c.across;
     h.down = (int)c.down;
     h.row_runs = (int)((c.across*c.down*c.images + Tile::down - 1)/Tile::down);
     h.column_runs = product_columns(columns, made)/Tile::across;
+    h.by_band = Divider::by(BAND*h.column_runs);
+    h.by_rest = Divider::by(h.row_runs%BAND ? h.row_runs%BAND : 1);
+    h.by_across = Divider::by(h.across);
+    h.by_down = Divider::by(h.down);
     h.act = p->act;
     h.add = p->add;
     static int clusters;                        /* that run at a time; with a tile each, all that there are */

@@ -175,13 +175,12 @@ void simt_show_written(void)
     simt.self->shown++;
 }
 
-/* Stricter than PTX: every lane of the storing thread's warp has a fence behind it for each box. */
+/* Stricter than PTX: every lane of the storing thread's warp has a fence behind it for each group of boxes. */
 void simt_store_box(const CUtensorMap *map, const int *at, uint32_t dimensions, const void *from, bool add)
 {
     const SimtThread *const warp = simt.self - simt_lane();
-    const int before = simt.self->stored++;
     for (int l = 0; l < SIMT_LANES; l++)
-        if (warp[l].shown <= before)
+        if (warp[l].shown <= simt.self->store_group)
             simt_fail("a box to memory of what lane %d has not shown to the copy engine", l);
     Store s = {box_of(map, at, dimensions, from, 128), simt.self, simt.self->store_group, add, false};
     if (add && map->bf16)

@@ -106,7 +106,7 @@ static void thread_begin(SimtThread *t, unsigned n)
     t->asked = 0;
     t->joined = t->waited = 0;
     t->stores = t->store_group = 0;
-    t->shown = t->stored = 0;
+    t->shown = 0;
     t->at = "its start";
 }
 

@@ -94,7 +94,7 @@ struct SimtThread {
     uint64_t *created[SIMT_BARRIERS];   /* barriers that nobody else may use yet */
     int hidden;                         /* how many */
     int stores, store_group;            /* boxes to memory that were not read yet, and groups of them that ended */
-    int shown, stored;                  /* calls of fence.proxy.async; boxes to memory that it has begun */
+    int shown;                          /* calls of fence.proxy.async */
     uint64_t *barrier;                  /* in shared memory, waited at for the end of the phase of this parity */
     unsigned parity;
     unsigned joined, waited;            /* barrier.cluster.arrive and .wait called */
