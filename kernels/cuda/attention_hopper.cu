@@ -3,8 +3,9 @@
  * or f16 in and out, f32 scores and sums, heads of 40, 64, 80 and 160.
  *
  * One block a multiprocessor goes over tiles: 128 or 192 queries of one head of one image. One thread has the copy
- * engine fill rings of keys and of values, 128 (64 for heads of 160) a stage, and the queries. To it a matrix is (d,
- * heads, rows, images), so that what lies beyond a head or an image comes as zeros: heads of 40 are multiplied as 48
+ * engine fill rings of keys and of values, 128 a stage (64 for heads of 160; 80 of a text, whose 77 tokens would leave
+ * two fifths of 128 empty), and the queries, of the next tile early where there is room. To it a matrix is (d, heads,
+ * rows, images), so that what lies beyond a head or an image comes as zeros: heads of 40 are multiplied as 48
  * wide in q k^T, 40 in p v. A group of four warps has 64 queries, a warp 16; the scores come in registers, and p goes
  * from there into the second product, whose other side, the values, lies in shared memory with its columns along
  * memory. The scores of the next keys and p v of these are asked for together, and the softmax of those scores is made
@@ -28,12 +29,16 @@ template <int d_, int groups_, int keys_> struct Tile {
     static constexpr int q_part = GROUP_ROWS*ROW_BYTES, q_bytes = parts*q_part;         /* of a group */
     static constexpr int key_part = keys*ROW_BYTES, key_bytes = parts*key_part;         /* of a stage, and values too */
     static constexpr int room_part = WARP_ROWS*ROW_BYTES, room_bytes = parts*room_part; /* of a warp, for y */
-    static constexpr int fit = (227*1024 - BOX_ALIGNMENT - groups*q_bytes - warps*room_bytes - 512)/(2*key_bytes);
-    static constexpr int stages = fit < 4 ? fit : 4;
-    static constexpr int k_at = groups*q_bytes, v_at = k_at + stages*key_bytes, rooms_at = v_at + stages*key_bytes;
+    static constexpr int fit(int tiles)                 /* stages beside the queries of so many tiles */
+    {
+        return (227*1024 - BOX_ALIGNMENT - tiles*groups*q_bytes - warps*room_bytes - 512)/(2*key_bytes);
+    }
+    static constexpr int q_stages = fit(2) >= 2 ? 2 : 1, stages = fit(q_stages) < 4 ? fit(q_stages) : 4;
+    static constexpr int k_at = q_stages*groups*q_bytes, v_at = k_at + stages*key_bytes;
+    static constexpr int rooms_at = v_at + stages*key_bytes;
     static constexpr int barriers_at = rooms_at + warps*room_bytes;
     struct Barriers {
-        Barrier q_full[groups], q_empty[groups];
+        Barrier q_full[q_stages][groups], q_empty[q_stages][groups];
         Barrier turn[groups];           /* the group before has asked for its products */
         Barrier k_full[stages], k_empty[stages], v_full[stages], v_empty[stages];
     };
@@ -46,6 +51,7 @@ typedef struct HopperAttention {
     CUtensorMap q, k, v, y;             /* (d,heads,rows,images) by 64 queries, a stage's keys, and a warp's queries */
     const int32_t *kv_index;
     int heads, Sk, row_tiles, tiles;    /* row_tiles: to a head of an image */
+    Divider by_row_tiles, by_heads;
     float scale;                        /* times log2 e */
 } HopperAttention;
 
@@ -56,10 +62,10 @@ struct TilePlace {
 
     __device__ __forceinline__ TilePlace(const HopperAttention &a, int t, int rows)
     {
-        const int of_image = t/a.row_tiles;
-        row = t%a.row_tiles*rows;
-        head = of_image%a.heads;
-        image = of_image/a.heads;
+        const int of_image = a.by_row_tiles.of(t);
+        image = a.by_heads.of(of_image);
+        row = (t - of_image*a.row_tiles)*rows;
+        head = of_image - image*a.heads;
     }
 };
 
@@ -83,8 +89,8 @@ __device__ __forceinline__ void fill(const HopperAttention &a, unsigned char *sh
 {
     const int steps = (a.Sk + Tile::keys - 1)/Tile::keys;
     Ring<Tile::stages> k_at, v_at;
-    unsigned parity = 0;                /* of the tile's number */
-    for (int t = blockIdx.x; t < a.tiles; t += gridDim.x, parity ^= 1) {
+    Ring<Tile::q_stages> q_at;
+    for (int t = blockIdx.x; t < a.tiles; t += gridDim.x, q_at.advance()) {
         const TilePlace place(a, t, Tile::rows);
         TilePlace of_keys = place;
         if (a.kv_index)
@@ -93,11 +99,12 @@ __device__ __forceinline__ void fill(const HopperAttention &a, unsigned char *sh
             if (s < steps)
                 fill_stage<Tile>(shared + Tile::k_at, &a.k, of_keys, s*Tile::keys, b->k_full, b->k_empty, k_at);
             for (int g = 0; s == 0 && g < Tile::groups; g++) {
-                barrier_wait(&b->q_empty[g], parity ^ 1);
-                barrier_expect(&b->q_full[g], Tile::q_bytes);
+                Barrier *const full = &b->q_full[q_at.stage][g];
+                barrier_wait(&b->q_empty[q_at.stage][g], q_at.parity ^ 1);
+                barrier_expect(full, Tile::q_bytes);
                 for (int c = 0; c < Tile::parts; c++)
-                    copy_box(shared + g*Tile::q_bytes + c*Tile::q_part, &a.q,
-                             Place{{c*BOX_DEPTH, place.head, place.row + g*GROUP_ROWS, place.image}}, &b->q_full[g]);
+                    copy_box(shared + (q_at.stage*Tile::groups + g)*Tile::q_bytes + c*Tile::q_part, &a.q,
+                             Place{{c*BOX_DEPTH, place.head, place.row + g*GROUP_ROWS, place.image}}, full);
             }
             if (s > 0)
                 fill_stage<Tile>(shared + Tile::v_at, &a.v, of_keys, (s - 1)*Tile::keys, b->v_full, b->v_empty, v_at);
@@ -218,21 +225,25 @@ __device__ __forceinline__ void attend_tiles(const HopperAttention &a, unsigned 
                                              typename Tile::Barriers *b)
 {
     const int lane = threadIdx.x%WARP, group = warp/GROUP_WARPS, steps = (a.Sk + Tile::keys - 1)/Tile::keys;
-    const unsigned char *const q = shared + group*Tile::q_bytes, *const k = shared + Tile::k_at;
+    const unsigned char *const k = shared + Tile::k_at;
     const unsigned char *const v = shared + Tile::v_at;
     unsigned char *const room = shared + Tile::rooms_at + warp*Tile::room_bytes;
     Barrier *const mine = &b->turn[group], *const next = &b->turn[(group + 1)%Tile::groups];
     Ring<Tile::stages> k_at, v_at;
-    unsigned parity = 0, turn = group == 0;     /* of the tile's number; the first group begins unasked */
+    Ring<Tile::q_stages> q_at;
+    unsigned turn = group == 0;                 /* the first group begins unasked */
     auto arrive = [&](Barrier *barrier) {
         if (lane == 0)
             barrier_arrive(barrier);
     };
-    for (int t = blockIdx.x; t < a.tiles; t += gridDim.x, parity ^= 1) {
+    for (int t = blockIdx.x; t < a.tiles; t += gridDim.x, q_at.advance()) {
+        const TilePlace place(a, t, Tile::rows);
+        const unsigned char *const q = shared + (q_at.stage*Tile::groups + group)*Tile::q_bytes;
+        Barrier *const q_empty = &b->q_empty[q_at.stage][group];
         float s[Tile::keys/2], o[Tile::d/2], keep[2];
         uint32_t p[Tile::keys/4];
         Rows rows;
-        barrier_wait(&b->q_full[group], parity);
+        barrier_wait(&b->q_full[q_at.stage][group], q_at.parity);
         barrier_wait(&b->k_full[k_at.stage], k_at.parity);
         barrier_wait(mine, turn);
         products_begin(s);
@@ -240,7 +251,7 @@ __device__ __forceinline__ void attend_tiles(const HopperAttention &a, unsigned 
         arrive(next);
         products_finish(s);
         if (steps == 1)
-            arrive(&b->q_empty[group]);
+            arrive(q_empty);
         arrive(&b->k_empty[k_at.stage]);
         k_at.advance();
         rows.softmax(s, keep, a.scale, a.Sk);
@@ -257,7 +268,7 @@ __device__ __forceinline__ void attend_tiles(const HopperAttention &a, unsigned 
             arrive(next);
             products_finish<1>(s);
             if (step + 1 == steps)
-                arrive(&b->q_empty[group]);
+                arrive(q_empty);
             arrive(&b->k_empty[k_at.stage]);
             k_at.advance();
             rows.softmax(s, keep, a.scale, a.Sk - step*Tile::keys);
@@ -280,7 +291,6 @@ __device__ __forceinline__ void attend_tiles(const HopperAttention &a, unsigned 
         products_finish(o);
         arrive(&b->v_empty[v_at.stage]);
         v_at.advance();
-        const TilePlace place(a, t, Tile::rows);
         finish_rows<T, Tile>(a, o, rows, room, place, place.row + warp*WARP_ROWS);
     }
     if (lane == 0)
@@ -299,8 +309,10 @@ static __global__ void __launch_bounds__(Tile::threads, 1) attend_hopper(const _
         prefetch_map(&a.v);
         prefetch_map(&a.y);
         for (int g = 0; g < Tile::groups; g++) {
-            barrier_create(&b->q_full[g], 1);
-            barrier_create(&b->q_empty[g], GROUP_WARPS);
+            for (int s = 0; s < Tile::q_stages; s++) {
+                barrier_create(&b->q_full[s][g], 1);
+                barrier_create(&b->q_empty[s][g], GROUP_WARPS);
+            }
             barrier_create(&b->turn[g], GROUP_WARPS);
         }
         for (int s = 0; s < Tile::stages; s++) {
@@ -358,6 +370,8 @@ template <typename T, typename Tile> static void launch(const Attention *a, int6
     h.Sk = (int)a->Sk;
     h.row_tiles = (int)((a->Sq + Tile::rows - 1)/Tile::rows);
     h.tiles = (int)(B*a->heads*h.row_tiles);
+    h.by_row_tiles = Divider::by(h.row_tiles);
+    h.by_heads = Divider::by(h.heads);
     h.scale = a->scale*1.44269504f;     /* exp(x) = 2^(x log2 e) */
     watch_begin(__FILE__);
     LAUNCH((attend_hopper<T, Tile>), (unsigned)min(h.tiles, gpu_processors), Tile::threads, Tile::shared_bytes, h);
@@ -371,24 +385,27 @@ static int64_t work(const Attention *a, int64_t B, int groups)
 }
 
 /* Three groups to a block leave fewer gaps than two, unless they have too few rows. */
-template <typename T, int d> static void launch_narrow(const Attention *a, int64_t B)
+template <typename T, int d, int keys> static void launch_narrow(const Attention *a, int64_t B)
 {
     if (8*work(a, B, 3) <= 9*work(a, B, 2))
-        launch<T, Tile<d, 3, 128>>(a, B);
+        launch<T, Tile<d, 3, keys>>(a, B);
     else
-        launch<T, Tile<d, 2, 128>>(a, B);
+        launch<T, Tile<d, 2, keys>>(a, B);
 }
+
+enum { TEXT_KEYS = 80 };        /* a stage of them, of which a text or two make one or two */
 
 template <typename T> static void launch_by_width(const Attention *a, int64_t B)
 {
+    const bool text = a->Sk <= 2*TEXT_KEYS && (a->Sk <= TEXT_KEYS || a->Sk > 128);
     if (a->d == 40)
-        launch_narrow<T, 40>(a, B);
+        (text ? launch_narrow<T, 40, TEXT_KEYS> : launch_narrow<T, 40, 128>)(a, B);
     else if (a->d == 64)
-        launch_narrow<T, 64>(a, B);
+        (text ? launch_narrow<T, 64, TEXT_KEYS> : launch_narrow<T, 64, 128>)(a, B);
     else if (a->d == 80)
-        launch<T, Tile<80, 2, 128>>(a, B);
+        (text ? launch<T, Tile<80, 2, TEXT_KEYS>> : launch<T, Tile<80, 2, 128>>)(a, B);
     else
-        launch<T, Tile<160, 2, 64>>(a, B);
+        (text ? launch<T, Tile<160, 2, TEXT_KEYS>> : launch<T, Tile<160, 2, 64>>)(a, B);
 }
 
 bool attention_hopper(const Attention *a, DType type, int64_t B)

@@ -39,6 +39,25 @@ __device__ __forceinline__ int warp_number(void)
     return __shfl_sync(ALL_LANES, (int)threadIdx.x/WARP, 0);
 }
 
+/* n/d by a product, for n from 0 to 2^31 - 1 (Granlund and Montgomery 1994): tiles are numbered, and before it knows
+ * where one is, the first copy of a block would wait for divisions of a hundred cycles and more each. */
+struct Divider {
+    uint32_t factor, shift;
+
+    static Divider by(int d)            /* d at least 1 */
+    {
+        uint32_t log = 0;
+        while ((int64_t)1 << log < d)
+            log++;
+        return {(uint32_t)((((uint64_t)1 << 32)*(((uint64_t)1 << log) - (uint64_t)d))/(uint64_t)d + 1), log};
+    }
+
+    __device__ __forceinline__ int of(int n) const
+    {
+        return (int)(((uint32_t)((uint64_t)factor*(uint32_t)n >> 32) + (uint32_t)n) >> shift);
+    }
+};
+
 /* ---- registers: a block's threads begin with equal shares ---- */
 
 /* Whether `groups` of four warps find what they take, `most` a thread, when one more has given away all but `least`:

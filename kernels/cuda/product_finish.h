@@ -63,8 +63,8 @@ __device__ __forceinline__ float reciprocal(float x)
 }
 
 /* a b Phi(b), the normal distribution's within 1e-7: b Phi(b) = max(b, 0) - |b| (1 - Phi(|b|)), and 1 - Phi(z) =
- * t (a1 + t (a2 + ...)) exp(-z^2/2)/2, t = 1/(1 + pz) (Abramowitz and Stegun, 7.1.26). Half the instructions of erff, of
- * which a tile would take as long as its products; y is bf16 or f16. */
+ * t (a1 + t (a2 + ...)) exp(-z^2/2)/2, t = 1/(1 + pz) (Abramowitz and Stegun, 7.1.26). Half the instructions of erff,
+ * of which a tile would take as long as its products; y is bf16 or f16. */
 __device__ __forceinline__ float gated(float a, float b)
 {
     const float z = fabsf(b), t = reciprocal(fmaf(0.23164188f, z, 1));

@@ -60,25 +60,6 @@ template <typename Tile, typename T, Finish finish> constexpr int box_columns =
 
 enum { HELD_PARTS = 8 };
 
-/* n/d by a product, for n from 0 to 2^31 - 1 (Granlund and Montgomery 1994): tiles are numbered, and where one is, the
- * first copy and the last store of a block would wait for four divisions of a hundred cycles and more each. */
-struct Divider {
-    uint32_t factor, shift;
-
-    static Divider by(int d)            /* d at least 1 */
-    {
-        uint32_t log = 0;
-        while ((int64_t)1 << log < d)
-            log++;
-        return {(uint32_t)((((uint64_t)1 << 32)*(((uint64_t)1 << log) - (uint64_t)d))/(uint64_t)d + 1), log};
-    }
-
-    __device__ __forceinline__ int of(int n) const
-    {
-        return (int)(((uint32_t)((uint64_t)factor*(uint32_t)n >> 32) + (uint32_t)n) >> shift);
-    }
-};
-
 typedef struct HopperProduct {
     CUtensorMap x, w, y, held;  /* (C,W,H,B) by a block's part of a tile; (C,taps,out,1); (columns,Wo,Ho,B) by 16 rows;
                                  * the same by HELD_PARTS of a tile, for what is added to */

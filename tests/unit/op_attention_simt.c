@@ -16,6 +16,7 @@ int main(void)
         {2, 80, 0, 70, 300, false, true, 1}, {1, 80, 80, 200, 129, false, false, 40}, {1, 80, 0, 1, 1, false, false, 1},
         {2, 160, 0, 33, 200, false, false, 1}, {1, 160, 8, 130, 64, false, true, 1},
         {1, 40, 40, 33, 154, false, true, 1}, {1, 64, 0, 70, 1155, false, true, 1}, {1, 80, 0, 20, 231, false, true, 1},
+        {2, 160, 8, 130, 154, false, true, 1}, {1, 160, 0, 70, 100, false, false, 1},
     };
     Err e = {0};
     gpu = sdsteer_backend(0, &e);
