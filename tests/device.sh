@@ -263,7 +263,7 @@ sd15_model() {
         touch "$results/sd15/made"
 }
 
-# "BATCH TYPE"...
+# "BATCH TYPE [f32]"...
 sd15_speed() {
     local run
     if ! sd15_model; then

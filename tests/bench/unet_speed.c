@@ -2,9 +2,9 @@
 /* unet_speed.c -- how fast the UNet is, or Stable Diffusion 3's transformer, as a share of what the machine can
  * multiply, and which ops the time goes to.
  *
- *     build/bench/unet_speed [MODEL [B [SIDE [TYPE]]]]
+ *     build/bench/unet_speed [MODEL [B [SIDE [TYPE [f32]]]]]
  *                                    minisd, 32 (16 pictures in two halves), the model's own side, each type
- *                                    that the backend has
+ *                                    that the backend has; f32: the residual stream too, as --residual f32 has it
  *
  * Flop are counted where they are spent: the table of ops is replaced by one that adds up 2*in*kernel^2*out a point of
  * a convolution or linear layer and 4*Sq*Sk*C an image of attention, then calls the real one and takes its time. The
@@ -196,15 +196,16 @@ static void profiler(const char *call)
         function();
 }
 
-static int measure(const char *model, DType type, int64_t B, int64_t side, Err *e)
+static int measure(const char *model, DType type, bool wide, int64_t B, int64_t side, Err *e)
 {
     Denoiser *d = NULL;
+    const DType residual = wide ? F32 : real->residual;
     op = real;
     const double peak = measure_peak(type, e);
     op = &counted;
     counted.record_begin = real->record_begin;
     conv_count = 0;
-    if (peak == 0 || denoiser_load(&d, model, type, op->residual, e))
+    if (peak == 0 || denoiser_load(&d, model, type, residual, e))
         return -1;
     int height, width;
     denoiser_sample_size(d, &height, &width);
@@ -265,9 +266,10 @@ static int measure(const char *model, DType type, int64_t B, int64_t side, Err *
         rest -= kept[k];
     }
     kept[OTHER] = rest;
-    printf("%s %s, batch %lld of %lldx%lld latents: %.4f s, %.1f images/s, %.3f GFLOP an image, %.1f GFLOP/s = %.0f %% "
+    printf("%s %s%s, batch %lld of %lldx%lld latents: %.4f s, %.1f images/s, %.3f GFLOP an image, %.1f GFLOP/s = %.0f %% "
            "of %.1f\n", real->name,
-           dtype_name(type), (long long)B, (long long)side, (long long)side, best, (double)B/best, work/(double)B*1e-9,
+           dtype_name(type), type != F32 && !transformer && residual != F32 ? ", residual stream f16" : "",
+           (long long)B, (long long)side, (long long)side, best, (double)B/best, work/(double)B*1e-9,
            work/best*1e-9, 100*work/best/peak, peak*1e-9);
     for (int k = 0; k < KINDS; k++)
         printf("    %-10s %4d calls  %8.2f ms  %4.1f %% of the time  %7.1f GFLOP/s\n", kind_name[k], calls[k],
@@ -307,7 +309,7 @@ int main(int argc, char **argv)
                 continue;
             op = real;
             if (model_dtype(&type, names[i], &why) == 0)
-                failed = measure(model, type, B, side, &e);
+                failed = measure(model, type, argc > 5 && strcmp(argv[5], "f32") == 0, B, side, &e);
             else if (argc >= 5)
                 failed = err_set(&e, "%s", why.text);
         }
