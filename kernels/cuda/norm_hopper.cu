@@ -86,46 +86,57 @@ struct Walk {
     }
 };
 
-/* One warp: the moments of a group, the k-th of the part, in this block's `rows`. */
+/* Two sums at a time: what waits for one would wait for the other again. */
+__device__ __forceinline__ void warp_sums(double &a, double &b)
+{
+    #pragma unroll
+    for (int step = WARP/2; step; step /= 2) {
+        const double u = __shfl_xor_sync(ALL_LANES, a, step), v = __shfl_xor_sync(ALL_LANES, b, step);
+        a += u;
+        b += v;
+    }
+}
+
+/* One warp: the moments of a group, the k-th of the part, in this block's `rows`. Deviations are from one thread's mean
+ * until there is the group's: sum (x - m)^2 = sum (x - r)^2 - n (m - r)^2. */
 template <int each>
 __device__ __forceinline__ void join_threads(Joined *joined, const Moments *of, const Parts &p, int k, int rows)
 {
     const int lane = threadIdx.x%WARP, begin = k*p.width, end = begin + p.width;
-    const int first = begin/each, across = (end - 1)/each + 1 - first;
-    const Walk start = {lane/across, lane%across};
+    const int first = begin/each, across = (end - 1)/each + 1 - first, all = rows*p.width;
     const int fewer = rows/p.down, more = rows%p.down;  /* a thread has `fewer` rows, the first `more` have one more */
-    double sum = 0, M2 = 0;
-    for (Walk at = start; at.r < p.down; at.advance(across)) {
-        const int c = (first + at.q)*each, n = (fewer + (at.r < more))*(min(c + each, end) - max(c, begin));
-        sum += (double)n*(double)of[at.r*p.pieces + first + at.q].mean[c < begin];
-    }
-    const float mean = rows ? (float)warp_sum(sum)/(float)(rows*p.width) : 0;
-    for (Walk at = start; at.r < p.down; at.advance(across)) {
+    const double from = (double)of[first].mean[first*each < begin];
+    double sum = 0, square = 0;
+    for (Walk at = {lane/across, lane%across}; at.r < p.down; at.advance(across)) {
         const int c = (first + at.q)*each, n = (fewer + (at.r < more))*(min(c + each, end) - max(c, begin));
         const Moments &m = of[at.r*p.pieces + first + at.q];
-        const double d = (double)m.mean[c < begin] - (double)mean;
-        M2 += (double)m.M2[c < begin] + (double)n*d*d;
+        const double d = (double)m.mean[c < begin] - from;
+        sum += (double)n*d;
+        square += (double)m.M2[c < begin] + (double)n*d*d;
     }
-    M2 = warp_sum(M2);
+    warp_sums(sum, square);
     if (lane == 0) {
-        joined->mean[k] = mean;
-        joined->M2[k] = (float)M2;
+        joined->mean[k] = all ? (float)(from + sum/all) : 0;
+        joined->M2[k] = all ? (float)fmax(square - sum*sum/all, 0) : 0;
     }
 }
 
-/* One warp: the group's mean and deviation over all blocks; lane r has the block of rank r. */
+/* One warp: the group's mean and deviation over all blocks; lane r has the block of rank r. Deviations as above, from
+ * the first block's mean. */
 __device__ __forceinline__ void join_blocks(Joined *joined, const Parts &p, int k)
 {
     const int lane = threadIdx.x%WARP;
     const bool there = lane < p.blocks;
     const double n = there ? (double)(rows_at(p, lane)*p.width) : 0;
     const double mean = there ? (double)load_at(&joined->mean[k], (unsigned)lane) : 0;
-    const double M2 = there ? (double)load_at(&joined->M2[k], (unsigned)lane) : 0;
-    const double all = warp_sum(n*mean)*p.per, d = mean - all;
-    const double variance = warp_sum(M2 + n*d*d)*p.per;
+    double square = there ? (double)load_at(&joined->M2[k], (unsigned)lane) : 0;
+    const double from = __shfl_sync(ALL_LANES, mean, 0), d = mean - from;
+    double sum = n*d;
+    square += n*d*d;
+    warp_sums(sum, square);
     if (lane == 0) {
-        joined->all_mean[k] = (float)all;
-        joined->rstd[k] = 1/sqrtf((float)variance + p.eps);
+        joined->all_mean[k] = (float)(from + sum*p.per);
+        joined->rstd[k] = 1/sqrtf((float)fmax((square - sum*sum*p.per)*p.per, 0) + p.eps);
     }
 }
 

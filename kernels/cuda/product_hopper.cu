@@ -140,7 +140,7 @@ __device__ __forceinline__ void multiply_tiles(const HopperProduct &p, unsigned 
     constexpr bool folds = slices > 1 && Tile::split == 1;      /* all slices are made here, and added */
     const Steps of_sum = Steps::of<Tile, slices>(p);
     const int steps = of_sum.end - of_sum.first, all = p.row_runs*p.column_runs, rank = rank_of<Tile>();
-    const int lag = Tile::groups > 1 ? min(steps, (int)Tile::lag) : 0;
+    const int lag = Tile::groups > 1 ? min(steps, (int)(finish == GATED ? Tile::long_lag : Tile::lag)) : 0;
     static_assert(!folds || Tile::deep == 1, "registers");
     unsigned char *room = rooms + warp*Tile::room_bytes;
     Ring<Tile::stages> at;

@@ -44,7 +44,9 @@ template <int groups_, int deep_, int columns_, int across_, int down_, int spli
     static constexpr int stages = stages_beside(room_bytes), stages_at = warps*room_bytes;
     static constexpr int handed_at = stages_at + stages*stage_bytes, barriers_at = handed_at + handed_bytes;
     static constexpr int shared_bytes = BOX_ALIGNMENT + barriers_at + (int)sizeof(Barriers<stages, groups>);
-    static constexpr int lag = deep > 1 || stages < 5 ? 2 : 4;      /* one group stores while the other multiplies */
+    /* stages that the first group is ahead by: as long as the other's products take, its storing is not waited for;
+     * one more where that takes long */
+    static constexpr int lag = deep > 1 || stages < 5 ? 2 : 4, long_lag = lag + 1 < stages ? lag + 1 : lag;
     typedef Barriers<stages, groups> BarriersOf;
     static_assert(stages >= 3 && shared_bytes <= 227*1024, "a block's shared memory");
     static_assert(!shares || registers_suffice(threads, groups, registers, left), "a block's registers");
