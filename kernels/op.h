@@ -5,10 +5,10 @@
  * arguments. Activations are channels-last: an image is rows (H*W, C), a batch is rows (B*H*W, C), so that a
  * convolution, a linear layer and an autoencoder read the same layout.
  *
- * `type` is the type of what enters a matrix product: F32, or BF16 or F16 where the device has it (BF16: best; F16: what
- * conv_create takes); products accumulate in f32. An op that says "T" reads or writes that type, everything else is f32.
- * The residual stream, R, is f32, but that a UNet of products of 16 bits may keep its own in `residual`. Values beyond
- * 65504 are infinite in F16.
+ * `type` is the type of what enters a matrix product: F32, or BF16 or F16 where the device has it (BF16: best; F16:
+ * what conv_create takes); products accumulate in f32. An op that says "T" reads or writes that type, everything else
+ * is f32. The residual stream, R, is f32, but that a UNet of products of 16 bits may keep its own in `residual`. Values
+ * beyond 65504 are infinite in F16.
  *
  * Same bytes: the value of an output row depends on that row's inputs and the op's shape alone, not on the number of
  * rows, their neighbours or the number of threads. Every op keeps this; the op tests check it.
@@ -37,7 +37,8 @@ typedef struct ConvSpec {
     int in, out;                /* channels */
     int kernel, stride;         /* square; 1 and 1 for a linear layer */
     int pad_before, pad_after;  /* zeros on top and left, below and right */
-    DType x_type, y_type;       /* T of the input (the product's type), and F32, T or R of the output */
+    DType x_type, y_type;       /* T of the input (the product's type), and F32, T or R of the output. From F32 to an
+                                 * R of 16 bits x counts with 22 of them */
     Activation act;             /* applied to x*W + bias; not together with add. ACT_GEGLU, of a linear layer whose
                                  * `out` is even: a * gelu(b), a the first out/2 of x*W + bias and b the rest, so that
                                  * rows of y are out/2 wide */
@@ -95,8 +96,8 @@ typedef struct Ops {
     void (*conv_run)(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_t W, bool add);
 
     /* y T (B,HW,C) = act(group_norm(in) * gamma + beta), C being in->C + in->C_beside here, statistics over HW and
-     * C/groups, biased variance. act NONE or SILU. as_is (B,HW,C), or NULL, gets the input itself without its shift, for
-     * a product that takes it: of y_type where the input is f32, else of the input's. */
+     * C/groups, biased variance. act NONE or SILU. as_is (B,HW,C), or NULL, gets the input itself without its shift,
+     * for a product that takes it: of y_type where the input is f32, else of the input's. */
     void (*group_norm)(void *y, DType y_type, void *as_is, const NormInput *in, const float *gamma, const float *beta,
                        int64_t B, int64_t HW, int groups, float eps, Activation act);
     /* y T (N,D) = layer_norm(x R) * gamma + beta. y may be x when both are F32. */

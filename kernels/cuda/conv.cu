@@ -8,6 +8,8 @@
  *
  * A linear layer is a 1x1 convolution over one line of N = B*H*W points. Copies to shared memory are of 16 bytes, so a
  * layer whose channels are no multiple of 8, or 4 in f32, (the pictures' 3) runs on a copy of x filled with zeros.
+ * From f32 to f16 (the latent's 4 channels, at the begin of a residual stream of f16) it is a product of f16 over twice
+ * the channels, by the same weights: those of x rounded, then what that leaves, 22 bits of each value.
  * With ACT_GEGLU the product of y_type is made in scratch memory, for runs of rows, and gated from there; by
  * product_hopper.cu at once. ACT_GELU_TANH, which stands between the widest layers of transformers that draw, is made
  * of a library's product in a pass over y; other activations are of products of our own, at once. */
@@ -23,8 +25,9 @@ enum { GATED_BYTES = 256 << 20 };
 enum { GATED_ROWS = 256 };
 
 struct Conv {
-    ConvSpec spec;
-    int in;                     /* channels, filled up to whole 16 bytes */
+    ConvSpec spec;              /* of the product that is made */
+    bool split;                 /* of f32 by f16; spec.in is twice the channels of x */
+    int in;                     /* spec.in, filled up to whole 16 bytes */
     void *weight;               /* (out, kernel, kernel, in) of x_type */
     float *bias;                /* NULL: none */
     bool few;                   /* product_few.cu multiplies */
@@ -41,28 +44,32 @@ static void *to_device(const void *host, size_t bytes, Err *e)
     return p;
 }
 
-/* y (out, taps, width) of w (out, in, taps): one thread a value of y; zeros from in to width */
-template <typename T> static __global__ void turn(T *y, const float *w, int64_t n, int in, int taps, int width)
+/* y (out, taps, width) of w (out, in, taps), `times` of them side by side: one thread a value of y; then zeros */
+template <typename T>
+static __global__ void turn(T *y, const float *w, int64_t n, int in, int times, int taps, int width)
 {
     const int64_t at = thread_number(), line = at/width, o = line/taps;
     const int i = (int)(at - line*width), t = (int)(line - o*taps);
     if (at < n)
-        y[at] = from_float<T>(i < in ? w[(o*in + i)*taps + t] : 0);
+        y[at] = from_float<T>(i < in*times ? w[(o*in + i%in)*taps + t] : 0);
 }
 
 /* w (out, in, taps) as (out, taps, c->in) of the product's type, on the device. */
 static void *pack(const Conv *c, const float *w, Err *e)
 {
-    const int taps = c->spec.kernel*c->spec.kernel, in = c->spec.in;
+    const int taps = c->spec.kernel*c->spec.kernel, times = c->split ? 2 : 1, in = c->spec.in/times;
     const int64_t n = (int64_t)c->spec.out*taps*c->in;
     float *as_is = (float *)to_device(w, sizeof *w*(size_t)c->spec.out*(size_t)(in*taps), e);
     void *packed = as_is ? gpu_memory((size_t)n*dtype_size(c->spec.x_type), e) : NULL;
     if (packed && c->spec.x_type == F32)
-        LAUNCH(turn<float>, gpu_blocks(n, 256), 256, 0, (float *)packed, as_is, n, in, taps, c->in);
+        LAUNCH(turn<float>, gpu_blocks(n, 256), 256, 0, (float *)packed, as_is, n, in, times, taps,
+               c->in);
     else if (packed && c->spec.x_type == BF16)
-        LAUNCH(turn<bf16>, gpu_blocks(n, 256), 256, 0, (bf16 *)packed, as_is, n, in, taps, c->in);
+        LAUNCH(turn<bf16>, gpu_blocks(n, 256), 256, 0, (bf16 *)packed, as_is, n, in, times, taps,
+               c->in);
     else if (packed)
-        LAUNCH(turn<f16>, gpu_blocks(n, 256), 256, 0, (f16 *)packed, as_is, n, in, taps, c->in);
+        LAUNCH(turn<f16>, gpu_blocks(n, 256), 256, 0, (f16 *)packed, as_is, n, in, times, taps,
+               c->in);
     gpu_check(cudaFree(as_is));
     return packed;
 }
@@ -96,12 +103,17 @@ int cuda_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *wei
     if (spec->x_type != F32 && spec->x_type != BF16 && spec->x_type != F16)
         return err_set(e, "%s: products are made in f32, bf16 or f16, not %s", weight[0]->name,
                        dtype_name(spec->x_type));
-    assert(spec->y_type == F32 || spec->y_type == spec->x_type || (spec->y_type == F16 && spec->x_type == BF16));
+    assert(spec->y_type == F32 || spec->y_type == spec->x_type || spec->y_type == F16);
     Conv *c = (Conv *)calloc(1, sizeof *c);
     if (!c)
         return err_set(e, "cannot allocate %zu bytes", sizeof *c);
     c->spec = *spec;
-    c->in = spec->x_type == F32 ? (spec->in + 3)/4*4 : (spec->in + 7)/8*8;
+    c->split = spec->x_type == F32 && spec->y_type == F16;
+    if (c->split) {
+        c->spec.x_type = F16;
+        c->spec.in *= 2;
+    }
+    c->in = c->spec.x_type == F32 ? (spec->in + 3)/4*4 : (c->spec.in + 7)/8*8;
 
     float *w = weights_stack(weight, parts, (size_t)spec->out*(size_t)spec->in*(size_t)(spec->kernel*spec->kernel), e);
     float *b = w && bias ? weights_stack(bias, parts, (size_t)spec->out, e) : NULL;
@@ -139,13 +151,27 @@ template <typename T> static __global__ void fill_up(T *y, const T *x, int64_t n
         y[i] = c < in ? x[point*in + c] : T{};
 }
 
+/* y (points, width) = x (points, in) rounded, then what that leaves, and zeros. */
+static __global__ void split_halves(f16 *y, const float *x, int64_t n, int in, int width)
+{
+    const int64_t i = thread_number(), point = i/width;
+    const int c = (int)(i - point*width);
+    if (i >= n)
+        return;
+    const float v = c < 2*in ? x[point*in + c%in] : 0;
+    const f16 rounded = from_float<f16>(v);
+    y[i] = c < in ? rounded : from_float<f16>(v - to_float(rounded));
+}
+
 static const void *filled_up(const Conv *c, const void *x, int64_t points)
 {
-    if (c->in == c->spec.in)
+    if (c->in == c->spec.in && !c->split)
         return x;
     const int64_t n = points*c->in;
     void *y = gpu_scratch(SCRATCH_PRODUCT, (size_t)n*dtype_size(c->spec.x_type));
-    if (c->spec.x_type == F32)
+    if (c->split)
+        LAUNCH(split_halves, gpu_blocks(n, 256), 256, 0, (f16 *)y, (const float *)x, n, c->spec.in/2, c->in);
+    else if (c->spec.x_type == F32)
         LAUNCH(fill_up<float>, gpu_blocks(n, 256), 256, 0, (float *)y, (const float *)x, n, c->spec.in, c->in);
     else
         LAUNCH(fill_up<uint16_t>, gpu_blocks(n, 256), 256, 0, (uint16_t *)y, (const uint16_t *)x, n, c->spec.in, c->in);

@@ -196,24 +196,6 @@ static int take_turns(Eval *v, Err *e)
 
 /* ---- the whole ---- */
 
-/* h = conv_in(x), which is f32: too few channels to be worth another type. */
-static int enter(Eval *v, void *h, const float *x, Err *e)
-{
-    const UNet *u = v->u;
-    const Run *r = &v->r;
-    const int C = u->config.C[0];
-    const WorkspaceMark mark = workspace_mark(r->work);
-    float *made = r->residual == F32 ? h : run_take(r, F32, rows(r)*C, e);
-    if (!made)
-        return -1;
-    op->conv_run(u->conv_in, made, x, r->B, r->H, r->W, false);
-    const int failed = run_hook(r, u->module_conv_in, made, u->config.in == C ? x : NULL, C, e);
-    if (r->residual != F32)
-        op->convert(h, r->residual, made, F32, rows(r)*C);
-    workspace_release(r->work, mark);
-    return failed;
-}
-
 static int evaluate(Eval *v, float *eps, const float *x, Err *e)
 {
     const UNet *u = v->u;
@@ -222,7 +204,10 @@ static int evaluate(Eval *v, float *eps, const float *x, Err *e)
     if (embed_time(v, e))
         return -1;
     void *h = push(v, c->C[0], r->H, r->W, e);
-    if (!h || enter(v, h, x, e))
+    if (!h)
+        return -1;
+    op->conv_run(u->conv_in, h, x, r->B, r->H, r->W, false);
+    if (run_hook_stream(r, u->module_conv_in, h, c->in == c->C[0] ? x : NULL, c->C[0], e))
         return -1;
     for (int i = 0; i < c->levels; i++)
         if (run_down(v, &u->down[i], e))

@@ -194,7 +194,8 @@ static int build(UNet *u, const Part *part, Err *e)
 {
     const UNetConfig *c = &u->config;
     if ((u->module_conv_in = hooks_add_module(&u->hooks, e, "conv_in")) < 0
-        || conv_load(&u->conv_in, part, "conv_in", conv_spec(c->in, c->C[0], c->conv_in_kernel, F32, F32), e))
+        || conv_load(&u->conv_in, part, "conv_in", conv_spec(c->in, c->C[0], c->conv_in_kernel, F32, u->residual), e))
+        /* conv_in reads the f32 latent: too few channels to be worth converting */
         return -1;
     for (int i = 0; i < c->levels; i++)
         if (build_down(u, part, i, e))
