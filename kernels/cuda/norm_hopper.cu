@@ -117,7 +117,7 @@ __device__ __forceinline__ void join_threads(Joined *joined, const Moments *of, 
     warp_sums(sum, square);
     if (lane == 0) {
         joined->mean[k] = all ? (float)(from + sum/all) : 0;
-        joined->M2[k] = all ? (float)fmax(square - sum*sum/all, 0) : 0;
+        joined->M2[k] = all ? (float)fmax(square - sum*sum/all, 0.0) : 0;
     }
 }
 
@@ -136,7 +136,7 @@ __device__ __forceinline__ void join_blocks(Joined *joined, const Parts &p, int 
     warp_sums(sum, square);
     if (lane == 0) {
         joined->all_mean[k] = (float)(from + sum*p.per);
-        joined->rstd[k] = 1/sqrtf((float)fmax((square - sum*sum*p.per)*p.per, 0) + p.eps);
+        joined->rstd[k] = 1/sqrtf((float)fmax((square - sum*sum*p.per)*p.per, 0.0) + p.eps);
     }
 }
 
