@@ -8,7 +8,7 @@
  *
  * A linear layer is a 1x1 convolution over one line of N = B*H*W points. Copies to shared memory are of 16 bytes, so a
  * layer whose channels are no multiple of 8, or 4 in f32, (the pictures' 3) runs on a copy of x filled with zeros.
- * From f32 to f16 (the latent's 4 channels, at the begin of a residual stream of f16) it is a product of f16 over twice
+ * From f32 to f16 (the latent's 4 channels, where a residual stream of f16 begins) it is a product of f16 over twice
  * the channels, by the same weights: those of x rounded, then what that leaves, 22 bits of each value.
  * With ACT_GEGLU the product of y_type is made in scratch memory, for runs of rows, and gated from there; by
  * product_hopper.cu at once. ACT_GELU_TANH, which stands between the widest layers of transformers that draw, is made
@@ -62,14 +62,11 @@ static void *pack(const Conv *c, const float *w, Err *e)
     float *as_is = (float *)to_device(w, sizeof *w*(size_t)c->spec.out*(size_t)(in*taps), e);
     void *packed = as_is ? gpu_memory((size_t)n*dtype_size(c->spec.x_type), e) : NULL;
     if (packed && c->spec.x_type == F32)
-        LAUNCH(turn<float>, gpu_blocks(n, 256), 256, 0, (float *)packed, as_is, n, in, times, taps,
-               c->in);
+        LAUNCH(turn<float>, gpu_blocks(n, 256), 256, 0, (float *)packed, as_is, n, in, times, taps, c->in);
     else if (packed && c->spec.x_type == BF16)
-        LAUNCH(turn<bf16>, gpu_blocks(n, 256), 256, 0, (bf16 *)packed, as_is, n, in, times, taps,
-               c->in);
+        LAUNCH(turn<bf16>, gpu_blocks(n, 256), 256, 0, (bf16 *)packed, as_is, n, in, times, taps, c->in);
     else if (packed)
-        LAUNCH(turn<f16>, gpu_blocks(n, 256), 256, 0, (f16 *)packed, as_is, n, in, times, taps,
-               c->in);
+        LAUNCH(turn<f16>, gpu_blocks(n, 256), 256, 0, (f16 *)packed, as_is, n, in, times, taps, c->in);
     gpu_check(cudaFree(as_is));
     return packed;
 }

@@ -184,8 +184,7 @@ static void launch_norm(T *y, void *as_is, GroupNorm g, int64_t B, Activation ac
     const dim3 grid((unsigned)g.runs, (unsigned)B);
     LAUNCH((run_moments<X, each>), grid, threads_of(&s), sizeof(float)*2*(size_t)(s.down*s.lanes*each), g, s);
     LAUNCH(join_moments, dim3((unsigned)g.groups, (unsigned)B), 128, 0, g);
-    LAUNCH((normalize<T, X, each>), grid, threads_of(&s), 0, y, (AsIs<T, X> *)as_is, g, act,
-           s);
+    LAUNCH((normalize<T, X, each>), grid, threads_of(&s), 0, y, (AsIs<T, X> *)as_is, g, act, s);
 }
 
 template <typename T, typename X> static void norm_as(T *y, void *as_is, const GroupNorm &g, int64_t B, Activation act)
