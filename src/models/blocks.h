@@ -60,8 +60,8 @@ int run_keep_input(const Run *r, int module, const void *x, DType type, int C, f
 void run_group_norm(const Run *r, const Norm *n, void *y, void *as_is, NormInput in, Activation act);
 /* The type in which products take the stream as it is. */
 DType type_as_is(DType type, DType residual);
-/* x (n) of R in that type: itself, or its conversion into `room`. */
-const void *run_as_is(const Run *r, void *room, const void *x, int64_t n);
+/* x (n) of R in that type: itself, or its conversion, in the workspace; NULL with e set. */
+const void *run_as_is(const Run *r, const void *x, int64_t n, Err *e);
 
 /* An error where an image of the batch, index (B), asks for none of the `texts` states. */
 int text_index_check(const int32_t *index, int64_t B, int64_t texts, Err *e);

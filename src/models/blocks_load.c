@@ -136,13 +136,15 @@ DType type_as_is(DType type, DType residual)
     return residual == F32 ? type : residual;
 }
 
-const void *run_as_is(const Run *r, void *room, const void *x, int64_t n)
+const void *run_as_is(const Run *r, const void *x, int64_t n, Err *e)
 {
     const DType type = type_as_is(r->type, r->residual);
     if (type == r->residual)
         return x;
-    op->convert(room, type, x, r->residual, n);
-    return room;
+    void *y = run_take(r, type, n, e);
+    if (y)
+        op->convert(y, type, x, r->residual, n);
+    return y;
 }
 
 int text_index_check(const int32_t *index, int64_t B, int64_t texts, Err *e)

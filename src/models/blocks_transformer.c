@@ -222,10 +222,11 @@ int transformer_run(const Transformer *t, const Run *r, void *x, Err *e)
     op->conv_run(t->proj_in, tokens, z, 1, N, 1, false);
     for (int k = 0; k < t->layers && !failed; k++)
         failed = block_run(t, &t->block[k], r, tokens, z, e);
-    if (!failed) {
-        op->conv_run(t->proj_out, x, run_as_is(r, z, tokens, N*C), 1, N, 1, true);
+    const void *last = failed ? NULL : run_as_is(r, tokens, N*C, e);
+    if (last) {
+        op->conv_run(t->proj_out, x, last, 1, N, 1, true);
         failed = run_hook_stream(r, t->module, x, input, C, e);
     }
     workspace_release(r->work, mark);
-    return failed ? -1 : 0;
+    return failed || !last ? -1 : 0;
 }

@@ -78,13 +78,12 @@ static int downsample(Eval *v, const UNetLevel *l, const void *x, Err *e)
     const int64_t pads = 1 + v->u->config.downsample_padding, H = (r->H + pads - 3)/2 + 1, W = (r->W + pads - 3)/2 + 1;
     if (r->H + pads < 3 || r->W + pads < 3)
         return err_set(e, "a latent of this size has no pixel left to be halved at %s", v->u->hooks.module[l->module]);
-    const DType type = type_as_is(r->type, r->residual);
     void *y = push(v, l->C, H, W, e);
     const WorkspaceMark mark = workspace_mark(r->work);
-    void *z = type == r->residual ? NULL : run_take(r, type, rows(r)*l->C, e);
-    if (!y || (type != r->residual && !z))
+    const void *z = y ? run_as_is(r, x, rows(r)*l->C, e) : NULL;
+    if (!z)
         return -1;
-    op->conv_run(l->sample, y, run_as_is(r, z, x, rows(r)*l->C), r->B, r->H, r->W, false);
+    op->conv_run(l->sample, y, z, r->B, r->H, r->W, false);
     workspace_release(r->work, mark);
     r->H = H;
     r->W = W;

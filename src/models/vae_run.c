@@ -75,12 +75,11 @@ static int upsample(const VaeLevel *l, Stream *s, Err *e)
 static int downsample(const VaeLevel *l, Stream *s, Err *e)
 {
     Run *r = &s->r;
-    const int64_t n = r->H*r->W*l->C;
     const WorkspaceMark mark = workspace_mark(r->work);
-    void *z = r->type == F32 ? NULL : run_take(r, r->type, n, e);
-    if (r->type != F32 && !z)
+    const void *z = run_as_is(r, s->turn[s->now], r->H*r->W*l->C, e);
+    if (!z)
         return -1;
-    op->conv_run(l->sample, s->turn[!s->now], run_as_is(r, z, s->turn[s->now], n), 1, r->H, r->W, false);
+    op->conv_run(l->sample, s->turn[!s->now], z, 1, r->H, r->W, false);
     workspace_release(r->work, mark);
     s->now = !s->now;
     r->H /= 2;
