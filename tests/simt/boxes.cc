@@ -170,12 +170,23 @@ static void put(const Store *s)
     }
 }
 
+/* What shared memory holds when the last lane of a warp comes to a fence is what the copy engine will see. */
 void simt_show_written(void)
 {
+    const int warp = (int)(simt.self - simt.here->thread)/SIMT_LANES;
+    const SimtThread *const lane = &simt.here->thread[warp*SIMT_LANES];
+    unsigned char **const shown = &simt.here->shown[warp];
     simt.self->shown++;
+    for (int l = 0; l < SIMT_LANES; l++)
+        if (lane[l].shown != simt.self->shown)
+            return;
+    if (!*shown && !(*shown = (unsigned char *)malloc(SIMT_SHARED)))
+        simt_fail("no memory for what a warp has shown");
+    memcpy(*shown, simt.here->dynamic, simt.dynamic_bytes);
 }
 
-/* Stricter than PTX: every lane of the storing thread's warp has a fence behind it for each group of boxes. */
+/* Stricter than PTX: every lane of the storing thread's warp has a fence behind it for each group of boxes, and nothing
+ * was written to them since. */
 void simt_store_box(const CUtensorMap *map, const int *at, uint32_t dimensions, const void *from, bool add)
 {
     const SimtThread *const warp = simt.self - simt_lane();
@@ -183,6 +194,10 @@ void simt_store_box(const CUtensorMap *map, const int *at, uint32_t dimensions, 
         if (warp[l].shown <= simt.self->store_group)
             simt_fail("a box to memory of what lane %d has not shown to the copy engine", l);
     Store s = {box_of(map, at, dimensions, from, 128), simt.self, simt.self->store_group, add, false};
+    const uint32_t bytes = values(map)*map->value_bytes;
+    const unsigned char *const now = simt_shared_at(simt.here, s.box.shared, bytes);
+    if (memcmp(now, simt.here->shown[(warp - simt.here->thread)/SIMT_LANES] + (now - simt.here->dynamic), bytes) != 0)
+        simt_fail("a box to memory that was written to after it was shown to the copy engine");
     if (add && map->bf16)
         simt_fail("only f32 and f16 are added to");
     if (stores == MOST_BOXES)

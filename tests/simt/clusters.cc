@@ -123,12 +123,13 @@ static __global__ void ring(const __grid_constant__ CUtensorMap x_map, const __g
         y[blockIdx.x] = sums[0] + sums[1];
 }
 
-static CUtensorMap map_of(const uint16_t *p, int rows, int columns, int box_rows)
+static CUtensorMap map_of(const uint16_t *p, int rows, int columns, int box_rows, int dimensions = 2)
 {
     CUtensorMap map;
-    const cuuint64_t size[2] = {(cuuint64_t)columns, (cuuint64_t)rows}, pitch[1] = {(cuuint64_t)columns*2};
-    const cuuint32_t box[2] = {BOX_DEPTH, (cuuint32_t)box_rows}, every[2] = {1, 1};
-    if (cuTensorMapEncodeTiled(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, (void *)p, size, pitch, box, every,
+    const cuuint64_t line = (cuuint64_t)columns*2, all = line*(cuuint64_t)rows, pitch[3] = {line, all, all};
+    const cuuint64_t size[4] = {(cuuint64_t)columns, (cuuint64_t)rows, 1, 1};
+    const cuuint32_t box[4] = {BOX_DEPTH, (cuuint32_t)box_rows, 1, 1}, every[4] = {1, 1, 1, 1};
+    if (cuTensorMapEncodeTiled(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, dimensions, (void *)p, size, pitch, box, every,
                                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                                CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS)
         simt_fail("no map of (%d,%d)", rows, columns);
@@ -201,4 +202,43 @@ void simt_product(float *y, const uint16_t *x, const uint16_t *W, int steps, Mis
                       W_map = map_of(W, PRODUCT_COLUMNS, steps*BOX_DEPTH, PRODUCT_COLUMNS);
     LAUNCH(multiply, 1, WARPGROUP + WARP, BOX_ALIGNMENT + STAGES*(STAGE_BYTES + 2*sizeof(Barrier)), x_map, W_map, y,
            steps, mistake);
+}
+
+/* ---- boxes to memory ---- */
+
+/* One warp. A row of a box is 8 parts of 16 bytes, turned by the row. */
+static __global__ void two_boxes(const __grid_constant__ CUtensorMap y_map, Mistake mistake)
+{
+    enum { BOX_BYTES = BOX_ROWS*BOX_DEPTH*2, PARTS = BOX_BYTES/16 };
+    unsigned char *shared = box_memory();
+    const int lane = threadIdx.x%WARP;
+    auto write = [&](int part) {
+        const int row = part/8;
+        uint16_t value[8];
+        for (int i = 0; i < 8; i++)
+            value[i] = (uint16_t)(part*8 + i);
+        memcpy(shared + (part*16 ^ (row%8 << 4)), value, sizeof value);
+    };
+    for (int part = lane; part < PARTS; part += WARP)
+        write(part);
+    if (mistake == WRITTEN_LATE)
+        show_written();
+    for (int part = PARTS + lane; part < 2*PARTS; part += WARP)
+        write(part);
+    if (mistake == NO_MISTAKE)
+        show_written();
+    __syncwarp();
+    if (lane == 0) {
+        for (int b = 0; b < 2; b++)
+            store_box(&y_map, Place{{0, b*BOX_ROWS, 0, 0}}, shared + b*BOX_BYTES);
+        stores_commit();
+        stores_read<0>();
+    }
+    __syncwarp();
+}
+
+void simt_two_boxes(uint16_t *y, Mistake mistake)
+{
+    const CUtensorMap y_map = map_of(y, 2*BOX_ROWS, BOX_DEPTH, BOX_ROWS, 4);
+    LAUNCH(two_boxes, 1, WARP, BOX_ALIGNMENT + 2*BOX_ROWS*BOX_DEPTH*2, y_map, mistake);
 }

@@ -18,10 +18,12 @@ typedef enum {
     NO_FENCE,           /* before products */
     NOT_AWAITED,        /* a stage, before its products */
     GIVEN_BACK_EARLY,   /* a stage, before its products are waited for */
-    OTHER_OPERAND       /* of one warp of four */
+    OTHER_OPERAND,      /* of one warp of four */
+    BOXES_NOT_SHOWN,    /* to the copy engine, to which they are given */
+    WRITTEN_LATE        /* the second of them, when the fence for both was passed */
 } Mistake;
 
-enum { JOIN_THREADS = 64, RING_ROWS = 8, RING_DEPTH = 64, PRODUCT_ROWS = 64, PRODUCT_COLUMNS = 32 };
+enum { JOIN_THREADS = 64, RING_ROWS = 8, RING_DEPTH = 64, PRODUCT_ROWS = 64, PRODUCT_COLUMNS = 32, BOX_ROWS = 8 };
 
 #ifdef __cplusplus
 extern "C" {
@@ -37,6 +39,9 @@ void simt_ring(float *y, const uint16_t *x, const uint16_t *W, int blocks, int c
 /* y = x W^T, in bf16, by wgmma.
  * y (PRODUCT_ROWS, PRODUCT_COLUMNS)   x (PRODUCT_ROWS, steps*RING_DEPTH)   W (PRODUCT_COLUMNS, steps*RING_DEPTH) */
 void simt_product(float *y, const uint16_t *x, const uint16_t *W, int steps, Mistake mistake);
+
+/* y[i] = i, by two boxes to memory that one fence shows. y (2*BOX_ROWS, RING_DEPTH) */
+void simt_two_boxes(uint16_t *y, Mistake mistake);
 #ifdef __cplusplus
 }
 #endif

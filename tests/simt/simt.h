@@ -111,6 +111,7 @@ struct SimtBlock {
     SimtThread thread[SIMT_THREADS];
     SimtBoard board[SIMT_THREADS/SIMT_LANES][2];
     alignas(128) unsigned char dynamic[SIMT_SHARED + 128];
+    unsigned char *shown[SIMT_THREADS/SIMT_LANES];      /* that, as it was at each warp's last fence.proxy.async */
     int votes;
     bool begun, ended;
 };

@@ -80,6 +80,17 @@ static int product(int blocks, Mistake mistake)
     return right;
 }
 
+/* blocks: 1 */
+static int two_boxes(int blocks, Mistake mistake)
+{
+    static _Alignas(16) uint16_t y[2*BOX_ROWS*RING_DEPTH];
+    simt_two_boxes(y, mistake);
+    int right = blocks > 0;
+    for (int i = 0; i < 2*BOX_ROWS*RING_DEPTH; i++)
+        right &= y[i] == i;
+    return right;
+}
+
 /* With a mistake the program is ended by tests/simt, which says `why`. */
 static int refused(const char *name, int (*kernel)(int blocks, Mistake mistake), Mistake mistake, const char *why)
 {
@@ -118,6 +129,7 @@ int main(void)
         failed += test_ok(op_name(name, "%d blocks share stages", blocks), ring(blocks, NO_MISTAKE));
     }
     failed += test_ok("stages are multiplied", product(1, NO_MISTAKE));
+    failed += test_ok("two boxes to memory", two_boxes(1, NO_MISTAKE));
     failed += test_ok("one slot for two rounds is seen", !join(2, ONE_SLOT));
     failed += test_ok("a stage given back by half of its readers is seen", !ring(2, OWN_ARRIVALS));
 
@@ -139,5 +151,7 @@ int main(void)
     failed += refused("a stage given back before its products", product, GIVEN_BACK_EARLY,
                       "was written while it was under way");
     failed += refused("a warp with other operands", product, OTHER_OPERAND, "other products than its group");
+    failed += refused("boxes to memory without a fence", two_boxes, BOXES_NOT_SHOWN, "has not shown to the copy engine");
+    failed += refused("a box written after its fence", two_boxes, WRITTEN_LATE, "after it was shown");
     return failed != 0;
 }
