@@ -173,16 +173,19 @@ __device__ __forceinline__ void multiply_tiles(const HopperProduct &p, unsigned 
                 barrier_arrive(&barriers->begun);
         };
         if constexpr (folds) {
+            int next = of_sum.each;                     /* slice, where it begins */
             #pragma unroll 1                            /* what is unrolled has no registers for `before` */
             for (int s = 0; s < steps; s++, at.advance()) {
-                if (s == of_sum.each) {
+                const bool begins_slice = s == next;
+                if (begins_slice) {
                     products_finish(sum[0]);
                     #pragma unroll
                     for (int i = 0; i < Tile::columns/2; i++)
-                        before[i] = sum[0][i];
+                        before[i] = s == of_sum.each ? sum[0][i] : before[i] + sum[0][i];
                     hold(before);
+                    next += of_sum.each;
                 }
-                multiply_stage(s, s > 0 && s != of_sum.each);
+                multiply_stage(s, s > 0 && !begins_slice);
             }
         } else {
             for (int s = 0; s < steps; s++, at.advance())
@@ -343,12 +346,12 @@ const ProductTile product_tiles[] = {
     {128, 160, 1, 1, 1, BOTH(GATING_AND_SLICING, 2, 1, 160, 1, 1)},
     {128, 80,  2, 1, 1, BOTH(PLAINLY,            2, 1, 80, 2, 1)},
     {128, 80,  1, 1, 1, BOTH(ACTIVATING,         2, 1, 80, 1, 1)},
-    {128, 80,  1, 1, 2, BOTH(SLICING,            2, 1, 80, 1, 1, 2)},
+    {128, 80,  1, 1, SLICES, BOTH(SLICING,       2, 1, 80, 1, 1, SLICES)},
     {64,  160, 1, 2, 1, BOTH(GATING,             1, 1, 160, 1, 2)},
     {64,  160, 1, 1, 1, BOTH(GATING,             1, 1, 160, 1, 1)},
     {64,  80,  2, 1, 1, BOTH(PLAINLY,            1, 1, 80, 2, 1)},
     {64,  80,  1, 1, 1, BOTH(ACTIVATING,         1, 1, 80, 1, 1)},
-    {64,  80,  1, 1, 2, BOTH(SLICING,            1, 1, 80, 1, 1, 2)},
+    {64,  80,  1, 1, SLICES, BOTH(SLICING,       1, 1, 80, 1, 1, SLICES)},
     {64,  32,  4, 1, 1, BOTH(PLAINLY,            1, 1, 32, 4, 1)},
     {64,  32,  1, 1, 1, BOTH(PLAINLY,            1, 1, 32, 1, 1)},
 };

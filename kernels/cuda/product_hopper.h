@@ -17,7 +17,7 @@ template <int stages, int groups> struct Barriers {
 };
 
 /* A sum may be made in so many equal parts of k, in steps of 64 channels of a tap, which are then added in order. */
-enum { SLICES = 2 };
+enum { SLICES = 4 };
 
 /* groups: of four warps, each with deep*64 rows and all columns. A cluster has `across` neighbouring columns' tiles by
  * `down` rows' tiles: each block fetches a part of its points for those with the same, and a part of its weights. Or it
@@ -50,7 +50,7 @@ template <int groups_, int deep_, int columns_, int across_, int down_, int spli
     typedef Barriers<stages, groups> BarriersOf;
     static_assert(stages >= 3 && shared_bytes <= 227*1024, "a block's shared memory");
     static_assert(!shares || registers_suffice(threads, groups, registers, left), "a block's registers");
-    static_assert(split == 1 || (sharing == 1 && split == SLICES && deep == 1), "a slice a block");
+    static_assert(split == 1 || (sharing == 1 && split == (int)SLICES && deep == 1), "a slice a block");
     static_assert(stages_at%BOX_ALIGNMENT == 0 && w_bytes%BOX_ALIGNMENT == 0, "where boxes begin");
 };
 

@@ -60,15 +60,17 @@ typedef struct Candidate {
     double cycles;
 } Candidate;
 
-/* Whether sums are made of slices: long ones of images of few points, since those of one image keep too few
- * multiprocessors busy, each for as long as its chain of products takes. Not unasked: it has not been timed. */
+/* Whether sums are made of slices: long ones of images of 8x8 points and little more, since one image keeps 16 of 132
+ * multiprocessors busy there, for as long as its chain of products takes. (At 16x16 it keeps 64 busy, and twice as many
+ * would get what they multiply half as fast.) Not unasked: it has not been timed. */
 static bool sliced(const Product *p)
 {
 #ifdef SIMT
-    const int most_points = 100, least_k = 600;
+    const int least_k = 600;
 #else
-    const int most_points = 256, least_k = 5760;
+    const int least_k = 5760;
 #endif
+    const int most_points = 100;
     return p->kernel > 1 && p->act == ACT_NONE && (int64_t)p->Ho*p->Wo <= most_points && p->K >= least_k
         && gpu_wished("SDSTEER_CUDA_KERNELS", "slices");
 }
@@ -98,7 +100,7 @@ static double cycles(const ProductTile *t, const Product *p, DType y_type)
     /* clusters of four do not fill every group of multiprocessors: of 132 they have 120 */
     const int cluster = t->across*t->down*t->split;
     const int usable = cluster > 2 ? max(gpu_processors/11*10, cluster) : gpu_processors;
-    const double handed = t->split > 1 ? 2500 : 0, made = t->rows*t->columns*(double)dtype_size(y_type);
+    const double handed = 1000*(t->split - 1), made = t->rows*t->columns*(double)dtype_size(y_type);
     return ceil(tiles/usable)*(steps*step + 500 + handed + made/16);
 }
 

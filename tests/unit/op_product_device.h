@@ -24,10 +24,10 @@ static const ConvCase wide_cases[] = {
     {320, 320, 3, 1, 1, 1, 5, 64, 64}, {1280, 1280, 3, 1, 1, 1, 5, 8, 8}, {640, 960, 1, 1, 0, 0, 1, 12000, 1},
 };
 
-/* Sums in slices (product_tile.cu): an odd number of steps, kernels of 2 and 3; then of Stable Diffusion. */
+/* Sums in slices (product_tile.cu): of unequal and equal numbers of steps, kernels of 2 and 3; then of Stable Diffusion. */
 static const ConvCase sliced_cases[] = {
     {72, 168, 3, 1, 1, 1, 2, 8, 8}, {136, 96, 3, 1, 1, 1, 1, 4, 9}, {200, 40, 2, 1, 0, 1, 3, 6, 6},
-    {1280, 1280, 3, 1, 1, 1, 5, 8, 8}, {640, 168, 3, 1, 1, 1, 3, 16, 16},
+    {1280, 1280, 3, 1, 1, 1, 5, 8, 8}, {1280, 168, 3, 1, 1, 1, 3, 10, 10},
 };
 
 /* Bytes of y, in new memory; added to values of their own where add. */
@@ -49,7 +49,7 @@ static const char *const all_tiles[] = {
     "256x160x2x1", "256x160x1x1", "256x128x2x1", "256x128x1x2", "128x160x2x1", "128x160x1x1", "128x80x2x1",
     "128x80x1x1", "64x160x1x2", "64x160x1x1", "64x80x2x1", "64x80x1x1", "64x32x4x1", "64x32x1x1", NULL,
 };
-static const char *const sliced_tiles[] = {"128x160x2x1", "128x160x1x1", "128x80x1x1x2", "64x80x1x1x2", NULL};
+static const char *const sliced_tiles[] = {"128x160x2x1", "128x160x1x1", "128x80x1x1x4", "64x80x1x1x4", NULL};
 
 /* One layer by these tiles. */
 static int by_tiles(const char *const *tiles, const ConvCase *k, DType type, DType y_type, Activation act,

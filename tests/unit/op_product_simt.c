@@ -36,8 +36,8 @@ int main(void)
     failed += test_ok("kinds of kernels joined by +", by_hopper("norm+product") && !by_hopper("norm+attention")
                       && !by_hopper("products") && by_hopper("hopper"));
     setenv("SDSTEER_CUDA_KERNELS", "hopper+slices", 1);
-    failed += sliced_by_tiles(false) + slices_alone("64x80x1x1x2", false);
-    failed += test_ok("by a slice a block", strstr(simt_started, "multiply<Tile") && simt_started_blocks == 2);
+    failed += sliced_by_tiles(false) + slices_alone("64x80x1x1x4", false);
+    failed += test_ok("by a slice a block", strstr(simt_started, "multiply<Tile") && simt_started_blocks == 4);
     failed += slices_alone("128x160x1x1", false);
     failed += test_ok("by folding slices", strstr(simt_started, "multiply<Tile") && simt_started_blocks == 1);
     setenv("SDSTEER_CUDA_KERNELS", "hopper", 1);
