@@ -41,6 +41,22 @@ typedef struct CodePart {
 /* A weight with Adam's moments, (F,D). */
 typedef struct AdamState { float *p, *m, *v; } AdamState;
 
+/* What becomes of a feature's value a: s = factor a + offset where a > over, else a. */
+typedef struct SaeTurn { float over, factor, offset; int32_t set; } SaeTurn;
+
+/* Features that are turned, in device memory. Those of set n < 64 are where bit n of `sets` is. */
+typedef struct SaeTurns {
+    const SaeTurn *turn;    /* (count) */
+    const int32_t *feature; /* (count), each once */
+    const int32_t *place;   /* (F) of each feature in those; -1: it is not turned */
+    int count;
+    uint64_t sets;
+    bool all;               /* in a row that does not keep one of them too, where its a is 0 */
+    /* row n gets share[(first + n) % shares] of each change, s = a + share (s - a); NULL: all of it */
+    const float *share;
+    int64_t shares, first;
+} SaeTurns;
+
 typedef struct SaeOps {
     /* An encoder for up to F features of width D; products of `type` (F32 or BF16), sums in f32. */
     int (*encoder_create)(SaeEncoder **enc, int D, int F, DType type, Err *e);
@@ -60,10 +76,11 @@ typedef struct SaeOps {
     /* y = sum_j a[n,j] W_dec[i[n,j],:] + b (NULL: none) */
     void (*decode)(float *y, const float *a, const int32_t *i, const float *W_dec, const float *b, int64_t N, int D,
                    int K);
-    /* y[n,:] = x[n,:] + sum_j (s[n,j] - a[n,j]) W_dec[i[n,j],:]; terms with s == a are skipped, so that a row without a
-     * change comes back bit for bit. y may be x. */
-    void (*steer)(float *y, const float *x, const float *a, const float *s, const int32_t *i, const float *W_dec,
-                  int64_t N, int D, int K);
+    /* y[n,:] = x[n,:] + sum_j (s[n,j] - a[n,j]) W_dec[i[n,j],:], s as a is turned: first over the K that a row keeps,
+     * then over those that it does not. Terms with s == a are skipped, so that a row without a change comes back bit
+     * for bit. y may be x. */
+    void (*steer)(float *y, const float *x, const float *a, const int32_t *i, const SaeTurns *turns,
+                  const float *W_dec, int64_t N, int D, int K);
 
     /* ---- training ---- */
 

@@ -112,6 +112,20 @@ int sae_check_codes(const Sae *s, const float *a, int64_t N, Err *e)
     return 0;
 }
 
+int sae_check_device_codes(const Sae *s, const float *a, int64_t N, Err *e)
+{
+    if (!s->capped)
+        return 0;
+    const size_t bytes = sizeof *a*(size_t)(N*s->K);
+    float *host = malloc(bytes);
+    if (!host)
+        return err_set(e, "out of memory for the codes of %lld tokens", (long long)N);
+    op->download(host, a, bytes);
+    const int failed = sae_check_codes(s, host, N, e);
+    free(host);
+    return failed;
+}
+
 int sae_encode_to_host(Sae *s, float *a, int32_t *i, float *device_a, int32_t *device_i, const float *x, int64_t N,
                        Err *e)
 {

@@ -68,6 +68,8 @@ int sae_encode_to_host(Sae *s, float *a, int32_t *i, float *device_a, int32_t *d
 /* An error where a token's codes a (N,K), host memory, may not be all of its features: those of an autoencoder with a
  * gate whose folder does not say how many a token keeps at most, with all K above 0. */
 int sae_check_codes(const Sae *s, const float *a, int64_t N, Err *e);
+/* The same of a in device memory, for which the device is waited for only where there is something to check. */
+int sae_check_device_codes(const Sae *s, const float *a, int64_t N, Err *e);
 /* y (N,D) = decoded (a, i), b_dec included. */
 void sae_decode(const Sae *s, float *y, const float *a, const int32_t *i, int64_t N);
 

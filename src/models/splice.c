@@ -60,20 +60,6 @@ static void spread_mean(float *x, int64_t HW, int D)
     }
 }
 
-/* Codes of N tokens to the host, where they must be looked at. */
-static int check_codes(Splice *s, int64_t N, Err *e)
-{
-    if (!s->sae->capped)
-        return 0;
-    float *a = malloc(sizeof *a*(size_t)(N*s->sae->K));
-    if (!a)
-        return err_set(e, "out of memory for the codes of %lld tokens", (long long)N);
-    op->download(a, s->a, sizeof *a*(size_t)(N*s->sae->K));
-    const int failed = sae_check_codes(s->sae, a, N, e);
-    free(a);
-    return failed;
-}
-
 /* y = what comes in the place of x (images*HW, D) */
 static int make_replacement(Splice *s, const float *x, int64_t images, int64_t HW, Err *e)
 {
@@ -82,7 +68,7 @@ static int make_replacement(Splice *s, const float *x, int64_t images, int64_t H
     if (s->kind == SPLICE_SPLICED) {
         sae_encode(s->sae, s->a, s->i, x, images*HW);
         sae_decode(s->sae, s->y, s->a, s->i, images*HW);
-        return check_codes(s, images*HW, e);
+        return sae_check_device_codes(s->sae, s->a, images*HW, e);
     }
     if (s->kind == SPLICE_ZERO) {
         op->clear(s->y, bytes);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* steer.c -- steering activations through an autoencoder; formulas in steer.h.
  *
- * Rows are taken in blocks: encoded on the device, their new values worked out on the host (K of F features a row, a
- * few comparisons each), the change decoded on the device. Rows that keep their values are not touched. */
+ * Rows are taken in blocks: encoded, then turned and the change decoded at once, all on the device, which nobody waits
+ * for unless a gate has to be judged. Rows that keep their values are not touched. */
 #include <stdlib.h>
 #include <string.h>
 #include "kernels/op.h"
@@ -10,7 +10,10 @@
 #include "src/models/steer_choose.h"
 #include "src/models/workspace.h"
 
-enum { BLOCK_ROWS = 4096, BLOCK_VALUES = 1 << 20 };
+enum { BLOCK_ROWS = 4096, BLOCK_CODES = 1 << 20 };
+
+/* Device memory: codes (rows,K) of a block; what turns points to; (rows,D) of a block for compat_saeuron. */
+enum { ROOM_A, ROOM_I, ROOM_TURN, ROOM_FEATURE, ROOM_PLACE, ROOM_SHARE, ROOM_RECON, ROOM_STEERED, ROOMS };
 
 struct Steering {
     SteerSpec spec;
@@ -18,7 +21,7 @@ struct Steering {
     const Ranks *ranks;
     Choice choice;
     bool active;
-    uint64_t now;                   /* labels of the rows in work */
+    SaeTurns turns;                 /* of the step; sets and share of the rows in work */
     const float *mask;              /* [tokens], NULL: none */
     int64_t tokens;
     double *sum;                    /* [F] of a picture's kept values, by place in choice */
@@ -26,11 +29,12 @@ struct Steering {
     int32_t *feature;
     float *value;
 
-    void *a, *s, *i, *recon, *steered;      /* device: (rows, width) each; (rows, D) for compat_saeuron */
-    size_t a_bytes, s_bytes, i_bytes, recon_bytes, steered_bytes;
-    float *host_a, *host_s;
+    struct { void *p; size_t bytes; } room[ROOMS];
+    SaeTurn *turn;                  /* [F] of the step, host */
+    int32_t *turned;                /* [F] their features */
+    float *host_a;                  /* codes of a block, for gates */
     int32_t *host_i;
-    int64_t room;                   /* values of each on the host */
+    int64_t host_codes;
 };
 
 static int copy_spec(Steering *s, const SteerSpec *spec, Err *e)
@@ -98,7 +102,10 @@ int steering_create(Steering **out, const SteerSpec *spec, Sae *sae, const Ranks
     s->sae = sae;
     s->ranks = ranks;
     s->sum = malloc(sizeof *s->sum * sae->F);
-    if (!s->sum || copy_spec(s, spec, e) || check_spec(s, e) || choice_create(&s->choice, sae->F, e)) {
+    s->turn = malloc(sizeof *s->turn * sae->F);
+    s->turned = malloc(sizeof *s->turned * sae->F);
+    if (!s->sum || !s->turn || !s->turned || copy_spec(s, spec, e) || check_spec(s, e)
+        || choice_create(&s->choice, sae->F, e)) {
         err_set(e, "out of memory");
         steering_free(s);
         return -1;
@@ -111,12 +118,12 @@ void steering_free(Steering *s)
 {
     if (!s)
         return;
-    void *const device[] = {s->a, s->s, s->i, s->recon, s->steered};
-    for (int k = 0; k < 5; k++)
-        if (device[k])
-            op->free(device[k]);
+    for (int r = 0; r < ROOMS; r++)
+        if (s->room[r].p)
+            op->free(s->room[r].p);
+    free(s->turn);
+    free(s->turned);
     free(s->host_a);
-    free(s->host_s);
     free(s->host_i);
     choice_free(&s->choice);
     for (int i = 0; s->labels && i < s->spec.label_count; i++)
@@ -128,31 +135,34 @@ void steering_free(Steering *s)
     free(s);
 }
 
-/* Modes set and add reach features that a token does not keep: each row is widened by all chosen ones. */
-static int width(const Steering *s)
+/* NULL with e set when there is none. */
+static void *need(Steering *s, int room, size_t bytes, Err *e)
 {
-    const bool all = s->spec.mode == STEER_SET || s->spec.mode == STEER_ADD;
-    return s->sae->K + (all ? s->choice.count : 0);
+    return device_grow(&s->room[room].p, &s->room[room].bytes, bytes ? bytes : 1, e) ? NULL : s->room[room].p;
 }
 
-static int need_buffers(Steering *s, int64_t rows, Err *e)
+/* A copy on the device. */
+static const void *put(Steering *s, int room, const void *host, size_t bytes, Err *e)
 {
-    const int64_t values = rows * width(s);
-    const size_t bytes = sizeof(float) * values, whole = s->spec.compat_saeuron ? sizeof(float) * rows * s->sae->D : 0;
-    if (device_grow(&s->a, &s->a_bytes, bytes, e) || device_grow(&s->s, &s->s_bytes, bytes, e)
-        || device_grow(&s->i, &s->i_bytes, bytes, e) || device_grow(&s->recon, &s->recon_bytes, whole, e)
-        || device_grow(&s->steered, &s->steered_bytes, whole, e))
-        return -1;
-    if (values <= s->room)
-        return 0;
-    free(s->host_a);
-    free(s->host_s);
-    free(s->host_i);
-    s->host_a = malloc(bytes);
-    s->host_s = malloc(bytes);
-    s->host_i = malloc(bytes);
-    s->room = s->host_a && s->host_s && s->host_i ? values : 0;
-    return s->room ? 0 : err_set(e, "out of memory for steering %lld rows", (long long)rows);
+    void *p = need(s, room, bytes, e);
+    if (p)
+        op->upload(p, host, bytes);
+    return p;
+}
+
+/* The features chosen at this step, as the device turns them. */
+static int put_turns(Steering *s, Err *e)
+{
+    const Choice *c = &s->choice;
+    const size_t count = (size_t)c->count;
+    for (int j = 0; j < c->count; j++) {
+        s->turn[j] = steer_turn(s->spec.mode, &c->item[j]);
+        s->turned[j] = c->item[j].feature;
+    }
+    s->turns = (SaeTurns){.count = c->count, .all = s->spec.mode == STEER_SET || s->spec.mode == STEER_ADD};
+    return (s->turns.turn = put(s, ROOM_TURN, s->turn, count * sizeof *s->turn, e))
+        && (s->turns.feature = put(s, ROOM_FEATURE, s->turned, count * sizeof *s->turned, e))
+        && (s->turns.place = put(s, ROOM_PLACE, c->slot, sizeof *c->slot * s->sae->F, e)) ? 0 : -1;
 }
 
 int steering_set_step(Steering *s, int t, Err *e)
@@ -161,12 +171,7 @@ int steering_set_step(Steering *s, int t, Err *e)
     if (choice_make(&s->choice, &s->spec, s->ranks, t, e))
         return -1;
     s->active = s->choice.count > 0 || (s->spec.compat_saeuron && t <= s->spec.t_high && t >= s->spec.t_low);
-    return s->active;
-}
-
-static bool in_work(const Steering *s, const Chosen *x)
-{
-    return s->now >> x->label & 1;
+    return s->active && put_turns(s, e) ? -1 : s->active;
 }
 
 void steering_mask(Steering *s, const float *mask, int64_t tokens)
@@ -175,83 +180,35 @@ void steering_mask(Steering *s, const float *mask, int64_t tokens)
     s->tokens = tokens;
 }
 
-/* From a value to its new one; at 0 and 1 exactly the one and the other. */
-static float part_way(float old, float new, float m)
-{
-    return m >= 1 ? new : m > 0 ? old + m * (new - old) : old;
-}
-
-/* One row widened from K to `wide` values: a and i as encoded, out s as steered, m of the way. Chosen features that the
- * row does not keep have value 0 and stand behind the kept ones. Returns whether a value changed. */
-static bool steer_row(const Steering *s, float *a, float *out, int32_t *i, int wide, float m)
-{
-    const int K = s->sae->K;
-    bool changed = false;
-    for (int c = K; c < wide; c++) {
-        const Chosen *x = &s->choice.item[c - K];
-        i[c] = x->feature;
-        a[c] = 0;
-        out[c] = in_work(s, x) ? part_way(0, steer_value(s->spec.mode, x, 0), m) : 0;
-        changed |= out[c] != 0;
-    }
-    for (int k = 0; k < K; k++) {
-        const int slot = s->choice.slot[i[k]];
-        const Chosen *x = slot < 0 ? NULL : &s->choice.item[slot];
-        out[k] = x && in_work(s, x) ? part_way(a[k], steer_value(s->spec.mode, x, a[k]), m) : a[k];
-        changed |= out[k] != a[k];
-        if (slot >= 0 && wide > K)
-            out[K + slot] = 0;      /* kept: steered in its own place */
-    }
-    return changed;
-}
-
-/* Values of the block on the host, widened and steered; its first row is row `first` of all. The rows grow in place,
- * from the last one on. */
-static bool steer_rows(Steering *s, int64_t first, int64_t rows, int wide)
-{
-    const int K = s->sae->K;
-    bool changed = false;
-    for (int64_t n = rows - 1; n >= 0; n--) {
-        float *a = s->host_a + n*wide;
-        int32_t *i = s->host_i + n*wide;
-        memmove(a, s->host_a + n*K, sizeof *a * K);
-        memmove(i, s->host_i + n*K, sizeof *i * K);
-        changed |= steer_row(s, a, s->host_s + n*wide, i, wide, s->mask ? s->mask[(first + n) % s->tokens] : 1);
-    }
-    return changed;
-}
-
-/* x: the rows from number `first` of all. */
-static int apply_block(Steering *s, float *x, int64_t first, int64_t rows, Err *e)
+static int apply_block(Steering *s, float *x, int64_t rows, Err *e)
 {
     const Sae *sae = s->sae;
-    const int wide = width(s), D = sae->D;
-    if (need_buffers(s, rows, e))
+    const int D = sae->D, K = sae->K;
+    const size_t codes = (size_t)rows * K, whole = sizeof(float) * rows * D;
+    float *const a = need(s, ROOM_A, codes * sizeof *a, e);
+    int32_t *const i = a ? need(s, ROOM_I, codes * sizeof *i, e) : NULL;
+    if (!i)
         return -1;
-    const size_t values = (size_t)rows * wide;
-    if (sae_encode_to_host(s->sae, s->host_a, s->host_i, s->a, s->i, x, rows, e))
+    sae_encode(s->sae, a, i, x, rows);
+    if (sae_check_device_codes(sae, a, rows, e))
         return -1;
-    if (s->spec.compat_saeuron)
-        op->sae.decode(s->recon, s->a, s->i, sae->W_dec, sae->b_dec, rows, D, sae->K);
-    const bool changed = steer_rows(s, first, rows, wide);
-    if (!changed && !s->spec.compat_saeuron)
-        return 0;
-    op->upload(s->a, s->host_a, values * sizeof(float));
-    op->upload(s->s, s->host_s, values * sizeof(float));
-    op->upload(s->i, s->host_i, values * sizeof(int32_t));
     if (!s->spec.compat_saeuron) {
-        op->sae.steer(x, x, s->a, s->s, s->i, sae->W_dec, rows, D, wide);
+        op->sae.steer(x, x, a, i, &s->turns, sae->W_dec, rows, D, K);
         return 0;
     }
-    op->sae.decode(s->steered, s->s, s->i, sae->W_dec, sae->b_dec, rows, D, wide);
-    op->subtract(x, s->recon, x, rows * D);
-    op->add(x, s->steered, rows * D);
+    float *const recon = need(s, ROOM_RECON, whole, e), *const steered = recon ? need(s, ROOM_STEERED, whole, e) : NULL;
+    if (!steered)
+        return -1;
+    sae_decode(sae, recon, a, i, rows);
+    op->sae.steer(steered, recon, a, i, &s->turns, sae->W_dec, rows, D, K);
+    op->subtract(x, recon, x, rows * D);
+    op->add(x, steered, rows * D);
     return 0;
 }
 
 static int64_t block_rows(const Steering *s)
 {
-    const int64_t most = BLOCK_VALUES / width(s);
+    const int64_t most = BLOCK_CODES / s->sae->K;
     return most < 1 ? 1 : most < BLOCK_ROWS ? most : BLOCK_ROWS;
 }
 
@@ -260,10 +217,16 @@ int steering_apply_labels(Steering *s, uint64_t labels, float *x, int64_t N, Err
     const int64_t block = block_rows(s);
     if (!s->active || (!labels && s->spec.label_count && !s->spec.feature_count))
         return 0;
-    s->now = labels | (uint64_t)1 << STEER_LABELS;
-    for (int64_t n = 0; n < N; n += block)
-        if (apply_block(s, x + n * s->sae->D, n, N - n < block ? N - n : block, e))
+    s->turns.sets = labels | (uint64_t)1 << STEER_LABELS;
+    s->turns.share = NULL;
+    s->turns.shares = s->tokens;
+    if (s->mask && !(s->turns.share = put(s, ROOM_SHARE, s->mask, sizeof *s->mask * s->tokens, e)))
+        return -1;
+    for (s->turns.first = 0; s->turns.first < N; s->turns.first += block) {
+        const int64_t n = s->turns.first;
+        if (apply_block(s, x + n * s->sae->D, N - n < block ? N - n : block, e))
             return -1;
+    }
     return 0;
 }
 
@@ -282,9 +245,9 @@ bool steering_always(const Steering *s)
     return !steering_gated(s) || s->spec.feature_count > 0;
 }
 
-static void add_codes(Steering *s, const float *a, const int32_t *i, int64_t values)
+static void add_codes(Steering *s, const float *a, const int32_t *i, int values)
 {
-    for (int64_t k = 0; k < values; k++)
+    for (int k = 0; k < values; k++)
         if (s->choice.slot[i[k]] >= 0)
             s->sum[s->choice.slot[i[k]]] += a[k];
 }
@@ -306,34 +269,54 @@ static void open_gates(const Steering *s, int64_t tokens, uint64_t *shown)
     }
 }
 
+/* The codes of rows `first` on of all pictures, which follow those before. */
+static void gate_rows(Steering *s, const float *a, const int32_t *i, int64_t first, int64_t rows, int64_t tokens,
+                      uint64_t *shown)
+{
+    const int K = s->sae->K;
+    for (int64_t n = first; n < first + rows; n++, a += K, i += K) {
+        if (n % tokens == 0)
+            memset(s->sum, 0, sizeof *s->sum * s->choice.count);
+        add_codes(s, a, i, K);
+        if (n % tokens == tokens - 1)
+            open_gates(s, tokens, &shown[n / tokens]);
+    }
+}
+
 void steering_gate_codes(Steering *s, const float *a, const int32_t *i, int64_t pictures, int64_t tokens,
                          uint64_t *shown)
 {
-    const int64_t values = tokens * s->sae->K;
-    for (int64_t p = 0; p < pictures && s->active; p++) {
-        memset(s->sum, 0, sizeof *s->sum * s->choice.count);
-        add_codes(s, a + p*values, i + p*values, values);
-        open_gates(s, tokens, &shown[p]);
-    }
+    if (s->active)
+        gate_rows(s, a, i, 0, pictures * tokens, tokens, shown);
+}
+
+static int need_host_codes(Steering *s, int64_t codes, Err *e)
+{
+    if (codes <= s->host_codes)
+        return 0;
+    free(s->host_a);
+    free(s->host_i);
+    s->host_a = malloc(sizeof *s->host_a * codes);
+    s->host_i = malloc(sizeof *s->host_i * codes);
+    s->host_codes = s->host_a && s->host_i ? codes : 0;
+    return s->host_codes ? 0 : err_set(e, "out of memory for %lld codes", (long long)codes);
 }
 
 int steering_gate(Steering *s, const float *x, int64_t pictures, int64_t tokens, uint64_t *shown, Err *e)
 {
-    const int K = s->sae->K, D = s->sae->D;
-    const int64_t block = block_rows(s);
+    const int64_t N = pictures * tokens, block = block_rows(s), most = (block < N ? block : N) * s->sae->K;
+    float *a = NULL;
+    int32_t *i = NULL;
     if (!s->active)
         return 0;
-    if (need_buffers(s, block < tokens ? block : tokens, e))
+    if (!(a = need(s, ROOM_A, sizeof *a * most, e)) || !(i = need(s, ROOM_I, sizeof *i * most, e))
+        || need_host_codes(s, most, e))
         return -1;
-    for (int64_t p = 0; p < pictures; p++) {
-        memset(s->sum, 0, sizeof *s->sum * s->choice.count);
-        for (int64_t n = 0; n < tokens; n += block) {
-            const int64_t rows = tokens - n < block ? tokens - n : block;
-            if (sae_encode_to_host(s->sae, s->host_a, s->host_i, s->a, s->i, x + (p*tokens + n) * D, rows, e))
-                return -1;
-            add_codes(s, s->host_a, s->host_i, rows * K);
-        }
-        open_gates(s, tokens, &shown[p]);
+    for (int64_t n = 0; n < N; n += block) {
+        const int64_t rows = N - n < block ? N - n : block;
+        if (sae_encode_to_host(s->sae, s->host_a, s->host_i, a, i, x + n * s->sae->D, rows, e))
+            return -1;
+        gate_rows(s, s->host_a, s->host_i, n, rows, tokens, shown);
     }
     return 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* steer_choose.c -- which features a steering changes at a timestep, and the value each gets. */
+/* steer_choose.c -- which features a steering changes at a timestep, and how each is turned. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "src/models/steer_choose.h"
@@ -25,22 +26,22 @@ const char *steer_mode_name(SteerMode mode)
     return mode_names[mode];
 }
 
-float steer_value(SteerMode mode, const Chosen *x, float a)
+SaeTurn steer_turn(SteerMode mode, const Chosen *x)
 {
-    const float target = x->multiplier * x->mean;
-    switch (mode) {
-    case STEER_MULTIPLY:   return a > x->mean_all ? a * target : a;
-    case STEER_REPLACE:    return a > x->mean_all ? target : a;
-    case STEER_SCALE:      return a > 0 ? x->multiplier * a : a;
-    case STEER_ABLATE:     return a > 0 ? 0 : a;
-    case STEER_CLAMP:      return a > target ? target : a;
-    case STEER_OTHERS:     return a > x->mean_rest ? x->mean_rest : a;
-    case STEER_UNLABELLED: return a > x->mean_none ? x->mean_none : a;
-    case STEER_SET:        return target;
-    case STEER_ADD:        return a + target;
+    const float M = x->multiplier, target = M * x->mean, always = -INFINITY;
+    switch (mode) {                 /* over,         factor, offset,       set */
+    case STEER_MULTIPLY:   return (SaeTurn){x->mean_all,  target, 0,            x->label};
+    case STEER_REPLACE:    return (SaeTurn){x->mean_all,  0,      target,       x->label};
+    case STEER_SCALE:      return (SaeTurn){0,            M,      0,            x->label};
+    case STEER_ABLATE:     return (SaeTurn){0,            0,      0,            x->label};
+    case STEER_CLAMP:      return (SaeTurn){target,       0,      target,       x->label};
+    case STEER_OTHERS:     return (SaeTurn){x->mean_rest, 0,      x->mean_rest, x->label};
+    case STEER_UNLABELLED: return (SaeTurn){x->mean_none, 0,      x->mean_none, x->label};
+    case STEER_SET:        return (SaeTurn){always,       0,      target,       x->label};
+    case STEER_ADD:        return (SaeTurn){always,       1,      target,       x->label};
     case STEER_MODES:      break;
     }
-    return a;
+    return (SaeTurn){.factor = 1};
 }
 
 int choice_create(Choice *c, int F, Err *e)

@@ -4,6 +4,7 @@
 #ifndef SRC_MODELS_STEER_CHOOSE_H
 #define SRC_MODELS_STEER_CHOOSE_H
 
+#include "kernels/op_sae.h"
 #include "src/models/steer.h"
 
 typedef struct Chosen {
@@ -23,7 +24,7 @@ int choice_create(Choice *c, int F, Err *e);
 void choice_free(Choice *c);
 /* What spec chooses at t. */
 int choice_make(Choice *c, const SteerSpec *spec, const Ranks *ranks, int t, Err *e);
-/* The value that a chosen feature of value a (0 where the token does not keep it) gets. */
-float steer_value(SteerMode mode, const Chosen *x, float a);
+/* What becomes of a chosen feature's value (0 where the token does not keep it); set: its label. */
+SaeTurn steer_turn(SteerMode mode, const Chosen *x);
 
 #endif

@@ -86,7 +86,29 @@ static void encode_f32(void) { op->sae.encode(f32, a, i, x, N, K); }
 static void encode_bf16(void) { op->sae.encode(bf16, a, i, x, N, K); }
 static void pack_bf16(void) { op->sae.encoder_pack(bf16, W[1], b_enc, b_dec, NULL, F); }
 static void decode(void) { op->sae.decode(y, a, i, W[0], b_dec, N, D, K); }
-static void steer(void) { op->sae.steer(y, x, a, s, i, W[0], N, D, K); }
+/* All features, by as much again. */
+static SaeTurns all_turned(void)
+{
+    SaeTurn *turn = malloc((size_t)F*sizeof *turn);
+    int32_t *feature = malloc((size_t)F*sizeof *feature), *place = space(4*(int64_t)F);
+    SaeTurn *device = space((int64_t)F*(int64_t)sizeof *turn);
+    if (!turn || !feature) {
+        fprintf(stderr, "sae_device_speed: no memory\n");
+        exit(1);
+    }
+    for (int f = 0; f < F; f++) {
+        turn[f] = (SaeTurn){.factor = 2};
+        feature[f] = f;
+    }
+    op->upload(device, turn, (size_t)F*sizeof *turn);
+    op->upload(place, feature, (size_t)F*sizeof *feature);
+    free(turn);
+    free(feature);
+    return (SaeTurns){.turn = device, .feature = place, .place = place, .count = F, .sets = 1};
+}
+
+static SaeTurns turns;
+static void steer(void) { op->sae.steer(y, x, a, i, &turns, W[0], N, D, K); }
 static void code_grad(void) { op->sae.code_grad(g_a, g, a, i, W[0], N, D, K); }
 static void reconstruct(void) { op->sae.reconstruct(g, g_a, sum, a, i, W[0], b_dec, x, N, D, K); }
 static void invert(void) { op->sae.invert(start, order, i, N, F, K); }
@@ -199,6 +221,7 @@ int main(int argc, char **argv)
     a = space(4*NK); g_a = space(4*NK); i = space(4*NK); order = space(4*(NK > F ? NK : F));
     start = space(4*((int64_t)F + 1));
     sum = space(sizeof *sum);
+    turns = all_turned();
     f32 = encoder(F32);
     const double n = (double)N, product = 2*n*D*F, gathered = 4*n*D*K, rows = 4*n*D, weights = 4.0*F*D;
     measure("encode f32", encode_f32, product, 0);

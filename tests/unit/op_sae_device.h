@@ -9,50 +9,9 @@
 #ifndef TESTS_UNIT_OP_SAE_DEVICE_H
 #define TESTS_UNIT_OP_SAE_DEVICE_H
 
-#include "tests/unit/op_sae_dense_device.h"
+#include "tests/unit/op_sae_decode_device.h"
 
 /* ---- kept features ---- */
-
-/* a (N,K), some of it 0, i in [0,F), every third entry a feature that many have */
-static void make_codes(float *a, int32_t *i, int64_t n, int F)
-{
-    float *v = op_values((size_t)n, 31);
-    for (int64_t e = 0; e < n; e++) {
-        a[e] = v[e] > 0 ? v[e] : 0;
-        i[e] = e%3 ? (int32_t)((uint32_t)e*2654435761u%(uint32_t)F) : F/2;
-    }
-    free(v);
-}
-
-static int decode_and_steer(int64_t N, int D, int F, int K)
-{
-    char name[160];
-    const size_t ND = (size_t)N*(size_t)D, FD = (size_t)F*(size_t)D, NK = (size_t)N*(size_t)K;
-    float *x = op_values(ND, 1), *W = op_values(FD, 2), *b = op_values((size_t)D, 3), *a = op_space(4*NK),
-        *s = op_space(4*NK), *want = op_space(4*ND);
-    int32_t *i = op_space(4*NK);
-    make_codes(a, i, (int64_t)NK, F);
-    for (size_t e = 0; e < NK; e++)
-        s[e] = e%5 || e/(size_t)K == 0 ? a[e] : -2*a[e] + 0.5f;        /* row 0: no change */
-    x[0] = -0.0f;
-    void *dx = to_device(x, 4*ND), *dW = to_device(W, 4*FD), *db = to_device(b, 4*(size_t)D), *da = to_device(a, 4*NK),
-        *ds = to_device(s, 4*NK), *di = to_device(i, 4*NK), *dy = device_space(4*ND);
-    const float tolerance = 4e-6f*sqrtf((float)K);
-    op_name(name, "decode %ldx%d K %d", (long)N, D, K);
-    cpu->sae.decode(want, a, i, W, b, N, D, K);
-    gpu->sae.decode(dy, da, di, dW, db, N, D, K);
-    int failed = close_floats(name, dy, want, ND, tolerance);
-    cpu->sae.decode(want, a, i, W, NULL, N, D, K);
-    gpu->sae.decode(dy, da, di, dW, NULL, N, D, K);
-    failed += close_floats("decode/without b", dy, want, ND, tolerance);
-    cpu->sae.steer(want, x, a, s, i, W, N, D, K);
-    gpu->sae.steer(dx, dx, da, ds, di, dW, N, D, K);
-    failed += close_floats("steer/in place", dx, want, ND, tolerance);
-    failed += same_bytes("steer/no change is bit for bit", dx, x, 4*(size_t)D);
-    gpu->free(dx); gpu->free(dW); gpu->free(db); gpu->free(da); gpu->free(ds); gpu->free(di); gpu->free(dy);
-    free(x); free(W); free(b); free(a); free(s); free(want); free(i);
-    return failed;
-}
 
 static int reconstructions(int64_t N, int D, int F, int K)
 {
@@ -450,7 +409,10 @@ static int sae_against_cpu(const Ops *device, bool large)
     cpu = cpu_ops();
     gpu = device;
     int failed = 0;
-    failed += decode_and_steer(6, 64, 40, 7) + decode_and_steer(3, 1283, 30, 5) + decode_and_steer(2, 1300, 9, 1);
+    failed += decode(6, 64, 40, 7) + decode(3, 1283, 30, 5) + decode(2, 1300, 9, 1);
+    failed += steer(6, 64, 40, 7, 10, false, false) + steer(6, 64, 40, 7, 10, true, true)
+            + steer(3, 1283, 30, 5, 15, false, true) + steer(3, 129, 700, 5, 350, true, false)
+            + steer(2, 1300, 9, 2, 3, true, false);
     failed += reconstructions(90, 64, 40, 9) + reconstructions(33, 132, 70, 32) + reconstructions(300, 200, 50, 40)
         + reconstructions(2, 1284, 30, 8) + reconstructions(20, 43, 30, 8) + reconstructions(7, 64, 40, 5);
     failed += lists(50, 70, 6) + lists(900, 1500, 4) + lists(3600, 5, 1)
@@ -470,7 +432,8 @@ static int sae_against_cpu(const Ops *device, bool large)
     failed += jumps(130, 300, true) + jumps(64, 5, false) + jumps(1, 1, true) + gates(130, 300) + gates(3, 2)
             + dense_nans();
     if (large) {
-        failed += decode_and_steer(4096, 1280, 20480, 32) + reconstructions(4096, 1280, 20480, 32)
+        failed += decode(4096, 1280, 20480, 32) + steer(4096, 1280, 20480, 32, 5120, false, true)
+            + steer(4096, 1280, 20480, 32, 40, true, false) + reconstructions(4096, 1280, 20480, 32)
             + gradients(4096, 1280, 20480, 32)
             + updates(4096, 1280, 20480, 32, BF16) + adam(20480, 1280, true)
             + sums(4096, 1280) + lists(4096, 20480, 32) + largest(4096*128, 4096*32, 1, false)
