@@ -81,6 +81,9 @@ typedef struct Ops {
     void (*free_host)(void *p);
     void (*clear)(void *device, size_t bytes);                           /* zeros */
     void (*download)(void *host, const void *device, size_t bytes);      /* waits for what was queued */
+    /* A download beside what is queued, which is not waited for: nothing that was asked for since the last download
+     * writes to `device`. NULL where nothing is ever queued (the CPU). */
+    void (*download_early)(void *host, const void *device, size_t bytes);
     void (*copy)(void *to, const void *from, size_t bytes);              /* device to device */
 
     /* weight[parts]: [out_p, in, kernel, kernel] or [out_p, in] each, any float type, stacked along out (sum of out_p

@@ -121,6 +121,16 @@ static void cuda_download(void *host, const void *device, size_t bytes)
     gpu_check(cudaStreamSynchronize(gpu_stream));
 }
 
+/* On a stream of its own: what the last download waited for is there. */
+static void cuda_download_early(void *host, const void *device, size_t bytes)
+{
+    static cudaStream_t stream;
+    if (!stream)
+        gpu_check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    gpu_check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream));
+    gpu_check(cudaStreamSynchronize(stream));
+}
+
 static void cuda_copy(void *to, const void *from, size_t bytes)
 {
     gpu_check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, gpu_stream));
@@ -191,6 +201,7 @@ extern "C" __attribute__((visibility("default"))) const Ops *sdsteer_backend(int
     ops.free = cuda_free;
     ops.upload = gpu_upload;
     ops.upload_early = cuda_upload_early;
+    ops.download_early = cuda_download_early;
     ops.alloc_host = cuda_alloc_host;
     ops.free_host = cuda_free_host;
     ops.clear = cuda_clear;

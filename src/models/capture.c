@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* capture.c -- activations of hooked modules, buffered for a batch and written picture by picture. */
+/* capture.c -- activations of hooked modules, buffered for a batch and written picture by picture.
+ *
+ * A device that works beside the host has two buffers: while it draws the next batch into the one, the other is brought
+ * to the host and written, some of it at each step. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +16,17 @@ typedef struct Site {               /* one hooked module */
     int64_t H, W;
     int C;
     size_t size;                    /* values of one activation */
-    char *data;                     /* device: [kept steps][halves kept][batch][H*W*C] of the type kept */
+    char *data[2];                  /* device: [kept steps][halves kept][batch][H*W*C] of the type kept; NULL: none */
 } Site;
+
+/* A batch that was drawn, in data[from], and how many of its records were written. */
+typedef struct Drawn {
+    int from;
+    Record *record;                 /* [batch] fields of its pictures, */
+    uint64_t *seed;                 /* [batch] and their seeds */
+    int pictures;
+    long long written;
+} Drawn;
 
 struct Capture {
     CaptureOptions options;
@@ -22,12 +34,17 @@ struct Capture {
     DType kept_as;                  /* on the device: the stream's type, F16 where that is I8 */
     Site *site;
     int sites;
+    int turn;                       /* the batch at work goes to data[turn] */
+    bool alone;                     /* there are no other buffers */
+    Drawn drawn;
+    StreamOut *out;
     int kept;                       /* steps that are kept */
     int *slot;                      /* [steps] place of a step among the kept, -1: not kept */
+    int *step;                      /* [kept] its inverse */
     uint64_t *unfit, *host_unfit;   /* [sites][kept steps][halves kept] first value that does not fit (op->store) */
     void *device;                   /* scratch for diff */
     size_t device_size;
-    char *record;                   /* one record's activation */
+    char *record;                   /* one record's activation, of op->alloc_host */
     size_t record_size;
     char *subset;                   /* one activation's chosen tokens */
     int32_t *token;
@@ -72,20 +89,52 @@ static size_t place(const Capture *c, const Site *site, int slot, int half, int 
     return (((size_t)slot * half_count(c) + half) * c->sampler->options.batch + image) * site->size;
 }
 
+static size_t site_bytes(const Capture *c, const Site *site)
+{
+    return place(c, site, c->kept, 0, 0) * dtype_size(c->kept_as);
+}
+
 static int site_open(Capture *c, Site *site, const HookCall *call, Err *e)
 {
     const size_t bytes = site->size * dtype_size(c->kept_as);
     if (bytes > c->record_size) {
-        free(c->record);
-        c->record = malloc(bytes);
+        op->free_host(c->record);
+        c->record = op->alloc_host(bytes);
         c->record_size = c->record ? bytes : 0;
     }
     Err why = {0};
-    site->data = c->record ? op->alloc(place(c, site, c->kept, 0, 0) * dtype_size(c->kept_as), &why) : NULL;
-    if (!site->data)
+    site->data[c->turn] = c->record ? op->alloc(site_bytes(c, site), &why) : NULL;
+    if (!site->data[c->turn])
         return err_set(e, "out of memory for the activations of %s: %d pictures x %d steps; try a smaller --batch",
                        call->path, c->sampler->options.batch, c->kept);
     return 0;
+}
+
+static void free_buffer(Capture *c, int which)
+{
+    for (int k = 0; c->site && k < c->sites; k++) {
+        if (c->site[k].data[which])
+            op->free(c->site[k].data[which]);
+        c->site[k].data[which] = NULL;
+    }
+}
+
+/* Turns to the other buffer, if there is room for one. */
+static bool other_buffer(Capture *c)
+{
+    Err why = {0};
+    const int other = !c->turn;
+    c->alone = c->alone || !op->download_early;
+    for (int k = 0; k < c->sites && !c->alone; k++) {
+        Site *site = &c->site[k];
+        if (!site->data[other] && !(site->data[other] = op->alloc(site_bytes(c, site), &why)))
+            c->alone = true;
+    }
+    if (c->alone)
+        free_buffer(c, other);
+    else
+        c->turn = other;
+    return !c->alone;
 }
 
 static size_t unfit_place(const Capture *c, int site, int slot, int half)
@@ -140,7 +189,7 @@ static int on_hook(void *context, const HookCall *call, Err *e)
     if (c->options.take != TAKE_OUTPUT && !call->input)
         return err_set(e, "%s: its input has another shape than its output, only --take output is possible",
                        call->path);
-    if (!site->data && site_open(c, site, call, e))
+    if (!site->data[c->turn] && site_open(c, site, call, e))
         return -1;
 
     int first, count;
@@ -158,7 +207,7 @@ static int on_hook(void *context, const HookCall *call, Err *e)
         for (int i = 0, run; i < s->n; i += run) {          /* pictures that are neighbours in the batch too */
             for (run = 1; i + run < s->n && s->picture[i + run] == s->picture[i] + run; run++)
                 ;
-            op->store(site->data + place(c, site, slot, h, s->picture[i]) * value, c->kept_as,
+            op->store(site->data[c->turn] + place(c, site, slot, h, s->picture[i]) * value, c->kept_as,
                       from + half * h + site->size * i, (int64_t)site->size * run,
                       c->unfit + unfit_place(c, call->index, slot, h));
         }
@@ -168,12 +217,16 @@ static int on_hook(void *context, const HookCall *call, Err *e)
 static int plan_steps(Capture *c, Err *e)
 {
     const Scheduler *plan = c->sampler->scheduler;
-    if (!(c->slot = calloc(plan->steps, sizeof *c->slot)))
+    c->slot = malloc(plan->steps * sizeof *c->slot);
+    c->step = malloc(plan->steps * sizeof *c->step);
+    if (!c->slot || !c->step)
         return err_set(e, "out of memory");
     for (int i = 0; i < plan->steps; i++) {
         const int t = plan->step[i].t;
         const int keep = i % c->options.every == 0 && t <= c->options.t_high && t >= c->options.t_low;
-        c->slot[i] = keep ? c->kept++ : -1;
+        c->slot[i] = keep ? c->kept : -1;
+        if (keep)
+            c->step[c->kept++] = i;
     }
     return c->kept ? 0 : err_set(e, "no step's timestep lies in %d-%d: nothing would be kept", c->options.t_high,
                                  c->options.t_low);
@@ -195,6 +248,11 @@ int capture_create(Capture **out, Sampler *s, const CaptureOptions *options, Err
     c->sites = hooks->count;
     if (!failed && (!(c->site = calloc(c->sites, sizeof *c->site)) || !(c->host_unfit = malloc(unfit_bytes(c)))))
         failed = err_set(e, "out of memory");
+    const size_t batch = s->options.batch;
+    c->drawn.record = malloc(batch * sizeof *c->drawn.record);
+    c->drawn.seed = malloc(batch * sizeof *c->drawn.seed);
+    if (!failed && (!c->drawn.record || !c->drawn.seed))
+        failed = err_set(e, "out of memory");
     failed = failed || !(c->unfit = op->alloc(unfit_bytes(c), e));
     if (failed) {
         capture_free(c);
@@ -205,16 +263,26 @@ int capture_create(Capture **out, Sampler *s, const CaptureOptions *options, Err
     return 0;
 }
 
+static void forget_drawn(Drawn *d)
+{
+    for (int b = 0; b < d->pictures; b++)
+        record_clear(&d->record[b]);
+    d->pictures = 0;
+}
+
 void capture_free(Capture *c)
 {
     if (!c)
         return;
-    for (int i = 0; c->site && i < c->sites; i++)
-        if (c->site[i].data)
-            op->free(c->site[i].data);
+    free_buffer(c, 0);
+    free_buffer(c, 1);
+    forget_drawn(&c->drawn);
+    free(c->drawn.record);
+    free(c->drawn.seed);
     free(c->site);
     free(c->slot);
-    free(c->record);
+    free(c->step);
+    op->free_host(c->record);
     free(c->host_unfit);
     if (c->unfit)
         op->free(c->unfit);
@@ -286,17 +354,17 @@ static int write_act(Capture *c, StreamOut *out, Record *rec, int ndim, const in
     return stream_write(out, rec, e);
 }
 
-/* from: in device memory */
-static int write_one(Capture *c, StreamOut *out, Record *rec, int index, const char *from, uint64_t seed, Err *e)
+/* from: in device memory, where it has been since before what is at work now */
+static int write_one(Capture *c, Record *rec, int index, const char *from, uint64_t seed, Err *e)
 {
     const Site *site = &c->site[index];
     const char *data = c->record;
     const int HW = (int)(site->H * site->W), wanted = c->options.tokens;
     const size_t row = site->C * dtype_size(c->kept_as);
     rec->tensors = 0;
-    op->download(c->record, from, site->size * dtype_size(c->kept_as));
+    (op->download_early ? op->download_early : op->download)(c->record, from, site->size * dtype_size(c->kept_as));
     if (wanted == 0 || wanted >= HW)
-        return write_act(c, out, rec, 3, (int64_t[]){site->H, site->W, site->C}, data, e);
+        return write_act(c, c->out, rec, 3, (int64_t[]){site->H, site->W, site->C}, data, e);
     free(c->subset);
     free(c->token);
     c->subset = malloc(row * wanted);
@@ -307,38 +375,63 @@ static int write_one(Capture *c, StreamOut *out, Record *rec, int index, const c
     for (int i = 0; i < wanted; i++)
         memcpy(c->subset + row*i, data + row*c->token[i], row);
     record_add_tensor(rec, "token", I32, 1, (int64_t[]){wanted}, c->token);
-    return write_act(c, out, rec, 2, (int64_t[]){wanted, site->C}, c->subset, e);
+    return write_act(c, c->out, rec, 2, (int64_t[]){wanted, site->C}, c->subset, e);
+}
+
+static long long drawn_records(const Capture *c)
+{
+    return (long long)c->drawn.pictures * c->kept * c->sites * half_count(c);
+}
+
+/* The batch's records up to `end` of them. */
+static int write_until(Capture *c, long long end, Err *e)
+{
+    Drawn *d = &c->drawn;
+    for (; d->written < end; d->written++) {
+        const int halves = half_count(c), h = (int)(d->written % halves), k = (int)(d->written / halves % c->sites);
+        const int slot = (int)(d->written / halves / c->sites % c->kept);
+        const int b = (int)(d->written / halves / c->sites / c->kept);
+        const Site *site = &c->site[k];
+        Record *rec = &d->record[b];
+        record_set_int(rec, "step", c->step[slot]);
+        record_set_int(rec, "t", c->sampler->scheduler->step[c->step[slot]].t);
+        record_set_text(rec, "hook", path_of(c, k));
+        record_set_text(rec, "half", half_name(c, h));
+        if (write_one(c, rec, k, site->data[d->from] + place(c, site, slot, h, b) * dtype_size(c->kept_as),
+                      d->seed[b], e))
+            return -1;
+    }
+    return 0;
+}
+
+int capture_step(void *context, Sampler *s, Err *e)
+{
+    Capture *c = context;
+    const int steps = s->scheduler->steps;
+    return steps > 1 ? write_until(c, drawn_records(c) * s->step / (steps - 1), e) : 0;
+}
+
+int capture_finish(Capture *c, Err *e)
+{
+    const int failed = write_until(c, drawn_records(c), e);
+    forget_drawn(&c->drawn);
+    return failed;
 }
 
 int capture_write(Capture *c, const CondBatch *batch, StreamOut *out, Err *e)
 {
-    const Scheduler *plan = c->sampler->scheduler;
-    const size_t value = dtype_size(c->kept_as);
-    if (check_fit(c, e))
+    Drawn *d = &c->drawn;
+    if (check_fit(c, e) || capture_finish(c, e))
         return -1;
     reset_unfit(c);
+    c->out = out;
     for (int b = 0; b < batch->count; b++) {
-        Record rec;
-        record_init(&rec, NULL);
-        record_copy_fields(&rec, &batch->item[b].record);
-        int failed = 0;
-        for (int i = 0; i < plan->steps && !failed; i++) {
-            if (c->slot[i] < 0)
-                continue;
-            record_set_int(&rec, "step", i);
-            record_set_int(&rec, "t", plan->step[i].t);
-            for (int k = 0; k < c->sites && !failed; k++)
-                for (int h = 0; h < half_count(c) && !failed; h++) {
-                    const Site *site = &c->site[k];
-                    record_set_text(&rec, "hook", path_of(c, k));
-                    record_set_text(&rec, "half", half_name(c, h));
-                    failed = write_one(c, out, &rec, k, site->data + place(c, site, c->slot[i], h, b) * value,
-                                       batch->item[b].seed, e);
-                }
-        }
-        record_clear(&rec);
-        if (failed)
-            return -1;
+        record_init(&d->record[b], NULL);
+        record_copy_fields(&d->record[b], &batch->item[b].record);
+        d->seed[b] = batch->item[b].seed;
     }
-    return 0;
+    d->pictures = batch->count;
+    d->written = 0;
+    d->from = c->turn;
+    return other_buffer(c) ? 0 : capture_finish(c, e);
 }

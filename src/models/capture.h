@@ -3,7 +3,8 @@
  *
  * A batch's activations stay on the device until its last step, in the type of the stream, so that the records come in
  * one order whatever the batch: picture, then step, then hook, then half (uncond, cond). Memory:
- * batch * steps * hooks * halves * H*W*C. */
+ * batch * steps * hooks * halves * H*W*C; twice that, where there is room, on a device that draws the next batch while
+ * this one is written. */
 #ifndef SRC_MODELS_CAPTURE_H
 #define SRC_MODELS_CAPTURE_H
 
@@ -34,7 +35,12 @@ void capture_describe(const Capture *c, Record *header);
 /* After a picture's first step: what `pictures` of them would be written as, a table for f. Tab-separated: hook, shape
  * and type of an act, records, bytes of tensors before compression; last, all. */
 void capture_print_sizes(const Capture *c, long long pictures, FILE *f);
-/* Writes the records of the batch just drawn. */
+/* Takes over the batch just drawn, whose records go to out: at once, or while the next one is drawn (capture_step). Its
+ * activations must have been waited for, as sampler_run has. out stays open until capture_finish. */
 int capture_write(Capture *c, const CondBatch *batch, StreamOut *out, Err *e);
+/* StepFn of the next batch: writes some of the records of the one before. context: the Capture. */
+int capture_step(void *context, Sampler *s, Err *e);
+/* Writes what is left of them. */
+int capture_finish(Capture *c, Err *e);
 
 #endif

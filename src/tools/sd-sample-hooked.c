@@ -182,11 +182,12 @@ static int draw_all(Run *r, Err *e)
     int got;
     r->progress = progress_start(&cli, "pictures", 0);
     while ((got = sampling_next(&r->s, e)) > 0) {
-        if (sampler_run_plain(r->s.sampler, r->s.batch, r->final, NULL, NULL, e) || write_batch(r, e))
+        if (sampler_run_plain(r->s.sampler, r->s.batch, r->final, r->capture ? capture_step : NULL, r->capture, e)
+            || write_batch(r, e))
             return -1;
         progress_set(r->progress, done += r->s.batch->count);
     }
-    return got;
+    return got < 0 || (r->capture && capture_finish(r->capture, e)) ? -1 : 0;
 }
 
 /* One step of the first picture tells the modules' shapes; the others are counted. */
