@@ -8,6 +8,7 @@
 #include <string.h>
 #include "formats/folder.h"
 #include "formats/image.h"
+#include "formats/image_writer.h"
 #include "src/cli/tstream.h"
 
 typedef struct Config {
@@ -19,6 +20,7 @@ typedef struct Config {
     float *values;
     uint8_t *grey;
     size_t room, grey_room;
+    ImageWriter *writer;
 } Config;
 
 static const Opt options[] = {
@@ -35,8 +37,8 @@ static const Opt options[] = {
 static const Cli cli = {
     "tstream to-png", "Write the pictures of a tensor stream as PNG files.", options, "[FILE]...",
     "A record's fields go into the file as text chunks; tstream text prints them. Two records with the same name are "
-    "an error. No name leads out of DIR: empty and '.' parts are dropped, '..' becomes '_'. Memory: one record, and "
-    "the names.",
+    "an error. No name leads out of DIR: empty and '.' parts are dropped, '..' becomes '_'. Memory: one record, "
+    "the names, and six pictures at most that are written side by side.",
     "tstream to-png -o pictures images.mpk.zst\n"
     "tstream to-png -t act -N '{id}/{hook}-{t}' --zoom 16 -o maps acts.mpk.zst"};
 
@@ -96,9 +98,11 @@ static int write_picture(Config *cfg, const char *path, const StreamIn *in, cons
                        stream_name(in),
                        rec->number, tensor_shape_text(t, found), (long long)zoom);
     if (is_image)
-        return image_write(path, (int)t->dim[1], (int)t->dim[0], (int)t->dim[2], t->data, rec->fields, e);
+        return image_writer_add(cfg->writer, path, (int)t->dim[1], (int)t->dim[0], (int)t->dim[2], t->data,
+                                rec->fields, e);
     return heat_map(cfg, in, rec, t, e)
-        || image_write(path, (int)(t->dim[1] * zoom), (int)(t->dim[0] * zoom), 1, cfg->grey, rec->fields, e);
+        || image_writer_add(cfg->writer, path, (int)(t->dim[1] * zoom), (int)(t->dim[0] * zoom), 1, cfg->grey,
+                            rec->fields, e);
 }
 
 static int on_record(void *context, StreamIn *in, const Record *rec, Err *e)
@@ -126,7 +130,9 @@ int tstream_to_png(int argc, char **argv)
         cli_misuse(&cli, "--channel: '%lld' is below -1", (long long)cfg.channel);
     cfg.written = json_object();
     const Walk w = {NULL, on_record, &cfg, true, range_parse(&cli, cfg.range)};
-    const int failed = walk(&w, &cfg.c, &e);
+    const int failed = image_writer_create(&cfg.writer, 0, &e) || walk(&w, &cfg.c, &e)
+                    || image_writer_drain(cfg.writer, &e);
+    image_writer_free(cfg.writer);
     json_decref(cfg.written);
     free(cfg.values);
     free(cfg.grey);

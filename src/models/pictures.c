@@ -6,6 +6,7 @@
 #include "formats/aside.h"
 #include "formats/folder.h"
 #include "formats/image.h"
+#include "formats/image_writer.h"
 #include "src/models/id_set.h"
 #include "src/models/latent.h"
 #include "src/models/pictures.h"
@@ -17,6 +18,7 @@ enum { SIDE_MAX = 8192, PART_MAX = 238 };
 struct Pictures {
     const char *input;              /* name of the stream that the records are of */
     char *folder;                   /* NULL: a stream */
+    ImageWriter *writer;            /* of the folder's files */
     IdSet written;                  /* ids of the folder's files */
     StreamOut *stream;
     Vae *vae;
@@ -59,7 +61,8 @@ int pictures_open(Pictures **out, const char *path, Vae *vae, const StreamIn *in
     p->input = stream_name(in);
     p->header = json_incref(header->fields);
     int failed = is_stream(path) ? stream_create(&p->stream, path, header, options, e)
-                        : check_folder(path, e) || !(p->folder = strdup(path));
+                        : check_folder(path, e) || !(p->folder = strdup(path))
+                          || image_writer_create(&p->writer, options->threads, e);
     if (failed) {
         err_set(e, "out of memory");
         pictures_abandon(p);
@@ -119,7 +122,7 @@ static int write_png(Pictures *p, const Record *rec, const char *id, const uint8
         return -1;
     json_t *text = json_copy(rec->fields);
     run_fields_copy(text, p->header, (const char *const[]){"sae", "provenance", NULL});
-    int failed = image_write(path, W, H, 3, rgb, text, e);
+    const int failed = image_writer_add(p->writer, path, W, H, 3, rgb, text, e);
     json_decref(text);
     return failed;
 }
@@ -167,7 +170,7 @@ int pictures_write_rgb(Pictures *p, const Record *rec, const uint8_t *rgb, int H
 
 int pictures_finish(Pictures *p, Err *e)
 {
-    return p->stream ? stream_finish(p->stream, e) : 0;
+    return p->stream ? stream_finish(p->stream, e) : image_writer_drain(p->writer, e);
 }
 
 void pictures_abandon(Pictures *p)
@@ -175,6 +178,7 @@ void pictures_abandon(Pictures *p)
     if (!p)
         return;
     stream_abandon(p->stream);
+    image_writer_free(p->writer);
     id_set_free(&p->written);
     free(p->folder);
     json_decref(p->header);

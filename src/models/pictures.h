@@ -23,7 +23,8 @@ int pictures_open(Pictures **p, const char *path, Vae *vae, const StreamIn *in, 
 int pictures_write(Pictures *p, const Record *rec, const float *latent, int C, int h, int w, Err *e);
 /* Writes a picture that is decoded already, rgb (H,W,3). */
 int pictures_write_rgb(Pictures *p, const Record *rec, const uint8_t *rgb, int H, int W, Err *e);
-/* Finishes the stream, where it is one; also when it fails, p can only be abandoned then. */
+/* Finishes the stream, or the folder, whose files may still be under way; also when it fails, p can only be abandoned
+ * then. */
 int pictures_finish(Pictures *p, Err *e);
 void pictures_abandon(Pictures *p);                 /* frees p; a stream not finished is removed. NULL is fine */
 
