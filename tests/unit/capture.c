@@ -7,7 +7,7 @@
 
 enum { STEPS = 4, BATCH = 3, PICTURES = 7, TOKENS = 5, HOOKS = 2 };
 
-/* The device: the processor, with a download beside what is queued. */
+/* The device at hand; the processor, with a download beside what is queued. */
 static struct {
     Ops ops;
     const Ops *host;
@@ -18,7 +18,7 @@ static struct {
 static void download_early(void *host, const void *from, size_t bytes)
 {
     device.early++;
-    device.host->download(host, from, bytes);
+    (device.host->download_early ? device.host->download_early : device.host->download)(host, from, bytes);
 }
 
 static void *alloc(size_t bytes, Err *e)
