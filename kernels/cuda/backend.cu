@@ -55,10 +55,12 @@ static void cuda_free(void *p)
 }
 
 /* Small ones by way of pinned memory, in turns: the runtime would wait for the stream before it copies from pageable
- * memory. Large ones are waited for: from memory that the caller pinned the device may still be reading. */
+ * memory. A step of a sampler that steers at several places, or adds noise, has some ten, and the next one's should be
+ * on their way while it runs. Large ones are waited for: from memory that the caller pinned the device may still be
+ * reading. */
 void gpu_upload(void *device, const void *host, size_t bytes)
 {
-    enum { SLOTS = 4, SLOT_BYTES = 256 << 10 };
+    enum { SLOTS = 16, SLOT_BYTES = 2 << 20 };
     static char *slot[SLOTS];
     static cudaEvent_t copied[SLOTS];
     static int turn;

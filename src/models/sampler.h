@@ -64,7 +64,7 @@ typedef struct Sampler {
                                      * by the pictures' places */
     bool tracing;
     int *traced_at;                 /* [batch] the place whose mu(z_t) a place has: its own, or that of its twin */
-    float *where;                   /* (H,W) host: what share of a change a cell of the latent gets; NULL: all */
+    float *where;                   /* device (H,W,C): what share of a change a cell of the latent gets; NULL: all */
     Noise *noise;                   /* [batch] of each picture's seed */
     float *host, *planes;           /* (batch,H,W,C) and (batch,C,H,W), for transposition */
     float *states;                  /* host (texts,S,E), what denoiser_set_text reads */

@@ -58,7 +58,8 @@ void sampler_own_free(Sampler *s)
         op->free(s->change);
     if (s->traced)
         op->free(s->traced);
-    free(s->where);
+    if (s->where)
+        op->free(s->where);
 }
 
 void sampler_own_begin(Sampler *s)
@@ -74,20 +75,14 @@ void sampler_own_before(Sampler *s, const CondBatch *b)
 
 int sampler_mask(Sampler *s, const Image *mask, Err *e)
 {
-    if (!s->where && !(s->where = malloc(sizeof *s->where * s->H * s->W)))
-        return err_set(e, "out of memory for a mask of %d x %d cells", s->H, s->W);
-    mask_tokens(s->where, mask, s->H, s->W);
-    return 0;
-}
-
-/* change (H*W,C) times s->where */
-static void mask_change(Sampler *s, float *change)
-{
-    const size_t bytes = size_of(s) * sizeof *change;
-    op->download(s->host, change, bytes);
+    const size_t bytes = size_of(s) * sizeof *s->where;
+    if (!s->where && !(s->where = op->alloc(bytes, e)))
+        return -1;
+    mask_tokens(s->planes, mask, s->H, s->W);
     for (size_t i = 0; i < size_of(s); i++)
-        s->host[i] *= s->where[i / (size_t)s->C];
-    op->upload(change, s->host, bytes);
+        s->host[i] = s->planes[i / (size_t)s->C];
+    op->upload(s->where, s->host, bytes);
+    return 0;
 }
 
 void sampler_own_after(Sampler *s, const CondBatch *b)
@@ -105,7 +100,7 @@ void sampler_own_after(Sampler *s, const CondBatch *b)
         }
         op->subtract(s->change + picture*i, mean, own, (int64_t)picture);
         if (s->where)
-            mask_change(s, s->change + picture*i);
+            op->multiply(s->change + picture*i, s->where, F32, (int64_t)picture);
     }
 }
 
