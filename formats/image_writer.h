@@ -11,7 +11,7 @@
 typedef struct ImageWriter ImageWriter;
 
 /* threads 0: one a processor; four at most, started at the first picture of 256 KiB or more; before, and with 1,
- * image_writer_add writes. Pictures that wait are two more than there are threads, at most. */
+ * image_writer_add writes. Six pictures at most wait or are written. */
 int image_writer_create(ImageWriter **w, int threads, Err *e);
 /* As image_write, of which the bytes and the fields are copied. Fails for an earlier picture too, and for all after it;
  * those that were under way are written all the same. path is a file's name. */

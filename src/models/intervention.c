@@ -5,18 +5,13 @@
 #include "kernels/op.h"
 #include "src/models/intervention.h"
 #include "src/models/mask.h"
-#include "src/models/workspace.h"
 
 typedef struct Place {              /* one autoencoder at its module */
     SteerSite site;
     Intervention *owner;
     uint64_t *shown[STEER_KINDS];   /* [batch] labels that each picture has shown so far: steering_gate */
     int active;                     /* whether something is steered at this step */
-    void *a, *i;                    /* codes of a batch, for scouting: device and host */
-    size_t a_bytes, i_bytes;
-    float *host_a;
-    int32_t *host_i;
-    size_t host_codes;
+    SaeCodes codes;                 /* of a batch, for scouting */
     float *mask;                    /* (mask_H, mask_W) of each token of the module */
     int64_t mask_H, mask_W;
 } Place;
@@ -78,21 +73,6 @@ static int steer_images(Place *p, float *x, const HookCall *call, Err *e)
     return 0;
 }
 
-static int need_codes(Place *p, size_t codes, Err *e)
-{
-    if (device_grow(&p->a, &p->a_bytes, codes * sizeof *p->host_a, e)
-        || device_grow(&p->i, &p->i_bytes, codes * sizeof *p->host_i, e))
-        return -1;
-    if (codes <= p->host_codes)
-        return 0;
-    free(p->host_a);
-    free(p->host_i);
-    p->host_a = malloc(codes * sizeof *p->host_a);
-    p->host_i = malloc(codes * sizeof *p->host_i);
-    p->host_codes = p->host_a && p->host_i ? codes : 0;
-    return p->host_codes ? 0 : err_set(e, "out of memory for %zu codes", codes);
-}
-
 /* Codes of the conditional half, once, then the gates of every variant that may leave a picture alone. */
 static int watch_gates(Place *p, const float *x, const HookCall *call, Err *e)
 {
@@ -100,15 +80,15 @@ static int watch_gates(Place *p, const float *x, const HookCall *call, Err *e)
     const int64_t HW = call->H * call->W;
     int cond, pictures;
     sampler_half(v->sampler, HALF_COND, &cond, &pictures);
-    if (need_codes(p, (size_t)(pictures * HW) * p->site.sae->K, e)
-        || sae_encode_to_host(p->site.sae, p->host_a, p->host_i, p->a, p->i, x + HW * cond * call->C, pictures * HW, e))
+    if (sae_codes_read(p->site.sae, &p->codes, x + HW * cond * call->C, pictures * HW, e))
         return -1;
     for (int n = 0; n < v->variants->count; n++)
         for (int k = 0; k < p->site.plan[n].steerings; k++) {
             if (steering_always(p->site.plan[n].steering[k]))
                 continue;
             memset(p->shown[k], 0, sizeof *p->shown[k] * pictures);
-            steering_gate_codes(p->site.plan[n].steering[k], p->host_a, p->host_i, pictures, HW, p->shown[k]);
+            steering_gate_codes(p->site.plan[n].steering[k], p->codes.host_a, p->codes.host_i, pictures, HW,
+                                p->shown[k]);
             for (int b = 0; b < pictures; b++)
                 v->opened[n * v->sampler->options.batch + v->sampler->picture[b]] |= p->shown[k][b] != 0;
         }
@@ -168,12 +148,7 @@ static void close_place(Place *p)
     steer_site_close(&p->site);
     for (int k = 0; k < STEER_KINDS; k++)
         free(p->shown[k]);
-    if (p->a)
-        op->free(p->a);
-    if (p->i)
-        op->free(p->i);
-    free(p->host_a);
-    free(p->host_i);
+    sae_codes_free(&p->codes);
     free(p->mask);
 }
 

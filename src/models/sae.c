@@ -14,6 +14,7 @@
 #include <string.h>
 #include "kernels/op.h"
 #include "src/models/sae.h"
+#include "src/models/workspace.h"
 
 struct SaePlan {
     SaeEncoder *encoder;
@@ -134,6 +135,40 @@ int sae_encode_to_host(Sae *s, float *a, int32_t *i, float *device_a, int32_t *d
     op->download(a, device_a, codes*sizeof *a);
     op->download(i, device_i, codes*sizeof *i);
     return sae_check_codes(s, a, N, e);
+}
+
+int sae_codes_grow(SaeCodes *c, size_t codes, Err *e)
+{
+    return device_grow(&c->a, &c->a_bytes, codes*sizeof *c->host_a, e)
+        || device_grow(&c->i, &c->i_bytes, codes*sizeof *c->host_i, e) ? -1 : 0;
+}
+
+int sae_codes_read(Sae *s, SaeCodes *c, const float *x, int64_t N, Err *e)
+{
+    const size_t codes = (size_t)N*(size_t)s->K;
+    if (sae_codes_grow(c, codes, e))
+        return -1;
+    if (codes > c->host_codes) {
+        free(c->host_a);
+        free(c->host_i);
+        c->host_a = malloc(codes*sizeof *c->host_a);
+        c->host_i = malloc(codes*sizeof *c->host_i);
+        c->host_codes = c->host_a && c->host_i ? codes : 0;
+        if (!c->host_codes)
+            return err_set(e, "out of memory for the codes of %lld tokens", (long long)N);
+    }
+    return sae_encode_to_host(s, c->host_a, c->host_i, c->a, c->i, x, N, e);
+}
+
+void sae_codes_free(SaeCodes *c)
+{
+    if (c->a)
+        op->free(c->a);
+    if (c->i)
+        op->free(c->i);
+    free(c->host_a);
+    free(c->host_i);
+    *c = (SaeCodes){0};
 }
 
 void sae_decode(const Sae *s, float *y, const float *a, const int32_t *i, int64_t N)

@@ -70,6 +70,19 @@ int sae_encode_to_host(Sae *s, float *a, int32_t *i, float *device_a, int32_t *d
 int sae_check_codes(const Sae *s, const float *a, int64_t N, Err *e);
 /* The same of a in device memory, for which the device is waited for only where there is something to check. */
 int sae_check_device_codes(const Sae *s, const float *a, int64_t N, Err *e);
+/* Room for codes (N,K), which grows; all zero: none. */
+typedef struct SaeCodes {
+    void *a, *i;                    /* device */
+    size_t a_bytes, i_bytes;
+    float *host_a;
+    int32_t *host_i;
+    size_t host_codes;
+} SaeCodes;
+
+int sae_codes_grow(SaeCodes *c, size_t codes, Err *e);      /* on the device, for so many or more */
+/* sae_encode_to_host into such room. */
+int sae_codes_read(Sae *s, SaeCodes *c, const float *x, int64_t N, Err *e);
+void sae_codes_free(SaeCodes *c);
 /* y (N,D) = decoded (a, i), b_dec included. */
 void sae_decode(const Sae *s, float *y, const float *a, const int32_t *i, int64_t N);
 

@@ -12,8 +12,8 @@
 
 enum { BLOCK_ROWS = 4096, BLOCK_CODES = 1 << 20 };
 
-/* Device memory: codes (rows,K) of a block; what turns points to; (rows,D) of a block for compat_saeuron. */
-enum { ROOM_A, ROOM_I, ROOM_TURN, ROOM_FEATURE, ROOM_PLACE, ROOM_SHARE, ROOM_RECON, ROOM_STEERED, ROOMS };
+/* Device memory: what turns points to; (rows,D) of a block for compat_saeuron. */
+enum { ROOM_TURN, ROOM_FEATURE, ROOM_PLACE, ROOM_SHARE, ROOM_RECON, ROOM_STEERED, ROOMS };
 
 struct Steering {
     SteerSpec spec;
@@ -32,9 +32,7 @@ struct Steering {
     struct { void *p; size_t bytes; } room[ROOMS];
     SaeTurn *turn;                  /* [F] of the step, host */
     int32_t *turned;                /* [F] their features */
-    float *host_a;                  /* codes of a block, for gates */
-    int32_t *host_i;
-    int64_t host_codes;
+    SaeCodes codes;                 /* of a block */
 };
 
 static int copy_spec(Steering *s, const SteerSpec *spec, Err *e)
@@ -123,8 +121,7 @@ void steering_free(Steering *s)
             op->free(s->room[r].p);
     free(s->turn);
     free(s->turned);
-    free(s->host_a);
-    free(s->host_i);
+    sae_codes_free(&s->codes);
     choice_free(&s->choice);
     for (int i = 0; s->labels && i < s->spec.label_count; i++)
         free(s->labels[i]);
@@ -184,11 +181,11 @@ static int apply_block(Steering *s, float *x, int64_t rows, Err *e)
 {
     const Sae *sae = s->sae;
     const int D = sae->D, K = sae->K;
-    const size_t codes = (size_t)rows * K, whole = sizeof(float) * rows * D;
-    float *const a = need(s, ROOM_A, codes * sizeof *a, e);
-    int32_t *const i = a ? need(s, ROOM_I, codes * sizeof *i, e) : NULL;
-    if (!i)
+    const size_t whole = sizeof(float) * rows * D;
+    if (sae_codes_grow(&s->codes, (size_t)rows * K, e))
         return -1;
+    float *const a = s->codes.a;
+    int32_t *const i = s->codes.i;
     sae_encode(s->sae, a, i, x, rows);
     if (sae_check_device_codes(sae, a, rows, e))
         return -1;
@@ -290,33 +287,14 @@ void steering_gate_codes(Steering *s, const float *a, const int32_t *i, int64_t 
         gate_rows(s, a, i, 0, pictures * tokens, tokens, shown);
 }
 
-static int need_host_codes(Steering *s, int64_t codes, Err *e)
-{
-    if (codes <= s->host_codes)
-        return 0;
-    free(s->host_a);
-    free(s->host_i);
-    s->host_a = malloc(sizeof *s->host_a * codes);
-    s->host_i = malloc(sizeof *s->host_i * codes);
-    s->host_codes = s->host_a && s->host_i ? codes : 0;
-    return s->host_codes ? 0 : err_set(e, "out of memory for %lld codes", (long long)codes);
-}
-
 int steering_gate(Steering *s, const float *x, int64_t pictures, int64_t tokens, uint64_t *shown, Err *e)
 {
-    const int64_t N = pictures * tokens, block = block_rows(s), most = (block < N ? block : N) * s->sae->K;
-    float *a = NULL;
-    int32_t *i = NULL;
-    if (!s->active)
-        return 0;
-    if (!(a = need(s, ROOM_A, sizeof *a * most, e)) || !(i = need(s, ROOM_I, sizeof *i * most, e))
-        || need_host_codes(s, most, e))
-        return -1;
-    for (int64_t n = 0; n < N; n += block) {
+    const int64_t N = pictures * tokens, block = block_rows(s);
+    for (int64_t n = 0; n < N && s->active; n += block) {
         const int64_t rows = N - n < block ? N - n : block;
-        if (sae_encode_to_host(s->sae, s->host_a, s->host_i, a, i, x + n * s->sae->D, rows, e))
+        if (sae_codes_read(s->sae, &s->codes, x + n * s->sae->D, rows, e))
             return -1;
-        gate_rows(s, s->host_a, s->host_i, n, rows, tokens, shown);
+        gate_rows(s, s->codes.host_a, s->codes.host_i, n, rows, tokens, shown);
     }
     return 0;
 }
