@@ -42,12 +42,11 @@ typedef struct CodePart {
 typedef struct AdamState { float *p, *m, *v; } AdamState;
 
 /* What becomes of a feature's value a: s = factor a + offset where a > over, else a. */
-typedef struct SaeTurn { float over, factor, offset; int32_t set; } SaeTurn;
+typedef struct SaeTurn { int32_t feature, set; float over, factor, offset; } SaeTurn;
 
 /* Features that are turned, in device memory. Those of set n < 64 are where bit n of `sets` is. */
 typedef struct SaeTurns {
-    const SaeTurn *turn;    /* (count) */
-    const int32_t *feature; /* (count), each once */
+    const SaeTurn *turn;    /* (count), each feature once */
     const int32_t *place;   /* (F) of each feature in those; -1: it is not turned */
     int count;
     uint64_t sets;

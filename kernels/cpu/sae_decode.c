@@ -83,7 +83,7 @@ static void add_change(Row *r, const SaeTurns *t, int place, float a, float shar
     if (r->terms == TERMS)
         flush(r);
     r->c[r->terms] = s - a;
-    r->i[r->terms++] = t->feature[place];
+    r->i[r->terms++] = turn->feature;
 }
 
 /* Those that the row does not keep, a word of places at a time. */

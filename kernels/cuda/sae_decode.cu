@@ -73,7 +73,7 @@ __device__ __forceinline__ float change_of(const SaeTurns &t, const float *a, co
         return 0;
     const SaeTurn turn = t.turn[place];
     const float v = j < K ? a[j] : 0;
-    *feature = t.feature[place];
+    *feature = turn.feature;
     for (int k = 0; k < K && j >= K; k++)
         if (i[k] == *feature)
             return 0;

@@ -13,7 +13,7 @@
 enum { BLOCK_ROWS = 4096, BLOCK_CODES = 1 << 20 };
 
 /* Device memory: what turns points to; (rows,D) of a block for compat_saeuron. */
-enum { ROOM_TURN, ROOM_FEATURE, ROOM_PLACE, ROOM_SHARE, ROOM_RECON, ROOM_STEERED, ROOMS };
+enum { ROOM_TURN, ROOM_PLACE, ROOM_SHARE, ROOM_RECON, ROOM_STEERED, ROOMS };
 
 struct Steering {
     SteerSpec spec;
@@ -31,7 +31,6 @@ struct Steering {
 
     struct { void *p; size_t bytes; } room[ROOMS];
     SaeTurn *turn;                  /* [F] of the step, host */
-    int32_t *turned;                /* [F] their features */
     SaeCodes codes;                 /* of a block */
 };
 
@@ -101,9 +100,7 @@ int steering_create(Steering **out, const SteerSpec *spec, Sae *sae, const Ranks
     s->ranks = ranks;
     s->sum = malloc(sizeof *s->sum * sae->F);
     s->turn = malloc(sizeof *s->turn * sae->F);
-    s->turned = malloc(sizeof *s->turned * sae->F);
-    if (!s->sum || !s->turn || !s->turned || copy_spec(s, spec, e) || check_spec(s, e)
-        || choice_create(&s->choice, sae->F, e)) {
+    if (!s->sum || !s->turn || copy_spec(s, spec, e) || check_spec(s, e) || choice_create(&s->choice, sae->F, e)) {
         err_set(e, "out of memory");
         steering_free(s);
         return -1;
@@ -120,7 +117,6 @@ void steering_free(Steering *s)
         if (s->room[r].p)
             op->free(s->room[r].p);
     free(s->turn);
-    free(s->turned);
     sae_codes_free(&s->codes);
     choice_free(&s->choice);
     for (int i = 0; s->labels && i < s->spec.label_count; i++)
@@ -151,14 +147,10 @@ static const void *put(Steering *s, int room, const void *host, size_t bytes, Er
 static int put_turns(Steering *s, Err *e)
 {
     const Choice *c = &s->choice;
-    const size_t count = (size_t)c->count;
-    for (int j = 0; j < c->count; j++) {
+    for (int j = 0; j < c->count; j++)
         s->turn[j] = steer_turn(s->spec.mode, &c->item[j]);
-        s->turned[j] = c->item[j].feature;
-    }
     s->turns = (SaeTurns){.count = c->count, .all = s->spec.mode == STEER_SET || s->spec.mode == STEER_ADD};
-    return (s->turns.turn = put(s, ROOM_TURN, s->turn, count * sizeof *s->turn, e))
-        && (s->turns.feature = put(s, ROOM_FEATURE, s->turned, count * sizeof *s->turned, e))
+    return (s->turns.turn = put(s, ROOM_TURN, s->turn, (size_t)c->count * sizeof *s->turn, e))
         && (s->turns.place = put(s, ROOM_PLACE, c->slot, sizeof *c->slot * s->sae->F, e)) ? 0 : -1;
 }
 

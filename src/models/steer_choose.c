@@ -29,19 +29,20 @@ const char *steer_mode_name(SteerMode mode)
 SaeTurn steer_turn(SteerMode mode, const Chosen *x)
 {
     const float M = x->multiplier, target = M * x->mean, always = -INFINITY;
-    switch (mode) {                 /* over,         factor, offset,       set */
-    case STEER_MULTIPLY:   return (SaeTurn){x->mean_all,  target, 0,            x->label};
-    case STEER_REPLACE:    return (SaeTurn){x->mean_all,  0,      target,       x->label};
-    case STEER_SCALE:      return (SaeTurn){0,            M,      0,            x->label};
-    case STEER_ABLATE:     return (SaeTurn){0,            0,      0,            x->label};
-    case STEER_CLAMP:      return (SaeTurn){target,       0,      target,       x->label};
-    case STEER_OTHERS:     return (SaeTurn){x->mean_rest, 0,      x->mean_rest, x->label};
-    case STEER_UNLABELLED: return (SaeTurn){x->mean_none, 0,      x->mean_none, x->label};
-    case STEER_SET:        return (SaeTurn){always,       0,      target,       x->label};
-    case STEER_ADD:        return (SaeTurn){always,       1,      target,       x->label};
+    const int32_t f = x->feature, set = x->label;
+    switch (mode) {                              /* over,         factor, offset */
+    case STEER_MULTIPLY:   return (SaeTurn){f, set, x->mean_all,  target, 0};
+    case STEER_REPLACE:    return (SaeTurn){f, set, x->mean_all,  0,      target};
+    case STEER_SCALE:      return (SaeTurn){f, set, 0,            M,      0};
+    case STEER_ABLATE:     return (SaeTurn){f, set, 0,            0,      0};
+    case STEER_CLAMP:      return (SaeTurn){f, set, target,       0,      target};
+    case STEER_OTHERS:     return (SaeTurn){f, set, x->mean_rest, 0,      x->mean_rest};
+    case STEER_UNLABELLED: return (SaeTurn){f, set, x->mean_none, 0,      x->mean_none};
+    case STEER_SET:        return (SaeTurn){f, set, always,       0,      target};
+    case STEER_ADD:        return (SaeTurn){f, set, always,       1,      target};
     case STEER_MODES:      break;
     }
-    return (SaeTurn){.factor = 1};
+    return (SaeTurn){f, set, always, 1, 0};
 }
 
 int choice_create(Choice *c, int F, Err *e)

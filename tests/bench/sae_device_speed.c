@@ -90,21 +90,21 @@ static void decode(void) { op->sae.decode(y, a, i, W[0], b_dec, N, D, K); }
 static SaeTurns all_turned(void)
 {
     SaeTurn *turn = malloc((size_t)F*sizeof *turn);
-    int32_t *feature = malloc((size_t)F*sizeof *feature), *place = space(4*(int64_t)F);
+    int32_t *same = malloc((size_t)F*sizeof *same), *place = space(4*(int64_t)F);
     SaeTurn *device = space((int64_t)F*(int64_t)sizeof *turn);
-    if (!turn || !feature) {
+    if (!turn || !same) {
         fprintf(stderr, "sae_device_speed: no memory\n");
         exit(1);
     }
     for (int f = 0; f < F; f++) {
-        turn[f] = (SaeTurn){.factor = 2};
-        feature[f] = f;
+        turn[f] = (SaeTurn){.feature = f, .factor = 2};
+        same[f] = f;
     }
     op->upload(device, turn, (size_t)F*sizeof *turn);
-    op->upload(place, feature, (size_t)F*sizeof *feature);
+    op->upload(place, same, (size_t)F*sizeof *same);
     free(turn);
-    free(feature);
-    return (SaeTurns){.turn = device, .feature = place, .place = place, .count = F, .sets = 1};
+    free(same);
+    return (SaeTurns){.turn = device, .place = place, .count = F, .sets = 1};
 }
 
 static SaeTurns turns;

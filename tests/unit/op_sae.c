@@ -37,7 +37,7 @@ static int by_hand(void)
     const int32_t two[] = {2, 0};
     op->sae.decode(y, (float[]){5, 2}, two, W_dec, (float[]){1, 1}, 1, 2, 2);
     failed += test_close("sae/hand decode", y, (float[]){6, 5}, 2, 1e-6f, 0);
-    SaeTurns turns = {.turn = (SaeTurn[]){{4, -1, 0, 0}, {4, -1, 0, 0}, {0, 0, 7, 1}}, .feature = (int32_t[]){2, 0, 1},
+    SaeTurns turns = {.turn = (SaeTurn[]){{2, 0, 4, -1, 0}, {0, 0, 4, -1, 0}, {1, 1, 0, 0, 7}},
                       .place = (int32_t[]){1, 2, 0}, .count = 3, .sets = 1};
     op->sae.steer(y, (float[]){1, 2}, (float[]){5, 2}, two, &turns, W_dec, 1, 2, 2);
     failed += test_close("sae/hand steer: (1, 2) + (-5 - 5)(0.6, 0.8)", y, (float[]){-5, -6}, 2, 1e-6f, 0);
@@ -47,7 +47,7 @@ static int by_hand(void)
     op->sae.steer(y, (float[]){1, 2}, (float[]){5, 2}, two, &turns, W_dec, 1, 2, 2);
     failed += test_close("sae/hand steer, half of it", y, (float[]){-2, -2}, 2, 1e-6f, 0);
     turns.share = NULL;
-    turns.turn = (SaeTurn[]){{9, -1, 0, 0}, {9, -1, 0, 0}, {-1, 1, 7, 0}};
+    turns.turn = (SaeTurn[]){{2, 0, 9, -1, 0}, {0, 0, 9, -1, 0}, {1, 0, -1, 1, 7}};
     const float odd[] = {-0.0f, 1e-40f};
     op->sae.steer(y, odd, (float[]){5, 2}, two, &turns, W_dec, 1, 2, 2);
     failed += test_same("sae/steer without a change is bit for bit", y, odd, sizeof odd);

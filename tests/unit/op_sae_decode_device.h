@@ -47,7 +47,7 @@ static int steer(int64_t N, int D, int F, int K, int count, bool all, bool share
     const size_t ND = (size_t)N*(size_t)D, FD = (size_t)F*(size_t)D, NK = (size_t)N*(size_t)K;
     const float share[] = {1, 0.25f, 0, 0.5f, 2};
     float *x = op_values(ND, 1), *W = op_values(FD, 2), *a = op_space(4*NK), *want = op_space(4*ND);
-    int32_t *i = op_space(4*NK), *place = op_space(4*(size_t)F), *feature = op_space(4*(size_t)count);
+    int32_t *i = op_space(4*NK), *place = op_space(4*(size_t)F);
     SaeTurn *turn = op_space(sizeof *turn*(size_t)count);
     make_codes(a, i, (int64_t)NK, F);
     for (int j = 0; j < K; j++)
@@ -55,18 +55,16 @@ static int steer(int64_t N, int D, int F, int K, int count, bool all, bool share
     for (int f = 0; f < F; f++)
         place[f] = -1;
     for (int p = 0; p < count; p++) {
-        feature[p] = p*(F/count);
-        place[feature[p]] = p;
-        turn[p] = (SaeTurn){p%3 == 1 ? -INFINITY : 0.2f, p%2 ? 0 : -2, p%5 ? 0.5f : 0, p%4 == 3};
+        turn[p] = (SaeTurn){p*(F/count), p%4 == 3, p%3 == 1 ? -INFINITY : 0.2f, p%2 ? 0 : -2, p%5 ? 0.5f : 0};
+        place[turn[p].feature] = p;
     }
     x[0] = -0.0f;
     void *dx = to_device(x, 4*ND), *dW = to_device(W, 4*FD), *da = to_device(a, 4*NK), *di = to_device(i, 4*NK),
         *dy = device_space(4*ND);
-    SaeTurns t = {.turn = turn, .feature = feature, .place = place, .count = count, .sets = 1, .all = all,
+    SaeTurns t = {.turn = turn, .place = place, .count = count, .sets = 1, .all = all,
                   .share = shared ? share : NULL, .shares = 5, .first = 3};
     SaeTurns d = t;
     d.turn = to_device(turn, sizeof *turn*(size_t)count);
-    d.feature = to_device(feature, 4*(size_t)count);
     d.place = to_device(place, 4*(size_t)F);
     d.share = shared ? to_device(share, sizeof share) : NULL;
     const float tolerance = 4e-6f*sqrtf((float)(K + (all ? count : 0)));
@@ -82,8 +80,8 @@ static int steer(int64_t N, int D, int F, int K, int count, bool all, bool share
         failed += same_bytes("steer/no change is bit for bit", dx, x, 4*(size_t)D)
                 + same_bytes("steer/no change is bit for bit, elsewhere", dy, x, 4*(size_t)D);
     gpu->free(dx); gpu->free(dW); gpu->free(da); gpu->free(di); gpu->free(dy);
-    gpu->free((void *)d.turn); gpu->free((void *)d.feature); gpu->free((void *)d.place); gpu->free((void *)d.share);
-    free(x); free(W); free(a); free(want); free(i); free(place); free(feature); free(turn);
+    gpu->free((void *)d.turn); gpu->free((void *)d.place); gpu->free((void *)d.share);
+    free(x); free(W); free(a); free(want); free(i); free(place); free(turn);
     return failed;
 }
 
