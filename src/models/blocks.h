@@ -42,6 +42,8 @@ ConvSpec conv_spec(int in, int out, int kernel, DType x_type, DType y_type);    
 typedef struct Run {
     DType type, residual;           /* T, R */
     int64_t B, H, W;                /* of the stream at the moment */
+    int folds;                      /* in a UNet: images of the batch that each of the stream's stands for, which their
+                                     * texts alone will tell apart; 1 from the first transformer on */
     Workspace *work;
     const Hooks *hooks;             /* NULL: none */
     Tape *tape;                     /* takes down where hooks are called; NULL: they are called */
@@ -50,6 +52,8 @@ typedef struct Run {
 } Run;
 
 void *run_take(const Run *r, DType type, int64_t values, Err *e);       /* of the workspace */
+/* x of R, n values of the stream's images so far, becomes that of the batch: behind them folds - 1 copies. */
+void run_unfold(const Run *r, void *x, int64_t n, int folds);
 /* Calls the hooks of a module whose output is act (B,HW,C), or x of R, which they see and change as f32. */
 int run_hook(const Run *r, int module, float *act, const float *input, int C, Err *e);
 int run_hook_stream(const Run *r, int module, void *x, const float *input, int C, Err *e);
@@ -104,6 +108,7 @@ typedef struct Transformer {
 int transformer_load(Transformer *t, const Part *part, const char *prefix, int C, int heads, int layers, int E,
                      int groups, DType type, DType residual, Err *e);
 void transformer_free(Transformer *t);
-int transformer_run(const Transformer *t, const Run *r, void *x, Err *e);       /* x R (B,HW,C), in place */
+/* x R (B,HW,C), in place, with room for the whole batch, which it is in the end: see Run's folds. */
+int transformer_run(const Transformer *t, Run *r, void *x, Err *e);
 
 #endif

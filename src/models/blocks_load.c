@@ -87,6 +87,13 @@ void *run_take(const Run *r, DType type, int64_t values, Err *e)
     return workspace_take(r->work, (size_t)values*dtype_size(type), e);
 }
 
+void run_unfold(const Run *r, void *x, int64_t n, int folds)
+{
+    const size_t bytes = (size_t)n*dtype_size(r->residual);
+    for (int i = 1; i < folds; i++)
+        op->copy((char *)x + bytes*(size_t)i, x, bytes);
+}
+
 int run_hook(const Run *r, int module, float *act, const float *input, int C, Err *e)
 {
     const HookCall call = {.act = act, .input = input, .B = r->B, .H = r->H, .W = r->W, .C = C};

@@ -9,7 +9,8 @@
  *   heads share C: head_dim = C/heads, scores scaled by head_dim^-1/2
  *
  * q, k and v of self-attention are one product; k and v of the text are made once a prompt (unet_set_text). proj_in and
- * proj_out are linear layers or 1x1 convolutions, which compute the same. Sums into x run inside the products.
+ * proj_out are linear layers or 1x1 convolutions, which compute the same. Sums into x run inside the products. Up to the
+ * first attention over a text, images that only their texts tell apart are one (Run's folds).
  * diffusers models/transformers/transformer_2d.py, models/attention.py. */
 #include <math.h>
 #include <stdio.h>
@@ -138,7 +139,7 @@ static int add_branch(const Run *r, int module, Conv *out, void *x, const void *
     return 0;
 }
 
-static int self_attention(const Transformer *t, const TransformerBlock *b, const Run *r, void *x, void *z, Err *e)
+static int self_attention(const Transformer *t, const TransformerBlock *b, Run *r, void *x, void *z, Err *e)
 {
     const int C = t->C, head_dim = C/t->heads;
     const int64_t HW = r->H*r->W, N = r->B*HW;
@@ -156,9 +157,18 @@ static int self_attention(const Transformer *t, const TransformerBlock *b, const
     return add_branch(r, b->module_attn1, b->out1, x, z, input, N, C, e);
 }
 
-static int text_attention(const Transformer *t, const TransformerBlock *b, const Run *r, void *x, void *z, Err *e)
+/* The images of the batch from here on. */
+static void unfold(Run *r, void *x, int C)
+{
+    run_unfold(r, x, r->B*r->H*r->W*C, r->folds);
+    r->B *= r->folds;
+    r->folds = 1;
+}
+
+static int text_attention(const Transformer *t, const TransformerBlock *b, Run *r, void *x, void *z, Err *e)
 {
     const int C = t->C, head_dim = C/t->heads;
+    unfold(r, x, C);
     const int64_t HW = r->H*r->W, N = r->B*HW;
     float *input;
     void *q = run_take(r, r->type, N*C, e);
@@ -174,7 +184,7 @@ static int text_attention(const Transformer *t, const TransformerBlock *b, const
     return add_branch(r, b->module_attn2, b->out2, x, z, input, N, C, e);
 }
 
-static int feed_forward(const Transformer *t, const TransformerBlock *b, const Run *r, void *x, void *z, Err *e)
+static int feed_forward(const Transformer *t, const TransformerBlock *b, Run *r, void *x, void *z, Err *e)
 {
     const int C = t->C;
     const int64_t N = r->B*r->H*r->W;
@@ -189,9 +199,9 @@ static int feed_forward(const Transformer *t, const TransformerBlock *b, const R
     return add_branch(r, b->module_ff, b->ff2, x, gated, input, N, C, e);
 }
 
-static int block_run(const Transformer *t, const TransformerBlock *b, const Run *r, void *x, void *z, Err *e)
+static int block_run(const Transformer *t, const TransformerBlock *b, Run *r, void *x, void *z, Err *e)
 {
-    static int (*const step[])(const Transformer *, const TransformerBlock *, const Run *, void *, void *, Err *) = {
+    static int (*const step[])(const Transformer *, const TransformerBlock *, Run *, void *, void *, Err *) = {
         self_attention, text_attention, feed_forward
     };
     const WorkspaceMark mark = workspace_mark(r->work);
@@ -207,10 +217,10 @@ static int block_run(const Transformer *t, const TransformerBlock *b, const Run 
     return failed ? -1 : 0;
 }
 
-int transformer_run(const Transformer *t, const Run *r, void *x, Err *e)
+int transformer_run(const Transformer *t, Run *r, void *x, Err *e)
 {
-    const int C = t->C;
-    const int64_t N = r->B*r->H*r->W;
+    const int C = t->C, folds = r->folds;
+    const int64_t rows = r->B*r->H*r->W, N = rows*folds;
     const WorkspaceMark mark = workspace_mark(r->work);
     float *input;
     int failed = run_keep_input(r, t->module, x, r->residual, C, &input, e);
@@ -219,7 +229,8 @@ int transformer_run(const Transformer *t, const Run *r, void *x, Err *e)
     if (failed || !tokens)
         return -1;
     run_group_norm(r, &t->norm, z, NULL, (NormInput){.x = x, .type = r->residual, .C = C}, ACT_NONE);
-    op->conv_run(t->proj_in, tokens, z, 1, N, 1, false);
+    op->conv_run(t->proj_in, tokens, z, 1, rows, 1, false);
+    run_unfold(r, x, rows*C, folds);
     for (int k = 0; k < t->layers && !failed; k++)
         failed = block_run(t, &t->block[k], r, tokens, z, e);
     const void *last = failed ? NULL : run_as_is(r, tokens, N*C, e);

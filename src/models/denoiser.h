@@ -46,7 +46,9 @@ int denoiser_set_text(Denoiser *d, const float *states, int64_t images, int64_t 
  * the pictures in pixels, which Stable Diffusion XL is told of. */
 int denoiser_set_added(Denoiser *d, const float *pooled, int height, int width, Err *e);
 
-/* eps = network(x, t, text): x, eps device (B,H,W,C). The hooks run inside. An error a hook reports ends it. */
+/* eps = network(x, t, text): x device (B,H,W,C), eps (n*B,H,W,C) of as many images as there is text for: each latent
+ * with n texts, as classifier-free guidance has two, x being there n times over in the batch. What does not depend on
+ * the text is computed once. The hooks run inside, on the whole batch. An error a hook reports ends it. */
 int denoiser_eval(Denoiser *d, float *eps, const float *x, int64_t B, int64_t H, int64_t W, float t, Err *e);
 
 Hooks *denoiser_hooks(Denoiser *d);                 /* by diffusers' module path */

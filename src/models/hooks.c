@@ -140,6 +140,16 @@ bool hooks_want_input(const Hooks *h, int module)
     return h && h->wanted[module] > 1;
 }
 
+bool hooks_want_within(const Hooks *h, int module)
+{
+    const char *block = h->module[module];
+    const size_t length = strlen(block);
+    for (int i = module; i < h->modules && strncmp(h->module[i], block, length) == 0; i++)
+        if (h->wanted[i] && (i == module || h->module[i][length] == '.'))
+            return true;
+    return false;
+}
+
 int hooks_call(const Hooks *h, int module, HookCall call, Err *e)
 {
     if (!hooks_want(h, module))

@@ -58,6 +58,7 @@ void hooks_free(Hooks *h);
 /* In the evaluation; a network without hooks passes NULL. */
 bool hooks_want(const Hooks *h, int module);
 bool hooks_want_input(const Hooks *h, int module);
+bool hooks_want_within(const Hooks *h, int module);       /* it, or a part of it */
 /* Calls the module's hooks in the order they were added, call->path and index filled in here. Returns 0, or -1 with e
  * set. */
 int hooks_call(const Hooks *h, int module, HookCall call, Err *e);

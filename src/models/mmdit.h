@@ -33,7 +33,8 @@ int mmdit_set_text(MMDiT *m, const float *states, int64_t images, int64_t S, con
 /* After each mmdit_set_text: pooled embeddings (images,P) f32 of its texts (host), projected here, once. */
 int mmdit_set_added(MMDiT *m, const float *pooled, Err *e);
 
-/* v = MMDiT(x, t, text): x, v device (B,H,W,C). The hooks run inside. An error a hook reports ends it. */
+/* v = MMDiT(x, t, text): x device (B,H,W,C), v (n*B,H,W,C) of as many images as there is text for: each latent with n
+ * texts, x being there n times over in the batch. The hooks run inside. An error a hook reports ends it. */
 int mmdit_eval(MMDiT *m, float *v, const float *x, int64_t B, int64_t H, int64_t W, float t, Err *e);
 
 /* Modules, by diffusers' paths: transformer_blocks.I, and under it attn, attn2 (where there is one) and ff, which are

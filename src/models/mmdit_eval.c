@@ -201,7 +201,7 @@ static int embed_time(Eval *v, Err *e)
     return 0;
 }
 
-static int evaluate(Eval *v, float *out, const float *x, Err *e)
+static int evaluate(Eval *v, float *out, const float *x, int64_t latents, Err *e)
 {
     const MMDiT *m = v->m;
     const MMDiTConfig *c = &m->config;
@@ -211,9 +211,11 @@ static int evaluate(Eval *v, float *out, const float *x, Err *e)
     v->text = run_take(&v->r, F32, B*v->S*D, e);
     if (!v->text || embed_time(v, e))
         return -1;
-    for (int64_t b = 0; b < B; b++)
+    for (int64_t b = 0; b < latents; b++)
         op->copy(v->image + b*N*D, m->position, (size_t)(N*D)*sizeof *v->image);
-    op->conv_run(m->patches, v->image, x, B, v->r.H*c->patch, v->r.W*c->patch, true);
+    op->conv_run(m->patches, v->image, x, latents, v->r.H*c->patch, v->r.W*c->patch, true);
+    for (int64_t b = latents; b < B; b += latents)
+        op->copy(v->image + b*N*D, v->image, (size_t)(latents*N*D)*sizeof *v->image);
     op->embed(v->text, m->state, NULL, m->state_rows, B*v->S, 1, D);
     for (int i = 0; i < c->layers; i++)
         if (run_block(v, &m->block[i], e))
@@ -232,9 +234,9 @@ static int evaluate(Eval *v, float *out, const float *x, Err *e)
     return 0;
 }
 
-typedef struct Asked { MMDiT *m; float *out; const float *x; } Asked;
+typedef struct Asked { MMDiT *m; float *out; const float *x; int64_t B; } Asked;
 
-/* EvaluateFn: m->B images of m->h x m->w patches at the t whose sinusoids m->waves holds. */
+/* EvaluateFn: m->B images of B latents of m->h x m->w patches at the t whose sinusoids m->waves holds. */
 static int evaluate_asked(void *context, Tape *tape, Err *e)
 {
     const Asked *a = context;
@@ -243,7 +245,7 @@ static int evaluate_asked(void *context, Tape *tape, Err *e)
     Eval v = {.m = m, .r = {.type = m->type, .B = m->B, .H = m->h, .W = m->w, .work = &m->work, .hooks = &m->hooks,
                             .tape = tape},
               .N = m->h*m->w, .S = m->S, .D = m->config.D};
-    const int failed = evaluate(&v, a->out, a->x, e);
+    const int failed = evaluate(&v, a->out, a->x, a->B, e);
     workspace_release(&m->work, mark);
     return failed;
 }
@@ -277,7 +279,7 @@ static int set_position(MMDiT *m, int64_t h, int64_t w, Err *e)
 int mmdit_eval(MMDiT *m, float *out, const float *x, int64_t B, int64_t H, int64_t W, float t, Err *e)
 {
     float waves[MMDIT_WAVES];
-    if (B != m->B)
+    if (B < 1 || m->B < B || m->B%B)
         return err_set(e, "a batch of %lld images, but text for %lld", (long long)B, (long long)m->B);
     if (!m->has_pooled)
         return err_set(e, "text without its pooled embedding, which the model takes");
@@ -285,7 +287,7 @@ int mmdit_eval(MMDiT *m, float *out, const float *x, int64_t B, int64_t H, int64
         return -1;
     sinusoids(waves, t, MMDIT_WAVES, true, 0);
     op->upload(m->waves, waves, sizeof waves);
-    const TapeKey key = {{B, H, W, m->S, m->hooks.count},
+    const TapeKey key = {{B, m->B, H, W, m->S, m->hooks.count},
                          {x, out, m->position, m->state, m->state_rows, m->pooled, m->pooled_rows}};
-    return tapes_run(&m->tapes, key, evaluate_asked, &(Asked){m, out, x}, &m->hooks, &m->work, e);
+    return tapes_run(&m->tapes, key, evaluate_asked, &(Asked){m, out, x, B}, &m->hooks, &m->work, e);
 }

@@ -66,8 +66,8 @@ static int make_room(Sampler *s, Err *e)
     const size_t batch = (size_t)s->options.batch, picture = sizeof(float) * s->C * s->H * s->W;
     const size_t memory = picture * batch * s->scheduler->memory;
     s->x = op->alloc(picture * batch, e);
-    s->x_halves = s->x ? op->alloc(picture * batch * s->halves, e) : NULL;
-    s->eps = s->x_halves ? op->alloc(picture * batch * s->halves, e) : NULL;
+    s->fresh = s->x ? op->alloc(picture * batch, e) : NULL;
+    s->eps = s->fresh ? op->alloc(picture * batch * s->halves, e) : NULL;
     if ((s->eps && memory && !(s->memory = op->alloc(memory, e)))
         || (s->options.inversion && sampler_own_create(s, e)))
         return -1;
@@ -105,7 +105,7 @@ void sampler_free(Sampler *s)
     denoiser_free(s->denoiser);
     scheduler_free(s->scheduler);
     if (s->x) op->free(s->x);
-    if (s->x_halves) op->free(s->x_halves);
+    if (s->fresh) op->free(s->fresh);
     if (s->eps) op->free(s->eps);
     if (s->memory) op->free(s->memory);
     sampler_own_free(s);
@@ -177,8 +177,8 @@ static void advance(Sampler *s)
     scheduler_step(plan, s->step, s->x, s->memory, s->halves == 2 ? s->eps : NULL, s->eps + all*(s->halves - 1),
                    (float)s->options.guidance, (int64_t)all);
     if (plan->step[s->step].noise > 0) {
-        upload_noise(s, s->x_halves, plan->step[s->step].noise);
-        op->add(s->x, s->x_halves, (int64_t)all);
+        upload_noise(s, s->fresh, plan->step[s->step].noise);
+        op->add(s->x, s->fresh, (int64_t)all);
     }
 }
 
@@ -206,7 +206,6 @@ static int run(Sampler *s, const CondBatch *b, int S, float *latents, StepFn bef
     for (int i = 0; i < b->count; i++)
         if (b->item[i].S == S && s->twin[i] == i)
             s->picture[s->n++] = i;
-    const size_t all = (size_t)s->C*s->H*s->W * s->n;
     if (sampler_set_text(s, b, S, e))
         return -1;
     for (begin(s, b); s->step < s->scheduler->steps; s->step++) {
@@ -214,10 +213,7 @@ static int run(Sampler *s, const CondBatch *b, int S, float *latents, StepFn bef
             return -1;
         if (inverted)
             sampler_own_before(s, b);
-        for (int h = 0; h < s->halves; h++)
-            op->copy(s->x_halves + all*h, s->x, all * sizeof(float));
-        if (denoiser_eval(s->denoiser, s->eps, s->x_halves, (int64_t)s->halves * s->n, s->H, s->W,
-                      s->scheduler->step[s->step].time, e))
+        if (denoiser_eval(s->denoiser, s->eps, s->x, s->n, s->H, s->W, s->scheduler->step[s->step].time, e))
             return -1;
         if (inverted)
             sampler_own_after(s, b);

@@ -58,7 +58,7 @@ typedef struct Sampler {
     int *picture;                   /* [n] their places in the batch, rising */
     int *twin;                      /* [batch] the first picture of the batch that is drawn of the same */
     int step;                       /* current step, for hooks: scheduler->step[step] */
-    float *x, *x_halves, *eps;      /* device: (batch,H,W,C), (halves*batch,H,W,C) twice */
+    float *x, *fresh, *eps;         /* device: (batch,H,W,C) and new noise for it, (halves*batch,H,W,C) */
     float *memory;                  /* device (scheduler->memory, batch,H,W,C): scheduler_step's; NULL: it has none */
     float *change, *traced;         /* device, for an inversion: (batch,H,W,C) x_t - z_t; (steps,batch,H,W,C) mu(z_t),
                                      * by the pictures' places */

@@ -13,7 +13,7 @@
 
 /* What an evaluation's ops are given, but for the weights. Zeros where there is no more. */
 typedef struct TapeKey {
-    int64_t size[6];
+    int64_t size[7];
     const void *memory[9];          /* the last is the workspace, filled in here */
 } TapeKey;
 

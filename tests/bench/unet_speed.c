@@ -11,7 +11,8 @@
  * peak is the best of several 3x3 convolutions of 256 channels. Times are the least of several evaluations: neighbours
  * on the machine only add to them; with OMP_NUM_THREADS=1 they are those of the processor. On a device, whose ops run
  * after they are called, the ops' times are those of further evaluations that wait for each. The first of these is
- * what a profiler sees that is told to wait (ncu --profile-from-start off). */
+ * what a profiler sees that is told to wait (ncu --profile-from-start off). All this is of B latents; a guided step is
+ * that of B/2, each with two texts, whose common part is computed once. */
 #include <dlfcn.h>
 #include <omp.h>
 #include <stdlib.h>
@@ -196,6 +197,18 @@ static void profiler(const char *call)
         function();
 }
 
+/* One evaluation of B latents: *took seconds. */
+static int evaluate(double *took, Denoiser *d, float *eps, const float *x, int64_t B, int64_t side, Err *e)
+{
+    float last;
+    const double start = now();
+    if (denoiser_eval(d, eps, x, B, side, side, 500, e))
+        return -1;
+    op->download(&last, eps, sizeof last);
+    *took = now() - start;
+    return 0;
+}
+
 static int measure(const char *model, DType type, bool wide, int64_t B, int64_t side, Err *e)
 {
     Denoiser *d = NULL;
@@ -214,7 +227,7 @@ static int measure(const char *model, DType type, bool wide, int64_t B, int64_t 
     const bool transformer = strcmp(denoiser_words(d)->network, "transformer") == 0;
     const int64_t S = transformer ? 154 : 77;           /* of CLIP and of T5, the least */
     const int64_t E = denoiser_text_width(d), P = denoiser_pooled_width(d), n = B*side*side*denoiser_channels(d);
-    float *x = noise_device((size_t)n, e), *eps = op->alloc((size_t)n*sizeof *eps, e), last;
+    float *x = noise_device((size_t)n, e), *eps = op->alloc((size_t)n*sizeof *eps, e);
     float *states = calloc((size_t)(2*S*E), sizeof *states), *pooled = calloc((size_t)(2*P + 1), sizeof *pooled);
     int32_t *index = calloc(2*(size_t)B, sizeof *index);
     if (!x || !eps || !states || !pooled || !index)
@@ -229,7 +242,7 @@ static int measure(const char *model, DType type, bool wide, int64_t B, int64_t 
         || denoiser_eval(d, eps, x, B, side, side, 500, e))
         return -1;
 
-    double best = 1e30, slowly = 1e30;
+    double best = 1e30, slowly = 1e30, guided = 1e30, took;
     double kept[KINDS] = {0}, work = 0;
     const bool device = strcmp(real->name, "cpu") != 0;
     for (int i = 0; i < (device ? 2 : 1)*EVALUATIONS; i++) {
@@ -240,16 +253,18 @@ static int measure(const char *model, DType type, bool wide, int64_t B, int64_t 
                 || (P && denoiser_set_added(d, pooled, 8*(int)side, 8*(int)side, e)))
                 return -1;
         }
+        if (!waited && B%2 == 0) {
+            if (evaluate(&took, d, eps, x, B/2, side, e))
+                return -1;
+            guided = took < guided ? took : guided;
+        }
         memset(seconds, 0, sizeof seconds);
         memset(flop, 0, sizeof flop);
         memset(calls, 0, sizeof calls);
         if (i == EVALUATIONS)
             profiler("cuProfilerStart");
-        const double start = now();
-        if (denoiser_eval(d, eps, x, B, side, side, 500, e))
+        if (evaluate(&took, d, eps, x, B, side, e))
             return -1;
-        op->download(&last, eps, sizeof last);
-        const double took = now() - start;
         if (i == EVALUATIONS)
             profiler("cuProfilerStop");
         if (!waited && took < best)
@@ -271,6 +286,9 @@ static int measure(const char *model, DType type, bool wide, int64_t B, int64_t 
            dtype_name(type), type != F32 && !transformer && residual != F32 ? ", residual stream f16" : "",
            (long long)B, (long long)side, (long long)side, best, (double)B/best, work/(double)B*1e-9,
            work/best*1e-9, 100*work/best/peak, peak*1e-9);
+    if (guided < 1e30)
+        printf("    with guidance: %.4f s a step of %lld latents, %.1f steps a second and latent, %.3f of the time of both apart\n",
+               guided, (long long)B/2, (double)(B/2)/guided, guided/best);
     for (int k = 0; k < KINDS; k++)
         printf("    %-10s %4d calls  %8.2f ms  %4.1f %% of the time  %7.1f GFLOP/s\n", kind_name[k], calls[k],
                1e3*kept[k], 100*kept[k]/slowly, kept[k] > 0 ? flop[k]/kept[k]*1e-9 : 0);

@@ -18,7 +18,7 @@ static void *counting_alloc(size_t bytes, Err *e)
     return uncounted->alloc(bytes, e);
 }
 
-static void count_allocations(void)
+__attribute__((unused)) static void count_allocations(void)
 {
     counting = *(uncounted = op);
     counting.alloc = counting_alloc;
@@ -26,7 +26,7 @@ static void count_allocations(void)
     op = &counting;
 }
 
-static int stop_counting(void)
+__attribute__((unused)) static int stop_counting(void)
 {
     op = uncounted;
     return allocations;
@@ -34,7 +34,7 @@ static int stop_counting(void)
 
 /* ---- hooks: one that counts its calls in an int, and one that keeps what it is given ---- */
 
-static int count_call(void *context, const HookCall *call, Err *e)
+__attribute__((unused)) static int count_call(void *context, const HookCall *call, Err *e)
 {
     (void)call;
     (void)e;
@@ -44,7 +44,7 @@ static int count_call(void *context, const HookCall *call, Err *e)
 
 typedef struct Seen { float *output, *input; } Seen;
 
-static int see(void *context, const HookCall *call, Err *e)
+__attribute__((unused)) static int see(void *context, const HookCall *call, Err *e)
 {
     Seen *s = context;
     const size_t n = (size_t)(call->B*call->H*call->W*call->C);
@@ -57,7 +57,7 @@ static int see(void *context, const HookCall *call, Err *e)
 
 /* ---- values in -1..1 ---- */
 
-static float noise(unsigned *seed)
+__attribute__((unused)) static float noise(unsigned *seed)
 {
     *seed = *seed*1664525u + 1013904223u;
     return (float)(int)(*seed >> 8)/(1 << 23) - 1;

@@ -187,7 +187,12 @@ static int test_calls(void)
                       && strstr(e.text, "text state 2 of 2"));
     die_if(unet_set_text(u, states, 2, 9, (int32_t[]){0, 1}, 2, &err));
     e = (Err){0};
-    failed += test_ok("other batch", unet_eval(u, x, x, 1, 5, 7, 0, &e) == -1 && strstr(e.text, "a batch of 1 images"));
+    failed += test_ok("more images than texts", unet_eval(u, x, x, 3, 5, 7, 0, &e) == -1
+                      && strstr(e.text, "a batch of 3 images"));
+    die_if(unet_set_text(u, states, 2, 9, (int32_t[]){0, 1, 1}, 3, &err));
+    e = (Err){0};
+    failed += test_ok("texts that images cannot share", unet_eval(u, x, x, 2, 5, 7, 0, &e) == -1
+                      && strstr(e.text, "a batch of 2 images"));
     op->free(x);
     unet_free(u);
     return failed;
