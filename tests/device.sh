@@ -37,7 +37,7 @@ recorded="golden golden-more/text_names golden-more/prepare.safetensors golden-m
 most=60000000       # bytes of all of it
 models="golden_text golden_clip golden_unet golden_unet_hooks golden_vae golden_run golden_saeuron golden_sdxl
     golden_pipeline golden_init golden_long golden_clip_skip golden_text_steer golden_vit golden_t5
-    golden_mmdit golden_sd3 latent_texts capture"
+    golden_mmdit golden_sd3 latent_texts waypoints capture"
 
 if [ "${1-}" = pack ]; then
     set -e

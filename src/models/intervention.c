@@ -23,6 +23,8 @@ struct Intervention {
     int places;
     const Variants *variants;
     int now;                        /* the variant at work; SCOUT: none, the gates of all are watched */
+    int *begin;                     /* [variants] waypoints of the sampler before which nothing is steered */
+    int left;                       /* waypoints that runs of the batch have left */
     uint8_t *opened;                /* [variants][batch] whether a gate has opened, by scouting */
     CondBatch part;                 /* pictures of a batch that a variant has to draw */
     int *part_of;                   /* [batch] their places in the batch */
@@ -159,6 +161,7 @@ void intervention_free(Intervention *v)
     for (int i = 0; i < v->places; i++)
         close_place(&v->place[i]);
     free(v->place);
+    free(v->begin);
     free(v->opened);
     free(v->part.item);
     free(v->part_of);
@@ -172,22 +175,55 @@ const Ranks *intervention_ranks(const Intervention *v)
     return v->places ? v->place[0].site.ranks : NULL;
 }
 
+/* The first step at which a variant may steer, those of the run for none. */
+static int first_step(const Scheduler *s, const Variant *v)
+{
+    int i = v->none ? s->steps : 0;
+    while (i < s->steps && (s->step[i].t > v->t_high || s->step[i].t < v->t_low))
+        i++;
+    return i;
+}
+
+/* The first steps of all variants, but for 0 and the end, are the sampler's waypoints. */
+static int plan_waypoints(Intervention *v, Err *e)
+{
+    Sampler *s = v->sampler;
+    const Variants *variants = v->variants;
+    const int steps = s->scheduler->steps;
+    int *waypoint = malloc(sizeof *waypoint * steps), *before = calloc(steps + 1, sizeof *before), count = 0;
+    int failed = !waypoint || !before ? err_set(e, "out of memory") : 0;
+    for (int n = 0; n < variants->count && !failed; n++)
+        before[first_step(s->scheduler, &variants->item[n])] = 1;
+    for (int i = 0; i <= steps && !failed; i++) {       /* before: now how many there are up to each step */
+        if (before[i] && i > 0 && i < steps)
+            waypoint[count++] = i;
+        before[i] = count;
+    }
+    for (int n = 0; n < variants->count && !failed; n++)
+        v->begin[n] = before[first_step(s->scheduler, &variants->item[n])];
+    failed = failed || sampler_waypoints(s, waypoint, count, e);
+    free(waypoint);
+    free(before);
+    return failed;
+}
+
 int intervention_plan(Intervention *v, const Variants *variants, Err *e)
 {
     const Sampler *s = v->sampler;
     const size_t batch = s->options.batch, latents = batch * s->C * s->H * s->W;
     v->variants = variants;
     v->opened = malloc(batch * variants->count);
+    v->begin = calloc(variants->count, sizeof *v->begin);
     v->part.item = malloc(batch * sizeof *v->part.item);
     v->part_of = malloc(batch * sizeof *v->part_of);
     v->unsteered = malloc(latents * sizeof(float));
     v->drawn = malloc(latents * sizeof(float));
-    if (!v->opened || !v->part.item || !v->part_of || !v->unsteered || !v->drawn)
+    if (!v->opened || !v->begin || !v->part.item || !v->part_of || !v->unsteered || !v->drawn)
         return err_set(e, "out of memory for %d variants", variants->count);
     for (int i = 0; i < v->places; i++)
         if (steer_site_plan(&v->place[i].site, &v->options.steer, variants, e))
             return -1;
-    return 0;
+    return s->options.inversion == INVERSION_NONE ? plan_waypoints(v, e) : 0;
 }
 
 /* StepFn: the step's features of the variant at work, or when scouting of all whose gates are watched. */
@@ -207,7 +243,7 @@ static int before_step(void *context, Sampler *s, Err *e)
                 if (got < 0)
                     return -1;
                 p->active |= got;
-                if (s->step == 0 && v->now != SCOUT)           /* without a gate all is steered; with one, what shows */
+                if (s->step == s->first && v->now != SCOUT)           /* without a gate all is steered; with one, what shows */
                     memset(p->shown[k], steering_gated(steering) ? 0 : 0xff, sizeof *p->shown[k] * s->options.batch);
             }
     }
@@ -222,6 +258,14 @@ static bool must_draw(const Intervention *v, int n, int b)
             if (steering_always(v->place[i].site.plan[n].steering[k]))
                 return true;
     return v->opened[n * v->sampler->options.batch + b];
+}
+
+/* Draws what steers nothing before the last of the first `begin` waypoints. */
+static int run(Intervention *v, int begin, const CondBatch *batch, float *latents, Err *e)
+{
+    const int from = begin < v->left ? begin : v->left;
+    v->left = begin > v->left ? begin : v->left;
+    return sampler_run_from(v->sampler, from - 1, begin - 1, batch, latents, before_step, v, e);
 }
 
 static int draw_variant(Intervention *v, int n, const CondBatch *batch, float *latents, Err *e)
@@ -242,7 +286,7 @@ static int draw_variant(Intervention *v, int n, const CondBatch *batch, float *l
     if (v->part.count == 0)
         return 0;
     v->now = n;
-    if (sampler_run(v->sampler, &v->part, v->drawn, before_step, v, e))
+    if (run(v, v->begin[n], &v->part, v->drawn, e))
         return -1;
     for (int i = 0; i < v->part.count; i++)
         memcpy(latents + picture*v->part_of[i], v->drawn + picture*i, bytes);
@@ -254,12 +298,15 @@ int intervention_draw(Intervention *v, const CondBatch *batch, float *latents, D
     const Sampler *s = v->sampler;
     const size_t all = (size_t)s->options.batch * s->C * s->H * s->W;
     const int variants = v->variants->count;
-    bool scout = s->options.inversion != INVERSION_NONE;
+    const bool inverted = s->options.inversion != INVERSION_NONE;
+    bool scout = inverted;
+    v->left = 0;
     memset(v->opened, 0, (size_t)s->options.batch * variants);
     for (int n = 0; n < variants; n++)
         scout |= !must_draw(v, n, 0);
     v->now = SCOUT;
-    if (scout && sampler_run_plain(v->sampler, batch, v->unsteered, before_step, v, e))
+    if (scout && (inverted ? sampler_run_plain(v->sampler, batch, v->unsteered, before_step, v, e)
+                           : run(v, s->waypoints, batch, v->unsteered, e)))
         return -1;
     for (int n = 0; n < variants; n++) {
         if (draw_variant(v, n, batch, latents + all*n, e))

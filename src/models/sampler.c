@@ -109,6 +109,7 @@ void sampler_free(Sampler *s)
     if (s->eps) op->free(s->eps);
     if (s->memory) op->free(s->memory);
     sampler_own_free(s);
+    sampler_waypoints_free(s);
     free(s->noise);
     free(s->host);
     free(s->planes);
@@ -208,7 +209,11 @@ static int run(Sampler *s, const CondBatch *b, int S, float *latents, StepFn bef
             s->picture[s->n++] = i;
     if (sampler_set_text(s, b, S, e))
         return -1;
-    for (begin(s, b); s->step < s->scheduler->steps; s->step++) {
+    begin(s, b);
+    if (s->from >= 0)
+        sampler_resume(s, b);
+    for (s->first = s->step; s->step < s->scheduler->steps; s->step++) {
+        sampler_leave(s, b);
         if (before_step && before_step(context, s, e))
             return -1;
         if (inverted)
@@ -225,8 +230,11 @@ static int run(Sampler *s, const CondBatch *b, int S, float *latents, StepFn bef
     return download(s, b, latents, e);
 }
 
-int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_step, void *context, Err *e)
+int sampler_run_from(Sampler *s, int waypoint, int leave, const CondBatch *b, float *latents, StepFn before_step,
+                     void *context, Err *e)
 {
+    s->from = waypoint;
+    s->leave = leave;
     const bool hooked = denoiser_hooks(s->denoiser)->count > 0;         /* hooks may tell pictures apart */
     for (int i = 0; i < b->count; i++) {
         s->twin[i] = hooked ? i : sampler_twin(s, b, i);
@@ -245,6 +253,11 @@ int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_st
         if (s->twin[i] != i)
             memcpy(latents + picture*i, latents + picture*s->twin[i], picture * sizeof *latents);
     return 0;
+}
+
+int sampler_run(Sampler *s, const CondBatch *b, float *latents, StepFn before_step, void *context, Err *e)
+{
+    return sampler_run_from(s, -1, -1, b, latents, before_step, context, e);
 }
 
 int sampler_run_plain(Sampler *s, const CondBatch *batch, float *latents, StepFn before_step, void *context, Err *e)

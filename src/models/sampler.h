@@ -58,6 +58,7 @@ typedef struct Sampler {
     int *picture;                   /* [n] their places in the batch, rising */
     int *twin;                      /* [batch] the first picture of the batch that is drawn of the same */
     int step;                       /* current step, for hooks: scheduler->step[step] */
+    int first;                      /* step that the run began at */
     float *x, *fresh, *eps;         /* device: (batch,H,W,C) and new noise for it, (halves*batch,H,W,C) */
     float *memory;                  /* device (scheduler->memory, batch,H,W,C): scheduler_step's; NULL: it has none */
     float *change, *traced;         /* device, for an inversion: (batch,H,W,C) x_t - z_t; (steps,batch,H,W,C) mu(z_t),
@@ -73,6 +74,9 @@ typedef struct Sampler {
     size_t state_size;              /* S*E of the current run */
     size_t states_room, texts_room; /* values that `states` holds, texts that `pooled` does */
     int cell;                       /* pixels of a latent's cell */
+    int *waypoint;                  /* [waypoints] steps, rising */
+    int waypoints, from, leave;     /* from, leave: of the run: where it begins, and the last it leaves; -1: none */
+    float *left;                    /* device (waypoints,batch,1 + scheduler->memory,H,W,C), by the pictures' places */
 } Sampler;
 
 int sampler_create(Sampler **s, const SamplerOptions *options, Err *e);
@@ -87,6 +91,13 @@ typedef int (*StepFn)(void *context, Sampler *s, Err *e);
 /* Draws the batch's pictures (batch->count <= options.batch): latents (count,C,H,W) f32 host, as the network has them.
  * With an inversion, pictures of the batch that sampler_run_plain had last. */
 int sampler_run(Sampler *s, const CondBatch *batch, float *latents, StepFn before_step, void *context, Err *e);
+/* Runs of the same pictures that have their first steps in common need not all draw them: at waypoints, `count` rising
+ * steps above 0, one leaves what the others begin with. Once, before the runs; not with an inversion. */
+int sampler_waypoints(Sampler *s, const int *step, int count, Err *e);
+/* sampler_run from a waypoint on, by its number, up to which an earlier run of these pictures was as this one is; -1:
+ * from the noise. Leaves the waypoints up to number `leave`. The latents are sampler_run's bit for bit. */
+int sampler_run_from(Sampler *s, int waypoint, int leave, const CondBatch *batch, float *latents, StepFn before_step,
+                     void *context, Err *e);
 /* The same for hooks that change nothing. With an inversion the network is evaluated at z_t of each picture at each
  * step; the latents are the pictures' own, unless their texts are to be others. */
 int sampler_run_plain(Sampler *s, const CondBatch *batch, float *latents, StepFn before_step, void *context, Err *e);

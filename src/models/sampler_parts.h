@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* sampler_parts.h -- what sampler.c asks of sampler_text.c, its texts, and of sampler_own.c, pictures that are there
- * before they are drawn. */
+ * before they are drawn, and of sampler_waypoints.c. */
 #ifndef SRC_MODELS_SAMPLER_PARTS_H
 #define SRC_MODELS_SAMPLER_PARTS_H
 
@@ -27,5 +27,11 @@ void sampler_own_begin(Sampler *s);
 void sampler_own_before(Sampler *s, const CondBatch *b);
 void sampler_own_after(Sampler *s, const CondBatch *b);
 void sampler_own_end(Sampler *s, const CondBatch *b);
+
+void sampler_waypoints_free(Sampler *s);
+/* Before a step: keeps what the run has, where the step is a waypoint up to s->leave. */
+void sampler_leave(Sampler *s, const CondBatch *b);
+/* From the beginning of a run to waypoint s->from, which an earlier one has left. */
+void sampler_resume(Sampler *s, const CondBatch *b);
 
 #endif

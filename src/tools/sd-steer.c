@@ -46,8 +46,8 @@ static const Cli cli = {
     "Only the change is added, x' = x + sum (new - old) W_dec, so a steering that changes no feature gives the "
     "unsteered picture bit for bit. --where multiplies each token's change by the mean of the mask over its part of "
     "the picture, 0 to 1; transparent is black. Through attention and later layers other parts may still follow. A "
-    "sweep draws all its variants with one model load; each variant's name becomes the first part of its pictures' "
-    "ids. Labels of several kinds are steered kind by kind, in alphabetical order, however they are given.\n"
+    "sweep draws all its variants with one model load, and what they have in common once: pictures that a gate leaves "
+    "alone, steps before a --when; each variant's name becomes the first part of its pictures' ids. Labels of several kinds are steered kind by kind, in alphabetical order, however they are given.\n"
     "With --init pictures that exist are steered. --inversion ddpm leaves them as they are but for what the steering "
     "changes, those that it leaves alone bit for bit; with --where no latent changes where the mask is black.\n"
     "With --dtype f16 the autoencoder's products are made in f32, with bf16 in bf16.",

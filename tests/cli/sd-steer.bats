@@ -83,6 +83,23 @@ plain() { tstream to-npy --tensor latent -o "$1.npy" "$DIR/plain.mpk.zst"; }
         <(tstream view --tensors "$BATS_TEST_TMPDIR/one.mpk.zst" | jq -c .latent)
 }
 
+@test "steps before a --when are drawn once for a whole sweep, with the bytes of runs by themselves" {
+    cd "$BATS_TEST_TMPDIR"
+    for sampler in ddim pndm dpm++2m euler-a; do
+        steering=(--steps 5 --sampler $sampler --feature 3=40 --mode add)
+        latents "${steering[@]}" --unsteered --sweep when=999-0,500-0,700-300,100-0 --batch 4 sweep
+        for when in 999-0 500-0 700-300 100-0; do
+            latents "${steering[@]}" --when $when one
+            cmp <(tstream view --tensors sweep.mpk.zst | jq -c "select(.id | startswith(\"when=$when/\")) | .latent") \
+                <(tstream view --tensors one.mpk.zst | jq -c .latent)
+        done
+    done
+    latents --concept Fishes --top 20 --mode replace --gate 0.5 --sweep when=700-0,300-0 gated
+    latents --concept Fishes --top 20 --mode replace --gate 0.5 --when 300-0 one
+    cmp <(tstream view --tensors gated.mpk.zst | jq -c 'select(.id | startswith("when=300-0/")) | .latent') \
+        <(tstream view --tensors one.mpk.zst | jq -c .latent)
+}
+
 # FILE WIDTH HEIGHT GREY: a grey PNG; GREY is an expression of x and y
 mask() {
     python3 - "$@" <<'PY'
