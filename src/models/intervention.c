@@ -1,113 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* intervention.c -- steerings of several autoencoders inside one sampler. */
+/* intervention.c -- steerings of several autoencoders inside one sampler: what is drawn for which variant, and from
+ * where on. */
 #include <stdlib.h>
 #include <string.h>
 #include "kernels/op.h"
-#include "src/models/intervention.h"
-#include "src/models/mask.h"
-
-typedef struct Place {              /* one autoencoder at its module */
-    SteerSite site;
-    Intervention *owner;
-    uint64_t *shown[STEER_KINDS];   /* [batch] labels that each picture has shown so far: steering_gate */
-    int active;                     /* whether something is steered at this step */
-    SaeCodes codes;                 /* of a batch, for scouting */
-    float *mask;                    /* (mask_H, mask_W) of each token of the module */
-    int64_t mask_H, mask_W;
-} Place;
-
-struct Intervention {
-    InterventionOptions options;
-    Sampler *sampler;
-    Place *place;
-    int places;
-    const Variants *variants;
-    int now;                        /* the variant at work; SCOUT: none, the gates of all are watched */
-    int *begin;                     /* [variants] waypoints of the sampler before which nothing is steered */
-    int left;                       /* waypoints that runs of the batch have left */
-    uint8_t *opened;                /* [variants][batch] whether a gate has opened, by scouting */
-    CondBatch part;                 /* pictures of a batch that a variant has to draw */
-    int *part_of;                   /* [batch] their places in the batch */
-    float *unsteered, *drawn;       /* (batch, C,H,W) latents */
-};
-
-enum { SCOUT = -1 };
-
-/* p->mask of the module's tokens. */
-static int need_mask(Place *p, int64_t H, int64_t W, Err *e)
-{
-    if (p->mask && p->mask_H == H && p->mask_W == W)
-        return 0;
-    free(p->mask);
-    p->mask = malloc((size_t)(H * W) * sizeof *p->mask);
-    if (!p->mask)
-        return err_set(e, "out of memory for a mask of %lld x %lld tokens", (long long)H, (long long)W);
-    p->mask_H = H;
-    p->mask_W = W;
-    mask_tokens(p->mask, p->owner->options.mask, H, W);
-    return 0;
-}
-
-/* Steers the images of the halves asked for in x (B*HW, C), runs of images with the same labels at once. */
-static int steer_images(Place *p, float *x, const HookCall *call, Err *e)
-{
-    const Sampler *s = p->owner->sampler;
-    const int64_t HW = call->H * call->W, size = HW * call->C;
-    int first, count, cond, pictures;
-    sampler_half(s, p->owner->options.half, &first, &count);
-    sampler_half(s, HALF_COND, &cond, &pictures);
-    const SteerPlan *plan = &p->site.plan[p->owner->now];
-    if (p->owner->options.mask && need_mask(p, call->H, call->W, e))
-        return -1;
-    for (int k = 0; k < plan->steerings; k++) {
-        const uint64_t *shown = p->shown[k];
-        steering_mask(plan->steering[k], p->mask, HW);
-        if (steering_gated(plan->steering[k])
-            && steering_gate(plan->steering[k], x + size * cond, pictures, HW, p->shown[k], e))
-            return -1;
-        for (int i = first, run; i < first + count; i += run) {
-            for (run = 1; i + run < first + count && shown[(i + run) % s->n] == shown[i % s->n]; run++)
-                ;
-            if (steering_apply_labels(plan->steering[k], shown[i % s->n], x + size * i, HW * run, e))
-                return -1;
-        }
-    }
-    return 0;
-}
-
-/* Codes of the conditional half, once, then the gates of every variant that may leave a picture alone. */
-static int watch_gates(Place *p, const float *x, const HookCall *call, Err *e)
-{
-    const Intervention *v = p->owner;
-    const int64_t HW = call->H * call->W;
-    int cond, pictures;
-    sampler_half(v->sampler, HALF_COND, &cond, &pictures);
-    if (sae_codes_read(p->site.sae, &p->codes, x + HW * cond * call->C, pictures * HW, e))
-        return -1;
-    for (int n = 0; n < v->variants->count; n++)
-        for (int k = 0; k < p->site.plan[n].steerings; k++) {
-            if (steering_always(p->site.plan[n].steering[k]))
-                continue;
-            memset(p->shown[k], 0, sizeof *p->shown[k] * pictures);
-            steering_gate_codes(p->site.plan[n].steering[k], p->codes.host_a, p->codes.host_i, pictures, HW,
-                                p->shown[k]);
-            for (int b = 0; b < pictures; b++)
-                v->opened[n * v->sampler->options.batch + v->sampler->picture[b]] |= p->shown[k][b] != 0;
-        }
-    return 0;
-}
-
-static int steer_rows(void *context, float *x, const HookCall *call, Err *e)
-{
-    Place *p = context;
-    return p->owner->now == SCOUT ? watch_gates(p, x, call, e) : steer_images(p, x, call, e);
-}
-
-static int on_hook(void *context, const HookCall *call, Err *e)
-{
-    Place *p = context;
-    return p->active ? steer_site_call(&p->site, call, steer_rows, p, p->owner->now == SCOUT, e) : 0;
-}
+#include "src/models/intervention_parts.h"
 
 static int open_place(Intervention *v, int i, Err *e)
 {
@@ -116,7 +13,7 @@ static int open_place(Intervention *v, int i, Err *e)
     for (int k = 0; k < STEER_KINDS; k++)
         if (!(p->shown[k] = malloc(sizeof *p->shown[k] * v->sampler->options.batch)))
             return err_set(e, "out of memory");
-    return steer_site_open(&p->site, &v->options.steer, i, denoiser_hooks(v->sampler->denoiser), on_hook, p, e);
+    return steer_site_open(&p->site, &v->options.steer, i, denoiser_hooks(v->sampler->denoiser), intervention_hook, p, e);
 }
 
 int intervention_create(Intervention **out, Sampler *s, const InterventionOptions *options, Err *e)
@@ -165,6 +62,7 @@ void intervention_free(Intervention *v)
     free(v->opened);
     free(v->part.item);
     free(v->part_of);
+    free(v->variant_of);
     free(v->unsteered);
     free(v->drawn);
     free(v);
@@ -216,38 +114,16 @@ int intervention_plan(Intervention *v, const Variants *variants, Err *e)
     v->begin = calloc(variants->count, sizeof *v->begin);
     v->part.item = malloc(batch * sizeof *v->part.item);
     v->part_of = malloc(batch * sizeof *v->part_of);
+    v->variant_of = malloc(batch * sizeof *v->variant_of);
     v->unsteered = malloc(latents * sizeof(float));
     v->drawn = malloc(latents * sizeof(float));
-    if (!v->opened || !v->begin || !v->part.item || !v->part_of || !v->unsteered || !v->drawn)
+    if (!v->opened || !v->begin || !v->part.item || !v->part_of || !v->variant_of || !v->unsteered
+        || !v->drawn)
         return err_set(e, "out of memory for %d variants", variants->count);
     for (int i = 0; i < v->places; i++)
         if (steer_site_plan(&v->place[i].site, &v->options.steer, variants, e))
             return -1;
     return s->options.inversion == INVERSION_NONE ? plan_waypoints(v, e) : 0;
-}
-
-/* StepFn: the step's features of the variant at work, or when scouting of all whose gates are watched. */
-static int before_step(void *context, Sampler *s, Err *e)
-{
-    Intervention *v = context;
-    const int first = v->now == SCOUT ? 0 : v->now, last = v->now == SCOUT ? v->variants->count - 1 : v->now;
-    for (int i = 0; i < v->places; i++) {
-        Place *p = &v->place[i];
-        p->active = 0;
-        for (int n = first; n <= last; n++)
-            for (int k = 0; k < p->site.plan[n].steerings; k++) {
-                Steering *steering = p->site.plan[n].steering[k];
-                if (v->now == SCOUT && steering_always(steering))
-                    continue;
-                const int got = steering_set_step(steering, s->scheduler->step[s->step].t, e);
-                if (got < 0)
-                    return -1;
-                p->active |= got;
-                if (s->step == s->first && v->now != SCOUT)           /* without a gate all is steered; with one, what shows */
-                    memset(p->shown[k], steering_gated(steering) ? 0 : 0xff, sizeof *p->shown[k] * s->options.batch);
-            }
-    }
-    return 0;
 }
 
 /* Whether a picture of the batch can differ from the unsteered one under a variant. */
@@ -265,55 +141,76 @@ static int run(Intervention *v, int begin, const CondBatch *batch, float *latent
 {
     const int from = begin < v->left ? begin : v->left;
     v->left = begin > v->left ? begin : v->left;
-    return sampler_run_from(v->sampler, from - 1, begin - 1, batch, latents, before_step, v, e);
+    return sampler_run_from(v->sampler, from - 1, begin - 1, batch, latents, intervention_step, v, e);
 }
 
-static int draw_variant(Intervention *v, int n, const CondBatch *batch, float *latents, Err *e)
+static size_t picture_size(const Intervention *v)
 {
-    const Sampler *s = v->sampler;
-    const size_t picture = (size_t)s->C * s->H * s->W, bytes = picture * sizeof(float);
+    return (size_t)v->sampler->C * v->sampler->H * v->sampler->W;
+}
+
+/* Of a variant's picture among `latents`. */
+static float *place_of(const Intervention *v, float *latents, int variant, int picture)
+{
+    return latents + ((size_t)v->sampler->options.batch * variant + picture) * picture_size(v);
+}
+
+/* Draws what is in v->part, which is empty then. */
+static int draw_part(Intervention *v, float *latents, DrawnFn tick, void *context, Err *e)
+{
+    const size_t size = picture_size(v);
+    const int count = v->part.count;
+    if (count == 0)
+        return 0;
+    if (run(v, v->begin[v->variant_of[0]], &v->part, v->drawn, e))
+        return -1;
+    for (int i = 0; i < count; i++)
+        memcpy(place_of(v, latents, v->variant_of[i], v->part_of[i]), v->drawn + size*i, size * sizeof *latents);
+    tick(context, count);
+    v->part.count = 0;
+    return 0;
+}
+
+/* Draws the batch by every variant: as many at once as a batch holds, of variants that begin at the same step. */
+static int draw_variants(Intervention *v, const CondBatch *batch, float *latents, DrawnFn tick, void *context, Err *e)
+{
     CondItem *item = v->part.item;
     v->part = *batch;
     v->part.item = item;
     v->part.count = 0;
-    for (int b = 0; b < batch->count; b++) {
-        if (must_draw(v, n, b)) {
+    for (int n = 0; n < v->variants->count; n++) {
+        if (v->part.count && v->begin[n] != v->begin[v->variant_of[0]] && draw_part(v, latents, tick, context, e))
+            return -1;
+        for (int b = 0; b < batch->count; b++) {
+            if (!must_draw(v, n, b)) {
+                memcpy(place_of(v, latents, n, b), place_of(v, v->unsteered, 0, b), picture_size(v)*sizeof *latents);
+                tick(context, 1);
+                continue;
+            }
             v->part_of[v->part.count] = b;
+            v->variant_of[v->part.count] = n;
             item[v->part.count++] = batch->item[b];
-        } else
-            memcpy(latents + picture*b, v->unsteered + picture*b, bytes);
+            if (v->part.count == v->sampler->options.batch && draw_part(v, latents, tick, context, e))
+                return -1;
+        }
     }
-    if (v->part.count == 0)
-        return 0;
-    v->now = n;
-    if (run(v, v->begin[n], &v->part, v->drawn, e))
-        return -1;
-    for (int i = 0; i < v->part.count; i++)
-        memcpy(latents + picture*v->part_of[i], v->drawn + picture*i, bytes);
-    return 0;
+    return draw_part(v, latents, tick, context, e);
 }
 
 int intervention_draw(Intervention *v, const CondBatch *batch, float *latents, DrawnFn tick, void *context, Err *e)
 {
-    const Sampler *s = v->sampler;
-    const size_t all = (size_t)s->options.batch * s->C * s->H * s->W;
-    const int variants = v->variants->count;
+    Sampler *s = v->sampler;
     const bool inverted = s->options.inversion != INVERSION_NONE;
-    bool scout = inverted;
     v->left = 0;
-    memset(v->opened, 0, (size_t)s->options.batch * variants);
-    for (int n = 0; n < variants; n++)
-        scout |= !must_draw(v, n, 0);
-    v->now = SCOUT;
-    if (scout && (inverted ? sampler_run_plain(v->sampler, batch, v->unsteered, before_step, v, e)
-                           : run(v, s->waypoints, batch, v->unsteered, e)))
+    memset(v->opened, 0, (size_t)s->options.batch * v->variants->count);
+    v->scouting = inverted;
+    for (int n = 0; n < v->variants->count; n++)
+        v->scouting |= !must_draw(v, n, 0);
+    if (v->scouting && (inverted ? sampler_run_plain(s, batch, v->unsteered, intervention_step, v, e)
+                                 : run(v, s->waypoints, batch, v->unsteered, e)))
         return -1;
-    for (int n = 0; n < variants; n++) {
-        if (draw_variant(v, n, batch, latents + all*n, e))
-            return -1;
-        tick(context, batch->count);
-    }
-    return 0;
+    v->scouting = false;
+    return draw_variants(v, batch, latents, tick, context, e);
 }
 
 void intervention_describe(const Intervention *v, Record *header)

@@ -28,7 +28,8 @@ int intervention_plan(Intervention *v, const Variants *variants, Err *e);
  * Where variants have a gate, the unsteered pictures are drawn first, and with them it is seen which variant's gate
  * opens in which picture. A picture in which it never opens is the unsteered one, bit for bit, and is not drawn again;
  * so a sweep over many concepts costs about as much as the pictures that have them. Steps before the first at which a
- * variant steers are drawn once for all variants. tick is told of pictures done. */
+ * variant steers are drawn once for all variants. What is left is drawn options.batch pictures at once, of one variant
+ * or of several. tick is told of pictures done. */
 typedef void (*DrawnFn)(void *context, int pictures);
 int intervention_draw(Intervention *v, const CondBatch *batch, float *latents, DrawnFn tick, void *context, Err *e);
 /* Header field "sae": ids of the autoencoders. */

@@ -279,10 +279,22 @@ void steering_gate_codes(Steering *s, const float *a, const int32_t *i, int64_t 
         gate_rows(s, a, i, 0, pictures * tokens, tokens, shown);
 }
 
+/* Whether every picture shows every label. */
+static bool all_shown(const Steering *s, const uint64_t *shown, int64_t pictures)
+{
+    const uint64_t all = ((uint64_t)1 << s->spec.label_count) - 1;
+    int64_t p = 0;
+    while (p < pictures && (shown[p] & all) == all)
+        p++;
+    return p == pictures;
+}
+
 int steering_gate(Steering *s, const float *x, int64_t pictures, int64_t tokens, uint64_t *shown, Err *e)
 {
     const int64_t N = pictures * tokens, block = block_rows(s);
-    for (int64_t n = 0; n < N && s->active; n += block) {
+    if (!s->active || all_shown(s, shown, pictures))
+        return 0;
+    for (int64_t n = 0; n < N; n += block) {
         const int64_t rows = N - n < block ? N - n : block;
         if (sae_codes_read(s->sae, &s->codes, x + n * s->sae->D, rows, e))
             return -1;

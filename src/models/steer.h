@@ -83,7 +83,8 @@ bool steering_gated(const Steering *s);
 /* Whether every picture may be steered, whatever shows: without a gate, and with features given by hand, before which
  * none stands. */
 bool steering_always(const Steering *s);
-/* Sets bit l of shown[p] where picture p of x (pictures*tokens, D) shows label l at this step; sets no bit back. */
+/* Sets bit l of shown[p] where picture p of x (pictures*tokens, D) shows label l at this step; sets no bit back. Waits
+ * for the device, unless all bits are set already. */
 int steering_gate(Steering *s, const float *x, int64_t pictures, int64_t tokens, uint64_t *shown, Err *e);
 /* The same from codes made by sae_encode: a, i (pictures*tokens, K) in host memory. */
 void steering_gate_codes(Steering *s, const float *a, const int32_t *i, int64_t pictures, int64_t tokens,
