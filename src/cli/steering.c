@@ -30,19 +30,11 @@ static int parse_features(SteeringInputs *in, const Cli *cli, const List *list, 
     if (!in->feature || !in->value)
         return err_set(e, "out of memory");
     for (int i = 0; i < list->count; i++) {
-        char *end;
-        const char *text = list->items[i];
-        const long feature = strtol(text, &end, 10);
-        if (end == text || *end != '=' || feature < 0 || feature > INT32_MAX)
-            cli_misuse(cli, "--feature '%s' is not I=VALUE", text);
+        if (variant_feature(&in->feature[i], &in->value[i], list->items[i]))
+            cli_misuse(cli, "--feature '%s' is not I=VALUE", list->items[i]);
         for (int k = 0; k < i; k++)
-            if (in->feature[k] == feature)
-                cli_misuse(cli, "--feature %ld is given twice", feature);
-        const char *number = end + 1;
-        in->feature[i] = (int32_t)feature;
-        in->value[i] = strtof(number, &end);
-        if (end == number || *end || !isfinite(in->value[i]))
-            cli_misuse(cli, "--feature '%s' is not I=VALUE", text);
+            if (in->feature[k] == in->feature[i])
+                cli_misuse(cli, "--feature %d is given twice", in->feature[i]);
     }
     return 0;
 }
@@ -94,11 +86,23 @@ int steering_variants(Variants *v, const Cli *cli, const SteeringConfig *cfg, co
     }
     if (failed || variants_build(v, &base, cfg->sweeps.items, cfg->sweeps.count, ranks, e))
         return -1;
-    for (int i = 0; i < v->count; i++)
-        if (!v->item[i].none && !v->item[i].targets && !cfg->features.count)
-            cli_misuse(cli, "--sweep says nothing to steer: sweep concept, theme or another kind of label too, or give "
-                       "--concept, --theme, --label or --feature");
+    for (int i = 0; i < v->count; i++) {
+        if (!v->item[i].none && !v->item[i].targets && !cfg->features.count && !v->item[i].features)
+            cli_misuse(cli, "--sweep says nothing to steer: sweep concept, theme, another kind of label or feature "
+                       "too, or give --concept, --theme, --label or --feature");
+        if (v->item[i].features && cfg->saes.count > 1)
+            cli_misuse(cli, "--sweep feature steers one autoencoder, not %d", cfg->saes.count);
+    }
     return cfg->unsteered ? variants_add_none(v, e) : 0;
+}
+
+static void tell_features(json_t *features, const int32_t *feature, const float *value, int count)
+{
+    for (int i = 0; i < count; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "%d", feature[i]);
+        json_object_set_new(features, name, json_real((double)value[i]));
+    }
 }
 
 /* What sd-steer-text said of its steering of the same record becomes the field "text_steering". */
@@ -121,11 +125,8 @@ void steering_describe(const SteeringInputs *in, const Variant *v, Record *rec)
     keep_earlier(rec);
     variant_describe(v, rec);
     json_t *steering = json_object_get(rec->fields, "steering"), *features = json_object();
-    for (int i = 0; i < in->steer.feature_count; i++) {
-        char name[16];
-        snprintf(name, sizeof name, "%d", in->feature[i]);
-        json_object_set_new(features, name, json_real((double)in->value[i]));
-    }
+    tell_features(features, in->feature, in->value, in->steer.feature_count);
+    tell_features(features, v->feature, v->value, v->features);
     if (steering && json_object_size(features))
         json_object_set(steering, "features", features);
     json_decref(features);

@@ -31,7 +31,7 @@ typedef struct SteeringConfig {
     {0, "multiplier", OPT_NUMBER, offsetof(T, m.multiplier), "-1", \
      "M  strength, as --mode reads it; negative removes", 0}, \
     {0, "mode", OPT_STR, offsetof(T, m.mode), "multiply", \
-     "multiply|replace|scale|ablate|clamp|others|unlabelled|set|add  what becomes of a chosen feature", 0}
+     "multiply|replace|scale|ablate|clamp|others|unlabelled|set|add|only  what becomes of a chosen feature", 0}
 #define STEERING_GATE_OPTION(T, m, things) \
     {0, "gate", OPT_NUMBER, offsetof(T, m.gate), "0", \
      "G  steer only " things " in which the label shows: its features' sum lies G of the way from other labels' mean " \
@@ -45,8 +45,9 @@ typedef struct SteeringConfig {
      "cond|uncond|both  halves of classifier-free guidance to steer", 0}
 #define STEERING_SWEEP_OPTIONS(T, m, do, numbers, what) \
     {0, "sweep", OPT_LIST, offsetof(T, m.sweeps), NULL, \
-     "NAME=V,V  " do " once with each value of " numbers ", concept, theme or another kind of label (all: every " \
-     "one; none), together with those that --concept, --theme and --label name; again for the product", 0}, \
+     "NAME=V,V  " do " once with each value of " numbers ", feature (V: I=VALUE), concept, theme or another kind of " \
+     "label (all: every one; none), together with those that --concept, --theme and --label name; again for the " \
+     "product", 0}, \
     {0, "unsteered", OPT_FLAG, offsetof(T, m.unsteered), NULL, "with --sweep: " do " the unsteered " what \
      " too, first", 0}
 

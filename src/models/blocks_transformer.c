@@ -9,8 +9,8 @@
  *   heads share C: head_dim = C/heads, scores scaled by head_dim^-1/2
  *
  * q, k and v of self-attention are one product; k and v of the text are made once a prompt (unet_set_text). proj_in and
- * proj_out are linear layers or 1x1 convolutions, which compute the same. Sums into x run inside the products. Up to the
- * first attention over a text, images that only their texts tell apart are one (Run's folds).
+ * proj_out are linear layers or 1x1 convolutions, which compute the same. Sums into x run inside the products. Up to
+ * the first attention over a text, images that only their texts tell apart are one (Run's folds).
  * diffusers models/transformers/transformer_2d.py, models/attention.py. */
 #include <math.h>
 #include <stdio.h>

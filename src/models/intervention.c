@@ -13,7 +13,8 @@ static int open_place(Intervention *v, int i, Err *e)
     for (int k = 0; k < STEER_KINDS; k++)
         if (!(p->shown[k] = malloc(sizeof *p->shown[k] * v->sampler->options.batch)))
             return err_set(e, "out of memory");
-    return steer_site_open(&p->site, &v->options.steer, i, denoiser_hooks(v->sampler->denoiser), intervention_hook, p, e);
+    return steer_site_open(&p->site, &v->options.steer, i, denoiser_hooks(v->sampler->denoiser), intervention_hook, p,
+                           e);
 }
 
 int intervention_create(Intervention **out, Sampler *s, const InterventionOptions *options, Err *e)
@@ -120,6 +121,9 @@ int intervention_plan(Intervention *v, const Variants *variants, Err *e)
     if (!v->opened || !v->begin || !v->part.item || !v->part_of || !v->variant_of || !v->unsteered
         || !v->drawn)
         return err_set(e, "out of memory for %d variants", variants->count);
+    for (int n = 0; n < variants->count; n++)
+        if (v->options.mask && variants->item[n].mode == STEER_ONLY)
+            return err_misuse(e, "--where masks a change, and --mode only leaves nothing that is changed");
     for (int i = 0; i < v->places; i++)
         if (steer_site_plan(&v->place[i].site, &v->options.steer, variants, e))
             return -1;

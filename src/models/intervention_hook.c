@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* intervention_hook.c -- what an intervention does at each step and at each module: pictures of several variants side by
- * side in one batch, each steered by its own. */
+/* intervention_hook.c -- what an intervention does at each step and at each module: pictures of several variants side
+ * by side in one batch, each steered by its own. */
 #include <stdlib.h>
 #include <string.h>
 #include "kernels/op.h"

@@ -65,6 +65,8 @@ static int check_spec(const Steering *s, Err *e)
                            sae->F - 1);
     if (spec->top <= 0 && !(spec->percentile >= 0 && spec->percentile <= 100))
         return err_misuse(e, "--percentile %g does not lie between 0 and 100", spec->percentile);
+    if (spec->mode == STEER_ONLY && spec->compat_saeuron)
+        return err_misuse(e, "--mode only leaves nothing of what --compat saeuron adds");
     if (!(spec->gate >= 0))
         return err_misuse(e, "--gate %g is below 0", spec->gate);
     if (!spec->label_count)
@@ -149,7 +151,8 @@ static int put_turns(Steering *s, Err *e)
     const Choice *c = &s->choice;
     for (int j = 0; j < c->count; j++)
         s->turn[j] = steer_turn(s->spec.mode, &c->item[j]);
-    s->turns = (SaeTurns){.count = c->count, .all = s->spec.mode == STEER_SET || s->spec.mode == STEER_ADD};
+    s->turns = (SaeTurns){.count = c->count, .all = s->spec.mode == STEER_SET || s->spec.mode == STEER_ADD
+                                                    || s->spec.mode == STEER_ONLY};
     return (s->turns.turn = put(s, ROOM_TURN, s->turn, (size_t)c->count * sizeof *s->turn, e))
         && (s->turns.place = put(s, ROOM_PLACE, c->slot, sizeof *c->slot * s->sae->F, e)) ? 0 : -1;
 }
@@ -178,6 +181,13 @@ static int apply_block(Steering *s, float *x, int64_t rows, Err *e)
         return -1;
     float *const a = s->codes.a;
     int32_t *const i = s->codes.i;
+    if (s->spec.mode == STEER_ONLY) {       /* b_dec, turned as if feature 0 were kept, with nothing of it */
+        op->clear(a, sizeof *a * rows * K);
+        op->clear(i, sizeof *i * rows * K);
+        sae_decode(sae, x, a, i, rows);
+        op->sae.steer(x, x, a, i, &s->turns, sae->W_dec, rows, D, 1);
+        return 0;
+    }
     sae_encode(s->sae, a, i, x, rows);
     if (sae_check_device_codes(sae, a, rows, e))
         return -1;

@@ -17,6 +17,8 @@
  *   unlabelled  a > mean_none:  a -> mean_none     what pictures without a label have
  *   set         always:         a -> M * m         also where the token does not keep the feature (a = 0), as does
  *   add         always:         a -> a + M * m
+ *   only        always:         a -> M * m         and nothing else is left: x' = b_dec + sum M * m W_dec, what the
+ *                                                  features are by themselves; not with a mask
  * A feature given by hand has M = its value, m = 1 and the other means 0. A feature that several labels choose is
  * steered once, by the means of the label with the highest score (on a tie the one named first); with compat_saeuron by
  * those of the one named last, as there.
@@ -39,7 +41,7 @@
 
 typedef enum {
     STEER_MULTIPLY, STEER_SCALE, STEER_ABLATE, STEER_CLAMP, STEER_SET, STEER_ADD, STEER_REPLACE, STEER_OTHERS,
-    STEER_UNLABELLED, STEER_MODES
+    STEER_UNLABELLED, STEER_ONLY, STEER_MODES
 } SteerMode;
 
 typedef struct SteerSpec {
@@ -72,7 +74,7 @@ void steering_free(Steering *s);
  * when not, -1 on error. With compat_saeuron something always is, inside --when. */
 int steering_set_step(Steering *s, int t, Err *e);
 /* From now on row n of x is token n % tokens, whose change is multiplied by mask[n % tokens], 0 to 1: bit for bit no
- * change at 0, all of it at 1. mask (tokens) stays the caller's; NULL: none. Not with compat_saeuron. */
+ * change at 0, all of it at 1. mask (tokens) stays the caller's; NULL: none. Not with compat_saeuron or STEER_ONLY. */
 void steering_mask(Steering *s, const float *mask, int64_t tokens);
 /* x (N,D) device rows, in place. A row's result depends on that row and its mask alone. */
 int steering_apply(Steering *s, float *x, int64_t N, Err *e);

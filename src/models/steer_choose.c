@@ -6,7 +6,7 @@
 #include "src/models/steer_choose.h"
 
 static const char *const mode_names[STEER_MODES] = {"multiply", "scale", "ablate", "clamp", "set", "add", "replace",
-                                                    "others", "unlabelled"};
+                                                    "others", "unlabelled", "only"};
 
 int steer_mode(SteerMode *mode, const char *name, Err *e)
 {
@@ -38,7 +38,8 @@ SaeTurn steer_turn(SteerMode mode, const Chosen *x)
     case STEER_CLAMP:      return (SaeTurn){f, set, target,       0,      target};
     case STEER_OTHERS:     return (SaeTurn){f, set, x->mean_rest, 0,      x->mean_rest};
     case STEER_UNLABELLED: return (SaeTurn){f, set, x->mean_none, 0,      x->mean_none};
-    case STEER_SET:        return (SaeTurn){f, set, always,       0,      target};
+    case STEER_SET:
+    case STEER_ONLY:       return (SaeTurn){f, set, always,       0,      target};
     case STEER_ADD:        return (SaeTurn){f, set, always,       1,      target};
     case STEER_MODES:      break;
     }

@@ -52,17 +52,29 @@ static int add_steering(SteerSite *s, SteerPlan *plan, const SteerInputs *in, co
     for (int i = 0; kind && i < variant->targets; i++)
         if (strcmp(variant->target[i].kind, kind) == 0)
             labels[spec.label_count++] = variant->target[i].label;
-    if (!plan->steerings) {
-        spec.feature = in->feature;
-        spec.value = in->value;
-        spec.feature_count = in->feature_count;
-    }
     if (plan->steerings == STEER_KINDS)
         return err_set(e, "labels of more than %d kinds are steered at once", STEER_KINDS);
-    if (steering_create(&plan->steering[plan->steerings], &spec, s->sae, s->ranks, e))
-        return -1;
-    plan->steerings++;
-    return 0;
+    if (plan->steerings && variant->mode == STEER_ONLY)
+        return err_misuse(e, "--mode only leaves one kind of label: %s or %s", variant->target[0].kind, kind);
+    const int features = plan->steerings ? 0 : in->feature_count + variant->features;
+    int32_t *feature = malloc(sizeof *feature * (features + 1));
+    float *value = malloc(sizeof *value * (features + 1));
+    int failed = !feature || !value ? err_set(e, "out of memory") : 0;
+    for (; spec.feature_count < features && !failed; spec.feature_count++) {
+        const int i = spec.feature_count, swept = i - in->feature_count;
+        feature[i] = swept < 0 ? in->feature[i] : variant->feature[swept];
+        value[i] = swept < 0 ? in->value[i] : variant->value[swept];
+        for (int k = 0; k < i && !failed; k++)
+            if (feature[k] == feature[i])
+                failed = err_misuse(e, "feature %d comes by --feature and by --sweep", feature[i]);
+    }
+    spec.feature = feature;
+    spec.value = value;
+    failed = failed || steering_create(&plan->steering[plan->steerings], &spec, s->sae, s->ranks, e);
+    plan->steerings += !failed;
+    free(feature);
+    free(value);
+    return failed ? -1 : 0;
 }
 
 static int plan_variant(SteerSite *s, SteerPlan *plan, const SteerInputs *in, const Variant *variant, Err *e)
@@ -76,7 +88,7 @@ static int plan_variant(SteerSite *s, SteerPlan *plan, const SteerInputs *in, co
         if (!seen && add_steering(s, plan, in, variant, variant->target[k].kind, e))
             return -1;
     }
-    return !plan->steerings && in->feature_count ? add_steering(s, plan, in, variant, NULL, e) : 0;
+    return !plan->steerings && in->feature_count + variant->features ? add_steering(s, plan, in, variant, NULL, e) : 0;
 }
 
 int steer_site_plan(SteerSite *s, const SteerInputs *in, const Variants *variants, Err *e)

@@ -42,8 +42,8 @@ int unet_set_text(UNet *u, const float *states, int64_t images, int64_t S, const
  * at (0,0). What they add to the time embedding is computed here, once. */
 int unet_set_added(UNet *u, const float *pooled, int height, int width, Err *e);
 
-/* eps = UNet(x, t, text): x device (B,H,W,C), eps (n*B,H,W,C) of as many images as there is text for: each latent with n
- * texts, x being there n times over in the batch. What does not depend on the text is computed once. The hooks run
+/* eps = UNet(x, t, text): x device (B,H,W,C), eps (n*B,H,W,C) of as many images as there is text for: each latent with
+ * n texts, x being there n times over in the batch. What does not depend on the text is computed once. The hooks run
  * inside, on the whole batch. An error a hook reports ends it. */
 int unet_eval(UNet *u, float *eps, const float *x, int64_t B, int64_t H, int64_t W, float t, Err *e);
 

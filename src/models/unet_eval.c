@@ -11,8 +11,8 @@
  *                                                 SDXL: (texts, ...); then (B,C) of each resnet, for its norm's shift
  *
  * B is that of the texts. Until the first of them is looked at, images that differ by their text alone, the halves of
- * classifier-free guidance, are computed once (Run's folds): of an image of Stable Diffusion 1.5 a twentieth, of minisd a
- * ninth.
+ * classifier-free guidance, are computed once (Run's folds): a twentieth of an image of Stable Diffusion 1.5, a ninth
+ * of one of minisd.
  *
  * A level's result is the skip itself, changed in place by what follows until the next resnet. On the way up two
  * buffers take turns. An upsampling goes to the size of the next skip, which is twice its own unless that was odd

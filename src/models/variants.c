@@ -55,6 +55,31 @@ static double *number_of(Variant *v, const char *name)
          : strcmp(name, "percentile") == 0 ? &v->percentile : NULL;
 }
 
+int variant_feature(int32_t *feature, float *value, const char *text)
+{
+    char *end;
+    const long i = strtol(text, &end, 10);
+    if (end == text || *end != '=' || i < 0 || i > INT32_MAX)
+        return -1;
+    const char *const number = end + 1;
+    *feature = (int32_t)i;
+    *value = strtof(number, &end);
+    return end == number || *end || !isfinite(*value) ? -1 : 0;
+}
+
+static int add_feature(Variant *v, const char *text, Err *e)
+{
+    if (v->features == VARIANT_FEATURES)
+        return err_misuse(e, "more than %d sweeps of features", VARIANT_FEATURES);
+    if (variant_feature(&v->feature[v->features], &v->value[v->features], text))
+        return err_misuse(e, "--sweep feature: '%s' is not I=VALUE", text);
+    for (int i = 0; i < v->features; i++)
+        if (v->feature[i] == v->feature[v->features])
+            return err_misuse(e, "--sweep feature: %d comes in two of the sweeps", v->feature[i]);
+    v->features++;
+    return 0;
+}
+
 /* Sets what one sweep's value stands for. */
 static int apply(Variant *v, const char *name, const char *value, const Ranks *ranks, Err *e)
 {
@@ -80,6 +105,8 @@ static int apply(Variant *v, const char *name, const char *value, const Ranks *r
         v->none = 1;
         return 0;
     }
+    if (strcmp(name, "feature") == 0)
+        return add_feature(v, value, e);
     return variant_target(v, name, value, ranks, e);
 }
 
@@ -155,7 +182,7 @@ int variants_build(Variants *v, const Variant *base, const char *const *sweeps, 
         if (multiply(v, sweeps[i], ranks, e))
             return -1;
     for (int i = 0; i < v->count; i++)
-        v->item[i].none &= v->item[i].targets == 0;
+        v->item[i].none &= v->item[i].targets == 0 && v->item[i].features == 0;
     return 0;
 }
 

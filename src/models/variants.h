@@ -8,7 +8,7 @@
 
 #include "src/models/steer.h"
 
-enum { VARIANT_TARGETS = STEER_LABELS };
+enum { VARIANT_TARGETS = STEER_LABELS, VARIANT_FEATURES = 8 };
 
 typedef struct VariantTarget { char kind[32], label[96]; } VariantTarget;
 
@@ -20,19 +20,24 @@ typedef struct Variant {
     int none;                       /* 1: nothing is steered (the unsteered picture) */
     VariantTarget target[VARIANT_TARGETS];      /* by kind, in the order in which kinds are steered */
     int targets;
+    int32_t feature[VARIANT_FEATURES];          /* by sweeps of features, beside those that all variants have */
+    float value[VARIANT_FEATURES];
+    int features;
 } Variant;
 
 typedef struct Variants { Variant *item; int count; } Variants;
 
 /* The product of sweeps over base, at most 10,000. A sweep is "NAME=V,V,..."; NAME is multiplier, top, percentile,
- * gate, mode, when, or a kind of label such as concept or theme, where `all`, alone, stands for every label in ranks,
- * and `none` for none of the sweep's: what has none at all is not steered. Labels are checked against ranks (NULL:
- * unchecked). */
+ * gate, mode, when, feature (V: I=VALUE), or a kind of label such as concept or theme, where `all`, alone, stands for
+ * every label in ranks, and `none` for none of the sweep's: what has none at all, and no feature, is not steered.
+ * Labels are checked against ranks (NULL: unchecked). */
 int variants_build(Variants *v, const Variant *base, const char *const *sweeps, int sweep_count, const Ranks *ranks,
                    Err *e);
 /* Puts the unsteered variant, named "unsteered", before all others. */
 int variants_add_none(Variants *v, Err *e);
 void variants_free(Variants *v);
+/* Reads I=VALUE, a feature given by hand. Returns 0, or -1 where text is none. */
+int variant_feature(int32_t *feature, float *value, const char *text);
 /* Adds a label to a variant that has not got it, behind those of its kind, spelt as the ranks have it whatever its case
  * here; NULL ranks: unchecked. */
 int variant_target(Variant *v, const char *kind, const char *label, const Ranks *ranks, Err *e);

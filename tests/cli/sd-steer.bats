@@ -198,6 +198,33 @@ open("huge.png", "wb").write(b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack("
     [[ "$output" == *ablate* ]]
 }
 
+@test "a sweep of features equals them one by one; what --mode only and it do not go with" {
+    cd "$BATS_TEST_TMPDIR"
+    latents --mode add --sweep feature=3=40,9=-5 --feature 4=1 --unsteered sweep
+    latents --mode add --feature 9=-5 --feature 4=1 one
+    cmp <(tstream view --tensors sweep.mpk.zst | jq -c 'select(.id | startswith("feature=9=-5/")) | .latent') \
+        <(tstream view --tensors one.mpk.zst | jq -c .latent)
+    run -0 jq -c .steering.features <(tstream view sweep.mpk.zst | grep feature=9)
+    jq -e '. == {"9": -5, "4": 1}' <<< "${lines[0]}"
+
+    latents --mode only --feature 3=8 only
+    latents --mode only --feature 3=9 more
+    run ! cmp -s only.npy more.npy
+    refused() {     # WORDS OPTION...
+        run sd-steer -q --steps 1 --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" -o o.mpk.zst "${@:2}" \
+            "$DIR/cond.mpk.zst"
+        says 2 "$1"
+    }
+    mask white.png 4 4 255
+    refused "leaves nothing that is changed" --mode only --feature 3=8 --where white.png
+    refused "leaves nothing of what --compat saeuron adds" --mode only --feature 3=8 --compat saeuron
+    theme=$(jq -r .theme "$DIR/prompts" | head -1)
+    refused "one kind of label: concept or theme" --mode only --concept Fishes --theme "$theme"
+    refused "feature 3 comes by --feature and by --sweep" --feature 3=8 --sweep feature=4=1,3=2
+    refused "'3' is not I=VALUE" --sweep feature=3
+    [ ! -e o.mpk.zst ]
+}
+
 @test "a concept and a theme at once: the fields name the kind of each" {
     theme=$(tstream view "$DIR/ranks.mpk.zst" | jq -r 'select(.kind == "theme").label' | sort -u | head -1)
     latents --theme "$theme" --sweep concept=Fishes,Cats --top 5 --mode ablate "$BATS_TEST_TMPDIR/a"

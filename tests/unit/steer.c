@@ -92,6 +92,8 @@ static const Case cases[] = {
     {"set not kept", STEER_SET, 2, 1, {3, 0.5f, 4}, {3, 4.5f, 4}},
     {"add kept", STEER_ADD, -1, 1, {1, 3, 0}, {1, 1, 0}},
     {"add not kept", STEER_ADD, 1, 1, {3, 0.5f, 4}, {3, 2.5f, 4}},
+    {"only", STEER_ONLY, 2, 1, {3, 0.5f, 4}, {1, 4, 0}},
+    {"only, of two", STEER_ONLY, 0.5, 2, {3, 0.5f, 4}, {3, 1, 0}},
     {"a feature not kept stays", STEER_ABLATE, 0, 1, {3, 0.5f, 4}, {3, 0.5f, 4}},
 };
 
@@ -267,8 +269,8 @@ static int test_apply_labels(Sae *sae, const Ranks *ranks)
     return failed;
 }
 
-/* Each mode over pictures of five tokens with mask 0, 1, 0.25, 0, 1, over a block's end: none of the change, all of it,
- * a quarter. */
+/* Each mode that a mask is for, over pictures of five tokens with mask 0, 1, 0.25, 0, 1, over a block's end: none of
+ * the change, all of it, a quarter. */
 static int test_mask(Sae *sae, const Ranks *ranks)
 {
     enum { TOKENS = 5, N = TOKENS * 1000 };
@@ -279,7 +281,7 @@ static int test_mask(Sae *sae, const Ranks *ranks)
     for (int i = 0; i < N * D; i++)
         x[i] = (float)((state = state * 1664525u + 1013904223u) >> 8) / 4e6f;
     int failed = 0;
-    for (int mode = 0; mode < STEER_MODES; mode++) {
+    for (int mode = 0; mode < STEER_ONLY; mode++) {
         const SteerSpec spec = cats((SteerMode)mode, -1.5, 2);
         Steering *s = NULL;
         steered(&spec, sae, ranks, 500, x, whole, N, &e);

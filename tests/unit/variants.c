@@ -56,6 +56,31 @@ static int test_product(const Ranks *ranks)
     return failed;
 }
 
+static int test_features(void)
+{
+    const char *const sweeps[] = {"feature=3=8,17=-0.5", "feature=none,4=1"};
+    const char *const twice[] = {"feature=3=8", "feature=3=1"};
+    static const char *const bad[] = {"feature=3", "feature=x=1", "feature=-1=2", "feature=3=much", "feature=3=inf"};
+    Variants v = {0};
+    Err e = {0};
+    if (test_ok("sweeps of features", !variants_build(&v, &base, sweeps, 2, NULL, &e) && v.count == 4))
+        return 1;
+    const Variant *x = &v.item[3];
+    int failed = test_text("named by number and value", x->name, "feature=17=-0.5/feature=4=1");
+    failed += test_ok("one of each", x->features == 2 && x->feature[0] == 17 && x->value[0] == -0.5f
+                                     && x->feature[1] == 4 && x->value[1] == 1 && !x->none);
+    failed += test_ok("none leaves the other sweep's", !v.item[0].none && v.item[0].features == 1);
+    variants_free(&v);
+    failed += test_ok("one feature by two sweeps", variants_build(&v, &base, twice, 2, NULL, &e) && e.misuse);
+    variants_free(&v);
+    for (size_t i = 0; i < sizeof bad/sizeof *bad; i++) {
+        e = (Err){0};
+        failed += test_ok(bad[i], variants_build(&v, &base, &bad[i], 1, NULL, &e) && strstr(e.text, "is not I=VALUE"));
+        variants_free(&v);
+    }
+    return failed;
+}
+
 static int test_values(const Ranks *ranks)
 {
     const char *const sweeps[] = {"top=4", "mode=ablate", "gate=0.5", "when=400-900", "concept=none,birds",
@@ -195,7 +220,8 @@ int main(void)
         return 1;
     close(fd);
     int failed = make_ranks(&ranks, path, &e) ? test_ok(e.text, 0)
-               : test_product(ranks) + test_values(ranks) + test_describe() + test_refused(ranks) + test_limits(ranks);
+               : test_product(ranks) + test_features() + test_values(ranks) + test_describe() + test_refused(ranks)
+                 + test_limits(ranks);
     unlink(path);
     ranks_free(ranks);
     return failed != 0;
