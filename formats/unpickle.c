@@ -28,8 +28,7 @@ struct Pickle {
     Err *e;
 };
 
-static int refuse(Pickle *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static int refuse(Pickle *p, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static int refuse(Pickle *p, const char *format, ...)
 {
     char text[600];
     va_list args;
