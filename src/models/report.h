@@ -13,6 +13,8 @@
 #include "src/models/sae.h"
 #include "src/models/steered_pairs.h"
 
+typedef struct Icon { char *id; double value; } Icon;   /* id NULL: none */
+
 typedef struct Report {             /* parts that were not given are NULL, or have a count of 0 */
     const char *title;
     const char *folder;             /* of the autoencoder, as it was given */
@@ -23,6 +25,7 @@ typedef struct Report {             /* parts that were not given are NULL, or ha
     Tally *tally;
     NameTable names;                /* of its features */
     bool has_images;                /* pictures for the heat maps were given */
+    Icon *icon;                     /* [tally->options.count] what each feature draws by itself; NULL: not given */
     Pairs pairs;
     Thumbs thumbs;
     json_t *step;                   /* this run, for the provenance */
@@ -33,6 +36,10 @@ typedef struct Report {             /* parts that were not given are NULL, or ha
 int report_read_images(Report *r, const char *const *paths, int count, long *asked, long *found, Err *e);
 /* Steered pictures and unsteered ones, `kept` pairs of each steering. No steered one is an error. */
 int report_read_steered(Report *r, const char *const *paths, int count, int kept, Err *e);
+/* After the tally: what features draw by themselves, pictures of sd-steer --mode only; of how many it was found. */
+int report_read_icons(Report *r, const char *const *paths, int count, long *found, Err *e);
+void report_free_icons(Report *r);              /* before the tally */
+Thumb *report_icon(const Report *r, int place);             /* of tally->chosen[place]; NULL where there is none */
 /* The picture that belongs to a peak; NULL when it was not given. */
 Thumb *report_picture(const Report *r, const Peak *p);
 /* Which pictures are drawn, in the order of the page; once, before it is written. */
@@ -50,6 +57,7 @@ void report_training(FILE *f, const Report *r);
 void report_concepts(FILE *f, const Report *r);
 int report_features(FILE *f, const Report *r, Err *e);
 void report_sheets(FILE *f, const Report *r);
+void report_print_icon(FILE *f, const Report *r, int place);
 /* Anchors: "f12"; "label-concept-Cats". */
 void report_label_anchor(FILE *f, const char *kind, const char *label);
 /* "concept Cats, theme Winter": the fields of a record that are labels of the prompt, escaped. */

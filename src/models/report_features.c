@@ -128,6 +128,7 @@ static int print_feature(FILE *f, const Report *r, const Chosen *c, const int *o
         return 0;
     }
     html(f, "<div class=pictures>\n");
+    report_print_icon(f, r, (int)(c - y->chosen));
     for (int p = 0; p < c->peaks; p++)
         if (print_peak(f, r, c->feature, &c->peak[p], c->peak[0].value, e))
             return -1;

@@ -77,12 +77,14 @@ static json_t *feature_json(const Report *r, const Chosen *c, const int *order)
         json_array_append_new(means, json_real_or_null(tally_sum(c->sum[order[i]])/(double)y->t_tokens[order[i]]));
     json_t *histogram = json_pack("{s:i, s:f, s:o}", "from", VALUE_LOWEST, "width", VALUE_WIDTH, "tokens",
                                   counts(c->bin, VALUE_BINS));
-    return json_pack("{s:i, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "feature", f,
+    const Icon *icon = r->icon ? &r->icon[c - y->chosen] : NULL;
+    json_t *alone = icon && icon->id ? json_pack("{s:s, s:f}", "id", icon->id, "value", icon->value) : json_null();
+    return json_pack("{s:i, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "feature", f,
                      "name", name_json(name_table_find(&r->names, f)), "tokens", (json_int_t)y->active[f],
                      "density", json_real_or_null((double)y->active[f]/(double)y->tokens),
                      "mean", json_real_or_null(tally_sum(y->sum[f])/(double)y->active[f]),
                      "largest", json_real_or_null((double)y->most[f]),
-                     "mean_by_t", means, "values_log10", histogram, "pictures", pictures);
+                     "mean_by_t", means, "values_log10", histogram, "icon", alone, "pictures", pictures);
 }
 
 static json_t *features_json(const Report *r, Err *e)

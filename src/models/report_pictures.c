@@ -21,9 +21,11 @@ Thumb *report_picture(const Report *r, const Peak *p)
 
 void report_plan(Report *r)
 {
-    for (int i = 0; r->tally && i < r->tally->options.count; i++)
+    for (int i = 0; r->tally && i < r->tally->options.count; i++) {
+        thumbs_draw(&r->thumbs, report_icon(r, i));
         for (int p = 0; p < r->tally->chosen[i].peaks; p++)
             thumbs_draw(&r->thumbs, report_picture(r, &r->tally->chosen[i].peak[p]));
+    }
     for (int g = 0; g < r->pairs.groups; g++)
         for (int own = 0; own < 2; own++)
             for (int i = 0; i < r->pairs.group[g].pairs[own]; i++) {

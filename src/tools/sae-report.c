@@ -12,7 +12,7 @@
 typedef struct Config {
     Common c;
     const char *sae, *log, *ranks, *names, *half, *at, *title, *json;
-    List features, images, steered;
+    List features, images, icons, steered;
     int64_t top, pictures, side, limit;
 } Config;
 
@@ -25,6 +25,9 @@ static const Opt options[] = {
      OPT_NEUTRAL},
     {0, "images", OPT_LIST, offsetof(Config, images), NULL,
      "FILE|DIR  pictures that the features were active in, found by their ids; again for more", OPT_NEUTRAL},
+    {0, "icons", OPT_LIST, offsetof(Config, icons), NULL,
+     "FILE|DIR  what features draw by themselves (sd-steer --mode only --sweep feature=I=VALUE,...); again for more",
+     OPT_NEUTRAL},
     {0, "steered", OPT_LIST, offsetof(Config, steered), NULL,
      "FILE|DIR  steered and unsteered pictures (sd-steer); again for more", OPT_NEUTRAL},
     {0, "feature", OPT_LIST, offsetof(Config, features), NULL, "I  a feature to show; again for more", 0},
@@ -50,8 +53,8 @@ static const Cli cli = {
     "Reads features (sae-encode), one stream after the other, - being standard input, and shows what is given of all "
     "the rest: the autoencoder and what it was trained on; the curves of its training; for each label the features "
     "that lead its ranks; of these features, and of each --feature, how often and how strongly they are active, by "
-    "timestep, their --names, and the pictures in which they are strongest, each under its heat map; steered pictures "
-    "beside the unsteered ones. Without FILE no features are read.\n"
+    "timestep, their --names, what they draw by themselves, and the pictures in which they are strongest, each under "
+    "its heat map; steered pictures beside the unsteered ones. Without FILE no features are read.\n"
     "The page needs no network, no scripts and no other file. A picture is shown once for each id, at the timestep "
     "where the feature's largest value is. Without --images the heat maps stand alone; where the activations are a "
     "sample of the tokens (sd-sample-hooked --tokens) there are none. Of each steering as many pictures of the steered "
@@ -61,6 +64,11 @@ static const Cli cli = {
     "With --json - that text is what standard output gets; the page is written too where -o names a file.",
     "# a page, with pictures that sd-sample-hooked --images and sd-steer left in folders\n"
     "sae-report --sae sae/ --ranks ranks.mpk.zst --images drawn/ --steered out/ -o page.html features.mpk.zst\n"
+    "# what the leading features draw by themselves, for --icons\n"
+    "list=$(sae-report --ranks ranks.mpk.zst --top 1 --json - features.mpk.zst |\n"
+    "  jq -r '[.features.shown[] | select(.mean) | \"\\(.feature)=\\(2 * .mean)\"] | join(\",\")')\n"
+    "echo '{\"id\":\"icon\",\"prompt\":\"\"}' | sd-encode-text |\n"
+    "  sd-steer --sae sae/ --mode only --half cond --guidance 8 --sweep feature=$list -o icons/\n"
     "# how training went\n"
     "sae-report --sae sae/ --log fit.jsonl -o page.html\n"
     "# the figures of two features\n"
@@ -164,6 +172,17 @@ static int read_images(Run *x, Err *e)
     return 0;
 }
 
+static int read_icons(Run *x, Err *e)
+{
+    const List *icons = &x->cfg->icons;
+    long found = 0;
+    if (icons->count && report_read_icons(&x->r, icons->items, icons->count, &found, e))
+        return -1;
+    if (icons->count && found < x->count)
+        cli_note(&cli, "--icons: %ld of %d features are there by themselves", found, x->count);
+    return 0;
+}
+
 static int read_steered(Run *x, Err *e)
 {
     const List *steered = &x->cfg->steered;
@@ -203,9 +222,9 @@ static void check_usage(const Config *cfg)
         cli_misuse(&cli, "--side must be 16 to 2048, --limit 0 or more");
     if (!cfg->sae && !cfg->log && !cfg->ranks && !cfg->steered.count && !cfg->c.inputs.count)
         cli_misuse(&cli, "there is nothing to show: give --sae, --log, --ranks, --steered, or a stream of features");
-    if ((cfg->images.count || cfg->features.count || cfg->names) && !cfg->c.inputs.count)
-        cli_misuse(&cli, "--images, --feature and --names go with a stream of features, and there is none; - is "
-                   "standard input");
+    if ((cfg->images.count || cfg->icons.count || cfg->features.count || cfg->names) && !cfg->c.inputs.count)
+        cli_misuse(&cli, "--images, --icons, --feature and --names go with a stream of features, and there is none; - "
+                   "is standard input");
 }
 
 static void release(Run *x)
@@ -215,6 +234,7 @@ static void release(Run *x)
     text_abandon(&x->json);
     pairs_free(&x->r.pairs);
     thumbs_free(&x->r.thumbs);
+    report_free_icons(&x->r);
     tally_free(x->r.tally);
     leads_free(&x->r.leads);
     ranks_free(x->r.ranks);
@@ -245,6 +265,7 @@ int main(int argc, char **argv)
               || choose_features(&x, &e)
               || read_features(&x, &e)
               || read_images(&x, &e)
+              || read_icons(&x, &e)
               || read_steered(&x, &e)
               || write_all(&x, &e);
 

@@ -49,6 +49,32 @@ check_page() { python3 "$SDSTEER_TESTS/check_page.py" "$@"; }
     check_page titled.html
 }
 
+@test "what features draw by themselves, from a stream as from a folder, in any order" {
+    list=$(jq -r '[.features.shown[] | select(.tokens > 0) | "\(.feature)=\(2 * .mean)"] | join(",")' page.json)
+    [[ $list == *,* ]]
+    echo '{"id":"icon<","prompt":"","seed":3}' | sd-encode-text -o icon.mpk.zst
+    sd-steer --steps 2 --sae sae --mode only --sweep "feature=$list" -o icons.mpk.zst icon.mpk.zst
+    sd-steer --steps 2 --sae sae --mode only --sweep "feature=$list" -o icons icon.mpk.zst
+    sae-report --ranks ranks.mpk.zst --images images.mpk.zst --icons icons.mpk.zst --json with.json -o with.html \
+        features.mpk.zst
+    check_page with.html
+    [ "$(grep -c '<b>by itself</b>, at ' with.html)" = "$(tr , '\n' <<<"$list" | wc -l)" ]
+    grep -q 'icon&lt;</figcaption>' with.html
+    jq -e '.features.shown | all((.tokens == 0) == (.icon == null))
+        and all(.[] | select(.icon); .icon.id == "feature=\(.feature)=\(2 * .mean)/icon<"
+            and ((.icon.value - 2 * .mean) | fabs) < 1e-5 * .icon.value)' with.json
+    # steered pictures are no icons; of two of a feature the first by id is taken
+    sd-steer --steps 1 --sae sae --mode only --sweep "feature=${list%%,*}" -o other.mpk.zst \
+        <(echo '{"id":"later","prompt":"","seed":5}' | sd-encode-text)
+    for icons in "other.mpk.zst steered.mpk.zst icons" "icons other.mpk.zst"; do
+        # shellcheck disable=SC2086  # a list
+        sae-report --ranks ranks.mpk.zst --images images.mpk.zst $(printf -- '--icons %s ' $icons) features.mpk.zst |
+            sed '/<section id=provenance/,$d' | cmp - <(sed '/<section id=provenance/,$d' with.html)
+    done
+    run sae-report --ranks ranks.mpk.zst --icons steered.mpk.zst -o none.html features.mpk.zst
+    [[ $output == *"--icons: 0 of "*" features are there by themselves"* ]]
+}
+
 @test "the figures are those of sae-eval and of the ranks" {
     [ "$(jq '.features | .tokens, .records' page.json | paste -sd' ')" = "192 12" ]
     sae-eval --sae sae --features --json acts.mpk.zst >eval.jsonl
