@@ -411,6 +411,7 @@ static int sae_against_cpu(const Ops *device, bool large)
     int failed = 0;
     failed += decode(6, 64, 40, 7) + decode(3, 1283, 30, 5) + decode(2, 1300, 9, 1);
     failed += steer(6, 64, 40, 7, 10, false, false) + steer(6, 64, 40, 7, 10, true, true)
+            + steer(3, 64, 40, 1, 10, true, false)
             + steer(3, 1283, 30, 5, 15, false, true) + steer(3, 129, 700, 5, 350, true, false)
             + steer(2, 1300, 9, 2, 3, true, false);
     failed += reconstructions(90, 64, 40, 9) + reconstructions(33, 132, 70, 32) + reconstructions(300, 200, 50, 40)
