@@ -30,6 +30,7 @@ reads="tests/device.sh tests/device-hopper tests/reference/random_sd15.py tests/
 # Recorded values, packed with the programs; paths from here.
 recorded="golden golden-more/text_names golden-more/prepare.safetensors golden-more/sdxl golden-more/sdxl.safetensors
     golden-more/dpm_run.safetensors golden-more/euler_run.safetensors golden-more/pndm_runs.safetensors
+    golden-more/unipc_runs.safetensors
     golden-more/init.safetensors golden-more/lcm golden-more/lcm_init.safetensors golden-more/lcm_runs.safetensors
     golden-more/clip_skip.safetensors golden-more/long.safetensors golden-more/text_steer.safetensors
     golden-more/text_sae golden-more/vit golden-more/sd3 golden-more/sd3.safetensors golden-more/sd3_kinds

@@ -55,7 +55,7 @@ static int read_overruled(Config *c, Err *e)
                        (long long)c->T - 1);
     c->steps_offset = xl ? (int)(offset > 0 ? offset : 0) : same || offset >= 0;
     const bool lcm = c->method == METHOD_LCM;
-    if (thresholding && (c->method == METHOD_DDIM || c->method == METHOD_DPM || lcm))
+    if (thresholding && (c->method == METHOD_DDIM || c->method == METHOD_DPM || c->method == METHOD_UNIPC || lcm))
         return err_set(e, "%s: \"thresholding\" is true; a latent is not clipped here, expected false", c->file);
     const bool clips = c->method == METHOD_DDIM ? (xl ? clip : !same && missing) : lcm && xl && clip;
     if (!clips)
@@ -197,7 +197,9 @@ static int plan_noise(Scheduler *s, const Config *c, float *bar, float *scratch,
     if (c->method == METHOD_LCM)
         return scheduler_plan_lcm(s, c, bar, e);
     fill_sigmas(scratch, c, bar);
-    return c->method == METHOD_DPM ? scheduler_plan_dpm(s, c, scratch, e) : scheduler_plan_euler(s, c, scratch, e);
+    return c->method == METHOD_DPM ? scheduler_plan_dpm(s, c, scratch, e)
+         : c->method == METHOD_UNIPC ? scheduler_plan_unipc(s, c, scratch, e)
+         : scheduler_plan_euler(s, c, scratch, e);
 }
 
 /* Of a model that matches flows there is one method, under two names. */
@@ -219,6 +221,8 @@ static int read_method(Config *c, const char *name, Err *e)
         {"pndm", "PNDMScheduler", METHOD_PNDM, false, false},
         {"dpm++2m", "DPMSolverMultistepScheduler", METHOD_DPM, false, false},
         {"dpm++2m-karras", "DPMSolverMultistepScheduler", METHOD_DPM, true, false},
+        {"unipc", "UniPCMultistepScheduler", METHOD_UNIPC, false, false},
+        {"unipc-karras", "UniPCMultistepScheduler", METHOD_UNIPC, true, false},
         {"euler", "EulerDiscreteScheduler", METHOD_EULER, false, false},
         {"euler-a", "EulerAncestralDiscreteScheduler", METHOD_EULER, false, true},
         {"lcm", "LCMScheduler", METHOD_LCM, false, false},
@@ -233,7 +237,8 @@ static int read_method(Config *c, const char *name, Err *e)
             c->own = methods[i].class;
             return strcmp(c->class, FLOW_CLASS) == 0 ? read_flow_method(c, name, e) : 0;
         }
-    return err_misuse(e, "sampler '%s' is not auto, ddim, pndm, dpm++2m, dpm++2m-karras, euler, euler-a or lcm", name);
+    return err_misuse(e, "sampler '%s' is not auto, ddim, pndm, dpm++2m, dpm++2m-karras, unipc, "
+                      "unipc-karras, euler, euler-a or lcm", name);
 }
 
 /* The first steps away: the next begins without what they would have left. */
@@ -328,6 +333,21 @@ static void pndm_step(const Scheduler *s, const SchedulerStep *q, float *x, floa
     op->ddim_step(x, NULL, y, 1, q->sqrt_a, q->sqrt_1m_a, q->sqrt_a_prev, q->sqrt_1m_a_prev, s->prediction, n);
 }
 
+/* What the output says of the picture; then x as it should have been before, and as it is after the step. */
+static void unipc_step(const Scheduler *s, const SchedulerStep *q, float *x, float *memory, const float *uncond,
+                       const float *cond, float guidance, int64_t n)
+{
+    const size_t bytes = (size_t)n*sizeof *x;
+    float *last = memory + PLACE_LAST*n, *x0 = memory + q->mix.store*n;
+    const float *const before[] = {last, memory + q->mix.before[1]*n, memory + q->mix.before[2]*n};
+    op->copy(x0, x, bytes);
+    op->ddim_step(x0, uncond, cond, guidance, q->sqrt_a, q->sqrt_1m_a, 1, 0, s->prediction, n);
+    if (q->corrected.share > 0)
+        op->multistep(x, NULL, NULL, x0, 1, before, q->corrected.weight, q->corrected.share, n);
+    op->copy(last, x, bytes);
+    op->multistep(x, NULL, NULL, x0, 1, before, q->mix.weight, q->mix.share, n);
+}
+
 void scheduler_step(const Scheduler *s, int i, float *x, float *memory, const float *uncond, const float *cond,
                     float guidance, int64_t n)
 {
@@ -343,6 +363,9 @@ void scheduler_step(const Scheduler *s, int i, float *x, float *memory, const fl
         break;
     case STEP_PNDM:
         pndm_step(s, q, x, memory, uncond, cond, guidance, n);
+        break;
+    case STEP_UNIPC:
+        unipc_step(s, q, x, memory, uncond, cond, guidance, n);
         break;
     case STEP_FLOW:                             /* what is predicted, as it is, stands where dpm++2m has x0 */
         op->dpm_step(x, memory, uncond, cond, guidance, 1, 0, 1, q->data, 0, PREDICT_SAMPLE, n);

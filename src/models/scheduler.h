@@ -8,6 +8,9 @@
  *   dpm++2m          DPMSolverMultistepScheduler as it is: second order, midpoint, x0 prediction; good pictures in half
  *                    of DDIM's steps
  *   dpm++2m-karras   the same with use_karras_sigmas: steps closer where there is little noise
+ *   unipc            UniPCMultistepScheduler as it is: second order, and a corrector that costs no evaluation; see
+ *                    scheduler_unipc.c
+ *   unipc-karras     the same with use_karras_sigmas
  *   euler            EulerDiscreteScheduler as it is
  *   euler-a          EulerAncestralDiscreteScheduler: each step adds noise anew; distilled models take few of these
  *   lcm              LCMScheduler: each step says what the picture is and adds noise anew, but for the last; latent
@@ -29,7 +32,7 @@
 typedef enum { FROM_X, FROM_MARKED_X, FROM_THE_MARK } Origin;
 
 typedef struct Mix {                                /* pndm: what stands for the output, as op->multistep has it */
-    float weight[4], share;
+    float weight[4], share;                         /* unipc: what x becomes; share 0: nothing is done */
     int before[3], store;                           /* places in memory; store -1: nowhere */
 } Mix;
 
@@ -42,10 +45,10 @@ typedef struct SchedulerStep {
     float keep, data, change;                       /* dpm++2m, lcm: x = keep x + data x0 + change (x0 - x0 before);
                                                      * flows: x = x + data v */
     Origin origin;
-    Mix mix;
+    Mix mix, corrected;                             /* corrected: unipc's, of what x was before this step */
 } SchedulerStep;
 
-typedef enum { STEP_DDIM, STEP_DPM, STEP_PNDM, STEP_FLOW } StepKind;
+typedef enum { STEP_DDIM, STEP_DPM, STEP_PNDM, STEP_UNIPC, STEP_FLOW } StepKind;
 
 typedef struct Scheduler {
     const char *method;                             /* the one of the names above that is taken, never auto */

@@ -97,18 +97,25 @@ static void fill_coefficients(Scheduler *s, const Dpm *d)
     }
 }
 
+int scheduler_sigmas(Scheduler *s, const SchedulerConfig *c, const float *sigma, float *at, Err *e)
+{
+    const Dpm d = {.T = (int)c->T, .n = s->steps, .sigma = sigma, .at = at};
+    if (scheduler_last_sigma(&at[d.n], c, sigma[0], e))
+        return -1;
+    if (!c->karras)
+        return fill_spaced(s, c, &d, e);
+    fill_karras(s, &d);
+    return 0;
+}
+
 static int plan(Scheduler *s, const SchedulerConfig *c, Dpm *d, Err *e)
 {
     bool lower_final, euler_final;
-    if (scheduler_last_sigma(&d->at[d->n], c, d->sigma[0], e)
+    if (scheduler_sigmas(s, c, d->sigma, d->at, e)
         || json_get_bool(c->file, c->json, "lower_order_final", true, &lower_final, e)
         || json_get_bool(c->file, c->json, "euler_at_final", false, &euler_final, e))
         return -1;
     d->lower_last = euler_final || (lower_final && d->n < FEW_STEPS);
-    if (c->karras)
-        fill_karras(s, d);
-    else if (fill_spaced(s, c, d, e))
-        return -1;
     fill_coefficients(s, d);
     return 0;
 }

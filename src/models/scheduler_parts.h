@@ -7,7 +7,7 @@
 #include "src/models/pipeline.h"
 #include "src/models/scheduler.h"
 
-typedef enum { METHOD_DDIM, METHOD_DPM, METHOD_EULER, METHOD_PNDM, METHOD_LCM, METHOD_FLOW } Method;
+typedef enum { METHOD_DDIM, METHOD_DPM, METHOD_EULER, METHOD_PNDM, METHOD_LCM, METHOD_UNIPC, METHOD_FLOW } Method;
 
 typedef struct SchedulerConfig {
     char file[4200];
@@ -30,6 +30,8 @@ enum { SCHEDULER_MORE = 9 };
 
 /* Places in a scheduler's memory: what a step of pndm goes by, the marked x, and from there on outputs. */
 enum { PLACE_MIX, PLACE_MARK, PLACE_OUTPUT };
+/* Of unipc's: c, and from there on m. */
+enum { PLACE_LAST, PLACE_FIRST_X0 };
 
 /* bar (T): alpha_cumprod. beta: scratch (T). */
 int scheduler_cumulate(float *bar, float *beta, const SchedulerConfig *c, Err *e);
@@ -49,8 +51,12 @@ int scheduler_plan_pndm(Scheduler *s, const SchedulerConfig *c, const float *bar
 int scheduler_plan_lcm(Scheduler *s, const SchedulerConfig *c, const float *bar, Err *e);
 /* Fills s->step. */
 int scheduler_plan_flow(Scheduler *s, const SchedulerConfig *c, Err *e);
+/* Timesteps of s->step, and at (s->steps + 1): their sigmas and that of the end, as dpm++ and unipc have them, by
+ * Karras or as the config spaces them. sigma as below. */
+int scheduler_sigmas(Scheduler *s, const SchedulerConfig *c, const float *sigma, float *at, Err *e);
 /* Fill s->step, and s->first where it is not 1. sigma (T): sqrt((1 - a)/a) of a = alpha_cumprod. */
 int scheduler_plan_dpm(Scheduler *s, const SchedulerConfig *c, const float *sigma, Err *e);
 int scheduler_plan_euler(Scheduler *s, const SchedulerConfig *c, const float *sigma, Err *e);
+int scheduler_plan_unipc(Scheduler *s, const SchedulerConfig *c, const float *sigma, Err *e);
 
 #endif

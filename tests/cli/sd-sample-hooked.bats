@@ -122,13 +122,13 @@ PY
 
 @test "samplers: other pictures than DDIM's at other timesteps, the same in any batch, and the stream says so" {
     drawn() { sample --no-activations --latents "$BATS_TEST_TMPDIR/$1" "${@:2}" "$DIR/cond.mpk.zst"; }
-    for sampler in dpm++2m dpm++2m-karras euler euler-a lcm pndm ddim; do
+    for sampler in dpm++2m dpm++2m-karras unipc unipc-karras euler euler-a lcm pndm ddim; do
         drawn "$sampler" --sampler "$sampler"
         drawn "$sampler-1" --sampler "$sampler" --batch 1
         cmp "$BATS_TEST_TMPDIR/$sampler" "$BATS_TEST_TMPDIR/$sampler-1"
         [ "$(tstream info --json "$BATS_TEST_TMPDIR/$sampler" | jq -r .header.sampler)" = "$sampler" ]
     done
-    for sampler in dpm++2m-karras euler euler-a lcm pndm ddim; do
+    for sampler in dpm++2m-karras unipc unipc-karras euler euler-a lcm pndm ddim; do
         run ! cmp <(tstream view --tensors "$BATS_TEST_TMPDIR/dpm++2m") \
             <(tstream view --tensors "$BATS_TEST_TMPDIR/$sampler")
     done

@@ -89,7 +89,7 @@ static int check_refused(const char *what, const char *method, const char *json,
 
 int main(void)
 {
-    static const char *const others[] = {"ddim", "pndm", "dpm++2m", "dpm++2m-karras", "euler-a", "lcm"};
+    static const char *const others[] = {"ddim", "pndm", "dpm++2m", "dpm++2m-karras", "unipc", "unipc-karras", "euler-a", "lcm"};
     static const char *const switches[] = {"use_dynamic_shifting", "invert_sigmas", "use_karras_sigmas",
                                            "use_exponential_sigmas", "use_beta_sigmas", "stochastic_sampling"};
     Err e = {0};

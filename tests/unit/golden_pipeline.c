@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* golden_pipeline.c -- whole runs of samplers pndm and lcm against StableDiffusionPipeline with PNDMScheduler and
- * LCMScheduler, with the small model, of lcm also with a UNet that is told its guidance.
+/* golden_pipeline.c -- whole runs of samplers pndm, lcm and unipc against StableDiffusionPipeline with PNDMScheduler,
+ * LCMScheduler and UniPCMultistepScheduler, with the small model, of lcm also with a UNet that is told its guidance.
  *
  * golden-more/pndm_runs.safetensors: final latents of runs of some steps each, with and without Runge-Kutta steps, with
  * and without guidance, of epsilon and of v, each by a scheduler_config.json of its own; recorded with diffusers in
  * float32. Timesteps must be equal. Latents may differ by 2e-5 in relative L2: they did by up to 5e-6 with guidance 4,
  * 2.7 times what DDIM does over as many steps (in diffusers f32 is 2.9 times as far from f64), since the outputs before
- * are weighted by up to 6.7 in all; by 1e-5 with guidance 7.5. lcm_runs.safetensors is the same of lcm; those of its
- * runs that have a LoRA are sd-convert.bats's. */
+ * are weighted by up to 6.7 in all; by 1e-5 with guidance 7.5. lcm_runs.safetensors and unipc_runs.safetensors
+ * are the same of those; runs of lcm that have a LoRA are sd-convert.bats's. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,7 +80,8 @@ static int check_run(const json_t *run, const char *method, const CondBatch *bat
     const char *prediction = json_string_value(json_object_get(config, "prediction_type"));
     const size_t picture = weight_count(want);
     const float *x = want->data;
-    SamplerOptions o = {.model = folder, .type = F32, .method = method, .batch = 1,
+    const bool karras = json_is_true(json_object_get(config, "use_karras_sigmas"));
+    SamplerOptions o = {.model = folder, .type = F32, .method = karras ? "unipc-karras" : method, .batch = 1,
                         .steps = (int)json_integer_value(json_object_get(run, "steps")),
                         .guidance = json_number_value(json_object_get(run, "guidance"))};
     Sampler *sampler = NULL;
@@ -157,7 +158,7 @@ int main(void)
     char *whole = realpath(model, NULL);
     int failed = !whole || link_model(whole) || backend_pick(test_backend(), 0, &e);
     if (!failed)
-        failed = check_all(whole, "pndm", &e) + check_all(whole, "lcm", &e);
+        failed = check_all(whole, "pndm", &e) + check_all(whole, "lcm", &e) + check_all(whole, "unipc", &e);
     if (e.set || !whole)
         printf("FAIL %s\n", e.set ? e.text : model);
     unlink_model();

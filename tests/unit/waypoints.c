@@ -95,7 +95,7 @@ static int test_method(const char *method, double strength)
 
 int main(void)
 {
-    static const char *const methods[] = {"ddim", "pndm", "dpm++2m", "euler", "euler-a", "lcm"};
+    static const char *const methods[] = {"ddim", "pndm", "dpm++2m", "unipc-karras", "euler", "euler-a", "lcm"};
     int failed = 0;
     if (backend_pick(test_backend(), 0, &err)) {
         printf("%s\n", err.text);
