@@ -21,7 +21,7 @@ typedef struct SamplingConfig {     /* first member of such a program's Config *
      "G  classifier-free guidance; 1: none; 0: the negative prompt alone", 0}, \
     {0, "sampler", OPT_STR, offsetof(SamplingConfig, sampler), "auto", \
      "auto|ddim|pndm|dpm++2m|dpm++2m-karras|unipc|unipc-karras|euler|euler-a|lcm  sampling method; auto: ddim, and " \
-     "euler where the model matches flows (Stable Diffusion 3); dpm++2m-karras: 15 steps for 50", 0}, \
+     "euler where the model matches flows (Stable Diffusion 3); dpm++2m-karras, unipc-karras: 15 steps for 50", 0}, \
     {0, "init", OPT_STR, offsetof(SamplingConfig, init), NULL, \
      "DIR  begin with pictures: record ID with DIR/ID.png (or .jpg); or all with one FILE.png", 0}, \
     {0, "strength", OPT_NUMBER, offsetof(SamplingConfig, strength), "0", \

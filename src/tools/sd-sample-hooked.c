@@ -59,7 +59,7 @@ static const Cli cli = {
     "--sampler dpm++2m-karras (DPM-Solver++ of second order, on Karras's noise levels) comes as near to where the "
     "model leads in 15 steps as ddim in 50. dpm++2m takes the timesteps that the model's scheduler_config.json spaces, "
     "and leaves out the noisiest where that says \"leading\". unipc and unipc-karras (UniPC of second order) correct "
-    "each step when the next one begins. euler is DDIM at the timesteps of diffusers' "
+    "each step when the next one begins, and with Karras's levels come nearer from 10 steps on. euler is DDIM at the timesteps of diffusers' "
     "EulerDiscreteScheduler, which may lie between whole ones (t is the nearest); of a model that matches flows, as "
     "Stable Diffusion 3 does, it is FlowMatchEulerDiscreteScheduler, which nothing else stands in for. euler-a adds "
     "new noise at each step, the next of the record's seed, as models made for few steps want it. So does lcm, which "
