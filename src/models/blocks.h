@@ -52,8 +52,8 @@ typedef struct Run {
 } Run;
 
 void *run_take(const Run *r, DType type, int64_t values, Err *e);       /* of the workspace */
-/* x of R, n values of the stream's images so far, becomes that of the batch: behind them folds - 1 copies. */
-void run_unfold(const Run *r, void *x, int64_t n, int folds);
+/* Of the stream's images so far, the first `bytes` of x, the whole batch: folds - 1 copies behind them. */
+void run_unfold(void *x, size_t bytes, int64_t folds);
 /* Calls the hooks of a module whose output is act (B,HW,C), or x of R, which they see and change as f32. */
 int run_hook(const Run *r, int module, float *act, const float *input, int C, Err *e);
 int run_hook_stream(const Run *r, int module, void *x, const float *input, int C, Err *e);

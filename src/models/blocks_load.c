@@ -87,10 +87,9 @@ void *run_take(const Run *r, DType type, int64_t values, Err *e)
     return workspace_take(r->work, (size_t)values*dtype_size(type), e);
 }
 
-void run_unfold(const Run *r, void *x, int64_t n, int folds)
+void run_unfold(void *x, size_t bytes, int64_t folds)
 {
-    const size_t bytes = (size_t)n*dtype_size(r->residual);
-    for (int i = 1; i < folds; i++)
+    for (int64_t i = 1; i < folds; i++)
         op->copy((char *)x + bytes*(size_t)i, x, bytes);
 }
 

@@ -160,7 +160,7 @@ static int self_attention(const Transformer *t, const TransformerBlock *b, Run *
 /* The images of the batch from here on. */
 static void unfold(Run *r, void *x, int C)
 {
-    run_unfold(r, x, r->B*r->H*r->W*C, r->folds);
+    run_unfold(x, (size_t)(r->B*r->H*r->W*C)*dtype_size(r->residual), r->folds);
     r->B *= r->folds;
     r->folds = 1;
 }
@@ -230,7 +230,7 @@ int transformer_run(const Transformer *t, Run *r, void *x, Err *e)
         return -1;
     run_group_norm(r, &t->norm, z, NULL, (NormInput){.x = x, .type = r->residual, .C = C}, ACT_NONE);
     op->conv_run(t->proj_in, tokens, z, 1, rows, 1, false);
-    run_unfold(r, x, rows*C, folds);
+    run_unfold(x, (size_t)(rows*C)*dtype_size(r->residual), folds);
     for (int k = 0; k < t->layers && !failed; k++)
         failed = block_run(t, &t->block[k], r, tokens, z, e);
     const void *last = failed ? NULL : run_as_is(r, tokens, N*C, e);

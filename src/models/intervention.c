@@ -109,7 +109,7 @@ static int plan_waypoints(Intervention *v, Err *e)
 int intervention_plan(Intervention *v, const Variants *variants, Err *e)
 {
     const Sampler *s = v->sampler;
-    const size_t batch = s->options.batch, latents = batch * s->C * s->H * s->W;
+    const size_t batch = s->options.batch, latents = batch * sampler_latent(s);
     v->variants = variants;
     v->opened = malloc(batch * variants->count);
     v->begin = calloc(variants->count, sizeof *v->begin);
@@ -148,21 +148,16 @@ static int run(Intervention *v, int begin, const CondBatch *batch, float *latent
     return sampler_run_from(v->sampler, from - 1, begin - 1, batch, latents, intervention_step, v, e);
 }
 
-static size_t picture_size(const Intervention *v)
-{
-    return (size_t)v->sampler->C * v->sampler->H * v->sampler->W;
-}
-
 /* Of a variant's picture among `latents`. */
 static float *place_of(const Intervention *v, float *latents, int variant, int picture)
 {
-    return latents + ((size_t)v->sampler->options.batch * variant + picture) * picture_size(v);
+    return latents + ((size_t)v->sampler->options.batch * variant + picture) * sampler_latent(v->sampler);
 }
 
 /* Draws what is in v->part, which is empty then. */
 static int draw_part(Intervention *v, float *latents, DrawnFn tick, void *context, Err *e)
 {
-    const size_t size = picture_size(v);
+    const size_t size = sampler_latent(v->sampler);
     const int count = v->part.count;
     if (count == 0)
         return 0;
@@ -187,7 +182,8 @@ static int draw_variants(Intervention *v, const CondBatch *batch, float *latents
             return -1;
         for (int b = 0; b < batch->count; b++) {
             if (!must_draw(v, n, b)) {
-                memcpy(place_of(v, latents, n, b), place_of(v, v->unsteered, 0, b), picture_size(v)*sizeof *latents);
+                memcpy(place_of(v, latents, n, b), place_of(v, v->unsteered, 0, b),
+                       sampler_latent(v->sampler)*sizeof *latents);
                 tick(context, 1);
                 continue;
             }

@@ -214,8 +214,7 @@ static int evaluate(Eval *v, float *out, const float *x, int64_t latents, Err *e
     for (int64_t b = 0; b < latents; b++)
         op->copy(v->image + b*N*D, m->position, (size_t)(N*D)*sizeof *v->image);
     op->conv_run(m->patches, v->image, x, latents, v->r.H*c->patch, v->r.W*c->patch, true);
-    for (int64_t b = latents; b < B; b += latents)
-        op->copy(v->image + b*N*D, v->image, (size_t)(latents*N*D)*sizeof *v->image);
+    run_unfold(v->image, (size_t)(latents*N*D)*sizeof *v->image, B/latents);
     op->embed(v->text, m->state, NULL, m->state_rows, B*v->S, 1, D);
     for (int i = 0; i < c->layers; i++)
         if (run_block(v, &m->block[i], e))

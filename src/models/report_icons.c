@@ -21,16 +21,12 @@ static int place_of(const Tally *y, const Record *rec, double *value)
         || *record_text(rec, "steered", ""))
         return -1;
     void *only = json_object_iter(features);
-    const char *name = json_object_iter_key(only);
+    char *end;
+    const long feature = strtol(json_object_iter_key(only), &end, 10);
     *value = json_number_value(json_object_iter_value(only));
-    int i = 0;
-    while (i < y->options.count) {
-        char number[16];
-        snprintf(number, sizeof number, "%d", y->chosen[i].feature);
-        if (strcmp(number, name) == 0)
+    for (int i = 0; i < y->options.count && !*end; i++)
+        if (y->chosen[i].feature == feature)
             return i;
-        i++;
-    }
     return -1;
 }
 

@@ -63,7 +63,7 @@ static int open_model(Sampler *s, Err *e)
 
 static int make_room(Sampler *s, Err *e)
 {
-    const size_t batch = (size_t)s->options.batch, picture = sizeof(float) * s->C * s->H * s->W;
+    const size_t batch = (size_t)s->options.batch, picture = sizeof(float) * sampler_latent(s);
     const size_t memory = picture * batch * s->scheduler->memory;
     s->x = op->alloc(picture * batch, e);
     s->fresh = s->x ? op->alloc(picture * batch, e) : NULL;
@@ -146,7 +146,7 @@ int sampler_check_half(const Sampler *s, Half half, const char *what, Err *e)
 /* The next noise of each picture's seed times share to x (n,H,W,C). */
 static void upload_noise(Sampler *s, float *x, float share)
 {
-    const size_t picture = (size_t)s->C * s->H * s->W;
+    const size_t picture = sampler_latent(s);
     sampler_draw_noise(s);
     for (size_t k = 0; k < picture * (size_t)s->n && share != 1; k++)
         s->planes[k] *= share;
@@ -160,7 +160,7 @@ static void begin(Sampler *s, const CondBatch *b)
     for (int i = 0; i < s->n; i++)
         noise_seed(&s->noise[i], b->item[s->picture[i]].seed);
     if (s->memory)
-        op->clear(s->memory, (size_t)s->C*s->H*s->W * s->n * s->scheduler->memory * sizeof(float));
+        op->clear(s->memory, sampler_latent(s) * s->n * s->scheduler->memory * sizeof(float));
     if (s->options.inversion)
         sampler_own_begin(s);
     else if (s->options.strength > 0) {
@@ -174,7 +174,7 @@ static void begin(Sampler *s, const CondBatch *b)
 static void advance(Sampler *s)
 {
     const Scheduler *plan = s->scheduler;
-    const size_t all = (size_t)s->C*s->H*s->W * s->n;
+    const size_t all = sampler_latent(s) * s->n;
     scheduler_step(plan, s->step, s->x, s->memory, s->halves == 2 ? s->eps : NULL, s->eps + all*(s->halves - 1),
                    (float)s->options.guidance, (int64_t)all);
     if (plan->step[s->step].noise > 0) {
@@ -248,7 +248,7 @@ int sampler_run_from(Sampler *s, int waypoint, int leave, const CondBatch *b, fl
         if (same == i && run(s, b, b->item[i].S, latents, before_step, context, e))
             return -1;
     }
-    const size_t picture = (size_t)s->C * s->H * s->W;
+    const size_t picture = sampler_latent(s);
     for (int i = 0; i < b->count; i++)
         if (s->twin[i] != i)
             memcpy(latents + picture*i, latents + picture*s->twin[i], picture * sizeof *latents);

@@ -79,6 +79,12 @@ typedef struct Sampler {
     float *left;                    /* device (waypoints,batch,1 + scheduler->memory,H,W,C), by the pictures' places */
 } Sampler;
 
+/* Values of a picture's latent. */
+static inline size_t sampler_latent(const Sampler *s)
+{
+    return (size_t)s->C*s->H*s->W;
+}
+
 int sampler_create(Sampler **s, const SamplerOptions *options, Err *e);
 void sampler_free(Sampler *s);
 

@@ -7,30 +7,25 @@
 #include "src/models/mask.h"
 #include "src/models/sampler_parts.h"
 
-static size_t size_of(const Sampler *s)
-{
-    return (size_t)s->C * s->H * s->W;
-}
-
 void sampler_draw_noise(Sampler *s)
 {
     #pragma omp parallel for
     for (int i = 0; i < s->n; i++)
-        noise_draw(&s->noise[i], s->planes + size_of(s)*i, size_of(s));
+        noise_draw(&s->noise[i], s->planes + sampler_latent(s)*i, sampler_latent(s));
 }
 
 void sampler_put(Sampler *s, float *x)
 {
     #pragma omp parallel for
     for (int i = 0; i < s->n; i++)
-        latent_to_rows(s->host + size_of(s)*i, s->planes + size_of(s)*i, s->C, s->H * s->W);
-    op->upload(x, s->host, size_of(s) * s->n * sizeof *x);
+        latent_to_rows(s->host + sampler_latent(s)*i, s->planes + sampler_latent(s)*i, s->C, s->H * s->W);
+    op->upload(x, s->host, sampler_latent(s) * s->n * sizeof *x);
 }
 
 static void put_starts(Sampler *s, const CondBatch *b, float *x)
 {
     for (int i = 0; i < s->n; i++)
-        memcpy(s->planes + size_of(s)*i, b->item[s->picture[i]].start, size_of(s) * sizeof *s->planes);
+        memcpy(s->planes + sampler_latent(s)*i, b->item[s->picture[i]].start, sampler_latent(s) * sizeof *s->planes);
     sampler_put(s, x);
 }
 
@@ -38,13 +33,14 @@ void sampler_put_noised(Sampler *s, const CondBatch *b, float *x)
 {
     sampler_draw_noise(s);
     for (int i = 0; i < s->n; i++)
-        scheduler_add_noise(s->scheduler, s->step, s->planes + size_of(s)*i, b->item[s->picture[i]].start, size_of(s));
+        scheduler_add_noise(s->scheduler, s->step, s->planes + sampler_latent(s)*i, b->item[s->picture[i]].start,
+                            sampler_latent(s));
     sampler_put(s, x);
 }
 
 int sampler_own_create(Sampler *s, Err *e)
 {
-    const size_t batch = size_of(s) * s->options.batch * sizeof(float);
+    const size_t batch = sampler_latent(s) * s->options.batch * sizeof(float);
     Err why = {0};
     s->change = op->alloc(batch, &why);
     s->traced = s->change ? op->alloc(batch * s->scheduler->steps, &why) : NULL;
@@ -64,22 +60,22 @@ void sampler_own_free(Sampler *s)
 
 void sampler_own_begin(Sampler *s)
 {
-    op->clear(s->change, size_of(s) * s->n * sizeof(float));
+    op->clear(s->change, sampler_latent(s) * s->n * sizeof(float));
 }
 
 void sampler_own_before(Sampler *s, const CondBatch *b)
 {
     sampler_put_noised(s, b, s->x);
-    op->add(s->x, s->change, (int64_t)(size_of(s) * s->n));
+    op->add(s->x, s->change, (int64_t)(sampler_latent(s) * s->n));
 }
 
 int sampler_mask(Sampler *s, const Image *mask, Err *e)
 {
-    const size_t bytes = size_of(s) * sizeof *s->where;
+    const size_t bytes = sampler_latent(s) * sizeof *s->where;
     if (!s->where && !(s->where = op->alloc(bytes, e)))
         return -1;
     mask_tokens(s->planes, mask, s->H, s->W);
-    for (size_t i = 0; i < size_of(s); i++)
+    for (size_t i = 0; i < sampler_latent(s); i++)
         s->host[i] = s->planes[i / (size_t)s->C];
     op->upload(s->where, s->host, bytes);
     return 0;
@@ -87,7 +83,7 @@ int sampler_mask(Sampler *s, const Image *mask, Err *e)
 
 void sampler_own_after(Sampler *s, const CondBatch *b)
 {
-    const size_t picture = size_of(s), all = picture * s->n;
+    const size_t picture = sampler_latent(s), all = picture * s->n;
     scheduler_mean(s->scheduler, s->step, s->x, s->halves == 2 ? s->eps : NULL, s->eps + all*(s->halves - 1),
                    (float)s->options.guidance, (int64_t)all);
     for (int i = 0; i < s->n; i++) {
@@ -107,5 +103,5 @@ void sampler_own_after(Sampler *s, const CondBatch *b)
 void sampler_own_end(Sampler *s, const CondBatch *b)
 {
     put_starts(s, b, s->x);
-    op->add(s->x, s->change, (int64_t)(size_of(s) * s->n));
+    op->add(s->x, s->change, (int64_t)(sampler_latent(s) * s->n));
 }

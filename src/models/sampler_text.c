@@ -79,7 +79,7 @@ static bool same_values(const float *a, const float *b, size_t n)
 int sampler_twin(const Sampler *s, const CondBatch *b, int i)
 {
     const CondItem *x = &b->item[i];
-    const size_t state = (size_t)x->S*(size_t)b->E, pooled = (size_t)b->P, latent = (size_t)s->C*s->H*s->W;
+    const size_t state = (size_t)x->S*(size_t)b->E, pooled = (size_t)b->P, latent = sampler_latent(s);
     for (int k = 0; k < i; k++) {
         const CondItem *y = &b->item[k];
         if (y->seed == x->seed && y->S == x->S && same_values(state_now(s, x), state_now(s, y), state)

@@ -5,15 +5,10 @@
 #include "kernels/op.h"
 #include "src/models/sampler_parts.h"
 
-static size_t size_of(const Sampler *s)
-{
-    return (size_t)s->C * s->H * s->W;
-}
-
 /* Latents of a picture at a waypoint: x, then the scheduler's memory. */
 static float *left_at(const Sampler *s, int waypoint, int place)
 {
-    return s->left + ((size_t)waypoint * s->options.batch + place) * (1 + s->scheduler->memory) * size_of(s);
+    return s->left + ((size_t)waypoint * s->options.batch + place) * (1 + s->scheduler->memory) * sampler_latent(s);
 }
 
 int sampler_waypoints(Sampler *s, const int *step, int count, Err *e)
@@ -22,7 +17,7 @@ int sampler_waypoints(Sampler *s, const int *step, int count, Err *e)
     if (count == 0)
         return 0;
     s->waypoint = malloc(sizeof *s->waypoint * count);
-    s->left = op->alloc(latents * size_of(s) * sizeof(float), e);
+    s->left = op->alloc(latents * sampler_latent(s) * sizeof(float), e);
     if (!s->waypoint || !s->left)
         return err_set(e, "out of memory for what variants have in common, %zu latents; try a smaller --batch",
                        latents);
@@ -41,7 +36,7 @@ void sampler_waypoints_free(Sampler *s)
 /* Between a waypoint and the run: its latents there, or back. */
 static void pass(Sampler *s, const CondBatch *b, int waypoint, bool back)
 {
-    const size_t size = size_of(s), bytes = size * sizeof(float);
+    const size_t size = sampler_latent(s), bytes = size * sizeof(float);
     for (int i = 0; i < s->n; i++) {
         float *left = left_at(s, waypoint, b->item[s->picture[i]].place);
         for (int m = 0; m <= s->scheduler->memory; m++) {

@@ -79,8 +79,10 @@ static void *push(Eval *v, int C, int64_t H, int64_t W, Err *e)
 
 static void unfold_skips(Eval *v, int count, int64_t B, int folds)
 {
-    for (int i = 0; i < count; i++)
-        run_unfold(&v->r, v->skip[i].x, B*v->skip[i].H*v->skip[i].W*v->skip[i].C, folds);
+    for (int i = 0; i < count; i++) {
+        const Skip *s = &v->skip[i];
+        run_unfold(s->x, (size_t)(B*s->H*s->W*s->C)*dtype_size(v->r.residual), folds);
+    }
 }
 
 /* All images of the batch from here on, where anyone is to see them. */
@@ -236,13 +238,15 @@ static int take_turns(Eval *v, Err *e)
 static const float *unfold_latents(Eval *v, const float *x, Err *e)
 {
     const UNetConfig *c = &v->u->config;
-    const int64_t n = rows(&v->r)*c->in;
+    const size_t bytes = sizeof *x*(size_t)(rows(&v->r)*c->in);
     const int folds = v->r.folds;
     if (folds == 1 || (!c->P && !hooks_want(v->r.hooks, v->u->module_conv_in)))
         return x;
-    float *all = run_take(&v->r, F32, n*folds, e);
-    for (int i = 0; all && i < folds; i++)
-        op->copy(all + n*i, x, (size_t)n*sizeof *all);
+    float *all = run_take(&v->r, F32, v->B*v->r.H*v->r.W*c->in, e);
+    if (!all)
+        return NULL;
+    op->copy(all, x, bytes);
+    run_unfold(all, bytes, folds);
     unfold_if(v, true);
     return all;
 }

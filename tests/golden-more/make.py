@@ -21,6 +21,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from configs import sd14
 
 here = os.path.dirname(os.path.abspath(__file__))
 os.chdir(here)
@@ -83,10 +84,6 @@ for n, (H, W) in enumerate([(32, 32), (64, 64), (128, 128), (20, 20), (33, 50), 
     prepared[f"{n}.pixels"] = torch.from_numpy(pixels.copy())
 save_file(prepared, "prepare.safetensors")
 
-sd14 = {"_class_name": "PNDMScheduler", "beta_end": 0.012, "beta_schedule": "scaled_linear", "beta_start": 0.00085,
-        "num_train_timesteps": 1000, "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1,
-        "trained_betas": None,
-        "clip_sample": False}
 plain = {"_class_name": "DDIMScheduler", "clip_sample": False}
 solver = {"_class_name": "DPMSolverMultistepScheduler", "beta_end": 0.012, "beta_schedule": "scaled_linear",
           "beta_start": 0.00085, "clip_sample": False, "lambda_min_clipped": float("-inf"), "steps_offset": 1}

@@ -20,6 +20,7 @@ from diffusers import LCMScheduler, StableDiffusionImg2ImgPipeline, StableDiffus
 from diffusers.configuration_utils import FrozenDict
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from configs import minisd, sd14
 
 os.chdir(os.path.dirname(os.path.abspath(__file__)))
 model = "../../data/minisd/model"
@@ -28,14 +29,10 @@ PROMPT, SEED = "A cat in Neon Lines style.", 42
 # the schedule
 
 own = {"_class_name": "LCMScheduler"}
-sd14 = {"_class_name": "PNDMScheduler", "beta_end": 0.012, "beta_schedule": "scaled_linear", "beta_start": 0.00085,
-        "num_train_timesteps": 1000, "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1,
-        "trained_betas": None, "clip_sample": False}
 dreamshaper = dict(own, beta_end=0.012, beta_schedule="scaled_linear", beta_start=0.00085, clip_sample=True,
                    clip_sample_range=1.0, num_train_timesteps=1000, original_inference_steps=50,
                    prediction_type="epsilon", rescale_betas_zero_snr=False, set_alpha_to_one=True, steps_offset=0,
                    thresholding=False, timestep_scaling=10.0, timestep_spacing="leading", trained_betas=None)
-minisd = json.load(open(f"{model}/scheduler/scheduler_config.json"))
 v = dict(own, prediction_type="v_prediction")
 cases = [(dreamshaper, n, 0, False) for n in (1, 2, 3, 4, 7, 8, 25, 50)] + [(c, 4, 0, False) for c in (sd14, minisd)]
 cases += [(own, 5, 0, False), (v, 4, 0, False), (v, 13, 0, False), (dict(own, prediction_type="sample"), 6, 0, False),

@@ -22,15 +22,12 @@ from diffusers import (AutoencoderKL, DDIMScheduler, DPMSolverMultistepScheduler
 from diffusers.configuration_utils import FrozenDict
 from safetensors.torch import save_file
 from transformers import CLIPTextModel, CLIPTokenizer
+from configs import minisd, sd14
 
 here = os.path.dirname(os.path.abspath(__file__))
 os.chdir(here)
 model = "../../data/minisd/model"
 
-sd14 = {"_class_name": "PNDMScheduler", "beta_end": 0.012, "beta_schedule": "scaled_linear", "beta_start": 0.00085,
-        "num_train_timesteps": 1000, "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1,
-        "trained_betas": None, "clip_sample": False}
-minisd = json.load(open(f"{model}/scheduler/scheduler_config.json"))
 plain = {"_class_name": "DPMSolverMultistepScheduler"}
 cases = [(c, n, k) for c in (sd14, minisd) for n in (1, 2, 3, 14, 15, 20, 50) for k in (False, True)]
 cases += [(dict(plain, timestep_spacing=s, beta_schedule=b, num_train_timesteps=T, prediction_type=p), n, False)

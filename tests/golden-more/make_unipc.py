@@ -12,15 +12,12 @@
 import json, os, numpy as np, torch
 from diffusers import StableDiffusionPipeline, UniPCMultistepScheduler
 from safetensors.torch import save_file
+from configs import minisd, sd14
 
 here = os.path.dirname(os.path.abspath(__file__))
 os.chdir(here)
 model = "../../data/minisd/model"
 
-sd14 = {"_class_name": "PNDMScheduler", "beta_end": 0.012, "beta_schedule": "scaled_linear", "beta_start": 0.00085,
-        "num_train_timesteps": 1000, "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1,
-        "trained_betas": None, "clip_sample": False}
-minisd = json.load(open(f"{model}/scheduler/scheduler_config.json"))
 plain = {"_class_name": "UniPCMultistepScheduler"}
 cases = [(c, n, 0) for c in (sd14, minisd, dict(sd14, use_karras_sigmas=True)) for n in (1, 2, 3, 10, 20)]
 least = {"solver_type": "bh1", "final_sigmas_type": "sigma_min"}        # with a last sigma of 0 bh1 gives no numbers

@@ -7,9 +7,10 @@
  *
  * And against DPMSolverMultistepScheduler: four values of a latent after each step, whose UNet says sin(t/100 + i), to
  * 2e-5 of the largest of the run: x0 divides by alpha, down to 0.0006 in some configs, and what the roundings before
- * made of it stays in x. Against PNDMScheduler likewise, to 2e-6. Against EulerDiscreteScheduler and
- * EulerAncestralDiscreteScheduler likewise, before each step and after the last; they keep z = x/alpha in f32, which is
- * up to sigma times as large, and add to it: 5e-8 of the first sigma. Against LCMScheduler in the same way, to 2e-6. */
+ * made of it stays in x. Against UniPCMultistepScheduler likewise, also in runs that begin with a picture, and against
+ * PNDMScheduler, to 2e-6. Against EulerDiscreteScheduler and EulerAncestralDiscreteScheduler likewise, before each step
+ * and after the last; they keep z = x/alpha in f32, which is up to sigma times as large, and add to it: 5e-8 of the
+ * first sigma. Against LCMScheduler in the same way, to 2e-6. */
 #include <math.h>
 #include <sys/stat.h>
 #include "formats/json_file.h"
@@ -122,26 +123,29 @@ static int write_pipeline(const char *class, Err *e)
     return failed;
 }
 
-static int check_pndm(size_t number, const json_t *run)
+/* A run of a method with a memory of its own; limit: of the largest value. */
+static int check_multistep(size_t number, const json_t *run, const char *method, float limit)
 {
     const json_t *rows = json_object_get(run, "rows");
     const int steps = (int)json_integer_value(json_object_get(run, "steps"));
+    const bool begun = json_integer_value(json_object_get(run, "begin")) > 0;
     const size_t count = json_array_size(rows);
     float *got = malloc(sizeof *got * N * count), *want = malloc(sizeof *want * N * count), *memory = NULL, largest = 0;
     Scheduler *s = NULL;
     Err e = {0};
     char name[64];
-    snprintf(name, sizeof name, "scheduler/pndm/%zu/%d steps, %zu evaluations", number, steps, count);
+    snprintf(name, sizeof name, "scheduler/%s/%zu/%d steps, %zu evaluations", method, number, steps, count);
     int failed = write_pipeline(json_is_true(json_object_get(run, "xl")) ? "StableDiffusionXLPipeline"
                                                                          : "StableDiffusionPipeline", &e)
               || json_file_write(config_path, json_object_get(run, "config"), &e)
-              || scheduler_load(&s, folder, "pndm", steps, 0, &e) || s->steps != (int)count
+              || scheduler_load(&s, folder, method, steps, begun ? ((double)count + 0.5)/steps : 0, &e)
+              || s->steps != (int)count
               || !(memory = calloc((size_t)s->memory, N * sizeof *memory));
     failed = failed || !take_steps(s, rows, memory, got, want, &largest);
     if (failed)
         printf("FAIL %s: %s\n", name, e.set ? e.text : "other evaluations");
     else
-        failed = test_close(name, got, want, count * N, 2e-6f * largest, 0);
+        failed = test_close(name, got, want, count * N, limit * largest, 0);
     free(got);
     free(want);
     free(memory);
@@ -246,8 +250,8 @@ static int check_taken(const char *what, const char *method, const char *json)
     return test_ok(name, !failed);
 }
 
-/* Configs that the method cannot draw by as diffusers would. */
-static int check_refused(const char *what, const char *method, const char *json, int steps)
+/* Configs that the method cannot draw by as diffusers would, and words of the message. */
+static int check_said(const char *what, const char *method, const char *json, int steps, const char *words)
 {
     char name[96];
     Scheduler *s = NULL;
@@ -257,7 +261,33 @@ static int check_refused(const char *what, const char *method, const char *json,
                         && scheduler_load(&s, folder, method, steps, 0, &e) == -1 && !s;
     json_decref(config);
     snprintf(name, sizeof name, "scheduler/%s is refused: %s", what, e.text);
-    return test_ok(name, refused);
+    return test_ok(name, refused && strstr(e.text, words));
+}
+
+static int check_refused(const char *what, const char *method, const char *json, int steps)
+{
+    return check_said(what, method, json, steps, "");
+}
+
+static int check_unipc(const json_t *runs)
+{
+    int failed = test_ok("scheduler/there are runs of unipc", json_array_size(runs) > 30);
+    for (size_t i = 0; i < json_array_size(runs); i++) {
+        const json_t *run = json_array_get(runs, i), *config = json_object_get(run, "config");
+        const bool karras = json_is_true(json_object_get(config, "use_karras_sigmas"));
+        failed += check_multistep(i, run, karras ? "unipc-karras" : "unipc", 2e-5f);
+    }
+    static const struct { const char *json, *words; } refused[] = {
+        {"{\"solver_order\": 3}", "expected 2"}, {"{\"predict_x0\": false}", "predict_x0"},
+        {"{\"disable_corrector\": [0]}", "expected none"}, {"{\"use_flow_sigmas\": true}", "expected false"},
+        {"{\"lower_order_final\": false}", "sigma_min"}, {"{\"solver_type\": \"bh1\"}", "sigma_min"},
+        {"{\"thresholding\": true}", "not clipped here"}};
+    for (size_t i = 0; i < sizeof refused/sizeof *refused; i++)
+        failed += check_said(refused[i].json, "unipc", refused[i].json, 10, refused[i].words);
+    return failed + check_taken("no corrector left out, no other solver", "unipc",
+                                "{\"disable_corrector\": [], \"solver_p\": null}")
+         + check_taken("another solver's type", "unipc",
+                       "{\"solver_type\": \"heun\", \"algorithm_type\": \"dpmsolver++\"}");
 }
 
 int main(void)
@@ -268,12 +298,13 @@ int main(void)
     json_t *euler_file = json_file_load(test_path("golden-more/euler.json"), &e);
     json_t *pndm_file = json_file_load(test_path("golden-more/pndm.json"), &e);
     json_t *lcm_file = json_file_load(test_path("golden-more/lcm.json"), &e);
+    json_t *unipc_file = json_file_load(test_path("golden-more/unipc.json"), &e);
     const json_t *runs = json_object_get(file, "runs"), *dpm_runs = json_object_get(dpm_file, "runs"),
         *euler_runs = json_object_get(euler_file, "runs"), *pndm_runs = json_object_get(pndm_file, "runs"),
         *lcm_runs = json_object_get(lcm_file, "runs");
     char sub[64], index[64];
     int failed = 0;
-    if (!file || !dpm_file || !euler_file || !pndm_file || !lcm_file || backend_pick("cpu", 1, &e)
+    if (!file || !dpm_file || !euler_file || !pndm_file || !lcm_file || !unipc_file || backend_pick("cpu", 1, &e)
         || !mkdtemp(folder)) {
         printf("FAIL scheduler: %s\n", e.text);
         return 1;
@@ -286,7 +317,7 @@ int main(void)
     for (size_t i = 0; i < json_array_size(dpm_runs); i++)
         failed += check_dpm(i, json_array_get(dpm_runs, i));
     for (size_t i = 0; i < json_array_size(pndm_runs); i++)
-        failed += check_pndm(i, json_array_get(pndm_runs, i));
+        failed += check_multistep(i, json_array_get(pndm_runs, i), "pndm", 2e-6f);
     failed += test_ok("scheduler/there are runs of pndm", json_array_size(pndm_runs) > 25);
     for (size_t i = 0; i < json_array_size(euler_runs); i++)
         failed += check_noisy(i, json_array_get(euler_runs, i),
@@ -297,6 +328,7 @@ int main(void)
     for (size_t i = 0; i < json_array_size(lcm_runs); i++)
         failed += check_noisy(i, json_array_get(lcm_runs, i), "lcm", (float[]){2e-6f, 0});
     failed += test_ok("scheduler/there are runs of lcm", json_array_size(lcm_runs) > 20);
+    failed += check_unipc(json_object_get(unipc_file, "runs"));
     failed += write_pipeline("StableDiffusionXLPipeline", &e)
             + check_refused("XL: clipping", "ddim", "{\"_class_name\": \"DDIMScheduler\"}", 10)
             + check_refused("XL: clipping by lcm", "lcm", "{\"clip_sample\": true}", 10)
@@ -351,5 +383,6 @@ int main(void)
     json_decref(euler_file);
     json_decref(pndm_file);
     json_decref(lcm_file);
+    json_decref(unipc_file);
     return failed != 0;
 }
