@@ -60,21 +60,34 @@ static uint32_t values(const CUtensorMap *map)
     return n;
 }
 
-/* The i-th value of the box in the tensor, NULL where that is outside, and *shared in the block. */
-static unsigned char *value_of(const Box *b, uint32_t i, unsigned char **shared)
+/* A part of a row of a box, 16 bytes in shared memory: values [from, to) of it are in the tensor, the first at p. */
+struct Part { unsigned char *shared, *p; uint32_t from, to; };
+static const uint32_t PART = 16;
+
+static uint32_t parts(const CUtensorMap *map)
+{
+    return values(map)*map->value_bytes/PART;
+}
+
+static Part part_of(const Box *b, uint32_t i)
 {
     const CUtensorMap *m = &b->map;
-    const uint32_t address = simt_turned(b->shared + i*m->value_bytes, m->turned_bytes);
-    unsigned char *p = m->p;
-    *shared = simt_shared_at(b->block, address, m->value_bytes);
-    for (uint32_t d = 0; d < m->rank; d++) {
+    const uint32_t most = PART/m->value_bytes, row = m->box[0]/most;
+    const int64_t first = b->at[0] + (int64_t)(i%row*most), past = (int64_t)m->size[0] - first;
+    const auto within = [=](int64_t n) { return (uint32_t)(n < 0 ? 0 : n < most ? n : most); };
+    Part part = {simt_shared_at(b->block, simt_turned(b->shared + i*PART, m->turned_bytes), PART), m->p,
+                 within(-first), within(past)};
+    part.p += (uint64_t)(first + part.from)*m->value_bytes;
+    i /= row;
+    for (uint32_t d = 1; d < m->rank; d++) {
         const int64_t at = b->at[d] + (int64_t)(i%m->box[d]);
         if (at < 0 || at >= (int64_t)m->size[d])
-            return NULL;
-        p += (uint64_t)at*m->pitch[d];
+            part.to = 0;
+        part.p += (uint64_t)at*m->pitch[d];
         i /= m->box[d];
     }
-    return p;
+    part.from = min(part.from, part.to);
+    return part;
 }
 
 static Box box_of(const CUtensorMap *map, const int *at, uint32_t dimensions, const void *shared, uint32_t alignment)
@@ -93,15 +106,14 @@ static Box box_of(const CUtensorMap *map, const int *at, uint32_t dimensions, co
 
 static void bring(const Box *b)
 {
-    const uint32_t n = values(&b->map);
+    const uint32_t n = parts(&b->map), value_bytes = b->map.value_bytes;
     for (uint32_t i = 0; i < n; i++) {
-        unsigned char *shared, *p = value_of(b, i, &shared);
-        if (p)
-            memcpy(shared, p, b->map.value_bytes);
-        else
-            memset(shared, 0, b->map.value_bytes);
+        const Part part = part_of(b, i);
+        memset(part.shared, 0, PART);
+        if (part.from < part.to)
+            memcpy(part.shared + part.from*value_bytes, part.p, (part.to - part.from)*value_bytes);
     }
-    simt_barrier_bytes(b->barrier, n*b->map.value_bytes);
+    simt_barrier_bytes(b->barrier, n*PART);
 }
 
 void simt_copy_box(void *to, const CUtensorMap *map, const int *at, uint32_t dimensions, uint64_t *barrier,
@@ -156,17 +168,27 @@ struct Store { Box box; SimtThread *thread; int group; bool add, read; };
 static Store store[MOST_BOXES];
 static int stores;
 
+static void add_values(const Part *part, uint32_t value_bytes)
+{
+    for (uint32_t i = part->from; i < part->to; i++) {
+        unsigned char *p = part->p + (i - part->from)*value_bytes;
+        const unsigned char *shared = part->shared + i*value_bytes;
+        if (value_bytes == 2)
+            *(uint16_t *)p = simt_half(simt_from_half(*(uint16_t *)p) + simt_from_half(*(const uint16_t *)shared));
+        else
+            *(float *)p += *(const float *)shared;
+    }
+}
+
 static void put(const Store *s)
 {
-    const uint32_t n = values(&s->box.map);
+    const uint32_t n = parts(&s->box.map), value_bytes = s->box.map.value_bytes;
     for (uint32_t i = 0; i < n; i++) {
-        unsigned char *shared, *p = value_of(&s->box, i, &shared);
-        if (p && s->add && s->box.map.value_bytes == 2)
-            *(uint16_t *)p = simt_half(simt_from_half(*(uint16_t *)p) + simt_from_half(*(const uint16_t *)shared));
-        else if (p && s->add)
-            *(float *)p += *(const float *)shared;
-        else if (p)
-            memcpy(p, shared, s->box.map.value_bytes);
+        const Part part = part_of(&s->box, i);
+        if (s->add)
+            add_values(&part, value_bytes);
+        else if (part.from < part.to)
+            memcpy(part.p, part.shared + part.from*value_bytes, (part.to - part.from)*value_bytes);
     }
 }
 

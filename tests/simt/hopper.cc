@@ -200,27 +200,6 @@ static const unsigned char *column_part(uint64_t descriptor, int n, uint32_t k)
     return simt_shared_at(simt.here, simt_turned(at, ROW), 16);
 }
 
-/* 16 values of k of a row of an operand with k along memory. */
-static void operand_row(float value[16], uint64_t descriptor, int row, bool f16)
-{
-    for (uint32_t part = 0; part < 2; part++) {
-        uint16_t half[8];
-        memcpy(half, row_part(descriptor, row, part), 16);
-        for (int k = 0; k < 8; k++)
-            value[part*8 + (uint32_t)k] = simt_from_bits(half[k], f16);
-    }
-}
-
-/* 16 values of k of a column of an operand with n along memory. */
-static void operand_column(float value[16], uint64_t descriptor, int n, bool f16)
-{
-    for (uint32_t k = 0; k < 16; k++) {
-        uint16_t half;
-        memcpy(&half, column_part(descriptor, n/8*8, k) + n%8*2, 2);
-        value[k] = simt_from_bits(half, f16);
-    }
-}
-
 /* A sum that changes with any of the bytes, n of them, a multiple of 8. */
 static uint64_t summed(uint64_t sum, const void *bytes, size_t n)
 {
@@ -252,8 +231,61 @@ static bool looks(void)
     return simt.self->index.x%128 == 0;
 }
 
+/* A product's operands as floats, which the first thread of a group that comes to it makes for all 128. The columns of
+ * B are in the order of the threads' sums: those of the threads with t%4 = 0, pair by pair, then of 1, 2 and 3. */
+typedef float Eight __attribute__((vector_size(32)));
+enum { K = 16, OF_A_THREAD = 256/4 };
+struct Operands { alignas(32) float A[64][K]; Eight B[4][OF_A_THREAD/8][K]; uint64_t number; };
+
+static void set_column(Operands *o, int n, uint32_t k, uint16_t bits, bool f16)
+{
+    o->B[n%8/2][n/32][k][n/8%4*2 + n%2] = simt_from_bits(bits, f16);
+}
+
+static void make_operands(Operands *o, const SimtProduct *p)
+{
+    uint16_t half[8];
+    for (int row = 0; row < 64 && !p->left; row++)
+        for (uint32_t k = 0; k < K; k++) {
+            if (k%8 == 0)
+                memcpy(half, row_part(p->A, row, k/8), 16);
+            o->A[row][k] = simt_from_bits(half[k%8], p->f16);
+        }
+    for (uint32_t k = 0; k < K && p->left; k++)
+        for (int n = 0; n < p->columns; n++) {
+            if (n%8 == 0)
+                memcpy(half, column_part(p->B, n, k), 16);
+            set_column(o, n, k, half[n%8], p->f16);
+        }
+    for (int n = 0; n < p->columns && !p->left; n++)
+        for (uint32_t k = 0; k < K; k++) {
+            if (k%8 == 0)
+                memcpy(half, row_part(p->B, n, k/8), 16);
+            set_column(o, n, k, half[k%8], p->f16);
+        }
+}
+
+/* Those of the next product of this thread. */
+static const Operands *operands(const SimtProduct *p)
+{
+    static Operands *made[SIMT_CLUSTER][SIMT_THREADS/128];      /* the latest of each group, SIMT_PRODUCTS of them */
+    Operands **const group = &made[simt.here - simt.block][simt.self->index.x/128];
+    if (!*group) {
+        *group = (Operands *)aligned_alloc(alignof(Operands), SIMT_PRODUCTS*sizeof **group);
+        if (!*group)
+            simt_fail("no memory for operands");
+        memset(*group, 0, SIMT_PRODUCTS*sizeof **group);
+    }
+    const uint64_t number = ++simt.self->multiplied;
+    Operands *const o = &(*group)[number%SIMT_PRODUCTS];
+    if (o->number != number)
+        make_operands(o, p);
+    o->number = number;
+    return o;
+}
+
 /* Rows lane/4 and 8 further of the warp's part of A: lane l has k 2(l%4) and one more, and those 8 further. */
-static void left_rows(float A[2][16], const SimtProduct *p)
+static void left_rows(float A[2][K], const SimtProduct *p)
 {
     if (memcmp(p->left, p->was, sizeof p->was))
         simt_fail("wgmma: a register of A was written while it was under way");
@@ -267,26 +299,40 @@ static void left_rows(float A[2][16], const SimtProduct *p)
     }
 }
 
+/* Adds to the sums of rows A and A8, 2*columns in all, in the order of their registers. */
+__attribute__((target_clones("avx2", "default")))
+static void add_rows(float *sum, const float A[K], const float A8[K], const Eight (*B)[K], int columns)
+{
+    for (int n = 0; n < columns; n += 8) {
+        Eight row = {}, row8 = {};
+        const int m = columns - n < 8 ? columns - n : 8;
+        for (int i = 0; i < m; i++) {
+            row[i] = sum[(n + i)/2*4 + i%2];
+            row8[i] = sum[(n + i)/2*4 + 2 + i%2];
+        }
+        for (int k = 0; k < K; k++) {
+            row += A[k]*B[n/8][k];
+            row8 += A8[k]*B[n/8][k];
+        }
+        for (int i = 0; i < m; i++) {
+            sum[(n + i)/2*4 + i%2] = row[i];
+            sum[(n + i)/2*4 + 2 + i%2] = row8[i];
+        }
+    }
+}
+
 static void multiply(const SimtProduct *p)
 {
     if (looks() && operands_now(p) != p->seen)
         simt_fail("wgmma: shared memory that it reads was written while it was under way");
     const int t = (int)(simt.self->index.x%128), row = t/32*16 + t%32/4;
-    float A[2][16], B[16];
+    float left[2][K];
     if (p->left)
-        left_rows(A, p);
-    for (int i = 0; i < 2 && !p->left; i++)
-        operand_row(A[i], p->A, row + 8*i, p->f16);
-    for (int j = 0; j < p->columns/8; j++)
-        for (int c = 0; c < 2; c++) {
-            (p->left ? operand_column : operand_row)(B, p->B, 8*j + t%4*2 + c, p->f16);
-            for (int i = 0; i < 2; i++) {
-                float sum = p->add ? p->sum[4*j + 2*i + c] : 0;
-                for (int k = 0; k < 16; k++)
-                    sum += A[i][k]*B[k];
-                p->sum[4*j + 2*i + c] = sum;
-            }
-        }
+        left_rows(left, p);
+    if (!p->add)
+        memset(p->sum, 0, sizeof *p->sum*(size_t)p->columns/2);
+    const Operands *o = operands(p);
+    add_rows(p->sum, p->left ? left[0] : o->A[row], p->left ? left[1] : o->A[row + 8], o->B[t%4], p->columns/4);
 }
 
 static void begin(SimtProduct p)

@@ -149,8 +149,12 @@ static bool run_warp(SimtThread *warp)
 
 static void block_begins(SimtBlock *b, uint3 index, unsigned threads)
 {
-    for (unsigned n = 0; n < threads; n++)
+    static uint64_t begun;
+    begun++;
+    for (unsigned n = 0; n < threads; n++) {
         thread_begin(&b->thread[n], n);
+        b->thread[n].multiplied = begun << 32;
+    }
     memset(b->dynamic, 0xff, simt.dynamic_bytes + 128);
     b->index = index;
     b->votes = 0;

@@ -89,6 +89,7 @@ struct SimtThread {
     int copies, group;
     SimtProduct product[SIMT_PRODUCTS];
     int products, product_group;
+    uint64_t multiplied;                /* products so far, on top of what is the block's own */
     bool fenced;                        /* wgmma.fence since the last wgmma.wait_group */
     uint64_t asked;                     /* a sum of all products' operands: the same in a group's four warps */
     uint64_t *created[SIMT_BARRIERS];   /* barriers that nobody else may use yet */
