@@ -38,8 +38,12 @@ typedef struct CodePart {
     int K, from, to;
 } CodePart;
 
-/* A weight with Adam's moments, (F,D). */
-typedef struct AdamState { float *p, *m, *v; } AdamState;
+/* A weight with Adam's moments, (F,D): m and v in f32, or both in `pairs` (adam_pair.h), where that is not NULL. */
+typedef struct AdamState {
+    float *p, *m, *v;
+    uint32_t *pairs, chance;    /* chance: another in each step */
+    int64_t first;              /* place of p's first value among all that share a chance */
+} AdamState;
 
 /* What becomes of a feature's value a: s = factor a + offset where a > over, else a. */
 typedef struct SaeTurn { int32_t feature, set; float over, factor, offset; } SaeTurn;
@@ -129,8 +133,8 @@ typedef struct SaeOps {
      * W_enc goes to encoder too, which was packed with all F rows (NULL: none). */
     void (*row_update)(double *square, const AdamState *W_dec, const AdamState *W_enc, const CodePart *part, int parts,
                        const float *x, int F, int D, const AdamStep *step, SaeEncoder *encoder);
-    /* p, m, v (rows,D) after a step along dp, which is set to 0 */
-    void (*adam)(float *p, float *m, float *v, float *dp, int64_t rows, int D, const AdamStep *step);
+    /* w (rows,D) after a step along dp, which is set to 0 */
+    void (*adam)(const AdamState *w, float *dp, int64_t rows, int D, const AdamStep *step);
 
     /* ---- training with all of h in memory: variants that bound no token's number of features ---- */
 

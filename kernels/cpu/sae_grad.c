@@ -13,6 +13,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "kernels/adam_pair.h"
 #include "kernels/cpu/sae_cpu.h"
 #include "kernels/cpu/tile.h"
 #include "kernels/cpu/vec.h"
@@ -265,19 +266,47 @@ static void row_square(double *square, const float *x, int D)
     *square += (double)dot(x, x, D);
 }
 
-/* p -= rate * m/(1-b1^t) / (sqrt(v/(1-b2^t)) + eps) */
-static void adam_row(float *restrict p, float *restrict m, float *restrict v, float *restrict dp, int D,
-                     const AdamStep *s)
+/* p -= rate * m/(1-b1^t) / (sqrt(v/(1-b2^t)) + eps), g = scale (dp - along p); dp becomes 0 */
+ALWAYS_INLINE void adam_value(float *p, float *m, float *v, float *dp, float along, const AdamStep *s)
 {
-    const float along = s->unit_rows ? dot(dp, p, D) : 0;
-    const float rate = s->rate*s->unbias1, root = sqrtf(s->unbias2);
+    const float g = s->scale*(*dp - along**p);
+    *m = s->beta1**m + (1 - s->beta1)*g;
+    *v = s->beta2**v + (1 - s->beta2)*g*g;
+    *p -= s->rate*s->unbias1**m/(sqrtf(s->unbias2)*__builtin_sqrtf(*v) + s->eps);
+    *dp = 0;
+}
+
+static void adam_floats(float *restrict p, float *restrict m, float *restrict v, float *restrict dp, int D, float along,
+                        const AdamStep *s)
+{
+    for (int d = 0; d < D; d++)
+        adam_value(p + d, m + d, v + d, dp + d, along, s);
+}
+
+static void adam_pairs(float *restrict p, uint32_t *restrict pairs, float *restrict dp, int D, float along,
+                       uint32_t chance, uint32_t first, const AdamStep *s)
+{
     for (int d = 0; d < D; d++) {
-        const float g = s->scale*(dp[d] - along*p[d]);
-        m[d] = s->beta1*m[d] + (1 - s->beta1)*g;
-        v[d] = s->beta2*v[d] + (1 - s->beta2)*g*g;
-        p[d] -= rate*m[d]/(root*__builtin_sqrtf(v[d]) + s->eps);
-        dp[d] = 0;
+        const uint32_t old[2] = {pairs[d] & 0xffff0000, pairs[d] << 16};
+        uint32_t bits[2];
+        float m, v;
+        memcpy(&m, &old[0], sizeof m);
+        memcpy(&v, &old[1], sizeof v);
+        adam_value(p + d, &m, &v, dp + d, along, s);
+        memcpy(&bits[0], &m, sizeof m);
+        memcpy(&bits[1], &v, sizeof v);
+        pairs[d] = adam_pair(bits[0], bits[1], adam_chance(chance, first + (uint32_t)d));
     }
+}
+
+static void adam_row(const AdamState *w, int64_t row, float *dp, int D, const AdamStep *s)
+{
+    float *const p = w->p + row*D;
+    const float along = s->unit_rows ? dot(dp, p, D) : 0;
+    if (w->pairs)
+        adam_pairs(p, w->pairs + row*D, dp, D, along, w->chance, (uint32_t)(w->first + row*D), s);
+    else
+        adam_floats(p, w->m + row*D, w->v + row*D, dp, D, along, s);
     if (s->unit_rows) {
         const float length = sqrtf(dot(p, p, D));
         const float r = length > 0 ? 1/length : 0;
@@ -286,11 +315,11 @@ static void adam_row(float *restrict p, float *restrict m, float *restrict v, fl
     }
 }
 
-static void adam(float *p, float *m, float *v, float *dp, int64_t rows, int D, const AdamStep *step)
+static void adam(const AdamState *w, float *dp, int64_t rows, int D, const AdamStep *step)
 {
     #pragma omp parallel for if (rows*D > CPU_PARALLEL)
     for (int64_t r = 0; r < rows; r++)
-        adam_row(p + r*D, m + r*D, v + r*D, dp + r*D, D, step);
+        adam_row(w, r, dp + r*D, D, step);
 }
 
 /* ---- both at once ---- */
@@ -311,7 +340,6 @@ static void row_update(double *square, const AdamState *W_dec, const AdamState *
         #pragma omp for schedule(dynamic)
         for (int panel = 0; panel < F; panel += CPU_PANEL) {
             for (int f = panel; f < F && f < panel + CPU_PANEL; f++) {
-                const size_t at = (size_t)f*(size_t)D;
                 int count = 0;
                 for (int p = 0; p < parts; p++) {
                     const Entries t = entries_of(&part[p], x, f);
@@ -324,8 +352,8 @@ static void row_update(double *square, const AdamState *W_dec, const AdamState *
                     row_square(&of_row[f], row, D);
                     row_square(&of_row[f], row + D, D);
                 }
-                adam_row(W_dec->p + at, W_dec->m + at, W_dec->v + at, row, D, &unit);           /* clears row again */
-                adam_row(W_enc->p + at, W_enc->m + at, W_enc->v + at, row + D, D, &free_rows);
+                adam_row(W_dec, f, row, D, &unit);          /* clears row again */
+                adam_row(W_enc, f, row + D, D, &free_rows);
             }
             if (encoder)
                 cpu_pack_panel(encoder, W_enc->p, panel);

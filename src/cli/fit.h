@@ -13,7 +13,7 @@
 
 typedef struct FitConfig {
     Common c;
-    const char *variant, *levels, *labels, *mix, *hook, *half, *log, *eval, *checkpoint;
+    const char *variant, *levels, *labels, *mix, *hook, *half, *moments, *log, *eval, *checkpoint;
     List grid;
     int64_t k, features, expansion, batch, epochs, tokens, buffer, k_aux, dead, resample, warmup, report, every, order;
     int64_t devices;

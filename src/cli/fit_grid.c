@@ -105,6 +105,10 @@ static int base_learner(LearnerOptions *o, const Cli *cli, const FitConfig *cfg,
     if (sae_variant_find(&o->train.variant, cfg->variant))
         cli_misuse(cli, "--variant %s is not known", cfg->variant);
     read_levels(cli, cfg->levels, &o->train);
+    const int moments = dtype_parse(cfg->moments);
+    if (moments != F32 && moments != BF16)
+        cli_misuse(cli, "--moments %s: expected f32 or bf16", cfg->moments);
+    o->train.moments = (DType)moments;
     return model_dtype(&o->train.type, cfg->c.dtype, e);
 }
 

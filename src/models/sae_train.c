@@ -11,6 +11,7 @@
  * part along each row, and the rows are made unit again (sparsify's order: clip, project, step, normalise). */
 #include <math.h>
 #include "src/models/sae_trainer.h"
+#include "src/models/splitmix.h"
 
 static const float BETA1 = 0.9f, BETA2 = 0.999f, EPS = 1e-8f;
 
@@ -158,12 +159,19 @@ static AdamStep adam_step(const Trainer *t, double rate, double scale)
                       .unbias2 = (float)(1/(1 - pow((double)BETA2, n)))};
 }
 
+/* Of a weight in this step. */
+static AdamState adam_state(const Trainer *t, const Param *w)
+{
+    const uint64_t step = (uint64_t)t->steps*PARAMS + (uint64_t)(w - t->param);
+    return (AdamState){w->value, w->m, w->v, w->pairs, (uint32_t)splitmix(step), (int64_t)t->first_feature*w->D};
+}
+
 static void adam(Trainer *t, int first, AdamStep s)
 {
-    for (int p = first; p < t->params; p++) {
-        s.unit_rows = t->param[p].unit_rows;
-        op->sae.adam(t->param[p].value, t->param[p].m, t->param[p].v, t->param[p].gradient, t->param[p].rows,
-                     t->param[p].D, &s);
+    for (Param *w = &t->param[first]; w < &t->param[t->params]; w++) {
+        const AdamState state = adam_state(t, w);
+        s.unit_rows = w->unit_rows;
+        op->sae.adam(&state, w->gradient, w->rows, w->D, &s);
     }
 }
 
@@ -182,9 +190,8 @@ static bool needs_no_clipping(const Trainer *t)
  * as lists. */
 static void update_rows(Trainer *t, double rate)
 {
-    const Param *dec = &t->param[W_DEC], *enc = &t->param[W_ENC];
-    const AdamState W_dec = {dec->value, dec->m, dec->v}, W_enc = {enc->value, enc->m, enc->v};
     t->steps++;
+    const AdamState W_dec = adam_state(t, &t->param[W_DEC]), W_enc = adam_state(t, &t->param[W_ENC]);
     const AdamStep s = adam_step(t, rate, 2/trainer_spread(t));
     op->sae.row_update(&t->sums[ROWS], &W_dec, &W_enc, t->part, t->parts, t->c, t->options.F, t->options.D, &s,
                        t->encoder);

@@ -50,6 +50,7 @@ typedef struct TrainOptions {
     int sample;                 /* sampletopk: tokens of a picture; batches hold whole ones, one after another */
     int batch;                  /* most tokens a step */
     DType type;                 /* of the encoder's product, where only the largest are kept */
+    DType moments;              /* Adam's, of W_enc and W_dec: F32 or BF16 (kernels/adam_pair.h) */
     double auxk;                /* weight of the dead features' term; 0: none. gated has none */
     int k_aux;                  /* 0: D/2, at most 64 */
     int64_t dead;               /* tokens without firing after which a feature is dead */

@@ -75,8 +75,12 @@ static void set_row(const Param *p, int f, const float *row)
     op->upload(p->value + at, row, bytes);
     for (size_t d = 0; d < (size_t)p->D; d += 256) {
         const size_t n = (size_t)p->D - d < 256 ? (size_t)p->D - d : 256;
-        op->upload(p->m + at + d, zero, sizeof(float)*n);
-        op->upload(p->v + at + d, zero, sizeof(float)*n);
+        if (p->pairs)
+            op->upload(p->pairs + at + d, zero, sizeof(float)*n);
+        else {
+            op->upload(p->m + at + d, zero, sizeof(float)*n);
+            op->upload(p->v + at + d, zero, sizeof(float)*n);
+        }
     }
 }
 

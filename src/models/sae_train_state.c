@@ -86,11 +86,13 @@ static int list_state(Trainer *t, Scalars *scalars, Piece piece[PIECES])
     int n = 0;
     for (int p = 0; p < t->params; p++) {
         const Param *w = &t->param[p];
-        float *const values[] = {w->value, w->m, w->v};
-        static const char *const before[] = {"", "m.", "v."};
-        for (int v = 0; v < 3; v++, n++) {
-            piece[n] = (Piece){"", F32, values[v], (size_t)w->rows*(size_t)w->D, true, w->by_feature};
-            snprintf(piece[n].name, NAME, "%s%s", before[v], w->name);
+        void *const values[] = {w->value, w->m, w->v, w->pairs};
+        static const char *const before[] = {"", "m.", "v.", "moments."};
+        for (int v = 0; v < 4; v++) {
+            if (!values[v])
+                continue;
+            piece[n] = (Piece){"", v == 3 ? I32 : F32, values[v], (size_t)w->rows*(size_t)w->D, true, w->by_feature};
+            snprintf(piece[n++].name, NAME, "%s%s", before[v], w->name);
         }
     }
     piece[n++] = (Piece){"fired", I64, t->fired, (size_t)t->options.F, false, true};

@@ -78,8 +78,11 @@ int trainer_need_codes(Trainer *t, Codes *codes, int K, Err *e)
 static int need_moments(Trainer *t, Param *p, Err *e)
 {
     const size_t bytes = sizeof(float)*(size_t)p->rows*(size_t)p->D;
-    return (p->gradient = trainer_memory(t, bytes, e)) && (p->m = trainer_memory(t, bytes, e))
-        && (p->v = trainer_memory(t, bytes, e)) ? 0 : -1;
+    if (!(p->gradient = trainer_memory(t, bytes, e)))
+        return -1;
+    if (t->options.moments == BF16 && p->rows > 1)
+        return (p->pairs = trainer_memory(t, bytes, e)) ? 0 : -1;
+    return (p->m = trainer_memory(t, bytes, e)) && (p->v = trainer_memory(t, bytes, e)) ? 0 : -1;
 }
 
 int trainer_need_param(Trainer *t, const char *name, int n, float first, Err *e)

@@ -10,7 +10,8 @@
 
 typedef struct Param {                  /* one of the weights, (rows,D) */
     const char *name;
-    float *value, *gradient, *m, *v;    /* gradient: without the factor 2/V; Adam's moments */
+    float *value, *gradient, *m, *v;    /* gradient: without the factor 2/V; Adam's moments, */
+    uint32_t *pairs;                    /* or both in one: m and v are NULL */
     int64_t rows;
     int D;
     bool unit_rows, by_feature;         /* by_feature: rows, or where there is but one, values, are the features' */

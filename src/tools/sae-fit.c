@@ -55,6 +55,8 @@ static const Opt options[] = {
      "expansion, batch, lr, auxk, sparsity, width, seed", 0},
     {0, "dtype", OPT_STR, offsetof(FitConfig, c.dtype), "f32",
      "auto|f32|bf16  type of the encoder's product; auto: bf16 where the processor has it", 0},
+    {0, "moments", OPT_STR, offsetof(FitConfig, moments), "f32",
+     "f32|bf16  type of Adam's moments; bf16, rounded by chance, takes half their memory and learns as well", 0},
     {0, "log", OPT_STR, offsetof(FitConfig, log), NULL,
      "FILE  one JSON line a report: hook, tokens, fvu, l0, dead, lr, ...", OPT_NEUTRAL},
     {0, "report", OPT_INT, offsetof(FitConfig, report), "50", "N  steps between reports", OPT_NEUTRAL},
@@ -114,7 +116,8 @@ static const Cli cli = {
     "run by itself with that option (of a grid over seeds: with --order at the grid's --seed).\n"
     "The input is read by a thread of its own, into the places of tokens that have been trained on; from a program "
     "beside this one a pipe is fastest with that one's --no-compress.\n"
-    "Memory is that of the buffer (--buffer), six batches, and for each autoencoder 6 times its weights and a batch. "
+    "Memory is that of the buffer (--buffer), six batches, and for each autoencoder 6 times its weights (5 "
+    "with --moments bf16) and a batch. "
     "The same input and options give the same bytes whatever --threads is. SIGINT and SIGTERM end the training; what "
     "was learned is written, and cfg.json says so.\n"
     "--devices N trains each autoencoder on N devices of this machine, each with an N-th of the features: memory and "

@@ -20,6 +20,7 @@
 static int64_t N = 4096;
 static int D = 1280, F = 20480, K = 32;
 static float *x, *y, *g, *a, *s, *g_a, *b_enc, *b_dec, *W[2], *m[2], *v[2], *dW[2], *h, *z;
+static uint32_t *pairs[2];
 static double *sum;
 static int32_t *i, *start, *order;
 static SaeEncoder *f32, *bf16;
@@ -130,26 +131,31 @@ static void adam_unit(void)
 {
     AdamStep unit = step;
     unit.unit_rows = true;
-    op->sae.adam(W[0], m[0], v[0], dW[0], F, D, &unit);
+    const AdamState W_dec = {.p = W[0], .m = m[0], .v = v[0]};
+    op->sae.adam(&W_dec, dW[0], F, D, &unit);
 }
 
-static void update(SaeEncoder *enc)
+static void update(SaeEncoder *enc, bool in_pairs)
 {
     const CodePart p = part();
-    const AdamState W_dec = {W[0], m[0], v[0]}, W_enc = {W[1], m[1], v[1]};
-    op->sae.row_update(sum, &W_dec, &W_enc, &p, 1, x, F, D, &step, enc);
+    AdamState w[2];
+    for (int k = 0; k < 2; k++)
+        w[k] = in_pairs ? (AdamState){.p = W[k], .pairs = pairs[k]} : (AdamState){.p = W[k], .m = m[k], .v = v[k]};
+    op->sae.row_update(sum, &w[0], &w[1], &p, 1, x, F, D, &step, enc);
 }
 
-static void row_update(void) { update(NULL); }
-static void row_update_pack(void) { update(bf16); }
+static void row_update(void) { update(NULL, false); }
+static void row_update_pack(void) { update(bf16, false); }
+static void row_update_pairs(void) { update(bf16, true); }
 
 static Trainer *trainer;
 static float *batch;
 
-static void make_trainer(void)
+static void make_trainer(DType moments)
 {
     Err e = {0};
-    const TrainOptions o = {.D = D, .F = F, .K = K, .batch = (int)N, .type = op->best, .auxk = 1/32., .dead = 1 << 30};
+    const TrainOptions o = {.D = D, .F = F, .K = K, .batch = (int)N, .type = op->best, .moments = moments,
+                            .auxk = 1/32., .dead = 1 << 30};
     if (!(batch = op->alloc_host(sizeof *batch*(size_t)N*(size_t)D)) || trainer_create(&trainer, &o, &e)) {
         fprintf(stderr, "sae_device_speed: %s\n", e.text);
         exit(1);
@@ -159,6 +165,12 @@ static void make_trainer(void)
         fprintf(stderr, "sae_device_speed: %s\n", e.text);
         exit(1);
     }
+}
+
+static void free_trainer(void)
+{
+    trainer_free(trainer);
+    op->free_host(batch);
 }
 
 static void train(void)
@@ -192,7 +204,7 @@ static void measure(const char *name, void (*run)(void), double flop, double byt
             seconds[j - 1] = other;
         }
     }
-    printf("%-32s %10.1f us  %8.1f %s\n", name, 1e6*seconds[2], (flop > 0 ? flop/1e12 : bytes/1e9)/seconds[2],
+    printf("%-40s %10.1f us  %8.1f %s\n", name, 1e6*seconds[2], (flop > 0 ? flop/1e12 : bytes/1e9)/seconds[2],
            flop > 0 ? "TFLOP/s" : "GB/s");
     fflush(stdout);
 }
@@ -216,6 +228,7 @@ int main(int argc, char **argv)
         W[w] = filled(FD, 0.05f);
         m[w] = filled(FD, 1e-4f);
         v[w] = space(4*FD);
+        pairs[w] = space(4*FD);
         dW[w] = space(4*FD);
     }
     a = space(4*NK); g_a = space(4*NK); i = space(4*NK); order = space(4*(NK > F ? NK : F));
@@ -241,6 +254,8 @@ int main(int argc, char **argv)
     measure("row_update", row_update, 0, 2*gathered + 12*weights);
     if (bf16)
         measure("row_update, packed bf16", row_update_pack, 0, 2*gathered + 12.5*weights);
+    if (bf16)
+        measure("row_update, packed bf16, bf16 moments", row_update_pairs, 0, 2*gathered + 8.5*weights);
     measure("difference", difference, 0, 3*rows);
     measure("moments", moments, 0, 2*rows);
     measure("column_sum", column_sum, 0, rows);
@@ -255,9 +270,11 @@ int main(int argc, char **argv)
     op->sae.encoder_free(bf16);
     op->free(h);
     op->free(z);
-    make_trainer();
+    make_trainer(F32);
     measure("training step, topk", train, product, 0);
-    trainer_free(trainer);
-    op->free_host(batch);
+    free_trainer();
+    make_trainer(BF16);
+    measure("training step, topk, bf16 moments", train, product, 0);
+    free_trainer();
     return 0;
 }

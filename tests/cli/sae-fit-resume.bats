@@ -45,6 +45,10 @@ killed() {
 
 @test "killed: jumprelu, its thresholds" { killed --variant jumprelu --epochs 30 one.mpk.zst; }
 
+@test "killed: moments in bf16, dead features, some begun anew" {
+    killed --moments bf16 --epochs 40 --dead 2000 --resample 8K one.mpk.zst;
+}
+
 @test "killed: labels" { killed --labels concept,theme --epochs 30 --buffer 1400 one.mpk.zst; }
 
 @test "killed: a grid, several readings" {

@@ -134,6 +134,19 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
     jq -e '.training | has("eval") | not' out/cfg.json
 }
 
+@test "moments in bf16: as well as in f32, one autoencoder whatever the threads, of each variant's loop" {
+    for variant in topk jumprelu; do
+        fit --variant $variant --epochs 40 -o a one.mpk.zst
+        for threads in 1 2; do
+            fit --variant $variant --epochs 40 --moments bf16 -@ $threads -o b$threads one.mpk.zst
+        done
+        same b1 b2
+        run ! same a b1
+        jq -es '(.[1].training.fvu/.[0].training.fvu - 1) as $more | $more < 0.03 and $more > -0.03' \
+            a/cfg.json b1/cfg.json
+    done
+}
+
 @test "batchtopk: a threshold is saved, encodes about k a token, and as well as topk" {
     fit --epochs 100 -o a one.mpk.zst
     fit --epochs 100 --variant batchtopk -o b one.mpk.zst
@@ -334,7 +347,7 @@ END
 }
 
 @test "misuse exits 2" {
-    for wrong in "-k 0" "-k 12x" "--half left" "--features 4 -k 8" "--epochs 0" "--decay 2"; do
+    for wrong in "-k 0" "-k 12x" "--half left" "--features 4 -k 8" "--epochs 0" "--decay 2" "--moments f16"; do
         run sae-fit $wrong -o out one.mpk.zst
         says 2 sae-fit
     done

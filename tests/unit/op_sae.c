@@ -209,8 +209,9 @@ static int within_bound(const float *after, const float *before, const float *bo
 }
 
 /* Two parts of the same codes over halves of the features, with gradients of their own: in one go as by row_grads and
- * adam, bit for bit, whatever the threads; and an encoder that took part as one that is packed afterwards. */
-static int updates(int N, int D, int F, int K, DType type)
+ * adam, bit for bit, whatever the threads; and an encoder that took part as one that is packed afterwards. pairs: both
+ * moments in one. */
+static int updates(int N, int D, int F, int K, DType type, bool pairs)
 {
     const size_t FD = (size_t)F*(size_t)D, bytes = sizeof(float)*FD;
     float *x = op_values((size_t)N*D, 1), *g = op_values((size_t)N*D, 2), *g2 = op_values((size_t)N*D, 8),
@@ -234,6 +235,8 @@ static int updates(int N, int D, int F, int K, DType type)
             all[w][p] = p % 4 == 3 ? op_space(bytes) : op_values(FD, (uint32_t)p + 20);
             for (size_t j = 0; p % 4 == 2 && j < FD; j++)
                 all[w][p][j] *= all[w][p][j];
+            if (p%4 == 2 && pairs)
+                op_pairs(all[w][p - 1], all[w][p], FD);
         }
     float **one = all[0], **two = all[1];
     for (int p = 0; p < 3; p++)
@@ -242,12 +245,16 @@ static int updates(int N, int D, int F, int K, DType type)
     op->sae.sum_squares(&of_enc, one[7], (int64_t)FD);
     AdamStep unit = step;
     unit.unit_rows = true;
-    op->sae.adam(one[0], one[1], one[2], one[3], F, D, &unit);
-    op->sae.adam(one[4], one[5], one[6], one[7], F, D, &step);
-    const AdamState dec = {two[0], two[1], two[2]}, enc = {two[4], two[5], two[6]};
+    AdamState by_two[2], by_one[2];
+    for (int w = 0; w < 2; w++) {
+        by_two[w] = op_state(one[4*w], one[4*w + 1], pairs ? NULL : one[4*w + 2]);
+        by_one[w] = op_state(two[4*w], two[4*w + 1], pairs ? NULL : two[4*w + 2]);
+    }
+    op->sae.adam(&by_two[0], one[3], F, D, &unit);
+    op->sae.adam(&by_two[1], one[7], F, D, &step);
     const float *b_enc = x, *b_dec = g;                 /* any F and D values */
     SaeEncoder *taken_along = encoder(D, F, type, two[4], b_enc, b_dec);
-    op->sae.row_update(&got, &dec, &enc, part, 3, x, F, D, &step, taken_along);
+    op->sae.row_update(&got, &by_one[0], &by_one[1], part, 3, x, F, D, &step, taken_along);
     op->sae.encoder_pack(taken_along, NULL, b_enc + 1, b_dec, NULL, F);
     SaeEncoder *afterwards = encoder(D, F, type, one[4], b_enc + 1, b_dec);
     float *value[2];
@@ -411,14 +418,71 @@ static int adam(void)
     float p[] = {1, 2, 3}, m[3] = {0}, v[3] = {0}, dp[] = {0.1f, -4, 0};
     AdamStep s = {.rate = 0.5f, .scale = 2, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .unbias1 = 1/(1 - 0.9f),
                   .unbias2 = 1/(1 - 0.999f)};
-    op->sae.adam(p, m, v, dp, 1, 3, &s);
+    const AdamState w = op_state(p, m, v);
+    op->sae.adam(&w, dp, 1, 3, &s);
     int failed = test_close("adam/first step", p, (float[]){0.5f, 2.5f, 3}, 3, 1e-5f, 0);
     failed += test_same("adam/gradient is cleared", dp, (float[3]){0}, sizeof dp);
     /* unit rows: what lies along the row goes, the rest turns it */
     float row[] = {1, 0}, along[] = {7, 1}, m2[2] = {0}, v2[2] = {0};
     s.unit_rows = true;
-    op->sae.adam(row, m2, v2, along, 1, 2, &s);
+    const AdamState unit = op_state(row, m2, v2);
+    op->sae.adam(&unit, along, 1, 2, &s);
     failed += test_close("adam/unit rows", row, (float[]){2/sqrtf(5), -1/sqrtf(5)}, 2, 1e-5f, 0);
+    return failed;
+}
+
+/* The mean of n moments: of floats, or of the upper or lower halves of pairs. */
+static double mean_moment(const void *moments, int n, bool pairs, bool upper)
+{
+    double sum = 0;
+    for (int j = 0; j < n; j++) {
+        uint32_t bits = ((const uint32_t *)moments)[j];
+        float x;
+        if (pairs)
+            bits = upper ? bits & 0xffff0000 : bits << 16;
+        memcpy(&x, &bits, sizeof x);
+        sum += (double)x;
+    }
+    return sum/n;
+}
+
+/* Both moments in one: what is cut off stays on the mean, where rounding to the nearest would keep v as it is; p moves
+ * as with f32; and a part of the values has the bytes that it has among all. */
+static int adam_pairs(void)
+{
+    enum { N = 40000, PART = 1000, STEPS = 700 };
+    float *p = op_values(N, 1), *q = op_values(N, 1), *own = op_values(N, 1), *g = op_values(N, 2), *dp = op_space(4*N),
+        *m = op_space(4*N), *v = op_space(4*N);
+    uint32_t *pairs = op_space(4*N), *part = op_space(4*N);
+    const AdamStep s = {.rate = 1e-3f, .scale = 1, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .unbias1 = 1,
+                        .unbias2 = 1};
+    AdamState both = {.p = p, .pairs = pairs, .chance = 3};
+    const AdamState rest = {.p = own + PART, .pairs = part, .chance = 3, .first = PART}, floats = op_state(q, m, v);
+    int failed = 0;
+    for (int j = 0; j < N; j++)
+        g[j] = fabsf(g[j]);
+    for (int step = 0; step < STEPS; step++) {          /* one with a gradient: m is soon small, v falls to a half */
+        both.chance = 3 + (uint32_t)step*2654435761u;
+        if (step == 0)
+            memcpy(dp, g, 4*N);
+        op->sae.adam(&both, dp, 1, N, &s);
+        if (step == 0)
+            memcpy(dp, g, 4*N);
+        op->sae.adam(&floats, dp, 1, N, &s);
+        if (step == 0) {
+            memcpy(dp, g, 4*N);
+            op->sae.adam(&rest, dp + PART, 1, N - PART, &s);
+            memset(dp, 0, 4*N);
+            failed += test_same("pairs/a part of all", part, pairs + PART, 4*(N - PART));
+            failed += test_same("pairs/first step", p, q, 4*N);
+        }
+        for (int upper = 0; upper < 2 && (step == 20 || step == STEPS - 1); upper++) {
+            const double want = mean_moment(upper ? m : v, N, false, false), got = mean_moment(pairs, N, true, upper);
+            failed += test_ok(upper ? "pairs/m's mean" : "pairs/v's mean", fabs(got - want) < 0.002*want);
+        }
+    }
+    failed += test_close("pairs/p", p, q, N, 2e-3f, 0);
+    free(p); free(q); free(own); free(g); free(dp); free(m); free(v); free(pairs); free(part);
     return failed;
 }
 
@@ -429,9 +493,10 @@ int main(void)
         printf("FAIL %s\n", e.text);
         return 1;
     }
-    int failed = by_hand() + of_all_by_hand() + odd_rows() + adam() + sums(1, 5) + sums(1000, 130)
-        + gradients(50, 128, 40, 8) + gradients(33, 21, 24, 5) + lists() + updates(70, 40, 60, 5, BF16)
-        + updates(33, 129, 200, 8, F32);
+    int failed = by_hand() + of_all_by_hand() + odd_rows() + adam() + adam_pairs() + sums(1, 5) + sums(1000, 130)
+        + gradients(50, 128, 40, 8) + gradients(33, 21, 24, 5) + lists() + updates(70, 40, 60, 5, BF16, false)
+        + updates(33, 129, 200, 8, F32, false) + updates(70, 40, 60, 5, F32, true)
+        + updates(33, 129, 200, 8, BF16, true);
     static const int sizes[][2] = {{2048, 16}, {2048, 1}, {2048, 32}, {33, 7}, {64, 64}, {96, 5}, {700, 300},
                                    {1000, 129}};
     for (int s = 0; s < 8; s++)

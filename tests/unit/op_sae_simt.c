@@ -16,6 +16,6 @@ int main(void)
     int failed = sae_against_cpu(played, false);
     simt_shared = 99*1024;              /* compute capability 8.6 */
     sdsteer_backend(0, &e);
-    failed += updates(20, 2304, 40, 3, F32) + reconstructions(9, 2048, 30, 9);
+    failed += updates(20, 2304, 40, 3, F32, false) + reconstructions(9, 2048, 30, 9);
     return failed != 0;
 }

@@ -49,6 +49,24 @@ __attribute__((unused)) static void *op_space(size_t bytes)
     return calloc(bytes + 64, 1);
 }
 
+/* Adam's state of a weight p with moments m and v, or where v is NULL with both in m, as op_pairs makes them. */
+__attribute__((unused)) static AdamState op_state(void *p, void *m, void *v)
+{
+    return v ? (AdamState){.p = p, .m = m, .v = v} : (AdamState){.p = p, .pairs = m, .chance = 7, .first = 100};
+}
+
+/* n moments, both as bf16, in place of m. */
+__attribute__((unused)) static void op_pairs(float *m, const float *v, size_t n)
+{
+    for (size_t j = 0; j < n; j++) {
+        uint32_t bits[2];
+        memcpy(&bits[0], &m[j], 4);
+        memcpy(&bits[1], &v[j], 4);
+        bits[0] = (bits[0] & 0xffff0000) | bits[1] >> 16;
+        memcpy(&m[j], &bits[0], 4);
+    }
+}
+
 __attribute__((unused)) static const char *op_name(char text[160], const char *format, ...)
 {
     va_list args;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* sae_resume.c -- a trainer stored, restored into another, and trained on is the one that was never stored, and so it
- * is where nothing is trained after that; for every variant. Figures that cannot be are refused. */
+ * is where nothing is trained after that; for every variant, with both kinds of moments. Figures that cannot be are
+ * refused. */
 #include "src/models/sae_trainer.h"
 #include "tests/unit/golden.h"
 #include "tests/unit/stream_test.h"
@@ -19,10 +20,10 @@ static void make_batches(void)
         }
 }
 
-static Trainer *make_trainer(SaeVariant v, int K)
+static Trainer *make_trainer(SaeVariant v, int K, DType moments)
 {
     const TrainOptions o = {.variant = v, .D = D, .F = F, .K = K, .batch = N, .sample = N/2, .auxk = 1, .dead = 2*N,
-                            .clip = 1, .seed = 3};
+                            .clip = 1, .seed = 3, .moments = moments};
     Trainer *t;
     die_if(trainer_create(&t, &o, &err));
     return t;
@@ -34,9 +35,9 @@ static void step(Trainer *t, int batch)
     die_if(trainer_step(t, x[batch], NULL, N, 0.01, &s, &err));
 }
 
-static Trainer *train(SaeVariant v, int K)
+static Trainer *train(SaeVariant v, int K, DType moments)
 {
-    Trainer *t = make_trainer(v, K);
+    Trainer *t = make_trainer(v, K, moments);
     die_if(trainer_start(t, x[0], N, &err));
     for (int b = 0; b < STEPS; b++)
         step(t, b);
@@ -86,10 +87,10 @@ static int same(const char *name, const char *when, Trainer *a, Trainer *b)
     return failed;
 }
 
-static int resumes(SaeVariant v, int K)
+static int resumes(SaeVariant v, int K, DType moments)
 {
     const char *name = sae_variant_name(v), *path = scratch("trainer");
-    Trainer *t = train(v, K), *again = make_trainer(v, K);
+    Trainer *t = train(v, K, moments), *again = make_trainer(v, K, moments);
     store(t, path);
     die_if(restore(again, path, &err));
     test_note("%s: sparsity %g", name, t->sparsity);
@@ -107,7 +108,7 @@ static int refuses(SaeVariant v, int place, double value, const char *words)
 {
     char title[100];
     const char *path = scratch("trainer");
-    Trainer *t = train(v, 2), *again = make_trainer(v, 2);
+    Trainer *t = train(v, 2, F32), *again = make_trainer(v, 2, F32);
     Err e = {0};
     t->variant->state(t)[place] = value;
     store(t, path);
@@ -124,8 +125,8 @@ int main(void)
     die_if(backend_pick("cpu", 1, &err));
     make_batches();
     for (int v = 0; v < VARIANTS; v++)
-        failed += resumes((SaeVariant)v, 1);
-    failed += resumes(VARIANT_JUMPRELU, F);         /* more than are kept: its sparsity is below 0 */
+        failed += resumes((SaeVariant)v, 1, F32) + resumes((SaeVariant)v, 1, BF16);
+    failed += resumes(VARIANT_JUMPRELU, F, F32);    /* more than are kept: its sparsity is below 0 */
     failed += refuses(VARIANT_BATCHTOPK, 2, 1e300, "expected 8 to 24");
     failed += refuses(VARIANT_BATCHTOPK, 2, 8.5, "expected 8 to 24");
     failed += refuses(VARIANT_BATCHTOPK, 2, 0, "expected 8 to 24");

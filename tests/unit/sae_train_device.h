@@ -90,6 +90,8 @@ static int training_beside_cpu(const Ops *on_device)
     failed += compare("clipped", (TrainOptions){.variant = VARIANT_TOPK, .clip = 1e-3}, &device, 2);
     failed += compare("dead features", (TrainOptions){.variant = VARIANT_TOPK, .K = 2, .auxk = 1./32, .dead = N},
                       &device, 1);
+    failed += compare("moments in bf16", (TrainOptions){.variant = VARIANT_TOPK, .moments = BF16, .clip = 1e3},
+                      &device, 1);
     failed += compare("multi", (TrainOptions){.variant = VARIANT_TOPK, .multi = true, .K = 8}, &device, 1);
     failed += compare("matryoshka", (TrainOptions){.variant = VARIANT_MATRYOSHKA}, &device, 2);
     failed += compare("sampletopk", (TrainOptions){.variant = VARIANT_SAMPLETOPK, .sample = 12}, &device, 2);
