@@ -48,21 +48,24 @@ LIBRARY := $(patsubst %.c,$(B)/%.o,$(wildcard src/models/*.c src/cli/*.c kernels
 UNITS   := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/*.c))
 BENCHES := $(patsubst tests/bench/%.c,$(B)/bench/%,$(wildcard tests/bench/*.c))
 CUDA    := $(wildcard kernels/cuda/*.cu)
-CUDA_OBJECTS := $(CUDA:kernels/cuda/%.cu=$(B)/cuda/%.o) $(B)/cuda/err.o $(B)/cuda/dtype.o $(B)/cuda/weight.o \
-                $(B)/cuda/team.o
+CUDA_PLAIN := $(patsubst %,$(B)/cuda/%.o,err dtype weight team)       # C, of what is beside the kernels
+CUDA_OBJECTS := $(CUDA:kernels/cuda/%.cu=$(B)/cuda/%.o) $(CUDA_PLAIN)
 WATCHED := $(patsubst %,$(B)/cuda/%_hopper.o,attention product sae)
-# The same kernels built for the host, for the tests that play them there (NAME_simt): where there is a C++ compiler.
+# The same kernels built for the host, for the tests that play them there (NAME_simt, and played.bats, whose programs open
+# them as a device's): where there is a C++ compiler.
 SIMT    := $(patsubst kernels/cuda/%.cu,$(B)/simt/%.o,$(CUDA)) $(patsubst tests/simt/%.cc,$(B)/simt/%.o,$(wildcard tests/simt/*.cc))
 SIMT_TESTS := $(filter %_simt,$(UNITS))
+PLAYED  := $(B)/simt/sdsteer-cuda.so
 ifeq ($(shell command -v $(CXX)),)
 UNITS   := $(filter-out $(SIMT_TESTS),$(UNITS))
+PLAYED  :=
 endif
 OBJECTS := $(LIBRARY) $(TOOLS:%=$(B)/src/tools/%.o) $(UNITS:$(B)/tests/%=$(B)/tests/unit/%.o) \
            $(BENCHES:$(B)/bench/%=$(B)/tests/bench/%.o)
 MANUALS := $(TOOLS:%=$(B)/man/man1/%.1)
 
 all: $(TOOLS:%=$(BIN)/%)
-units: $(UNITS)
+units: $(UNITS) $(PLAYED)
 benches: $(BENCHES)
 man: $(MANUALS)
 completion: $(B)/completion/sdsteer
@@ -163,7 +166,10 @@ $(B)/simt/%.o: tests/simt/%.cc Makefile | deps
 	@mkdir -p $(@D)
 	$(CXX) $(SIMT_FLAGS) -MMD -MP -c -o $@ $<
 
-SIMT_FLAGS = -std=c++17 -DSIMT -I. -Itests/simt -O2 -g -fno-exceptions -fno-rtti -fno-threadsafe-statics \
+$(B)/simt/sdsteer-cuda.so: $(SIMT) $(CUDA_PLAIN)
+	$(CXX) -shared -o $@ $^ -lm
+
+SIMT_FLAGS = -std=c++17 -DSIMT -I. -Itests/simt -O2 -g -fPIC -fno-exceptions -fno-rtti -fno-threadsafe-statics \
              -Wall -Wextra -Wno-unknown-pragmas -Wno-psabi \
              $(if $(WERROR),-Werror)
 
