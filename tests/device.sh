@@ -221,6 +221,8 @@ if wanted pipeline; then
     for run in sae again; do
         check "sae-fit" sae-fit --backend $backend --quiet --topk 16 --features 2048 -o "$work/$run" "$acts"
     done
+    check "sae-fit, moments in bf16" sae-fit --backend $backend --quiet --topk 16 --features 2048 --moments bf16 \
+        -o "$work/lean" "$acts"
     settle
     check "the same autoencoder twice" cmp "$work/sae/sae.safetensors" "$work/again/sae.safetensors"
     check "sae-encode" sae-encode --backend $backend -q --sae "$work/sae" -o "$work/features.mpk.zst" "$acts"
