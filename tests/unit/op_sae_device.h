@@ -155,18 +155,6 @@ static int gradients(int64_t N, int D, int F, int K)
     return failed;
 }
 
-static SaeEncoder *device_encoder(int D, int F, DType type, const float *W, const float *b_enc, const float *b_dec)
-{
-    Err e = {0};
-    SaeEncoder *enc;
-    if (gpu->sae.encoder_create(&enc, D, F, type, &e)) {
-        printf("FAIL encoder: %s\n", e.text);
-        exit(1);
-    }
-    gpu->sae.encoder_pack(enc, W, b_enc, b_dec, NULL, F);
-    return enc;
-}
-
 static void make_unit(float *row, int64_t rows, int D)
 {
     for (int64_t r = 0; r < rows; r++, row += D) {
@@ -279,12 +267,12 @@ static int updates(int64_t N, int D, int F, int K, DType type, bool pairs)
     double want, got, *sum = device_space(sizeof *sum), *size[] = {unsigned_sums(part, 3, a, F),
                                                                   unsigned_sums(part, 3, g_a, F)};
     void *b_enc = to_device(host[V], row), *b_dec = to_device(x, 4*(size_t)D), *value[2], *feature[2];
-    SaeEncoder *along = device_encoder(D, F, type, one[4], b_dec, b_dec), *after;
+    SaeEncoder *along = op_encoder(gpu, D, F, type, one[4], b_dec, b_dec), *after;
     cpu->sae.row_update(&want, &on_host[0], &on_host[1], part, 3, x, F, D, &step, NULL);
     gpu->sae.row_update(sum, &by_one[0], &by_one[1], on_device, 3, dx, F, D, &step, along);
     gpu->download(&got, sum, sizeof got);
     gpu->sae.encoder_pack(along, NULL, b_enc, b_dec, NULL, F);
-    after = device_encoder(D, F, type, two[4], b_enc, b_dec);
+    after = op_encoder(gpu, D, F, type, two[4], b_enc, b_dec);
     for (int w = 0; w < 2; w++) {
         value[w] = device_space(4*NK);
         feature[w] = device_space(4*NK);
@@ -337,7 +325,8 @@ static int adam(int64_t rows, int D, bool unit_rows, bool pairs)
         op_pairs(m, v, n);
     void *dev_p = to_device(p, 4*n), *dev_m = to_device(m, 4*n), *dev_v = to_device(v, 4*n), *dev_dp = to_device(dp,
                                                                                                                  4*n);
-    const AdamState on_host = op_state(p, m, pairs ? NULL : v), on_device = op_state(dev_p, dev_m, pairs ? NULL : dev_v);
+    const AdamState on_host = op_state(p, m, pairs ? NULL : v),
+        on_device = op_state(dev_p, dev_m, pairs ? NULL : dev_v);
     for (int step = 0; step < 3; step++) {
         cpu->sae.adam(&on_host, dp, rows, D, &s);
         gpu->sae.adam(&on_device, dev_dp, rows, D, &s);
@@ -467,7 +456,8 @@ static int sae_against_cpu(const Ops *device, bool large)
         failed += updates(70, 40, 60, 5, BF16, pairs) + updates(33, 129, 200, 8, F32, pairs)
             + updates(900, 132, 24, 2, F32, pairs) + updates(40, 1284, 30, 4, BF16, pairs)
             + updates(20, 2052, 9, 3, F32, pairs) + updates(33, 43, 2100, 8, BF16, pairs)
-            + adam(5, 300, true, pairs) + adam(3, 7, true, pairs) + adam(4, 130, false, pairs) + adam(1, 1, true, pairs);
+            + adam(5, 300, true, pairs) + adam(3, 7, true, pairs) + adam(4, 130, false, pairs)
+            + adam(1, 1, true, pairs);
     failed += sums(1, 5) + sums(1000, 130) + sums(65, 300) + sums(64, 1);
     failed += product(5, 7, 3) + product(130, 140, 33) + product(1, 200, 16);
     failed += jumps(130, 300, true) + jumps(64, 5, false) + jumps(1, 1, true) + gates(130, 300) + gates(3, 2)

@@ -49,6 +49,20 @@ __attribute__((unused)) static void *op_space(size_t bytes)
     return calloc(bytes + 64, 1);
 }
 
+/* Packed with all of W's rows. The caller frees. */
+__attribute__((unused)) static SaeEncoder *op_encoder(const Ops *ops, int D, int F, DType type, const float *W,
+                                                      const float *b_enc, const float *b_dec)
+{
+    Err e = {0};
+    SaeEncoder *enc = NULL;
+    if (ops->sae.encoder_create(&enc, D, F, type, &e)) {
+        printf("FAIL encoder: %s\n", e.text);
+        exit(1);
+    }
+    ops->sae.encoder_pack(enc, W, b_enc, b_dec, NULL, F);
+    return enc;
+}
+
 /* Adam's state of a weight p with moments m and v, or where v is NULL with both in m, as op_pairs makes them. */
 __attribute__((unused)) static AdamState op_state(void *p, void *m, void *v)
 {
