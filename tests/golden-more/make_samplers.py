@@ -22,7 +22,7 @@ from diffusers import (AutoencoderKL, DDIMScheduler, DPMSolverMultistepScheduler
 from diffusers.configuration_utils import FrozenDict
 from safetensors.torch import save_file
 from transformers import CLIPTextModel, CLIPTokenizer
-from configs import minisd, sd14
+from configs import minisd, record_runs, sd14
 
 here = os.path.dirname(os.path.abspath(__file__))
 os.chdir(here)
@@ -175,11 +175,4 @@ prk, v = dict(sd14, skip_prk_steps=False), dict(sd14, prediction_type="v_predict
 cases = [(sd14, n, 4.0) for n in (1, 2, 3, 4, 5)]
 cases += [(sd14, 9, 1.0), (sd14, 7, 7.5), (v, 5, 4.0), (prk, 4, 4.0), (prk, 6, 1.0),
           (dict(v, skip_prk_steps=False), 5, 4.0)]
-latents, runs = {}, []
-for config, n, guidance in cases:
-    pipe.scheduler = PNDMScheduler.from_config(config)
-    latents[str(len(runs))] = pipe(PROMPT, num_inference_steps=n, guidance_scale=guidance, output_type="latent",
-                                   generator=torch.Generator("cpu").manual_seed(SEED)).images[0].contiguous()
-    runs.append({"config": config, "steps": n, "guidance": guidance, "timesteps": pipe.scheduler.timesteps.tolist()})
-save_file(latents, "pndm_runs.safetensors",
-          {"prompt": PROMPT, "seed": str(SEED), "runs": json.dumps(runs, separators=(",", ":"))})
+record_runs("pndm_runs.safetensors", pipe, PNDMScheduler, cases, PROMPT, SEED)

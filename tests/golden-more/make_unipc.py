@@ -11,8 +11,7 @@
 """
 import json, os, numpy as np, torch
 from diffusers import StableDiffusionPipeline, UniPCMultistepScheduler
-from safetensors.torch import save_file
-from configs import minisd, sd14
+from configs import minisd, record_runs, sd14
 
 here = os.path.dirname(os.path.abspath(__file__))
 os.chdir(here)
@@ -52,16 +51,9 @@ with open("unipc.json", "w") as f:
 PROMPT, SEED = "A cat in Neon Lines style.", 42
 pipe = StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32)
 pipe.set_progress_bar_config(disable=True)
-latents, runs = {}, []
 karras, bh1 = dict(sd14, use_karras_sigmas=True), dict(sd14, **least)
 v = dict(sd14, prediction_type="v_prediction")
 cases = [(sd14, n, 4.0) for n in (1, 2, 3, 4, 8)]
 cases += [(sd14, 10, 1.0), (sd14, 6, 7.5), (karras, 7, 7.5), (karras, 3, 1.0), (v, 5, 4.0), (bh1, 6, 4.0),
           (minisd, 5, 4.0)]
-for config, n, guidance in cases:
-    pipe.scheduler = UniPCMultistepScheduler.from_config(config)
-    latents[str(len(runs))] = pipe(PROMPT, num_inference_steps=n, guidance_scale=guidance, output_type="latent",
-                                   generator=torch.Generator("cpu").manual_seed(SEED)).images[0].contiguous()
-    runs.append({"config": config, "steps": n, "guidance": guidance, "timesteps": pipe.scheduler.timesteps.tolist()})
-save_file(latents, "unipc_runs.safetensors",
-          {"prompt": PROMPT, "seed": str(SEED), "runs": json.dumps(runs, separators=(",", ":"))})
+record_runs("unipc_runs.safetensors", pipe, UniPCMultistepScheduler, cases, PROMPT, SEED)

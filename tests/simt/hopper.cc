@@ -237,32 +237,37 @@ typedef float Eight __attribute__((vector_size(32)));
 enum { K = 16, OF_A_THREAD = 256/4 };
 struct Operands { alignas(32) float A[64][K]; Eight B[4][OF_A_THREAD/8][K]; uint64_t number; };
 
-static void set_column(Operands *o, int n, uint32_t k, uint16_t bits, bool f16)
+/* 16 values of k of a row of an operand with k along memory. */
+static void operand_row(float value[K], uint64_t descriptor, int row, bool f16)
 {
-    o->B[n%8/2][n/32][k][n/8%4*2 + n%2] = simt_from_bits(bits, f16);
+    for (uint32_t part = 0; part < 2; part++) {
+        uint16_t half[8];
+        memcpy(half, row_part(descriptor, row, part), 16);
+        for (int k = 0; k < 8; k++)
+            value[part*8 + (uint32_t)k] = simt_from_bits(half[k], f16);
+    }
+}
+
+/* 16 values of k of a column of an operand with n along memory. */
+static void operand_column(float value[K], uint64_t descriptor, int n, bool f16)
+{
+    for (uint32_t k = 0; k < K; k++) {
+        uint16_t half;
+        memcpy(&half, column_part(descriptor, n/8*8, k) + n%8*2, 2);
+        value[k] = simt_from_bits(half, f16);
+    }
 }
 
 static void make_operands(Operands *o, const SimtProduct *p)
 {
-    uint16_t half[8];
     for (int row = 0; row < 64 && !p->left; row++)
-        for (uint32_t k = 0; k < K; k++) {
-            if (k%8 == 0)
-                memcpy(half, row_part(p->A, row, k/8), 16);
-            o->A[row][k] = simt_from_bits(half[k%8], p->f16);
-        }
-    for (uint32_t k = 0; k < K && p->left; k++)
-        for (int n = 0; n < p->columns; n++) {
-            if (n%8 == 0)
-                memcpy(half, column_part(p->B, n, k), 16);
-            set_column(o, n, k, half[n%8], p->f16);
-        }
-    for (int n = 0; n < p->columns && !p->left; n++)
-        for (uint32_t k = 0; k < K; k++) {
-            if (k%8 == 0)
-                memcpy(half, row_part(p->B, n, k/8), 16);
-            set_column(o, n, k, half[k%8], p->f16);
-        }
+        operand_row(o->A[row], p->A, row, p->f16);
+    for (int n = 0; n < p->columns; n++) {
+        float value[K];
+        (p->left ? operand_column : operand_row)(value, p->B, n, p->f16);
+        for (int k = 0; k < K; k++)
+            o->B[n%8/2][n/32][k][n/8%4*2 + n%2] = value[k];
+    }
 }
 
 /* Those of the next product of this thread. */
