@@ -34,6 +34,21 @@ static void on_warning(png_structp png, png_const_charp reason)
     (void)reason;
 }
 
+/* What libpng takes at once: a row of the widest picture, or a chunk, whose length nothing else bounds: by default one
+ * too large is a warning, then memory of that length. A chunk that gets none is passed over. */
+static png_voidp take_memory(png_structp png, png_alloc_size_t bytes)
+{
+    static const png_alloc_size_t most = (png_alloc_size_t)16 << 20;
+    (void)png;
+    return bytes <= most ? malloc(bytes) : NULL;
+}
+
+static void give_memory(png_structp png, png_voidp memory)
+{
+    (void)png;
+    free(memory);
+}
+
 static int say_cut(const ImageFile *file)
 {
     return err_set(file->e, "%s: the file ends in the middle of the picture: it was cut", file->name);
@@ -120,8 +135,9 @@ static json_t *read_texts(Job *job)
 /* 1 to 4 channels. */
 static int read_png(Job *job, Image *image, bool alpha, json_t **text)
 {
-    if (!(job->png = png_create_read_struct(PNG_LIBPNG_VER_STRING, job, on_error, on_warning))
-        || !(job->info = png_create_info_struct(job->png)))
+    job->png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, job, on_error, on_warning, NULL, take_memory,
+                                        give_memory);
+    if (!job->png || !(job->info = png_create_info_struct(job->png)))
         return err_set(job->file->e, "%s: out of memory", job->file->name);
     if (setjmp(png_jmpbuf(job->png)))
         return -1;

@@ -172,6 +172,21 @@ PY
     tstream check out.mpk.zst
 }
 
+# libpng takes what a chunk says of its length, with a warning, if it is let.
+@test "a PNG whose text says that it has 2 GB takes no more memory than another" {
+    python3 - <<'END'
+import resource, struct, subprocess, zlib
+head = struct.pack(">I4s2I5B", 13, b"IHDR", 5, 4, 8, 2, 0, 0, 0)
+for length in 100, 0x7fffffff:
+    with open("text.png", "wb") as f:
+        f.write(b"\x89PNG\r\n\x1a\n" + head + struct.pack(">2I", zlib.crc32(head[4:]), length) + b"tEXta")
+    said = subprocess.run(["sd-sheet", "-o", "sheet.png", "text.png"], stderr=subprocess.PIPE).stderr
+    assert b"text.png: the file ends in the middle" in said, said
+    most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    assert most < 50000, f"{most} KB"
+END
+}
+
 @test "values of configurations that would wrap around, or be passed over" {
     configure() {       # FILE FILTER
         rm -rf model
