@@ -12,8 +12,9 @@ bool library_wanted(void)
 
 void *library_open(const char *name)
 {
-#ifdef SIMT
-    name = NULL;                /* tests/simt has the functions, in the program itself */
+#ifdef SIMT                     /* tests/simt has the functions, linked to this one: in a shared object or a program */
+    Dl_info here;
+    name = dladdr((void *)library_open, &here) && dlopen(here.dli_fname, RTLD_LAZY | RTLD_NOLOAD) ? here.dli_fname : NULL;
 #endif
     return dlopen(name, RTLD_NOW | RTLD_LOCAL);
 }

@@ -6,6 +6,9 @@
 
 bats_require_minimum_version 1.5.0
 
+load says
+load weights
+
 setup_file() {
     local root=$BATS_TEST_DIRNAME/../.. played
     played=$root/build/simt/sdsteer-cuda.so
@@ -84,4 +87,18 @@ near() {
     for backend in cpu cuda; do npy $backend.mpk.zst index; done
     cmp cpu.mpk.zst.npy cuda.mpk.zst.npy
     diff cpu.tsv cuda.tsv
+}
+
+# Each a process with a device of its own; NCCL is tests/simt/fake_nccl.cc. Of 24 steps, as in sae-fit-devices.bats.
+@test "an autoencoder on two devices: what the CPU learns; stopped and resumed, the same bytes; not on a fifth of four" {
+    fit() { sae-fit --backend "$1" --features 512 -k 8 --batch 64 "${@:2}" acts.mpk.zst; }
+    fit cpu --epochs 6 -o one
+    fit cuda --devices 2 --epochs 6 -o two
+    awk -v d="$(difference one two)" 'BEGIN {print d; exit !(d < 1e-5)}'
+    fit cuda --devices 2 --epochs 3 --checkpoint ckpt -o half
+    fit cuda --devices 2 --epochs 6 --checkpoint ckpt --resume -o resumed
+    cmp two/sae.safetensors resumed/sae.safetensors
+    run fit cuda:3 --devices 2 -o out
+    says 1 "device 2 of 2" cuda:4 "among 4"
+    [ ! -e out ]
 }

@@ -7,6 +7,7 @@ bats_require_minimum_version 1.5.0
 
 load says
 load two_hooks
+load weights
 
 small=(--backend cpu -k 8 --expansion 4 --batch 128)
 fit() { sae-fit "${small[@]}" "$@"; }
@@ -14,22 +15,6 @@ fit() { sae-fit "${small[@]}" "$@"; }
 until_there() { for _ in {1..600}; do [ ! -s "$1" ] || return 0; sleep 0.05; done; false; }
 
 same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
-
-# The largest difference of two folders' weights, which hold the same tensors; with a third word the share that differs
-# by more than it.
-difference() {
-    python3 - "$1/sae.safetensors" "$2/sae.safetensors" "${@:3}" <<'END'
-import array, json, sys
-def read(path):
-    data = open(path, "rb").read()
-    size = int.from_bytes(data[:8], "little")
-    return json.loads(data[8:8 + size]), array.array("f", data[8 + size:])
-(of_a, a), (of_b, b) = map(read, sys.argv[1:3])
-assert of_a == of_b and len(a) == len(b)
-apart = [abs(x - y) for x, y in zip(a, b)]
-print(max(apart) if len(sys.argv) == 3 else sum(x > float(sys.argv[3]) for x in apart)/len(apart))
-END
-}
 
 # Sums in another order change last bits; within 60 steps no choice between two features falls otherwise by that.
 @test "60 steps on two and three devices: one's weights to 1e-5, and the same bytes twice" {

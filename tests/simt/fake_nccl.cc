@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* fake_nccl.cc -- NCCL as its manual describes it, between processes of the host, for kernels/cuda/comm.cu.
  *
- * Ranks are forks of one program, and meet in memory that was mapped before. Each writes down what it asks for, all
- * wait for each other, and then each compares it with the others': NCCL would hang, or read what is not there, where
- * the counts of a gather differ, where a send has no receive of the same size, or where a rank that was never given
- * the id joins. It refuses buffers that overlap, but for the gather in place, and peers that are not there. */
+ * Ranks are processes that know nothing of each other but the id: it names memory of the one that made it, which all
+ * map, as NCCL's id names a socket. Each writes down what it asks for, all wait for each other, and then each compares
+ * it with the others': NCCL would hang, or read what is not there, where the counts of a gather differ, where a send
+ * has no receive of the same size, or where a rank that was never given the id joins. It refuses buffers that overlap,
+ * but for the gather in place, and peers that are not there. */
 #include <atomic>
+#include <fcntl.h>
 #include <sched.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include "tests/simt/nccl.h"
@@ -17,7 +20,7 @@ static const size_t ROOM = 4 << 20;     /* bytes that a rank has under way */
 typedef struct Ask { size_t bytes, at; } Ask;           /* at: in the rank's room */
 typedef struct Meeting {
     std::atomic<int> here, turn, joined;
-    char id[128];
+    ncclUniqueId id;
     size_t gather[RANKS];
     Ask send[RANKS][RANKS];             /* from, to */
     char room[RANKS][ROOM];
@@ -32,15 +35,16 @@ static size_t used;
 static bool in_group;
 int simt_nccl_gathers, simt_nccl_groups;
 
-static Meeting *map_meeting()
+static Meeting *meeting;
+
+/* Of a file in memory, which the mapping keeps. */
+static Meeting *map_meeting(int file)
 {
-    void *p = mmap(NULL, sizeof(Meeting), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *p = mmap(NULL, sizeof(Meeting), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     if (p == MAP_FAILED)
         simt_fail("no memory for NCCL's meeting");
     return (Meeting *)p;
 }
-
-static Meeting *const meeting = map_meeting();          /* before main, so before any fork */
 
 static void meet()
 {
@@ -53,18 +57,27 @@ static void meet()
             sched_yield();
 }
 
-/* A new communicator: whoever met before, in an earlier team of the same program, is gone. */
+/* The file stays open until the process ends, for the others to find it. */
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id)
 {
-    meeting->here = meeting->joined = 0;
-    for (size_t b = 0; b < sizeof id->internal; b++)
-        meeting->id[b] = id->internal[b] = (char)(b*37 + getpid());
+    const int file = memfd_create("nccl", MFD_CLOEXEC);
+    if (file < 0 || ftruncate(file, sizeof(Meeting)) != 0)
+        simt_fail("no memory for NCCL's meeting");
+    *id = {};
+    snprintf(id->internal, sizeof id->internal, "/proc/%d/fd/%d", (int)getpid(), file);
+    map_meeting(file)->id = *id;
     return ncclSuccess;
 }
 
 ncclResult_t ncclCommInitRank(ncclComm_t *comm, int ranks, ncclUniqueId id, int rank)
 {
-    if (rank < 0 || rank >= ranks || ranks > RANKS || memcmp(id.internal, meeting->id, sizeof id.internal) != 0)
+    id.internal[sizeof id.internal - 1] = 0;
+    const int file = open(id.internal, O_RDWR | O_CLOEXEC);
+    if (rank < 0 || rank >= ranks || ranks > RANKS || file < 0)
+        return ncclInvalidArgument;
+    meeting = map_meeting(file);
+    close(file);
+    if (memcmp(&id, &meeting->id, sizeof id) != 0)
         return ncclInvalidArgument;
     one = {rank, ranks};
     if (meeting->joined.fetch_or(1 << rank) & 1 << rank)
