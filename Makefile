@@ -34,9 +34,12 @@ ALL_CFLAGS   = -std=c17 -fopenmp $(WARNINGS) $(CFLAGS)
 ifneq ($(filter x86_64-%,$(shell $(CC) -dumpmachine)),)
 DNNL         = -ldnnl
 endif
-LIBS         = $(DNNL) -lzstd -lmsgpackc -ljansson -lutf8proc -lpng -ljpeg -lm
-# Kernels are built with -O3 (neither level reorders floating-point sums), where a*b + c may be one instruction.
-LEVEL        = $(if $(filter $(B)/kernels/%,$@),-O3 -ffp-contract=fast -fno-math-errno)
+# msgpack-c 6 has another name than those before.
+MSGPACK      = $(if $(findstring /,$(shell $(CC) -print-file-name=libmsgpackc.so)),-lmsgpackc,-lmsgpack-c)
+LIBS         = $(DNNL) -lzstd $(MSGPACK) -ljansson -lutf8proc -lpng -ljpeg -lm
+# Kernels are built with -O3 (neither level reorders floating-point sums), where a*b + c is one instruction in sums too:
+# gcc 14 makes it two in some loops and one in others of the same sum, for some processors' sake.
+LEVEL        = $(if $(filter $(B)/kernels/%,$@),-O3 -ffp-contract=fast --param=avoid-fma-max-bits=0 -fno-math-errno)
 
 TOOLS   := $(patsubst src/tools/%.c,%,$(wildcard src/tools/*.c))
 # Kernels of the CPU are compiled once a level (kernels/cpu/level.h); conv.c and gemm.c where oneDNN is.

@@ -20,11 +20,11 @@
  * each of a copy of its channels, for LONG_ROWS rows at a time. */
 #include <assert.h>
 #include <omp.h>
-#include <oneapi/dnnl/dnnl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "kernels/cpu/level.h"
+#include "kernels/cpu/onednn.h"
 
 /* GATED_*: bytes of a gated run's product for each thread, and its least rows: with fewer, weights are read too
  * often. */
@@ -77,10 +77,10 @@ static dnnl_data_type_t data_type(DType t)
     return t == BF16 ? dnnl_bf16 : dnnl_f32;
 }
 
-static dnnl_memory_desc_t describe(const dnnl_dims_t dim, DType type, dnnl_format_tag_t tag)
+static dnnl_memory_desc_t describe(int ndims, const dnnl_dims_t dim, DType type, dnnl_format_tag_t tag)
 {
     dnnl_memory_desc_t d;
-    check(dnnl_memory_desc_init_by_tag(&d, 4, dim, data_type(type), tag), "descriptor");
+    check(onednn_describe(&d, ndims, dim, data_type(type), tag), "descriptor");
     return d;
 }
 
@@ -92,15 +92,15 @@ static dnnl_primitive_attr_t attributes(const ConvSpec *s, bool add)
     check(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user), "scratchpad");
     check(dnnl_post_ops_create(&ops), "post-ops");
     if (add)
-        check(dnnl_post_ops_append_sum(ops, 1), "sum");
+        check(onednn_append_sum(ops), "sum");
     if (s->act == ACT_GELU)
-        check(dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_gelu_erf, 0, 0), "gelu");
+        check(onednn_append_eltwise(ops, dnnl_eltwise_gelu_erf, 0), "gelu");
     else if (s->act == ACT_GELU_TANH)
-        check(dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_gelu_tanh, 0, 0), "gelu");
+        check(onednn_append_eltwise(ops, dnnl_eltwise_gelu_tanh, 0), "gelu");
     else if (s->act == ACT_RELU)
-        check(dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_relu, 0, 0), "relu");
+        check(onednn_append_eltwise(ops, dnnl_eltwise_relu, 0), "relu");
     else if (s->act == ACT_SILU || s->act == ACT_QUICK_GELU)
-        check(dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_swish, s->act == ACT_SILU ? 1.0f : 1.702f, 0), "swish");
+        check(onednn_append_eltwise(ops, dnnl_eltwise_swish, s->act == ACT_SILU ? 1.0f : 1.702f), "swish");
     check(dnnl_primitive_attr_set_post_ops(attr, ops), "post-ops");
     dnnl_post_ops_destroy(ops);
     return attr;
@@ -114,23 +114,21 @@ static dnnl_primitive_desc_t convolution(const Conv *c, int64_t B, int64_t H, in
     const dnnl_dims_t y_dim = {B, s->out, (H + pads - s->kernel)/s->stride + 1, (W + pads - s->kernel)/s->stride + 1};
     const dnnl_dims_t strides = {s->stride, s->stride}, before = {s->pad_before, s->pad_before};
     const dnnl_dims_t after = {s->pad_after, s->pad_after}, bias_dim = {s->out};
-    const dnnl_memory_desc_t x = describe(x_dim, s->x_type, dnnl_nhwc),
-        w = describe(w_dim, s->x_type, dnnl_format_tag_any);
-    const dnnl_memory_desc_t y = describe(y_dim, s->act == ACT_GEGLU ? F32 : s->y_type, dnnl_nhwc);
-    dnnl_memory_desc_t b;
-    check(dnnl_memory_desc_init_by_tag(&b, 1, bias_dim, dnnl_f32, dnnl_x), "descriptor");
-
-    dnnl_convolution_desc_t d;
-    check(dnnl_convolution_forward_desc_init(&d, dnnl_forward_inference, dnnl_convolution_direct, &x, &w,
-                                             c->bias ? &b : NULL, &y, strides, before, after), "convolution");
+    dnnl_memory_desc_t x = describe(4, x_dim, s->x_type, dnnl_nhwc), b = describe(1, bias_dim, F32, dnnl_x);
+    dnnl_memory_desc_t w = describe(4, w_dim, s->x_type, dnnl_format_tag_any);
+    dnnl_memory_desc_t y = describe(4, y_dim, s->act == ACT_GEGLU ? F32 : s->y_type, dnnl_nhwc);
     dnnl_primitive_attr_t attr = attributes(s, add);
     dnnl_primitive_desc_t pd;
-    check(dnnl_primitive_desc_create(&pd, &d, attr, engine, NULL), "convolution");
+    check(onednn_convolution(&pd, engine, onednn_layout(&x), onednn_layout(&w), c->bias ? onednn_layout(&b) : NULL,
+                             onednn_layout(&y), strides, before, after, attr), "convolution");
+    dnnl_memory_desc_t *const all[] = {&x, &w, &b, &y};
+    for (size_t i = 0; i < sizeof all/sizeof *all; i++)
+        onednn_forget(all[i]);
     dnnl_primitive_attr_destroy(attr);
     return pd;
 }
 
-static dnnl_memory_t memory_of(const dnnl_memory_desc_t *d, void *data)
+static dnnl_memory_t memory_of(OnednnLayout d, void *data)
 {
     dnnl_memory_t m;
     check(dnnl_memory_create(&m, d, engine, data), "memory");
@@ -139,7 +137,7 @@ static dnnl_memory_t memory_of(const dnnl_memory_desc_t *d, void *data)
 
 static void reorder(dnnl_memory_t from, dnnl_memory_t to)
 {
-    const dnnl_memory_desc_t *a, *b;
+    OnednnLayout a, b;
     dnnl_primitive_desc_t pd;
     dnnl_primitive_t p;
     dnnl_memory_get_memory_desc(from, &a);
@@ -156,7 +154,7 @@ static void reorder(dnnl_memory_t from, dnnl_memory_t to)
 /* Index of the packing that pd wants, made from `from` when there is none yet. */
 static int pack(Conv *c, const_dnnl_primitive_desc_t pd, dnnl_memory_t from)
 {
-    const dnnl_memory_desc_t *wanted = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), *have;
+    OnednnLayout wanted = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), have;
     for (int i = 0; i < c->layouts; i++) {
         dnnl_memory_get_memory_desc(c->packed[i], &have);
         if (dnnl_memory_desc_equal(have, wanted))
@@ -193,7 +191,7 @@ static Shape *shape_prepare(Conv *c, int64_t B, int64_t H, int64_t W, bool add)
     }
     Shape *s = &c->shape[at];
     dnnl_primitive_desc_t pd = convolution(c, B, H, W, add);
-    const dnnl_memory_desc_t *scratch = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
+    OnednnLayout scratch = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
     *s = (Shape){.B = B, .H = H, .W = W, .add = add, .scratch_bytes = dnnl_memory_desc_get_size(scratch)};
     s->layout = pack(c, pd, c->packed[0]);
     s->x = memory_of(dnnl_primitive_desc_query_md(pd, dnnl_query_src_md, 0), DNNL_MEMORY_NONE);
@@ -215,17 +213,18 @@ static Conv *make_whole(const ConvSpec *spec, float *w, const float *b, Err *e)
     c->spec = *spec;
     if (b) {
         const dnnl_dims_t dim = {spec->out};
-        dnnl_memory_desc_t d;
+        dnnl_memory_desc_t d = describe(1, dim, F32, dnnl_x);
         void *to;
-        check(dnnl_memory_desc_init_by_tag(&d, 1, dim, dnnl_f32, dnnl_x), "descriptor");
-        c->bias = memory_of(&d, DNNL_MEMORY_ALLOCATE);
+        c->bias = memory_of(onednn_layout(&d), DNNL_MEMORY_ALLOCATE);
+        onednn_forget(&d);
         dnnl_memory_get_data_handle(c->bias, &to);
         memcpy(to, b, (size_t)spec->out*sizeof *b);
     }
 
     const dnnl_dims_t dim = {spec->out, spec->in, spec->kernel, spec->kernel};
-    const dnnl_memory_desc_t plain = describe(dim, F32, dnnl_oihw);
-    dnnl_memory_t from = memory_of(&plain, w);
+    dnnl_memory_desc_t plain = describe(4, dim, F32, dnnl_oihw);
+    dnnl_memory_t from = memory_of(onednn_layout(&plain), w);
+    onednn_forget(&plain);
     const bool linear = conv_is_linear(spec);
     const int rows = spec->rows ? spec->rows : 1024;
     dnnl_primitive_desc_t likely = convolution(c, linear ? 1 : 2, linear ? 1 : 32, linear ? rows : 32, false);

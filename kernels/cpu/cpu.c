@@ -9,7 +9,7 @@
 #include "kernels/cpu/cpu.h"
 
 #ifdef __x86_64__
-#include <oneapi/dnnl/dnnl.h>
+#include "kernels/cpu/onednn.h"
 #endif
 
 CpuLevel cpu_level;
@@ -135,8 +135,7 @@ int cpu_settle(Err *e)
     cpu_ops();
     cpu_choose((CpuLevel)level, tiles);
 #ifdef __x86_64__
-    static const dnnl_cpu_isa_t isa[] = {dnnl_cpu_isa_sse41, dnnl_cpu_isa_avx2, dnnl_cpu_isa_avx512_core,
-                                         dnnl_cpu_isa_all};
+    const dnnl_cpu_isa_t isa[] = {dnnl_cpu_isa_sse41, dnnl_cpu_isa_avx2, dnnl_cpu_isa_avx512_core, onednn_any_isa};
     dnnl_set_max_cpu_isa(isa[level]);
 #endif
     return 0;

@@ -12,7 +12,7 @@
 #include "kernels/cpu/cpu.h"
 
 #ifdef __x86_64__
-#include <oneapi/dnnl/dnnl.h>
+#include "kernels/cpu/onednn.h"
 #endif
 
 /* On one thread the processor's time, so that a busy machine measures as an idle one; on several the clock on the
@@ -42,27 +42,25 @@ __attribute__((unused)) static double peak_gemm(DType of)
     dnnl_engine_t engine;
     dnnl_stream_t stream;
     dnnl_memory_desc_t plain, any, out;
-    dnnl_matmul_desc_t d;
     dnnl_primitive_desc_t pd;
     dnnl_primitive_t p;
     const dnnl_dims_t dims = {SIDE, SIDE};
     peak_check(dnnl_engine_create(&engine, dnnl_cpu, 0));
     peak_check(dnnl_stream_create(&stream, engine, dnnl_stream_default_flags));
-    peak_check(dnnl_memory_desc_init_by_tag(&plain, 2, dims, type, dnnl_ab));
-    peak_check(dnnl_memory_desc_init_by_tag(&any, 2, dims, type, dnnl_format_tag_any));
-    peak_check(dnnl_memory_desc_init_by_tag(&out, 2, dims, dnnl_f32, dnnl_ab));
-    peak_check(dnnl_matmul_desc_init(&d, &plain, &any, NULL, &out));
+    peak_check(onednn_describe(&plain, 2, dims, type, dnnl_ab));
+    peak_check(onednn_describe(&any, 2, dims, type, dnnl_format_tag_any));
+    peak_check(onednn_describe(&out, 2, dims, dnnl_f32, dnnl_ab));
     double best = 0;
-    if (dnnl_primitive_desc_create(&pd, &d, NULL, engine, NULL) == dnnl_success) {
+    if (onednn_matmul(&pd, engine, onednn_layout(&plain), onednn_layout(&any), onednn_layout(&out)) == dnnl_success) {
         dnnl_memory_t a, b, c;
         peak_check(dnnl_primitive_create(&p, pd));
-        peak_check(dnnl_memory_create(&a, &plain, engine, DNNL_MEMORY_ALLOCATE));
+        peak_check(dnnl_memory_create(&a, onednn_layout(&plain), engine, DNNL_MEMORY_ALLOCATE));
         peak_check(dnnl_memory_create(&b, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), engine,
                                       DNNL_MEMORY_ALLOCATE));
-        peak_check(dnnl_memory_create(&c, &out, engine, DNNL_MEMORY_ALLOCATE));
+        peak_check(dnnl_memory_create(&c, onednn_layout(&out), engine, DNNL_MEMORY_ALLOCATE));
         void *data;
         dnnl_memory_get_data_handle(a, &data);
-        memset(data, 0, dnnl_memory_desc_get_size(&plain));
+        memset(data, 0, dnnl_memory_desc_get_size(onednn_layout(&plain)));
         dnnl_memory_get_data_handle(b, &data);
         memset(data, 0, dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0)));
         const dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, c}};
@@ -79,6 +77,9 @@ __attribute__((unused)) static double peak_gemm(DType of)
         dnnl_primitive_destroy(p);
         dnnl_primitive_desc_destroy(pd);
     }
+    onednn_forget(&plain);
+    onednn_forget(&any);
+    onednn_forget(&out);
     dnnl_stream_destroy(stream);
     dnnl_engine_destroy(engine);
     return best;
