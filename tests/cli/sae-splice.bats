@@ -52,7 +52,7 @@ above() { awk -v x="$1" -v y="$2" 'BEGIN {exit !(x > y)}'; }
     jq -r 'select(.id) | [.id, .spliced.latent_nmse] | @tsv' json | awk -F '\t' '{printf "%s\t%.6g\n", $1, $2}' |
         cmp - <(awk -F '\t' '$2 == "spliced" && $1 != "all" {print $1 "\t" $3}' table)
     [ "$(jq -r 'select(.id) | .concept' json)" = "$(jq -r .concept prompts)" ]
-    [ "$(tail -1 json | jq -c '[.pictures, .hook, .half, .steps, .guidance]')" \
+    [ "$(tail -1 json | jq -c '[.pictures, .hook, .half, .steps, .guidance + 0]')" \
         = '[3,"up_blocks.1.attentions.1","both",3,4]' ]
     [[ $(tail -1 json | jq -r .sae) == sae-* ]]
 }

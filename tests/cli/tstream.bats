@@ -21,8 +21,9 @@ load streams
 
 @test "view prints what an independent reader prints" {
     records 1 5 | tstream cat > a.mpk.zst
-    tstream view -H -t a.mpk.zst | jq -c . > c
-    python3 "$tests/read_stream.py" --values a.mpk.zst | jq -c . > python
+    numbers='walk(if type == "number" then . + 0 else . end)'       # jq 1.7 leaves 1.0 as it is written
+    tstream view -H -t a.mpk.zst | jq -c "$numbers" > c
+    python3 "$tests/read_stream.py" --values a.mpk.zst | jq -c "$numbers" > python
     diff c python
     [ "$(tstream view a.mpk.zst | jq -r .latent.shape[2] | uniq)" = 2 ]
     fields='{"id":"Fishes/Rust/1","seed":5000000001,"concept":"Fishes","t":980,"w":[0.25,null,true],'
