@@ -23,7 +23,7 @@ enum { SKIP_HEAD = 8, RECORDS_HEAD = SKIP_HEAD + 24, FOOTER = 9, CHECKED = 0x80,
 static const uint32_t RECORDS_SKIP = 0x184d2a5d, TABLE_SKIP = 0x184d2a5e, TABLE_MAGIC = 0x8f92eab1;
 static const uint32_t NOTHING = 0x51d8e999;                     /* lower half of XXH64 of no bytes */
 static const uint64_t HEADER_BIT = (uint64_t)1 << 63;
-static const char RECORDS_MAGIC[8] = "records\x01";
+static const char RECORDS_MAGIC[8] = {'r', 'e', 'c', 'o', 'r', 'd', 's', 1};
 static const size_t MOST_FRAMES = (size_t)1 << 27;              /* that zstd's own reader takes */
 static const uint64_t LARGEST = (uint64_t)64 << 20;             /* bytes in a frame of several records */
 
