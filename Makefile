@@ -73,7 +73,7 @@ benches: $(BENCHES)
 man: $(MANUALS)
 completion: $(B)/completion/sdsteer
 
-.PHONY: all units benches man completion deps test-deps test demo bench bench-peers cuda cuda-watch install uninstall clean FORCE
+.PHONY: all units benches man completion deps demo-deps test-deps test demo bench bench-peers cuda cuda-watch install uninstall clean FORCE
 .SECONDARY: $(OBJECTS)
 .DELETE_ON_ERROR:
 FORCE:
@@ -184,15 +184,19 @@ $(SIMT_TESTS): $(B)/tests/%: $(B)/tests/unit/%.o $(SIMT) $(B)/libsdsteer.a
 
 deps:
 	@pipelines/install-deps
+demo-deps:
+	@pipelines/install-deps --demo
 test-deps:
 	@pipelines/install-deps --tests
 
-# The tests get what was set on the command line (a make of theirs then rebuilds nothing), but not this make's job slots.
-test: all units man completion | test-deps
+# Built by a make that finds the C++ compiler which test-deps may just have installed. The tests get what was set on the
+# command line (a make of theirs then rebuilds nothing), but not this make's job slots.
+test: test-deps
+	@$(MAKE) --no-print-directory all units man completion
 	@MAKEFLAGS='$(if $(MAKEOVERRIDES),-- $(MAKEOVERRIDES))' tests/run $(T)
-demo: all | test-deps
+demo: all | demo-deps
 	@pipelines/demo
-bench: all benches | test-deps
+bench: all benches | demo-deps
 	@tests/bench/run
 bench-peers: all $(B)/bench/gemm_peak
 	@$(PYTHON) tests/peers/bench

@@ -36,12 +36,14 @@ stand_in() { printf '#!/bin/sh\n%s\n' "$2" > "stand-in/$1"; chmod +x "stand-in/$
 apt-get install -y --no-install-recommends libzstd-dev libpng-dev" ]
 }
 
-@test "packages of the tests are asked for with --tests only" {
-    echo bats > absent
+@test "packages of the demo and of the tests are asked for where they are wanted" {
+    printf 'bats\ng++\njq\n' > absent
     run -0 "$script"
     [ -z "$output" ]
+    run -0 "$script" --demo
+    [ "$output" = "Installing jq" ]
     run -0 "$script" --tests
-    [[ $output == *bats ]]
+    [ "$output" = "Installing jq bats g++" ]
 }
 
 @test "a half-installed package counts as missing" {
