@@ -31,7 +31,8 @@ WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
 ALL_CPPFLAGS = -I. -D_GNU_SOURCE -DSDSTEER_VERSION=$(VERSION) $(CPPFLAGS)
 ALL_CFLAGS   = -std=c17 -fopenmp $(WARNINGS) $(CFLAGS)
 # oneDNN multiplies on x86-64 alone: for other processors Debian's has no code of their own (kernels/cpu/conv_tiles.c).
-ifneq ($(filter x86_64-%,$(shell $(CC) -dumpmachine)),)
+# On a fresh machine the compiler comes with the first make, after this was read.
+ifneq ($(filter x86_64-%,$(or $(shell $(CC) -dumpmachine 2>/dev/null),$(shell uname -m)-)),)
 DNNL         = -ldnnl
 endif
 # msgpack-c 6 has another name than those before.
@@ -118,7 +119,7 @@ $(B)/bench/%: $(B)/tests/bench/%.o $(B)/libsdsteer.a
 # Files that change only when what they say changes.
 $(B)/flags: says = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LDFLAGS) $(LIBS)
 $(B)/members: says = $(LIBRARY)
-$(B)/flags $(B)/members: FORCE
+$(B)/flags $(B)/members: FORCE | deps
 	@mkdir -p $(@D); echo '$(says)' | cmp -s - $@ || echo '$(says)' > $@
 
 # ---- the GPU backend: a shared object of its own, opened only when asked for ----
