@@ -19,6 +19,7 @@ done
 [ "$(id -u)" = 0 ] || { echo "a system is made as root only"; exit 77; }
 
 system=$(mktemp -d)
+chmod 755 "$system"          # for apt, which reads as nobody
 trap 'rm -rf "$system"' EXIT
 mirror=${MIRROR-http://deb.debian.org/debian}
 said=$(debootstrap --variant=minbase "$SDSTEER_SUITE" "$system" "$mirror" 2>&1) || { tail -n 5 <<<"$said"; exit 1; }
