@@ -12,8 +12,6 @@ load weights
 small=(--backend cpu -k 8 --expansion 4 --batch 128)
 fit() { sae-fit "${small[@]}" "$@"; }
 
-until_there() { for _ in {1..600}; do [ ! -s "$1" ] || return 0; sleep 0.05; done; false; }
-
 same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
 
 # Sums in another order change last bits; within 60 steps no choice between two features falls otherwise by that.

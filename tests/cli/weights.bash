@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: MIT
-# weights.bash -- two autoencoders' weights beside each other.
+# weights.bash -- two autoencoders' weights beside each other, and runs that are killed on the way to them.
+
+# shellcheck shell=bash
+
+# Waits until a file has something in it, half a minute at most.
+until_there() { for _ in {1..600}; do [ ! -s "$1" ] || return 0; sleep 0.05; done; false; }
 
 # The largest difference of two folders' weights, which hold the same tensors; with a third word the share that differs
 # by more than it.
