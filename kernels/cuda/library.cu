@@ -13,9 +13,9 @@ bool library_wanted(void)
 void *library_open(const char *name)
 {
 #ifdef SIMT                     /* tests/simt has the functions, linked to this one: in a shared object or a program */
-    Dl_info here;
-    name = dladdr((void *)library_open, &here) && dlopen(here.dli_fname, RTLD_LAZY | RTLD_NOLOAD) ? here.dli_fname
-                                                                                                    : NULL;
+    Dl_info here = {};
+    dladdr((void *)library_open, &here);
+    name = dlopen(here.dli_fname, RTLD_LAZY | RTLD_NOLOAD) ? here.dli_fname : NULL;
 #endif
     return dlopen(name, RTLD_NOW | RTLD_LOCAL);
 }

@@ -9,6 +9,8 @@ bats_require_minimum_version 1.5.0
 load says
 load weights
 
+small=(--features 512 -k 8 --batch 64 --epochs 6)       # an autoencoder
+
 setup_file() {
     local root=$BATS_TEST_DIRNAME/../.. played
     played=$root/build/simt/sdsteer-cuda.so
@@ -21,7 +23,7 @@ setup_file() {
     export PATH=$PWD/bin:$PATH LD_LIBRARY_PATH=$PWD/bin SDSTEER_DATA=$root/data OMP_NUM_THREADS=1
     sd-assemble-prompts -n 1 | head -2 | sd-encode-text --backend cpu -o cond.mpk.zst
     sd-sample-hooked --backend cpu --steps 1 -o acts.mpk.zst --latents latents.mpk.zst cond.mpk.zst
-    sae-fit --backend cpu --features 512 -k 8 --batch 64 --epochs 6 -o sae acts.mpk.zst
+    sae-fit --backend cpu "${small[@]}" -o sae acts.mpk.zst
     sae-rank-concepts --backend cpu --sae sae --score difference -o ranks.mpk.zst acts.mpk.zst
 }
 
@@ -75,8 +77,7 @@ near() {
 @test "autoencoders: fitted with either kind of moments, encoded and measured as on the CPU" {
     for moments in f32 bf16; do
         for backend in cpu cuda; do
-            sae-fit --backend $backend --features 512 -k 8 --batch 64 --epochs 6 --moments $moments -o $backend \
-                acts.mpk.zst
+            sae-fit --backend $backend "${small[@]}" --moments $moments -o $backend acts.mpk.zst
         done
         jq -es '(.[1].training.fvu/.[0].training.fvu - 1) as $d | $d < 1e-3 and $d > -1e-3' cpu/cfg.json cuda/cfg.json
     done
@@ -91,12 +92,11 @@ near() {
 
 # Each a process with a device of its own; NCCL is tests/simt/fake_nccl.cc. In 12 steps no choice falls otherwise.
 @test "an autoencoder on two devices: what the CPU learns; killed and resumed, the same bytes; no fifth of four" {
-    fit() { sae-fit --backend "$1" --features 512 -k 8 --batch 64 --epochs 6 "${@:2}" acts.mpk.zst; }
+    fit() { sae-fit --backend "$1" "${small[@]}" "${@:2}" acts.mpk.zst; }
     fit cpu -o one
     fit cuda --devices 2 -o two
     awk -v d="$(difference one two)" 'BEGIN {print d; exit !(d < 1e-5)}'
-    sae-fit --backend cuda --devices 2 --features 512 -k 8 --batch 64 --epochs 6 --checkpoint ckpt --every 2 -o killed \
-        acts.mpk.zst &
+    sae-fit --backend cuda --devices 2 "${small[@]}" --checkpoint ckpt --every 2 -o killed acts.mpk.zst &
     until_there ckpt
     kill -9 $!
     wait $! || true
