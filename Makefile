@@ -25,18 +25,26 @@ CXX      = g++
 # Code for A100 and H100, and PTX of the latter for what came after it.
 CUDA_ARCH = -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 -gencode arch=compute_90,code=compute_90
 
+# What the goals need of Debian's packages is installed before anything is asked of the compiler.
+GOALS   := $(or $(MAKECMDGOALS),all)
+ifneq ($(if $(findstring n,$(firstword -$(MAKEFLAGS))),,$(filter-out clean uninstall,$(GOALS))),)
+$(shell pipelines/install-deps $(if $(filter test,$(GOALS)),--tests,$(if $(filter demo bench,$(GOALS)),--demo)) >&2)
+ifneq ($(.SHELLSTATUS),0)
+$(error packages are missing)
+endif
+endif
+
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-format-truncation \
            -Werror=implicit-function-declaration -Werror=incompatible-pointer-types -Werror=int-conversion \
            $(if $(WERROR),-Werror)
 ALL_CPPFLAGS = -I. -D_GNU_SOURCE -DSDSTEER_VERSION=$(VERSION) $(CPPFLAGS)
 ALL_CFLAGS   = -std=c17 -fopenmp $(WARNINGS) $(CFLAGS)
 # oneDNN multiplies on x86-64 alone: for other processors Debian's has no code of their own (kernels/cpu/conv_tiles.c).
-# On a fresh machine the compiler comes with the first make, after this was read.
-ifneq ($(filter x86_64-%,$(or $(shell $(CC) -dumpmachine 2>/dev/null),$(shell uname -m)-)),)
+ifneq ($(filter x86_64-%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
 DNNL         = -ldnnl
 endif
 # msgpack-c 6 has another name than those before.
-MSGPACK      = $(if $(findstring /,$(shell $(CC) -print-file-name=libmsgpackc.so)),-lmsgpackc,-lmsgpack-c)
+MSGPACK      = $(if $(findstring /,$(shell $(CC) -print-file-name=libmsgpackc.so 2>/dev/null)),-lmsgpackc,-lmsgpack-c)
 LIBS         = $(DNNL) -lzstd $(MSGPACK) -ljansson -lutf8proc -lpng -ljpeg -lm
 # Kernels are built with -O3 (neither level reorders floating-point sums), where a*b + c is one instruction in sums too:
 # gcc 14 makes it two in some loops and one in others of the same sum, for some processors' sake.
@@ -74,22 +82,22 @@ benches: $(BENCHES)
 man: $(MANUALS)
 completion: $(B)/completion/sdsteer
 
-.PHONY: all units benches man completion deps demo-deps test-deps test demo bench bench-peers cuda cuda-watch install uninstall clean FORCE
+.PHONY: all units benches man completion test demo bench bench-peers cuda cuda-watch install uninstall clean FORCE
 .SECONDARY: $(OBJECTS)
 .DELETE_ON_ERROR:
 FORCE:
 
 # ---- objects, library, programs ----
 
-$(B)/%.o: %.c $(B)/flags Makefile | deps
+$(B)/%.o: %.c $(B)/flags Makefile
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LEVEL) -MMD -MP -c -o $@ $<
 
-$(B)/%.any.o: %.c $(B)/flags Makefile | deps
+$(B)/%.any.o: %.c $(B)/flags Makefile
 	$(compile_level)
-$(B)/%.avx2.o: %.c $(B)/flags Makefile | deps
+$(B)/%.avx2.o: %.c $(B)/flags Makefile
 	$(compile_level)
-$(B)/%.avx512.o: %.c $(B)/flags Makefile | deps
+$(B)/%.avx512.o: %.c $(B)/flags Makefile
 	$(compile_level)
 $(B)/%.avx2.o: MACHINE = -mavx2 -mfma
 $(B)/%.avx512.o: MACHINE = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512
@@ -119,7 +127,7 @@ $(B)/bench/%: $(B)/tests/bench/%.o $(B)/libsdsteer.a
 # Files that change only when what they say changes.
 $(B)/flags: says = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LDFLAGS) $(LIBS)
 $(B)/members: says = $(LIBRARY)
-$(B)/flags $(B)/members: FORCE | deps
+$(B)/flags $(B)/members: FORCE
 	@mkdir -p $(@D); echo '$(says)' | cmp -s - $@ || echo '$(says)' > $@
 
 # ---- the GPU backend: a shared object of its own, opened only when asked for ----
@@ -134,11 +142,11 @@ endif
 NVCC_FLAGS = -std=c++17 -O3 $(NVCCFLAGS) $(CUDA_ARCH) -I. -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
              $(if $(WERROR),-Werror all-warnings -Xcompiler -Werror)
 
-$(B)/cuda/%.o: kernels/cuda/%.cu Makefile | deps
+$(B)/cuda/%.o: kernels/cuda/%.cu Makefile
 	@mkdir -p $(@D)
 	$(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
 
-$(B)/watch/%.o: kernels/cuda/%.cu Makefile | deps
+$(B)/watch/%.o: kernels/cuda/%.cu Makefile
 	@mkdir -p $(@D)
 	$(NVCC) $(NVCC_FLAGS) -DWATCH -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
 
@@ -148,11 +156,11 @@ $(WATCHED) $(WATCHED:$(B)/cuda/%=$(B)/watch/%): CUDA_ARCH = -gencode arch=comput
                                     -gencode arch=compute_80,code=sm_80 -gencode arch=compute_80,code=compute_80
 $(WATCHED): NVCC_FLAGS += -Xptxas -warn-spills
 
-$(B)/cuda/%.o: formats/%.c $(B)/flags Makefile | deps
+$(B)/cuda/%.o: formats/%.c $(B)/flags Makefile
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -fPIC -fvisibility=hidden -MMD -MP -c -o $@ $<
 
-$(B)/cuda/%.o: kernels/%.c $(B)/flags Makefile | deps
+$(B)/cuda/%.o: kernels/%.c $(B)/flags Makefile
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -fPIC -fvisibility=hidden -MMD -MP -c -o $@ $<
 
@@ -162,11 +170,11 @@ $(BIN)/sdsteer-cuda.so $(BIN)/watch/sdsteer-cuda.so:
 	@mkdir -p $(@D)
 	$(NVCC) $(CUDA_ARCH) -shared -o $@ $^
 
-$(B)/simt/%.o: kernels/cuda/%.cu Makefile | deps
+$(B)/simt/%.o: kernels/cuda/%.cu Makefile
 	@mkdir -p $(@D)
 	$(CXX) -x c++ $(SIMT_FLAGS) -MMD -MP -c -o $@ $<
 
-$(B)/simt/%.o: tests/simt/%.cc Makefile | deps
+$(B)/simt/%.o: tests/simt/%.cc Makefile
 	@mkdir -p $(@D)
 	$(CXX) $(SIMT_FLAGS) -MMD -MP -c -o $@ $<
 
@@ -181,23 +189,14 @@ $(SIMT_TESTS): $(B)/tests/%: $(B)/tests/unit/%.o $(SIMT) $(B)/libsdsteer.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -rdynamic -o $@ $^ $(LIBS)
 
-# ---- packages, tests, demo ----
+# ---- tests, demo ----
 
-deps:
-	@pipelines/install-deps
-demo-deps:
-	@pipelines/install-deps --demo
-test-deps:
-	@pipelines/install-deps --tests
-
-# Built by a make that finds the C++ compiler which test-deps may just have installed. The tests get what was set on the
-# command line (a make of theirs then rebuilds nothing), but not this make's job slots.
-test: test-deps
-	@$(MAKE) --no-print-directory all units man completion
+# The tests get what was set on the command line (a make of theirs then rebuilds nothing), but not this make's job slots.
+test: all units man completion
 	@MAKEFLAGS='$(if $(MAKEOVERRIDES),-- $(MAKEOVERRIDES))' tests/run $(T)
-demo: all | demo-deps
+demo: all
 	@pipelines/demo
-bench: all benches | demo-deps
+bench: all benches
 	@tests/bench/run
 bench-peers: all $(B)/bench/gemm_peak
 	@$(PYTHON) tests/peers/bench

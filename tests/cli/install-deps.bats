@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # pipelines/install-deps, with stand-ins for dpkg-query, apt-get, sudo and id: what it installs,
-# and when it only speaks.
+# and when it only speaks; and what make asks of it.
 
 bats_require_minimum_version 1.5.0
 
@@ -19,7 +19,7 @@ setup() {
     echo 0 > uid
 }
 
-stand_in() { printf '#!/bin/sh\n%s\n' "$2" > "stand-in/$1"; chmod +x "stand-in/$1"; }
+stand_in() { printf '#!/bin/sh\ncd "%s"\n%s\n' "$BATS_TEST_TMPDIR" "$2" > "stand-in/$1"; chmod +x "stand-in/$1"; }
 
 @test "all there: silent, and nothing is installed" {
     run "$script" --tests
@@ -74,4 +74,24 @@ apt-get install -y --no-install-recommends libzstd-dev libpng-dev" ]
     stand_in apt-get 'echo "E: no network"; exit 100'
     run -1 "$script"
     [[ $output == *"E: no network"* ]]
+}
+
+@test "make asks for the packages of its goals before it asks the compiler" {
+    echo 1000 > uid
+    stand_in gcc 'echo "$*" >> asked'
+    top=$BATS_TEST_DIRNAME/../..
+    for goals in "man gcc" "demo jq" "test bats"; do
+        set -- $goals
+        echo "$2" > absent
+        run -2 make -C "$top" -q "$1"
+        [[ $output == *"sudo apt-get install $2"*"packages are missing"* ]]
+    done
+    [ ! -e asked ]
+    rm stand-in/gcc
+    # Of these jq is none of its needs; and who only looks, or clears away, needs none.
+    echo jq > absent
+    run -1 make -C "$top" -q man
+    echo gcc > absent
+    run -0 make -C "$top" -n man
+    run -0 make -C "$top" -n clean
 }
