@@ -35,9 +35,9 @@ struct Batches {
 static void gather(Batches *b, int64_t number)
 {
     const int p = (int)(number % PLACES);
-    const int64_t at = b->from + number*b->batch;
+    const int64_t at = b->from + number*b->batch, left = b->to - at;
     Batch *to = &b->place[p];
-    to->n = token_buffer_read(b->buffer, at, to->x, b->tag[p], b->batch);
+    to->n = token_buffer_read(b->buffer, at, to->x, b->tag[p], left < b->batch ? left : b->batch);
     for (int64_t j = 0; b->labels_there && j < to->n; j++)
         labels_fill(b->labels, b->tag[p][j], to->label + j*b->labels_there);
 }

@@ -125,20 +125,30 @@ static void spare(Fit *f, int64_t n)
     fit_gate_unlock(f->options.gate);
 }
 
+/* A pass over the buffer, of which all stays, the rest of the last whole batch for another pass; its front, which drops
+ * then; what it holds when the input has ended. Of these two no token is left out: batches are a little smaller, all by
+ * the same, where they have to be. */
+typedef enum { PASS, FRONT, LAST } Round;
+
+static int64_t batch_of(const Learner *l, Round round, int64_t most, int unit)
+{
+    const int64_t batch = l->options.train.batch, steps = (most + batch - 1)/batch;
+    return round == PASS ? batch < most ? batch : most : ((most + steps - 1)/steps + unit - 1)/unit*unit;
+}
+
 /* One learner's way through the first `most` tokens of the order, from where it is. */
-static int teach(Fit *f, int number, int64_t most, bool drops, Err *e)
+static int teach(Fit *f, int number, Round round, int64_t most, Err *e)
 {
     Learner *l = &f->learner[number];
-    const int64_t part = learner_part(l, most);
-    const int64_t batch = l->options.train.batch < most ? l->options.train.batch : most;
+    const int64_t part = round == PASS ? learner_part(l, most) : most, batch = batch_of(l, round, most, f->unit);
     int failed = batches_begin(f->batches, l->taken, part, batch, e);
     while (!failed && l->taken < part && !l->done && !f->stopped) {
         const Batch *b = batches_next(f->batches);
-        l->taken += batch;
+        l->taken += b->n;
         failed = learner_step(l, b->x, b->label, b->n, e);
         if (failed)
             break;
-        if (drops && number == f->learners - 1)
+        if (round == FRONT && number == f->learners - 1)
             spare(f, l->taken);
         f->stopped = f->report && f->report(f->context, number, &l->last);
     }
@@ -146,9 +156,9 @@ static int teach(Fit *f, int number, int64_t most, bool drops, Err *e)
     return failed;
 }
 
-/* A round: the buffer is shuffled, and all learn from the first `most` of it, which then drops or stays. After a
- * checkpoint: goes on with the one that was under way. */
-static int train(Fit *f, int64_t most, bool drops, Err *e)
+/* The buffer is shuffled, and all learn from the first `most` of it. After a checkpoint: goes on with the round that was
+ * under way. */
+static int train(Fit *f, int64_t most, Round round, Err *e)
 {
     if (!f->batches && batches_create(&f->batches, f->buffer, f->options.labels,
                                       f->learner[0].options.train.team, f->D, f->batch, e))
@@ -160,7 +170,7 @@ static int train(Fit *f, int64_t most, bool drops, Err *e)
     f->in_round = true;
     bool done = true;
     for (int l = 0; l < f->learners; l++) {
-        if (teach(f, l, most, drops, e))
+        if (teach(f, l, round, most, e))
             return -1;
         done &= f->learner[l].done;
     }
@@ -169,25 +179,42 @@ static int train(Fit *f, int64_t most, bool drops, Err *e)
     for (int l = 0; l < f->learners; l++)
         f->learner[l].taken = 0;
     f->in_round = false;
-    if (drops)
+    if (round == FRONT)
         f->seen += token_buffer_drop(f->buffer, most);
     fit_gate_changed(f->options.gate, f);
     fit_gate_unlock(f->options.gate);
     return 0;
 }
 
-static void know_totals(Fit *f, int64_t total)
+static int64_t common_multiple(int64_t a, int64_t b)
 {
-    for (int l = 0; l < f->learners; l++)
-        learner_know_total(&f->learner[l], total);
+    int64_t x = a, y = b;
+    while (y) {
+        const int64_t rest = x % y;
+        x = y;
+        y = rest;
+    }
+    return a/x*b;
+}
+
+/* How many tokens the front of the buffer is: half of it at most, in batches of any power of two up to MOST_STEP, which
+ * have no rest then. It is the same whatever learners there are. */
+static int64_t front_tokens(const Fit *f)
+{
+    enum { MOST_STEP = 1 << 14 };
+    const int64_t half = token_buffer_held(f->buffer)/2;
+    int64_t step = f->unit;
+    for (int64_t power = 2, both; power <= MOST_STEP && (both = common_multiple(power, f->unit)) <= half; power *= 2)
+        step = both;
+    return half/step*step;
 }
 
 int fit_make_room(Fit *f, Err *e)
 {
     f->overflowed = true;
-    if (f->options.tokens > 0)
-        know_totals(f, f->options.tokens);
-    return train(f, token_buffer_held(f->buffer)/f->unit/2*f->unit, true, e);
+    for (int l = 0; l < f->learners && f->options.tokens > 0; l++)
+        learner_know_total(&f->learner[l], f->options.tokens);
+    return train(f, front_tokens(f), FRONT, e);
 }
 
 /* Adds what there is room for, up to PIECE: how many. It is seen now, or, where it comes late, after the drop. */
@@ -257,7 +284,7 @@ static int passes_from_memory(Fit *f, Err *e)
         learner_know_total(&f->learner[l], f->options.tokens > 0 ? f->options.tokens
                                            : f->options.epochs*learner_part(&f->learner[l], held));
     for (; !f->done && (f->options.tokens > 0 || f->memory_pass < f->options.epochs); f->memory_pass++)
-        if (train(f, held, false, e))
+        if (train(f, held, PASS, e))
             return -1;
     f->done = true;
     return 0;
@@ -277,16 +304,16 @@ int fit_input_ended(Fit *f, bool again, Err *e)
     const bool wanted = !f->last_round && (f->options.tokens > 0 || ++f->pass < f->options.epochs);
     if (wanted && again) {
         f->again = true;
-        if (f->options.tokens == 0)
-            know_totals(f, f->seen*f->options.epochs);
+        for (int l = 0; l < f->learners && f->options.tokens == 0; l++)
+            learner_know_total(&f->learner[l], f->seen*f->options.epochs);
         f->seen = 0;
         return 1;
     }
     f->cut_short |= wanted;
     f->last_round = true;
     for (int l = 0; l < f->learners; l++)
-        learner_know_total(&f->learner[l], learner_tokens(&f->learner[l]) + token_buffer_held(f->buffer));
-    const int failed = train(f, token_buffer_held(f->buffer), false, e);
+        learner_end_after(&f->learner[l], token_buffer_held(f->buffer));
+    const int failed = train(f, token_buffer_held(f->buffer), LAST, e);
     f->done = true;
     return failed;
 }

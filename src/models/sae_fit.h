@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* sae_fit.h -- fits autoencoders to a stream of tokens that may be larger than memory: one, or several side by side.
  *
- * Tokens are pushed as they come. While they fit the buffer nothing happens; when it is full, a random half is trained
- * on and makes room (so tokens of many pictures and timesteps meet in a batch). At the end of the input, either all of
+ * Tokens are pushed as they come. While they fit the buffer nothing happens; when it is full, a random half or
+ * somewhat less is trained on and makes room (so tokens of many pictures and timesteps meet in a batch), to the last
+ * token. At the end of the input, either all of
  * it is in the buffer, and as many passes as asked for are made from memory; or the caller reads it again, or what is
  * left is trained on and that was it.
  *

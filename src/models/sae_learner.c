@@ -63,15 +63,32 @@ void learner_know_total(Learner *l, int64_t total)
         l->decay_from = learner_tokens(l);
 }
 
+/* The part of the rate that is left before `tokens`. */
+static double decayed(const Learner *l, int64_t tokens)
+{
+    return l->total < 0 || tokens <= l->decay_from ? 1
+         : fmax(0, (double)(l->total - tokens)/(double)(l->total - l->decay_from));
+}
+
+void learner_end_after(Learner *l, int64_t tokens)
+{
+    const int64_t now = learner_tokens(l);
+    const double left = decayed(l, now);
+    if (l->total >= 0 && l->total <= now + tokens)
+        return;
+    l->total = -1;
+    learner_know_total(l, now + tokens);
+    if (left > 0 && left < 1)
+        l->decay_from = l->total - (int64_t)((double)tokens/left);
+}
+
 static double rate_at(const Learner *l, int64_t tokens)
 {
     const LearnerOptions *o = &l->options;
     double rate = o->rate;
     if (tokens < o->warmup)
         rate *= (double)(tokens + o->train.batch)/(double)(o->warmup + o->train.batch);
-    if (l->total >= 0 && tokens > l->decay_from)
-        rate *= fmax(0, (double)(l->total - tokens)/(double)(l->total - l->decay_from));
-    return rate;
+    return rate*decayed(l, tokens);
 }
 
 /* At half of the tokens it ends: what is begun late would not be learned (Bricken et al. resample up to there). */

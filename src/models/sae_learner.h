@@ -2,7 +2,8 @@
 /* sae_learner.h -- one autoencoder of a fit: its trainer, its learning rate over the tokens, and what was measured.
  *
  * Learning rate: constant, then linearly to 0 over the last part of the tokens; where their number is not known before
- * the input ends (a pipe larger than the buffer, without `tokens`), over what is then left in the buffer. */
+ * the input ends (a pipe larger than the buffer, without `tokens`, or with fewer than these), over what is then left in
+ * the buffer. */
 #ifndef SRC_MODELS_SAE_LEARNER_H
 #define SRC_MODELS_SAE_LEARNER_H
 
@@ -48,6 +49,8 @@ int learner_start(Learner *l, int labels, const float *x, int64_t N, Err *e);
 int64_t learner_part(const Learner *l, int64_t n);
 /* The first word on the total counts. */
 void learner_know_total(Learner *l, int64_t total);
+/* But no more tokens than these are to come: where the total was none, or more, the rate falls to 0 from where it is. */
+void learner_end_after(Learner *l, int64_t tokens);
 int learner_step(Learner *l, const float *x, const uint8_t *label, int64_t n, Err *e);
 int64_t learner_tokens(const Learner *l);
 /* trainer_gradient, or what a checkpoint said. */

@@ -28,7 +28,8 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
 
 @test "a folder as sparsify reads it, with hook, take, half, model and the training beside" {
     run fit -o out one.mpk.zst
-    [ "$status" = 0 ] && [ -z "$output" ]
+    [ "$status" = 0 ]
+    [ -z "$output" ]
     [ "$(ls out)" = $'cfg.json\nsae.safetensors' ]
     [ "$(jq -c '[.k, .d_in, .num_latents, .expansion_factor, .normalize_decoder, .hook, .take, .half]' out/cfg.json)" \
         = "[8,128,512,4,true,\"$HOOK\",\"output\",\"cond\"]" ]
@@ -85,6 +86,21 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
     [ "$(jq .training.tokens b/cfg.json)" = 1024 ]
 }
 
+@test "a buffer smaller than the input: no token is left out, and the rate ends at 0" {
+    for settings in "--batch 96 --buffer 300 --epochs 3" "--batch 100 --buffer 777 --epochs 2" \
+                    "--batch 128 --buffer 1000 --epochs 4" "--mix pictures --batch 256 --buffer 600 --epochs 2"; do
+        # shellcheck disable=SC2086  # a list of options
+        fit $settings --report 1 --log log -o a one.mpk.zst
+        [ "$(jq .training.tokens a/cfg.json)" = $((1536*${settings##* })) ]
+        # The last step's rate is what is left of the fall before it, a batch's part of a fifth of them.
+        jq -se 'map(.lr) | .[-1] > 0 and .[-1] < 0.5*max and (.[-4:] | . == (sort | reverse))' log
+    done
+    # Of a pipe nothing is known before it ends: then too.
+    fit --batch 96 --buffer 300 --tokens 1M --report 1 --log log -o a <one.mpk.zst
+    [ "$(jq .training.tokens a/cfg.json)" = 1536 ]
+    jq -se 'map(.lr) | .[-1] < 0.7*max' log
+}
+
 @test "a log: a line of JSON a report" {
     fit --epochs 4 --report 2 --log log -o out one.mpk.zst
     [ "$(wc -l <log)" = 24 ]
@@ -125,7 +141,8 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
     for bad in missing cond none cut; do
         run fit --tokens 1G --eval $bad.mpk.zst --log log -o out one.mpk.zst
         says 1 $bad.mpk.zst
-        [ ! -e out ] && [ ! -e log ]
+        [ ! -e out ]
+        [ ! -e log ]
     done
     run fit --eval <(cat cut.mpk.zst) -o out one.mpk.zst
     says 1 "was cut"
@@ -312,7 +329,8 @@ print("\n".join(json.loads(f.read(int.from_bytes(f.read(8), "little")))))' "$1/s
     says 1 "other: holds ae.pt, an autoencoder in dictionary_learning's layout"
     run fit --log log -o mixed two.mpk.zst
     says 1 "mixed/up_blocks.1.attentions.1: holds sae_weights.safetensors"
-    [ ! -e log ] && [ "$(find mixed -type f)" = mixed/up_blocks.1.attentions.1/sae_weights.safetensors ]
+    [ ! -e log ]
+    [ "$(find mixed -type f)" = mixed/up_blocks.1.attentions.1/sae_weights.safetensors ]
 }
 
 @test "a cut stream, a stream of another kind, an unknown hook: one message, exit 1, no folder" {
