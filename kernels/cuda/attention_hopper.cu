@@ -405,7 +405,7 @@ template <typename T> static void launch_by_width(const Attention *a, int64_t B)
     else if (a->d == 80)
         (text ? launch<T, Tile<80, 2, TEXT_KEYS>> : launch<T, Tile<80, 2, 128>>)(a, B);
     else
-        (text ? launch<T, Tile<160, 2, TEXT_KEYS>> : launch<T, Tile<160, 2, 64>>)(a, B);
+        (text && a->Sk > 64 ? launch<T, Tile<160, 2, TEXT_KEYS>> : launch<T, Tile<160, 2, 64>>)(a, B);
 }
 
 bool attention_hopper(const Attention *a, DType type, int64_t B)

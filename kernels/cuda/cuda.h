@@ -78,6 +78,9 @@ void gpu_trace_kernel(const char *name, unsigned blocks, dim3 grid, unsigned thr
 /* A host number's worth of device memory, read back by what returns a number: waits for the stream. */
 double gpu_read_double(const double *device);
 
+/* Bytes: what a kernel declares as __shared__ is less, where it has dynamic shared memory beside it. */
+enum { GPU_OWN_SHARED = 1024 };
+
 /* LAUNCH(kernel<...>, grid, threads, shared, arguments...): grid is a dim3 or a number of blocks, threads a number (of
  * whole warps), shared the bytes of dynamic shared memory. An empty grid starts nothing. */
 #define LAUNCH(kernel, grid, threads, shared, ...) LAUNCH_CLUSTERS(kernel, 1, grid, threads, shared, __VA_ARGS__)
@@ -108,9 +111,10 @@ struct GpuLaunch {                      /* config points into itself */
     GpuLaunch(const GpuLaunch &) = delete;
 };
 
+/* A kernel's own shared memory counts too in what it may have without being asked. */
 template <typename... P> cudaError_t gpu_allow_shared(void (*kernel)(P...), size_t shared)
 {
-    return shared <= 48*1024 ? cudaSuccess
+    return shared <= 48*1024 - GPU_OWN_SHARED ? cudaSuccess
          : cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
 }
 #endif

@@ -2,6 +2,7 @@
 /* record.cu -- ops taken down as a CUDA graph. The stream captures what is launched on it; a graph's launch then costs
  * the host one call, and the device about a microsecond between kernels. */
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/library.h"
 
 struct Recording { cudaGraphExec_t graph; };
 
@@ -18,14 +19,15 @@ static Recording *record_end(void)
 {
     cudaGraph_t graph = NULL;
     Recording *r = (Recording *)calloc(1, sizeof *r);
-    if (cudaStreamEndCapture(gpu_stream, &graph) == cudaSuccess && graph && r
-        && cudaGraphInstantiate(&r->graph, graph, 0) == cudaSuccess) {
-        gpu_check(cudaGraphDestroy(graph));
-        return r;
-    }
-    cudaGetLastError();
+    cudaError_t status = cudaStreamEndCapture(gpu_stream, &graph);
+    if (status == cudaSuccess)
+        status = r ? cudaGraphInstantiate(&r->graph, graph, 0) : cudaErrorMemoryAllocation;
+    library_trace("graph: %s", status == cudaSuccess ? "made" : cudaGetErrorString(status));
     if (graph)
         gpu_check(cudaGraphDestroy(graph));
+    if (status == cudaSuccess)
+        return r;
+    cudaGetLastError();
     free(r);
     return NULL;
 }

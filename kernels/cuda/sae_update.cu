@@ -427,7 +427,7 @@ static void row_update(double *square, const AdamState *W_dec, const AdamState *
 {
     Parts q = {{}, x, parts, F, D};
     bool by_four = D <= 8*ROW_THREADS
-                   && stage_bytes(D, W_dec->pairs) + 1024 <= (size_t)gpu_block_shared       /* of its own: 896 */
+                   && stage_bytes(D, W_dec->pairs) + GPU_OWN_SHARED <= (size_t)gpu_block_shared
                    && state_by_four(D, W_dec) && state_by_four(D, W_enc) && sae_by_four(D, x);
     if (parts > MOST_PARTS)
         gpu_fail(__FILE__, __LINE__, "row_update", "too many parts");

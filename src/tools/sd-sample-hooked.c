@@ -4,10 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/text_out.h"
 #include "src/cli/sampling.h"
 #include "src/models/capture.h"
 #include "src/models/pictures.h"
-#include "src/models/text_out.h"
 
 typedef struct Config {
     SamplingConfig s;
@@ -129,12 +129,12 @@ static int open_capture(Run *r, Err *e)
         o.pattern_count = cfg->hooks.count;
     }
     return take_parse(&o.take, cfg->take, e) || half_parse(&o.half, cfg->half, e)
-        || t_range_parse("--at", cfg->at, &o.t_high, &o.t_low, e) || capture_create(&r->capture, r->s.sampler, &o, e);
+        || t_range_parse(&o.when, "--at", cfg->at, e) || capture_create(&r->capture, r->s.sampler, &o, e);
 }
 
 static int open_outputs(Run *r, Err *e)
 {
-    const StreamOptions o = compute_stream_options(&r->cfg->s.c);
+    const StreamOptions o = cli_stream_options(&r->cfg->s.c);
     const Sampler *s = r->s.sampler;
     Record header;
     int failed = 0;
@@ -164,8 +164,6 @@ static int write_batch(Run *r, Err *e)
     const Sampler *s = r->s.sampler;
     const CondBatch *batch = r->s.batch;
     const size_t picture = (size_t)s->C * s->H * s->W;
-    if (r->capture && capture_write(r->capture, batch, r->activations, e))
-        return -1;
     for (int i = 0; i < batch->count; i++) {
         Record rec = batch->item[i].record;
         if (r->pictures && pictures_write(r->pictures, &rec, r->final + picture*i, s->C, s->H, s->W, e))
@@ -175,7 +173,8 @@ static int write_batch(Run *r, Err *e)
         if (r->latents && stream_write(r->latents, &rec, e))
             return -1;
     }
-    return 0;
+    /* Last, so that the VAE has the room that it needs before activations take a second one where there is room. */
+    return r->capture ? capture_write(r->capture, batch, r->activations, e) : 0;
 }
 
 static int draw_all(Run *r, Err *e)

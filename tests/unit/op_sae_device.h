@@ -456,6 +456,7 @@ static int sae_against_cpu(const Ops *device, bool large)
         failed += updates(70, 40, 60, 5, BF16, pairs) + updates(33, 129, 200, 8, F32, pairs)
             + updates(900, 132, 24, 2, F32, pairs) + updates(40, 1284, 30, 4, BF16, pairs)
             + updates(20, 2052, 9, 3, F32, pairs) + updates(33, 43, 2100, 8, BF16, pairs)
+            + updates(20, pairs ? 1536 : 1024, 30, 4, F32, pairs)       /* 48 KB of shared memory, and its own */
             + adam(5, 300, true, pairs) + adam(3, 7, true, pairs) + adam(4, 130, false, pairs)
             + adam(1, 1, true, pairs);
     failed += sums(1, 5) + sums(1000, 130) + sums(65, 300) + sums(64, 1);
