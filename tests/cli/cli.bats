@@ -147,3 +147,7 @@ Try '$tool --help'." ]
     echo "$output"
     [ "$status" = 0 ]
 }
+
+@test "no test asks in a way that bash lets pass: one line of two with && between, or one behind !" {
+    run -1 grep -nE '^ *(! |(\[|cmp |grep |diff ).* && (\[|cmp |grep |diff |tstream ))' tests/cli/*.bats
+}

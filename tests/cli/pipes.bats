@@ -42,7 +42,8 @@ plain() { tstream cat --no-compress "$@"; }
     plain big.mpk | plain | plain | plain | cmp - big.mpk
     plain big.mpk | cat | plain | cat | cmp - big.mpk
     plain big.mpk | tee a | plain >b
-    cmp a big.mpk && cmp b big.mpk
+    cmp a big.mpk
+    cmp b big.mpk
     plain big.mpk | dd bs=12345 status=none | plain | cmp - big.mpk
     tstream cat big.mpk | tstream cat --no-compress | cmp - big.mpk
     plain -o - big.mpk | python3 -c 'import os, sys
@@ -65,12 +66,14 @@ while data := os.read(0, 54321): os.write(1, data)' | plain - | cmp - big.mpk
     fit -o a big.mpk
     plain big.mpk | fit -o b 2>/dev/null
     plain big.mpk | cat | fit -o c 2>/dev/null
-    cmp a/sae.safetensors b/sae.safetensors && cmp a/sae.safetensors c/sae.safetensors
+    cmp a/sae.safetensors b/sae.safetensors
+    cmp a/sae.safetensors c/sae.safetensors
 }
 
 @test "a reader that ends early or is killed ends the writer quietly" {
     run bash -c 'tstream cat --no-compress big.mpk big.mpk | tstream head -n 1 >a; echo "${PIPESTATUS[@]}"'
-    [ "$status" = 0 ] && [[ $output =~ ^(0|141)\ 0$ ]]
+    [ "$status" = 0 ]
+    [[ $output =~ ^(0|141)\ 0$ ]]
     mkfifo fifo
     tstream cat --no-compress big.mpk big.mpk >fifo 2>a &
     writer=$!

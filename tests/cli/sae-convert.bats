@@ -41,7 +41,8 @@ sae_weights.safetensors" ]
     sae-convert placed-lens --to ours -o placed-back
     [ "$(jq -r .hook,.take placed-back/cfg.json | xargs)" = "mid_block.attentions.0 diff" ]
     run sae-convert placed --to ours --take both -o x
-    [ "$status" = 2 ] && [ ! -e x ]
+    [ "$status" = 2 ]
+    [ ! -e x ]
 }
 
 @test "a folder that holds another layout is refused as output, and stays as it is; its own layout is replaced" {
@@ -52,7 +53,9 @@ sae_weights.safetensors" ]
         "$MORE/sae_layouts/openai --to saelens" "$MORE/sae_layouts/dictionary_learning --to ours"; do
         folder "${layout% --to *}"
         run sae-convert it --to "${layout##* }" -o it
-        [ "$status" = 1 ] && [[ $output == *"it: holds "*" layout"* ]] && [ "$(sha256sum it/*)" = "$(<sums)" ]
+        [ "$status" = 1 ]
+        [[ $output == *"it: holds "*" layout"* ]]
+        [ "$(sha256sum it/*)" = "$(<sums)" ]
     done
     folder plain
     sae-convert it --to ours --hook mid_block -o it
@@ -69,7 +72,9 @@ sae_weights.safetensors" ]
     cp "$MORE/torch/evil.pth" evil/state_dict.pth
     echo '{"k": 4, "d_model": 8, "n_dirs_local": 24}' >evil/config.json
     run sae-convert evil --to saeuron -o out
-    [ "$status" = 1 ] && [[ $output == *"evil/state_dict.pth: data.pkl: byte "*"names posix.system"* ]] && [ ! -e out ]
+    [ "$status" = 1 ]
+    [[ $output == *"evil/state_dict.pth: data.pkl: byte "*"names posix.system"* ]]
+    [ ! -e out ]
 }
 
 @test "misuse: no folder, two, another layout, no output" {

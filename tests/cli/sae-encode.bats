@@ -36,9 +36,12 @@ setup() { cd "$DATA" || return 1; }
 
 @test "another width is refused with both; a folder that is none too" {
     run sae-encode --sae "$SAE" wide.mpk.zst -o x.mpk.zst
-    [ "$status" = 1 ] && [[ $output == *"record 1"*160*128* ]] && [ ! -e x.mpk.zst ]
+    [ "$status" = 1 ]
+    [[ $output == *"record 1"*160*128* ]]
+    [ ! -e x.mpk.zst ]
     run sae-encode --sae . acts.mpk.zst -o x.mpk.zst
-    [ "$status" = 1 ] && [[ $output == *cfg.json* ]]
+    [ "$status" = 1 ]
+    [[ $output == *cfg.json* ]]
 }
 
 # A ReLU autoencoder of 600 features that are all above 0 in every token.

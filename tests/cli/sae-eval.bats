@@ -33,7 +33,8 @@ setup() { cd "$DATA" || return 1; }
     sae-eval --sae "$SAE" --by half --half both acts.mpk.zst |
         cut -f 1,2 | cmp - <(printf 'half\ttokens\nall\t2560\ncond\t1280\nuncond\t1280\n')
     run sae-eval --sae "$SAE" --by colour acts.mpk.zst
-    [ "$status" = 1 ] && [[ $output == *"record"*colour* ]]
+    [ "$status" = 1 ]
+    [[ $output == *"record"*colour* ]]
 }
 
 @test "JSON says what the table says" {

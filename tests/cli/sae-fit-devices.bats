@@ -63,7 +63,8 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
     status=0
     wait $! || status=$?
     cat err
-    [ "$status" = 1 ] && [ "$(wc -l <err)" = 1 ]
+    [ "$status" = 1 ]
+    [ "$(wc -l <err)" = 1 ]
     grep -q 'sae-fit: the process of device . of 3 was ended by signal 9' err
     [ -z "$(ls -d out* 2>/dev/null)" ]
 }

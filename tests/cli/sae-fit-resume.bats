@@ -82,7 +82,8 @@ told_to_stop() {
     until [ -s "$file" ]; do sleep 0.01; done
     kill -TERM $!
     wait $!
-    [ -s ckpt ] && [ ! -e b ]
+    [ -s ckpt ]
+    [ ! -e b ]
     fit --epochs 100 --checkpoint ckpt --resume -o b one.mpk.zst
     diff -r a b
 }
@@ -101,17 +102,22 @@ told_to_stop() {
     kill -TERM $!
     wait $!
     run fit --tokens 1G --seed 9 --checkpoint ckpt --resume -o b one.mpk.zst
-    [ "$status" = 1 ] && [[ $output == *ckpt*seed=0*seed=9* ]]
+    [ "$status" = 1 ]
+    [[ $output == *ckpt*seed=0*seed=9* ]]
     run fit --tokens 1G --checkpoint ckpt --resume -o b two.mpk.zst
-    [ "$status" = 1 ] && [[ $output == *"another input"* ]]
+    [ "$status" = 1 ]
+    [[ $output == *"another input"* ]]
     head -c 5000 ckpt >ckpt.cut
     run fit --tokens 1G --checkpoint ckpt.cut --resume -o b one.mpk.zst
-    [ "$status" = 1 ] && [[ $output == *ckpt.cut* ]]
+    [ "$status" = 1 ]
+    [[ $output == *ckpt.cut* ]]
     "$SDSTEER_TESTS/edit_tensors.py" ckpt ckpt.nan '
 n = [n for n in t if n.endswith("buffer.data")][0]
 t[n][2] = b"\xff\x7f" + t[n][2][2:]'
     run fit --tokens 1G --checkpoint ckpt.nan --resume -o b one.mpk.zst
-    [ "$status" = 1 ] && [[ $output == "sae-fit: ckpt.nan: fit/"*": buffer.data holds values that are no numbers" ]]
+    [ "$status" = 1 ]
+    [[ $output == "sae-fit: ckpt.nan: fit/"*": buffer.data holds values that are no numbers" ]]
     run fit --resume -o b one.mpk.zst
-    [ "$status" = 2 ] && [[ $output == *checkpoint* ]]
+    [ "$status" = 2 ]
+    [[ $output == *checkpoint* ]]
 }

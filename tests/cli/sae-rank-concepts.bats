@@ -71,7 +71,7 @@ setup() { cd "$DATA" || return 1; }
 
 @test "halves differ; --by takes any field" {
     sae-rank-concepts --sae "$SAE" acts.mpk.zst --half uncond -o uncond.mpk.zst
-    ! cmp -s uncond.mpk.zst whole.mpk.zst
+    differ uncond.mpk.zst whole.mpk.zst
     sae-rank-concepts --sae "$SAE" acts.mpk.zst --by id --top 1 --json - >lines
     [ "$(wc -l <lines)" = 8 ]
     grep -c '^{"kind":"id","label":"a","t":501,' lines
@@ -82,7 +82,7 @@ setup() { cd "$DATA" || return 1; }
         sae-rank-concepts --sae "$SAE" acts.mpk.zst --score $score --top 1 --table - | tail -n +2 >$score.tsv
         [ "$(wc -l <$score.tsv)" = 8 ]
     done
-    ! cmp -s saeuron.tsv difference.tsv
+    differ saeuron.tsv difference.tsv
 }
 
 @test "bad input: one message that names it, exit 1, no file" {
@@ -130,4 +130,12 @@ setup() { cd "$DATA" || return 1; }
         echo ${PIPESTATUS[0]}'
     [ "${lines[1]}" = 0 ]
     [ "${#lines[@]}" = 2 ]
+}
+
+@test "a reader of the table that goes away takes no file with it" {
+    ranks() { sae-rank-concepts --sae "$SAE" --hook $HOOK "$@" acts.mpk.zst; }
+    { sleep 0.2; ranks --table - --json json -o ranks.mpk.zst; echo $? >status; } | true
+    [ "$(cat status)" = 0 ]
+    cmp ranks.mpk.zst whole.mpk.zst
+    [ -s json ]
 }

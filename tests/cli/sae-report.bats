@@ -162,7 +162,8 @@ for line in open("peaks"):
 
 @test "the page's size is bounded, and what is left out is said" {
     run sae-report --sae sae --ranks ranks.mpk.zst --images images.mpk.zst --limit 40K -o small.html features.mpk.zst
-    [ "$status" = 0 ] && [[ $output == *"pictures are left out"* ]]
+    [ "$status" = 0 ]
+    [[ $output == *"pictures are left out"* ]]
     grep -q 'left out of this page' small.html
     check_page small.html
     zstd -dcq images.mpk.zst | head -c 120000 >few.mpk || true
@@ -198,5 +199,31 @@ for line in open("peaks"):
     run sae-report --sae sae --top 0; says 2 --top
     run bash -c 'set -o pipefail
                  sae-report --ranks ranks.mpk.zst --images images.mpk.zst features.mpk.zst 2>&1 | head -c 9'
-    [ "$status" = 0 ] && [ "$output" = '<!doctype' ]
+    [ "$status" = 0 ]
+    [ "$output" = '<!doctype' ]
+}
+
+@test "a reader of the JSON, or of the page, that goes away takes no file with it" {
+    { sleep 0.2; sae-report --sae sae --log fit.jsonl --json - -o page-alone.html; } | true
+    { sleep 0.2; sae-report --sae sae --log fit.jsonl --json alone.json; } | true
+    grep -q '</html>' page-alone.html
+    sae-report --sae sae --log fit.jsonl --json - | cmp - alone.json
+}
+
+@test "a module named as SAeUron does, with unet. before it, in the records" {
+    cat >rename.py <<'END'
+import sys, msgpack
+for record in msgpack.Unpacker(sys.stdin.buffer):
+    if "hook" in record:
+        record["hook"] = "unet." + record["hook"]
+    sys.stdout.buffer.write(msgpack.packb(record))
+END
+    zstd -dcq acts.mpk.zst | python3 rename.py >renamed.mpk
+    zstd -dcq features.mpk.zst | python3 rename.py >renamed-features.mpk
+    sae-encode --sae sae renamed.mpk | tstream view --tsv id,t,hook >renamed.tsv
+    grep -q "$(printf '\tunet.%s' $HOOK)" renamed.tsv
+    sae-encode --sae sae renamed.mpk | sae-report --sae sae -o renamed.html --json renamed.json -
+    sae-report --sae sae -o as-is.html --json as-is.json features.mpk.zst
+    cmp <(jq -S 'del(.provenance)' renamed.json) <(jq -S 'del(.provenance)' as-is.json)
+    sae-report --sae sae --json - -o renamed.html renamed-features.mpk | jq -e '.features != []'
 }

@@ -18,6 +18,9 @@ says() {
     [ "${#lines[@]}" -le 2 ]
 }
 
+# Two files of different bytes. (A command behind ! fails no test.)
+differ() { ! cmp -s "$1" "$2"; }
+
 refused() {
     local words=()
     while [ "$1" != -- ]; do words+=("$1"); shift; done

@@ -51,7 +51,8 @@ def rename(t, before, after):
 
 @test "every tensor is that of the same file as safetensors, whatever its name" {
     run sd-convert -m base1 --checkpoint 1.gguf -o out1
-    [ "$status" = 0 ] && [ -z "$output" ]
+    [ "$status" = 0 ]
+    [ -z "$output" ]
     EXPECTED=$MORE/expected is 1 out1
     write 2.safetensors bad.safetensors
     sd-convert -m base2 --checkpoint bad.safetensors -o out2
@@ -65,13 +66,15 @@ def rename(t, before, after):
     write 2.safetensors bad2 "$rename"'
 t = rename(t, "cond_stage_model.model.", "cond_stage_model.transformer.text_model.")'
     run sd-convert -m base2 --checkpoint bad2 -o out2
-    [ "$status" = 0 ] && [ -z "$output" ]
+    [ "$status" = 0 ]
+    [ -z "$output" ]
     EXPECTED=$MORE/expected is 2 out2
     write xl.safetensors badxl "$rename"'
 t = rename(t, "conditioner.embedders.1.model.", "cond_stage_model.1.transformer.text_model.")
 t = {n.replace("conditioner.embedders.0.", "cond_stage_model."): v for n, v in t.items()}'
     run sd-convert -m basexl --checkpoint badxl -o outxl
-    [ "$status" = 0 ] && [ -z "$output" ]
+    [ "$status" = 0 ]
+    [ -z "$output" ]
     EXPECTED=$MORE/xl/expected is xl outxl
     refused -m base1 --checkpoint badxl -- "tensor cond_stage_model.1." "a checkpoint of SDXL, expected one of Stable"
     refused -m basexl --checkpoint bad2 -- "tensor cond_stage_model.tr" "of Stable Diffusion 1.x or 2.x, expected"

@@ -42,7 +42,8 @@ same() { diff <("$SDSTEER_TESTS/tensors.py" -v "$1") <("$SDSTEER_TESTS/tensors.p
 
 @test "a folder comes through: every tensor, tokenizer and config; --dtype there and back; who made it" {
     run sd-convert -m "$MORE/sd3" -o out
-    [ "$status" = 0 ] && [ -z "$output" ]
+    [ "$status" = 0 ]
+    [ -z "$output" ]
     is folder out
     diff <(cd out && find . -type f | sort) <(cd "$MORE/sd3" && find . -type f | sort)
     cmp <(jq -S . out/model_index.json) <(jq -S . "$MORE/sd3/model_index.json")
@@ -61,14 +62,16 @@ same() { diff <("$SDSTEER_TESTS/tensors.py" -v "$1") <("$SDSTEER_TESTS/tensors.p
     run sd-convert -m bad --checkpoint sd3.safetensors -o out
     [ "$status" = 0 ]
     [ "$output" = "sd-convert: sd3.safetensors: 21 tensors are of no part of the model (-v names them)" ]
-    [ ! -e out/text_encoder_3 ] && [ ! -e out/tokenizer_3 ]
+    [ ! -e out/text_encoder_3 ]
+    [ ! -e out/tokenizer_3 ]
     cmp <(jq -S . out/model_index.json) <(jq -S . bad/model_index.json)
     diff <("$SDSTEER_TESTS/tensors.py" out) <("$SDSTEER_TESTS/tensors.py" bad)
 }
 
 @test "a checkpoint with all parts: every tensor is diffusers', and the model draws" {
     run sd-convert -m configs --checkpoint sd3.safetensors -o out
-    [ "$status" = 0 ] && [ -z "$output" ]
+    [ "$status" = 0 ]
+    [ -z "$output" ]
     is sd3 out
     edit sd3.safetensors bad 't = {"state_dict." + n: v for n, v in t.items()}'
     sd-convert -m configs --checkpoint bad -o out2

@@ -29,7 +29,8 @@ second=conditioner.embedders.1.model.
 
 @test "every tensor is the one that diffusers loads, and the folder is whole" {
     run sd-convert -m base --checkpoint xl.safetensors -o out
-    [ "$status" = 0 ] && [ -z "$output" ]
+    [ "$status" = 0 ]
+    [ -z "$output" ]
     is xl out
     cmp <(jq -S . out/model_index.json) <(jq -S . base/model_index.json)
     diff <(cd out && find . -type f | sort) - <<END
@@ -130,7 +131,8 @@ for old, new in names.items():
     jq '.prediction_type = "v_prediction" | .rescale_betas_zero_snr = true' base/scheduler/scheduler_config.json \
         >bad-base/scheduler/scheduler_config.json
     run sd-convert -m bad-base --checkpoint bad -o out
-    [ "$status" = 0 ] && [ -z "$output" ]
+    [ "$status" = 0 ]
+    [ -z "$output" ]
     is xl out
 }
 

@@ -36,7 +36,8 @@ text=cond_stage_model.transformer.text_model.
 @test "a trainer's .ckpt, whatever its name, is the same" {
     cp 1.ckpt bad.safetensors
     run sd-convert -m base1 --checkpoint bad.safetensors -o out
-    [ "$status" = 0 ] && [ -z "$output" ]
+    [ "$status" = 0 ]
+    [ -z "$output" ]
     is 1 out
 }
 

@@ -41,6 +41,13 @@ refused() {     # exit status, what the message must hold, then the command
     [ "$(tstream view c.mpk.zst | jq -c '[.state.shape, .uncond, .pooled]')" = '[[77,128],1,2]' ]
 }
 
+@test "a field that streams keep for themselves is left out, with one note" {
+    printf '%s\n' '{"prompt":"a","year":1}' '{"prompt":"b","step":3,"half":"x","year":2}' '{"prompt":"c","t":1}' > p
+    run --separate-stderr sd-encode-text p -o c.mpk.zst
+    [ "$stderr" = "sd-encode-text: p: line 2: field step is left out: streams keep that name for themselves" ]
+    [ "$(tstream view --tsv year,step,half,t c.mpk.zst | cut -f 1-4 | tr '\t' ,)" = $'1,,,\n2,,,\n,,,' ]
+}
+
 @test "--seed moves the seeds that it gives, and no state" {
     printf '%s\n' 'a tower' '{"id":"x","prompt":"A fish.","seed":188}' > p
     sd-encode-text --seed 7 p -o seven.mpk.zst

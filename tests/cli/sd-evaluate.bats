@@ -160,3 +160,12 @@ setup() { cd "$DATA" || return 1; }
     run sd-evaluate --clip-score embeddings.mpk.zst
     says 1 2880 CLIP --texts
 }
+
+@test "a reader of the predictions, or of the table, that goes away takes no file with it" {
+    evaluate() { sd-evaluate --texts texts.jsonl embeddings.mpk.zst "$@"; }
+    evaluate --predictions said.tsv -o table.tsv
+    { sleep 0.2; evaluate --predictions - -o table; } | true
+    { sleep 0.2; evaluate --predictions said; } | true
+    cmp table table.tsv
+    cmp said said.tsv
+}

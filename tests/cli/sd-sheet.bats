@@ -46,16 +46,20 @@ size() { od -An -tu4 --endian=big -j 16 -N 8 "$1" | tr -s ' '; }
 
 @test "bad input: one message that names it, exit 1, no file" {
     run sd-sheet cond.mpk.zst -o never.png
-    [ "$status" = 1 ] && [[ $output == *cond.mpk.zst* ]]
+    [ "$status" = 1 ]
+    [[ $output == *cond.mpk.zst* ]]
     mkdir -p empty
     run sd-sheet empty -o never.png
-    [ "$status" = 1 ] && [[ $output == *"no PNG or JPEG files"* ]]
+    [ "$status" = 1 ]
+    [[ $output == *"no PNG or JPEG files"* ]]
     run sd-sheet --columns prompt,id,seed --cell 4096 images.mpk.zst <(sed p images.mpk.zst) -o never.png
-    [ "$status" = 1 ] && [[ $output == */dev/fd/* ]]
+    [ "$status" = 1 ]
+    [[ $output == */dev/fd/* ]]
     for i in 1 2 3 4 5; do echo "{\"id\":\"$i\",\"prompt\":\"\",\"seed\":1}"; done | sd-encode-text |
         sd-sample-hooked --steps 1 --no-activations --images five.mpk.zst
     run sd-sheet --columns id --cell 4096 five.mpk.zst -o never.png
-    [ "$status" = 1 ] && [[ $output == *16384* ]]
+    [ "$status" = 1 ]
+    [[ $output == *16384* ]]
     [ ! -e never.png ]
     run sd-sheet --cell 5000 images.mpk.zst
     [ "$status" = 2 ]

@@ -11,7 +11,8 @@ load streams
     tstream shuffle --seed 5 a.mpk > want
     tstream check want
     [ "$(tstream view --tsv seed want | sort -n | xargs)" = "$(seq 300 | xargs)" ]
-    ! tstream view --tsv seed want | sort -nc 2> /dev/null
+    order=$(tstream view --tsv seed want | xargs)
+    [ "$order" != "$(seq 300 | xargs)" ]
     tstream cat a.mpk | tstream shuffle --seed 5 --memory 1M | cmp - want          # nine runs
     tstream shuffle --seed 5 --memory 2500K -o got a.mpk
     cmp got want
@@ -22,7 +23,7 @@ load streams
     tstream shuffle --seed 5 --index --memory 1M a.mpk | cmp - <(tstream index want)
     tstream shuffle --seed 6 a.mpk > other
     [ "$(tstream view --tsv seed other | sort -n | xargs)" = "$(seq 300 | xargs)" ]
-    ! cmp -s <(tstream view --tsv seed want) <(tstream view --tsv seed other)
+    [ "$(tstream view --tsv seed other | xargs)" != "$order" ]
     # records come from everywhere: of 100 each third of the input gave about 33
     [ "$(tstream view --tsv seed want | head -n 100 | awk '{ n[int(($1 - 1)/100)]++ } END {
         print (n[0] > 15 && n[1] > 15 && n[2] > 15) }')" = 1 ]

@@ -42,7 +42,7 @@ static int capture(const char *path, int tokens, bool full, Err *e)
     snprintf(model, sizeof model, "%s", test_path("../data/minisd/model"));
     const SamplerOptions o = {.model = model, .type = F32, .steps = STEPS, .guidance = 3, .batch = BATCH};
     const CaptureOptions c = {.patterns = hooks, .pattern_count = HOOKS, .half = HALF_BOTH, .type = F16, .every = 2,
-                              .t_high = 999, .tokens = tokens};
+                              .when = {999, 0}, .tokens = tokens};
     Sampler *s = NULL;
     Capture *all = NULL;
     StreamOut *out = NULL;

@@ -3,7 +3,7 @@
  * made by hand to be refused. tests/golden-more/make_gguf.py made the files. */
 #include "formats/gguf.h"
 #include "formats/gguf_types.h"
-#include "formats/torch_zip.h"
+#include "formats/weights_either.h"
 #include "tests/unit/weights_test.h"
 
 static const char *in_tests(const char *name)

@@ -129,7 +129,7 @@ static int check_steered(const Weights *w, Sae *sae, const Ranks *ranks, const c
     int failed = test_ok("metadata", text && sscanf(text, "percentile %lf multiplier %lf", &percentile,
                                                     &multiplier) == 2);
     SteerSpec spec = {.mode = STEER_MULTIPLY, .multiplier = multiplier, .percentile = percentile, .kind = "concept",
-                      .labels = &target, .label_count = 1, .t_high = 999, .compat_saeuron = true};
+                      .labels = &target, .label_count = 1, .when = {999, 0}, .compat_saeuron = true};
     Steering *s = NULL;
     float *y = op->alloc(bytes, e), *got = malloc(bytes);
     failed += test_ok("steering_create", got && y && steering_create(&s, &spec, sae, ranks, e) == 0);

@@ -124,7 +124,7 @@ static void open_bench(Bench *b, const char *take, SteerMode mode, Half half)
     snprintf(folder, sizeof folder, "%s/%s", test_path("golden-more/text_sae"), take);
     const SteerInputs in = {.saes = &sae, .sae_count = 1, .feature = b->feature, .value = b->value,
                             .feature_count = b->features, .type = F32};
-    *variant = (Variant){.mode = mode, .percentile = 99, .t_high = 1 << 30};
+    *variant = (Variant){.mode = mode, .percentile = 99, .when = T_RANGE_ALL};
     b->variants = (Variants){variant, 1};
     die_if(prompt_encoder_load(&b->encoder, test_path("../data/minisd/model"), F32, 0, T5_USUAL_TOKENS, &err)
            || prompt_states_create(&b->states, b->encoder, 1, 2*PROMPTS, false, &err)

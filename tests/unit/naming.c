@@ -110,7 +110,7 @@ static int name(Named *x, const char *embeddings, const char *one, const char *t
     *x = (Named){0};
     if (naming_create(&x->naming, texts(), e) || embed(x->naming, embeddings, e))
         return -1;
-    const TallyOptions o = {.feature = asked, .count = asks, .half = "both", .t_high = 999, .t_low = t_low,
+    const TallyOptions o = {.feature = asked, .count = asks, .half = "both", .when = {999, t_low},
                             .record = naming_record, .context = x->naming};
     return tally_create(&x->tally, &o, e) || count(x->tally, one, e) || (two && count(x->tally, two, e))
         || tally_finish(x->tally, e) || naming_finish(x->naming, e) ? -1 : 0;

@@ -72,7 +72,7 @@ static int test_tally(const char *name, const int *order)
 {
     int failed = 0;
     Err e = {0};
-    const TallyOptions o = {.feature = (int[]){1, 2}, .count = 2, .pictures = 2, .half = "cond", .t_high = 1000};
+    const TallyOptions o = {.feature = (int[]){1, 2}, .count = 2, .pictures = 2, .half = "cond", .when = {1000, 0}};
     Tally *y = count(&o, order, MADE, 3, &e);
     if (!y)
         return test_ok(e.text, 0);
@@ -102,7 +102,7 @@ static int test_tally_twice(void)
     int failed = 0;
     for (int i = 0; i < 3; i++) {
         Err e = {0};
-        const TallyOptions o = {.feature = (int[]){1}, .count = 1, .pictures = 2, .half = "both", .t_high = 1000};
+        const TallyOptions o = {.feature = (int[]){1}, .count = 1, .pictures = 2, .half = "both", .when = {1000, 0}};
         Tally *y = count(&o, order[i], 3, 3, &e);
         if (!y)
             return test_ok(e.text, 0);
@@ -120,7 +120,7 @@ static int test_tally_refused(void)
     static const int order[] = {0, 1, 2, 3, 4};
     int failed = 0;
     Err e = {0};
-    TallyOptions o = {.feature = (int[]){3}, .count = 1, .pictures = 2, .half = "cond", .t_high = 1000};
+    TallyOptions o = {.feature = (int[]){3}, .count = 1, .pictures = 2, .half = "cond", .when = {1000, 0}};
     failed += test_ok("feature", !count(&o, order, MADE, 3, &e) && strstr(e.text, "3 features, and feature 3"));
     e = (Err){0};
     failed += test_ok("record", !count(&o, order, MADE, 2, &e) && strstr(e.text, "feature 3 is asked for"));
@@ -128,10 +128,10 @@ static int test_tally_refused(void)
     e = (Err){0};
     failed += test_ok("more features than the header", !count(&o, order, MADE, 2, &e)
                       && strstr(e.text, "record 1: feature 2"));
-    o.t_low = 950;
+    o.when.low = 950;
     e = (Err){0};
     failed += test_ok("nothing counted", !count(&o, order, MADE, 3, &e) && strstr(e.text, "no record of hook mid"));
-    o.t_low = 0;
+    o.when.low = 0;
     o.sae = "two-4567";
     e = (Err){0};
     failed += test_ok("another autoencoder", !count(&o, order, MADE, 3, &e) && strstr(e.text, "expected two-4567"));
@@ -165,7 +165,7 @@ static int test_leads(void)
         wrong = stream_write(out, &rec, &e);
         record_clear(&rec);
     }
-    if (wrong || stream_finish(out, &e) || ranks_load(&ranks, path, &e) || leads_build(&l, ranks, 2, 1000, 0, &e))
+    if (wrong || stream_finish(out, &e) || ranks_load(&ranks, path, &e) || leads_build(&l, ranks, 2, T_RANGE_ALL, &e))
         return test_ok(e.text, 0);
     stream_abandon(out);
     const LeadLabel *cats = &l.label[0];
@@ -179,10 +179,10 @@ static int test_leads(void)
                       && cats->lead[1].elsewhere == 1);
     failed += test_ok("all that lead", l.features == 3 && l.feature[0] == 0 && l.feature[1] == 1 && l.feature[2] == 2);
     leads_free(&l);
-    failed += test_ok("some timesteps", leads_build(&l, ranks, 1, 100, 100, &e) == 0 && l.labels == 1
+    failed += test_ok("some timesteps", leads_build(&l, ranks, 1, (TRange){100, 100}, &e) == 0 && l.labels == 1
                       && l.label[0].lead[0].feature == 1);
     leads_free(&l);
-    failed += test_ok("none", leads_build(&l, ranks, 1, 50, 0, &e) == -1 && strstr(e.text, "from 50 to 0"));
+    failed += test_ok("none", leads_build(&l, ranks, 1, (TRange){50, 0}, &e) == -1 && strstr(e.text, "from 50 to 0"));
     leads_free(&l);
     ranks_free(ranks);
     return failed;

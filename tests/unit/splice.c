@@ -140,7 +140,7 @@ static int bench_open_with(Bench *b, const SamplerOptions *o, const SpliceOption
 static int bench_open(Bench *b, const char *dir, const char *model, Half half, Err *e)
 {
     const SamplerOptions o = {.model = model, .type = F32, .steps = STEPS, .guidance = 4, .batch = PICTURES};
-    const SpliceOptions s = {.sae = dir, .half = half, .t_high = 999, .type = F32};
+    const SpliceOptions s = {.sae = dir, .half = half, .when = {999, 0}, .type = F32};
     return bench_open_with(b, &o, &s, e);
 }
 
@@ -199,7 +199,7 @@ static int test_window(const char *dir, const char *model, Err *e)
     enum { T = 501 };
     const SamplerOptions o = {.model = model, .type = F32, .method = "pndm", .steps = 4, .guidance = 4,
                               .batch = PICTURES};
-    const SpliceOptions s = {.sae = dir, .half = HALF_BOTH, .t_high = T, .t_low = T, .type = F32};
+    const SpliceOptions s = {.sae = dir, .half = HALF_BOTH, .when = {T, T}, .type = F32};
     Bench b;
     DistanceFigures f;
     int failed = bench_open_with(&b, &o, &s, e) || draw(&b, SPLICE_ZERO, &f, e), times = 0;

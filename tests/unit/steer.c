@@ -54,7 +54,7 @@ static SteerSpec cats(SteerMode mode, double multiplier, int top)
 {
     static const char *const labels[] = {"Cats"};
     return (SteerSpec){.mode = mode, .multiplier = multiplier, .top = top, .kind = "concept", .labels = labels,
-                       .label_count = 1, .t_high = 999};
+                       .label_count = 1, .when = {999, 0}};
 }
 
 /* x (n,D) steered by spec at t into y; returns what steering_set_step says, or -2 when it cannot be made. */
@@ -138,7 +138,7 @@ static int test_labels(Sae *sae, const Ranks *ranks)
 static int test_hand(Sae *sae)
 {
     SteerSpec spec = {.mode = STEER_ADD, .feature = (int32_t[]){3, 1}, .value = (float[]){5, -1}, .feature_count = 2,
-                      .t_high = 600, .t_low = 400};
+                      .when = {600, 400}};
     Err e = {0};
     float y[D];
     int failed = test_ok("features by hand", steered(&spec, sae, NULL, 400, (float[]){1, 3, 0}, y, 1, &e) == 1);

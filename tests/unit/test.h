@@ -71,11 +71,13 @@ __attribute__((unused)) static int test_close(const char *name, const float *got
             worst = i;
         }
     }
-    printf("%s %s: ", wrong ? "FAIL" : "ok  ", name);
-    if (n)
-        printf("largest error %.3g at %zu (got %.9g, expected %.9g), ", most, worst, (double)got[worst],
-               (double)want[worst]);
-    printf("%zu of %zu outside %g + %g*|x|\n", wrong, n, (double)atol, (double)rtol);
+    if (n == 0) {
+        printf("FAIL %s: no values to compare\n", name);
+        return 1;
+    }
+    printf("%s %s: largest error %.3g at %zu (got %.9g, expected %.9g), %zu of %zu outside %g + %g*|x|\n",
+           wrong ? "FAIL" : "ok  ", name, most, worst, (double)got[worst], (double)want[worst], wrong, n,
+           (double)atol, (double)rtol);
     if (wrong) {
         printf("     at");
         for (size_t i = 0; i < wrong && i < TEST_PLACES; i++)
@@ -96,6 +98,10 @@ __attribute__((unused)) static int test_same(const char *name, const void *got, 
             first = wrong++ ? first : i;
             last = i;
         }
+    if (bytes == 0) {
+        printf("FAIL %s: no bytes to compare\n", name);
+        return 1;
+    }
     if (wrong == 0)
         return test_ok(name, 1);
     printf("FAIL %s: byte %zu of %zu is %02x, expected %02x; so %zu, the last is %zu\n", name, first, bytes, a[first],

@@ -28,7 +28,7 @@ static int make_ranks(Ranks **r, const char *path, Err *e)
     return failed || ranks_load(r, path, e);
 }
 
-static const Variant base = {.mode = STEER_MULTIPLY, .multiplier = -1, .percentile = 99.5, .t_high = 1 << 30};
+static const Variant base = {.mode = STEER_MULTIPLY, .multiplier = -1, .percentile = 99.5, .when = T_RANGE_ALL};
 
 static int test_product(const Ranks *ranks)
 {
@@ -93,8 +93,8 @@ static int test_values(const Ranks *ranks)
     int failed = test_ok("none leaves the other sweep's label", !v.item[0].none && v.item[0].targets == 1);
     failed += test_text("which it names", v.item[0].target[0].label, "Rust");
     failed += test_text("its name", x->name, "top=4/mode=ablate/gate=0.5/when=400-900/concept=birds/theme=Rust");
-    failed += test_ok("its values", x->top == 4 && x->mode == STEER_ABLATE && x->gate == 0.5 && x->t_high == 900
-                                    && x->t_low == 400 && x->targets == 2);
+    failed += test_ok("its values", x->top == 4 && x->mode == STEER_ABLATE && x->gate == 0.5 && x->when.high == 900
+                                    && x->when.low == 400 && x->targets == 2);
     failed += test_text("a label is spelt as the ranks have it", x->target[0].label, "Birds");
     failed += test_text("and the next is added", x->target[1].kind, "theme");
     variants_free(&v);
@@ -130,8 +130,8 @@ static int test_describe(void)
     Variant v = base;
     Record rec;
     Err e = {0};
-    v.t_high = 900;
-    v.t_low = 400;
+    v.when.high = 900;
+    v.when.low = 400;
     v.gate = 0.5;
     int failed = test_ok("two labels", !variant_target(&v, "concept", "Bears", NULL, &e)
                                        && !variant_target(&v, "concept", "Birds", NULL, &e));
