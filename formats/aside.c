@@ -13,42 +13,57 @@
 #include "formats/aside.h"
 #include "formats/folder.h"
 
+enum { SLOTS = 1024, MOST_LINKS = 40 };
+/* Names of files and folders to remove. The lock is for threads; the signal handler reads without it, so that a name
+ * stands in memory that is never given back: one that gives way to another meanwhile is half-written too. */
+typedef struct Slot {
+    atomic_bool named;
+    char name[PATH_MAX];
+} Slot;
+static Slot half_written[SLOTS];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
 struct Aside {
     int fd;
     char *path;                         /* as it will be named */
     char *part;                         /* as it is named until then; NULL when written straight */
-    _Atomic(char *) *slot;              /* where part stands in the table */
+    Slot *slot;                         /* where part stands in the table */
 };
 
 struct AsideFolder {
     char *path;
     int files, parts;
     char **part;                        /* files in it as they will be called, folders in it, then the folder itself */
-    _Atomic(char *) **slot;             /* where each stands in the table */
+    Slot **slot;                        /* where each stands in the table */
 };
 
-enum { SLOTS = 1024, MOST_LINKS = 40 };
-/* Names of files and folders to remove; a plain list, for the signal handler. The lock is for other threads. */
-static _Atomic(char *) half_written[SLOTS];
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-
-static _Atomic(char *) *table_add(char *part)
+/* path: what part will be called, for the message. NULL: e */
+static Slot *table_add(const char *part, const char *path, Err *e)
 {
-    for (int i = 0; i < SLOTS; i++) {
-        char *empty = NULL;
-        if (atomic_compare_exchange_strong(&half_written[i], &empty, part))
-            return &half_written[i];
+    Slot *slot = NULL;
+    if (strlen(part) >= PATH_MAX) {
+        err_set(e, "%s: %s", path, strerror(ENAMETOOLONG));
+        return NULL;
     }
-    return NULL;
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < SLOTS && !slot; i++)
+        if (!atomic_load(&half_written[i].named))
+            slot = &half_written[i];
+    if (slot) {
+        strcpy(slot->name, part);
+        atomic_store(&slot->named, true);
+    }
+    pthread_mutex_unlock(&lock);
+    if (!slot)
+        err_set(e, "%s: too many files are being written at once", path);
+    return slot;
 }
 
-/* part and its slot, which may be NULL. */
-static void table_drop(_Atomic(char *) *slot, char *part)
+static void table_drop(Slot *slot)
 {
     pthread_mutex_lock(&lock);
     if (slot)
-        atomic_store(slot, NULL);
-    free(part);
+        atomic_store(&slot->named, false);
     pthread_mutex_unlock(&lock);
 }
 
@@ -59,8 +74,7 @@ static int table_count(const char *part)
     int count = 0;
     pthread_mutex_lock(&lock);
     for (int i = 0; i < SLOTS && stat(part, &file) == 0; i++) {
-        const char *name = atomic_load(&half_written[i]);
-        count += name && stat(name, &other) == 0 && other.st_dev == file.st_dev && other.st_ino == file.st_ino;
+        count += atomic_load(&half_written[i].named) && stat(half_written[i].name, &other) == 0 && other.st_dev == file.st_dev && other.st_ino == file.st_ino;
     }
     pthread_mutex_unlock(&lock);
     return count;
@@ -68,7 +82,8 @@ static int table_count(const char *part)
 
 static void aside_free(Aside *a)
 {
-    table_drop(a->slot, a->part);
+    table_drop(a->slot);
+    free(a->part);
     free(a->path);
     free(a);
 }
@@ -142,8 +157,9 @@ Aside *aside_open(const char *path, Err *e)
     }
     if (!straight) {
         a->part = part_of(a->path, strlen(a->path));
-        if (!a->part || !(a->slot = table_add(a->part))) {
-            err_set(e, "%s: %s", path, a->part ? "too many files are being written at once" : "out of memory");
+        if (!a->part)
+            err_set(e, "out of memory");
+        if (!a->part || !(a->slot = table_add(a->part, path, e))) {
             aside_free(a);
             return NULL;
         }
@@ -198,8 +214,10 @@ int aside_try(const char *path, Err *e)
 
 static void folder_free(AsideFolder *f)
 {
-    for (int i = 0; f->part && f->slot && i < f->parts; i++)
-        table_drop(f->slot[i], f->part[i]);
+    for (int i = 0; f->part && f->slot && i < f->parts; i++) {
+        table_drop(f->slot[i]);
+        free(f->part[i]);
+    }
     free(f->part);
     free(f->slot);
     free(f->path);
@@ -212,8 +230,8 @@ static int add_part(AsideFolder *f, const char *folder, const char *name, size_t
     if (asprintf(&part, "%s%s%.*s", folder, length ? "/" : "", (int)length, name) < 0)
         return err_set(e, "%s: out of memory", f->path);
     f->part[f->parts] = part;
-    f->slot[f->parts] = table_add(part);
-    return f->slot[f->parts++] ? 0 : err_set(e, "%s: too many files are being written at once", f->path);
+    f->slot[f->parts] = table_add(part, f->path, e);
+    return f->slot[f->parts++] ? 0 : -1;
 }
 
 /* Whether files[i] is the first of them in its folder, whose name's length is *length. */
@@ -306,11 +324,12 @@ void aside_cleanup(void)
 {
     for (int pass = 0; pass < 3; pass++)                /* files, folders in folders, folders */
         for (int i = 0; i < SLOTS; i++) {
-            const char *part = atomic_load(&half_written[i]);
-            if (part && pass)
-                rmdir(part);
-            else if (part)
-                unlink(part);
+            if (!atomic_load(&half_written[i].named))
+                continue;
+            if (pass)
+                rmdir(half_written[i].name);
+            else
+                unlink(half_written[i].name);
         }
     folder_remove_empty();
 }

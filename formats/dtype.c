@@ -295,3 +295,27 @@ bool dtype_finite(const void *x, DType x_type, size_t n)
     default:   return true;
     }
 }
+
+void dtype_to_f64(double *y, const void *x, DType x_type, size_t n)
+{
+    enum { BLOCK = 512 };
+    float some[BLOCK];
+    switch (x_type) {
+    case F64: memcpy(y, x, n * sizeof *y); return;
+    case I64:
+        for (size_t i = 0; i < n; i++)
+            y[i] = (double)LOAD(int64_t, x, i);
+        return;
+    case I32:
+        for (size_t i = 0; i < n; i++)
+            y[i] = LOAD(int32_t, x, i);
+        return;
+    default:                            /* those are floats too */
+        for (size_t at = 0; at < n; at += BLOCK) {
+            const size_t count = n - at < BLOCK ? n - at : BLOCK;
+            dtype_to_f32(some, (const char *)x + at * dtype_size(x_type), x_type, count);
+            for (size_t i = 0; i < count; i++)
+                y[at + i] = (double)some[i];
+        }
+    }
+}

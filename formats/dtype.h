@@ -24,6 +24,7 @@ const char *shape_text(char text[SHAPE_SIZE], int ndim, const int64_t *dim);
 /* y[i] = x[i] for n values; f32 to bf16 and f16 round to nearest even, NaN stays NaN. y and x do not overlap. */
 void dtype_to_f32(float *y, const void *x, DType x_type, size_t n);
 void dtype_from_f32(void *y, DType y_type, const float *x, size_t n);     /* F32, F16, BF16 only */
+void dtype_to_f64(double *y, const void *x, DType x_type, size_t n);      /* exact, of I64 up to 2^53 */
 /* Whether all n values are numbers: neither NaN nor infinite. Integers are. */
 bool dtype_finite(const void *x, DType x_type, size_t n);
 

@@ -58,6 +58,11 @@ int fd_write(int fd, const char *name, const void *data, size_t n, Err *e)
     return 0;
 }
 
+int fd_refuse_terminal(int fd, const char *name, const char *what, Err *e)
+{
+    return isatty(fd) ? err_set(e, "%s: is a terminal: %s not written to it; use -o FILE or a pipe", name, what) : 0;
+}
+
 int fd_settle(int fd, const char *name, Err *e)
 {
     const int twin = dup(fd);

@@ -16,6 +16,8 @@ ssize_t fd_read(int fd, const char *name, void *data, size_t n, Err *e);
 int fd_read_at(int fd, void *data, size_t n, uint64_t at);
 /* All n bytes. A reader that went away sets e->closed. */
 int fd_write(int fd, const char *name, const void *data, size_t n, Err *e);
+/* what: "binary data is". An error where fd is a terminal. */
+int fd_refuse_terminal(int fd, const char *name, const char *what, Err *e);
 /* After the last write to a descriptor that stays open, standard output: what a file system on a network says only when
  * a descriptor is closed, a quota that is full. */
 int fd_settle(int fd, const char *name, Err *e);

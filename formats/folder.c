@@ -2,6 +2,7 @@
 /* folder.c -- folders, looked for and made. */
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -61,4 +62,9 @@ int folder_there(const char *path, Err *e)
     if (stat(path, &st))
         return 0;
     return S_ISDIR(st.st_mode) ? 1 : err_set(e, "%s: is there, and is not a folder", path);
+}
+
+bool folder_has(const char *dir, const char *name, char path[PATH_MAX])
+{
+    return snprintf(path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX && access(path, F_OK) == 0;
 }

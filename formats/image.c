@@ -14,6 +14,7 @@
 #include "formats/aside.h"
 #include "formats/fdio.h"
 #include "formats/image_parts.h"
+#include "formats/json_file.h"
 
 enum { MAX_SIDE = IMAGE_MAX_SIDE, ZLIB_LEVEL = 4, MAX_KEY = 79 };
 
@@ -86,7 +87,7 @@ static bool is_keyword(const char *name)
 
 static int make_texts(Job *job, const json_t *text)
 {
-    const size_t as_text = JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15), n = json_object_size(text);
+    const size_t n = json_object_size(text);
     const char *key;
     json_t *value;
     if (n == 0)
@@ -100,12 +101,12 @@ static int make_texts(Job *job, const json_t *text)
         if (!*key)
             return err_set(job->e, "%s: a field without a name has no place among a PNG's text chunks", job->name);
         png_text *t = &job->text[job->texts];
-        const char *string = json_string_value(value);
-        if (!string && !(string = job->made[job->texts] = json_dumps(value, as_text)))
+        char *string = job->made[job->texts] = json_value_text(value);
+        if (!string)
             return err_set(job->e, "out of memory");
         t->compression = PNG_ITXT_COMPRESSION_NONE;
         t->key = keyword ? (char *)key : translated;
-        t->text = (char *)string;
+        t->text = string;
         t->itxt_length = strlen(string);
         t->lang = "";
         t->lang_key = keyword ? "" : (char *)key;
@@ -147,15 +148,13 @@ int image_write(const char *path, int width, int height, int channels, const uin
         return err_set(e, "%s: a picture of %d x %d x %d cannot be written, expected 1 or 3 channels and sides up to "
                           "%d", job.name,
                        width, height, channels, MAX_SIDE);
-    if (is_stdout && isatty(STDOUT_FILENO))
-        return err_set(e, "standard output is a terminal: a picture is not written to it");
     Aside *aside = is_stdout ? NULL : aside_open(path, e);
     if (!is_stdout && !aside)
         return -1;
     if (aside)
         job.fd = aside_fd(aside);
 
-    const int failed = (isatty(job.fd) && err_set(e, "%s: is a terminal: a picture is not written to it", path))
+    const int failed = fd_refuse_terminal(job.fd, job.name, "a picture is", e)
                     || make_texts(&job, text) || write_png(&job, width, height, channels, pixels);
     png_destroy_write_struct(&job.png, &job.info);
     for (int i = 0; i < job.texts; i++)

@@ -229,8 +229,10 @@ int image_read_rgb(Image *image, const char *path, json_t **text, Err *e)
     image->channels = 3;
     if (rgb)
         return 0;
-    if (text)
+    if (text) {
         json_decref(*text);
+        *text = NULL;
+    }
     return err_set(e, "%s: out of memory for a picture of %d x %d", path, image->width, image->height);
 }
 

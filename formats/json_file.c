@@ -133,6 +133,13 @@ json_t *json_file_load(const char *path, Err *e)
     return value;
 }
 
+char *json_value_text(const json_t *value)
+{
+    if (json_is_string(value))
+        return strdup(json_string_value(value));
+    return value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15)) : NULL;
+}
+
 int json_file_write(const char *path, const json_t *value, Err *e)
 {
     char *text = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY);

@@ -36,6 +36,9 @@ int json_get_bool(const char *file, const json_t *object, const char *key, bool 
 int json_get_text(const char *file, const json_t *object, const char *key, const char *fallback, const char **value,
                   Err *e);
 
+/* A field's value as people read it: a text as it is, all else as JSON, numbers of 15 digits (0.1, not
+ * 0.10000000000000001). NULL of NULL, and when out of memory; the caller frees it. */
+char *json_value_text(const json_t *value);
 /* A number, or null where it is none that JSON has: NaN, infinite. */
 json_t *json_real_or_null(double x);
 /* "a string", "an integer", ... for messages; NULL: "missing" */

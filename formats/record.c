@@ -112,7 +112,7 @@ void record_set_number(Record *rec, const char *name, double value)
     record_set_json(rec, name, json_real(value));
 }
 
-static bool is_label(const char *name)
+bool record_is_label(const char *name)
 {
     static const char *const own[] = {"stream", "version", "provenance", "end", "tokens", "hook", "step", "t", "half"};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
@@ -126,7 +126,7 @@ void record_copy_fields(Record *to, const Record *from)
     const char *name;
     json_t *value;
     json_object_foreach(from->fields, name, value)
-        if (is_label(name))
+        if (record_is_label(name))
             json_object_set(to->fields, name, value);
 }
 

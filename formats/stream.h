@@ -115,7 +115,9 @@ void record_set_text(Record *rec, const char *name, const char *value);
 void record_set_int(Record *rec, const char *name, long long value);
 void record_set_number(Record *rec, const char *name, double value);
 void record_set_json(Record *rec, const char *name, json_t *value);                        /* takes the reference */
-/* Copies id, seed and the labels (every field that is not of the stream's own making) from one record to another. */
+/* Whether a field of that name goes with a record to the last stage: those of the stream's own making do not. */
+bool record_is_label(const char *name);
+/* Copies id, seed and the labels from one record to another. */
 void record_copy_fields(Record *to, const Record *from);
 /* Adds a tensor that points to data (not copied). dims: ndim values follow, as int64_t array. */
 void record_add_tensor(Record *rec, const char *name, DType type, int ndim, const int64_t *dim, const void *data);
@@ -127,7 +129,6 @@ void record_provenance(Record *header, const StreamIn *in, json_t *step);
 typedef struct StreamOptions {
     int level;              /* zstd level; 0 means the default, 1; STREAM_NO_COMPRESS writes plain msgpack */
     int threads;            /* of the compressor; the bytes are the same whatever it is */
-    bool force;             /* write binary to a terminal all the same */
     bool index;             /* close with an index; not with STREAM_NO_COMPRESS */
 } StreamOptions;
 enum { STREAM_NO_COMPRESS = -1000 };

@@ -105,8 +105,6 @@ int stream_create(StreamOut **result, const char *path, const Record *header, co
     if (!options)
         options = &none;
     *result = NULL;
-    if (is_stdout && isatty(STDOUT_FILENO) && !options->force)
-        return err_set(e, "standard output is a terminal: binary data is not written to it; use -o FILE or a pipe");
 
     StreamOut *out = calloc(1, sizeof *out);
     if (!out || !(out->name = strdup(is_stdout ? "standard output" : path))) {
@@ -118,12 +116,11 @@ int stream_create(StreamOut **result, const char *path, const Record *header, co
         && frame_writer_create(&out->frames, options->level ? options->level : 1, options->threads, out->name,
                                put_frame, out, e);
     failed = failed || (!is_stdout && !(out->aside = aside_open(path, e)));
-    if (!failed && !is_stdout && isatty(aside_fd(out->aside)) && !options->force)
-        failed = err_set(e, "%s: is a terminal: binary data is not written to it", path);
     if (!failed) {
         out->fd = is_stdout ? STDOUT_FILENO : aside_fd(out->aside);
         out->pipe = pipe_out_create(out->fd);
-        failed = pack_record(&out->frame, header, NULL, out->name, e) || flush_all(out, e);
+        failed = fd_refuse_terminal(out->fd, out->name, "binary data is", e)
+              || pack_record(&out->frame, header, NULL, out->name, e) || flush_all(out, e);
     }
     if (failed)
         stream_abandon(out);

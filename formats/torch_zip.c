@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include "formats/affix.h"
 #include "formats/fdio.h"
 #include "formats/little.h"
 #include "formats/torch_zip.h"
@@ -360,6 +361,11 @@ static json_t *root_texts(const PickleValue *root)
         if (root->item[i]->kind == PICKLE_TEXT && root->item[i + 1]->kind == PICKLE_TEXT)
             json_object_set_new(texts, root->item[i]->text, json_string(root->item[i + 1]->text));
     return texts;
+}
+
+bool torch_file_named(const char *name)
+{
+    return ends_with(name, ".bin") || ends_with(name, ".ckpt") || ends_with(name, ".pth") || ends_with(name, ".pt");
 }
 
 int torch_zip_open(Weights **w, const char *path, Err *e)

@@ -11,16 +11,14 @@
 #ifndef FORMATS_TORCH_ZIP_H
 #define FORMATS_TORCH_ZIP_H
 
+#include <stdbool.h>
 #include "formats/weights.h"
 
 /* Maps the file and lists its tensors by their keys joined with dots ("state_dict.encoder.weight"); what is no tensor
  * is passed over, but for texts of the outermost dict, which are the metadata. A tensor's data is contiguous: views
  * with other strides are copied. *w is NULL on failure. */
 int torch_zip_open(Weights **w, const char *path, Err *e);
-
-/* A file of torch.save or a safetensors file, by its first bytes. */
-int weights_open_either(Weights **w, const char *path, Err *e);
-/* Either, or a GGUF file; tensors may be in blocks (gguf.h, float8.h). */
-int weights_open_any(Weights **w, const char *path, Err *e);
+/* Whether a file has a name that torch.save's have: .bin, .ckpt, .pth, .pt. */
+bool torch_file_named(const char *name);
 
 #endif

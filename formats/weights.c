@@ -348,9 +348,9 @@ int weights_finite(const Weights *w, const Weight *t, Err *e)
             count = half;
         }
     }
-    float x;
-    dtype_to_f32(&x, data + from * size, t->type, 1);
-    return err_set(e, "%s: tensor %s has %g at value %zu", w->path, t->name, (double)x, from);
+    double x;
+    dtype_to_f64(&x, data + from * size, t->type, 1);
+    return err_set(e, "%s: tensor %s has %g at value %zu", w->path, t->name, x, from);
 }
 
 const Weight *weights_need_finite(const Weights *w, const char *name, int ndim, const int64_t *dim, Err *e)

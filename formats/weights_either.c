@@ -7,6 +7,7 @@
 #include "formats/fdio.h"
 #include "formats/gguf.h"
 #include "formats/torch_zip.h"
+#include "formats/weights_either.h"
 
 static int open_kind(Weights **w, const char *path, bool blocks, Err *e)
 {

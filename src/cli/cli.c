@@ -12,7 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "formats/number.h"
 #include "formats/tame.h"
+#include "formats/text_out.h"
 #include "src/cli/options.h"
 
 enum { MAX_OPTIONS = 128, THREADS_MOST = 1024 };
@@ -104,36 +106,6 @@ void cli_note(const Cli *cli, const char *format, ...)
 
 /* ---- values ---- */
 
-static const struct { const char *name; int64_t factor; } suffixes[] = {
-    {"", 1}, {"K", 1000}, {"M", 1000000}, {"G", 1000000000}, {"Ki", 1 << 10}, {"Mi", 1 << 20}, {"Gi", 1 << 30}};
-
-const char *cli_parse_int(const char *text, int64_t *value)
-{
-    const char *digits = text + (*text == '-' || *text == '+');
-    if (!isdigit((unsigned char)*digits))
-        return "is not a whole number";
-    char *end;
-    errno = 0;
-    long long v = strtoll(text, &end, 10);
-    if (errno == ERANGE)
-        return "is out of range";
-    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++)
-        if (strcmp(end, suffixes[i].name) == 0)
-            return __builtin_mul_overflow(v, suffixes[i].factor, value) ? "is out of range" : NULL;
-    return "is not a whole number";
-}
-
-const char *cli_parse_number(const char *text, double *value)
-{
-    if (!*text || text[strspn(text, "0123456789+-.eE")])
-        return "is not a number";
-    char *end;
-    *value = strtod(text, &end);
-    if (*end || end == text)
-        return "is not a number";
-    return isfinite(*value) ? NULL : "is out of range";
-}
-
 static bool among(const char *value, const char *choices)
 {
     for (const char *c = choices; *c;) {
@@ -177,8 +149,8 @@ static void assign(const Cli *cli, void *cfg, const Opt *o, const char *value)
     if (!*value && is_file(h.value))
         cli_misuse(cli, "--%s: the name is empty", o->name);
     switch (o->type) {
-    case OPT_INT:    wrong = cli_parse_int(value, at); break;
-    case OPT_NUMBER: wrong = cli_parse_number(value, at); break;
+    case OPT_INT:    wrong = number_count(value, at); break;
+    case OPT_NUMBER: wrong = number_real(value, at); break;
     case OPT_STR:    *(const char **)at = value; break;
     case OPT_LIST:   list_add(cli, (int)(o - cli->options), at, value); break;
     case OPT_FLAG:   *(int *)at = strcmp(value, "0") != 0; break;
@@ -270,14 +242,9 @@ static void check_common(const Cli *cli, const Common *c)
 
 static _Noreturn void print_and_exit(const Cli *cli, void (*print)(const Cli *, FILE *))
 {
+    Err e = {0};
     print(cli, stdout);
-    if (fflush(stdout) || ferror(stdout)) {
-        if (errno == EPIPE)
-            exit(0);                /* whoever read it has seen enough */
-        fprintf(stderr, "%s: cannot write to standard output: %s\n", cli->name, strerror(errno));
-        exit(1);
-    }
-    exit(0);
+    exit(stdout_flush(&e) ? cli_report(cli, &e) : 0);
 }
 
 static void version_print(const Cli *cli, FILE *f)

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "formats/err.h"
+#include "formats/stream.h"
 
 typedef enum {
     OPT_END, OPT_FLAG,      /* int: 1 when given; --no-NAME sets 0 */
@@ -86,10 +86,6 @@ typedef struct Common {
 void cli_parse(const Cli *cli, void *cfg, int argc, char **argv);
 /* Misuse found after parsing: prints "NAME: reason" and exits 2. */
 _Noreturn void cli_misuse(const Cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* "12", "-3", "40K", "2Gi" to a number. NULL, or what is wrong with it. */
-const char *cli_parse_int(const char *text, int64_t *value);
-/* The same of "0.5", "-3", "1e-4", which must be finite. */
-const char *cli_parse_number(const char *text, double *value);
 /* Prints "NAME: reason" unless e->closed; returns the exit status: 1, 2 for e->misuse, or 0 for a closed pipe
  * downstream. */
 int cli_report(const Cli *cli, const Err *e);
@@ -98,6 +94,10 @@ void cli_note(const Cli *cli, const char *format, ...) __attribute__((format(pri
 /* This run for a stream's provenance: {program, version, arguments: ["--steps=25", ...]} with every option that is not
  * neutral, defaults included. The caller owns it. */
 json_t *cli_provenance(const Cli *cli);
+/* The inputs: the operands, or standard input alone. */
+int cli_input_count(const Common *c);
+const char *cli_input(const Common *c, int i);
+StreamOptions cli_stream_options(const Common *c);          /* --level, --no-compress, --threads */
 /* The folder of the embedded default model: $SDSTEER_DATA/minisd/model, else beside the program (bin/../data,
  * share/sdsteer). */
 const char *cli_default_model(void);

@@ -15,14 +15,9 @@ int compute_start(Compute *out, const Common *c, Err *e)
     return compute_backend(c, e) || model_dtype(&out->type, c->dtype, e) || model_id(out->id, out->model, e);
 }
 
-StreamOptions compute_stream_options(const Common *c)
-{
-    return (StreamOptions){.level = c->no_compress ? STREAM_NO_COMPRESS : (int)c->level, .threads = (int)c->threads};
-}
-
 const char *compute_input(const Cli *cli, const Common *c)
 {
     if (c->inputs.count > 1)
         cli_misuse(cli, "takes one input, not %d", c->inputs.count);
-    return c->inputs.count ? c->inputs.items[0] : "-";
+    return cli_input(c, 0);
 }

@@ -15,8 +15,6 @@ typedef struct Compute {
 /* Picks the backend of --backend and --threads; with a model, its folder, id and --dtype too. */
 int compute_backend(const Common *c, Err *e);
 int compute_start(Compute *out, const Common *c, Err *e);
-/* --level, --no-compress and --threads as stream options. */
-StreamOptions compute_stream_options(const Common *c);
 /* The one input of a program that takes one: the operand or standard input. More than one is misuse. */
 const char *compute_input(const Cli *cli, const Common *c);
 

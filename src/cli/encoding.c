@@ -37,6 +37,7 @@ struct Encoding {
     int32_t *tokens;                /* of a record */
     float *state, *pooled;          /* of one text */
     void *typed[TEXT_KINDS], *typed_pooled[TEXT_KINDS];         /* of a record's texts, in the stream's type */
+    bool own_field;                 /* a record had a field that only streams have */
     long cut, written;
     bool *said;                     /* [embeddings] whether a text says the word */
     IdSet known;                    /* ids of all files */
@@ -180,7 +181,7 @@ static void count_text(Encoding *r, const PromptText *text, const char *id)
 
 int encoding_begin(Encoding *r, const Record *more, Err *e)
 {
-    const StreamOptions o = compute_stream_options(&r->cfg->c);
+    const StreamOptions o = cli_stream_options(&r->cfg->c);
     Record header;
     Err why = {0};
     if (prompt_states_add(r->states, &r->negative, r->cfg->negative, TEXT_NEGATIVE, true, &why))
@@ -282,12 +283,26 @@ static int add_record(Encoding *r, const Record *rec, Err *e)
     return 0;
 }
 
+/* Of the first that there is. */
+static void note_own_field(Encoding *r, const Prompts *prompts, const Record *rec)
+{
+    const char *name;
+    json_t *value;
+    json_object_foreach(rec->fields, name, value)
+        if (!r->own_field && !record_is_label(name)) {
+            r->own_field = true;
+            cli_note(r->cli, "%s: line %ld: field %s is left out: streams keep that name for themselves",
+                     prompts_name(prompts), rec->number, name);
+        }
+}
+
 static int take_record(Encoding *r, const Prompts *prompts, const Record *rec, Err *e)
 {
     Err why = {0};
     const int batch = r->task->variants > 1 ? 1 : r->batch;
     if ((r->items == batch || !prompt_states_room(r->states, TEXT_KINDS)) && write_batch(r, e))
         return -1;
+    note_own_field(r, prompts, rec);
     return add_record(r, rec, &why) ? err_set(e, "%s: line %ld: the text of '%.100s': %s", prompts_name(prompts),
                                               rec->number, record_text(rec, "id", ""), why.text) : 0;
 }
@@ -309,11 +324,10 @@ static int encode_file(Encoding *r, const char *path, Err *e)
 
 int encoding_run(Encoding *r, Err *e)
 {
-    const List *files = &r->cfg->c.inputs;
+    int failed = 0;
     r->progress = progress_start(r->cli, "prompts", 0);
-    int failed = files->count == 0 ? encode_file(r, "-", e) : 0;
-    for (int i = 0; i < files->count && !failed; i++)
-        failed = encode_file(r, files->items[i], e);
+    for (int i = 0; i < cli_input_count(&r->cfg->c) && !failed; i++)
+        failed = encode_file(r, cli_input(&r->cfg->c, i), e);
     return failed || write_batch(r, e);
 }
 

@@ -2,6 +2,7 @@
 /* fit_grid.c -- what each autoencoder of a fit is to be: the options, and the product of --grid's axes over them. */
 #include <stdlib.h>
 #include <string.h>
+#include "formats/number.h"
 #include "src/cli/fit.h"
 #include "src/models/model.h"
 #include "src/models/sae_shards.h"
@@ -70,7 +71,7 @@ static double read_value(const Cli *cli, const char *name, const char *text)
     const bool whole = r && r->whole;
     int64_t count;
     double number;
-    const char *wrong = whole ? cli_parse_int(text, &count) : cli_parse_number(text, &number);
+    const char *wrong = whole ? number_count(text, &count) : number_real(text, &number);
     if (wrong)
         cli_misuse(cli, "--grid %s: '%s' %s", name, text, wrong);
     return whole ? (double)count : number;
@@ -83,7 +84,7 @@ static void read_levels(const Cli *cli, const char *text, TrainOptions *t)
     char *copy = text ? strdup(text) : NULL, *rest = copy, *word;
     while ((word = strsep(&rest, ","))) {
         int64_t v;
-        if (cli_parse_int(word, &v) || v < 1 || v > SAE_MAX_FEATURES || t->levels == MAX_LEVELS - 1
+        if (number_count(word, &v) || v < 1 || v > SAE_MAX_FEATURES || t->levels == MAX_LEVELS - 1
             || (t->levels && v <= t->level[t->levels - 1]))
             cli_misuse(cli, "--levels %s: expected at most %d rising numbers of features, as 64,256,1024", text,
                        MAX_LEVELS - 1);

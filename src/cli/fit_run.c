@@ -142,7 +142,7 @@ static int fit_all(FitRun *run, Err *e)
         if (again && activations_rewind(run->in, e))
             return -1;
     }
-    return e->text[0] ? -1 : 0;     /* a report that failed stopped its fit */
+    return e->set ? -1 : 0;     /* a report that failed stopped its fit */
 }
 
 static int check_log(const FitRun *run, Err *e)
@@ -159,7 +159,7 @@ static int leave_checkpoint(FitRun *run, Err *e)
         if (fit_write_checkpoint(run, e))
             return -1;
     }
-    if (e->text[0])
+    if (e->set)
         return -1;
     cli_note(run->cli, "stopped; %s is written, and --resume goes on from it", run->cfg->checkpoint);
     return check_log(run, e);

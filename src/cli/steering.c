@@ -72,7 +72,7 @@ int steering_variants(Variants *v, const Cli *cli, const SteeringConfig *cfg, co
 {
     Variant base = {.multiplier = cfg->multiplier, .percentile = cfg->percentile, .gate = cfg->gate,
                     .top = (int)cfg->top};
-    int failed = steer_mode(&base.mode, cfg->mode, e) || t_range_parse("--when", when, &base.t_high, &base.t_low, e);
+    int failed = steer_mode(&base.mode, cfg->mode, e) || t_range_parse(&base.when, "--when", when, e);
     for (int i = 0; i < cfg->concepts.count && !failed; i++)
         failed = variant_target(&base, "concept", cfg->concepts.items[i], ranks, e);
     for (int i = 0; i < cfg->themes.count && !failed; i++)

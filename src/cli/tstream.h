@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include "formats/stream.h"
+#include "formats/text_out.h"
 #include "src/cli/cli.h"
 
 typedef struct Subcommand {
@@ -25,10 +26,6 @@ int tstream_to_png(int argc, char **argv);
 int tstream_shuffle(int argc, char **argv);
 int tstream_index(int argc, char **argv);
 int tstream_text(int argc, char **argv);
-
-/* How many inputs there are, and the name of each: the operands, or standard input. */
-int inputs_count(const Common *c);
-const char *inputs_name(const Common *c, int i);
 
 /* --range A-B: which records of the inputs, counted through from 1, are taken. All zero: every one. */
 typedef struct Range {
@@ -72,14 +69,10 @@ int join(const Join *j, const Common *c, Err *e);
 /* The inputs, or a range of their records, as one stream to -o. */
 int join_write(const Common *c, StreamOptions how, Range range, Err *e);
 
-StreamOptions stream_options(const Common *c);      /* --level, --no-compress */
 #define INDEX_OPTION \
     {0, "index", OPT_FLAG, offsetof(Config, index), NULL, "close the stream with an index, as tstream index does", \
      OPT_NEUTRAL}
 void index_check(const Cli *cli, int index, const Common *c);       /* with --no-compress it is misuse */
-/* What was written to stdout so far has gone out; a closed pipe sets e->closed. Call after each line that matters. */
-int text_check(Err *e);
-int text_flush(Err *e);                             /* at the end */
 /* One text of a comma-separated list at a time: advances *list, returns false at its end. */
 bool list_next(const char **list, char *item, size_t size);
 /* Of a list of fields, as --tsv and --by have it, those that records have: a field that none has is a note at the end,

@@ -33,7 +33,7 @@ static const Cli head_cli = {
 static int run(const Cli *cli, const Config *cfg, Range range)
 {
     Err e = {0};
-    StreamOptions how = stream_options(&cfg->c);
+    StreamOptions how = cli_stream_options(&cfg->c);
     how.index = cfg->index;
     return join_write(&cfg->c, how, range, &e) ? cli_report(cli, &e) : 0;
 }

@@ -47,15 +47,15 @@ int tstream_check(int argc, char **argv)
     Config cfg = {0};
     int status = 0;
     cli_parse(&cli, &cfg, argc, argv);
-    for (int i = 0; i < inputs_count(&cfg.c); i++) {
+    for (int i = 0; i < cli_input_count(&cfg.c); i++) {
         Err e = {0};
-        const long records = check_input(inputs_name(&cfg.c, i), cfg.finite, &e);
+        const long records = check_input(cli_input(&cfg.c, i), cfg.finite, &e);
         if (records < 0) {
             status = 1;
             if (!cfg.c.quiet)
                 cli_report(&cli, &e);
         } else if (cfg.c.verbose) {
-            cli_note(&cli, "%s: ok, %ld records", inputs_name(&cfg.c, i), records);
+            cli_note(&cli, "%s: ok, %ld records", cli_input(&cfg.c, i), records);
         }
     }
     return status;

@@ -1,22 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* tstream_common.c -- inputs one after the other, text output that notices a closed pipe, paths made of records. */
-#include <errno.h>
+/* tstream_common.c -- inputs one after the other, paths made of records. */
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-#include "formats/fdio.h"
+#include "formats/json_file.h"
+#include "formats/number.h"
 #include "formats/tame.h"
 #include "src/cli/tstream.h"
-
-int inputs_count(const Common *c)
-{
-    return c->inputs.count > 0 ? c->inputs.count : 1;
-}
-
-const char *inputs_name(const Common *c, int i)
-{
-    return c->inputs.count > 0 ? c->inputs.items[i] : "-";
-}
 
 static int same_header(const Record *first, const StreamIn *in, Err *e)
 {
@@ -31,7 +20,7 @@ static int64_t range_end(const Cli *cli, const char *whole, const char *text, si
     char number[32];
     int64_t value = 0;
     snprintf(number, sizeof number, "%.*s", (int)n, text);
-    if (n >= sizeof number || cli_parse_int(number, &value) || value < 1)
+    if (n >= sizeof number || number_count(number, &value) || value < 1)
         cli_misuse(cli, "--range: '%s' is no A-B, A- or A, where records count from 1", whole);
     return value;
 }
@@ -72,11 +61,11 @@ int walk(const Walk *w, const Common *c, Err *e)
     StreamIn *first = NULL;                         /* stays open for its header */
     Range left = w->range;
     int status = 0;
-    for (int i = 0; i < inputs_count(c) && status == 0 && !range_done(&left); i++) {
+    for (int i = 0; i < cli_input_count(c) && status == 0 && !range_done(&left); i++) {
         StreamIn *in;
         Record rec;
         int got = 0;
-        status = stream_open(&in, inputs_name(c, i), e);
+        status = stream_open(&in, cli_input(c, i), e);
         if (status == 0 && first && !w->mixed)
             status = same_header(stream_header(first), in, e);
         if (status == 0 && w->on_open)
@@ -94,29 +83,10 @@ int walk(const Walk *w, const Common *c, Err *e)
     return status < 0 ? -1 : 0;
 }
 
-StreamOptions stream_options(const Common *c)
-{
-    return (StreamOptions){.level = c->no_compress ? STREAM_NO_COMPRESS : (int)c->level};
-}
-
 void index_check(const Cli *cli, int index, const Common *c)
 {
     if (index && c->no_compress)
         cli_misuse(cli, "--index is of zstd frames: not with --no-compress");
-}
-
-int text_check(Err *e)
-{
-    if (!ferror(stdout))
-        return 0;
-    e->closed |= !e->set && errno == EPIPE;
-    return err_set(e, "standard output: writing: %s", strerror(errno));
-}
-
-int text_flush(Err *e)
-{
-    fflush(stdout);
-    return text_check(e) || fd_settle(STDOUT_FILENO, "standard output", e) ? -1 : 0;
 }
 
 bool list_next(const char **list, char *item, size_t size)
@@ -196,9 +166,9 @@ int record_path(char *path, size_t size, const char *folder, const char *name, c
         if (!value)
             return err_set(e, "%s: record %ld: has no field %s, which the picture's name needs", stream_name(in),
                            rec->number, field);
-        char *made = json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-        failed = append_value(inside, sizeof inside, &used, made ? made : json_string_value(value));
-        free(made);
+        char *text = json_value_text(value);
+        failed = !text || append_value(inside, sizeof inside, &used, text);
+        free(text);
         p = close + 1;
     }
     inside[used] = 0;

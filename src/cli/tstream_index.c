@@ -108,7 +108,7 @@ static int copy_frames(const char *name, const SeekTable *t, int to, const char 
     Bytes index = {0};
     uint8_t *room = malloc(COPY);
     const int from = open(name, O_RDONLY | O_CLOEXEC);
-    int failed = from < 0 ? err_set(e, "%s: %s", name, strerror(errno)) : room ? 0 : err_set(e, "out of memory");
+    int failed = fd_refuse_terminal(to, to_name, "binary data is", e) ? -1 : from < 0 ? err_set(e, "%s: %s", name, strerror(errno)) : room ? 0 : err_set(e, "out of memory");
     for (size_t i = 0; i < t->count && !failed; i++) {
         if (seek_table_owns(from, &t->frame[i]))
             continue;
@@ -128,10 +128,8 @@ static int copy_frames(const char *name, const SeekTable *t, int to, const char 
 
 static int write_copy(const Config *cfg, const SeekTable *t, Err *e)
 {
-    const char *name = inputs_name(&cfg->c, 0);
+    const char *name = cli_input(&cfg->c, 0);
     if (strcmp(cfg->c.output, "-") == 0) {
-        if (isatty(STDOUT_FILENO))
-            return err_set(e, "standard output is a terminal: binary data is not written to it; use -o FILE or a pipe");
         return copy_frames(name, t, STDOUT_FILENO, "standard output", e)
             || fd_settle(STDOUT_FILENO, "standard output", e) ? -1 : 0;
     }
@@ -153,8 +151,8 @@ static int write_indexed(const Config *cfg, Err *e)
 {
     StreamIn *in;
     SeekTable t = {0};
-    const char *name = inputs_name(&cfg->c, 0);
-    if (inputs_count(&cfg->c) > 1 || !is_file(name))
+    const char *name = cli_input(&cfg->c, 0);
+    if (cli_input_count(&cfg->c) > 1 || !is_file(name))
         return write_anew(cfg, e);
     int failed = stream_open_places(&in, name, e) || read_places(in, &t, e);
     if (!failed && unfit(&t)) {
@@ -177,6 +175,7 @@ static int append(const char *name, const SeekTable *t, Err *e)
     struct stat st;
     sigset_t all, before;
     Bytes index = {0};
+    Err why = {0};
     const int fd = open(name, O_WRONLY | O_APPEND | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st)) {
         err_set(e, "%s: cannot be written: %s", name, strerror(errno));
@@ -190,10 +189,13 @@ static int append(const char *name, const SeekTable *t, Err *e)
     if (failed)
         err_set(e, "%s: was written to while it was read", name);
     failed = failed || seek_table_pack(t, &index, name, e);
-    if (!failed && (fd_write(fd, name, index.data, index.size, e) || fsync(fd))) {
-        failed = err_set(e, "%s: writing: %s", name, strerror(errno));
+    if (!failed && (fd_write(fd, name, index.data, index.size, &why) || fsync(fd))) {
+        const int reason = errno;
         if (ftruncate(fd, st.st_size))
-            cli_note(&cli, "%s: is damaged: cut it to its first %lld bytes", name, (long long)st.st_size);
+            failed = err_set(e, "%s: writing: %s; it is damaged: cut it to its first %lld bytes", name,
+                             strerror(reason), (long long)st.st_size);
+        else
+            failed = err_set(e, "%s: writing: %s", name, strerror(reason));
     }
     close(fd);
     free(index.data);
@@ -234,18 +236,18 @@ static int list(const Config *cfg, Err *e)
     Record rec;
     Range left = range_parse(&cli, cfg->range);
     int got = 0;
-    if (stream_open_places(&in, inputs_name(&cfg->c, 0), e))
+    if (stream_open_places(&in, cli_input(&cfg->c, 0), e))
         return -1;
     if (!cfg->json)
         puts("record\tframe\toffset\tbytes");
-    while (!text_check(e) && (got = range_next(&left, in, &rec, e)) > 0) {
+    while (!stdout_check(e) && (got = range_next(&left, in, &rec, e)) > 0) {
         const StreamPlace p = stream_place(in);
         printf(cfg->json ? "{\"record\":%ld,\"frame\":%lld,\"offset\":%lld,\"bytes\":%lld}\n"
                          : "%ld\t%lld\t%lld\t%lld\n",
                rec.number, p.frame, p.offset, p.bytes);
     }
     stream_close(in);
-    return got < 0 || text_flush(e) ? -1 : 0;
+    return got < 0 || stdout_flush(e) ? -1 : 0;
 }
 
 static int share_out(const Config *cfg, Err *e)
@@ -254,7 +256,7 @@ static int share_out(const Config *cfg, Err *e)
     Record rec;
     const SeekTable *t;
     int64_t records = 0;
-    if (stream_open(&in, inputs_name(&cfg->c, 0), e))
+    if (stream_open(&in, cli_input(&cfg->c, 0), e))
         return -1;
     int got = stream_index(in, &t, e);
     if (got > 0)
@@ -266,12 +268,12 @@ static int share_out(const Config *cfg, Err *e)
     if (got < 0)
         return -1;
     const int64_t N = cfg->parts < records ? cfg->parts : records, each = N ? records/N : 0, more = N ? records%N : 0;
-    for (int64_t part = 0, first = 1; part < N && !text_check(e); part++) {
+    for (int64_t part = 0, first = 1; part < N && !stdout_check(e); part++) {
         const int64_t next = first + each + (part < more);
         printf("%lld-%lld\n", (long long)first, (long long)next - 1);
         first = next;
     }
-    return text_flush(e);
+    return stdout_flush(e);
 }
 
 int tstream_index(int argc, char **argv)
@@ -279,7 +281,7 @@ int tstream_index(int argc, char **argv)
     Config cfg = {0};
     Err e = {0};
     cli_parse(&cli, &cfg, argc, argv);
-    const int count = inputs_count(&cfg.c);
+    const int count = cli_input_count(&cfg.c);
     if (cfg.in_place + cfg.list + (cfg.parts != 0) > 1)
         cli_misuse(&cli, "--in-place, --list and --parts are three things to do; choose one");
     if (cfg.parts < 0)
@@ -294,7 +296,7 @@ int tstream_index(int argc, char **argv)
         cli_misuse(&cli, "--list and --parts take one FILE");
     int failed = 0;
     for (int i = 0; cfg.in_place && i < count && !failed; i++)
-        failed = index_in_place(&cfg, inputs_name(&cfg.c, i), &e);
+        failed = index_in_place(&cfg, cli_input(&cfg.c, i), &e);
     if (!cfg.in_place)
         failed = cfg.list ? list(&cfg, &e) : cfg.parts ? share_out(&cfg, &e) : write_indexed(&cfg, &e);
     return failed ? cli_report(&cli, &e) : 0;

@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/json_file.h"
 #include "formats/lines.h"
 #include "formats/seek_table.h"
 #include "formats/tame.h"
@@ -131,13 +132,12 @@ static int print_text(const char *text)
 
 static void print_value(const char *name, const json_t *value)
 {
-    const size_t how = JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15);
-    char *text = json_is_string(value) ? NULL : json_dumps(value, how);
+    char *text = json_value_text(value);
     fputs("  ", stdout);
     for (int n = print_text(name); n < 16; n++)
         putchar(' ');
     putchar(' ');
-    print_text(text ? text : json_string_value(value));
+    print_text(text);
     putchar('\n');
     free(text);
 }
@@ -214,10 +214,10 @@ int tstream_info(int argc, char **argv)
     Err e = {0};
     cli_parse(&cli, &cfg, argc, argv);
     int failed = 0;
-    for (int i = 0; i < inputs_count(&cfg.c) && !failed; i++) {
+    for (int i = 0; i < cli_input_count(&cfg.c) && !failed; i++) {
         StreamIn *in;
         json_t *all = NULL;
-        failed = stream_open(&in, inputs_name(&cfg.c, i), &e) || !(all = survey(in, cfg.header, &e));
+        failed = stream_open(&in, cli_input(&cfg.c, i), &e) || !(all = survey(in, cfg.header, &e));
         if (!failed && cfg.json) {
             json_dumpf(all, stdout, JSON_COMPACT);
             putchar('\n');
@@ -226,10 +226,10 @@ int tstream_info(int argc, char **argv)
                 putchar('\n');
             print_people(all);
         }
-        failed = failed || text_check(&e);
+        failed = failed || stdout_check(&e);
         json_decref(all);
         stream_close(in);
     }
-    const int unsaid = text_flush(&e);
+    const int unsaid = stdout_flush(&e);
     return failed || unsaid ? cli_report(&cli, &e) : 0;
 }

@@ -23,8 +23,8 @@ static int merge_headers(Record *header, StreamIn **in, const Common *c, Err *e)
     json_t *provenance = json_array();
     StreamIn *first = NULL;
     int failed = 0;
-    for (int i = 0; i < inputs_count(c) && !failed; i++) {
-        failed = stream_open(&in[i], inputs_name(c, i), e);
+    for (int i = 0; i < cli_input_count(c) && !failed; i++) {
+        failed = stream_open(&in[i], cli_input(c, i), e);
         if (failed)
             break;
         if (!first)
@@ -51,7 +51,7 @@ static int merge_headers(Record *header, StreamIn **in, const Common *c, Err *e)
 
 int join(const Join *j, const Common *c, Err *e)
 {
-    const int n = inputs_count(c);
+    const int n = cli_input_count(c);
     Range left = j->range;
     Record header = {0};
     StreamIn **in = calloc((size_t)n, sizeof *in);
@@ -61,7 +61,7 @@ int join(const Join *j, const Common *c, Err *e)
     for (int i = 0; i < n && !failed && !range_done(&left); i++) {
         Record rec;
         int got = 0;
-        failed = !in[i] && stream_open(&in[i], inputs_name(c, i), e);
+        failed = !in[i] && stream_open(&in[i], cli_input(c, i), e);
         while (!failed && (got = range_next(&left, in[i], &rec, e)) > 0)
             failed = j->on_record(j->context, in[i], &rec, e);
         failed = failed || got < 0;

@@ -156,18 +156,18 @@ int tstream_text(int argc, char **argv)
     Err e = {0};
     cli_parse(&text_cli, &cfg, argc, argv);
     int failed = 0;
-    for (int i = 0; i < inputs_count(&cfg.c) && !failed; i++) {
+    for (int i = 0; i < cli_input_count(&cfg.c) && !failed; i++) {
         Image image = {0};
         json_t *text = NULL;
-        failed = image_read(&image, inputs_name(&cfg.c, i), &text, &e);
+        failed = image_read(&image, cli_input(&cfg.c, i), &text, &e);
         if (!failed) {
             json_dumpf(text, stdout, JSON_COMPACT);
             putchar('\n');
-            failed = text_check(&e);
+            failed = stdout_check(&e);
         }
         json_decref(text);
         image_free(&image);
     }
-    failed = text_flush(&e) || failed;
+    failed = stdout_flush(&e) || failed;
     return failed ? cli_report(&text_cli, &e) : 0;
 }

@@ -107,7 +107,7 @@ static int create_sorter(Config *cfg, Err *e)
 static int on_header(void *context, const Record *merged, Err *e)
 {
     Config *cfg = context;
-    StreamOptions how = stream_options(&cfg->c);
+    StreamOptions how = cli_stream_options(&cfg->c);
     how.index = cfg->index;
     Record header = *merged;
     header.fields = json_deep_copy(merged->fields);

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/json_file.h"
 #include "src/cli/tstream.h"
 
 enum { MAX_OPEN = 1000, WITH_THREADS = 4 };         /* parts at once; those that compress in threads of their own */
@@ -65,7 +66,7 @@ static int part_open(Config *cfg, const char *value, Err *e)
     if (snprintf(path, sizeof path, "%s-%s.mpk%s", cfg->prefix, name, cfg->c.no_compress ? ""
                  : ".zst") >= (int)sizeof path)
         return err_set(e, "%s: the path of a part is too long", cfg->prefix);
-    StreamOptions how = stream_options(&cfg->c);
+    StreamOptions how = cli_stream_options(&cfg->c);
     if ((cfg->by || cfg->parts) && cfg->count >= WITH_THREADS)
         how.threads = 1;
     cfg->count++;
@@ -88,8 +89,11 @@ static Part *part_by_value(Config *cfg, StreamIn *in, const Record *rec, Err *e)
         err_set(e, "%s: record %ld: has no field %s to split by", stream_name(in), rec->number, cfg->by);
         return NULL;
     }
-    char *made = json_is_string(field) ? NULL : json_dumps(field, JSON_ENCODE_ANY | JSON_COMPACT);
-    const char *value = made ? made : json_string_value(field);
+    char *value = json_value_text(field);
+    if (!value) {
+        err_set(e, "out of memory");
+        return NULL;
+    }
     int i = 0;
     while (i < cfg->count && strcmp(cfg->part[i].value, value) != 0)
         i++;
@@ -99,7 +103,7 @@ static Part *part_by_value(Config *cfg, StreamIn *in, const Record *rec, Err *e)
                          MAX_OPEN);
     else if (i == cfg->count)
         failed = part_open(cfg, value, e);
-    free(made);
+    free(value);
     return failed ? NULL : &cfg->part[i];
 }
 

@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/json_file.h"
 #include "formats/tame.h"
 #include "src/cli/tstream.h"
 
@@ -28,7 +29,7 @@ typedef struct Config {
     Group *group;
     size_t groups, capacity;
     json_t *index;              /* "key\ttensor" to its place in group */
-    float *values;
+    double *values;
     size_t room;
 } Config;
 
@@ -51,14 +52,12 @@ static int group_key(char *key, size_t size, const char *list, const Record *rec
     char field[256];
     size_t used = 0;
     for (*key = 0; list_next(&list, field, sizeof field);) {
-        const json_t *value = json_object_get(rec->fields, field);
-        char *made = value && !json_is_string(value) ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
-        const char *text = made ? made : value ? json_string_value(value) : "";
-        for (; *text && used + 3 < size; text++)
+        char *value = json_value_text(json_object_get(rec->fields, field));
+        for (const char *text = value ? value : ""; *text && used + 3 < size; text++)
             key[used++] = tame(*text, ' ');      /* a table's cell holds no tab or newline */
         key[used++] = '\t';
         key[used] = 0;
-        free(made);
+        free(value);
         if (used + 3 >= size)
             return -1;
     }
@@ -91,15 +90,15 @@ static Group *group_find(Config *cfg, const char *key, const char *tensor)
     return g;
 }
 
-static void group_add(Group *g, const float *x, size_t count)
+static void group_add(Group *g, const double *x, size_t count)
 {
     double n = 0, sum = 0, M = 0;
     for (size_t i = 0; i < count; i++)
         if (isfinite(x[i])) {
             n++;
-            sum += (double)x[i];
-            g->min = fmin(g->min, (double)x[i]);
-            g->max = fmax(g->max, (double)x[i]);
+            sum += x[i];
+            g->min = fmin(g->min, x[i]);
+            g->max = fmax(g->max, x[i]);
         } else if (isnan(x[i])) {
             g->nans++;
         } else {
@@ -111,7 +110,7 @@ static void group_add(Group *g, const float *x, size_t count)
     const double mean = sum / n;
     for (size_t i = 0; i < count; i++)
         if (isfinite(x[i]))
-            M += ((double)x[i] - mean) * ((double)x[i] - mean);
+            M += (x[i] - mean) * (x[i] - mean);
     const double d = mean - g->mean, total = g->n + n;
     g->mean += d * n / total;
     g->M += M + d * d * g->n * n / total;
@@ -138,7 +137,7 @@ static int on_record(void *context, StreamIn *in, const Record *rec, Err *e)
         if (!g)
             return err_set(e, "%s: record %ld: out of memory, or a name that is not UTF-8", stream_name(in),
                            rec->number);
-        dtype_to_f32(cfg->values, t->data, t->type, n);
+        dtype_to_f64(cfg->values, t->data, t->type, n);
         group_add(g, cfg->values, n);
     }
     return 0;
@@ -161,7 +160,7 @@ static int print_table(const Config *cfg, Err *e)
             printf("nan\tnan\tnan\tnan");
         printf("\t%lld\t%lld\n", g->nans, g->infinities);
     }
-    return text_check(e);
+    return stdout_check(e);
 }
 
 int tstream_stat(int argc, char **argv)
@@ -172,7 +171,7 @@ int tstream_stat(int argc, char **argv)
     cfg.index = json_object();
     const Walk w = {NULL, on_record, &cfg, true, range_parse(&cli, cfg.range)};
     int failed = walk(&w, &cfg.c, &e) || print_table(&cfg, &e);
-    failed = text_flush(&e) || failed;
+    failed = stdout_flush(&e) || failed;
     if (!failed)
         fields_note(&cfg.seen, cfg.by, &cli);
     for (size_t i = 0; i < cfg.groups; i++)

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/json_file.h"
 #include "src/cli/tstream.h"
 
 typedef struct Config {
@@ -11,7 +12,7 @@ typedef struct Config {
     int tensors, header;
     const char *tsv;
     FieldsSeen seen;            /* of --tsv */
-    float *values;              /* room for one tensor as f32 */
+    double *values;             /* room for one tensor */
     size_t room;
 } Config;
 
@@ -36,15 +37,6 @@ static const char *number_format(DType type)
     return type == F64 ? "%.17g" : type == F32 ? "%.9g" : type == F16 ? "%.5g" : type == BF16 ? "%.4g" : "%.0f";
 }
 
-static double value_at(const StreamTensor *t, const float *values, size_t i)
-{
-    if (t->type == F64)
-        return ((const double *)t->data)[i];
-    if (t->type == I32)
-        return ((const int32_t *)t->data)[i];
-    return (double)values[i];
-}
-
 static int print_values(Config *cfg, const StreamTensor *t, Err *e)
 {
     const size_t n = tensor_count(t);
@@ -55,10 +47,10 @@ static int print_values(Config *cfg, const StreamTensor *t, Err *e)
         if (!cfg->values)
             return err_set(e, "out of memory for %zu values", n);
     }
-    dtype_to_f32(cfg->values, t->data, t->type, n);
+    dtype_to_f64(cfg->values, t->data, t->type, n);
     fputs(",\"values\":[", stdout);
     for (size_t i = 0; i < n; i++) {
-        const double value = value_at(t, cfg->values, i);
+        const double value = cfg->values[i];
         if (i > 0)
             putchar(',');
         if (t->type == I64)
@@ -100,21 +92,20 @@ static int print_json(Config *cfg, const Record *rec, Err *e)
         putchar('}');
     }
     puts("}");
-    return text_check(e);
+    return stdout_check(e);
 }
 
 static void print_cell(const json_t *value)
 {
-    char *made = value && !json_is_string(value) ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
-    const char *text = made ? made : value ? json_string_value(value) : "";
-    for (; *text; text++)
+    char *all = json_value_text(value);
+    for (const char *text = all ? all : ""; *text; text++)
         switch (*text) {
         case '\t': fputs("\\t", stdout); break;
         case '\n': fputs("\\n", stdout); break;
         case '\\': fputs("\\\\", stdout); break;
         default:   putchar(*text);
         }
-    free(made);
+    free(all);
 }
 
 static int print_tsv(Config *cfg, const Record *rec, Err *e)
@@ -128,7 +119,7 @@ static int print_tsv(Config *cfg, const Record *rec, Err *e)
         print_cell(json_object_get(rec->fields, field));
     }
     putchar('\n');
-    return text_check(e);
+    return stdout_check(e);
 }
 
 static int on_open(void *context, StreamIn *in, Err *e)
@@ -151,7 +142,7 @@ int tstream_view(int argc, char **argv)
     cli_parse(&cli, &cfg, argc, argv);
     const Walk w = {on_open, on_record, &cfg, true, range_parse(&cli, cfg.range)};
     int failed = walk(&w, &cfg.c, &e);
-    failed = text_flush(&e) || failed;
+    failed = stdout_flush(&e) || failed;
     if (!failed)
         fields_note(&cfg.seen, cfg.tsv, &cli);
     free(cfg.values);

@@ -7,6 +7,7 @@
 #include "src/models/activations.h"
 #include "src/models/hooks.h"
 #include "src/models/model.h"
+#include "src/models/record_origin.h"
 #include "src/models/sae.h"
 
 enum { MAX_HOOKS = 256 };
@@ -157,7 +158,7 @@ static int choose(Activations *a, const StreamIn *in, Act *act, Err *e)
 {
     const Record *rec = &a->rec;
     const char *only = a->hooks == 1 && !a->options.hook ? a->hook[0] : "";
-    const char *hook = record_text(rec, "hook", only), *half = record_text(rec, "half", "cond");
+    const char *hook = record_text(rec, "hook", only);
     const int h = find_hook(a, hook);
     if (h < 0) {
         if (a->options.hook && *hook)
@@ -165,7 +166,7 @@ static int choose(Activations *a, const StreamIn *in, Act *act, Err *e)
         return err_set(e, "%s: record %ld: hook is '%s', which the header does not name", stream_name(in), rec->number,
                        hook);
     }
-    if (strcmp(a->options.half, "both") != 0 && strcmp(a->options.half, half) != 0)
+    if (!record_of_half(rec, a->options.half))
         return 0;
     ActTensor t;
     char text[128];

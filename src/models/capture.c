@@ -223,13 +223,13 @@ static int plan_steps(Capture *c, Err *e)
         return err_set(e, "out of memory");
     for (int i = 0; i < plan->steps; i++) {
         const int t = plan->step[i].t;
-        const int keep = i % c->options.every == 0 && t <= c->options.t_high && t >= c->options.t_low;
+        const int keep = i % c->options.every == 0 && t_range_has(c->options.when, t);
         c->slot[i] = keep ? c->kept : -1;
         if (keep)
             c->step[c->kept++] = i;
     }
-    return c->kept ? 0 : err_set(e, "no step's timestep lies in %d-%d: nothing would be kept", c->options.t_high,
-                                 c->options.t_low);
+    return c->kept ? 0 : err_set(e, "no step's timestep lies in %d-%d: nothing would be kept", c->options.when.high,
+                                 c->options.when.low);
 }
 
 int capture_create(Capture **out, Sampler *s, const CaptureOptions *options, Err *e)

@@ -22,7 +22,7 @@ typedef struct CaptureOptions {
     Half half;
     DType type;                     /* of the stream: F32, F16, BF16; I8: with a scale a token (act_tensor.h) */
     int every;                      /* keep every n-th step, from the first */
-    int t_high, t_low;              /* keep timesteps in between */
+    TRange when;                    /* keep these timesteps */
     int tokens;                     /* kept of each activation, 0: all */
 } CaptureOptions;
 

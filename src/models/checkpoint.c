@@ -94,16 +94,6 @@ int checkpoint_put(Checkpoint *c, const char *part, const char *name, DType type
     return 0;
 }
 
-/* A training writes no numbers that are none. */
-static int check_finite(const Checkpoint *c, const Weight *t, size_t n, Err *e)
-{
-    for (size_t i = 0; i < n && t->type == F64; i++)
-        if (!isfinite(((const double *)t->data)[i]))
-            return err_set(e, "%s: %s has %g at value %zu", weights_path(c->file), t->name,
-                           ((const double *)t->data)[i], i);
-    return t->type == F32 ? weights_finite(c->file, t, e) : 0;
-}
-
 int checkpoint_get(const Checkpoint *c, const char *part, const char *name, DType type, void *values, size_t n,
                    bool device, Err *e)
 {
@@ -115,7 +105,7 @@ int checkpoint_get(const Checkpoint *c, const char *part, const char *name, DTyp
     if (t->type != type || t->ndim != 1 || weight_count(t) != n)
         return err_set(e, "%s: %s holds %zu of %s, expected %zu of %s", weights_path(c->file), full, weight_count(t),
                        dtype_name(t->type), n, dtype_name(type));
-    if (check_finite(c, t, n, e))
+    if (weights_finite(c->file, t, e))          /* a training writes no numbers that are none */
         return -1;
     if (device)
         op->upload(values, t->data, n*dtype_size(type));

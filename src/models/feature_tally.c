@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "src/models/feature_tally.h"
+#include "src/models/hooks.h"
 #include "src/models/model.h"
+#include "src/models/record_origin.h"
 #include "src/models/sae.h"
 
 enum { BITS = 24 };
@@ -97,7 +99,7 @@ static int meet_stream(Tally *y, const StreamIn *in, Err *e)
     const char *sae = record_text(header, "sae", ""), *hook = "";
     const json_t *hooks = json_object_get(header->fields, "hooks");
     if (json_array_size(hooks) == 1 && json_is_string(json_array_get(hooks, 0)))
-        hook = json_string_value(json_array_get(hooks, 0));
+        hook = hook_path(json_string_value(json_array_get(hooks, 0)));
     if (F < 1 || F > SAE_MAX_FEATURES)
         return err_set(e, "%s: header: features is missing or not a number from 1 to %d", stream_name(in),
                        SAE_MAX_FEATURES);
@@ -236,9 +238,9 @@ static int count_value(Tally *y, const Kept *k, int f, float value, int *touched
     return 0;
 }
 
-static int count_record(Tally *y, const StreamIn *in, const Record *rec, Err *e)
+static int count_record(Tally *y, const StreamIn *in, const Record *rec, int t, Err *e)
 {
-    Kept k = {.t = (int)record_int(rec, "t", -1)};
+    Kept k = {.t = t};
     int touched = 0, failed = 0;
     if (read_kept(y, in, rec, &k, e) || find_time(y, in, rec->number, &k, e))
         return -1;
@@ -257,13 +259,6 @@ static int count_record(Tally *y, const StreamIn *in, const Record *rec, Err *e)
     return failed ? -1 : 0;
 }
 
-static bool wanted(const Tally *y, const Record *rec)
-{
-    const char *half = y->options.half;
-    return strcmp(record_text(rec, "hook", y->hook), y->hook) == 0
-        && (strcmp(half, "both") == 0 || strcmp(record_text(rec, "half", half), half) == 0);
-}
-
 int tally_stream(Tally *y, StreamIn *in, void (*each)(void *context, long long records), void *context, Err *e)
 {
     Record rec;
@@ -271,15 +266,14 @@ int tally_stream(Tally *y, StreamIn *in, void (*each)(void *context, long long r
     if (meet_stream(y, in, e))
         return -1;
     for (long long records = 0; (got = stream_next(in, &rec, e)) > 0;) {
-        const long long t = record_int(&rec, "t", -1);
+        int t;
         if (each)
             each(context, ++records);
-        if (!wanted(y, &rec))
+        if (!record_of(&rec, y->hook, y->options.half))
             continue;
-        if (t < 0 || t > INT32_MAX)
-            return err_set(e, "%s: record %ld: timestep t is missing or not a number from 0 on", stream_name(in),
-                           rec.number);
-        if (t <= y->options.t_high && t >= y->options.t_low && count_record(y, in, &rec, e))
+        if (record_timestep(in, &rec, &t, e))
+            return -1;
+        if (t_range_has(y->options.when, t) && count_record(y, in, &rec, t, e))
             return -1;
     }
     return got;

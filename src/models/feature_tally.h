@@ -9,6 +9,7 @@
 #define SRC_MODELS_FEATURE_TALLY_H
 
 #include "src/models/feature_record.h"
+#include "src/models/t_range.h"
 
 enum { TALLY_TIMES = 1000, VALUE_BINS = 120, TALLY_GRID = 1024 };
 /* lower end of the first bin of a histogram of values, and the width of all, as log10 */
@@ -41,7 +42,7 @@ typedef struct TallyOptions {
     int count;
     int pictures;                   /* peaks kept of each */
     const char *half;               /* "cond", "uncond", "both" */
-    int t_high, t_low;              /* timesteps that count, both within */
+    TRange when;                    /* timesteps that count */
     const char *sae;                /* id that the streams must name; NULL: any */
     /* called with each record that was counted, its id among the fields; NULL: nothing is */
     int (*record)(void *context, const Tally *y, const StreamIn *in, const Record *rec, const FeatureRecord *codes,

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "formats/torch_zip.h"
+#include "formats/weights_either.h"
 #include "src/models/image_encoder_parts.h"
 
 enum { NAME_SIZE = 160, LAYERS_MAX = 1000, HEAD_WIDTH = 64, KNOWN_WIDTH = 1024 };

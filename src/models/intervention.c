@@ -77,10 +77,7 @@ const Ranks *intervention_ranks(const Intervention *v)
 /* The first step at which a variant may steer, those of the run for none. */
 static int first_step(const Scheduler *s, const Variant *v)
 {
-    int i = v->none ? s->steps : 0;
-    while (i < s->steps && (s->step[i].t > v->t_high || s->step[i].t < v->t_low))
-        i++;
-    return i;
+    return v->none ? s->steps : scheduler_first(s, v->when);
 }
 
 /* The first steps of all variants, but for 0 and the end, are the sampler's waypoints. */

@@ -5,7 +5,7 @@
 #include <string.h>
 #include "formats/affix.h"
 #include "formats/json_file.h"
-#include "formats/torch_zip.h"
+#include "formats/weights_either.h"
 #include "src/models/lora_parts.h"
 
 int loras_begin(Loras *l, const Inventory v[PARTS], Err *e)
@@ -104,11 +104,6 @@ static int check_shapes(const File *f, const Item *item, const Triple *t, Err *e
                    weights_path(f->w), down->name, shape[0], up->name, shape[1], shape[2]);
 }
 
-static bool is_float(const Weight *t)
-{
-    return t->type == F32 || t->type == F16 || t->type == BF16;
-}
-
 /* What a tensor of `rank` is multiplied by, as PEFT was told for the part, which save_lora_weights writes into the file
  * (peft LoraConfig): alpha/rank, with use_rslora alpha/sqrt(rank). */
 static int adapter_scale(const File *f, PartKind part, int64_t rank, double *scale, Err *e)
@@ -162,7 +157,7 @@ static int add_delta(const File *f, PartKind part, size_t item, Err *e)
         return err_set(e, "%s: tensor %s has no other half, expected both up and down", weights_path(f->w),
                        (down ? down : up ? up : t->tensor[ROLE_ALPHA])->name);
     for (int r = ROLE_DOWN; r <= ROLE_UP; r++)
-        if (!is_float(t->tensor[r]))
+        if (!dtype_is_float(t->tensor[r]->type))
             return err_set(e, "%s: tensor %s is %s, expected f32, f16 or bf16", weights_path(f->w), t->tensor[r]->name,
                            dtype_name(t->tensor[r]->type));
     double scale;

@@ -15,17 +15,13 @@
 #include <sys/stat.h>
 #include "formats/affix.h"
 #include "formats/json_file.h"
+#include "formats/torch_zip.h"
 #include "kernels/op.h"
 #include "src/models/model.h"
 
 static const char *const bases[] = {"diffusion_pytorch_model", "model"};
 
 /* ---- finding the files ---- */
-
-static int is_pickle(const char *name)
-{
-    return ends_with(name, ".bin") || ends_with(name, ".ckpt") || ends_with(name, ".pth") || ends_with(name, ".pt");
-}
 
 /* BASE + middle + anything + end, with something in between unless exact. */
 static int matches(const char *name, const char *base, const char *middle, const char *end)
@@ -109,7 +105,7 @@ int part_open_weights(Part *part, Err *e)
         return err_set(e, "%s: the folder cannot be read", part->path);
     const char *chosen = choose(list, n), *pickle = NULL;
     for (int i = 0; i < n; i++)
-        if (is_pickle(list[i]->d_name))
+        if (torch_file_named(list[i]->d_name))
             pickle = list[i]->d_name;
     int failed;
     if (chosen)

@@ -12,6 +12,7 @@
 #include "formats/aside.h"
 #include "formats/fdio.h"
 #include "formats/json_file.h"
+#include "formats/torch_zip.h"
 #include "src/models/model_folder.h"
 
 static int add_file(ModelFolder *f, const char *folder, const char *name, Err *e)
@@ -23,13 +24,6 @@ static int add_file(ModelFolder *f, const char *folder, const char *name, Err *e
         return err_set(e, "out of memory");
     grown[f->files++] = file;
     return 0;
-}
-
-static bool is_pickle(const char *name)
-{
-    const char *end = strrchr(name, '.');
-    return end && (strcmp(end, ".bin") == 0 || strcmp(end, ".pt") == 0 || strcmp(end, ".pth") == 0
-                   || strcmp(end, ".ckpt") == 0);
 }
 
 /* The regular files of BASE/folder, in the order of their names; of one that need not be there, none. */
@@ -45,7 +39,7 @@ static int add_folder(ModelFolder *f, const char *folder, bool needed, Err *e)
     for (int i = 0; i < n; i++) {
         char file[4096 + 300];
         snprintf(file, sizeof file, "%s/%s", path, list[i]->d_name);
-        if (!failed && stat(file, &st) == 0 && S_ISREG(st.st_mode) && !is_pickle(list[i]->d_name))
+        if (!failed && stat(file, &st) == 0 && S_ISREG(st.st_mode) && !torch_file_named(list[i]->d_name))
             failed = add_file(f, folder, list[i]->d_name, e);
         free(list[i]);
     }

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "formats/fnv.h"
+#include "formats/folder.h"
 #include "formats/json_file.h"
 #include "formats/lines.h"
 #include "src/models/model.h"
@@ -34,7 +35,8 @@ static void hash_json(uint64_t *hash, json_t *config)
     json_object_foreach_safe(config, next, key, value)
         if (key[0] == '_')
             json_object_del(config, key);
-    char *text = json_dumps(config, JSON_SORT_KEYS | JSON_COMPACT);
+    /* With as many digits as releases of jansson before 2.14.1 print unasked. */
+    char *text = json_dumps(config, JSON_SORT_KEYS | JSON_COMPACT | JSON_REAL_PRECISION(17));
     if (text)
         hash_bytes(hash, text, strlen(text));
     free(text);
@@ -87,18 +89,13 @@ static int hash_part(uint64_t *hash, const char *dir, const char *name, Err *e)
     return 0;
 }
 
-static int exists(const char *dir, const char *name, char path[PATH_MAX])
-{
-    return snprintf(path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX && access(path, F_OK) == 0;
-}
-
 static int hash_tokenizer(uint64_t *hash, const char *dir, const char *folder, Err *e)
 {
     static const char *const files[] = {"merges.txt", "tokenizer.json", "spiece.model"};
     char name[64], path[PATH_MAX];
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         snprintf(name, sizeof name, "%s/%s", folder, files[i]);
-        if (exists(dir, name, path))
+        if (folder_has(dir, name, path))
             return hash_file(hash, path, e);
     }
     return 0;
@@ -125,14 +122,14 @@ static int hash_pipeline(uint64_t *hash, const char *dir, Err *e)
     char path[PATH_MAX];
     int found = 0, failed = 0;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0] && !failed; i++)
-        if (exists(dir, parts[i], path)) {
+        if (folder_has(dir, parts[i], path)) {
             failed = hash_part(hash, dir, parts[i], e);
             found++;
         }
-    if (!failed && exists(dir, "scheduler/scheduler_config.json", path))
+    if (!failed && folder_has(dir, "scheduler/scheduler_config.json", path))
         failed = hash_json_file(hash, path, e);
     failed = failed || hash_tokenizer(hash, dir, "tokenizer", e) || hash_kind(hash, dir, e);
-    if (!failed && !found && exists(dir, "clip", path))
+    if (!failed && !found && folder_has(dir, "clip", path))
         return hash_part(hash, dir, "clip", e);
     if (!failed && !found)
         failed = err_set(e, "%s: not a model in diffusers layout: no text_encoder, unet, transformer, vae or clip",
@@ -174,7 +171,7 @@ int model_id(char text[128], const char *dir, Err *e)
     if (!realpath(dir, whole))
         return err_set(e, "%s: no such folder; a model is a folder in diffusers layout", dir);
     uint64_t hash = FNV_BASIS;
-    const int is_part = exists(whole, "config.json", path);
+    const int is_part = folder_has(whole, "config.json", path);
     if (is_part ? hash_part(&hash, dir, ".", e) : hash_pipeline(&hash, dir, e))
         return -1;
     folder_id(text, 100, telling_name(whole, is_part), hash);

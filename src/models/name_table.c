@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "formats/lines.h"
+#include "formats/number.h"
 #include "formats/tame.h"
 #include "src/models/name_table.h"
 
@@ -41,9 +42,7 @@ static int split(char *line, char *field[COLUMNS])
 
 static int read_number(const char *text, double low, double high, double *value)
 {
-    char *end;
-    *value = strtod(text, &end);
-    return *text && !*end && *value >= low && *value <= high ? 0 : -1;
+    return number_real(text, value) || *value < low || *value > high ? -1 : 0;
 }
 
 static int read_row(NameTable *t, const Lines *l, char *line, Err *e)

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "formats/torch_zip.h"
+#include "formats/weights_either.h"
 #include "src/models/convnet.h"
 #include "src/models/image_encoder.h"
 #include "src/models/model.h"

@@ -11,13 +11,9 @@
 #include <string.h>
 #include <unistd.h>
 #include "formats/affix.h"
+#include "formats/folder.h"
 #include "formats/json_file.h"
 #include "src/models/pipeline.h"
-
-static bool exists(const char *dir, const char *name, char path[PATH_MAX])
-{
-    return snprintf(path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX && access(path, F_OK) == 0;
-}
 
 /* Of [library, class], or null, as diffusers writes what a pipeline lacks: whether it is named. */
 static bool is_named(const json_t *index, const char *part)
@@ -29,7 +25,7 @@ static bool is_named(const json_t *index, const char *part)
 static int read_index(Pipeline *p, const char *file, const char *dir, const json_t *index, Err *e)
 {
     char path[PATH_MAX];
-    const bool pair = exists(dir, "text_encoder_2", path), transformer = exists(dir, "transformer", path);
+    const bool pair = folder_has(dir, "text_encoder_2", path), transformer = folder_has(dir, "transformer", path);
     const char *class;
     bool score;
     if (json_get_text(file, index, "_class_name", "", &class, e)
@@ -37,7 +33,7 @@ static int read_index(Pipeline *p, const char *file, const char *dir, const json
         || json_get_bool(file, index, "requires_aesthetics_score", false, &score, e))
         return -1;
     p->sd3 = starts_with(class, "StableDiffusion3") || (transformer && !*class);
-    p->t5 = p->sd3 && is_named(index, "text_encoder_3") && exists(dir, "text_encoder_3", path);
+    p->t5 = p->sd3 && is_named(index, "text_encoder_3") && folder_has(dir, "text_encoder_3", path);
     p->xl = starts_with(class, "StableDiffusionXL") || (pair && !*class && !p->sd3);
     if (pair && !p->xl && !p->sd3)
         return err_set(e, "%s: \"_class_name\" is \"%.60s\"; of models with a text_encoder_2 only "
@@ -51,7 +47,7 @@ static int read_index(Pipeline *p, const char *file, const char *dir, const json
 int pipeline_read(Pipeline *p, const char *dir, Err *e)
 {
     char path[PATH_MAX];
-    json_t *index = exists(dir, "model_index.json", path) ? json_file_load(path, e) : json_object();
+    json_t *index = folder_has(dir, "model_index.json", path) ? json_file_load(path, e) : json_object();
     const int failed = index ? read_index(p, path, dir, index, e) : -1;
     json_decref(index);
     return failed;

@@ -7,6 +7,7 @@
 #include "src/models/feature_record.h"
 #include "src/models/hooks.h"
 #include "src/models/rank_about.h"
+#include "src/models/record_origin.h"
 
 enum { BLOCK_ROWS = 8192 };
 
@@ -212,12 +213,6 @@ static int add_features(RankFeed *f, const StreamIn *in, const Record *rec, Err 
         || count_features(f, in, rec->number, rec->fields, x.index, x.value, x.tokens, x.K, e) ? -1 : 0;
 }
 
-static bool wanted(const RankFeed *f, const Record *rec)
-{
-    return strcmp(hook_path(record_text(rec, "hook", f->hook)), f->hook) == 0
-        && (strcmp(f->half, "both") == 0 || strcmp(record_text(rec, "half", f->half), f->half) == 0);
-}
-
 int rank_feed_stream(RankFeed *f, StreamIn *in, void (*progress)(void *context, long long records), void *context,
                      Err *e)
 {
@@ -233,12 +228,11 @@ int rank_feed_stream(RankFeed *f, StreamIn *in, void (*progress)(void *context, 
     while ((got = stream_next(in, &rec, e)) > 0) {
         if (progress)
             progress(context, ++f->records);
-        if (!wanted(f, &rec))
+        int t;
+        if (!record_of(&rec, f->hook, f->half))
             continue;
-        const long long t = record_int(&rec, "t", -1);
-        if (t < 0 || t > INT32_MAX)
-            return err_set(e, "%s: record %ld: timestep t is missing or not a number from 0 on", stream_name(in),
-                           rec.number);
+        if (record_timestep(in, &rec, &t, e))
+            return -1;
         if (activations ? add_activations(f, in, &rec, e) : add_features(f, in, &rec, e))
             return -1;
     }

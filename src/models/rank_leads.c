@@ -8,7 +8,8 @@
 
 typedef struct Build {
     const Ranks *ranks;
-    int top, t_high, t_low;
+    int top;
+    TRange when;
     const RankEntry **entry;        /* of the label at hand, t falling */
     int entries;
     double *sum;                    /* [F] NAN between labels, and of features without a score */
@@ -42,7 +43,7 @@ static void take_entries(Build *b, const RankEntry *of)
     const RankEntry *x;
     b->entries = 0;
     for (size_t i = 0; (x = ranks_entry(b->ranks, i)); i++)
-        if (x->kind == of->kind && x->label == of->label && x->t <= b->t_high && x->t >= b->t_low)
+        if (x->kind == of->kind && x->label == of->label && t_range_has(b->when, x->t))
             b->entry[b->entries++] = x;
     qsort(b->entry, (size_t)b->entries, sizeof *b->entry, by_falling_t);
 }
@@ -191,7 +192,7 @@ static int build(Leads *l, Build *b, size_t entries, int F, Err *e)
         failed = fill_label(b, &l->label[l->labels++], e);
     }
     if (!failed && !l->labels)
-        failed = err_set(e, "%s: no ranks at timesteps from %d to %d", ranks_path(b->ranks), b->t_high, b->t_low);
+        failed = err_set(e, "%s: no ranks at timesteps from %d to %d", ranks_path(b->ranks), b->when.high, b->when.low);
     if (!failed) {
         gather_kinds(l, scratch, kinds);
         failed = gather_features(l, F, e);
@@ -201,9 +202,9 @@ static int build(Leads *l, Build *b, size_t entries, int F, Err *e)
     return failed;
 }
 
-int leads_build(Leads *l, const Ranks *ranks, int top, int t_high, int t_low, Err *e)
+int leads_build(Leads *l, const Ranks *ranks, int top, TRange when, Err *e)
 {
-    Build b = {.ranks = ranks, .top = top, .t_high = t_high, .t_low = t_low};
+    Build b = {.ranks = ranks, .top = top, .when = when};
     size_t entries = 0;
     while (ranks_entry(ranks, entries))
         entries++;

@@ -7,6 +7,7 @@
 #define SRC_MODELS_RANK_LEADS_H
 
 #include "src/models/ranks.h"
+#include "src/models/t_range.h"
 
 typedef struct Lead {
     int feature;
@@ -32,9 +33,9 @@ typedef struct Leads {
     int features;
 } Leads;
 
-/* The `top` first features of each label at timesteps from t_low to t_high. ranks must outlive the leads. Memory: 12
+/* The `top` first features of each label at those timesteps. ranks must outlive the leads. Memory: 12
  * bytes a feature, and a few numbers a lead and timestep. */
-int leads_build(Leads *l, const Ranks *ranks, int top, int t_high, int t_low, Err *e);
+int leads_build(Leads *l, const Ranks *ranks, int top, TRange when, Err *e);
 void leads_free(Leads *l);          /* zeroed memory is fine */
 
 #endif

@@ -2,6 +2,7 @@
 /* rank_stats_io.c -- statistics as a stream: one record a label and timestep, added up when they are read. */
 #include <string.h>
 #include "src/models/rank_stats.h"
+#include "src/models/record_origin.h"
 
 static const char *const names[STATS] = {"sum", "square", "active", "present"};
 
@@ -58,10 +59,9 @@ int rank_stats_read(RankStats *s, StreamIn *in, Err *e)
         if (k < 0)
             return err_set(e, "%s: record %ld: kind of label is '%s', the header names others", stream_name(in),
                            rec.number, kind);
-        const long long t = record_int(&rec, "t", -1);
-        if (t < 0 || t > INT32_MAX)
-            return err_set(e, "%s: record %ld: timestep t is missing or not a number from 0 on", stream_name(in),
-                           rec.number);
+        int t;
+        if (record_timestep(in, &rec, &t, e))
+            return -1;
         RankCell part = {
             .kind = k, .tokens = record_int(&rec, "tokens", 0), .pictures = record_int(&rec, "pictures", 0)
         };
@@ -72,7 +72,7 @@ int rank_stats_read(RankStats *s, StreamIn *in, Err *e)
             part.stat[j] = (int64_t *)x->data;      /* only read: rank_cell_add takes it as const */
         }
         Err why = {0};
-        RankCell *c = check_part(in, &rec, &part, s->F, e) ? NULL : rank_stats_cell(s, k, label, (int)t, e);
+        RankCell *c = check_part(in, &rec, &part, s->F, e) ? NULL : rank_stats_cell(s, k, label, t, e);
         if (!c)
             return -1;
         if (rank_cell_add(c, &part, s->F, &why))

@@ -4,9 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "formats/folder.h"
 #include "formats/json_file.h"
 #include "formats/torch_zip.h"
 #include "src/models/sae_layout.h"
+#include "src/models/sae_train.h"
 
 /* ---- SAeUron, sparsify ---- */
 
@@ -15,12 +17,11 @@ static const SaeTensors ours = {.W_enc = "encoder.weight", .b_enc = "encoder.bia
 
 static int read_activation(const char *file, const json_t *cfg, SaeConfig *c, Err *e)
 {
-    static const char *const known[] = {"topk", "batchtopk", "sampletopk", "matryoshka", "jumprelu", "gated", "relu"};
+    SaeVariant known;
     if (json_get_text(file, cfg, "activation", "topk", &c->activation, e))
         return -1;
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strcmp(c->activation, known[i]) == 0)
-            return 0;
+    if (sae_variant_find(&known, c->activation) == 0)
+        return 0;
     return err_set(e, "%s: activation is %s, expected topk, batchtopk, sampletopk, matryoshka, jumprelu, gated or relu",
                    file, c->activation);
 }
@@ -212,7 +213,7 @@ static const SaeLayout layouts[] = {
 static bool exists(const char *folder, const char *name)
 {
     char path[PATH_MAX];
-    return snprintf(path, sizeof path, "%s/%s", folder, name) < (int)sizeof path && access(path, F_OK) == 0;
+    return folder_has(folder, name, path);
 }
 
 const SaeLayout *sae_layout_find(const char *folder)

@@ -19,23 +19,6 @@ int half_parse(Half *half, const char *name, Err *e)
     return err_misuse(e, "half '%s' is not cond, uncond or both", name);
 }
 
-int t_range_parse(const char *option, const char *text, int *high, int *low, Err *e)
-{
-    char first[10], second[10];
-    int length = 0;
-    *high = 1 << 30;
-    *low = 0;
-    if (!text || !*text)
-        return 0;
-    const int got = sscanf(text, "%9[0-9]%n-%9[0-9]%n", first, &length, second, &length);
-    if (got < 1 || text[length])
-        return err_misuse(e, "%s '%s' is not a range of timesteps like 999-500", option, text);
-    const int a = atoi(first), b = got == 2 ? atoi(second) : a;
-    *high = a > b ? a : b;
-    *low = a > b ? b : a;
-    return 0;
-}
-
 static int check_inversion(const Sampler *s, Err *e)
 {
     if (!s->options.inversion || s->scheduler->kind != STEP_FLOW)

@@ -116,7 +116,4 @@ void sampler_half(const Sampler *s, Half half, int *first, int *count);
 /* Refuses the unconditional half where there is none: nothing would be `what` ("steered"). */
 int sampler_check_half(const Sampler *s, Half half, const char *what, Err *e);
 
-/* "HIGH-LOW", "T" or "" (all) to timesteps, as option (--at, --when) has them. */
-int t_range_parse(const char *option, const char *text, int *high, int *low, Err *e);
-
 #endif

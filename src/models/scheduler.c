@@ -310,6 +310,14 @@ void scheduler_mean(const Scheduler *s, int i, float *x, const float *uncond, co
                   (float)sqrt(fmax(b_prev - variance, 0)), s->prediction, n);
 }
 
+int scheduler_first(const Scheduler *s, TRange when)
+{
+    int i = 0;
+    while (i < s->steps && !t_range_has(when, s->step[i].t))
+        i++;
+    return i;
+}
+
 void scheduler_free(Scheduler *s)
 {
     if (s)

@@ -27,6 +27,7 @@
 #define SRC_MODELS_SCHEDULER_H
 
 #include "kernels/op.h"
+#include "src/models/t_range.h"
 
 /* pndm: where a step starts: at x; at x, which later ones start at too; at that x */
 typedef enum { FROM_X, FROM_MARKED_X, FROM_THE_MARK } Origin;
@@ -66,6 +67,8 @@ typedef struct Scheduler {
  * Fails for a config that diffusers would draw by otherwise, and where no step is left. */
 int scheduler_load(Scheduler **s, const char *dir, const char *method, int steps, double strength, Err *e);
 void scheduler_free(Scheduler *s);
+/* The first step whose timestep lies in the range; s->steps: none. */
+int scheduler_first(const Scheduler *s, TRange when);
 /* Step i of n values of latents x, in place, from the network's output for them (uncond NULL: without guidance);
  * all device memory. memory (s->memory, n): zeros before the first step, then as the step before has left it. */
 void scheduler_step(const Scheduler *s, int i, float *x, float *memory, const float *uncond, const float *cond,

@@ -5,7 +5,7 @@
 #include <string.h>
 #include "formats/affix.h"
 #include "formats/json_file.h"
-#include "formats/torch_zip.h"
+#include "formats/weights_either.h"
 #include "src/models/single_file.h"
 
 /* Of SDXL's two encoders a file that holds one alone has the same names: the one is taken whose width it has. */

@@ -109,18 +109,14 @@ static int on_hook(void *context, const HookCall *call, Err *e)
 
 static bool replaces_at(const Splice *s, int step)
 {
-    const int t = s->sampler->scheduler->step[step].t;
-    return t <= s->options.t_high && t >= s->options.t_low;
+    return t_range_has(s->options.when, s->sampler->scheduler->step[step].t);
 }
 
 static int check_options(const Splice *s, Err *e)
 {
     const SpliceOptions *o = &s->options;
-    int steps = 0;
-    for (int i = 0; i < s->sampler->scheduler->steps; i++)
-        steps += replaces_at(s, i);
-    if (!steps)
-        return err_set(e, "no step's timestep lies in %d-%d: nothing would be replaced", o->t_high, o->t_low);
+    if (scheduler_first(s->sampler->scheduler, o->when) == s->sampler->scheduler->steps)
+        return err_set(e, "no step's timestep lies in %d-%d: nothing would be replaced", o->when.high, o->when.low);
     return sampler_check_half(s->sampler, o->half, "replaced", e);
 }
 

@@ -6,7 +6,7 @@
  *     zero      x -> 0                          zero ablation: the module says nothing
  *     mean      x -> mean of x over the picture's own tokens, at this step and in this half
  *
- *   x (H*W, D) the module's output for one picture, at every step whose timestep lies in t_high..t_low
+ *   x (H*W, D) the module's output for one picture, at every step whose timestep lies in options.when
  *
  * Where the autoencoder was trained on output - input, d = output - input stands for x: spliced is input + d', and zero
  * is the input, as if the module were skipped. Each picture's noise is that of its seed in every kind, and a picture
@@ -28,7 +28,7 @@ typedef struct SpliceOptions {
     const char *sae;                /* folder */
     const char *hook;               /* its module; NULL: as its cfg.json says */
     Half half;                      /* of guidance in which outputs are replaced */
-    int t_high, t_low;              /* timesteps at which they are */
+    TRange when;                    /* timesteps at which they are */
     DType type;                     /* of the encoder's product */
 } SpliceOptions;
 

@@ -162,7 +162,7 @@ int steering_set_step(Steering *s, int t, Err *e)
     s->active = false;
     if (choice_make(&s->choice, &s->spec, s->ranks, t, e))
         return -1;
-    s->active = s->choice.count > 0 || (s->spec.compat_saeuron && t <= s->spec.t_high && t >= s->spec.t_low);
+    s->active = s->choice.count > 0 || (s->spec.compat_saeuron && t_range_has(s->spec.when, t));
     return s->active && put_turns(s, e) ? -1 : s->active;
 }
 

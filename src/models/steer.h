@@ -38,6 +38,7 @@
 #include <stdbool.h>
 #include "src/models/ranks.h"
 #include "src/models/sae.h"
+#include "src/models/t_range.h"
 
 typedef enum {
     STEER_MULTIPLY, STEER_SCALE, STEER_ABLATE, STEER_CLAMP, STEER_SET, STEER_ADD, STEER_REPLACE, STEER_OTHERS,
@@ -55,7 +56,7 @@ typedef struct SteerSpec {
     const int32_t *feature;         /* given by hand, with values, at every timestep (--feature I=VALUE) */
     const float *value;
     int feature_count;
-    int t_high, t_low;              /* --when: timesteps steered, t_high >= t >= t_low */
+    TRange when;                    /* --when: timesteps steered */
     double gate;                    /* 0: none */
     bool compat_saeuron;
 } SteerSpec;

@@ -133,7 +133,7 @@ int choice_make(Choice *c, const SteerSpec *spec, const Ranks *ranks, int t, Err
     for (int j = 0; j < c->count; j++)
         c->slot[c->item[j].feature] = -1;
     c->count = 0;
-    if (t > spec->t_high || t < spec->t_low)
+    if (!t_range_has(spec->when, t))
         return 0;
     for (int i = 0; i < spec->label_count; i++)
         if (choose_label(c, spec, ranks, i, t, e))

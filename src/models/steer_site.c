@@ -47,7 +47,7 @@ static int add_steering(SteerSite *s, SteerPlan *plan, const SteerInputs *in, co
     const char *labels[VARIANT_TARGETS];
     SteerSpec spec = {.mode = variant->mode, .multiplier = variant->multiplier, .top = variant->top,
                       .percentile = variant->percentile,
-                      .kind = kind, .labels = labels, .t_high = variant->t_high, .t_low = variant->t_low,
+                      .kind = kind, .labels = labels, .when = variant->when,
                       .gate = variant->gate, .compat_saeuron = in->compat_saeuron};
     for (int i = 0; kind && i < variant->targets; i++)
         if (strcmp(variant->target[i].kind, kind) == 0)

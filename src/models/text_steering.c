@@ -101,7 +101,7 @@ const Ranks *text_steering_ranks(const TextSteering *s)
 int text_steering_plan(TextSteering *s, const Variants *variants, Err *e)
 {
     for (int n = 0; n < variants->count; n++)
-        if (variants->item[n].t_low > 0)
+        if (variants->item[n].when.low > 0)
             return err_misuse(e, "when: texts are encoded once, for all timesteps");
     for (int i = 0; i < s->places; i++)
         if (steer_site_plan(&s->place[i].site, &s->inputs, variants, e))

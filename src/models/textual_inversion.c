@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "formats/affix.h"
-#include "formats/torch_zip.h"
+#include "formats/weights_either.h"
 #include "src/models/textual_inversion.h"
 
 static const char *const of_xl[] = {"clip_l", "clip_g"};

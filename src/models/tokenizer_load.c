@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "formats/json_file.h"
+#include "formats/number.h"
 #include "src/models/tokenizer_parts.h"
 #include "src/models/tokenizer_text.h"
 
@@ -131,9 +132,13 @@ static int read_listed(Tokenizer *t, const Loading *l, Err *e)
     const char *key;
     json_t *token;
     size_t i;
-    json_object_foreach((json_t *)decoder, key, token)
-        if (add_special(t, l, token, (int32_t)strtol(key, NULL, 10), e))
+    json_object_foreach((json_t *)decoder, key, token) {
+        int64_t id;
+        if (number_whole(key, &id) || id < 0 || id > INT32_MAX)
+            return err_set(e, "%s/tokenizer_config.json: added_tokens_decoder has '%s', expected an id", l->folder, key);
+        if (add_special(t, l, token, (int32_t)id, e))
             return -1;
+    }
     if (decoder)
         return 0;
     json_object_foreach(l->added, key, token)

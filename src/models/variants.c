@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/number.h"
 #include "src/models/sampler.h"
 #include "src/models/variants.h"
 
@@ -41,13 +42,6 @@ int variant_target(Variant *v, const char *kind, const char *label, const Ranks 
     return 0;
 }
 
-static int is_number(const char *text, double *value)
-{
-    char *end;
-    *value = strtod(text, &end);
-    return *text && !*end && isfinite(*value);
-}
-
 /* Where the number of a sweep goes; NULL: it is of something else. */
 static double *number_of(Variant *v, const char *name)
 {
@@ -57,14 +51,18 @@ static double *number_of(Variant *v, const char *name)
 
 int variant_feature(int32_t *feature, float *value, const char *text)
 {
-    char *end;
-    const long i = strtol(text, &end, 10);
-    if (end == text || *end != '=' || i < 0 || i > INT32_MAX)
+    char first[16];
+    int64_t i;
+    double x;
+    const size_t n = strcspn(text, "=");
+    if (n >= sizeof first || !text[n])
         return -1;
-    const char *const number = end + 1;
+    snprintf(first, sizeof first, "%.*s", (int)n, text);
+    if (number_whole(first, &i) || i < 0 || i > INT32_MAX || number_real(text + n + 1, &x))
+        return -1;
     *feature = (int32_t)i;
-    *value = strtof(number, &end);
-    return end == number || *end || !isfinite(*value) ? -1 : 0;
+    *value = (float)x;
+    return isfinite(*value) ? 0 : -1;
 }
 
 static int add_feature(Variant *v, const char *text, Err *e)
@@ -87,15 +85,15 @@ static int apply(Variant *v, const char *name, const char *value, const Ranks *r
     if (strcmp(name, "mode") == 0)
         return steer_mode(&v->mode, value, e);
     if (strcmp(name, "when") == 0)
-        return t_range_parse("--sweep when:", value, &v->t_high, &v->t_low, e);
+        return t_range_parse(&v->when, "--sweep when:", value, e);
     if (strcmp(name, "top") == 0) {
-        if (!is_number(value, &x) || !(x >= 1 && x <= INT_MAX && x == floor(x)))
+        if (number_real(value, &x) || !(x >= 1 && x <= INT_MAX && x == floor(x)))
             return err_misuse(e, "--sweep top: '%s' is not a whole number from 1 on", value);
         v->top = (int)x;
         return 0;
     }
     if (number) {
-        if (!is_number(value, number))
+        if (number_real(value, number))
             return err_misuse(e, "--sweep %s: '%s' is not a number", name, value);
         if (number == &v->percentile)
             v->top = 0;                 /* which would go before it */
@@ -227,9 +225,9 @@ void variant_describe(const Variant *v, Record *rec)
         json_object_set_new(steering, "percentile", json_real(v->percentile));
     if (v->gate > 0)
         json_object_set_new(steering, "gate", json_real(v->gate));
-    if (v->t_low > 0 || v->t_high < 1 << 30) {
+    if (v->when.low > 0 || v->when.high < T_RANGE_ALL.high) {
         char when[32];
-        snprintf(when, sizeof when, "%d-%d", v->t_high, v->t_low);
+        snprintf(when, sizeof when, "%d-%d", v->when.high, v->when.low);
         json_object_set_new(steering, "when", json_string(when));
     }
     record_set_json(rec, "steering", steering);

@@ -16,7 +16,8 @@ typedef struct Variant {
     char name[512];                 /* "" without sweeps; a prefix of the ids otherwise */
     SteerMode mode;
     double multiplier, percentile, gate;
-    int top, t_high, t_low;
+    int top;
+    TRange when;
     int none;                       /* 1: nothing is steered (the unsteered picture) */
     VariantTarget target[VARIANT_TARGETS];      /* by kind, in the order in which kinds are steered */
     int targets;

@@ -38,7 +38,7 @@ static int create(StreamOut **out, const Config *cfg, const SaeStream *s, Err *e
 {
     const StreamIn *in = activations_stream(s->in);
     const json_t *from = stream_header(in)->fields;
-    const StreamOptions o = compute_stream_options(&cfg->c);
+    const StreamOptions o = cli_stream_options(&cfg->c);
     Record header;
     record_init(&header, "features");
     record_set_text(&header, "sae", s->sae->id);

@@ -7,12 +7,12 @@
 #include <string.h>
 #include "formats/json_file.h"
 #include "formats/tame.h"
+#include "formats/text_out.h"
 #include "src/cli/cli.h"
 #include "src/cli/compute.h"
 #include "src/models/model.h"
 #include "src/models/sae_metrics.h"
 #include "src/models/sae_stream.h"
-#include "src/models/text_out.h"
 
 typedef struct Config {
     Common c;

@@ -2,13 +2,14 @@
 /* sae-name-features.c -- names features by text, from the pictures that they are active in. */
 #include <stdlib.h>
 #include <string.h>
+#include "formats/number.h"
+#include "formats/text_out.h"
 #include "src/cli/compute.h"
 #include "src/models/model.h"
 #include "src/models/name_table.h"
 #include "src/models/naming.h"
 #include "src/models/sae.h"
 #include "src/models/sampler.h"
-#include "src/models/text_out.h"
 
 typedef struct Config {
     Common c;
@@ -75,7 +76,8 @@ typedef struct Run {
     Naming *naming;
     Tally *tally;
     int *feature;                   /* asked for, each once */
-    int count, t_high, t_low;
+    int count;
+    TRange when;
     TextOut out;
     int top;                        /* texts shown of each feature */
     Score *best;                    /* scratch [top] */
@@ -96,7 +98,7 @@ static int parse_features(Run *r, Err *e)
     for (int i = 0; i < list->count; i++) {
         int64_t f;
         int k = 0;
-        if (cli_parse_int(list->items[i], &f) || f < 0 || f >= SAE_MAX_FEATURES)
+        if (number_count(list->items[i], &f) || f < 0 || f >= SAE_MAX_FEATURES)
             return err_misuse(e, "--feature '%s' is no feature's number", list->items[i]);
         while (k < r->count && r->feature[k] != f)
             k++;
@@ -129,8 +131,8 @@ static int open_all(Run *r, Err *e)
         || naming_create(&r->naming, r->texts, e)
         || read_embeddings(r, compute.model, e))
         return -1;
-    const TallyOptions o = {.feature = r->feature, .count = r->count, .half = cfg->half, .t_high = r->t_high,
-                            .t_low = r->t_low, .record = naming_record, .context = r->naming};
+    const TallyOptions o = {.feature = r->feature, .count = r->count, .half = cfg->half, .when = r->when,
+                            .record = naming_record, .context = r->naming};
     r->top = cfg->top && cfg->top < r->texts->count ? (int)cfg->top : r->texts->count;
     r->best = malloc(sizeof *r->best*(size_t)r->top);
     r->row = malloc(sizeof *r->row*(size_t)r->top);
@@ -141,14 +143,11 @@ static int open_all(Run *r, Err *e)
 
 static int read_features(Run *r, Err *e)
 {
-    static const char *const standard_input[] = {"-"};
-    const List *inputs = &r->cfg->c.inputs;
-    const char *const *paths = inputs->count ? inputs->items : standard_input;
     int failed = 0;
     r->progress = progress_start(&cli, "records", 0);
-    for (int i = 0; i < (inputs->count ? inputs->count : 1) && !failed; i++) {
+    for (int i = 0; i < cli_input_count(&r->cfg->c) && !failed; i++) {
         StreamIn *in = NULL;
-        failed = stream_open_kind(&in, paths[i], "features", e)
+        failed = stream_open_kind(&in, cli_input(&r->cfg->c, i), "features", e)
               || tally_stream(r->tally, in, on_record, r->progress, e);
         stream_close(in);
     }
@@ -218,7 +217,7 @@ int main(int argc, char **argv)
     check_usage(&cfg);
 
     int failed = parse_features(&r, &e)
-              || t_range_parse("--at", cfg.at, &r.t_high, &r.t_low, &e)
+              || t_range_parse(&r.when, "--at", cfg.at, &e)
               || open_all(&r, &e)
               || read_features(&r, &e);
     if (!failed) {

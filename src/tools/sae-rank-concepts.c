@@ -2,10 +2,10 @@
 /* sae-rank-concepts.c -- finds the features of an autoencoder that carry a concept, by timestep. */
 #include <string.h>
 #include "formats/tame.h"
+#include "formats/text_out.h"
 #include "src/cli/compute.h"
 #include "src/models/rank_feed.h"
 #include "src/models/rank_score.h"
-#include "src/models/text_out.h"
 
 typedef struct Config {
     Common c;
@@ -84,14 +84,12 @@ static void on_progress(void *context, long long records)
 
 static int read_inputs(Run *r, Err *e)
 {
-    static const char *const standard_input[] = {"-"};
-    const List *inputs = &r->cfg->c.inputs;
-    const char *const *paths = inputs->count ? inputs->items : standard_input;
     int failed = 0;
     r->progress = progress_start(&cli, "records", 0);
-    for (int i = 0; i < (inputs->count ? inputs->count : 1) && !failed; i++) {
+    for (int i = 0; i < cli_input_count(&r->cfg->c) && !failed; i++) {
+        const char *path = cli_input(&r->cfg->c, i);
         StreamIn *in = NULL;
-        failed = (r->cfg->merge ? stream_open_kind(&in, paths[i], "statistics", e) : stream_open(&in, paths[i], e))
+        failed = (r->cfg->merge ? stream_open_kind(&in, path, "statistics", e) : stream_open(&in, path, e))
               || rank_feed_stream(r->feed, in, on_progress, r->progress, e);
         stream_close(in);
     }
@@ -108,7 +106,7 @@ static int top_kept(const Run *r)
 static int open_outputs(Run *r, Err *e)
 {
     const Config *cfg = r->cfg;
-    const StreamOptions o = compute_stream_options(&cfg->c);
+    const StreamOptions o = cli_stream_options(&cfg->c);
     const bool text_only = strcmp(cfg->c.output, "-") == 0
                         && ((cfg->table && strcmp(cfg->table, "-") == 0) || (cfg->json && strcmp(cfg->json, "-") == 0));
     Record header;
@@ -183,7 +181,8 @@ static int write_result(Run *r, Err *e)
 
 static int finish(Run *r, Err *e)
 {
-    return text_finish(&r->table, e) || text_finish(&r->json, e) || (r->out && stream_finish(r->out, e)) ? -1 : 0;
+    return text_finish_file(&r->table, e) || text_finish_file(&r->json, e) || (r->out && stream_finish(r->out, e))
+        || text_finish(&r->table, e) || text_finish(&r->json, e) ? -1 : 0;
 }
 
 static void check_usage(const Config *cfg)

@@ -2,12 +2,13 @@
 /* sae-report.c -- one HTML page of an autoencoder, its features, their ranks and pictures. */
 #include <stdlib.h>
 #include <string.h>
+#include "formats/number.h"
+#include "formats/text_out.h"
 #include "kernels/op.h"
 #include "src/cli/cli.h"
 #include "src/models/model.h"
 #include "src/models/report.h"
 #include "src/models/sampler.h"
-#include "src/models/text_out.h"
 
 typedef struct Config {
     Common c;
@@ -79,7 +80,7 @@ typedef struct Run {
     const Config *cfg;
     Report r;
     Sae *sae;
-    int t_high, t_low;
+    TRange when;
     int *feature;                   /* to be shown: those asked for, then those that lead a label */
     int count;
     Progress *progress;
@@ -116,7 +117,7 @@ static int load_ranks(Run *x, Err *e)
     if (x->sae && *id && !folder_same(id, x->sae->id))
         return err_set(e, "%s: these ranks were made with the autoencoder %s, --sae is %s", ranks_path(x->r.ranks), id,
                        x->sae->id);
-    return leads_build(&x->r.leads, x->r.ranks, (int)cfg->top, x->t_high, x->t_low, e);
+    return leads_build(&x->r.leads, x->r.ranks, (int)cfg->top, x->when, e);
 }
 
 static int choose_features(Run *x, Err *e)
@@ -127,9 +128,8 @@ static int choose_features(Run *x, Err *e)
     if (!x->feature)
         return err_set(e, "out of memory");
     for (int i = 0; i < asked->count + x->r.leads.features; i++) {
-        char *end = "";
-        const long f = i < asked->count ? strtol(asked->items[i], &end, 10) : x->r.leads.feature[i - asked->count];
-        if (i < asked->count && (*end || end == asked->items[i] || f < 0 || f >= F))
+        int64_t f = i < asked->count ? 0 : x->r.leads.feature[i - asked->count];
+        if (i < asked->count && (number_count(asked->items[i], &f) || f < 0 || f >= F))
             cli_misuse(&cli, "--feature '%s': expected 0 to %d", asked->items[i], F - 1);
         int k = 0;
         while (k < x->count && x->feature[k] != f)
@@ -145,7 +145,7 @@ static int read_features(Run *x, Err *e)
     const Config *cfg = x->cfg;
     const char *id = x->sae ? x->sae->id : x->r.ranks && *ranks_sae(x->r.ranks) ? ranks_sae(x->r.ranks) : NULL;
     const TallyOptions o = {.feature = x->feature, .count = x->count, .pictures = (int)cfg->pictures, .half = cfg->half,
-                            .t_high = x->t_high, .t_low = x->t_low, .sae = id};
+                            .when = x->when, .sae = id};
     if (!cfg->c.inputs.count)
         return 0;
     int failed = tally_create(&x->r.tally, &o, e);
@@ -211,7 +211,7 @@ static int write_all(Run *x, Err *e)
     if (x->r.thumbs.left_out)
         cli_note(&cli, "%ld pictures are left out: the page has room for %zu bytes of them (--limit)",
                  x->r.thumbs.left_out, x->r.thumbs.limit);
-    return text_finish(&x->json, e) || text_finish(&x->page, e) ? -1 : 0;
+    return text_finish_file(&x->json, e) || text_finish(&x->page, e) || text_finish(&x->json, e) ? -1 : 0;
 }
 
 static void check_usage(const Config *cfg)
@@ -257,7 +257,7 @@ int main(int argc, char **argv)
     x.r.step = cli_provenance(&cli);
     x.r.thumbs = (Thumbs){.side = (int)cfg.side, .limit = (size_t)cfg.limit};
 
-    int failed = t_range_parse("--at", cfg.at, &x.t_high, &x.t_low, &e)
+    int failed = t_range_parse(&x.when, "--at", cfg.at, &e)
               || load_sae(&x, &e)
               || (cfg.log ? curves_load(&x.r.curves, cfg.log, x.sae && *x.sae->hook ? x.sae->hook : NULL, &e) : 0)
               || load_ranks(&x, &e)

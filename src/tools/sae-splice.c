@@ -5,12 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include "formats/json_file.h"
+#include "formats/text_out.h"
 #include "src/cli/sampling.h"
 #include "src/models/distance.h"
 #include "src/models/latent.h"
 #include "src/models/pictures.h"
 #include "src/models/splice.h"
-#include "src/models/text_out.h"
 
 typedef struct Config {
     SamplingConfig s;
@@ -94,7 +94,7 @@ static int open_splice(Run *r, Err *e)
 {
     const Config *cfg = r->cfg;
     SpliceOptions o = {.sae = cfg->sae, .hook = cfg->hook, .type = r->s.compute.type};
-    return half_parse(&o.half, cfg->half, e) || t_range_parse("--when", cfg->when, &o.t_high, &o.t_low, e)
+    return half_parse(&o.half, cfg->half, e) || t_range_parse(&o.when, "--when", cfg->when, e)
         || splice_create(&r->splice, r->s.sampler, &o, e);
 }
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "formats/aside.h"
 #include "formats/fdio.h"
+#include "formats/number.h"
 #include "src/cli/cli.h"
 #include "src/models/prompts.h"
 #include "src/models/templates.h"
@@ -80,7 +81,7 @@ typedef struct Plan {
     Names concepts, themes;
     Templates templates;
     int split;
-    long long shard, shards;
+    int64_t shard, shards;          /* from 0 */
 } Plan;
 
 static const char *in_data(const char *named, const char *name, char path[4096])
@@ -196,15 +197,29 @@ static int write_all(int fd, const char *name, const Config *cfg, const Plan *pl
     return failed;
 }
 
+/* I/N, I from 1 to N. */
+static int parse_shard(Plan *plan, const char *text)
+{
+    char first[16];
+    int64_t shard;
+    const size_t n = strcspn(text, "/");
+    if (n >= sizeof first || !text[n])
+        return -1;
+    snprintf(first, sizeof first, "%.*s", (int)n, text);
+    if (number_whole(first, &shard) || number_whole(text + n + 1, &plan->shards) || shard < 1
+        || shard > plan->shards || plan->shards > 1000000)
+        return -1;
+    plan->shard = shard - 1;
+    return 0;
+}
+
 static void check_usage(const Config *cfg, Plan *plan)
 {
     plan->shard = 0;
     plan->shards = 1;
-    char rest;
     if (cfg->count < 0)
         cli_misuse(&cli, "--count: %lld, expected 0 or more", (long long)cfg->count);
-    if (cfg->shard && (sscanf(cfg->shard, "%lld/%lld%c", &plan->shard, &plan->shards, &rest) != 2 || plan->shard < 1
-                       || plan->shards > 1000000 || plan->shard-- > plan->shards))
+    if (cfg->shard && parse_shard(plan, cfg->shard))
         cli_misuse(&cli, "--shard: '%s', expected I/N with I from 1 to N", cfg->shard);
 }
 

@@ -55,7 +55,7 @@ static int check_model(const Run *r, Err *e)
 /* The input's header, as that of images. */
 static int open_pictures(Run *r, Err *e)
 {
-    const StreamOptions o = compute_stream_options(&r->cfg->c);
+    const StreamOptions o = cli_stream_options(&r->cfg->c);
     Record header;
     const char *name;
     json_t *value;

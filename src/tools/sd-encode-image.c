@@ -135,7 +135,7 @@ static void check_nets(const Config *cfg)
 
 static int open_stream(Run *r, Err *e)
 {
-    const StreamOptions o = compute_stream_options(&r->cfg->c);
+    const StreamOptions o = cli_stream_options(&r->cfg->c);
     json_t *provenance = picture_source_provenance(r->source);
     char model[NETS * 300];
     size_t used = 0;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* sd-encode-text.c -- prompts to text states: the conditioning that the samplers read. */
 #include <string.h>
+#include "formats/text_out.h"
 #include "src/cli/encoding.h"
 #include "src/models/text_capture.h"
-#include "src/models/text_out.h"
 
 typedef struct Config {
     EncodingConfig e;
@@ -109,7 +109,7 @@ static int open_capture(Run *r, Err *e)
     const Config *cfg = r->cfg;
     TextCaptureOptions o = {.patterns = cfg->hooks.items, .pattern_count = cfg->hooks.count,
                             .type = (DType)dtype_parse(cfg->act_type)};
-    const StreamOptions stream = compute_stream_options(&cfg->e.c);
+    const StreamOptions stream = cli_stream_options(&cfg->e.c);
     Record header;
     if (!cfg->hooks.count)
         return 0;

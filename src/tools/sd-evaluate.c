@@ -4,11 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/text_out.h"
 #include "src/cli/compute.h"
 #include "src/cli/evaluate_rows.h"
 #include "src/models/clip_score.h"
 #include "src/models/evaluate.h"
-#include "src/models/text_out.h"
 
 typedef struct Config {
     Common c;
@@ -262,13 +262,11 @@ static int read_stream(Run *r, StreamIn *in, Err *e)
 
 static int read_inputs(Run *r, Err *e)
 {
-    static const char *const standard_input[] = {"-"};
-    const List *inputs = &r->cfg->c.inputs;
     int failed = 0;
     r->progress = progress_start(&cli, "pictures", 0);
-    for (int i = 0; i < (inputs->count ? inputs->count : 1) && !failed; i++) {
+    for (int i = 0; i < cli_input_count(&r->cfg->c) && !failed; i++) {
         StreamIn *in = NULL;
-        failed = stream_open_kind(&in, inputs->count ? inputs->items[i] : standard_input[0], "embeddings", e)
+        failed = stream_open_kind(&in, cli_input(&r->cfg->c, i), "embeddings", e)
             || read_stream(r, in, e);
         stream_close(in);
     }
@@ -309,8 +307,9 @@ int main(int argc, char **argv)
     int failed = open_all(&r, &e)
               || read_inputs(&r, &e)
               || print_rows(&r, &e)
-              || text_finish(&r.predictions, &e)
-              || text_finish(&r.out, &e);
+              || text_finish_file(&r.predictions, &e)
+              || text_finish(&r.out, &e)
+              || text_finish(&r.predictions, &e);
 
     progress_end(r.progress);
     text_abandon(&r.predictions);

@@ -84,23 +84,15 @@ typedef struct Run {
     float *final;                   /* (variants, batch, C,H,W) */
 } Run;
 
-static bool meets_step(const Scheduler *s, const Variant *v)
-{
-    int i = 0;
-    while (i < s->steps && (s->step[i].t > v->t_high || s->step[i].t < v->t_low))
-        i++;
-    return i < s->steps;
-}
-
 /* Says of the first --when between two steps that it steers nothing. */
 static void note_when(const Run *r)
 {
     const Scheduler *s = r->s.sampler->scheduler;
     for (int n = 0; n < r->variants.count; n++) {
         const Variant *v = &r->variants.item[n];
-        if (v->none || meets_step(s, v))
+        if (v->none || scheduler_first(s, v->when) < s->steps)
             continue;
-        cli_note(&cli, "no step's timestep lies in --when %d-%d: nothing is steered there", v->t_high, v->t_low);
+        cli_note(&cli, "no step's timestep lies in --when %d-%d: nothing is steered there", v->when.high, v->when.low);
         return;
     }
 }
@@ -124,7 +116,7 @@ static int open_intervention(Run *r, Err *e)
 
 static int open_outputs(Run *r, Err *e)
 {
-    const StreamOptions o = compute_stream_options(&r->cfg->s.c);
+    const StreamOptions o = cli_stream_options(&r->cfg->s.c);
     const Sampler *s = r->s.sampler;
     static const char *const kinds[] = {"latents", "images"};
     if (sampling_vae(&r->s, e))
