@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
+#include "formats/json_file.h"
 #include "formats/stream.h"
 
 /* ---- reading ---- */
@@ -119,6 +120,12 @@ bool record_is_label(const char *name)
         if (strcmp(name, own[i]) == 0)
             return false;
     return true;
+}
+
+char *record_label(const json_t *fields, const char *name)
+{
+    const json_t *value = json_object_get(fields, name);
+    return json_is_null(value) || !value ? strdup("") : json_value_text(value);
 }
 
 void record_copy_fields(Record *to, const Record *from)

@@ -115,6 +115,9 @@ void record_set_text(Record *rec, const char *name, const char *value);
 void record_set_int(Record *rec, const char *name, long long value);
 void record_set_number(Record *rec, const char *name, double value);
 void record_set_json(Record *rec, const char *name, json_t *value);                        /* takes the reference */
+/* A label as text, whatever its type (json_value_text); "" where there is none, or null. The caller frees it; NULL: out
+ * of memory. */
+char *record_label(const json_t *fields, const char *name);
 /* Whether a field of that name goes with a record to the last stage: those of the stream's own making do not. */
 bool record_is_label(const char *name);
 /* Copies id, seed and the labels from one record to another. */

@@ -20,13 +20,14 @@ typedef struct Config {
     StreamIn *first;            /* whose header is written */
     Part *part;
     int count;                  /* parts so far */
+    bool there;                 /* a record has the field of --by */
     int64_t in_part, total;
 } Config;
 
 static const Opt options[] = {
     {'n', "records", OPT_INT, offsetof(Config, records), NULL, "N  a new part after each N records", 0},
     {0, "parts", OPT_INT, offsetof(Config, parts), NULL, "N  deal the records out to N parts in turn", 0},
-    {'b', "by", OPT_STR, offsetof(Config, by), NULL, "FIELD  one part for each value of this field", 0},
+    {'b', "by", OPT_STR, offsetof(Config, by), NULL, "FIELD  one part for each value of this field; records without it go to PREFIX-%", 0},
     {'p', "prefix", OPT_STR, offsetof(Config, prefix), "part",
      "PREFIX  parts are PREFIX-00.mpk.zst, PREFIX-01...; with --by PREFIX-VALUE", 0},
     {0, "no-compress", OPT_FLAG, offsetof(Common, no_compress), NULL, "write plain msgpack; parts are then named *.mpk",
@@ -84,16 +85,12 @@ static int part_close(Part *part, Err *e)
 /* The part of a record with --by. NULL: error */
 static Part *part_by_value(Config *cfg, StreamIn *in, const Record *rec, Err *e)
 {
-    const json_t *field = json_object_get(rec->fields, cfg->by);
-    if (!field) {
-        err_set(e, "%s: record %ld: has no field %s to split by", stream_name(in), rec->number, cfg->by);
-        return NULL;
-    }
-    char *value = json_value_text(field);
+    char *value = record_label(rec->fields, cfg->by);
     if (!value) {
         err_set(e, "out of memory");
         return NULL;
     }
+    cfg->there |= *value != 0;
     int i = 0;
     while (i < cfg->count && strcmp(cfg->part[i].value, value) != 0)
         i++;
@@ -153,6 +150,8 @@ int tstream_split(int argc, char **argv)
         cli_misuse(&cli, "--parts: '%lld' is over %d", (long long)cfg.parts, MAX_OPEN);
     const Walk w = {.on_open = on_open, .on_record = on_record, .context = &cfg};
     int failed = walk(&w, &cfg.c, &e);
+    if (!failed && cfg.by && cfg.total && !cfg.there)
+        failed = err_set(&e, "no record has a field %s to split by", cfg.by);
     for (int i = 0; i < cfg.count; i++) {
         if (!failed && cfg.part[i].out)
             failed = part_close(&cfg.part[i], &e);

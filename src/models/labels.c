@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/json_file.h"
+#include "formats/stream.h"
 #include "src/models/labels.h"
 
 enum { KINDS = 8, LABELS_MAX = 1 << 16 };
@@ -94,11 +96,16 @@ static int32_t find_tag(Labels *l, const json_t *fields, Err *e)
         s.label[k] = -1;
     for (int k = 0; k < l->kinds; k++) {
         const json_t *value = json_object_get(fields, l->kind[k]);
-        if (!value || json_is_null(value))
-            continue;
-        if (!json_is_string(value))
-            return err_set(e, "field %s is no text", l->kind[k]);
-        if ((s.label[k] = find_label(l, k, json_string_value(value), e)) < 0)
+        if (json_is_array(value) || json_is_object(value))
+            return err_set(e, "field %s is %s, expected a label", l->kind[k], json_type_text(value));
+        char *name = record_label(fields, l->kind[k]);
+        if (!name)
+            return err_set(e, "out of memory for labels");
+        if (*name)
+            s.label[k] = find_label(l, k, name, e);
+        const bool failed = *name && s.label[k] < 0;
+        free(name);
+        if (failed)
             return -1;
     }
     for (int i = l->sets; i-- > 0;)         /* mostly the last ones */

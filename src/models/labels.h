@@ -19,7 +19,7 @@ typedef struct Labels Labels;
 /* kinds: "concept,theme"; at most 8. */
 int labels_create(Labels **l, const char *kinds, Err *e);
 void labels_free(Labels *l);
-/* The tag of a record with these fields; -1 with an error: a field that is no text, or a label that comes after
+/* The tag of a record with these fields; -1 with an error: a field that is a list, or a label that comes after
  * labels_settle. */
 int32_t labels_tag(Labels *l, const json_t *fields, Err *e);
 /* Gives the numbers; afterwards no label is new. Returns how many there are, 0 is an error. */

@@ -132,19 +132,18 @@ static int count_features(RankFeed *f, const StreamIn *in, long number, const js
                           const float *value, int64_t tokens, int K, Err *e)
 {
     Err why = {0};
-    const char *labels[RANK_KINDS];
-    char digits[RANK_KINDS][24];
-    for (int k = 0; k < f->stats->kinds; k++) {
-        const json_t *label = json_object_get(fields, f->stats->kind[k]);
-        if (json_is_integer(label))
-            snprintf(digits[k], sizeof digits[k], "%lld", (long long)json_integer_value(label));
-        labels[k] = json_is_integer(label) ? digits[k] : json_is_string(label) ? json_string_value(label) : "";
-    }
+    char *labels[RANK_KINDS] = {0};
+    int failed = 0;
+    for (int k = 0; k < f->stats->kinds && !failed; k++)
+        if (!(labels[k] = record_label(fields, f->stats->kind[k])))
+            failed = err_set(&why, "out of memory");
     f->counted++;
-    if (rank_stats_add(f->stats, labels, (int)json_integer_value(json_object_get(fields, "t")), index, value, tokens, K,
-                       &why))
-        return stream_blame(in, number, &why, e);
-    return 0;
+    failed = failed || rank_stats_add(f->stats, (const char *const *)labels,
+                                      (int)json_integer_value(json_object_get(fields, "t")), index, value, tokens, K,
+                                      &why);
+    for (int k = 0; k < f->stats->kinds; k++)
+        free(labels[k]);
+    return failed ? stream_blame(in, number, &why, e) : 0;
 }
 
 static int encode_block(RankFeed *f, const StreamIn *in, Err *e)

@@ -24,7 +24,8 @@ static const Opt options[] = {
     {'s', "sae", OPT_STR, offsetof(Config, sae), NULL, "DIR  autoencoder, as sae-fit or SAeUron wrote it",
      OPT_REQUIRED},
     {0, "by", OPT_STR, offsetof(Config, by), NULL,
-     "FIELD  a line for each value of this field too: t, step, half, concept, theme, ...", 0},
+     "FIELD  a line for each value of this field too: t, step, half, concept, theme, ...; records without it are a "
+     "line of no name", 0},
     {0, "features", OPT_FLAG, offsetof(Config, features), NULL,
      "a line for each feature instead: feature, tokens, density, mean", 0},
     {0, "density", OPT_FLAG, offsetof(Config, density), NULL,
@@ -63,34 +64,23 @@ static const Cli cli = {
     "sae-eval --sae sae/ --density acts.mpk.zst"
 };
 
-/* A field's value as text; NULL where the record has none. */
-static const char *value_text(const Record *rec, const char *field, char text[64])
-{
-    const json_t *value = json_object_get(rec->fields, field);
-    if (json_is_string(value))
-        return json_string_value(value);
-    if (json_is_integer(value))
-        snprintf(text, 64, "%lld", (long long)json_integer_value(value));
-    else if (json_is_real(value))
-        snprintf(text, 64, "%.9g", json_real_value(value));
-    else
-        return NULL;
-    return text;
-}
-
 static int measure(SaeStream *s, const char *by, Metrics *m, Progress *p, Err *e)
 {
     int got;
-    char text[64];
-    for (long long n = 0; (got = sae_stream_next(s, true, e)) == 1; progress_set(p, ++n)) {
-        const char *name = by ? value_text(s->act.rec, by, text) : NULL;
+    bool there = false;
+    long long records = 0;
+    for (; (got = sae_stream_next(s, true, e)) == 1; progress_set(p, ++records)) {
+        char *name = by ? record_label(s->act.rec->fields, by) : NULL;
         if (by && !name)
-            return err_set(e, "%s: record %ld: no field %s to group by", stream_name(s->act.in), s->act.rec->number,
-                           by);
-        if (metrics_add(m, name, s->x, s->y, s->a, s->i, s->N, e))
+            return err_set(e, "out of memory");
+        there |= by && *name;
+        const int failed = metrics_add(m, name, s->x, s->y, s->a, s->i, s->N, e);
+        free(name);
+        if (failed)
             return -1;
     }
-    return got;
+    return got || !by || there || !records ? got
+         : err_set(e, "%s: no record has a field %s to group by", stream_name(activations_stream(s->in)), by);
 }
 
 /* The table's columns after name and tokens, which are the JSON lines' keys too; NaN is - or null. */

@@ -95,8 +95,8 @@ PY
 }
 
 @test "what a fit cannot take is said with the record" {
-    changed acts.mpk.zst 'if .step == 1 then .concept = 7 else . end' >label.mpk
-    fails "label.mpk: record 2: field concept is no text" -- \
+    changed acts.mpk.zst 'if .step == 1 then .concept = [7] else . end' >label.mpk
+    fails "label.mpk: record 2: field concept is an array, expected a label" -- \
         sae-fit -q -k 8 --features 64 --batch 32 --labels concept -o out label.mpk
     changed acts.mpk.zst 'if .step == 1 then .act.type = "f32" else . end' >type.mpk
     fails "type.mpk: record 2: activations change from f16 to f32" -- \

@@ -34,7 +34,7 @@ setup() { cd "$DATA" || return 1; }
         cut -f 1,2 | cmp - <(printf 'half\ttokens\nall\t2560\ncond\t1280\nuncond\t1280\n')
     run sae-eval --sae "$SAE" --by colour acts.mpk.zst
     [ "$status" = 1 ]
-    [[ $output == *"record"*colour* ]]
+    [[ $output == *"no record has a field colour"* ]]
 }
 
 @test "JSON says what the table says" {

@@ -139,3 +139,18 @@ setup() { cd "$DATA" || return 1; }
     cmp ranks.mpk.zst whole.mpk.zst
     [ -s json ]
 }
+
+@test "labels of any type are the same to all: numbers, fractions, true and false; none" {
+    jq -c '.night = (.seed > 2) | if .id != "d" then .size = .seed/2 else . end' prompts.jsonl | sd-encode-text |
+        sd-sample-hooked --steps 2 -o typed.mpk.zst
+    sae-rank-concepts --sae "$SAE" --hook $HOOK --by night --by size --table - typed.mpk.zst | cut -f 1,2 | sed 1d |
+        sort -u | cmp - <(printf '%s\t%s\n' night false night true size 0.5 size 1 size 1.5)
+    sae-eval --sae "$SAE" --hook $HOOK --by size typed.mpk.zst | cut -f 1,2 | sed 1,2d |
+        cmp - <(printf '%s\t128\n' 1.5 1 0.5 '')
+    sae-eval --sae "$SAE" --hook $HOOK --by night typed.mpk.zst | cut -f 1 | xargs | grep -qx 'night all false true'
+    tstream split --by size -p size typed.mpk.zst
+    [ "$(echo size-*)" = 'size-%.mpk.zst size-0.5.mpk.zst size-1.mpk.zst size-1.5.mpk.zst' ]
+    sae-fit -q --hook $HOOK -k 8 --features 64 --batch 64 --tokens 1K --labels night,size -o typed typed.mpk.zst
+    jq -e '[.labels[] | .label] | sort == ["0.5", "1", "1.5", "false", "true"]' typed/cfg.json ||
+        jq -c .labels typed/cfg.json
+}
