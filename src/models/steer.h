@@ -12,7 +12,7 @@
  *   replace     a > mean_all:   a -> M * m
  *   scale       a > 0:          a -> M * a
  *   ablate      a > 0:          a -> 0
- *   clamp       a > M * m:      a -> M * m
+ *   clamp       a > max(M * m, 0):  a -> M * m
  *   others      a > mean_rest:  a -> mean_rest     what pictures of the other labels have
  *   unlabelled  a > mean_none:  a -> mean_none     what pictures without a label have
  *   set         always:         a -> M * m         also where the token does not keep the feature (a = 0), as does

@@ -35,7 +35,7 @@ SaeTurn steer_turn(SteerMode mode, const Chosen *x)
     case STEER_REPLACE:    return (SaeTurn){f, set, x->mean_all,  0,      target};
     case STEER_SCALE:      return (SaeTurn){f, set, 0,            M,      0};
     case STEER_ABLATE:     return (SaeTurn){f, set, 0,            0,      0};
-    case STEER_CLAMP:      return (SaeTurn){f, set, target,       0,      target};
+    case STEER_CLAMP:      return (SaeTurn){f, set, fmaxf(target, 0), 0,  target};
     case STEER_OTHERS:     return (SaeTurn){f, set, x->mean_rest, 0,      x->mean_rest};
     case STEER_UNLABELLED: return (SaeTurn){f, set, x->mean_none, 0,      x->mean_none};
     case STEER_SET:

@@ -73,7 +73,7 @@ static const Cli cli = {
     "# an autoencoder of the text encoder, from prompts alone\n"
     "sd-assemble-prompts -n 5 | sd-encode-text --hook text_encoder.text_model.encoder.layers.2 | "
     "sae-fit -k 8 --tokens 500K -o text-sae/\n"
-    "# eight parts at once, then one stream\n"
+    "# eight parts at once, then one stream; prompts without ids of their own are given them before (number-prompts)\n"
     "split -n l/8 prompts.jsonl part. && parallel 'sd-encode-text -@1 {} -o {}.mpk.zst' ::: part.??\n"
     "cat part.??.mpk.zst > conditioning.mpk.zst"
 };

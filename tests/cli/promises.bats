@@ -53,6 +53,26 @@ first_concept() { head -1 "$DIR/prompts.jsonl" | jq -r .concept; }
     cat "$BATS_TEST_TMPDIR"/shards/*.mpk.zst | tstream check -
 }
 
+@test "fan-out: prompts without ids have those of one run" {
+    printf '%s\n' 'a dog' '' '{"prompt":"a cat","seed":9007199254740993}' 'a fish' '{"id":"own","prompt":"a bird"}' \
+        '{"id":null,"prompt":"a fox","year":1907}' >"$BATS_TEST_TMPDIR/lines"
+    pipelines/fan-out "$BATS_TEST_TMPDIR/lines" 3 "$BATS_TEST_TMPDIR/shards" sd-encode-text
+    sd-encode-text "$BATS_TEST_TMPDIR/lines" -o "$BATS_TEST_TMPDIR/one.mpk.zst"
+    tstream cat "$BATS_TEST_TMPDIR"/shards/*.mpk.zst | cmp - "$BATS_TEST_TMPDIR/one.mpk.zst"
+    [ "$(tstream view --tsv id "$BATS_TEST_TMPDIR/one.mpk.zst" | xargs)" = "1 3 4 own 6" ]
+}
+
+@test "capture: prompts that cannot be read end it, and leave nothing" {
+    cd "$BATS_TEST_TMPDIR"
+    cp "$DIR/prompts.jsonl" "my prompts.jsonl"
+    "$BATS_TEST_DIRNAME/../../pipelines/capture" "my prompts.jsonl" -- --steps 4 -o a.mpk.zst
+    cmp a.mpk.zst "$DIR/acts.mpk.zst"
+    run -1 "$BATS_TEST_DIRNAME/../../pipelines/capture" gone.jsonl -- --steps 4 -o b.mpk.zst
+    run -1 "$BATS_TEST_DIRNAME/../../pipelines/capture" "my prompts.jsonl" gone.jsonl -- --steps 4 -o b.mpk.zst
+    [ ! -e b.mpk.zst ]
+    run -2 "$BATS_TEST_DIRNAME/../../pipelines/capture" --help
+}
+
 @test "fan-out: a second call does only what failed" {
     out="$BATS_TEST_TMPDIR/shards"
     run -1 pipelines/fan-out "$DIR/prompts.jsonl" 2 "$out" "test -e $BATS_TEST_TMPDIR/ready && sd-encode-text"

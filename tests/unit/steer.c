@@ -85,6 +85,8 @@ static const Case cases[] = {
     {"ablate two", STEER_ABLATE, 0, 2, {4, 3, 1}, {1, 0, 1}},
     {"clamp above", STEER_CLAMP, 1, 1, {1, 3, 0}, {1, 2, 0}},
     {"clamp below", STEER_CLAMP, 1, 1, {1, 1.75f, 0}, {1, 1.75f, 0}},
+    {"clamp below 0", STEER_CLAMP, -1, 1, {1, 3, 0}, {1, -2, 0}},
+    {"clamp below 0 what is not there", STEER_CLAMP, -1, 1, {1, 0, 0}, {1, 0, 0}},
     {"others", STEER_OTHERS, 0, 1, {1, 3, 0}, {1, 0.5f, 0}},
     {"unlabelled", STEER_UNLABELLED, 0, 1, {1, 3, 0}, {1, 0.125f, 0}},
     {"set kept", STEER_SET, 2, 1, {1, 3, 0}, {1, 4, 0}},
