@@ -16,7 +16,7 @@
 #include "formats/image_parts.h"
 #include "formats/json_file.h"
 
-enum { MAX_SIDE = IMAGE_MAX_SIDE, ZLIB_LEVEL = 4, MAX_KEY = 79 };
+enum { ZLIB_LEVEL = 4, MAX_KEY = 79 };
 
 typedef struct Job {
     const char *name;
@@ -123,7 +123,7 @@ static int write_png(Job *job, int width, int height, int channels, const uint8_
     if (setjmp(png_jmpbuf(job->png)))
         return -1;
     png_set_write_fn(job->png, job, on_write, on_flush);
-    png_set_user_limits(job->png, MAX_SIDE, MAX_SIDE);
+    png_set_user_limits(job->png, IMAGE_MAX_SIDE, IMAGE_MAX_SIDE);
     png_set_compression_level(job->png, ZLIB_LEVEL);
     png_set_filter(job->png, 0, PNG_FILTER_SUB | PNG_FILTER_UP | PNG_FILTER_PAETH);
     png_set_IHDR(job->png, job->info, (png_uint_32)width, (png_uint_32)height, 8,
@@ -144,10 +144,11 @@ int image_write(const char *path, int width, int height, int channels, const uin
 {
     const bool is_stdout = strcmp(path, "-") == 0;
     Job job = {.name = is_stdout ? "standard output" : path, .fd = STDOUT_FILENO, .e = e};
-    if ((channels != 1 && channels != 3) || width < 1 || height < 1 || width > MAX_SIDE || height > MAX_SIDE)
+    if ((channels != 1 && channels != 3) || width < 1 || height < 1 || width > IMAGE_MAX_SIDE
+        || height > IMAGE_MAX_SIDE)
         return err_set(e, "%s: a picture of %d x %d x %d cannot be written, expected 1 or 3 channels and sides up to "
                           "%d", job.name,
-                       width, height, channels, MAX_SIDE);
+                       width, height, channels, IMAGE_MAX_SIDE);
     Aside *aside = is_stdout ? NULL : aside_open(path, e);
     if (!is_stdout && !aside)
         return -1;

@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include "formats/err.h"
 
+enum { IMAGE_MAX_SIDE = 16384 };
+
 typedef struct Image {
     int width, height, channels;    /* channels: 1 or 3 */
     uint8_t *pixels;                /* height rows of width*channels bytes, owned */
@@ -20,7 +22,7 @@ int image_write(const char *path, int width, int height, int channels, const uin
                 Err *e);
 /* Reads any PNG as 8-bit grey or RGB (alpha dropped), or a JPEG, turned upright. *text, where not NULL, gets a new
  * object of a PNG's text chunks.
- * A side over 16384 is refused before memory is taken. */
+ * A side over IMAGE_MAX_SIDE is refused before memory is taken. */
 int image_read(Image *image, const char *path, json_t **text, Err *e);
 /* The same as three channels always. */
 int image_read_rgb(Image *image, const char *path, json_t **text, Err *e);

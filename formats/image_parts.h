@@ -7,7 +7,6 @@
 #include <sys/types.h>
 #include "formats/image.h"
 
-enum { IMAGE_MAX_SIDE = 16384 };
 /* The keyword of chunks whose field has a name that none may have: the name is the "translated keyword" then, which is
  * UTF-8 of any length. */
 #define IMAGE_FIELD "Field"

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "formats/affix.h"
 #include "formats/number.h"
 #include "formats/tame.h"
 #include "formats/text_out.h"
@@ -231,9 +232,13 @@ static _Noreturn void unknown_name(const Cli *cli, const char *name, size_t leng
     cli_misuse(cli, "unknown option --%.*s", (int)length, name);
 }
 
-/* Values of the options that programs share; those of one that it lacks are 0. */
+/* Values of the options that programs share; those of one that it lacks are 0. tstream writes streams of streams: there
+ * a file may take its own place. */
 static void check_common(const Cli *cli, const Common *c)
 {
+    if (c->output && strcmp(c->output, "-") != 0 && cli_listed(&c->inputs, c->output)
+        && !starts_with(cli->name, "tstream "))
+        cli_misuse(cli, "--output %s: that is a file that is read", c->output);
     if (find_name(cli, "level", strlen("level")) && (c->level < 1 || c->level > 19))
         cli_misuse(cli, "--level %lld: expected 1 to 19", (long long)c->level);
     if (c->threads < 0 || c->threads > THREADS_MOST)

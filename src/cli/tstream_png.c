@@ -2,7 +2,9 @@
 /* tstream_png.c -- tstream to-png: pictures of a stream as PNG files, activations as grey heat maps; tstream text:
  * their fields.
  *
- *     heat map of x [H,W,C]:  v[h,w] = sqrt(sum_c x[h,w,c]^2), or x[h,w,i];  grey = 255 (v - min) / (max - min) */
+ *     heat map of x [H,W,C]:  v[h,w] = sqrt(sum_c x[h,w,c]^2), or x[h,w,i];  grey = 255 (v - min) / (max - min)
+ *
+ * A latent is x [C,H,W]. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +31,8 @@ static const Opt options[] = {
     {'N', "name", OPT_STR, offsetof(Config, name), "{id}",
      "NAME  of each picture; {field} stands for a field's value, / makes folders", 0},
     {'t', "tensor", OPT_STR, offsetof(Config, tensor), "image",
-     "NAME  image: u8 (H, W, 1 or 3); another of floats (H, W, C) becomes a grey heat map", 0},
+     "NAME  image: u8 (H, W, 1 or 3); another of floats (H, W, C), or a latent (C, H, W), becomes a grey heat "
+     "map", 0},
     {0, "channel", OPT_INT, offsetof(Config, channel), "-1", "N  of the heat map; -1: the length over all channels", 0},
     {0, "zoom", OPT_INT, offsetof(Config, zoom), "1", "N  pixels a side for each value of a heat map", 0},
     RANGE_OPTION, COMMON_OPTIONS, {0}};
@@ -42,9 +45,22 @@ static const Cli cli = {
     "tstream to-png -o pictures images.mpk.zst\n"
     "tstream to-png -t act -N '{id}/{hook}-{t}' --zoom 16 -o maps acts.mpk.zst"};
 
-static int heat_map(Config *cfg, const StreamIn *in, const Record *rec, const StreamTensor *t, Err *e)
+typedef struct Grid {
+    int64_t H, W, C;
+    int64_t place, channel;     /* from a place's values to the next place's, from one of them to the next */
+} Grid;
+
+static Grid grid_of(const StreamIn *in, const StreamTensor *t)
 {
-    const int64_t H = t->dim[0], W = t->dim[1], C = t->dim[2], zoom = cfg->zoom;
+    const int64_t *d = t->dim;
+    if (strcmp(stream_kind(in), "latents") == 0 && strcmp(t->name, "latent") == 0)
+        return (Grid){d[1], d[2], d[0], 1, d[1]*d[2]};
+    return (Grid){d[0], d[1], d[2], d[2], 1};
+}
+
+static int heat_map(Config *cfg, const StreamIn *in, const Record *rec, const StreamTensor *t, const Grid *g, Err *e)
+{
+    const int64_t H = g->H, W = g->W, C = g->C, zoom = cfg->zoom;
     if (cfg->channel >= C)
         return err_set(e, "%s: record %ld: %s has %lld channels, --channel is %lld", stream_name(in), rec->number,
                        t->name,
@@ -66,11 +82,11 @@ static int heat_map(Config *cfg, const StreamIn *in, const Record *rec, const St
         return -1;
     float least = INFINITY, most = -INFINITY, *v = cfg->values;
     for (int64_t i = 0; i < H*W; i++) {                 /* v[i] takes the place of values that have been used */
-        const float *x = cfg->values + i*C;
+        const float *x = cfg->values + i*g->place;
         double sum = 0;
         for (int64_t c = 0; c < C; c++)
-            sum += (double)x[c] * (double)x[c];
-        const float value = cfg->channel < 0 ? (float)sqrt(sum) : x[cfg->channel];
+            sum += (double)x[c*g->channel] * (double)x[c*g->channel];
+        const float value = cfg->channel < 0 ? (float)sqrt(sum) : x[cfg->channel*g->channel];
         v[i] = value;
         least = fminf(least, value);
         most = fmaxf(most, value);
@@ -93,16 +109,16 @@ static int write_picture(Config *cfg, const char *path, const StreamIn *in, cons
                        rec->number,
                        cfg->tensor, t ? tensor_shape_text(t, found) : "missing");
     const int64_t zoom = is_image ? 1 : cfg->zoom;
-    if (t->dim[0] < 1 || t->dim[1] < 1 || t->dim[2] < 1 || t->dim[0] * zoom > 16384 || t->dim[1] * zoom > 16384)
-        return err_set(e, "%s: record %ld: a picture of %s, zoomed by %lld, is not written: sides go from 1 to 16384",
+    const Grid g = grid_of(in, t);
+    if (g.H < 1 || g.W < 1 || g.C < 1 || g.H * zoom > IMAGE_MAX_SIDE || g.W * zoom > IMAGE_MAX_SIDE)
+        return err_set(e, "%s: record %ld: a picture of %s, zoomed by %lld, is not written: sides go from 1 to %d",
                        stream_name(in),
-                       rec->number, tensor_shape_text(t, found), (long long)zoom);
+                       rec->number, tensor_shape_text(t, found), (long long)zoom, IMAGE_MAX_SIDE);
     if (is_image)
         return image_writer_add(cfg->writer, path, (int)t->dim[1], (int)t->dim[0], (int)t->dim[2], t->data,
                                 rec->fields, e);
-    return heat_map(cfg, in, rec, t, e)
-        || image_writer_add(cfg->writer, path, (int)(t->dim[1] * zoom), (int)(t->dim[0] * zoom), 1, cfg->grey,
-                            rec->fields, e);
+    return heat_map(cfg, in, rec, t, &g, e)
+        || image_writer_add(cfg->writer, path, (int)(g.W * zoom), (int)(g.H * zoom), 1, cfg->grey, rec->fields, e);
 }
 
 static int on_record(void *context, StreamIn *in, const Record *rec, Err *e)
@@ -124,8 +140,8 @@ int tstream_to_png(int argc, char **argv)
     Config cfg = {0};
     Err e = {0};
     cli_parse(&cli, &cfg, argc, argv);
-    if (cfg.zoom < 1 || cfg.zoom > 16384)
-        cli_misuse(&cli, "--zoom: '%lld' is not in 1 to 16384", (long long)cfg.zoom);
+    if (cfg.zoom < 1 || cfg.zoom > IMAGE_MAX_SIDE)
+        cli_misuse(&cli, "--zoom: '%lld' is not in 1 to %d", (long long)cfg.zoom, IMAGE_MAX_SIDE);
     if (cfg.channel < -1)
         cli_misuse(&cli, "--channel: '%lld' is below -1", (long long)cfg.channel);
     cfg.written = json_object();

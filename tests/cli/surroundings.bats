@@ -228,3 +228,14 @@ sae" ]
     cmp one/sae.safetensors two/sae.safetensors
     cmp one/sae.safetensors three/sae.safetensors
 }
+
+@test "an input is no output; a stream of tstream may take its own place" {
+    cp "$DATA/acts.mpk.zst" own
+    run sae-eval --sae "$DATA/sae" own -o ./own
+    says 2 "--output ./own" "read"
+    run sd-encode-text own -o own
+    says 2 "--output own" "read"
+    cmp own "$DATA/acts.mpk.zst"
+    tstream cat own -o own
+    cmp own "$DATA/acts.mpk.zst"
+}

@@ -235,7 +235,8 @@ END
     fails "File name too long" tstream to-png -o new/out long               # not what holds a picture
     [ "$(find new | sort | xargs)" = "new new/out new/out/a new/out/a/1.png" ]
     tstream to-png -t latent -N '{t}' --zoom 4 -o maps b
-    [ "$(od -An -tx1 -j16 -N8 maps/980.png | tr -d ' ')" = 0000000400000008 ]
+    [ "$(od -An -tx1 -j16 -N8 maps/980.png | tr -d ' ')" = 0000000800000004 ]       # (C, H, W)
+    fails "has 2 channels, --channel is 2" tstream to-png -t latent -N '{t}' --channel 2 -o maps b
     fails "cut" tstream text <(head -c 60 first.png)
 }
 
