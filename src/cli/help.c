@@ -45,13 +45,20 @@ static const char *remark(const Opt *o, char text[300])
     return text;
 }
 
+/* Whether the operands say themselves where options go. */
+static bool places_options(const Cli *cli)
+{
+    return cli->operands && strstr(cli->operands, "[OPTION]");
+}
+
 static void print_usage(const Cli *cli, FILE *f)
 {
     fprintf(f, "%s", cli->name);
     for (const Opt *o = cli->options; o->type != OPT_END; o++)
         if (o->flags & OPT_REQUIRED)
             fprintf(f, " --%s %s", o->name, opt_help(o).value);
-    fprintf(f, " [OPTION]...%s%s", cli->operands ? " " : "", cli->operands ? cli->operands : "");
+    fprintf(f, "%s%s%s", places_options(cli) ? "" : " [OPTION]...", cli->operands ? " " : "",
+            cli->operands ? cli->operands : "");
 }
 
 /* ---- --help ---- */
@@ -208,7 +215,8 @@ void manual_print(const Cli *cli, FILE *f)
             roff_all(f, o->name, true);
             fprintf(f, " \\fI%s\\fR", opt_help(o).value);
         }
-    fputs(" [\\fIOPTION\\fR]...", f);
+    if (!places_options(cli))
+        fputs(" [\\fIOPTION\\fR]...", f);
     if (cli->operands) {
         fputc(' ', f);
         roff_all(f, cli->operands, true);

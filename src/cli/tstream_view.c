@@ -140,6 +140,9 @@ int tstream_view(int argc, char **argv)
     Config cfg = {0};
     Err e = {0};
     cli_parse(&cli, &cfg, argc, argv);
+    if (cfg.tsv && (!*cfg.tsv || cfg.tensors))
+        cli_misuse(&cli, "%s", *cfg.tsv ? "--tsv prints fields alone, not --tensors"
+                                        : "--tsv names no field");
     const Walk w = {on_open, on_record, &cfg, true, range_parse(&cli, cfg.range)};
     int failed = walk(&w, &cfg.c, &e);
     failed = stdout_flush(&e) || failed;

@@ -304,10 +304,12 @@ static int check_free(const char *dir, Err *e)
     struct dirent **list;
     if (stat(dir, &st))
         return errno == ENOENT ? 0 : err_set(e, "%s: %s", dir, strerror(errno));
-    const int n = S_ISDIR(st.st_mode) ? scandir(dir, &list, NULL, NULL) : -1;
+    const int n = S_ISDIR(st.st_mode) ? scandir(dir, &list, NULL, NULL) : 0;
+    if (n < 0)
+        return err_set(e, "%s: the folder cannot be read: %s", dir, strerror(errno));
     for (int i = 0; i < n; i++)
         free(list[i]);
-    if (n >= 0)
+    if (n)
         free(list);
     return n == 2 ? 0 : err_set(e, "%s: is there already, and is no empty folder", dir);
 }

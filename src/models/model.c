@@ -8,6 +8,7 @@
  *   BASE.safetensors.index.VARIANT.json
  * diffusers pipelines/pipeline_loading_utils.py, transformers modeling_utils.py. */
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,7 +103,7 @@ int part_open_weights(Part *part, Err *e)
     struct dirent **list = NULL;
     const int n = scandir(part->path, &list, NULL, alphasort);
     if (n < 0)
-        return err_set(e, "%s: the folder cannot be read", part->path);
+        return err_set(e, "%s: the folder cannot be read: %s", part->path, strerror(errno));
     const char *chosen = choose(list, n), *pickle = NULL;
     for (int i = 0; i < n; i++)
         if (torch_file_named(list[i]->d_name))

@@ -7,6 +7,7 @@
  *   and SAMPLES values spread evenly over it. Of Stable Diffusion XL also tokenizer_2's merges, and that
  *   force_zeros_for_empty_prompt is false; of Stable Diffusion 3 tokenizer_2's and, unless T5 is left out,
  *   text_encoder_3 and tokenizer_3. */
+#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -58,10 +59,10 @@ static int hash_file(uint64_t *hash, const char *path, Err *e)
     size_t n;
     FILE *f = fopen(path, "rb");
     if (!f)
-        return err_set(e, "%s: cannot be read", path);
+        return err_set(e, "%s: %s", path, strerror(errno));
     while ((n = fread(block, 1, sizeof block, f)) > 0)
         hash_bytes(hash, block, n);
-    const int failed = ferror(f) ? err_set(e, "%s: cannot be read", path) : 0;
+    const int failed = ferror(f) ? err_set(e, "%s: reading: %s", path, strerror(errno)) : 0;
     fclose(f);
     return failed;
 }
@@ -169,7 +170,8 @@ int model_id(char text[128], const char *dir, Err *e)
 {
     char whole[PATH_MAX], path[PATH_MAX];
     if (!realpath(dir, whole))
-        return err_set(e, "%s: no such folder; a model is a folder in diffusers layout", dir);
+        return err_set(e, "%s: %s; a model is a folder in diffusers layout", dir,
+                       errno == ENOENT ? "no such folder" : strerror(errno));
     uint64_t hash = FNV_BASIS;
     const int is_part = folder_has(whole, "config.json", path);
     if (is_part ? hash_part(&hash, dir, ".", e) : hash_pipeline(&hash, dir, e))

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include "formats/gguf_types.h"
-#include "formats/number.h"
 #include "src/cli/cli.h"
 #include "src/models/conversion.h"
 
@@ -70,10 +69,14 @@ static const Cli cli = {
 /* FILE=STRENGTH in place; what follows the last = is a strength when it is a number. */
 static double take_strength(char *text)
 {
-    char *equals = strrchr(text, '=');
-    double strength;
-    if (!equals || number_real(equals + 1, &strength))
+    char *equals = strrchr(text, '='), *end;
+    if (!equals)
         return 1;
+    const double strength = strtod(equals + 1, &end);
+    if (end == equals + 1 || *end)
+        return 1;
+    if (!isfinite(strength))
+        cli_misuse(&cli, "--lora %s: the strength is not finite", text);
     *equals = 0;
     return strength;
 }

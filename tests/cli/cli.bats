@@ -31,7 +31,7 @@ setup() {
 @test "--help to a full disk fails" {
     for tool in $tools; do
         run -1 --separate-stderr bash -c "bin/$tool --help > /dev/full"
-        [[ $stderr == "$tool: cannot write to standard output: "* ]]
+        [[ $stderr == "$tool: standard output: writing: "* ]]
     done
 }
 
