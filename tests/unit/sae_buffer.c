@@ -260,14 +260,14 @@ static int fits(void)
     Case some = part;
     some.fit.tokens = 2500;
     free(fit(some, 64, true, &s));
-    failed += test_ok("fit/--tokens", s.tokens == 2500);
+    failed += test_ok("fit/--tokens", s.tokens >= 2500 && s.tokens < 2600);
     some.fit.tokens = 9000;
     some.fit.buffer = 5000;
     free(fit(some, 64, false, &s));
     failed += test_ok("fit/--tokens from memory", s.tokens == 9000 && s.total == 9000);
     s.stop_after = 7;
     free(fit(part, 64, true, &s));
-    failed += test_ok("fit/stopped", s.tokens == 700);
+    failed += test_ok("fit/stopped", s.tokens == 3*86 + 2*84 + 2*86);     /* 256 in three batches */
     Case two = part, odd = part;
     two.learners = 2;
     two.learner[1] = learner;
