@@ -27,7 +27,7 @@ static int holds(const Weights *w, const char *name, DType type, int ndim, const
     float got[16];
     const size_t n = weight_count(t);
     dtype_to_f32(got, t->data, t->type, n);
-    return test_same(name, got, values, n*sizeof *got);
+    return n ? test_same(name, got, values, n*sizeof *got) : test_ok(name, 1);
 }
 
 static int test_types(void)
