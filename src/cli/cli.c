@@ -238,7 +238,7 @@ static void check_common(const Cli *cli, const Common *c)
 {
     if (c->output && strcmp(c->output, "-") != 0 && cli_listed(&c->inputs, c->output)
         && !starts_with(cli->name, "tstream "))
-        cli_misuse(cli, "--output %s: that is a file that is read", c->output);
+        cli_misuse(cli, "--output %s: that is an input", c->output);
     if (find_name(cli, "level", strlen("level")) && (c->level < 1 || c->level > 19))
         cli_misuse(cli, "--level %lld: expected 1 to 19", (long long)c->level);
     if (c->threads < 0 || c->threads > THREADS_MOST)

@@ -113,7 +113,7 @@ int sampling_open(Sampling *s, const Cli *cli, const SamplingConfig *cfg, Err *e
         return -1;
     const Denoiser *denoiser = s->sampler->denoiser;
     const int E = denoiser_text_width(denoiser), P = denoiser_pooled_width(denoiser);
-    if (P && cfg->guidance == 0 && s->sampler->halves == 2)             /* as of SDXL-Turbo in Python */
+    if (cfg->guidance == 0 && s->sampler->halves == 2)                  /* as of SDXL-Turbo in Python */
         cli_note(cli, "--guidance 0 draws the negative prompt alone; without guidance is --guidance 1");
     return cond_batch_create(&s->batch, s->in, o.batch, E, P, s->compute.id, e)
         || (cfg->init && open_starts(s, e)) ? -1 : 0;

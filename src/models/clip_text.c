@@ -17,6 +17,9 @@ int clip_text_open(ClipText **out, const char *dir, DType type, Err *e)
     if (!t)
         return err_set(e, "out of memory");
     int failed = tokenizer_load(&t->tokenizer, dir, e) || text_encoder_load(&t->encoder, dir, TEXT_CLIP, type, e);
+    if (!failed && tokenizer_length(t->tokenizer) > text_encoder_length(t->encoder))
+        failed = err_set(e, "%s: the tokenizer gives %d tokens, the text encoder takes %d", dir,
+                         tokenizer_length(t->tokenizer), text_encoder_length(t->encoder));
     if (!failed && !(t->ids = malloc(sizeof *t->ids * (size_t)tokenizer_length(t->tokenizer))))
         failed = err_set(e, "out of memory");
     if (failed) {
@@ -43,6 +46,8 @@ int clip_text_width(const ClipText *t)
 
 int clip_text_embed(ClipText *t, const char *text, float *embedding, Err *e)
 {
-    return tokenizer_encode(t->tokenizer, text, t->ids, e) < 0 || text_embed(t->encoder, t->ids, 1, embedding, e) ? -1
-                                                                                                                  : 0;
+    if (tokenizer_encode(t->tokenizer, text, t->ids, e) < 0 || text_embed(t->encoder, t->ids, 1, embedding, e))
+        return -1;
+    return dtype_finite(embedding, F32, (size_t)clip_text_width(t)) ? 0
+         : err_set(e, "the embedding of '%.100s' is no number: values leave the range of --dtype", text);
 }

@@ -12,7 +12,7 @@ typedef struct ClipText ClipText;
 int clip_text_open(ClipText **t, const char *dir, DType type, Err *e);
 void clip_text_close(ClipText *t);                  /* NULL is fine */
 int clip_text_width(const ClipText *t);             /* P */
-/* embedding [P], not normalised. A text beyond the tower's tokens is cut. */
+/* embedding [P], not normalised; an error where it is no number. A text beyond the tokenizer's length is cut. */
 int clip_text_embed(ClipText *t, const char *text, float *embedding, Err *e);
 
 #endif

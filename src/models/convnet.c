@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/number.h"
 #include "kernels/op.h"
 #include "src/models/convnet.h"
 
@@ -37,9 +38,9 @@ static int read_layer(ConvNet *n, const Weights *w, const char *text, Err *e)
                        (long long)weight->dim[0], WIDEST);
     *s = (ConvSpec){.in = in, .out = (int)weight->dim[0], .kernel = (int)weight->dim[2], .x_type = F32, .y_type = F32,
                     .act = ACT_RELU};
-    if (sscanf(text, "%d,%d", &s->stride, &s->pad_before) != 2 || s->stride < 1 || s->pad_before < 0
-        || s->pad_before >= s->kernel
-        || weight->dim[2] != weight->dim[3])
+    int used = 0;
+    if (sscanf(text, "%9d,%9d%n", &s->stride, &s->pad_before, &used) != 2 || (text[used] && text[used] != ' ')
+        || s->stride < 1 || s->pad_before < 0 || s->pad_before >= s->kernel || weight->dim[2] != weight->dim[3])
         return err_set(e, "%s: layer %d: '%s' is not \"stride,pad\" of a square kernel", weights_path(w), i, text);
     s->pad_after = s->pad_before;
     n->side[i + 1] = (n->side[i] + 2*s->pad_before - s->kernel) / s->stride + 1;
@@ -53,8 +54,10 @@ static int read_layer(ConvNet *n, const Weights *w, const char *text, Err *e)
 static int meta_int(const Weights *w, const char *key, int low, int high, int *value, Err *e)
 {
     const char *text = json_string_value(json_object_get(weights_metadata(w), key));
-    *value = text ? atoi(text) : 0;
-    return *value >= low && *value <= high ? 0
+    int64_t found;
+    const bool there = text && !number_whole(text, &found) && found >= low && found <= high;
+    *value = there ? (int)found : 0;
+    return there ? 0
         : err_set(e, "%s: metadata '%s' is %s, expected %d to %d", weights_path(w), key, text ? text : "missing", low,
                   high);
 }

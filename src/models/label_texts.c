@@ -88,12 +88,11 @@ static int read_label(const Reading *r, const Record *rec, const char **kind, co
 static int add_text(Reading *r, const Record *rec, Err *e)
 {
     const char *kind, *label;
-    if (read_label(r, rec, &kind, &label, e)
-        || clip_text_embed(r->clip, record_text(rec, "prompt", ""), r->embedding, e))
+    Err why = {0};
+    if (read_label(r, rec, &kind, &label, e))
         return -1;
-    if (!dtype_finite(r->embedding, F32, (size_t)r->t->P))
-        return err_set(e, "%s: line %ld: the text's embedding is no number: values leave the range of --dtype",
-                       prompts_name(r->prompts), rec->number);
+    if (clip_text_embed(r->clip, record_text(rec, "prompt", ""), r->embedding, &why))
+        return err_set(e, "%s: line %ld: %s", prompts_name(r->prompts), rec->number, why.text);
     float *direction = need_label(r->t, kind, label, rec->number, e);
     if (!direction)
         return -1;

@@ -242,6 +242,13 @@ int part_number(const Part *part, const char *key, const double *fallback, doubl
                     : json_need_number(file, part->config, key, value, e);
 }
 
+int part_bool(const Part *part, const char *key, bool fallback, bool *value, Err *e)
+{
+    char file[sizeof part->path + 16];
+    snprintf(file, sizeof file, "%s/config.json", part->path);
+    return json_get_bool(file, part->config, key, fallback, value, e);
+}
+
 int part_text(const Part *part, const char *key, const char *fallback, const char **value, Err *e)
 {
     char file[sizeof part->path + 16];

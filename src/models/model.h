@@ -37,6 +37,7 @@ float *part_upload(const Part *part, const char *name, int ndim, const int64_t *
 /* Config values; part_int etc. report the file and key when the type is wrong or (fallback NULL) the key is missing. */
 int part_int(const Part *part, const char *key, const int *fallback, int *value, Err *e);
 int part_number(const Part *part, const char *key, const double *fallback, double *value, Err *e);
+int part_bool(const Part *part, const char *key, bool fallback, bool *value, Err *e);
 int part_text(const Part *part, const char *key, const char *fallback, const char **value, Err *e);
 /* An error where value, which "key" has, does not lie in low..high. */
 int part_in_range(const Part *part, const char *key, int value, int low, int high, Err *e);

@@ -52,6 +52,7 @@ int model_check(const char *dir, Err *e)
     Denoiser *denoiser = NULL;
     Vae *vae = NULL;
     Scheduler *scheduler = NULL;
+    const Ops *before = op;
     op = &none;
     int failed = prompt_encoder_load(&text, dir, F32, 0, T5_USUAL_TOKENS, e)
               || scheduler_load(&scheduler, dir, "auto", 1, 0, e) || denoiser_load(&denoiser, dir, F32, op->residual, e)
@@ -68,5 +69,6 @@ int model_check(const char *dir, Err *e)
     denoiser_free(denoiser);
     prompt_encoder_free(text);
     scheduler_free(scheduler);
+    op = before;
     return failed ? -1 : 0;
 }

@@ -156,8 +156,8 @@ static int teach(Fit *f, int number, Round round, int64_t most, Err *e)
     return failed;
 }
 
-/* The buffer is shuffled, and all learn from the first `most` of it. After a checkpoint: goes on with the round that was
- * under way. */
+/* The buffer is shuffled, and all learn from the first `most` of it. After a checkpoint: goes on with the round that
+ * was under way. */
 static int train(Fit *f, int64_t most, Round round, Err *e)
 {
     if (!f->batches && batches_create(&f->batches, f->buffer, f->options.labels,

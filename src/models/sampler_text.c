@@ -75,14 +75,17 @@ static bool same_values(const float *a, const float *b, size_t n)
     return a == b || (a && b && memcmp(a, b, sizeof *a*n) == 0);
 }
 
-/* The first picture of the batch that is drawn of the same as picture i: i itself, where none before it is. */
+/* The first picture of the batch that is drawn of the same as picture i: i itself, where none before it is. An
+ * inversion draws by what was traced of a picture. */
 int sampler_twin(const Sampler *s, const CondBatch *b, int i)
 {
     const CondItem *x = &b->item[i];
     const size_t state = (size_t)x->S*(size_t)b->E, pooled = (size_t)b->P, latent = sampler_latent(s);
+    const bool traced = s->options.inversion != INVERSION_NONE && !s->tracing;
     for (int k = 0; k < i; k++) {
         const CondItem *y = &b->item[k];
-        if (y->seed == x->seed && y->S == x->S && same_values(state_now(s, x), state_now(s, y), state)
+        if (y->seed == x->seed && y->S == x->S && (!traced || s->traced_at[y->place] == s->traced_at[x->place])
+            && same_values(state_now(s, x), state_now(s, y), state)
             && same_values(x->uncond, y->uncond, state) && same_values(pooled_now(s, x), pooled_now(s, y), pooled)
             && same_values(x->uncond_pooled, y->uncond_pooled, pooled) && same_values(x->start, y->start, latent))
             return k;

@@ -87,6 +87,10 @@ int scheduler_cumulate(float *bar, float *beta, const SchedulerConfig *c, Err *e
 {
     if (fill_betas(c, beta, e))
         return -1;
+    for (int t = 0; t < c->T; t++)
+        if (!(beta[t] >= 0 && beta[t] < 1))
+            return err_set(e, "%s: the beta of timestep %d is %g, expected 0 to less than 1", c->file, t,
+                           (double)beta[t]);
     if (c->zero_snr)
         rescale_zero_snr(beta, bar, (int)c->T);
     cumulate(bar, beta, (int)c->T);

@@ -39,8 +39,13 @@ static int check_solver(const SchedulerConfig *c, Err *e)
         return err_set(e, "%s: \"algorithm_type\" is \"%s\", expected dpmsolver++", c->file, algorithm);
     if (strcmp(solver, "heun") == 0)
         return err_set(e, "%s: \"solver_type\" is \"heun\", expected midpoint", c->file);
+    if (json_is_number(json_object_get(c->json, "lambda_min_clipped")))         /* -Infinity is no number of JSON's */
+        return err_set(e, "%s: \"lambda_min_clipped\" is %g, expected -Infinity", c->file,
+                       json_number_value(json_object_get(c->json, "lambda_min_clipped")));
     if (order != 2)
         return err_set(e, "%s: \"solver_order\" is %lld, expected 2", c->file, (long long)order);
+    if (!c->karras && json_is_true(json_object_get(c->json, "use_karras_sigmas")))
+        return err_set(e, "%s: \"use_karras_sigmas\" is true: --sampler dpm++2m-karras draws by it", c->file);
     return scheduler_check_false(c, other_sigmas, sizeof other_sigmas / sizeof *other_sigmas, e);
 }
 

@@ -43,6 +43,9 @@ static int load(TextEncoder *t, const Part *part, const char *dot, DType type, E
         || part_int(part, "max_position_embeddings", &length, &t->S, e)
         || part_int(part, "vocab_size", &vocab, &t->vocab, e) || part_int(part, "eos_token_id", &eos, &t->eos, e))
         return -1;
+    if (t->S < 1 || t->vocab < 1)
+        return err_set(e, "%s/config.json: \"max_position_embeddings\" is %d and \"vocab_size\" %d, expected 1 at "
+                       "least", part->path, t->S, t->vocab);
     const int E = t->layers.E;
     t->token = part_upload(part, token, 2, (const int64_t[]){t->vocab, E}, e);
     t->position = t->token ? part_upload(part, position, 2, (const int64_t[]){t->S, E}, e) : NULL;

@@ -57,8 +57,8 @@ static const Merge *find_merge(const Bpe *b, int32_t left, int32_t right)
 
 static int32_t vocab_id(const json_t *vocab, const char *token, int32_t fallback)
 {
-    const json_t *id = json_object_get(vocab, token);
-    return json_is_integer(id) ? (int32_t)json_integer_value(id) : fallback;
+    int32_t id;
+    return token_id(json_object_get(vocab, token), &id) ? id : fallback;
 }
 
 /* line: "left right", written over */

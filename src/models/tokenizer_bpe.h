@@ -18,4 +18,12 @@ void bpe_free(Bpe *b);
 /* ids (room for n) of a word of n > 0 bytes. Returns how many, -1 with an error. Time is n log n. */
 long bpe_word(const Bpe *b, const char *word, size_t n, int32_t *ids, Err *e);
 
+/* An id as a JSON integer from 0 to 2^31 - 1. */
+static inline bool token_id(const json_t *value, int32_t *id)
+{
+    const json_int_t found = json_is_integer(value) ? json_integer_value(value) : -1;
+    *id = found >= 0 && found <= INT32_MAX ? (int32_t)found : -1;
+    return *id >= 0;
+}
+
 #endif

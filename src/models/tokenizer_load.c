@@ -117,10 +117,11 @@ static int add_added(Tokenizer *t, const Loading *l, const char *text, const jso
         special |= name && strcmp(name, text) == 0;
     }
     json_t *token = json_pack("{s:s, s:b}", "content", text, "normalized", !special);
-    const int failed = !token ? err_set(e, "out of memory") : !json_is_integer(id)
-                     ? err_set(e, "%s/added_tokens.json: the id of '%s' is %s, expected an integer", l->folder, text,
-                               json_type_text(id))
-                     : add_special(t, l, token, (int32_t)json_integer_value(id), e);
+    int32_t value;
+    const int failed = !token ? err_set(e, "out of memory") : !token_id(id, &value)
+                     ? err_set(e, "%s/added_tokens.json: the id of '%s' is %s, expected one of 0 to %d", l->folder,
+                               text, json_is_integer(id) ? "out of range" : json_type_text(id), INT32_MAX)
+                     : add_special(t, l, token, value, e);
     json_decref(token);
     return failed;
 }
@@ -135,7 +136,8 @@ static int read_listed(Tokenizer *t, const Loading *l, Err *e)
     json_object_foreach((json_t *)decoder, key, token) {
         int64_t id;
         if (number_whole(key, &id) || id < 0 || id > INT32_MAX)
-            return err_set(e, "%s/tokenizer_config.json: added_tokens_decoder has '%s', expected an id", l->folder, key);
+            return err_set(e, "%s/tokenizer_config.json: added_tokens_decoder has '%s', expected an id", l->folder,
+                           key);
         if (add_special(t, l, token, (int32_t)id, e))
             return -1;
     }
@@ -145,8 +147,8 @@ static int read_listed(Tokenizer *t, const Loading *l, Err *e)
         if (add_added(t, l, key, token, e))
             return -1;
     json_array_foreach(json_object_get(l->whole, "added_tokens"), i, token) {
-        const json_t *id = json_object_get(token, "id");
-        if (add_special(t, l, token, json_is_integer(id) ? (int32_t)json_integer_value(id) : -1, e))
+        int32_t id;
+        if (add_special(t, l, token, token_id(json_object_get(token, "id"), &id) ? id : -1, e))
             return -1;
     }
     return 0;
@@ -188,6 +190,13 @@ static int read_vocab(Loading *l, const json_t **merges, Err *e)
     return 0;
 }
 
+/* An integer beyond 64 bits, which json_file_load makes a text: transformers' VERY_LARGE_INTEGER, "no limit". */
+static bool is_huge(const json_t *value)
+{
+    const char *text = json_string_value(value);
+    return text && strlen(text) >= 19 && text[strspn(text, "0123456789")] == 0;
+}
+
 static int read_all(Tokenizer *t, Loading *l, Err *e)
 {
     const json_t *merges;
@@ -197,7 +206,7 @@ static int read_all(Tokenizer *t, Loading *l, Err *e)
         return -1;
     const json_t *length = json_object_get(l->config, "model_max_length");
     t->length = DEFAULT_LENGTH;
-    if (length && !json_is_null(length) && !json_is_number(length))
+    if (length && !json_is_null(length) && !json_is_number(length) && !is_huge(length))
         return err_set(e, "%s/tokenizer_config.json: \"model_max_length\" is %s, expected an integer", l->folder,
                        json_type_text(length));
     if (json_is_integer(length) && json_integer_value(length) <= MAX_LENGTH)        /* more stands for "no limit" */

@@ -56,8 +56,8 @@ static int check_fixed(const Part *part, Err *e)
     return part_check_silu(part, e);
 }
 
-/* A positive number for each of n levels (or sides): a list of n, or one for all. */
-static int read_list(const Part *part, const char *key, const int *fallback, int n, int *value, Err *e)
+/* A number from 1 to `most` for each of n levels (or sides): a list of n, or one for all. */
+static int read_list(const Part *part, const char *key, const int *fallback, int n, int *value, int most, Err *e)
 {
     const json_t *found = json_object_get(part->config, key), *one;
     size_t i;
@@ -71,12 +71,12 @@ static int read_list(const Part *part, const char *key, const int *fallback, int
             return err_set(e, "%s/config.json: \"%s\" has %zu values, expected %d or one for all", part->path, key,
                            json_array_size(found), n);
         json_array_foreach(found, i, one)
-            value[i] = json_is_integer(one) && json_integer_value(one) <= 1 << 20 ? (int)json_integer_value(one) : 0;
+            value[i] = json_is_integer(one) && json_integer_value(one) <= most ? (int)json_integer_value(one) : 0;
     }
     for (int k = 0; k < n; k++)
-        if (value[k] < 1 || value[k] > 1 << 20)
-            return err_set(e, "%s/config.json: \"%s\" has a value that is not a positive whole number", part->path,
-                           key);
+        if (value[k] < 1 || value[k] > most)
+            return err_set(e, "%s/config.json: \"%s\" has a value that is not a whole number from 1 to %d", part->path,
+                           key, most);
     return 0;
 }
 
@@ -95,12 +95,6 @@ static int read_types(const Part *part, const char *key, const char *const kinds
                            part->path, key, type ? type : "(not a text)", kinds[0], kinds[1]);
     }
     return 0;
-}
-
-static int read_bool(const Part *part, const char *key, bool fallback)
-{
-    const json_t *found = json_object_get(part->config, key);
-    return json_is_boolean(found) ? json_is_true(found) : fallback;
 }
 
 /* The added embedding reads the pooled one and the sinusoids of UNET_SIZES numbers. */
@@ -145,17 +139,17 @@ int unet_config_read(UNetConfig *c, const Part *part, Err *e)
         return err_set(e, "%s/config.json: \"block_out_channels\" has %d values, expected 1 to %d", part->path,
                        c->levels, UNET_LEVELS);
     if (check_fixed(part, e)
-        || read_list(part, "block_out_channels", NULL, c->levels, c->C, e)
-        || read_list(part, "layers_per_block", &(int){2}, c->levels, c->layers, e)
-        || read_list(part, "attention_head_dim", &(int){8}, c->levels, c->heads, e)
-        || read_list(part, "transformer_layers_per_block", &(int){1}, c->levels, c->depth, e)
-        || read_list(part, "cross_attention_dim", &(int){1280}, c->levels, width, e)
+        || read_list(part, "block_out_channels", NULL, c->levels, c->C, 1 << 20, e)
+        || read_list(part, "layers_per_block", &(int){2}, c->levels, c->layers, UNET_SKIPS, e)
+        || read_list(part, "attention_head_dim", &(int){8}, c->levels, c->heads, 1 << 20, e)
+        || read_list(part, "transformer_layers_per_block", &(int){1}, c->levels, c->depth, UNET_DEPTH, e)
+        || read_list(part, "cross_attention_dim", &(int){1280}, c->levels, width, 1 << 20, e)
         || read_types(part, "down_block_types", down, c->levels, c->down_attention, e)
         || read_types(part, "up_block_types", up, c->levels, c->up_attention, e)
         || part_int(part, "in_channels", &(int){4}, &c->in, e)
         || part_in_range(part, "in_channels", c->in, 1, 1 << 16, e)
         || part_int(part, "out_channels", &(int){4}, &out, e)
-        || read_list(part, "sample_size", &(int){64}, 2, c->sample, e)
+        || read_list(part, "sample_size", &(int){64}, 2, c->sample, 1 << 20, e)
         || part_in_range(part, "sample_size", c->sample[0], 1, 1 << 14, e)
         || part_in_range(part, "sample_size", c->sample[1], 1, 1 << 14, e)
         || part_int(part, "norm_num_groups", &(int){32}, &c->groups, e)
@@ -187,7 +181,9 @@ int unet_config_read(UNetConfig *c, const Part *part, Err *e)
     if (skips > UNET_SKIPS)
         return err_set(e, "%s/config.json: \"layers_per_block\" gives %d skip connections, at most %d are implemented",
                        part->path, skips, UNET_SKIPS);
+    if (!(c->freq_shift < c->C[0]/2))
+        return err_set(e, "%s/config.json: \"freq_shift\" is %g, expected less than half of %d", part->path,
+                       c->freq_shift, c->C[0]);
     c->E = width[0];
-    c->flip_sin_to_cos = read_bool(part, "flip_sin_to_cos", true);
-    return 0;
+    return part_bool(part, "flip_sin_to_cos", true, &c->flip_sin_to_cos, e);
 }

@@ -8,7 +8,7 @@
 #include "src/models/unet.h"
 
 enum {
-    UNET_LEVELS = 8, UNET_SKIPS = 128,
+    UNET_LEVELS = 8, UNET_SKIPS = 128, UNET_DEPTH = 1000,
     UNET_SIZES = 6,                 /* numbers of the added embedding: original size, crop, target size */
     UNET_WAVES = 1 << 13            /* sinusoids of a number, at most */
 };

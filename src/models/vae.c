@@ -104,12 +104,6 @@ static int encoder_load(Vae *v, Err *e)
     return v->has_quant ? conv_load(&v->quant, &v->part, "quant_conv", conv_spec(2*c, 2*c, 1, F32, F32), e) : 0;
 }
 
-static bool config_bool(const Part *part, const char *key, bool fallback)
-{
-    const json_t *value = json_object_get(part->config, key);
-    return json_is_boolean(value) ? json_is_true(value) : fallback;
-}
-
 static int check_types(const Part *part, const char *key, const char *only, int n, Err *e)
 {
     const json_t *list = json_object_get(part->config, key), *one;
@@ -172,10 +166,13 @@ int vae_config_read(Vae *v, bool xl, Err *e)
         || !(v->scaling > 0 && v->scaling < 1e9) || !(fabs(v->shift) < 1e9))
         return err_set(e, "%s/config.json: \"latent_channels\", \"layers_per_block\", \"norm_num_groups\" or "
                        "\"scaling_factor\" or \"shift_factor\" is out of range", p->path);
-    v->has_quant = config_bool(p, "use_quant_conv", true);
-    v->has_post_quant = config_bool(p, "use_post_quant_conv", true);
-    v->mid_attention = config_bool(p, "mid_block_add_attention", true);
-    if (xl && v->type == F16 && config_bool(p, "force_upcast", true))
+    bool upcast;
+    if (part_bool(p, "use_quant_conv", true, &v->has_quant, e)
+        || part_bool(p, "use_post_quant_conv", true, &v->has_post_quant, e)
+        || part_bool(p, "mid_block_add_attention", true, &v->mid_attention, e)
+        || part_bool(p, "force_upcast", true, &upcast, e))
+        return -1;
+    if (xl && v->type == F16 && upcast)
         v->type = F32;
     return 0;
 }

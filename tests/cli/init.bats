@@ -243,3 +243,16 @@ EOF
     sed 's/}$/,"init_prompt":3}/' "$DIR/prompts" > three
     refused three "line 1" init_prompt -- sd-encode-text -o no.mpk.zst three
 }
+
+@test "pictures alike but for the text that they are traced by are drawn each by its own" {
+    for told in "A cat." "A dog."; do
+        jq -nc --arg told "$told" '{id: $told, prompt: "A fish.", seed: 3, init_prompt: $told,
+            init_image: "Cats/plain.png"}'
+    done >twins
+    sd-encode-text -q -o twins.mpk.zst twins
+    for batch in 1 2; do
+        draw --steps 4 --init "$PICTURES" --inversion ddpm --batch $batch --latents $batch.mpk.zst twins.mpk.zst
+    done
+    cmp 1.mpk.zst 2.mpk.zst
+    [ "$(tensors 1.mpk.zst | jq -c '.[1]' | sort -u | wc -l)" = 2 ]
+}

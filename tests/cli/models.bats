@@ -99,3 +99,41 @@ latent() { tstream view "$1" | jq -c .latent.shape; }
     run sd-encode-image -m alone -o no.mpk.zst out
     says 1 clip/preprocessor_config.json '"size"' 128
 }
+
+@test "a schedule that is none, or that another sampler draws by, is refused" {
+    edit scheduler/scheduler_config.json '.beta_end = 5'
+    run draw --latents no.mpk.zst
+    says 1 scheduler_config.json "beta of timestep" "less than 1"
+    edit scheduler/scheduler_config.json '.use_karras_sigmas = true'
+    for sampler in dpm++2m unipc; do
+        run draw --sampler $sampler --latents no.mpk.zst
+        says 1 use_karras_sigmas "--sampler $sampler-karras draws by it"
+        draw --sampler $sampler-karras --latents karras.mpk.zst
+    done
+    edit scheduler/scheduler_config.json '.lambda_min_clipped = -5.1'
+    run draw --sampler dpm++2m --latents no.mpk.zst
+    says 1 '"lambda_min_clipped" is -5.1'
+}
+
+@test "sizes that no model has are refused before memory is taken" {
+    cp "$minisd/model_index.json" m
+    edit unet/config.json '.transformer_layers_per_block = 1048576'
+    run bash -c 'ulimit -v 2000000; exec sd-convert -m m -o no'
+    says 1 unet/config.json '"transformer_layers_per_block"' "1 to 1000"
+    edit vae/config.json '.use_quant_conv = "false"'
+    ln -sf "$minisd/unet/config.json" m/unet/config.json
+    run draw --images no
+    says 1 vae/config.json '"use_quant_conv" is a string'
+}
+
+@test "a tokenizer of no length, and ids that no vocabulary has" {
+    edit tokenizer/tokenizer_config.json '.model_max_length = 77'
+    sed -i 's/\("model_max_length": \)77/\11000000000000000019884624838656/' m/tokenizer/tokenizer_config.json
+    echo 'a red tower' | sd-encode-text -m m | tstream view --tensors >none
+    echo 'a red tower' | sd-encode-text | tstream view --tensors | jq -c .state | cmp - <(jq -c .state none)
+    rm m/tokenizer/tokenizer_config.json
+    jq 'del(.added_tokens_decoder)' "$minisd/tokenizer/tokenizer_config.json" >m/tokenizer/tokenizer_config.json
+    echo '{"<frog>": 4294967301}' >m/tokenizer/added_tokens.json
+    run bash -c 'echo a | sd-encode-text -m m -o no.mpk.zst'
+    says 1 added_tokens.json "'<frog>'" "out of range"
+}

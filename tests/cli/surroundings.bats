@@ -232,9 +232,9 @@ sae" ]
 @test "an input is no output; a stream of tstream may take its own place" {
     cp "$DATA/acts.mpk.zst" own
     run sae-eval --sae "$DATA/sae" own -o ./own
-    says 2 "--output ./own" "read"
+    says 2 "--output ./own" input
     run sd-encode-text own -o own
-    says 2 "--output own" "read"
+    says 2 "--output own" input
     cmp own "$DATA/acts.mpk.zst"
     tstream cat own -o own
     cmp own "$DATA/acts.mpk.zst"
