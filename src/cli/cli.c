@@ -173,6 +173,14 @@ static void give(const Cli *cli, void *cfg, const Opt *o, const char *value)
 
 /* ---- names ---- */
 
+bool cli_given(const Cli *cli, const char *name)
+{
+    for (int i = 0; cli->options[i].type != OPT_END; i++)
+        if (strcmp(cli->options[i].name, name) == 0)
+            return parsed.given[i];
+    abort();                                /* no program asks for what it lacks */
+}
+
 static const Opt *find_letter(const Cli *cli, char letter)
 {
     for (const Opt *o = cli->options; o->type != OPT_END; o++)

@@ -206,6 +206,61 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
     [ ! -e out2 ]
 }
 
+@test "a grid: an axis twice, features beside expansion, a value twice in other words: misuse, no folder of a wrong name" {
+    while read -r words and axes; do
+        # shellcheck disable=SC2086  # a list of options
+        run fit $axes -o out2 one.mpk.zst
+        says 2 "${words//_/ }" "$and"
+    done <<'END'
+k_is_given_twice k=V,V,... --grid k=4 --grid k=8
+k_is_given_twice k=V,V,... --grid k=4,5 --grid batch=64 --grid k=4
+expansion features --grid features=32,64 --grid expansion=2
+0.001_and_1e-3 lr --grid lr=0.001,1e-3
+1K_and_1000 features --grid features=32,1K,1000
+topk_and_topk variant --grid variant=topk,relu,topk
+assign_is_of_--labels --labels --grid assign=0.1,1
+END
+    [ ! -e out2 ]
+    # What the help names is what there is.
+    axes=$(sae-fit --help | tr -s ' \n' ' ' | grep -o 'product. NAME: [a-z0-9, ]*' | cut -d ' ' -f 3-)
+    [ "$(wc -w <<<"$axes")" = 12 ]
+    run fit --grid colour=1 -o out2 one.mpk.zst
+    says 2 "there are ${axes% }"
+    for axis in ${axes//,/}; do
+        run fit --labels concept --grid "$axis=?,1" -o out2 one.mpk.zst
+        says 2 "--grid $axis: '?' is not"
+    done
+    # An axis goes before the option of its name, and expansion before --features.
+    fit --features 64 --tokens 1K --grid expansion=1,2 -o out2 one.mpk.zst
+    [ "$(jq .num_latents out2/*/cfg.json | xargs)" = "128 256" ]
+}
+
+@test "options that have nothing to act on: --every without --checkpoint, weights without --labels" {
+    for option in "--every 10" "--every-minutes 5"; do
+        # shellcheck disable=SC2086  # an option and its value
+        run fit $option -o out one.mpk.zst
+        says 2 "${option% *} is of --checkpoint"
+    done
+    for option in "--assign 1" "--decorrelate 1"; do
+        # shellcheck disable=SC2086  # an option and its value
+        run fit $option -o out one.mpk.zst
+        says 2 "${option% *} is of --labels"
+    done
+    [ ! -e out ]
+}
+
+@test "levels that -n cannot hold are misuse, in a grid too; with --expansion the stream decides" {
+    run fit --variant matryoshka --levels 40 -n 32 -o out one.mpk.zst
+    says 2 "--levels 40: a level of 40 of 32 features"
+    run fit --variant matryoshka --levels 16,40 --grid features=64,32 -o out one.mpk.zst
+    says 2 "--levels 16,40: a level of 40 of 32 features"
+    run fit --variant matryoshka --levels 600 -o out one.mpk.zst
+    says 1 "level of 600 features of 512"
+    [ ! -e out ]
+    fit --variant matryoshka --levels 16,32 -n 32 --tokens 1K -o out one.mpk.zst
+    [ "$(jq -c .levels out/cfg.json)" = "[16,32]" ]
+}
+
 @test "whole pictures in a batch; sampletopk keeps k a token of each" {
     fit --mix pictures --buffer 512 --epochs 2 -o a one.mpk.zst
     fit --mix pictures --buffer 512 --epochs 2 -@ 1 -o b one.mpk.zst
@@ -288,6 +343,10 @@ print("\n".join(json.loads(f.read(int.from_bytes(f.read(8), "little")))))' "$1/s
         run fit --labels concept --$weight -1 -o a one.mpk.zst
         says 2 "$weight -1: expected 0 to"
     done
+    fit --labels concept --grid assign=0.1,2 --tokens 1K -o a one.mpk.zst
+    fit --labels concept --assign 2 --tokens 1K -o b one.mpk.zst
+    same a/assign=2 b
+    run ! same a/assign=0.1 b
     run fit --labels concept --features 1 -k 1 -o a one.mpk.zst
     says 1 "$concepts labels need a feature each, and there are 1"
     run fit --labels colour -o a one.mpk.zst
