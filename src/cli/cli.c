@@ -3,7 +3,8 @@
  *
  *     --name VALUE   --name=VALUE   --flag   --no-flag   -k 32   -k32   -qv   --
  *
- * Options and operands may be mixed; after -- all are operands; a lone - is an operand. Numbers are parsed whole. */
+ * Options and operands may be mixed; after -- all are operands; a lone - is an operand. Numbers are parsed whole. Of an
+ * option that comes again the last counts, so that a line can be tried otherwise by adding to it; a list has all. */
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -37,6 +37,11 @@ setup() { cd "$DATA" || return 1; }
     [[ $output == *"no record has a field colour"* ]]
 }
 
+@test "of an option that comes again the last counts" {
+    sae-eval --sae nowhere --by half --half uncond --by t --half cond --sae "$SAE" acts.mpk.zst |
+        cmp - <(sae-eval --sae "$SAE" --by t acts.mpk.zst)
+}
+
 @test "JSON says what the table says" {
     sae-eval --sae "$SAE" --json acts.mpk.zst | jq -r '[.group, .tokens] | @tsv' | cmp - <(tail -1 all | cut -f 1,2)
 }

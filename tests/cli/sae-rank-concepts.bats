@@ -118,6 +118,18 @@ setup() { cd "$DATA" || return 1; }
     says 2 best
     run sae-rank-concepts --statistics --table - acts.mpk.zst
     says 2 "--statistics"
+    for option in --top=5 --score=effect --json=x; do
+        run sae-rank-concepts --sae "$SAE" --statistics $option acts.mpk.zst -o never.mpk.zst
+        says 2 "--statistics writes no ranks: ${option%=*} goes with --merge"
+    done
+    sae-rank-concepts --sae "$SAE" --hook $HOOK --statistics acts.mpk.zst -o part.mpk.zst
+    for option in --half=uncond --half=cond --hook=foo --by=id; do      # what is not theirs, and what happens to be
+        run sae-rank-concepts --merge $option part.mpk.zst -o never.mpk.zst
+        says 2 "${option%=*} is fixed in the statistics"
+    done
+    [ ! -e never.mpk.zst ]
+    sae-rank-concepts --merge --top 0 --score effect part.mpk.zst -o theirs.mpk.zst
+    sae-rank-concepts --sae "$SAE" --hook $HOOK --top 0 --score effect acts.mpk.zst | cmp - theirs.mpk.zst
     run sae-rank-concepts --top -2 acts.mpk.zst
     says 2 "--top"
     run sae-rank-concepts --table - --json - acts.mpk.zst
