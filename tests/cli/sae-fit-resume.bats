@@ -111,12 +111,23 @@ told_to_stop() {
     run fit --tokens 1G --checkpoint ckpt.cut --resume -o b one.mpk.zst
     [ "$status" = 1 ]
     [[ $output == *ckpt.cut* ]]
-    "$SDSTEER_TESTS/edit_tensors.py" ckpt ckpt.nan '
-n = [n for n in t if n.endswith("buffer.data")][0]
-t[n][2] = b"\xff\x7f" + t[n][2][2:]'
-    run fit --tokens 1G --checkpoint ckpt.nan --resume -o b one.mpk.zst
+    sum=$("$SDSTEER_TESTS/edit_tensors.py" ckpt ckpt.same 'print(m["checksum"])')
+    [[ $sum =~ ^[0-9a-f]{16}$ ]]
+    flip='def flip(end):
+    n = next(n for n in t if n.endswith(end))
+    t[n][2] = bytes([t[n][2][0] ^ 1]) + t[n][2][1:]
+'
+    for change in 'flip("/W_dec")' 'flip("/buffer.data")' 'flip("/learner.place")' \
+        'm["checkpoint"] = m["checkpoint"].replace("--lr=0", "--lr=1")'; do
+        "$SDSTEER_TESTS/edit_tensors.py" ckpt ckpt.bit "$flip$change"
+        run fit --tokens 1G --checkpoint ckpt.bit --resume -o b one.mpk.zst
+        [ "$status" = 1 ]
+        [[ $output == "sae-fit: ckpt.bit: the checksum is "*", expected $sum: the file was damaged" ]]
+    done
+    "$SDSTEER_TESTS/edit_tensors.py" ckpt ckpt.old 'del m["checksum"]'
+    run fit --tokens 1G --checkpoint ckpt.old --resume -o b one.mpk.zst
     [ "$status" = 1 ]
-    [[ $output == "sae-fit: ckpt.nan: fit/"*": buffer.data holds values that are no numbers" ]]
+    [[ $output == "sae-fit: ckpt.old: its metadata has no field 'checksum'"* ]]
     run fit --resume -o b one.mpk.zst
     [ "$status" = 2 ]
     [[ $output == *checkpoint* ]]
