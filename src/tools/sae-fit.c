@@ -131,8 +131,9 @@ static const Cli cli = {
     "every few minutes, aside and renamed. After any end, even kill -9, the same command with --resume and the same "
     "input goes on from it, and ends in the same bytes as an undisturbed run; the input is read again from its "
     "beginning, and what was taken before is skipped. FILE has a checksum: one that was damaged is refused. SIGINT "
-    "and SIGTERM then write FILE, not the folder, and exit 0. While it is written memory holds another copy of weights, moments and buffer. The log is appended to on "
-    "--resume: the lines after the last checkpoint come again.",
+    "and SIGTERM then write FILE, not the folder, and exit 0. While it is written memory holds another copy of "
+    "weights, moments and buffer. The log is appended to on --resume: the lines after the last checkpoint come "
+    "again.",
     "# from prompts to an autoencoder, with nothing on disk between\n"
     "sd-assemble-prompts -n 2 | sd-encode-text | sd-sample-hooked --steps 25 | sae-fit -k 16 --epochs 4 -o sae/\n"
     "# two shards at once, with a log\n"
