@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* sae-fit.c -- fits sparse autoencoders to activation streams: one for each hook, in one reading. */
+#include <string.h>
+#include <sys/stat.h>
 #include "src/cli/fit.h"
 
 static const Opt options[] = {
@@ -61,7 +63,8 @@ static const Opt options[] = {
      "FILE  one JSON line a report: hook, tokens, fvu, l0, dead, lr, ...", OPT_NEUTRAL},
     {0, "report", OPT_INT, offsetof(FitConfig, report), "50", "N  steps between reports", OPT_NEUTRAL},
     {0, "eval", OPT_STR, offsetof(FitConfig, eval), NULL,
-     "FILE  held-out stream, read at each report of --log and at the end: fvu, cosine, l0, dead, ... in cfg.json", 0},
+     "FILE  held-out stream, read at each report of --log and at the end: fvu, cosine, l0, dead, ... in cfg.json; no "
+     "pipe, which can be read once", 0},
     {0, "checkpoint", OPT_STR, offsetof(FitConfig, checkpoint), NULL,
      "FILE  from which --resume goes on; removed when the fit is complete", OPT_NEUTRAL},
     {0, "every-minutes", OPT_NUMBER, offsetof(FitConfig, minutes), "10",
@@ -144,6 +147,7 @@ static const Cli cli = {
 
 static void check(const FitConfig *cfg)
 {
+    struct stat st;
     const int64_t tokens[] = {cfg->tokens, cfg->warmup, cfg->dead, cfg->resample};
     for (size_t i = 0; i < sizeof tokens/sizeof *tokens; i++)
         if (tokens[i] < 0 || tokens[i] > MOST_TOKENS)
@@ -158,6 +162,8 @@ static void check(const FitConfig *cfg)
         cli_misuse(&cli, "--every and --every-minutes are 0 or more");
     if (cfg->devices < 1 || cfg->devices > TEAM_MOST)
         cli_misuse(&cli, "--devices %lld: expected 1 to %d", (long long)cfg->devices, TEAM_MOST);
+    if (cfg->eval && (strcmp(cfg->eval, "-") == 0 || (stat(cfg->eval, &st) == 0 && !S_ISREG(st.st_mode))))
+        cli_misuse(&cli, "--eval %s: expected a file, which is read again and again", cfg->eval);
     static const char *const of_checkpoint[] = {"resume", "every", "every-minutes"};
     for (int i = 0; i < 3 && !cfg->checkpoint; i++)
         if (cli_given(&cli, of_checkpoint[i]))

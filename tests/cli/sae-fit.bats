@@ -144,11 +144,34 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
         [ ! -e out ]
         [ ! -e log ]
     done
-    run fit --eval <(cat cut.mpk.zst) -o out one.mpk.zst
-    says 1 "was cut"
-    fit -o a one.mpk.zst
+    cp one.mpk.zst held.mpk.zst
+    for _ in {1..12}; do cat one.mpk.zst; done >many
+    mkfifo slow
+    sae-fit -k 8 --expansion 4 --batch 128 --eval held.mpk.zst -o out slow 2>said &
+    exec 7>slow
+    head -c -1000 many >&7          # more than pipes and buffers hold: held.mpk.zst has been read through
+    cp cut.mpk.zst held.mpk.zst
+    tail -c 1000 many >&7
+    exec 7>&-
+    status=0
+    wait $! || status=$?
+    [ "$status" = 1 ]
+    grep 'held.mpk.zst.* was cut' said
+    fit -o a many
     same a out
     jq -e '.training | has("eval") | not' out/cfg.json
+}
+
+@test "a held-out stream from a pipe is misuse, said before anything is read" {
+    mkfifo fifo
+    for bad in - fifo . /dev/null; do
+        run timeout 20 sae-fit -k 8 --tokens 1G --eval $bad --log log -o out one.mpk.zst <one.mpk.zst
+        says 2 "--eval $bad: expected a file"
+    done
+    run fit --tokens 1G --eval <(cat one.mpk.zst) -o out one.mpk.zst
+    says 2 "expected a file"
+    [ ! -e out ]
+    [ ! -e log ]
 }
 
 @test "moments in bf16: as well as in f32, one autoencoder whatever the threads, of each variant's loop" {
@@ -206,7 +229,7 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
     [ ! -e out2 ]
 }
 
-@test "a grid: an axis twice, features beside expansion, a value twice in other words: misuse, no folder of a wrong name" {
+@test "a grid: an axis twice, features beside expansion, a value twice in other words are misuse" {
     while read -r words and axes; do
         # shellcheck disable=SC2086  # a list of options
         run fit $axes -o out2 one.mpk.zst
