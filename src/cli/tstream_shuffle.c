@@ -37,8 +37,8 @@ static const Opt options[] = {
 static const Cli cli = {
     "tstream shuffle", "The records of tensor streams in a random order.", options, "[FILE]...",
     "The order depends on --seed and on the records alone: not on --memory, not on the order in which they come nor "
-    "on how they are split into FILEs, whose headers must agree as for tstream cat. The header's provenance gets "
-    "this step.\n\n"
+    "on how they are split into FILEs, whose headers must agree as for tstream cat. The header's provenance has "
+    "the steps of all, where these differ sorted by their JSON, and then this one.\n\n"
     "Memory: --memory, the largest record, and some MB. Where the records do not fit into it they are set aside, "
     "sorted, in one file without a name in $TMPDIR, else in the folder of the output, else in /var/tmp. It takes as "
     "many bytes as the stream has when it is decompressed, gives them back as the output is written, and is gone "
@@ -124,7 +124,7 @@ int tstream_shuffle(int argc, char **argv)
     if (cfg.memory < LEAST_MEMORY)
         cli_misuse(&cli, "--memory: '%lld' is less than 1M", (long long)cfg.memory);
     index_check(&cli, cfg.index, &cfg.c);
-    const Join j = {.on_header = on_header, .on_record = on_record, .context = &cfg};
+    const Join j = {.on_header = on_header, .on_record = on_record, .context = &cfg, .sorted = true};
     const int failed = join(&j, &cfg.c, &e) || write_all(&cfg, &e);
     progress_end(cfg.progress);
     stream_abandon(cfg.out);

@@ -59,6 +59,19 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
     same a b
 }
 
+@test "several files: cfg.json has the steps of all, each once, as the files come" {
+    head -1 prompts.jsonl | sd-encode-text | sd-sample-hooked --steps 4 --guidance 3 --hook $HOOK -o other.mpk.zst
+    fit -o a one.mpk.zst other.mpk.zst
+    fit -o b other.mpk.zst one.mpk.zst other.mpk.zst
+    for folder in a b; do
+        jq -c '[.training.provenance[] | .program, (.arguments[] | select(startswith("--guidance")))]' $folder/cfg.json
+    done | cmp - <(cat <<'END'
+["sd-encode-text","sd-sample-hooked","--guidance=4","sd-sample-hooked","--guidance=3","sae-fit"]
+["sd-encode-text","sd-sample-hooked","--guidance=3","sd-sample-hooked","--guidance=4","sae-fit"]
+END
+)
+}
+
 @test "a hook of several, alone or with the others: the same autoencoder" {
     fit -o out two.mpk.zst
     [ "$(ls out)" = $'up_blocks.0\nup_blocks.1.attentions.1' ]
