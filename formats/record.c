@@ -2,6 +2,7 @@
 /* record.c -- a record's parts: fields, tensors, provenance. No bytes are read or written here. */
 #include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "formats/json_file.h"
 #include "formats/stream.h"
@@ -161,4 +162,47 @@ void record_provenance(Record *header, const StreamIn *in, json_t *step)
     if (step)
         json_array_append_new(all, step);
     json_object_set_new(header->fields, "provenance", all);
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The values of an object: as they came in, or by their keys. */
+static json_t *values(json_t *object, bool sorted)
+{
+    const char **keys = malloc((json_object_size(object) + 1)*sizeof *keys), *key;
+    json_t *list = keys ? json_array() : NULL, *value;
+    size_t n = 0;
+    if (!keys)
+        return NULL;
+    json_object_foreach(object, key, value)
+        keys[n++] = key;
+    if (sorted)
+        qsort(keys, n, sizeof *keys, by_text);
+    for (size_t i = 0; i < n; i++)
+        json_array_append(list, json_object_get(object, keys[i]));
+    free(keys);
+    return list;
+}
+
+json_t *provenance_join(const json_t *parts, bool sorted)
+{
+    const json_t *first = json_array_get(parts, 0), *part, *step;
+    json_t *steps = json_object();              /* each under its JSON */
+    bool same = json_is_array(first);
+    size_t i, k;
+    json_array_foreach((json_t *)parts, i, part) {
+        same &= json_equal(part, first);
+        json_array_foreach((json_t *)part, k, step) {
+            char *text = json_dumps(step, JSON_COMPACT | JSON_REAL_PRECISION(17) | JSON_ENCODE_ANY);
+            if (text)
+                json_object_set(steps, text, (json_t *)step);
+            free(text);
+        }
+    }
+    json_t *all = same ? json_copy((json_t *)first) : values(steps, sorted);
+    json_decref(steps);
+    return all;
 }

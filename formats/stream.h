@@ -126,6 +126,10 @@ void record_copy_fields(Record *to, const Record *from);
 void record_add_tensor(Record *rec, const char *name, DType type, int ndim, const int64_t *dim, const void *data);
 /* The header of an output made from in (NULL: from nothing): provenance of in, plus `step` (reference taken). */
 void record_provenance(Record *header, const StreamIn *in, json_t *step);
+/* The provenance of what is made of several streams, from an array of theirs, fresh. Where all are one, that; else the
+ * steps of all, each once: as they come, or sorted, where the order of the streams must play no part, by their JSON. So
+ * sorted, parts of parts give what all parts at once give. NULL: out of memory */
+json_t *provenance_join(const json_t *parts, bool sorted);
 
 /* ---- writing ---- */
 

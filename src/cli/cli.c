@@ -3,7 +3,8 @@
  *
  *     --name VALUE   --name=VALUE   --flag   --no-flag   -k 32   -k32   -qv   --
  *
- * Options and operands may be mixed; after -- all are operands; a lone - is an operand. Numbers are parsed whole. */
+ * Options and operands may be mixed; after -- all are operands; a lone - is an operand. Numbers are parsed whole. Of an
+ * option that comes again the last counts, so that a line can be tried otherwise by adding to it; a list has all. */
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -172,6 +173,14 @@ static void give(const Cli *cli, void *cfg, const Opt *o, const char *value)
 }
 
 /* ---- names ---- */
+
+bool cli_given(const Cli *cli, const char *name)
+{
+    for (int i = 0; cli->options[i].type != OPT_END; i++)
+        if (strcmp(cli->options[i].name, name) == 0)
+            return parsed.given[i];
+    abort();                                /* no program asks for what it lacks */
+}
 
 static const Opt *find_letter(const Cli *cli, char letter)
 {

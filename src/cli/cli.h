@@ -84,6 +84,8 @@ typedef struct Common {
  * here on (a closed pipe comes back as EPIPE), and whatever ends the program, an exit or a signal (SIGINT, SIGTERM,
  * those of a crash), half-written files are removed first. */
 void cli_parse(const Cli *cli, void *cfg, int argc, char **argv);
+/* Whether the command line has the option, be it with its default: for what would be ignored. */
+bool cli_given(const Cli *cli, const char *name);
 /* Misuse found after parsing: prints "NAME: reason" and exits 2. */
 _Noreturn void cli_misuse(const Cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Prints "NAME: reason" unless e->closed; returns the exit status: 1, 2 for e->misuse, or 0 for a closed pipe

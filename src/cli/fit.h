@@ -33,6 +33,9 @@ void fit_devices_end(Team *team, bool failed);          /* NULL: nothing */
 typedef struct FitCell { char name[256]; LearnerOptions learner; } FitCell;     /* "" without a grid, "k=8,lr=1e-3" */
 typedef struct FitGrid { FitCell *cell; int count; } FitGrid;
 
+/* The axes of --grid, as the help has them. */
+#define FIT_AXES \
+    "variant, k, features, expansion, batch, lr, auxk, sparsity, width, assign, decorrelate, seed"
 /* Every option that a learner has, checked, from the command line and --grid; what cannot be is misuse. */
 int fit_grid_build(FitGrid *g, const Cli *cli, const FitConfig *cfg, Team *team, Err *e);
 void fit_grid_free(FitGrid *g);

@@ -39,20 +39,55 @@ int fit_write_checkpoint(FitRun *run, Err *e)
     return failed ? -1 : 0;
 }
 
+static const char *argument_at(const json_t *arguments, size_t i)
+{
+    const char *text = json_string_value(json_array_get(arguments, i));
+    return text ? text : "";
+}
+
+/* "--k=4" and "--k=8" are of one name. */
+static bool same_name(const char *a, const char *b)
+{
+    const size_t n = strcspn(a, "=");
+    return n == strcspn(b, "=") && strncmp(a, b, n) == 0;
+}
+
+/* Of `other` the argument that answers to arguments[i]: the n-th of its name for the n-th. NULL: it has none. */
+static const char *counterpart(const json_t *other, const json_t *arguments, size_t i)
+{
+    const char *argument = argument_at(arguments, i);
+    size_t n = 0;
+    for (size_t k = 0; k < i; k++)
+        n += same_name(argument_at(arguments, k), argument);
+    for (size_t k = 0; k < json_array_size(other); k++)
+        if (same_name(argument_at(other, k), argument) && n-- == 0)
+            return argument_at(other, k);
+    return NULL;
+}
+
+/* The first option that the two runs do not have alike. */
+static int check_arguments(const char *file, const json_t *was, const json_t *now, Err *e)
+{
+    for (size_t i = 0; i < json_array_size(now); i++) {
+        const char *here = argument_at(now, i), *then = counterpart(was, now, i);
+        if (!then)
+            return err_set(e, "%s: was made without %s, which is given here", file, here);
+        if (strcmp(then, here) != 0)
+            return err_set(e, "%s: was made with %s, this is %s", file, then, here);
+    }
+    for (size_t i = 0; i < json_array_size(was); i++)
+        if (!counterpart(now, was, i))
+            return err_set(e, "%s: was made with %s, which is not given here", file, argument_at(was, i));
+    return 0;
+}
+
 /* The first thing in which the checkpoint's run was another. */
 static int check_about(const FitRun *run, const json_t *was, Err *e)
 {
     json_t *now = about_run(run);
-    int failed = 0;
     static const char *const what[] = {"hooks", "input"};
-    const json_t *then = json_object_get(was, "arguments"), *here = json_object_get(now, "arguments");
-    size_t i;
-    json_t *argument;
-    json_array_foreach(here, i, argument)
-        if (!failed && !json_equal(argument, json_array_get(then, i)))
-            failed = err_set(e, "%s: was made with %s, this is %s", run->cfg->checkpoint,
-                             json_array_get(then, i) ? json_string_value(json_array_get(then, i)) : "fewer options",
-                             json_string_value(argument));
+    int failed = check_arguments(run->cfg->checkpoint, json_object_get(was, "arguments"),
+                                 json_object_get(now, "arguments"), e);
     for (int w = 0; w < 2 && !failed; w++)
         if (!json_equal(json_object_get(now, what[w]), json_object_get(was, what[w])))
             failed = err_set(e, "%s: was made of another input: its header differs in %s", run->cfg->checkpoint,

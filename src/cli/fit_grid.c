@@ -9,72 +9,74 @@
 
 enum { CELLS_MAX = 256 };
 
-/* ---- values ---- */
+/* ---- axes: numbers of a learner, by option and by --grid ---- */
 
-typedef struct Range { const char *name; double low, high; bool whole; } Range;
+typedef enum { INT, INT64, REAL, VARIANT } AxisType;
 
-static const Range ranges[] = {
-    {"k", 1, 1 << 16, true}, {"features", 0, SAE_MAX_FEATURES, true}, {"expansion", 1, 1 << 16, true},
-    {"batch", 0, 1 << 20, true}, {"lr", 0, 1e9, false}, {"auxk", 0, 1e9, false}, {"sparsity", 0, 1e9, false},
-    {"width", 0, 1e9, false}, {"assign", 0, 1e9, false}, {"decorrelate", 0, 1e9, false}, {"seed", 0, 0x1p53, true},
+typedef struct Axis {
+    const char *name;
+    AxisType type;                  /* in LearnerOptions; whole numbers are int64_t in FitConfig */
+    double low, high;
+    size_t option, place;           /* in FitConfig, 0: base_learner's own matter; and in LearnerOptions */
+} Axis;
+
+#define IN(member) offsetof(LearnerOptions, member)
+#define BY(member) offsetof(FitConfig, member)
+static const Axis axes[] = {        /* FIT_AXES has the same names */
+    {"variant", VARIANT, 0, 0, 0, IN(train.variant)},
+    {"k", INT, 1, 1 << 16, BY(k), IN(train.K)},
+    {"features", INT, 0, SAE_MAX_FEATURES, BY(features), IN(train.F)},
+    {"expansion", INT64, 1, 1 << 16, BY(expansion), IN(expansion)},
+    {"batch", INT, 0, 1 << 20, BY(batch), IN(train.batch)},
+    {"lr", REAL, 0, 1e9, BY(rate), IN(rate)},
+    {"auxk", REAL, 0, 1e9, BY(auxk), IN(train.auxk)},
+    {"sparsity", REAL, 0, 1e9, BY(sparsity), IN(train.sparsity)},
+    {"width", REAL, 0, 1e9, BY(width), IN(train.width)},
+    {"assign", REAL, 0, 1e9, BY(assign), IN(train.assign)},
+    {"decorrelate", REAL, 0, 1e9, BY(decorrelate), IN(train.decorrelate)},
+    {"seed", INT64, 0, 0x1p53, 0, IN(train.seed)},
 };
+enum { AXES = sizeof axes/sizeof *axes };
 
-/* Puts a value where its name says; false: there is no such axis. */
-static bool put(LearnerOptions *o, const char *name, double v)
+static const Axis *find_axis(const Cli *cli, const char *name, size_t length)
 {
-    TrainOptions *t = &o->train;
-    if (strcmp(name, "k") == 0)
-        t->K = (int)v;
-    else if (strcmp(name, "features") == 0)
-        t->F = (int)v;
-    else if (strcmp(name, "expansion") == 0) {
-        o->expansion = (int64_t)v;
-        t->F = 0;
-    } else if (strcmp(name, "batch") == 0)
-        t->batch = (int)v;
-    else if (strcmp(name, "lr") == 0)
-        o->rate = v;
-    else if (strcmp(name, "auxk") == 0)
-        t->auxk = v;
-    else if (strcmp(name, "sparsity") == 0)
-        t->sparsity = v;
-    else if (strcmp(name, "width") == 0)
-        t->width = v;
-    else if (strcmp(name, "seed") == 0)
-        t->seed = (uint64_t)v;
-    else
-        return false;
-    return true;
+    for (int x = 0; x < AXES; x++)
+        if (strlen(axes[x].name) == length && strncmp(axes[x].name, name, length) == 0)
+            return &axes[x];
+    cli_misuse(cli, "--grid: no axis '%.*s'; there are %s", (int)length, name, FIT_AXES);
 }
 
-/* NULL: none is known. */
-static const Range *find_range(const char *name)
+static void put(LearnerOptions *o, const Axis *x, double v)
 {
-    for (size_t r = 0; r < sizeof ranges/sizeof *ranges; r++)
-        if (strcmp(ranges[r].name, name) == 0)
-            return &ranges[r];
-    return NULL;
+    void *place = (char *)o + x->place;
+    switch (x->type) {
+    case INT:     *(int *)place = (int)v; break;
+    case INT64:   *(int64_t *)place = (int64_t)v; break;
+    case REAL:    *(double *)place = v; break;
+    case VARIANT: *(SaeVariant *)place = (SaeVariant)v; break;
+    }
 }
 
-static void check_value(const Cli *cli, const char *name, double v)
+static void check_value(const Cli *cli, const Axis *x, double v)
 {
-    const Range *r = find_range(name);
-    if (r && !(v >= r->low && v <= r->high))
-        cli_misuse(cli, "%s %.10g: expected %s%.10g to %.10g", name, v, r->whole ? "a whole number from " : "", r->low,
-                   r->high);
+    if (x->type != VARIANT && !(v >= x->low && v <= x->high))
+        cli_misuse(cli, "%s %.10g: expected %s%.10g to %.10g", x->name, v,
+                   x->type == REAL ? "" : "a whole number from ", x->low, x->high);
 }
 
 /* A value of an axis, written as the option of that name takes it. */
-static double read_value(const Cli *cli, const char *name, const char *text)
+static double read_value(const Cli *cli, const Axis *x, const char *text)
 {
-    const Range *r = find_range(name);
-    const bool whole = r && r->whole;
-    int64_t count;
-    double number;
-    const char *wrong = whole ? number_count(text, &count) : number_real(text, &number);
+    int64_t count = 0;
+    double number = 0;
+    SaeVariant variant = 0;
+    const char *wrong = x->type == VARIANT ? (sae_variant_find(&variant, text) ? "is not known" : NULL)
+                      : x->type == REAL ? number_real(text, &number) : number_count(text, &count);
     if (wrong)
-        cli_misuse(cli, "--grid %s: '%s' %s", name, text, wrong);
-    return whole ? (double)count : number;
+        cli_misuse(cli, "--grid %s: '%s' %s", x->name, text, wrong);
+    const double v = x->type == VARIANT ? (double)variant : x->type == REAL ? number : (double)count;
+    check_value(cli, x, v);
+    return v;
 }
 
 /* ---- matryoshka's levels: "64,256,1024", or all F of it ---- */
@@ -96,13 +98,18 @@ static void read_levels(const Cli *cli, const char *text, TrainOptions *t)
 static int base_learner(LearnerOptions *o, const Cli *cli, const FitConfig *cfg, Err *e)
 {
     *o = (LearnerOptions){
-        .expansion = cfg->expansion, .rate = cfg->rate, .decay = cfg->decay, .warmup = cfg->warmup,
-        .resample = cfg->resample,
-        .train = {.F = (int)cfg->features, .K = (int)cfg->k, .multi = cfg->multi, .batch = (int)cfg->batch,
-                  .auxk = cfg->auxk, .k_aux = (int)cfg->k_aux, .dead = cfg->dead,
-                  .clip = cfg->clip, .sparsity = cfg->sparsity, .width = cfg->width, .assign = cfg->assign,
-                  .decorrelate = cfg->decorrelate, .seed = (uint64_t)cfg->c.seed},
+        .decay = cfg->decay, .warmup = cfg->warmup, .resample = cfg->resample,
+        .train = {.multi = cfg->multi, .k_aux = (int)cfg->k_aux, .dead = cfg->dead, .clip = cfg->clip,
+                  .seed = (uint64_t)cfg->c.seed},
     };
+    for (int x = 0; x < AXES; x++) {
+        const void *option = (const char *)cfg + axes[x].option;
+        if (!axes[x].option)
+            continue;
+        const double v = axes[x].type == REAL ? *(const double *)option : (double)*(const int64_t *)option;
+        check_value(cli, &axes[x], v);
+        put(o, &axes[x], v);
+    }
     if (sae_variant_find(&o->train.variant, cfg->variant))
         cli_misuse(cli, "--variant %s is not known", cfg->variant);
     read_levels(cli, cfg->levels, &o->train);
@@ -115,26 +122,41 @@ static int base_learner(LearnerOptions *o, const Cli *cli, const FitConfig *cfg,
 
 /* ---- product ---- */
 
-static int extend(FitGrid *out, const FitCell *from, const Cli *cli, const char *name, const char *value, Err *e)
+/* How many times --grid has an axis of this name. */
+static int axis_given(const FitConfig *cfg, const char *name)
+{
+    const size_t length = strlen(name);
+    int times = 0;
+    for (int i = 0; i < cfg->grid.count; i++)
+        times += strncmp(cfg->grid.items[i], name, length) == 0 && cfg->grid.items[i][length] == '=';
+    return times;
+}
+
+/* What no cell would show: that one axis is another's, or has no part in the training. */
+static void check_axes(const Cli *cli, const FitConfig *cfg)
+{
+    for (int x = 0; x < AXES; x++)
+        if (axis_given(cfg, axes[x].name) > 1)
+            cli_misuse(cli, "--grid %s is given twice; one --grid %s=V,V,... takes all its values", axes[x].name,
+                       axes[x].name);
+    if (axis_given(cfg, "features") && axis_given(cfg, "expansion"))
+        cli_misuse(cli, "--grid features and --grid expansion both say how many features there are: give one");
+    static const char *const of_labels[] = {"assign", "decorrelate"};
+    for (int i = 0; i < 2 && !cfg->labels; i++)
+        if (axis_given(cfg, of_labels[i]) || cli_given(cli, of_labels[i]))
+            cli_misuse(cli, "--%s is of --labels, which is not given", of_labels[i]);
+}
+
+static int extend(FitGrid *out, const FitCell *from, const Cli *cli, const Axis *x, const char *text, double v, Err *e)
 {
     FitCell cell = *from;
-    if (strcmp(name, "variant") == 0) {
-        if (sae_variant_find(&cell.learner.train.variant, value))
-            cli_misuse(cli, "--grid variant: '%s' is not known", value);
-    } else {
-        const double v = read_value(cli, name, value);
-        check_value(cli, name, v);
-        if (!put(&cell.learner, name, v))
-            cli_misuse(cli, "--grid: no axis '%s'; there are variant, k, features, expansion, batch, lr, auxk, "
-                       "sparsity, width, seed", name);
-    }
+    put(&cell.learner, x, v);
+    if (strcmp(x->name, "expansion") == 0)
+        cell.learner.train.F = 0;               /* the axis goes before --features */
     const size_t n = strlen(cell.name);
-    if (snprintf(cell.name + n, sizeof cell.name - n, "%s%s=%s", n ? "," : "", name, value)
+    if (snprintf(cell.name + n, sizeof cell.name - n, "%s%s=%s", n ? "," : "", x->name, text)
         >= (int)(sizeof cell.name - n))
         return err_misuse(e, "--grid: the name %s... is too long", cell.name);
-    for (int c = 0; c < out->count; c++)
-        if (strcmp(out->cell[c].name, cell.name) == 0)
-            cli_misuse(cli, "--grid %s: %s comes twice", name, cell.name);
     if (out->count == CELLS_MAX)
         cli_misuse(cli, "--grid: more than %d autoencoders", CELLS_MAX);
     FitCell *more = realloc(out->cell, sizeof *more*(size_t)(out->count + 1));
@@ -145,23 +167,38 @@ static int extend(FitGrid *out, const FitCell *from, const Cli *cli, const char 
     return 0;
 }
 
+/* "V,V,..." cut at its commas. Returns how many; values that are equal, however they are written, are misuse. */
+static int read_values(const Cli *cli, const Axis *x, char *list, const char *text[CELLS_MAX], double value[CELLS_MAX])
+{
+    int count = 0;
+    for (char *word; (word = strsep(&list, ",")); count++) {
+        if (count == CELLS_MAX)
+            cli_misuse(cli, "--grid: more than %d autoencoders", CELLS_MAX);
+        text[count] = word;
+        value[count] = read_value(cli, x, word);
+        for (int i = 0; i < count; i++)
+            if (value[i] == value[count])
+                cli_misuse(cli, "--grid %s: %s and %s are one value", x->name, text[i], word);
+    }
+    return count;
+}
+
 static int multiply(FitGrid *g, const Cli *cli, const char *axis, Err *e)
 {
-    char *text = strdup(axis), *values = text ? strchr(text, '=') : NULL;
+    const char *text[CELLS_MAX];
+    double value[CELLS_MAX];
+    const size_t length = strcspn(axis, "=");
     FitGrid out = {0};
-    int failed = text ? 0 : err_set(e, "out of memory");
-    if (text && (!values || values == text || !values[1]))
+    if (length == 0 || !axis[length] || !axis[length + 1])
         cli_misuse(cli, "--grid %s: expected NAME=V,V,...", axis);
-    if (values)
-        *values++ = 0;
-    for (int c = 0; c < g->count && !failed; c++) {
-        char *copy = strdup(values), *rest = copy, *v;
-        failed = copy ? 0 : err_set(e, "out of memory");
-        while (!failed && (v = strsep(&rest, ",")))
-            failed = extend(&out, &g->cell[c], cli, text, v, e);
-        free(copy);
-    }
-    free(text);
+    const Axis *x = find_axis(cli, axis, length);
+    char *list = strdup(axis + length + 1);
+    int failed = list ? 0 : err_set(e, "out of memory");
+    const int count = list ? read_values(cli, x, list, text, value) : 0;
+    for (int c = 0; c < g->count && !failed; c++)
+        for (int i = 0; i < count && !failed; i++)
+            failed = extend(&out, &g->cell[c], cli, x, text[i], value[i], e);
+    free(list);
     fit_grid_free(g);
     *g = out;
     return failed;
@@ -170,8 +207,11 @@ static int multiply(FitGrid *g, const Cli *cli, const char *axis, Err *e)
 static void check_cell(const Cli *cli, const FitConfig *cfg, const LearnerOptions *o)
 {
     const TrainOptions *t = &o->train;
+    const int widest = t->levels ? t->level[t->levels - 1] : 0;
     if (t->F && t->F < t->K)
         cli_misuse(cli, "--features %d: expected -k (%d) to 16M", t->F, t->K);
+    if (t->F && t->F < widest)
+        cli_misuse(cli, "--levels %s: a level of %d of %d features cannot be", cfg->levels, widest, t->F);
     if (t->multi && t->variant != VARIANT_TOPK)
         cli_misuse(cli, "--multi is of --variant topk");
     if (t->levels && t->variant != VARIANT_MATRYOSHKA)
@@ -194,13 +234,7 @@ int fit_grid_build(FitGrid *g, const Cli *cli, const FitConfig *cfg, Team *team,
     *g = (FitGrid){calloc(1, sizeof *g->cell), 1};
     if (!g->cell)
         return err_set(e, "out of memory");
-    const struct { const char *name; double value; } given[] = {
-        {"k", (double)cfg->k}, {"features", (double)cfg->features}, {"expansion", (double)cfg->expansion},
-        {"batch", (double)cfg->batch}, {"lr", cfg->rate}, {"auxk", cfg->auxk}, {"sparsity", cfg->sparsity},
-        {"width", cfg->width}, {"assign", cfg->assign}, {"decorrelate", cfg->decorrelate},
-    };
-    for (size_t i = 0; i < sizeof given/sizeof *given; i++)
-        check_value(cli, given[i].name, given[i].value);
+    check_axes(cli, cfg);
     if (base_learner(&g->cell[0].learner, cli, cfg, e))
         return -1;
     g->cell[0].learner.train.team = team;

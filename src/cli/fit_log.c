@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* fit_log.c -- a fit's log: one JSON line a report, with the figures of a held-out stream where there is one. */
 #include <errno.h>
-#include <sys/stat.h>
+#include <math.h>
 #include "formats/json_file.h"
 #include "src/cli/fit.h"
 #include "src/models/model.h"
@@ -14,9 +14,6 @@ int fit_check_held_out(const FitRun *run, const char *hook, Err *e)
     Activations *in = NULL;
     Act act;
     DType type;
-    struct stat st;
-    if (stat(run->cfg->eval, &st) == 0 && !S_ISREG(st.st_mode))         /* a pipe can be read once */
-        return 0;
     int got = activations_open(&in, (const char *const *)&run->cfg->eval, 1, &o, e) ? -1 : 1;
     while (got > 0 && (got = activations_next(in, &act, e)) > 0)
         if (!activations_tokens(in, &act, &type, e))
@@ -43,9 +40,11 @@ json_t *fit_held_out(const FitRun *run, const FitJob *job, int learner, Err *e)
         if (metrics_add(&m, NULL, s.x, s.y, s.a, s.i, s.N, e))
             got = -1;
     if (got == 0 && group_figures(&m, &m.group[0], &f, e) == 0
-        && !(figures = json_pack("{s:I, s:o, s:o, s:f, s:f, s:f, s:f}", "tokens", (json_int_t)m.group[0].tokens,
-                                 "fvu", json_real_or_null(f.fvu), "ev", json_real_or_null(f.ev), "cosine", f.cosine,
-                                 "norm_ratio", f.norm_ratio, "l0", f.l0, "dead", f.dead)))
+        && (!isfinite(f.mse)
+            || !(figures = json_pack("{s:I, s:o, s:o, s:o, s:o, s:f, s:f}", "tokens", (json_int_t)m.group[0].tokens,
+                                     "fvu", json_real_or_null(f.fvu), "ev", json_real_or_null(f.ev),
+                                     "cosine", json_real_or_null(f.cosine), "norm_ratio",
+                                     json_real_or_null(f.norm_ratio), "l0", f.l0, "dead", f.dead))))
         err_set(e, "%s: a reconstruction is no number any more", run->cfg->eval);
     metrics_free(&m);
     sae_stream_close(&s);

@@ -7,11 +7,7 @@
 static json_t *training_record(const FitRun *run, const FitJob *job, int learner)
 {
     const FitReport *r = fit_last(job->fit, learner);
-    json_t *steps = json_deep_copy(json_object_get(stream_header(activations_stream(run->in))->fields, "provenance"));
-    if (!json_is_array(steps)) {
-        json_decref(steps);
-        steps = json_array();
-    }
+    json_t *steps = activations_provenance(run->in);
     json_array_append_new(steps, cli_provenance(run->cli));
     json_t *record = json_pack("{s:I, s:I, s:I, s:f, s:f, s:i, s:b, s:o}",
                                "seed", (json_int_t)fit_options(job->fit, learner)->train.seed,

@@ -228,8 +228,8 @@ void manual_print(const Cli *cli, FILE *f)
     }
     fputs(".SH OPTIONS\n", f);
     each_option(cli, f, man_row);
-    fputs(".PP\nA flag is undone by \\fB\\-\\-no\\-\\fINAME\\fR. Counts take K, M, G (powers of ten) and Ki, Mi, Gi.\n",
-          f);
+    fputs(".PP\nA flag is undone by \\fB\\-\\-no\\-\\fINAME\\fR. Counts take K, M, G (powers of ten) and Ki, Mi, Gi.\n"
+          "Of an option that comes again the last counts, unless its text says that it may.\n", f);
     if (cli->examples) {
         fputs(".SH EXAMPLES\n", f);
         man_text(f, cli->examples, true);

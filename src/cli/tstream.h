@@ -57,13 +57,14 @@ typedef struct Walk {
 } Walk;
 int walk(const Walk *w, const Common *c, Err *e);
 
-/* Makes one stream of the inputs: on_header gets their headers merged (they must agree in all but the provenance, of
- * which the steps of all are there, each once), then on_record each record in order. Both return 0 or -1. */
+/* Makes one stream of the inputs: on_header gets their headers merged (they must agree in all but the provenance, which
+ * is provenance_join's), then on_record each record in order. Both return 0 or -1. */
 typedef struct Join {
     int (*on_header)(void *context, const Record *header, Err *e);
     int (*on_record)(void *context, StreamIn *in, const Record *rec, Err *e);
     void *context;
     Range range;
+    bool sorted;                /* whatever the order of the inputs is, the header is one */
 } Join;
 int join(const Join *j, const Common *c, Err *e);
 /* The inputs, or a range of their records, as one stream to -o. */

@@ -3,24 +3,11 @@
 #include <stdlib.h>
 #include "src/cli/tstream.h"
 
-static void add_steps(json_t *all, const json_t *more)
-{
-    size_t i, k;
-    json_t *step, *have;
-    json_array_foreach((json_t *)more, i, step) {
-        bool known = false;
-        json_array_foreach(all, k, have)
-            known |= json_equal(have, step);
-        if (!known)
-            json_array_append(all, step);
-    }
-}
-
 /* Opens every input once for its header. A regular file is closed again, since there may be more of them than a process
  * may open; the others stay open in in[]. */
-static int merge_headers(Record *header, StreamIn **in, const Common *c, Err *e)
+static int merge_headers(Record *header, StreamIn **in, const Common *c, bool sorted, Err *e)
 {
-    json_t *provenance = json_array();
+    json_t *parts = json_array();
     StreamIn *first = NULL;
     int failed = 0;
     for (int i = 0; i < cli_input_count(c) && !failed; i++) {
@@ -33,7 +20,7 @@ static int merge_headers(Record *header, StreamIn **in, const Common *c, Err *e)
         if (other)
             failed = err_set(e, "%s: header: its %s differs from that of %s", stream_name(in[i]), other,
                              stream_name(first));
-        add_steps(provenance, json_object_get(stream_header(in[i])->fields, "provenance"));
+        json_array_append(parts, json_object_get(stream_header(in[i])->fields, "provenance"));
         if (i > 0 && stream_bytes_total(in[i]) >= 0) {
             stream_close(in[i]);
             in[i] = NULL;
@@ -42,10 +29,10 @@ static int merge_headers(Record *header, StreamIn **in, const Common *c, Err *e)
     if (!failed) {
         *header = *stream_header(first);
         header->fields = json_copy(header->fields);
-        if (json_object_get(header->fields, "provenance"))
-            json_object_set(header->fields, "provenance", provenance);
+        if (json_array_size(parts) > 0)
+            record_set_json(header, "provenance", provenance_join(parts, sorted));
     }
-    json_decref(provenance);
+    json_decref(parts);
     return failed;
 }
 
@@ -57,7 +44,7 @@ int join(const Join *j, const Common *c, Err *e)
     StreamIn **in = calloc((size_t)n, sizeof *in);
     if (!in)
         return err_set(e, "out of memory");
-    int failed = merge_headers(&header, in, c, e) || j->on_header(j->context, &header, e);
+    int failed = merge_headers(&header, in, c, j->sorted, e) || j->on_header(j->context, &header, e);
     for (int i = 0; i < n && !failed && !range_done(&left); i++) {
         Record rec;
         int got = 0;
@@ -101,7 +88,7 @@ static int on_record(void *context, StreamIn *in, const Record *rec, Err *e)
 int join_write(const Common *c, StreamOptions how, Range range, Err *e)
 {
     Output out = {c->output, how, NULL};
-    const Join j = {on_header, on_record, &out, range};
+    const Join j = {on_header, on_record, &out, range, false};
     const int failed = join(&j, c, e) || stream_finish(out.stream, e);
     stream_abandon(out.stream);
     return failed;

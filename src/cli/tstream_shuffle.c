@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* tstream_shuffle.c -- tstream shuffle: the records of streams in a random order.
  *
- *     key = MurmurHash3 (x64, 128 bits; Appleby 2011) of a record's msgpack bytes as written here, begun with the seed
+ *     key = MurmurHash3 (murmur.h) of a record's msgpack bytes as written here, begun with the seed
  *
  * Records go by their keys. A key depends on the seed and on what the record holds, so that the same records in another
  * order, from other shards, come out as the same bytes; what two records of one key hold is the same, and their order
  * does not matter. */
 #include <stdlib.h>
 #include <string.h>
+#include "formats/murmur.h"
 #include "formats/pack.h"
 #include "formats/sorter.h"
 #include "src/cli/tstream.h"
@@ -36,8 +37,8 @@ static const Opt options[] = {
 static const Cli cli = {
     "tstream shuffle", "The records of tensor streams in a random order.", options, "[FILE]...",
     "The order depends on --seed and on the records alone: not on --memory, not on the order in which they come nor "
-    "on how they are split into FILEs, whose headers must agree as for tstream cat. The header's provenance gets "
-    "this step.\n\n"
+    "on how they are split into FILEs, whose headers must agree as for tstream cat. The header's provenance has "
+    "the steps of all, where these differ sorted by their JSON, and then this one.\n\n"
     "Memory: --memory, the largest record, and some MB. Where the records do not fit into it they are set aside, "
     "sorted, in one file without a name in $TMPDIR, else in the folder of the output, else in /var/tmp. It takes as "
     "many bytes as the stream has when it is decompressed, gives them back as the output is written, and is gone "
@@ -49,46 +50,11 @@ static const Cli cli = {
     "# mixed by record here, by token in the buffer of sae-fit\n"
     "tstream shuffle --no-compress acts.mpk.zst | sae-fit -o sae"};
 
-/* ---- keys ---- */
-
-static uint64_t rotate(uint64_t x, int bits)
-{
-    return x << bits | x >> (64 - bits);
-}
-
-static uint64_t finish(uint64_t x)
-{
-    x = (x ^ x >> 33) * 0xff51afd7ed558ccd;
-    x = (x ^ x >> 33) * 0xc4ceb9fe1a85ec53;
-    return x ^ x >> 33;
-}
-
 static SortKey key_of(const uint8_t *p, size_t n, uint64_t seed)
 {
-    const uint64_t c1 = 0x87c37b91114253d5, c2 = 0x4cf5ad432745937f;
-    uint64_t a = seed, b = seed, word[2];
-    for (size_t at = 0; at < n; at += sizeof word) {
-        const size_t left = n - at;
-        word[0] = word[1] = 0;
-        memcpy(word, p + at, left < sizeof word ? left : sizeof word);
-        a ^= rotate(word[0]*c1, 31)*c2;
-        if (left >= sizeof word)
-            a = (rotate(a, 27) + b)*5 + 0x52dce729;
-        b ^= rotate(word[1]*c2, 33)*c1;
-        if (left >= sizeof word)
-            b = (rotate(b, 31) + a)*5 + 0x38495ab5;
-    }
-    a ^= n;
-    b ^= n;
-    a += b;
-    b += a;
-    a = finish(a);
-    b = finish(b);
-    a += b;
-    return (SortKey){a, a + b};
+    const Murmur m = murmur(p, n, seed);
+    return (SortKey){m.a, m.b};
 }
-
-/* ---- records ---- */
 
 /* Beside the output, unless TMPDIR says where; both file systems have room for much. */
 static int create_sorter(Config *cfg, Err *e)
@@ -158,7 +124,7 @@ int tstream_shuffle(int argc, char **argv)
     if (cfg.memory < LEAST_MEMORY)
         cli_misuse(&cli, "--memory: '%lld' is less than 1M", (long long)cfg.memory);
     index_check(&cli, cfg.index, &cfg.c);
-    const Join j = {.on_header = on_header, .on_record = on_record, .context = &cfg};
+    const Join j = {.on_header = on_header, .on_record = on_record, .context = &cfg, .sorted = true};
     const int failed = join(&j, &cfg.c, &e) || write_all(&cfg, &e);
     progress_end(cfg.progress);
     stream_abandon(cfg.out);

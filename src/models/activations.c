@@ -25,6 +25,7 @@ struct Activations {
     char *hook[MAX_HOOKS];
     int width[MAX_HOOKS];           /* of its tokens, 0 until one came */
     int hooks;
+    json_t *provenance;             /* of each input */
     long chosen;                    /* records given so far */
     Record rec;
     float *floats;
@@ -84,12 +85,15 @@ int activations_open(Activations **out, const char *const *paths, int count, con
         return err_set(e, "out of memory");
     a->options = *options;
     a->inputs = count ? count : 1;
+    a->provenance = json_array();
     int failed = !(a->input = calloc((size_t)a->inputs, sizeof *a->input)) ? err_set(e, "out of memory") : 0;
     for (int i = 0; i < a->inputs && !failed; i++) {
         a->input[i].path = count ? paths[i] : NULL;
         failed = stream_open_kind(&a->input[i].in, a->input[i].path, "activations", e)
               || same_field(a, a->input[i].in, "model", e) || same_field(a, a->input[i].in, "take", e)
               || add_hooks(a, a->input[i].in, all, sizeof all, e);
+        if (!failed)
+            json_array_append(a->provenance, json_object_get(stream_header(a->input[i].in)->fields, "provenance"));
     }
     if (!failed && a->hooks == 0)
         failed = err_set(e, "%s: header: no hook %s; there is %s", stream_name(a->input[0].in), options->hook, all);
@@ -109,6 +113,7 @@ void activations_close(Activations *a)
         stream_close(a->input[i].in);
     for (int h = 0; h < a->hooks; h++)
         free(a->hook[h]);
+    json_decref(a->provenance);
     free(a->input);
     free(a->floats);
     free(a->halves);
@@ -128,6 +133,11 @@ const char *activations_hook(const Activations *a, int hook)
 const StreamIn *activations_stream(const Activations *a)
 {
     return a->input[0].in;
+}
+
+json_t *activations_provenance(const Activations *a)
+{
+    return provenance_join(a->provenance, false);
 }
 
 bool activations_can_rewind(const Activations *a)

@@ -29,7 +29,8 @@ int activations_open(Activations **a, const char *const *paths, int count, const
 void activations_close(Activations *a);
 int activations_hooks(const Activations *a);                /* chosen, in the order of the headers */
 const char *activations_hook(const Activations *a, int hook);
-const StreamIn *activations_stream(const Activations *a);   /* the first: its header and provenance stand for all */
+const StreamIn *activations_stream(const Activations *a);   /* the first: its header stands for all */
+json_t *activations_provenance(const Activations *a);       /* of all, fresh (provenance_join) */
 bool activations_can_rewind(const Activations *a);          /* all are files */
 int activations_rewind(Activations *a, Err *e);
 /* Returns 1 with a record, 0 after the last, -1. A stream in which no record was chosen is an error. */

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* checkpoint.c -- named tensors and fields, in a safetensors file. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "formats/murmur.h"
 #include "formats/weights.h"
 #include "kernels/op.h"
 #include "src/models/checkpoint.h"
 
-static const char METADATA[] = "checkpoint";
+static const char METADATA[] = "checkpoint", CHECKSUM[] = "checksum";
 
 struct Checkpoint {
     Weights *file;                  /* when read */
@@ -41,6 +43,38 @@ void checkpoint_free(Checkpoint *c)
     free(c);
 }
 
+/* ---- the checksum: safetensors has none ---- */
+
+/* The sum over the tensors, which lie in another order than they were put, of the hash of a tensor's bytes, begun with
+ * that of its name; and the hash of the fields' text. */
+static uint64_t add_tensor(uint64_t sum, const Weight *t)
+{
+    return sum + murmur(t->data, weight_bytes(t), murmur(t->name, strlen(t->name), 0).a).a;
+}
+
+static const char *print_checksum(char text[17], uint64_t sum, const char *fields)
+{
+    snprintf(text, 17, "%016" PRIx64, sum + murmur(fields, strlen(fields), 0).a);
+    return text;
+}
+
+static int check_file(const Weights *w, const char *fields, Err *e)
+{
+    const char *said = json_string_value(json_object_get(weights_metadata(w), CHECKSUM));
+    char found[17];
+    uint64_t sum = 0;
+    if (!said)
+        return err_set(e, "%s: its metadata has no field '%s': a checkpoint of another version", weights_path(w),
+                       CHECKSUM);
+    for (size_t i = 0; i < weights_count(w); i++)
+        sum = add_tensor(sum, weights_at(w, i));
+    if (strcmp(print_checksum(found, sum, fields), said) != 0)
+        return err_set(e, "%s: the checksum is %s, expected %.40s: the file was damaged", weights_path(w), found, said);
+    return 0;
+}
+
+/* ---- reading and writing ---- */
+
 int checkpoint_open(Checkpoint **out, const char *path, Err *e)
 {
     if (checkpoint_create(out, e))
@@ -53,6 +87,7 @@ int checkpoint_open(Checkpoint **out, const char *path, Err *e)
         if (json_is_object(fields)) {
             json_decref(c->fields);
             c->fields = fields;
+            failed = check_file(c->file, text, e);
         } else {
             json_decref(fields);
             failed = err_set(e, "%s: not a checkpoint: its metadata has no field '%s' with a JSON object", path,
@@ -117,7 +152,12 @@ int checkpoint_get(const Checkpoint *c, const char *part, const char *name, DTyp
 int checkpoint_write(const Checkpoint *c, const char *path, Err *e)
 {
     char *text = json_dumps(c->fields, JSON_COMPACT | JSON_REAL_PRECISION(17));
-    json_t *metadata = text ? json_pack("{s:s}", METADATA, text) : NULL;
+    char sum_text[17];
+    uint64_t sum = 0;
+    for (size_t i = 0; i < c->count; i++)
+        sum = add_tensor(sum, &c->tensor[i]);
+    json_t *metadata = text ? json_pack("{s:s, s:s}", METADATA, text, CHECKSUM, print_checksum(sum_text, sum, text))
+                            : NULL;
     free(text);
     if (!metadata)
         return err_set(e, "%s: the fields cannot be written as JSON", path);

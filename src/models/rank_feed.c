@@ -22,7 +22,7 @@ struct RankFeed {
     Sae *sae;
     RankStats *stats;
     json_t *about;                  /* fields of every header made here: rank_about.h */
-    json_t *provenance;
+    json_t *provenance;             /* of each stream */
     char *first;                    /* name of the first stream, for messages */
     const char *hook, *half;        /* in about */
     long long records, counted;
@@ -44,6 +44,7 @@ int rank_feed_create(RankFeed **out, const RankFeedOptions *options, Err *e)
         return err_set(e, "out of memory");
     }
     f->options = *options;
+    f->provenance = json_array();
     if (options->sae && (sae_load(&f->sae, options->sae, e) || sae_prepare(f->sae, options->type, e))) {
         rank_feed_free(f);
         return -1;
@@ -85,12 +86,13 @@ void rank_feed_free(RankFeed *f)
 
 /* ---- headers ---- */
 
+/* Without the step that wrote statistics: parts merged give the header of one run. */
 static void keep_provenance(RankFeed *f, const StreamIn *in)
 {
-    const json_t *before = json_object_get(stream_header(in)->fields, "provenance");
-    f->provenance = json_is_array(before) ? json_copy((json_t *)before) : json_array();
-    if (strcmp(stream_kind(in), "statistics") == 0 && json_array_size(f->provenance))
-        json_array_remove(f->provenance, json_array_size(f->provenance) - 1);
+    json_t *steps = json_copy(json_object_get(stream_header(in)->fields, "provenance"));
+    if (strcmp(stream_kind(in), "statistics") == 0 && json_array_size(steps))
+        json_array_remove(steps, json_array_size(steps) - 1);
+    json_array_append_new(f->provenance, steps);
 }
 
 static int open_stats(RankFeed *f, const StreamIn *in, Err *e)
@@ -113,6 +115,7 @@ static int meet_stream(RankFeed *f, const StreamIn *in, Err *e)
     json_t *about = rank_about(&f->options, f->sae, in, e);
     if (!about)
         return -1;
+    keep_provenance(f, in);
     if (f->about) {
         const int failed = rank_about_agree(about, in, f->about, f->first, e);
         json_decref(about);
@@ -122,7 +125,6 @@ static int meet_stream(RankFeed *f, const StreamIn *in, Err *e)
     f->hook = json_string_value(json_object_get(about, "hook"));
     f->half = json_string_value(json_object_get(about, "half"));
     f->first = strdup(stream_name(in));
-    keep_provenance(f, in);
     return f->first ? open_stats(f, in, e) : err_set(e, "out of memory");
 }
 
@@ -278,7 +280,7 @@ const json_t *rank_feed_assigned(const RankFeed *f)
 void rank_feed_describe(const RankFeed *f, Record *header, json_t *step)
 {
     json_object_update(header->fields, f->about);
-    json_t *all = json_copy(f->provenance);
+    json_t *all = provenance_join(f->provenance, true);
     json_array_append_new(all, step);
     record_set_json(header, "provenance", all);
 }

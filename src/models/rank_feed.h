@@ -34,8 +34,8 @@ int rank_feed_stream(RankFeed *f, StreamIn *in, void (*progress)(void *context, 
 int rank_feed_finish(RankFeed *f, bool part, Err *e);
 RankStats *rank_feed_stats(RankFeed *f);            /* lives as long as f */
 /* Header fields of what is made from the statistics: sae, hook, take, half, by, features, model, and the provenance of
- * the first stream (less the step that wrote statistics: parts merged give the header of one run) followed by step,
- * whose reference is taken. */
+ * all streams, whatever their order (provenance_join; less the step that wrote statistics: parts merged give the header
+ * of one run), followed by step, whose reference is taken. */
 void rank_feed_describe(const RankFeed *f, Record *header, json_t *step);
 /* Which feature the autoencoder's training tied to which label (rank_score.h); NULL: none */
 const json_t *rank_feed_assigned(const RankFeed *f);

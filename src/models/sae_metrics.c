@@ -69,6 +69,7 @@ static void add(const Metrics *m, Group *g, const float *x, const float *y, cons
         }
         g->xx += xx;
         g->ee += ee;
+        g->long_tokens += xx > 0;
         g->cosine += xx > 0 && yy > 0 ? xy/sqrt(xx*yy) : 0;
         g->ratio += xx > 0 ? sqrt(yy/xx) : 0;
         for (int k = 0; k < K; k++)
@@ -148,7 +149,7 @@ int group_figures(const Metrics *m, const Group *g, Figures *f, Err *e)
     qsort(density, (size_t)living, sizeof *density, rising);
     *f = (Figures){
         .fvu = g->ee/x_spread, .ev = 1 - e_spread/x_spread, .mse = g->ee/(N*m->D),
-        .cosine = g->cosine/N, .norm_ratio = g->ratio/N,
+        .cosine = g->cosine/(double)g->long_tokens, .norm_ratio = g->ratio/(double)g->long_tokens,
         .l0 = (double)g->kept/N, .dead = 1 - (double)living/m->F,
         .density_median = living ? (double)(density[(living - 1)/2] + density[living/2])/(2*N) : 0,
         .density_max = living ? (double)density[living - 1]/N : 0,

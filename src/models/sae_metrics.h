@@ -6,15 +6,16 @@
  *     fvu         sum |e|^2 / sum |x - mean(x)|^2                       fraction of variance unexplained
  *     ev          1 - sum_d var(e_d) / sum_d var(x_d)                   explained variance (1 - fvu, but for e's mean)
  *     mse         mean of e_d^2
- *     cosine      mean over tokens of x.x' / (|x| |x'|)
- *     norm_ratio  mean over tokens of |x'| / |x|
+ *     cosine      mean over tokens with |x| > 0 of x.x' / (|x| |x'|), 0 where x' = 0
+ *     norm_ratio  mean over tokens with |x| > 0 of |x'| / |x|
  *     l0          mean over tokens of the number of kept values above 0
  *     dead        share of the features never kept above 0
  *     dead_T      share of the features not kept above 0 in any of the group's first T = 1e4, 1e6, 1e7 tokens, in the
  *                 order of the stream; NaN where the group has fewer tokens than T
  *     density     share of the tokens that a feature is kept above 0 in: median and maximum over those not dead
  *
- * fvu and ev are NaN where the tokens are all the same, one token for one: there is no variance to explain.
+ * fvu and ev are NaN where the tokens are all the same, one token for one: there is no variance to explain; cosine and
+ * norm_ratio where all tokens are of length 0.
  *
  * A dead share falls as tokens come, so two of them compare at the same T only, and dead, which is at the stream's own
  * length, with none. What is published as "dead after 10M tokens" counts features that did not fire in the last 1e7
@@ -36,6 +37,7 @@ extern const int64_t dead_mark[DEAD_MARKS];         /* 1e4, 1e6, 1e7 tokens */
 typedef struct Group {              /* sums over one group's tokens */
     char *name;
     int64_t tokens, kept;
+    int64_t long_tokens;            /* of these the ones with |x| > 0 */
     double xx, ee, cosine, ratio;   /* sums of |x|^2, |e|^2, ... */
     double *x, *e;                  /* [D] sums */
     int64_t *fired;                 /* [F] */

@@ -27,7 +27,10 @@ static const Opt options[] = {
 
 static const Cli cli = {
     "sae-encode", "Encode activations into sparse features.", options, "[FILE]",
-    "Reads a stream of activations and writes one of features: for each token its k largest features, largest first. "
+    "Reads a stream of activations and writes one of features: for each token the k (\"most\" in cfg.json, where it "
+    "is there) that are furthest above their thresholds, the furthest first. Of topk, batchtopk, sampletopk, "
+    "matryoshka and relu, whose features share a threshold, that is the largest value first; of jumprelu and gated, "
+    "whose features have each its own, the values are in no order.\n"
     "Tensors: index [H,W,k] i32, value [H,W,k] f32 (0 where fewer than k are above 0), or [N,k] where the activations "
     "are a subset of tokens. All other fields stay.\n"
     "Memory is that of one record and the autoencoder's weights.",

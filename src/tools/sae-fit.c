@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* sae-fit.c -- fits sparse autoencoders to activation streams: one for each hook, in one reading. */
+#include <string.h>
+#include <sys/stat.h>
 #include "src/cli/fit.h"
 
 static const Opt options[] = {
@@ -11,7 +13,7 @@ static const Opt options[] = {
     {0, "multi", OPT_FLAG, offsetof(FitConfig, multi), NULL,
      "topk: learn with the 4k largest too, at an eighth (MultiTopK)", 0},
     {0, "levels", OPT_STR, offsetof(FitConfig, levels), NULL,
-     "N,N,...  matryoshka: features of its inner levels (default: 1/16, 1/8, 1/4 and 1/2 of all)", 0},
+     "N,N,...  matryoshka: features of its inner levels, at most all (default: 1/16, 1/8, 1/4 and 1/2 of all)", 0},
     {0, "sparsity", OPT_NUMBER, offsetof(FitConfig, sparsity), "0",
      "R  jumprelu, gated, relu: weight of the sparsity term; 0: found so that k features are kept on the mean", 0},
     {0, "width", OPT_NUMBER, offsetof(FitConfig, width), "0",
@@ -51,8 +53,8 @@ static const Opt options[] = {
     {0, "seed", OPT_INT, offsetof(FitConfig, c.seed), "0", "N  of the first weights, and of the order of tokens", 0},
     {0, "order", OPT_INT, offsetof(FitConfig, order), "-1", "N  seed of the order alone; -1: --seed", 0},
     {0, "grid", OPT_LIST, offsetof(FitConfig, grid), NULL,
-     "NAME=V,V,...  an autoencoder for each value, in DIR/NAME=V; again for a product. NAME: variant, k, features, "
-     "expansion, batch, lr, auxk, sparsity, width, seed", 0},
+     "NAME=V,V,...  an autoencoder for each value, in DIR/NAME=V; again, with another NAME, for a product. NAME: "
+     FIT_AXES, 0},
     {0, "dtype", OPT_STR, offsetof(FitConfig, c.dtype), "f32",
      "auto|f32|bf16  type of the encoder's product; auto: bf16 where the processor has it", 0},
     {0, "moments", OPT_STR, offsetof(FitConfig, moments), "f32",
@@ -61,13 +63,14 @@ static const Opt options[] = {
      "FILE  one JSON line a report: hook, tokens, fvu, l0, dead, lr, ...", OPT_NEUTRAL},
     {0, "report", OPT_INT, offsetof(FitConfig, report), "50", "N  steps between reports", OPT_NEUTRAL},
     {0, "eval", OPT_STR, offsetof(FitConfig, eval), NULL,
-     "FILE  held-out stream, read at each report of --log and at the end: fvu, cosine, l0, dead, ... in cfg.json", 0},
+     "FILE  held-out stream, read at each report of --log and at the end: fvu, cosine, l0, dead, ... in cfg.json; no "
+     "pipe, which can be read once", 0},
     {0, "checkpoint", OPT_STR, offsetof(FitConfig, checkpoint), NULL,
      "FILE  from which --resume goes on; removed when the fit is complete", OPT_NEUTRAL},
     {0, "every-minutes", OPT_NUMBER, offsetof(FitConfig, minutes), "10",
-     "R  minutes between checkpoints; 0: by --every alone", OPT_NEUTRAL},
+     "R  minutes between checkpoints, with --checkpoint; 0: by --every alone", OPT_NEUTRAL},
     {0, "every", OPT_INT, offsetof(FitConfig, every), "0",
-     "N  steps between checkpoints; 0: by time alone", OPT_NEUTRAL},
+     "N  steps between checkpoints, with --checkpoint; 0: by time alone", OPT_NEUTRAL},
     {0, "resume", OPT_FLAG, offsetof(FitConfig, resume), NULL,
      "go on from --checkpoint, or begin where there is none yet", OPT_NEUTRAL},
     COMPUTE_OPTIONS,
@@ -114,7 +117,8 @@ static const Cli cli = {
     "--mix pictures keeps the tokens of a record together: a batch then holds a few whole pictures, as SAeUron trains; "
     "it learns worse, and is there to show that, and for --variant sampletopk.\n"
     "--grid trains several autoencoders on one reading of the stream, from one buffer. Each ends in the bytes of the "
-    "run by itself with that option (of a grid over seeds: with --order at the grid's --seed).\n"
+    "run by itself with that option (of a grid over seeds: with --order at the grid's --seed). A value given twice, "
+    "in whatever words, is misuse, as is an axis given twice, and features beside expansion.\n"
     "The input is read by a thread of its own, into the places of tokens that have been trained on; from a program "
     "beside this one a pipe is fastest with that one's --no-compress.\n"
     "Memory is that of the buffer (--buffer), six batches, and for each autoencoder 6 times its weights (5 "
@@ -129,9 +133,10 @@ static const Cli cli = {
     "With --checkpoint the state of the training (weights, moments, buffer, place in the input) is written to FILE "
     "every few minutes, aside and renamed. After any end, even kill -9, the same command with --resume and the same "
     "input goes on from it, and ends in the same bytes as an undisturbed run; the input is read again from its "
-    "beginning, and what was taken before is skipped. SIGINT and SIGTERM then write FILE, not the folder, and exit 0. "
-    "While it is written memory holds another copy of weights, moments and buffer. The log is appended to on "
-    "--resume: the lines after the last checkpoint come again.",
+    "beginning, and what was taken before is skipped. FILE has a checksum: one that was damaged is refused. SIGINT "
+    "and SIGTERM then write FILE, not the folder, and exit 0. While it is written memory holds another copy of "
+    "weights, moments and buffer. The log is appended to on --resume: the lines after the last checkpoint come "
+    "again.",
     "# from prompts to an autoencoder, with nothing on disk between\n"
     "sd-assemble-prompts -n 2 | sd-encode-text | sd-sample-hooked --steps 25 | sae-fit -k 16 --epochs 4 -o sae/\n"
     "# two shards at once, with a log\n"
@@ -142,6 +147,7 @@ static const Cli cli = {
 
 static void check(const FitConfig *cfg)
 {
+    struct stat st;
     const int64_t tokens[] = {cfg->tokens, cfg->warmup, cfg->dead, cfg->resample};
     for (size_t i = 0; i < sizeof tokens/sizeof *tokens; i++)
         if (tokens[i] < 0 || tokens[i] > MOST_TOKENS)
@@ -156,8 +162,12 @@ static void check(const FitConfig *cfg)
         cli_misuse(&cli, "--every and --every-minutes are 0 or more");
     if (cfg->devices < 1 || cfg->devices > TEAM_MOST)
         cli_misuse(&cli, "--devices %lld: expected 1 to %d", (long long)cfg->devices, TEAM_MOST);
-    if (cfg->resume && !cfg->checkpoint)
-        cli_misuse(&cli, "--resume goes on from --checkpoint, which is not given");
+    if (cfg->eval && (strcmp(cfg->eval, "-") == 0 || (stat(cfg->eval, &st) == 0 && !S_ISREG(st.st_mode))))
+        cli_misuse(&cli, "--eval %s: expected a file, which is read again and again", cfg->eval);
+    static const char *const of_checkpoint[] = {"resume", "every", "every-minutes"};
+    for (int i = 0; i < 3 && !cfg->checkpoint; i++)
+        if (cli_given(&cli, of_checkpoint[i]))
+            cli_misuse(&cli, "--%s is of --checkpoint, which is not given", of_checkpoint[i]);
 }
 
 int main(int argc, char **argv)

@@ -28,10 +28,10 @@ static const Opt options[] = {
      "saeuron|difference|effect|ratio|share|frequency|auroc|margin|assigned  what makes a feature the label's", 0},
     {0, "top", OPT_INT, offsetof(Config, top), "-1", "N  best features kept of each label and timestep; 0: all; -1: "
                                                      "64, or enough for percentile 99", 0},
-    {0, "statistics", OPT_FLAG, offsetof(Config, statistics), NULL, "write the sums, for --merge, and no ranks",
-     OPT_NEUTRAL},
-    {0, "merge", OPT_FLAG, offsetof(Config, merge), NULL, "the inputs are such statistics, to be added up",
-     OPT_NEUTRAL},
+    {0, "statistics", OPT_FLAG, offsetof(Config, statistics), NULL,
+     "write the sums, for --merge, and no ranks: without --score, --top, --table and --json", OPT_NEUTRAL},
+    {0, "merge", OPT_FLAG, offsetof(Config, merge), NULL,
+     "the inputs are such statistics, to be added up; --hook, --half and --by are theirs", OPT_NEUTRAL},
     {0, "table", OPT_STR, offsetof(Config, table), NULL, "FILE  ranks as a table to read, tab-separated; - is "
                                                          "standard output", OPT_NEUTRAL},
     {0, "json", OPT_STR, offsetof(Config, json), NULL, "FILE  ranks as JSON, a line a label and timestep; - is "
@@ -56,7 +56,8 @@ static const Cli cli = {
     "where it is active, less that of the rest; auroc, (1 + share of pictures where it is active - that of the "
     "rest)/2; margin, mean_c less the largest mean of any other label or of none.\n"
     "Sums are kept in integers (each picture's sum rounded to 2^-24), so that the order of the records plays no part: "
-    "statistics made from shards with --statistics and added with --merge give, byte for byte, what one run gives. "
+    "statistics made from shards with --statistics and added with --merge give, byte for byte, what one run gives. The "
+    "provenance has the steps of all inputs, where these differ sorted by their JSON. "
     "Memory: 32 bytes a feature, label and "
     "timestep.\n"
     "With --table - or --json - that text is what standard output gets; the ranks are written too where -o names a "
@@ -189,14 +190,17 @@ static void check_usage(const Config *cfg)
 {
     if (cfg->top < -1)
         cli_misuse(&cli, "--top must be 0 or more, or -1");
-    if (cfg->statistics && (cfg->table || cfg->json))
-        cli_misuse(&cli, "--statistics writes no ranks: --table and --json go with --merge");
     if (cfg->table && cfg->json && strcmp(cfg->table, "-") == 0 && strcmp(cfg->json, "-") == 0)
         cli_misuse(&cli, "--table and --json cannot both be standard output");
     if (cfg->by.count > RANK_KINDS)
         cli_misuse(&cli, "--by is given %d times; at most %d kinds of label are ranked", cfg->by.count, RANK_KINDS);
-    if (cfg->merge && cfg->by.count)
-        cli_misuse(&cli, "--by is fixed in the statistics that --merge adds up");
+    static const char *const fixed[] = {"by", "hook", "half"}, *const of_ranks[] = {"top", "score", "table", "json"};
+    for (int i = 0; i < 3 && cfg->merge; i++)
+        if (cli_given(&cli, fixed[i]))
+            cli_misuse(&cli, "--%s is fixed in the statistics that --merge adds up", fixed[i]);
+    for (int i = 0; i < 4 && cfg->statistics; i++)
+        if (cli_given(&cli, of_ranks[i]))
+            cli_misuse(&cli, "--statistics writes no ranks: --%s goes with --merge", of_ranks[i]);
 }
 
 int main(int argc, char **argv)

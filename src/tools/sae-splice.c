@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "formats/json_file.h"
+#include "formats/tame.h"
 #include "formats/text_out.h"
 #include "src/cli/sampling.h"
 #include "src/models/distance.h"
@@ -163,7 +164,8 @@ static void print_rows(const Run *r, const char *id, const Distance d[SPLICES])
     FILE *f = r->out.file;
     for (int k = SPLICE_SPLICED; k < SPLICES; k++) {
         const DistanceFigures v = distance_figures(&d[k], &d[SPLICE_ZERO]);
-        fprintf(f, "%s\t%s", id, splice_names[k]);
+        tame_print(f, id, ' ');
+        fprintf(f, "\t%s", splice_names[k]);
         for (int c = 0; c < COLUMNS; c++) {
             const double value = *(const double *)((const char *)&v + columns[c].at);
             if (isnan(value))

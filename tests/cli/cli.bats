@@ -82,6 +82,7 @@ Try '$tool --help'." ]
         [ -z "$output" ]
         grep -q '^\.SH EXAMPLES' "$BATS_TEST_TMPDIR/$tool.1"
         grep -q '^\.SH DESCRIPTION' "$BATS_TEST_TMPDIR/$tool.1"
+        grep -q '^Of an option that comes again the last counts' "$BATS_TEST_TMPDIR/$tool.1"
     done
     run groff -man -Tascii -ww -z man/sdsteer.7
     [ -z "$output" ]

@@ -44,6 +44,31 @@ setup() { cd "$DATA" || return 1; }
     [[ $output == *cfg.json* ]]
 }
 
+# How many tokens of a stream of features have a value above the one before it.
+rising() {
+    tstream to-npy --tensor value -o value.npy "$1"
+    python3 -c 'import struct, sys
+data = open("value.npy", "rb").read()
+header = 10 + struct.unpack("<H", data[8:10])[0]
+K = eval(data[10:header])["shape"][-1]
+v = struct.unpack("<%df" % ((len(data) - header)//4), data[header:])
+print(sum(any(v[n + k] > v[n + k - 1] for k in range(1, K)) for n in range(0, len(v), K)))'
+}
+
+@test "largest first where features share a threshold; in no order of jumprelu and gated, as the manual says" {
+    page=$(sae-encode --man | tr '\n' ' ')
+    [[ $page =~ "Of topk, batchtopk, sampletopk, matryoshka and relu,"[^\;]*" the largest value first;" ]]
+    [[ $page =~ "of jumprelu and gated,"[^.]*" the values are in no order." ]]
+    for variant in topk batchtopk sampletopk matryoshka relu jumprelu gated; do
+        sae-fit -q -k 4 --features 64 --batch 64 --epochs 60 --mix pictures --variant $variant -o $variant acts.mpk.zst
+        sae-encode --sae $variant acts.mpk.zst -o by-$variant.mpk.zst
+        case $variant in
+            jumprelu | gated) [ "$(rising by-$variant.mpk.zst)" -gt 0 ] ;;
+            *) [ "$(rising by-$variant.mpk.zst)" = 0 ] ;;
+        esac
+    done
+}
+
 # A ReLU autoencoder of 600 features that are all above 0 in every token.
 whole() {       # folder
     mkdir -p "$1"

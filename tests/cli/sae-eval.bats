@@ -37,6 +37,11 @@ setup() { cd "$DATA" || return 1; }
     [[ $output == *"no record has a field colour"* ]]
 }
 
+@test "of an option that comes again the last counts" {
+    sae-eval --sae nowhere --by half --half uncond --by t --half cond --sae "$SAE" acts.mpk.zst |
+        cmp - <(sae-eval --sae "$SAE" --by t acts.mpk.zst)
+}
+
 @test "JSON says what the table says" {
     sae-eval --sae "$SAE" --json acts.mpk.zst | jq -r '[.group, .tokens] | @tsv' | cmp - <(tail -1 all | cut -f 1,2)
 }
@@ -63,6 +68,26 @@ setup() { cd "$DATA" || return 1; }
     [ "$(sae-eval --sae "$SAE" --json acts.mpk.zst | jq -c '[.dead_1e4, .dead_1e6, .dead_1e7]')" = "[null,null,null]" ]
     cat acts.mpk.zst acts.mpk.zst acts.mpk.zst acts.mpk.zst acts.mpk.zst acts.mpk.zst acts.mpk.zst acts.mpk.zst >more
     sae-eval --sae "$SAE" more | awk -F '\t' 'NR == 2 && $2 == 10240 && $12 == $9 && $13 == "-" {ok = 1} END {exit !ok}'
+}
+
+@test "tokens of length 0 are left out of cosine and norm_ratio, alone in them there is neither" {
+    tokens() {      # how many of 1, -2, ..., how many of 0
+        { echo "{\"stream\":\"activations\",\"version\":1,\"hooks\":[\"$HOOK\"],\"provenance\":[]}"
+          jq -nc --arg h $HOOK --argjson n "$1" --argjson z "$2" '{id: "a", hook: $h, step: 0, t: 1, half: "cond", act:
+            {type: "f32", shape: [$n + $z, 128], values: [range(($n + $z)*128) |
+            if . < $n*128 then .%7 - 2 else 0 end]}}'
+        } | python3 "$SDSTEER_TESTS/write_stream.py"
+    }
+    sae-eval --sae "$SAE" <(tokens 3 0) | cut -f 2,6,7 >without
+    sae-eval --sae "$SAE" <(tokens 3 2) | cut -f 2,6,7 >with
+    cat without with
+    sed 's/^3\t/5\t/' without | cmp - with
+    [ "$(sae-eval --sae "$SAE" --json <(tokens 0 2) | jq -c '[.tokens, .cosine, .norm_ratio, .mse > 0]')" \
+        = '[2,null,null,true]' ]
+    sae-eval --sae "$SAE" <(tokens 0 2) | cut -f 2,6,7 | sed 1d | cmp - <(printf '2\t-\t-\n')
+    tokens 0 2 >zeros
+    sae-fit -q --hook $HOOK -k 8 --features 64 --batch 64 --tokens 1K --eval zeros -o sae acts.mpk.zst
+    jq -e '.training.eval | .tokens == 2 and .cosine == null and .norm_ratio == null' sae/cfg.json
 }
 
 @test "one token has no variance: neither fvu nor ev, in the table and in JSON" {

@@ -104,19 +104,48 @@ told_to_stop() {
     run fit --tokens 1G --seed 9 --checkpoint ckpt --resume -o b one.mpk.zst
     [ "$status" = 1 ]
     [[ $output == *ckpt*seed=0*seed=9* ]]
+    # by name: an option that only one of them has shifts no others
+    run fit --tokens 1G --eval one.mpk.zst --checkpoint ckpt --resume -o b one.mpk.zst
+    [ "$status" = 1 ]
+    [ "$output" = "sae-fit: ckpt: was made without --eval=one.mpk.zst, which is given here" ]
+    run fit --tokens 1G --multi --checkpoint ckpt --resume -o b one.mpk.zst
+    [ "$status" = 1 ]
+    [ "$output" = "sae-fit: ckpt: was made without --multi, which is given here" ]
     run fit --tokens 1G --checkpoint ckpt --resume -o b two.mpk.zst
     [ "$status" = 1 ]
     [[ $output == *"another input"* ]]
+    sae-fit -k 8 --expansion 4 --batch 128 --tokens 1G --grid k=4,8 --grid batch=64,128 --eval one.mpk.zst \
+        --log grid.log --report 1 --checkpoint grid.ckpt -o b one.mpk.zst &
+    until [ -s grid.log ]; do sleep 0.02; done
+    kill -TERM $!
+    wait $!
+    run fit --tokens 1G --grid k=4,8 --grid batch=64,128 --checkpoint grid.ckpt --resume -o b one.mpk.zst
+    [ "$status" = 1 ]
+    [ "$output" = "sae-fit: grid.ckpt: was made with --eval=one.mpk.zst, which is not given here" ]
+    run fit --tokens 1G --grid batch=64,128 --grid k=4,8 --checkpoint grid.ckpt --resume -o b one.mpk.zst
+    [ "$status" = 1 ]
+    [ "$output" = "sae-fit: grid.ckpt: was made with --grid=k=4,8, this is --grid=batch=64,128" ]
     head -c 5000 ckpt >ckpt.cut
     run fit --tokens 1G --checkpoint ckpt.cut --resume -o b one.mpk.zst
     [ "$status" = 1 ]
     [[ $output == *ckpt.cut* ]]
-    "$SDSTEER_TESTS/edit_tensors.py" ckpt ckpt.nan '
-n = [n for n in t if n.endswith("buffer.data")][0]
-t[n][2] = b"\xff\x7f" + t[n][2][2:]'
-    run fit --tokens 1G --checkpoint ckpt.nan --resume -o b one.mpk.zst
+    sum=$("$SDSTEER_TESTS/edit_tensors.py" ckpt ckpt.same 'print(m["checksum"])')
+    [[ $sum =~ ^[0-9a-f]{16}$ ]]
+    flip='def flip(end):
+    n = next(n for n in t if n.endswith(end))
+    t[n][2] = bytes([t[n][2][0] ^ 1]) + t[n][2][1:]
+'
+    for change in 'flip("/W_dec")' 'flip("/buffer.data")' 'flip("/learner.place")' \
+        'm["checkpoint"] = m["checkpoint"].replace("--lr=0", "--lr=1")'; do
+        "$SDSTEER_TESTS/edit_tensors.py" ckpt ckpt.bit "$flip$change"
+        run fit --tokens 1G --checkpoint ckpt.bit --resume -o b one.mpk.zst
+        [ "$status" = 1 ]
+        [[ $output == "sae-fit: ckpt.bit: the checksum is "*", expected $sum: the file was damaged" ]]
+    done
+    "$SDSTEER_TESTS/edit_tensors.py" ckpt ckpt.old 'del m["checksum"]'
+    run fit --tokens 1G --checkpoint ckpt.old --resume -o b one.mpk.zst
     [ "$status" = 1 ]
-    [[ $output == "sae-fit: ckpt.nan: fit/"*": buffer.data holds values that are no numbers" ]]
+    [[ $output == "sae-fit: ckpt.old: its metadata has no field 'checksum'"* ]]
     run fit --resume -o b one.mpk.zst
     [ "$status" = 2 ]
     [[ $output == *checkpoint* ]]

@@ -59,6 +59,19 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
     same a b
 }
 
+@test "several files: cfg.json has the steps of all, each once, as the files come" {
+    head -1 prompts.jsonl | sd-encode-text | sd-sample-hooked --steps 4 --guidance 3 --hook $HOOK -o other.mpk.zst
+    fit -o a one.mpk.zst other.mpk.zst
+    fit -o b other.mpk.zst one.mpk.zst other.mpk.zst
+    for folder in a b; do
+        jq -c '[.training.provenance[] | .program, (.arguments[] | select(startswith("--guidance")))]' $folder/cfg.json
+    done | cmp - <(cat <<'END'
+["sd-encode-text","sd-sample-hooked","--guidance=4","sd-sample-hooked","--guidance=3","sae-fit"]
+["sd-encode-text","sd-sample-hooked","--guidance=3","sd-sample-hooked","--guidance=4","sae-fit"]
+END
+)
+}
+
 @test "a hook of several, alone or with the others: the same autoencoder" {
     fit -o out two.mpk.zst
     [ "$(ls out)" = $'up_blocks.0\nup_blocks.1.attentions.1' ]
@@ -144,11 +157,34 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
         [ ! -e out ]
         [ ! -e log ]
     done
-    run fit --eval <(cat cut.mpk.zst) -o out one.mpk.zst
-    says 1 "was cut"
-    fit -o a one.mpk.zst
+    cp one.mpk.zst held.mpk.zst
+    for _ in {1..12}; do cat one.mpk.zst; done >many
+    mkfifo slow
+    sae-fit -k 8 --expansion 4 --batch 128 --eval held.mpk.zst -o out slow 2>said &
+    exec 7>slow
+    head -c -1000 many >&7          # more than pipes and buffers hold: held.mpk.zst has been read through
+    cp cut.mpk.zst held.mpk.zst
+    tail -c 1000 many >&7
+    exec 7>&-
+    status=0
+    wait $! || status=$?
+    [ "$status" = 1 ]
+    grep 'held.mpk.zst.* was cut' said
+    fit -o a many
     same a out
     jq -e '.training | has("eval") | not' out/cfg.json
+}
+
+@test "a held-out stream from a pipe is misuse, said before anything is read" {
+    mkfifo fifo
+    for bad in - fifo . /dev/null; do
+        run timeout 20 sae-fit -k 8 --tokens 1G --eval $bad --log log -o out one.mpk.zst <one.mpk.zst
+        says 2 "--eval $bad: expected a file"
+    done
+    run fit --tokens 1G --eval <(cat one.mpk.zst) -o out one.mpk.zst
+    says 2 "expected a file"
+    [ ! -e out ]
+    [ ! -e log ]
 }
 
 @test "moments in bf16: as well as in f32, one autoencoder whatever the threads, of each variant's loop" {
@@ -204,6 +240,61 @@ same() { cmp "$1/sae.safetensors" "$2/sae.safetensors"; }
         says 2 grid
     done
     [ ! -e out2 ]
+}
+
+@test "a grid: an axis twice, features beside expansion, a value twice in other words are misuse" {
+    while read -r words and axes; do
+        # shellcheck disable=SC2086  # a list of options
+        run fit $axes -o out2 one.mpk.zst
+        says 2 "${words//_/ }" "$and"
+    done <<'END'
+k_is_given_twice k=V,V,... --grid k=4 --grid k=8
+k_is_given_twice k=V,V,... --grid k=4,5 --grid batch=64 --grid k=4
+expansion features --grid features=32,64 --grid expansion=2
+0.001_and_1e-3 lr --grid lr=0.001,1e-3
+1K_and_1000 features --grid features=32,1K,1000
+topk_and_topk variant --grid variant=topk,relu,topk
+assign_is_of_--labels --labels --grid assign=0.1,1
+END
+    [ ! -e out2 ]
+    # What the help names is what there is.
+    axes=$(sae-fit --help | tr -s ' \n' ' ' | grep -o 'product. NAME: [a-z0-9, ]*' | cut -d ' ' -f 3-)
+    [ "$(wc -w <<<"$axes")" = 12 ]
+    run fit --grid colour=1 -o out2 one.mpk.zst
+    says 2 "there are ${axes% }"
+    for axis in ${axes//,/}; do
+        run fit --labels concept --grid "$axis=?,1" -o out2 one.mpk.zst
+        says 2 "--grid $axis: '?' is not"
+    done
+    # An axis goes before the option of its name, and expansion before --features.
+    fit --features 64 --tokens 1K --grid expansion=1,2 -o out2 one.mpk.zst
+    [ "$(jq .num_latents out2/*/cfg.json | xargs)" = "128 256" ]
+}
+
+@test "options that have nothing to act on: --every without --checkpoint, weights without --labels" {
+    for option in "--every 10" "--every-minutes 5"; do
+        # shellcheck disable=SC2086  # an option and its value
+        run fit $option -o out one.mpk.zst
+        says 2 "${option% *} is of --checkpoint"
+    done
+    for option in "--assign 1" "--decorrelate 1"; do
+        # shellcheck disable=SC2086  # an option and its value
+        run fit $option -o out one.mpk.zst
+        says 2 "${option% *} is of --labels"
+    done
+    [ ! -e out ]
+}
+
+@test "levels that -n cannot hold are misuse, in a grid too; with --expansion the stream decides" {
+    run fit --variant matryoshka --levels 40 -n 32 -o out one.mpk.zst
+    says 2 "--levels 40: a level of 40 of 32 features"
+    run fit --variant matryoshka --levels 16,40 --grid features=64,32 -o out one.mpk.zst
+    says 2 "--levels 16,40: a level of 40 of 32 features"
+    run fit --variant matryoshka --levels 600 -o out one.mpk.zst
+    says 1 "level of 600 features of 512"
+    [ ! -e out ]
+    fit --variant matryoshka --levels 16,32 -n 32 --tokens 1K -o out one.mpk.zst
+    [ "$(jq -c .levels out/cfg.json)" = "[16,32]" ]
 }
 
 @test "whole pictures in a batch; sampletopk keeps k a token of each" {
@@ -288,6 +379,10 @@ print("\n".join(json.loads(f.read(int.from_bytes(f.read(8), "little")))))' "$1/s
         run fit --labels concept --$weight -1 -o a one.mpk.zst
         says 2 "$weight -1: expected 0 to"
     done
+    fit --labels concept --grid assign=0.1,2 --tokens 1K -o a one.mpk.zst
+    fit --labels concept --assign 2 --tokens 1K -o b one.mpk.zst
+    same a/assign=2 b
+    run ! same a/assign=0.1 b
     run fit --labels concept --features 1 -k 1 -o a one.mpk.zst
     says 1 "$concepts labels need a feature each, and there are 1"
     run fit --labels colour -o a one.mpk.zst

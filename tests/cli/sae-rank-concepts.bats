@@ -43,6 +43,22 @@ setup() { cd "$DATA" || return 1; }
     sae-rank-concepts --merge --statistics part2.mpk.zst part1.mpk.zst | cmp - part.mpk.zst
 }
 
+@test "shards of other steps, in any order, and parts of parts: the same bytes, with the steps of all, each once" {
+    head -1 prompts.jsonl | sd-encode-text | sd-sample-hooked --steps 2 --guidance 3 -o other1.mpk.zst
+    sed -n 2p prompts.jsonl | sd-encode-text | sd-sample-hooked --steps 2 --guidance 3.5 -o other2.mpk.zst
+    rank() { sae-rank-concepts --sae "$SAE" --hook $HOOK "$@"; }
+    rank acts2.mpk.zst other1.mpk.zst other2.mpk.zst -o three.mpk.zst
+    rank other2.mpk.zst acts2.mpk.zst other1.mpk.zst | cmp - three.mpk.zst
+    for i in acts2 other1 other2; do rank --statistics $i.mpk.zst -o of-$i; done
+    sae-rank-concepts --merge of-other2 of-acts2 of-other1 | cmp - three.mpk.zst
+    sae-rank-concepts --merge --statistics of-other2 of-other1 -o of-both
+    sae-rank-concepts --merge of-acts2 of-both | cmp - three.mpk.zst
+    [ "$(tstream info -H --json three.mpk.zst | jq -r '.header.provenance[].program' | xargs)" \
+        = "sd-encode-text sd-sample-hooked sd-sample-hooked sd-sample-hooked sae-rank-concepts" ]
+    [ "$(tstream info -H --json three.mpk.zst | jq -r '.header.provenance[].arguments[]' | grep guidance | sort | xargs)" \
+        = "--guidance=3 --guidance=3.5 --guidance=4" ]
+}
+
 @test "a shard whose pictures have no label is a part like others" {
     echo '{"id":"e","prompt":"Nothing.","seed":5}' | sd-encode-text |
         sd-sample-hooked --steps 2 --half both -o none.mpk.zst
@@ -118,6 +134,18 @@ setup() { cd "$DATA" || return 1; }
     says 2 best
     run sae-rank-concepts --statistics --table - acts.mpk.zst
     says 2 "--statistics"
+    for option in --top=5 --score=effect --json=x; do
+        run sae-rank-concepts --sae "$SAE" --statistics $option acts.mpk.zst -o never.mpk.zst
+        says 2 "--statistics writes no ranks: ${option%=*} goes with --merge"
+    done
+    sae-rank-concepts --sae "$SAE" --hook $HOOK --statistics acts.mpk.zst -o part.mpk.zst
+    for option in --half=uncond --half=cond --hook=foo --by=id; do      # what is not theirs, and what happens to be
+        run sae-rank-concepts --merge $option part.mpk.zst -o never.mpk.zst
+        says 2 "${option%=*} is fixed in the statistics"
+    done
+    [ ! -e never.mpk.zst ]
+    sae-rank-concepts --merge --top 0 --score effect part.mpk.zst -o theirs.mpk.zst
+    sae-rank-concepts --sae "$SAE" --hook $HOOK --top 0 --score effect acts.mpk.zst | cmp - theirs.mpk.zst
     run sae-rank-concepts --top -2 acts.mpk.zst
     says 2 "--top"
     run sae-rank-concepts --table - --json - acts.mpk.zst

@@ -49,6 +49,15 @@ above() { awk -v x="$1" -v y="$2" 'BEGIN {exit !(x > y)}'; }
         and (1 - $all.spliced.mse/$all.zero.mse - $all.spliced.picture_recovered | fabs) < 1e-6' json
 }
 
+@test "an id with a tab, a line's end or an escape breaks no row, and stays in JSON" {
+    head -1 prompts | jq -c '.id = "a\tb\nc\u001b[31m"' | sd-encode-text -o odd.mpk.zst
+    splice odd.mpk.zst >odd
+    [ "$(wc -l <odd)" = 7 ]
+    awk -F '\t' 'NF != 10 {exit 1}' odd
+    [ "$(cut -f 1 odd | sed -n 2p)" = "a b c [31m" ]
+    splice --json odd.mpk.zst | head -1 | jq -e '.id == "a\tb\nc\u001b[31m"'
+}
+
 @test "JSON says what the table says, keeps the labels, and the last line what it is of" {
     jq -r 'select(.id) | [.id, .spliced.latent_nmse] | @tsv' json | awk -F '\t' '{printf "%s\t%.6g\n", $1, $2}' |
         cmp - <(awk -F '\t' '$2 == "spliced" && $1 != "all" {print $1 "\t" $3}' table)

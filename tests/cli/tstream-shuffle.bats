@@ -47,6 +47,30 @@ load streams
     [[ $stderr == *"--memory: '10000' is less than 1M"* ]]
 }
 
+@test "shuffle: shards of other steps, in any order: the same bytes, with the steps of all, each once" {
+    records 1 9 > a
+    one=$header
+    header=${one/'--steps=2'/'--steps=10'}
+    records 10 19 > b
+    header=${one/'"program":"p"'/'"program":"a"'}
+    records 20 21 > c
+    tstream shuffle a b c > want
+    for order in "b a c" "c b a" "a c a b"; do
+        # shellcheck disable=SC2086  # files
+        tstream shuffle $order > got
+        tstream info -H --json got | jq -c '[.header.provenance[] | [.program, .arguments[]]]' |
+            cmp - <(echo '[["a","--steps=2"],["p","--steps=10"],["p","--steps=2"],["tstream shuffle","--seed=0"]]')
+        [ "$order" = "a c a b" ] || cmp got want
+    done
+    # of one provenance: as it is, whatever its order and though a step comes twice
+    tstream shuffle c | tstream shuffle - > d
+    tstream shuffle d d | tstream info -H --json - | jq -c '[.header.provenance[].program]' |
+        cmp - <(echo '["a","tstream shuffle","tstream shuffle","tstream shuffle"]')
+    tstream cat d | cmp - d
+    tstream cat b a c | tstream info -H --json - | jq -c '[.header.provenance[].arguments[]]' |
+        cmp - <(echo '["--steps=10","--steps=2","--steps=2"]')
+}
+
 @test "shuffle: memory is --memory and a little, not the size of the stream" {
     many 1 1500 30000 > a.mpk
     [ "$(stat -c %s a.mpk)" -gt 40000000 ]

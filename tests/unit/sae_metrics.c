@@ -38,6 +38,27 @@ static int test_by_hand(void)
     return failed;
 }
 
+/* x = (3, 4), (0, 0), (1, 0) and x' = (3, 4), (1, 1), (0, 0): the second has no direction, the third's x' none. */
+static int test_no_length(void)
+{
+    const float x[] = {3, 4, 0, 0, 1, 0}, y[] = {3, 4, 1, 1, 0, 0}, a[] = {1, 0, 1, 0, 1, 0};
+    const int32_t i[] = {0, 1, 0, 1, 0, 1};
+    Metrics m;
+    Figures f;
+    Err e = {0};
+    if (metrics_create(&m, D, F, K, &e) || metrics_add(&m, "all of them", x, y, a, i, 3, &e)
+        || metrics_add(&m, "none", x + 2, y + 2, a, i, 1, &e) || group_figures(&m, &m.group[1], &f, &e))
+        return test_ok(e.text, 0);
+    int failed = test_number("cosine: mean of 1 and 0", f.cosine, 0.5);
+    failed += test_number("norm_ratio: mean of 1 and 0", f.norm_ratio, 0.5);
+    failed += test_number("mse: (2 + 1) / 6", f.mse, 0.5);
+    if (group_figures(&m, &m.group[2], &f, &e))
+        return test_ok(e.text, 0);
+    failed += test_ok("no token has a length: neither cosine nor norm_ratio", isnan(f.cosine) && isnan(f.norm_ratio));
+    metrics_free(&m);
+    return failed;
+}
+
 /* One token, and three equal ones, whose squares do not come out even: no variance, whatever rounding leaves of it. */
 static int test_no_variance(void)
 {
@@ -91,5 +112,5 @@ static int test_dead(void)
 
 int main(void)
 {
-    return test_by_hand() + test_no_variance() + test_dead() != 0;
+    return test_by_hand() + test_no_length() + test_no_variance() + test_dead() != 0;
 }
