@@ -48,7 +48,9 @@ static int open_folder(PictureSource *s, const char *path, Err *e)
     FTSENT *at;
     int failed = walk ? 0 : err_set(e, "%s: %s", path, strerror(errno));
     while (!failed && (at = fts_read(walk))) {
-        if (at->fts_info == FTS_DNR || at->fts_info == FTS_ERR)
+        if (at->fts_level > 0 && at->fts_name[0] == '.')    /* hidden: no picture of ours has such a name */
+            fts_set(walk, at, FTS_SKIP);
+        else if (at->fts_info == FTS_DNR || at->fts_info == FTS_ERR)
             failed = err_set(e, "%s: the folder cannot be read: %s", at->fts_path, strerror(at->fts_errno));
         else if (at->fts_info == FTS_F && image_ending(at->fts_path))
             failed = add_file(s, at->fts_path, e);

@@ -3,7 +3,7 @@
  * of them.
  *
  * An operand that ends in .png, .jpg or .jpeg is such a file; a folder stands for those in it and in its subfolders, in
- * the order of their names; anything else, and -, is a stream of images. */
+ * the order of their names, but for names that begin with a dot; anything else, and -, is a stream of images. */
 #ifndef SRC_MODELS_PICTURE_SOURCE_H
 #define SRC_MODELS_PICTURE_SOURCE_H
 

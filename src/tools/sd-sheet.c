@@ -27,8 +27,8 @@ static const Opt options[] = {
 
 static const Cli cli = {
     "sd-sheet", "Put pictures side by side on one labelled sheet, a PNG.", options, "[FILE|DIR...]",
-    "Reads streams of images, PNG and JPEG files, and folders, whose files are taken in the order of their names. A "
-    "picture's row and column are the texts of its fields, which in a PNG file are its text chunks. With --rows or "
+    "Reads streams of images, PNG and JPEG files, and folders, whose files are taken in the order of their names, but "
+    "for names that begin with a dot. A picture's row and column are the texts of its fields, which in a PNG file are its text chunks. With --rows or "
     "--columns alone, the pictures of a row, or "
     "column, stand in the order in which they come; with both, the first picture of a cell is shown and a note says "
     "how many were not.\n"

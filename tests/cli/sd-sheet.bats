@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 # sd-sheet.bats -- contact sheets: sizes, places, the same bytes again, and what it says of bad input.
 
+bats_require_minimum_version 1.5.0
+
 setup_file() {
     export DATA=$BATS_FILE_TMPDIR
     cd "$DATA" || return 1
@@ -35,6 +37,19 @@ size() { od -An -tu4 --endian=big -j 16 -N 8 "$1" | tr -s ' '; }
     sd-sheet stream.png -o a.png
     sd-sheet folder.png -o b.png
     cmp a.png b.png
+}
+
+@test "hidden files of a folder are passed over, a folder that is named is not" {
+    mkdir -p .shown/.thumbnails
+    cp folder/*.png .shown
+    : >.shown/.a.png
+    : >.shown/.thumbnails/a.png
+    sd-sheet .shown -o shown.png
+    sd-sheet folder | cmp - shown.png
+    run -1 sd-sheet .shown/.a.png -o never.png
+    rm .shown/*.png
+    run -1 sd-sheet .shown -o never.png
+    [[ $output == *"no PNG or JPEG files"* ]]
 }
 
 @test "pictures whose cell is taken are counted" {
