@@ -13,7 +13,7 @@ typedef struct Picture {
     /* The fields of its record. In a PNG file its text chunks are those, seed and steering as they were before they
      * became text; its id, where it has none, is its path within the folder, without its ending. No tensors. */
     Record record;
-    json_t *run;                    /* what a PNG file says of its run: model, steps, ...; NULL from a stream */
+    json_t *run;                    /* what a PNG file (in texts) or a stream's header says of its run: model, ... */
     const uint8_t *rgb;             /* (H,W,3), H and W 1 or more */
     int H, W;
 } Picture;
