@@ -243,6 +243,14 @@ static int find_place(Sheet *s, const json_t *fields, int *row, int *column, Err
 
 /* ---- pictures ---- */
 
+/* Size of a picture (W,H) in a cell: its proportions, and one side the cell's. */
+static void fit(const Sheet *s, int W, int H, int *width, int *height)
+{
+    const int64_t by_height = ((int64_t)W * s->height + H/2)/H, by_width = ((int64_t)H * s->width + W/2)/W;
+    *width = by_height < 1 ? 1 : by_height < s->width ? (int)by_height : s->width;
+    *height = by_width < 1 ? 1 : by_width < s->height ? (int)by_width : s->height;
+}
+
 int sheet_add(Sheet *s, const json_t *fields, const uint8_t *rgb, int W, int H, Err *e)
 {
     int row = 0, column = 0;
@@ -263,7 +271,8 @@ int sheet_add(Sheet *s, const json_t *fields, const uint8_t *rgb, int W, int H, 
         return err_set(e, "out of memory for %zu pictures", s->cells + 1);
     s->cell = more;
     Cell *c = &s->cell[s->cells++];
-    *c = (Cell){.row = row, .column = column, .width = s->width, .height = s->height};
+    *c = (Cell){.row = row, .column = column};
+    fit(s, W, H, &c->width, &c->height);
     json_t *values;
     const int got = read_fields(&values, &c->caption, &s->captions, fields, e);
     json_decref(values);

@@ -31,8 +31,8 @@ typedef struct Sheet Sheet;
 /* options are the caller's while the sheet lives */
 int sheet_create(Sheet **s, const SheetOptions *options, Err *e);
 void sheet_free(Sheet *s);
-/* Adds one picture (H,W,3), brought to the cell's size and copied. Returns 0 when it found a place, 1 when its cell was
- * taken, -1 on error. */
+/* Adds one picture (H,W,3), copied, brought to the largest size that fits into the cell with the picture's proportions.
+ * Returns 0 when it found a place, 1 when its cell was taken, -1 on error. */
 int sheet_add(Sheet *s, const json_t *fields, const uint8_t *rgb, int W, int H, Err *e);
 /* Draws the sheet; the caller frees canvas->pixels. Fails without pictures, and when a side would be over 16384
  * pixels. */

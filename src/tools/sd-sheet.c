@@ -19,7 +19,8 @@ static const Opt options[] = {
     {0, "caption", OPT_STR, offsetof(Config, caption), NULL, "FIELDS  text under each picture: id, prompt, ...", 0},
     {0, "title", OPT_STR, offsetof(Config, title), NULL, "TEXT  above it all", 0},
     {0, "cell", OPT_INT, offsetof(Config, cell), "0",
-     "PIXELS  side of a cell; 0: its sides are the first picture's", 0},
+     "PIXELS  side of a cell; 0: its sides are the first picture's. A picture of another shape keeps its proportions: "
+     "it stands in the middle, the margin is the sheet's background", 0},
     {0, "across", OPT_INT, offsetof(Config, across), "8", "N  pictures a row, without --rows and --columns", 0},
     {0, "text", OPT_INT, offsetof(Config, text), "1", "N  size of the letters, 1 to 4; one that is not ASCII is drawn "
                                                       "as ?", 0},

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* sheet.c -- the order of a sheet's rows: those without a value first, whatever a value's words are; labels longer
- * than their rows are high. */
+/* sheet.c -- the order of a sheet's rows: those without a value first, whatever a value's words are; pictures whose
+ * shape is not their cell's; labels longer than their rows are high. */
 #include "src/models/sheet.h"
 #include "tests/unit/test.h"
 
@@ -60,7 +60,35 @@ static const uint8_t *pixel(const Canvas *c, int x, int y)
     return c->pixels + ((size_t)y*(size_t)c->width + (size_t)x)*3;
 }
 
-enum { MARGIN = 8 };
+enum { MARGIN = 8, GREY = 77, PAPER = 255 };
+
+/* A grey picture (W,H) alone in a cell of that side, or, where cell is 0, below a first one of SIDE: grey is the box of
+ * width and height in the middle of its cell, and the rest is paper. */
+static int test_shape(int W, int H, int cell, int width, int height)
+{
+    const SheetOptions o = {.cell = cell, .across = 1, .text = 1};
+    uint8_t *rgb = malloc((size_t)W*(size_t)H*3), square[SIDE*SIDE*3] = {0};
+    Sheet *s = NULL;
+    Canvas c = {0};
+    Err e = {0};
+    char name[80];
+    const int side = cell ? cell : SIDE, top = MARGIN + (cell ? 0 : SIDE + 4);
+    int wrong = 0;
+    memset(rgb, GREY, (size_t)W*(size_t)H*3);
+    const int failed = sheet_create(&s, &o, &e) || (!cell && sheet_add(s, NULL, square, SIDE, SIDE, &e))
+                    || sheet_add(s, NULL, rgb, W, H, &e) || sheet_draw(s, &c, &e);
+    for (int y = 0; y < side && !failed; y++)
+        for (int x = 0; x < side; x++) {
+            const int left = (side - width)/2, above = (side - height)/2;
+            const int inside = x >= left && x < left + width && y >= above && y < above + height;
+            wrong += pixel(&c, MARGIN + x, top + y)[1] != (inside ? GREY : PAPER);
+        }
+    snprintf(name, sizeof name, "%d x %d in a cell of %d is %d x %d", W, H, side, width, height);
+    free(c.pixels);
+    free(rgb);
+    sheet_free(s);
+    return test_ok(name, !failed && !wrong);
+}
 
 /* Ink beside rows y0 to y1 of a sheet. */
 static int ink(const Canvas *c, int y0, int y1)
@@ -102,6 +130,13 @@ static int test_long_label(void)
 int main(void)
 {
     int failed = test_order();
+    failed += test_shape(192, 64, 96, 96, 32);
+    failed += test_shape(64, 192, 96, 32, 96);
+    failed += test_shape(3, 2, 96, 96, 64);
+    failed += test_shape(500, 1, 96, 96, 1);
+    failed += test_shape(96, 96, 96, 96, 96);
+    failed += test_shape(24, 12, 0, 8, 4);
+    failed += test_shape(4, 16, 0, 2, 8);
     failed += test_long_label();
     return failed != 0;
 }
