@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* sd-sheet.c -- pictures side by side on one labelled sheet. */
 #include <stdlib.h>
+#include "formats/affix.h"
 #include "formats/image.h"
 #include "src/cli/cli.h"
 #include "src/models/picture_source.h"
@@ -37,7 +38,8 @@ static const Cli cli = {
     "column, stand in the order in which they come; with both, the first picture of a cell is shown and a note says "
     "how many were not. A field that no picture has is a note too.\n"
     "Texts are compared whole, and cut when they are drawn, with dots at the end: to 512 letters, beside a row to as "
-    "many lines as its pictures are high.\n"
+    "many lines as its pictures are high. The sheet is a PNG whatever its name; one that ends in .jpg or .jpeg is "
+    "refused.\n"
     "Memory: the pixels of the sheet, twice. The same pictures and options give the same bytes; the text chunk "
     "provenance says what made it.",
     "# unsteered beside steered\n"
@@ -109,6 +111,8 @@ int main(int argc, char **argv)
     if (cfg.cell < 0 || cfg.cell > 4096 || cfg.across < 1 || cfg.across > 16384 || cfg.text < 1
         || cfg.text > 4)
         cli_misuse(&cli, "--cell must be 0 to 4096, --across 1 to 16384, --text 1 to 4");
+    if (ends_with_any_case(cfg.c.output, ".jpg") || ends_with_any_case(cfg.c.output, ".jpeg"))
+        cli_misuse(&cli, "%s: a sheet is a PNG file, and its name says JPEG", cfg.c.output);
 
     const SheetOptions o = {.title = cfg.title, .rows = cfg.rows, .columns = cfg.columns, .caption = cfg.caption,
                             .cell = (int)cfg.cell, .across = (int)cfg.across, .text = (int)cfg.text};

@@ -114,6 +114,16 @@ sd-sheet: no picture has a field 'idd'" ]
     [[ $output == *"no PNG or JPEG files"* ]]
 }
 
+@test "a name that says JPEG is misuse" {
+    for name in k.jpg k.JPEG; do
+        run -2 sd-sheet images.mpk.zst -o $name
+        [[ $output == *"$name: a sheet is a PNG"* ]]
+        [ ! -e $name ]
+    done
+    sd-sheet images.mpk.zst -o k.jpg.part
+    cmp k.jpg.part <(sd-sheet images.mpk.zst)
+}
+
 @test "pictures whose cell is taken are counted" {
     cat images.mpk.zst images.mpk.zst >twice.mpk.zst
     run sd-sheet --rows concept --columns theme twice.mpk.zst -o sheet.png
