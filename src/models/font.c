@@ -51,6 +51,13 @@ int font_length(const char *text)
     return length;
 }
 
+const char *font_skip(const char *text, int count)
+{
+    while (count-- > 0 && next_character(&text))
+        ;
+    return text;
+}
+
 static void fill(Canvas *c, int x, int y, int side, uint32_t rgb)
 {
     for (int j = y < 0 ? 0 : y; j < y + side && j < c->height; j++)
@@ -101,8 +108,7 @@ int font_lines(const char *text, int most)
 {
     int lines = 0;
     while (*text) {
-        for (int i = font_break(text, most); i > 0; i--)
-            next_character(&text);
+        text = font_skip(text, font_break(text, most));
         lines++;
     }
     return lines;

@@ -15,6 +15,8 @@ typedef struct Canvas {
 
 /* Characters of text, as drawn: UTF-8 sequences count as one. */
 int font_length(const char *text);
+/* Where text goes on after its first `count` characters; at its end where it has no more. */
+const char *font_skip(const char *text, int count);
 /* Draws up to `count` characters with its top left corner at x, y, each pixel of the font scale x scale pixels; what
  * lies outside is cut. Returns where text goes on. */
 const char *font_draw(Canvas *c, int x, int y, int scale, uint32_t rgb, const char *text, int count);

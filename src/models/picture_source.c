@@ -19,10 +19,14 @@ struct PictureSource {
     char **file;                    /* the pictures of the open operand */
     size_t files, next;
     size_t folder;                  /* bytes of their paths that are no part of an id */
+    json_t *run;                    /* what the open stream's header says of its run */
     json_t *provenance;             /* of the first stream, NULL before */
     Picture now;                    /* record and run are ours where they come of a file */
     Image image;
 };
+
+/* What pictures say of their run beside its run fields. */
+static const char *const run_others[] = {"sae", "provenance", NULL};
 
 /* ---- operands ---- */
 
@@ -48,7 +52,9 @@ static int open_folder(PictureSource *s, const char *path, Err *e)
     FTSENT *at;
     int failed = walk ? 0 : err_set(e, "%s: %s", path, strerror(errno));
     while (!failed && (at = fts_read(walk))) {
-        if (at->fts_info == FTS_DNR || at->fts_info == FTS_ERR)
+        if (at->fts_level > 0 && at->fts_name[0] == '.')    /* hidden: no picture of ours has such a name */
+            fts_set(walk, at, FTS_SKIP);
+        else if (at->fts_info == FTS_DNR || at->fts_info == FTS_ERR)
             failed = err_set(e, "%s: the folder cannot be read: %s", at->fts_path, strerror(at->fts_errno));
         else if (at->fts_info == FTS_F && image_ending(at->fts_path))
             failed = add_file(s, at->fts_path, e);
@@ -75,8 +81,12 @@ static int open_stream(PictureSource *s, const char *path, Err *e)
 {
     if (stream_open_kind(&s->in, path, "images", e))
         return -1;
+    const json_t *header = stream_header(s->in)->fields;
     if (!s->provenance)
-        s->provenance = json_incref(json_object_get(stream_header(s->in)->fields, "provenance"));
+        s->provenance = json_incref(json_object_get(header, "provenance"));
+    if (!(s->run = json_object()))
+        return err_set(e, "out of memory");
+    run_fields_copy(s->run, header, run_others);
     return 0;
 }
 
@@ -86,7 +96,9 @@ static void close_operand(PictureSource *s)
     for (size_t i = 0; i < s->files; i++)
         free(s->file[i]);
     free(s->file);
+    json_decref(s->run);
     s->in = NULL;
+    s->run = NULL;
     s->file = NULL;
     s->files = s->next = 0;
 }
@@ -146,6 +158,7 @@ static int next_of_stream(PictureSource *s, Err *e)
     s->now.rgb = x->data;
     s->now.H = (int)x->dim[0];
     s->now.W = (int)x->dim[1];
+    s->now.run = json_incref(s->run);
     rec->tensors = 0;
     return 1;
 }
@@ -154,7 +167,10 @@ static int next_of_stream(PictureSource *s, Err *e)
 static void take_chunk(Picture *p, const char *name, json_t *text)
 {
     json_t *value = NULL;
-    if (run_field(name) || strcmp(name, "sae") == 0 || strcmp(name, "provenance") == 0) {
+    bool of_run = run_field(name);
+    for (const char *const *other = run_others; *other; other++)
+        of_run |= strcmp(name, *other) == 0;
+    if (of_run) {
         json_object_set(p->run, name, text);
         return;
     }

@@ -3,7 +3,7 @@
  * of them.
  *
  * An operand that ends in .png, .jpg or .jpeg is such a file; a folder stands for those in it and in its subfolders, in
- * the order of their names; anything else, and -, is a stream of images. */
+ * the order of their names, but for names that begin with a dot; anything else, and -, is a stream of images. */
 #ifndef SRC_MODELS_PICTURE_SOURCE_H
 #define SRC_MODELS_PICTURE_SOURCE_H
 
@@ -13,7 +13,7 @@ typedef struct Picture {
     /* The fields of its record. In a PNG file its text chunks are those, seed and steering as they were before they
      * became text; its id, where it has none, is its path within the folder, without its ending. No tensors. */
     Record record;
-    json_t *run;                    /* what a PNG file says of its run: model, steps, ...; NULL from a stream */
+    json_t *run;                    /* what a PNG file (in texts) or a stream's header says of its run: model, ... */
     const uint8_t *rgb;             /* (H,W,3), H and W 1 or more */
     int H, W;
 } Picture;

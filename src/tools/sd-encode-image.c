@@ -35,9 +35,10 @@ static const Cli cli = {
     "sd-encode-image", "Encode pictures into embeddings, with CLIP's image tower or other networks.", options,
     "[FILE|FOLDER...]",
     "Reads images streams (no operand, or -, is standard input), PNG and JPEG files, and folders, whose files are "
-    "taken in the order of their names, subfolders too. Writes an embeddings stream: of each picture its fields and "
-    "its embedding [P], the projected class token. The fields of a PNG file are its text chunks as sd-steer and "
-    "sd-decode write them; a file's id, where it has none, is its path within the folder, without its ending.\n"
+    "taken in the order of their names, subfolders too, but for names that begin with a dot. Writes an embeddings "
+    "stream: of each picture its fields and its embedding [P], the projected class token. The fields of a PNG file are "
+    "its text chunks as sd-steer and sd-decode write them; a file's id, where it has none, is its path within the "
+    "folder, without its ending.\n"
     "CLIP is the folder clip/ of the model (a CLIPModel). Pictures are resized (short side, bicubic) and cropped in "
     "the centre as CLIP wants them, and take the means and deviations of clip/preprocessor_config.json where there is "
     "one. With --net another network describes them instead. A plain convolutional one (its features, for "

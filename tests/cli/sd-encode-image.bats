@@ -49,6 +49,14 @@ refused() {     # exit status, what the message must hold, then the command
     [ "$(tstream view -H f.mpk.zst | head -1 | jq -r '.provenance | map(.program) | join(" ")')" = sd-encode-image ]
 }
 
+@test "hidden files of a folder are passed over" {
+    cp -R "$DIR/pictures" hidden
+    mkdir hidden/.thumbnails
+    : >hidden/.a.png
+    : >hidden/.thumbnails/a.png
+    sd-encode-image hidden | cmp - <(sd-encode-image "$DIR/pictures")
+}
+
 @test "operands of all sorts follow each other" {
     sd-encode-image "$DIR/pictures/a.png" "$DIR/images.mpk.zst" "$DIR/pictures/b" -o all.mpk.zst
     [ "$(tstream view --tsv id all.mpk.zst | tr '\n' ' ')" = "a b/2 a b/10 b/10 b/2 " ]
