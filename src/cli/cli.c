@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "formats/affix.h"
 #include "formats/number.h"
@@ -242,10 +243,11 @@ static _Noreturn void unknown_name(const Cli *cli, const char *name, size_t leng
 }
 
 /* Values of the options that programs share; those of one that it lacks are 0. tstream writes streams of streams: there
- * a file may take its own place. */
+ * a file may take its own place, as a folder may of sae-convert. */
 static void check_common(const Cli *cli, const Common *c)
 {
-    if (c->output && strcmp(c->output, "-") != 0 && cli_listed(&c->inputs, c->output)
+    struct stat st;
+    if (c->output && stat(c->output, &st) == 0 && S_ISREG(st.st_mode) && cli_listed(&c->inputs, c->output)
         && !starts_with(cli->name, "tstream "))
         cli_misuse(cli, "--output %s: that is an input", c->output);
     if (find_name(cli, "level", strlen("level")) && (c->level < 1 || c->level > 19))
