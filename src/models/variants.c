@@ -214,8 +214,10 @@ void variant_describe(const Variant *v, Record *rec)
     }
     record_set_text(rec, "steered", labels);
     record_set_text(rec, "steered_kind", targets && one_kind ? v->target[0].kind : kinds);
-    if (v->none)
+    if (v->none) {          /* what is there, a text's steering, is not this picture's */
+        json_object_del(rec->fields, "steering");
         return;
+    }
     json_t *steering = json_object();
     json_object_set_new(steering, "mode", json_string(steer_mode_name(v->mode)));
     json_object_set_new(steering, "multiplier", json_real(v->multiplier));

@@ -42,7 +42,8 @@ int variant_feature(int32_t *feature, float *value, const char *text);
 /* Adds a label to a variant that has not got it, behind those of its kind, spelt as the ranks have it whatever its case
  * here; NULL ranks: unchecked. */
 int variant_target(Variant *v, const char *kind, const char *label, const Ranks *ranks, Err *e);
-/* Fields "steered", "steered_kind" (labels.h, label_steered) and "steering" of a record that this variant drew. */
+/* Fields "steered", "steered_kind" (labels.h, label_steered) and "steering" of a record that this variant drew, in place
+ * of what an earlier steering left there; no "steering" where nothing was steered. */
 void variant_describe(const Variant *v, Record *rec);
 
 #endif

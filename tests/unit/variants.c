@@ -149,9 +149,11 @@ static int test_describe(void)
     record_clear(&rec);
     v.none = 1;
     record_init(&rec, NULL);
+    record_set_text(&rec, "steered", "Cats");
+    record_set_json(&rec, "steering", json_pack("{s:s}", "mode", "add"));
     variant_describe(&v, &rec);
     text = json_dumps(rec.fields, JSON_COMPACT);
-    failed += test_text("fields of the unsteered", text, "{\"steered\":\"\",\"steered_kind\":\"\"}");
+    failed += test_text("fields of the unsteered, nothing left of an earlier steering", text, "{\"steered\":\"\",\"steered_kind\":\"\"}");
     free(text);
     record_clear(&rec);
     return failed;
