@@ -67,6 +67,18 @@ static int split_label(const char *text, char kind[32], const char **name)
     return 0;
 }
 
+/* Of each sweep's `none` that looks like a label. */
+static void note_none(const Cli *cli, const SteeringConfig *cfg, const Ranks *ranks)
+{
+    for (int i = 0; i < cfg->sweeps.count; i++) {
+        const char *sweep = cfg->sweeps.items[i], *label = variants_none_label(sweep, ranks);
+        const int kind = (int)strcspn(sweep, "=");
+        if (label)
+            cli_note(cli, "--sweep %.*s=none steers nothing of that sweep; the %.*s '%s' of the ranks is written None",
+                     kind, sweep, kind, sweep, label);
+    }
+}
+
 int steering_variants(Variants *v, const Cli *cli, const SteeringConfig *cfg, const char *when, const Ranks *ranks,
                       Err *e)
 {
@@ -93,6 +105,7 @@ int steering_variants(Variants *v, const Cli *cli, const SteeringConfig *cfg, co
         if (v->item[i].features && cfg->saes.count > 1)
             cli_misuse(cli, "--sweep feature steers one autoencoder, not %d", cfg->saes.count);
     }
+    note_none(cli, cfg, ranks);
     return cfg->unsteered ? variants_add_none(v, e) : 0;
 }
 

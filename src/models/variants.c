@@ -78,10 +78,19 @@ static int add_feature(Variant *v, const char *text, Err *e)
     return 0;
 }
 
+typedef struct Sweep {
+    const char *name;
+    const Ranks *ranks;
+    bool labels;                    /* its values are labels, whatever they are called: those of `all` */
+} Sweep;
+
 /* Sets what one sweep's value stands for. */
-static int apply(Variant *v, const char *name, const char *value, const Ranks *ranks, Err *e)
+static int apply(Variant *v, const Sweep *sweep, const char *value, Err *e)
 {
+    const char *name = sweep->name;
     double x, *const number = number_of(v, name);
+    if (sweep->labels)
+        return variant_target(v, name, value, sweep->ranks, e);
     if (strcmp(name, "mode") == 0)
         return steer_mode(&v->mode, value, e);
     if (strcmp(name, "when") == 0)
@@ -105,11 +114,12 @@ static int apply(Variant *v, const char *name, const char *value, const Ranks *r
     }
     if (strcmp(name, "feature") == 0)
         return add_feature(v, value, e);
-    return variant_target(v, name, value, ranks, e);
+    return variant_target(v, name, value, sweep->ranks, e);
 }
 
-static int extend(Variants *out, const Variant *from, const char *name, const char *value, const Ranks *ranks, Err *e)
+static int extend(Variants *out, const Variant *from, const Sweep *sweep, const char *value, Err *e)
 {
+    const char *name = sweep->name;
     if (out->count == VARIANT_MAX)
         return err_misuse(e, "the sweeps make more than %d steerings", VARIANT_MAX);
     if ((out->count & (out->count - 1)) == 0) {
@@ -127,26 +137,69 @@ static int extend(Variants *out, const Variant *from, const char *name, const ch
     for (int i = 0; i < out->count - 1; i++)
         if (strcmp(out->item[i].name, v->name) == 0)
             return err_misuse(e, "--sweep %s: %s comes twice", name, v->name);
-    return apply(v, name, value, ranks, e);
+    return apply(v, sweep, value, e);
 }
 
-/* `from`, once with each value of the sweep, added to out. values is cut up. */
-static int extend_values(Variants *out, const Variant *from, const char *name, char *values, const Ranks *ranks, Err *e)
+/* The comma behind the value that begins here, or the end; a comma behind a backslash is the value's own. */
+static const char *value_end(const char *value)
 {
-    const char *label;
+    while (*value && *value != ',')
+        value += value[0] == '\\' && value[1] == ',' ? 2 : 1;
+    return value;
+}
+
+/* A copy of a value without the backslashes before its commas. The caller frees; NULL: out of memory. */
+static char *value_copy(const char *value, const char *end)
+{
+    char *const copy = malloc((size_t)(end - value) + 1), *to = copy;
+    for (; copy && value < end; value++) {
+        value += value[0] == '\\' && value[1] == ',';
+        *to++ = *value;
+    }
+    if (copy)
+        *to = 0;
+    return copy;
+}
+
+/* `from`, once with each value of the sweep, added to out. */
+static int extend_values(Variants *out, const Variant *from, const Sweep *sweep, const char *values, Err *e)
+{
+    const char *label, *const name = sweep->name;
     if (strcmp(values, "all") == 0) {
-        if (!ranks || !ranks_label(ranks, name, 0))
+        const Sweep all = {name, sweep->ranks, true};
+        if (!all.ranks || !ranks_label(all.ranks, name, 0))
             return err_set(e, "--sweep %s=all: the ranks have no label of that kind", name);
-        for (int k = 0; (label = ranks_label(ranks, name, k)); k++)
-            if (extend(out, from, name, label, ranks, e))
+        for (int k = 0; (label = ranks_label(all.ranks, name, k)); k++)
+            if (extend(out, from, &all, label, e))
                 return -1;
         return 0;
     }
-    char *rest = values;
-    for (char *value; (value = strsep(&rest, ",")); )
-        if (extend(out, from, name, value, ranks, e))
-            return -1;
-    return 0;
+    for (const char *end; ; values = end + 1) {
+        end = value_end(values);
+        char *value = value_copy(values, end);
+        const int failed = value ? extend(out, from, sweep, value, e) : err_set(e, "out of memory");
+        free(value);
+        if (failed || !*end)
+            return failed;
+    }
+}
+
+const char *variants_none_label(const char *sweep, const Ranks *ranks)
+{
+    const char *value = strchr(sweep, '=');
+    char kind[32];
+    if (!ranks || !value || value - sweep >= (long)sizeof kind)
+        return NULL;
+    snprintf(kind, sizeof kind, "%.*s", (int)(value - sweep), sweep);
+    for (const char *end = value; *end; ) {
+        value = end + 1;
+        end = value_end(value);
+        const RankEntry *label = end - value == 4 && memcmp(value, "none", 4) == 0 ? ranks_find(ranks, kind, "none", 0)
+                               : NULL;
+        if (label)
+            return label->label;
+    }
+    return NULL;
 }
 
 /* Every variant so far, once with each value of the sweep. */
@@ -158,11 +211,8 @@ static int multiply(Variants *v, const char *sweep, const Ranks *ranks, Err *e)
     char *name = strndup(sweep, equals - sweep);
     Variants next = {0};
     int failed = name ? 0 : err_set(e, "out of memory");
-    for (int i = 0; i < v->count && !failed; i++) {
-        char *values = strdup(equals + 1);
-        failed = values ? extend_values(&next, &v->item[i], name, values, ranks, e) : err_set(e, "out of memory");
-        free(values);
-    }
+    for (int i = 0; i < v->count && !failed; i++)
+        failed = extend_values(&next, &v->item[i], &(Sweep){name, ranks, false}, equals + 1, e);
     free(name);
     free(v->item);
     *v = next;

@@ -30,13 +30,16 @@ typedef struct Variants { Variant *item; int count; } Variants;
 
 /* The product of sweeps over base, at most 10,000. A sweep is "NAME=V,V,..."; NAME is multiplier, top, percentile,
  * gate, mode, when, feature (V: I=VALUE), or a kind of label such as concept or theme, where `all`, alone, stands for
- * every label in ranks, and `none` for none of the sweep's: what has none at all, and no feature, is not steered.
- * Labels are checked against ranks (NULL: unchecked). */
+ * every label in ranks, be it one that is called none, and `none` for none of the sweep's: what has none at all, and no
+ * feature, is not steered. A backslash before a comma makes it part of the value. Labels are checked against ranks
+ * (NULL: unchecked). */
 int variants_build(Variants *v, const Variant *base, const char *const *sweeps, int sweep_count, const Ranks *ranks,
                    Err *e);
 /* Puts the unsteered variant, named "unsteered", before all others. */
 int variants_add_none(Variants *v, Err *e);
 void variants_free(Variants *v);
+/* The label in ranks that a sweep's value `none` looks like and does not stand for; NULL: there is none. */
+const char *variants_none_label(const char *sweep, const Ranks *ranks);
 /* Reads I=VALUE, a feature given by hand. Returns 0, or -1 where text is none. */
 int variant_feature(int32_t *feature, float *value, const char *text);
 /* Adds a label to a variant that has not got it, behind those of its kind, spelt as the ranks have it whatever its case

@@ -9,7 +9,8 @@ load says
 setup_file() {
     export DIR="$BATS_FILE_TMPDIR"
     sd-assemble-prompts --split gather -n 1 |
-        jq -c 'select(.concept == "Fishes" or .concept == "Cats")' | head -6 > "$DIR/prompts"
+        jq -c 'select(.concept == "Fishes" or .concept == "Cats")
+            | .mood = if .concept == "Cats" then "none" else "wet, cold" end' | head -6 > "$DIR/prompts"
     sd-encode-text -o "$DIR/cond.mpk.zst" "$DIR/prompts"
     sd-sample-hooked -q --steps 3 --latents "$DIR/plain.mpk.zst" -o "$DIR/acts.mpk.zst" "$DIR/cond.mpk.zst"
     sae-fit -q -k 8 --features 256 --batch 128 --epochs 4 -o "$DIR/sae" "$DIR/acts.mpk.zst"
@@ -223,6 +224,23 @@ open("huge.png", "wb").write(b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack("
     refused "feature 3 comes by --feature and by --sweep" --feature 3=8 --sweep feature=4=1,3=2
     refused "'3' is not I=VALUE" --sweep feature=3
     [ ! -e o.mpk.zst ]
+}
+
+@test "labels called none, or with a comma: all has them, none is nothing of the sweep, and that is said" {
+    cd "$BATS_TEST_TMPDIR"
+    sae-rank-concepts -q --sae "$DIR/sae" --by mood -o ranks.mpk.zst "$DIR/acts.mpk.zst"
+    moods() {
+        sd-steer --steps 1 --sae "$DIR/sae" --ranks ranks.mpk.zst --sweep mood="$1" -o o.mpk.zst "$DIR/cond.mpk.zst"
+        tstream view o.mpk.zst | jq -r '"\(.id | split("/")[0]): \(.steered)"' | sort -u
+    }
+    run -0 moods all
+    [ "$output" = "mood=none: none"$'\n'"mood=wet, cold: wet, cold" ]
+    run -0 moods 'wet\, cold,none'
+    [ "${lines[0]}" = \
+        "sd-steer: --sweep mood=none steers nothing of that sweep; the mood 'none' of the ranks is written None" ]
+    [ "${lines[1]}, ${lines[2]}" = "mood=none: , mood=wet, cold: wet, cold" ]
+    run -0 moods None
+    [ "$output" = "mood=None: none" ]
 }
 
 @test "a concept and a theme at once: the fields name the kind of each" {

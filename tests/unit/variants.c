@@ -4,10 +4,10 @@
 #include "src/models/variants.h"
 #include "tests/unit/test.h"
 
-/* Ranks of the concepts Bears and Birds and the theme Rust. */
-static int make_ranks(Ranks **r, const char *path, Err *e)
+typedef const char *RankLabel[2];           /* kind, name */
+
+static int make_ranks(Ranks **r, const char *path, const RankLabel *labels, Err *e)
 {
-    static const char *const labels[][2] = {{"concept", "Bears"}, {"concept", "Birds"}, {"theme", "Rust"}};
     const float one[1] = {1};
     StreamOut *out = NULL;
     Record header;
@@ -125,6 +125,37 @@ static int test_values(const Ranks *ranks)
     return failed;
 }
 
+/* Of ranks with the concepts none and "x=y,z", and one of a kind called feature. */
+static int test_labels(const Ranks *ranks)
+{
+    static const struct { const char *sweep, *name[2], *label[2]; } cases[] = {
+        {"concept=all", {"concept=none", "concept=x=y,z"}, {"none", "x=y,z"}},
+        {"concept=none,None", {"concept=none", "concept=None"}, {NULL, "none"}},
+        {"concept=x=y\\,z,none", {"concept=x=y,z", "concept=none"}, {"x=y,z", NULL}},
+        {"feature=all", {"feature=3=8", NULL}, {"3=8", NULL}}};
+    int failed = 0;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Variants v = {0};
+        Err e = {0};
+        const int count = cases[i].name[1] ? 2 : 1;
+        failed += test_ok(cases[i].sweep, !variants_build(&v, &base, &cases[i].sweep, 1, ranks, &e)
+                                          && v.count == count);
+        for (int n = 0; n < v.count && n < count; n++) {
+            const Variant *x = &v.item[n];
+            failed += test_text("its name", x->name, cases[i].name[n]);
+            failed += test_text("its label", x->targets ? x->target[0].label : "", cases[i].label[n] ? : "");
+            failed += test_ok("without one it is not steered", x->none == !cases[i].label[n] && !x->features);
+        }
+        variants_free(&v);
+    }
+    failed += test_text("none that looks like a label", variants_none_label("concept=x=y\\,z,none", ranks), "none");
+    failed += test_ok("what does not", !variants_none_label("concept=all", ranks)
+                                       && !variants_none_label("concept=x,\\,none,None", ranks)
+                                       && !variants_none_label("theme=none", ranks) && !variants_none_label("x", ranks)
+                                       && !variants_none_label("concept=none", NULL));
+    return failed;
+}
+
 static int test_describe(void)
 {
     Variant v = base;
@@ -221,9 +252,13 @@ int main(void)
     if (fd < 0)
         return 1;
     close(fd);
-    int failed = make_ranks(&ranks, path, &e) ? test_ok(e.text, 0)
+    static const RankLabel plain[] = {{"concept", "Bears"}, {"concept", "Birds"}, {"theme", "Rust"}};
+    static const RankLabel odd[] = {{"concept", "none"}, {"concept", "x=y,z"}, {"feature", "3=8"}};
+    int failed = make_ranks(&ranks, path, plain, &e) ? test_ok(e.text, 0)
                : test_product(ranks) + test_features() + test_values(ranks) + test_describe() + test_refused(ranks)
-                 + test_limits(ranks);
+                 + test_limits(ranks) + test_ok("no label is called none", !variants_none_label("concept=none", ranks));
+    ranks_free(ranks);
+    failed += make_ranks(&ranks, path, odd, &e) ? test_ok(e.text, 0) : test_labels(ranks);
     unlink(path);
     ranks_free(ranks);
     return failed != 0;
