@@ -83,7 +83,7 @@ int steering_variants(Variants *v, const Cli *cli, const SteeringConfig *cfg, co
                       Err *e)
 {
     Variant base = {.multiplier = cfg->multiplier, .percentile = cfg->percentile, .gate = cfg->gate,
-                    .top = (int)cfg->top};
+                    .top = (int)cfg->top, .by_hand = cfg->features.count};
     int failed = steer_mode(&base.mode, cfg->mode, e) || t_range_parse(&base.when, "--when", when, e);
     for (int i = 0; i < cfg->concepts.count && !failed; i++)
         failed = variant_target(&base, "concept", cfg->concepts.items[i], ranks, e);
@@ -99,7 +99,7 @@ int steering_variants(Variants *v, const Cli *cli, const SteeringConfig *cfg, co
     if (failed || variants_build(v, &base, cfg->sweeps.items, cfg->sweeps.count, ranks, e))
         return -1;
     for (int i = 0; i < v->count; i++) {
-        if (!v->item[i].none && !v->item[i].targets && !cfg->features.count && !v->item[i].features)
+        if (!v->item[i].none && !variant_steers(&v->item[i]))
             cli_misuse(cli, "--sweep says nothing to steer: sweep concept, theme, another kind of label or feature "
                        "too, or give --concept, --theme, --label or --feature");
         if (v->item[i].features && cfg->saes.count > 1)

@@ -46,8 +46,8 @@ typedef struct SteeringConfig {
 #define STEERING_SWEEP_OPTIONS(T, m, do, numbers, what) \
     {0, "sweep", OPT_LIST, offsetof(T, m.sweeps), NULL, \
      "NAME=V,V  " do " once with each value of " numbers ", feature (V: I=VALUE), concept, theme or another kind of " \
-     "label (all: every one; none: nothing of this sweep; a comma in a name is \\,), together with those that --concept, --theme and --label name; again for the " \
-     "product", 0}, \
+     "label (all: every one; none: nothing of this sweep; a comma in a name is \\,), together with what " \
+     "--concept, --theme, --label and --feature name; again for the product", 0}, \
     {0, "unsteered", OPT_FLAG, offsetof(T, m.unsteered), NULL, "with --sweep: " do " the unsteered " what \
      " too, first", 0}
 

@@ -219,6 +219,11 @@ static int multiply(Variants *v, const char *sweep, const Ranks *ranks, Err *e)
     return failed;
 }
 
+bool variant_steers(const Variant *v)
+{
+    return v->targets || v->features || v->by_hand;
+}
+
 int variants_build(Variants *v, const Variant *base, const char *const *sweeps, int sweep_count, const Ranks *ranks,
                    Err *e)
 {
@@ -230,7 +235,7 @@ int variants_build(Variants *v, const Variant *base, const char *const *sweeps, 
         if (multiply(v, sweeps[i], ranks, e))
             return -1;
     for (int i = 0; i < v->count; i++)
-        v->item[i].none &= v->item[i].targets == 0 && v->item[i].features == 0;
+        v->item[i].none &= !variant_steers(&v->item[i]);
     return 0;
 }
 

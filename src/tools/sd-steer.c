@@ -48,8 +48,10 @@ static const Cli cli = {
     "unsteered picture bit for bit. --where multiplies each token's change by the mean of the mask over its part of "
     "the picture, 0 to 1; transparent is black. Through attention and later layers other parts may still follow. A "
     "sweep draws all its variants with one model load, and what they have in common once: pictures that a gate leaves "
-    "alone, steps before a --when; each variant's name becomes the first part of its pictures' ids. A label that is "
-    "called none is swept by all, or written None: labels match whatever their case. Labels of several kinds are steered kind by kind, in alphabetical order, however they are given.\n"
+    "alone, steps before a --when; each variant's name becomes the first part of its pictures' ids. The value none "
+    "leaves what is given beside the sweep, and where that is nothing the unsteered picture, which --unsteered draws "
+    "in any case; a label that is called none is swept by all, or written None, since labels match whatever their "
+    "case. Labels of several kinds are steered kind by kind, in alphabetical order, however they are given.\n"
     "With --init pictures that exist are steered. --inversion ddpm leaves them as they are but for what the steering "
     "changes, those that it leaves alone bit for bit; with --where no latent changes where the mask is black.\n"
     "With --dtype f16 the autoencoder's products are made in f32, with bf16 in bf16.",

@@ -243,6 +243,24 @@ open("huge.png", "wb").write(b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack("
     [ "$output" = "mood=None: none" ]
 }
 
+@test "none in a sweep leaves what is given beside it, --unsteered nothing" {
+    cd "$BATS_TEST_TMPDIR"
+    ids() { tstream view --tensors "$1" | jq -c "select(.id | startswith(\"$2/\")) | .latent"; }
+    latents --mode add --feature 3=40 --sweep concept=none,Cats --sweep feature=none,9=-5 --top 20 --unsteered sweep
+    cmp <(ids sweep.mpk.zst unsteered) <(tstream view --tensors "$DIR/plain.mpk.zst" | jq -c .latent)
+    latents --mode add --feature 3=40 hand
+    cmp <(ids sweep.mpk.zst concept=none/feature=none) <(tstream view --tensors hand.mpk.zst | jq -c .latent)
+    latents --mode add --feature 3=40 --feature 9=-5 --concept Cats --top 20 all
+    cmp <(ids sweep.mpk.zst concept=Cats/feature=9=-5) <(tstream view --tensors all.mpk.zst | jq -c .latent)
+    [ "$(tstream view sweep.mpk.zst | jq -c '[.steered, (.steering.features // {} | keys)]' | head -5)" = '["",[]]
+["",["3"]]
+["",["3","9"]]
+["Cats",["3"]]
+["Cats",["3","9"]]' ]
+    latents --mode add --concept Fishes --sweep concept=none,Cats --top 20 --multiplier 2 sweep
+    [ "$(tstream view sweep.mpk.zst | jq -r .steered | head -2 | xargs)" = "Fishes Fishes+Cats" ]
+}
+
 @test "a concept and a theme at once: the fields name the kind of each" {
     theme=$(tstream view "$DIR/ranks.mpk.zst" | jq -r 'select(.kind == "theme").label' | sort -u | head -1)
     latents --theme "$theme" --sweep concept=Fishes,Cats --top 5 --mode ablate "$BATS_TEST_TMPDIR/a"

@@ -111,6 +111,16 @@ static int test_values(const Ranks *ranks)
                                                     && v.item[0].none && v.item[0].targets == 0);
     failed += test_ok("any other is", !v.item[1].none && !v.item[2].none && !v.item[3].none);
     variants_free(&v);
+    one = base;
+    one.by_hand = 1;
+    failed += test_ok("nor with a feature by hand", !variants_build(&v, &one, none, 3, ranks, &e) && !v.item[0].none
+                                                    && variant_steers(&v.item[0]));
+    variants_free(&v);
+    one = base;
+    failed += test_ok("nor with a label beside", !variant_target(&one, "concept", "Birds", ranks, &e)
+                                                 && !variants_build(&v, &one, none, 3, ranks, &e) && !v.item[0].none
+                                                 && v.item[0].targets == 1);
+    variants_free(&v);
     const char *const percentile[] = {"top=4", "percentile=99"};
     failed += test_ok("a percentile stands in for top", !variants_build(&v, &base, percentile, 2, ranks, &e)
                                                         && v.item[0].top == 0 && v.item[0].percentile == 99);
@@ -184,7 +194,8 @@ static int test_describe(void)
     record_set_json(&rec, "steering", json_pack("{s:s}", "mode", "add"));
     variant_describe(&v, &rec);
     text = json_dumps(rec.fields, JSON_COMPACT);
-    failed += test_text("fields of the unsteered, nothing left of an earlier steering", text, "{\"steered\":\"\",\"steered_kind\":\"\"}");
+    failed += test_text("fields of the unsteered, nothing left of an earlier steering", text,
+                        "{\"steered\":\"\",\"steered_kind\":\"\"}");
     free(text);
     record_clear(&rec);
     return failed;
