@@ -224,9 +224,36 @@ bool variant_steers(const Variant *v)
     return v->targets || v->features || v->by_hand;
 }
 
+/* What a sweep of numbers or words sets, 0 for those of labels and features, which add to one another. */
+static int set_by(const char *sweep)
+{
+    static const struct { const char *name; int what; } sets[] = {
+        {"multiplier", 1}, {"gate", 2}, {"mode", 3}, {"when", 4}, {"top", 5}, {"percentile", 5}};
+    const size_t n = strcspn(sweep, "=");
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
+        if (strlen(sets[i].name) == n && memcmp(sets[i].name, sweep, n) == 0)
+            return sets[i].what;
+    return 0;
+}
+
+/* That no sweep sets what one before it has set: its values would stand under the names of both. */
+static int check_sweeps(const char *const *sweeps, int count, Err *e)
+{
+    for (int i = 0; i < count; i++)
+        for (int k = 0; k < i; k++)
+            if (set_by(sweeps[i]) && set_by(sweeps[i]) == set_by(sweeps[k]))
+                return err_misuse(e, "--sweep %.*s sets anew what --sweep %.*s has set: give one of them, with all "
+                                     "values",
+                                  (int)strcspn(sweeps[i], "="), sweeps[i], (int)strcspn(sweeps[k], "="), sweeps[k]);
+    return 0;
+}
+
 int variants_build(Variants *v, const Variant *base, const char *const *sweeps, int sweep_count, const Ranks *ranks,
                    Err *e)
 {
+    *v = (Variants){0};
+    if (check_sweeps(sweeps, sweep_count, e))
+        return -1;
     *v = (Variants){malloc(sizeof *v->item), 1};
     if (!v->item)
         return err_set(e, "out of memory");

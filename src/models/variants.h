@@ -33,7 +33,7 @@ typedef struct Variants { Variant *item; int count; } Variants;
  * gate, mode, when, feature (V: I=VALUE), or a kind of label such as concept or theme, where `all`, alone, stands for
  * every label in ranks, be it one that is called none, and `none` for nothing of the sweep: what has no label at all,
  * and no feature, is not steered. A backslash before a comma makes it part of the value. Labels are checked against
- * ranks (NULL: unchecked). */
+ * ranks (NULL: unchecked). Two sweeps that set the same, as top and percentile do too, are misuse. */
 int variants_build(Variants *v, const Variant *base, const char *const *sweeps, int sweep_count, const Ranks *ranks,
                    Err *e);
 /* Puts the unsteered variant, named "unsteered", before all others. */

@@ -223,6 +223,9 @@ open("huge.png", "wb").write(b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack("
     refused "one kind of label: concept or theme" --mode only --concept Fishes --theme "$theme"
     refused "feature 3 comes by --feature and by --sweep" --feature 3=8 --sweep feature=4=1,3=2
     refused "'3' is not I=VALUE" --sweep feature=3
+    refused "--sweep percentile sets anew what --sweep top has set" --concept Cats --sweep top=5,10 \
+        --sweep percentile=99.9
+    refused "--sweep mode sets anew what --sweep mode has set" --concept Cats --sweep mode=ablate,add --sweep mode=set
     [ ! -e o.mpk.zst ]
 }
 

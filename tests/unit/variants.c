@@ -121,8 +121,10 @@ static int test_values(const Ranks *ranks)
                                                  && !variants_build(&v, &one, none, 3, ranks, &e) && !v.item[0].none
                                                  && v.item[0].targets == 1);
     variants_free(&v);
-    const char *const percentile[] = {"top=4", "percentile=99"};
-    failed += test_ok("a percentile stands in for top", !variants_build(&v, &base, percentile, 2, ranks, &e)
+    const char *const percentile[] = {"percentile=99"};
+    one = base;
+    one.top = 4;
+    failed += test_ok("a percentile stands in for top", !variants_build(&v, &one, percentile, 1, ranks, &e)
                                                         && v.item[0].top == 0 && v.item[0].percentile == 99);
     variants_free(&v);
     failed += test_ok("no sweep is one steering", !variants_build(&v, &base, NULL, 0, ranks, &e) && v.count == 1
@@ -220,19 +222,33 @@ static int test_refused(const Ranks *ranks)
                                         && strstr(e.text, bad[i].says));
         variants_free(&v);
     }
+    static const struct { const char *sweep[2]; bool refused; } pairs[] = {
+        {{"top=5,10", "percentile=99"}, true}, {{"percentile=99", "top=5"}, true}, {{"top=5", "top=6"}, true},
+        {{"multiplier=-1", "multiplier=-5"}, true}, {{"mode=add", "mode=ablate"}, true}, {{"gate=1", "gate=2"}, true},
+        {{"when=9-0", "when=5-0"}, true}, {{"concept=Bears", "concept=none,Birds"}, false},
+        {{"feature=3=1", "feature=4=1"}, false}, {{"top=5", "multiplier=2"}, false}};
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        Variants v = {0};
+        Err e = {0};
+        const int got = variants_build(&v, &base, pairs[i].sweep, 2, ranks, &e);
+        failed += test_ok(pairs[i].sweep[1], pairs[i].refused ? got && e.misuse && strstr(e.text, "sets anew what")
+                                                              : !got);
+        variants_free(&v);
+    }
     return failed;
 }
 
 static int test_limits(const Ranks *ranks)
 {
-    char many[1024] = "top=1", label[200];
-    const char *const twice[] = {many, many};
+    char many[1024] = "gate=1", more[1100], label[200];
+    const char *const both[] = {many, more};
     Variants v = {0};
     Variant one = base;
     Err e = {0};
     for (int i = 2; i <= 101; i++)
         snprintf(many + strlen(many), sizeof many - strlen(many), ",%d", i);
-    int failed = test_ok("101 x 101 steerings", variants_build(&v, &base, twice, 2, ranks, &e)
+    snprintf(more, sizeof more, "multiplier%s", strchr(many, '='));
+    int failed = test_ok("101 x 101 steerings", variants_build(&v, &base, both, 2, ranks, &e)
                                                 && strstr(e.text, "more than 10000"));
     variants_free(&v);
     e = (Err){0};
