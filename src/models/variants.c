@@ -284,6 +284,18 @@ void variants_free(Variants *v)
     *v = (Variants){0};
 }
 
+/* [{"kind": ..., "label": ...}, ...] where the texts alone might be of other labels: see steered.h. */
+static void describe_labels(const Variant *v, json_t *steering)
+{
+    const bool clear = v->targets == 1 && !strchr(v->target->kind, '+') && !strchr(v->target->label, '+');
+    if (clear || !v->targets)
+        return;
+    json_t *list = json_array();
+    for (int i = 0; i < v->targets; i++)
+        json_array_append_new(list, json_pack("{s:s, s:s}", "kind", v->target[i].kind, "label", v->target[i].label));
+    json_object_set_new(steering, "labels", list);
+}
+
 void variant_describe(const Variant *v, Record *rec)
 {
     char labels[VARIANT_TARGETS*sizeof v->target->label] = "", kinds[VARIANT_TARGETS*sizeof v->target->kind] = "";
@@ -314,5 +326,6 @@ void variant_describe(const Variant *v, Record *rec)
         snprintf(when, sizeof when, "%d-%d", v->when.high, v->when.low);
         json_object_set_new(steering, "when", json_string(when));
     }
+    describe_labels(v, steering);
     record_set_json(rec, "steering", steering);
 }

@@ -48,7 +48,7 @@ int variant_feature(int32_t *feature, float *value, const char *text);
 int variant_target(Variant *v, const char *kind, const char *label, const Ranks *ranks, Err *e);
 /* Whether it has labels or features. */
 bool variant_steers(const Variant *v);
-/* Fields "steered", "steered_kind" (labels.h, label_steered) and "steering" of a record that this variant drew, in
+/* Fields "steered", "steered_kind" and "steering" (steered.h) of a record that this variant drew, in
  * place of what an earlier steering left there; no "steering" where nothing was steered. */
 void variant_describe(const Variant *v, Record *rec);
 

@@ -137,6 +137,32 @@ static int test_values(const Ranks *ranks)
     return failed;
 }
 
+/* The array of labels: where the texts may be read in several ways. */
+static int test_told(void)
+{
+    static const struct { int targets; VariantTarget target[2]; const char *labels; } cases[] = {
+        {1, {{"concept", "Cats"}}, NULL},
+        {1, {{"concept", "A+B"}}, "[{\"kind\":\"concept\",\"label\":\"A+B\"}]"},
+        {1, {{"a+b", "Cats"}}, "[{\"kind\":\"a+b\",\"label\":\"Cats\"}]"},
+        {2, {{"concept", "A"}, {"theme", "B"}},
+         "[{\"kind\":\"concept\",\"label\":\"A\"},{\"kind\":\"theme\",\"label\":\"B\"}]"}};
+    int failed = 0;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Variant v = base;
+        Record rec;
+        v.targets = cases[i].targets;
+        memcpy(v.target, cases[i].target, sizeof cases[i].target);
+        record_init(&rec, NULL);
+        variant_describe(&v, &rec);
+        json_t *labels = json_object_get(json_object_get(rec.fields, "steering"), "labels");
+        char *text = labels ? json_dumps(labels, JSON_COMPACT) : NULL;
+        failed += test_text("labels", text ? text : "", cases[i].labels ? cases[i].labels : "");
+        free(text);
+        record_clear(&rec);
+    }
+    return failed;
+}
+
 /* Of ranks with the concepts none and "x=y,z", and one of a kind called feature. */
 static int test_labels(const Ranks *ranks)
 {
@@ -183,7 +209,8 @@ static int test_describe(void)
     char *text = json_dumps(rec.fields, JSON_COMPACT);
     failed += test_text("fields", text, "{\"steered\":\"Bears+Birds\",\"steered_kind\":\"concept\",\"steering\":"
                         "{\"mode\":\"multiply\",\"multiplier\":-1.0,\"percentile\":99.5,\"gate\":0.5,"
-                        "\"when\":\"900-400\"}}");
+                        "\"when\":\"900-400\",\"labels\":[{\"kind\":\"concept\",\"label\":\"Bears\"},"
+                        "{\"kind\":\"concept\",\"label\":\"Birds\"}]}}");
     free(text);
     failed += test_ok("a label of another kind", !variant_target(&v, "theme", "Rust", NULL, &e));
     variant_describe(&v, &rec);
@@ -282,8 +309,9 @@ int main(void)
     static const RankLabel plain[] = {{"concept", "Bears"}, {"concept", "Birds"}, {"theme", "Rust"}};
     static const RankLabel odd[] = {{"concept", "none"}, {"concept", "x=y,z"}, {"feature", "3=8"}};
     int failed = make_ranks(&ranks, path, plain, &e) ? test_ok(e.text, 0)
-               : test_product(ranks) + test_features() + test_values(ranks) + test_describe() + test_refused(ranks)
-                 + test_limits(ranks) + test_ok("no label is called none", !variants_none_label("concept=none", ranks));
+               : test_product(ranks) + test_features() + test_values(ranks) + test_describe() + test_told()
+                 + test_refused(ranks) + test_limits(ranks)
+                 + test_ok("no label is called none", !variants_none_label("concept=none", ranks));
     ranks_free(ranks);
     failed += make_ranks(&ranks, path, odd, &e) ? test_ok(e.text, 0) : test_labels(ranks);
     unlink(path);
