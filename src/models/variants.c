@@ -296,6 +296,18 @@ static void describe_labels(const Variant *v, json_t *steering)
     json_object_set_new(steering, "labels", list);
 }
 
+/* What only labels are steered by: a feature given by hand has its own value, and no gate before it. */
+static void describe_strength(const Variant *v, json_t *steering)
+{
+    json_object_set_new(steering, "multiplier", json_real(v->multiplier));
+    if (v->top)
+        json_object_set_new(steering, "top", json_integer(v->top));
+    else
+        json_object_set_new(steering, "percentile", json_real(v->percentile));
+    if (v->gate > 0)
+        json_object_set_new(steering, "gate", json_real(v->gate));
+}
+
 void variant_describe(const Variant *v, Record *rec)
 {
     char labels[VARIANT_TARGETS*sizeof v->target->label] = "", kinds[VARIANT_TARGETS*sizeof v->target->kind] = "";
@@ -314,13 +326,8 @@ void variant_describe(const Variant *v, Record *rec)
     }
     json_t *steering = json_object();
     json_object_set_new(steering, "mode", json_string(steer_mode_name(v->mode)));
-    json_object_set_new(steering, "multiplier", json_real(v->multiplier));
-    if (v->top)
-        json_object_set_new(steering, "top", json_integer(v->top));
-    else
-        json_object_set_new(steering, "percentile", json_real(v->percentile));
-    if (v->gate > 0)
-        json_object_set_new(steering, "gate", json_real(v->gate));
+    if (v->targets)
+        describe_strength(v, steering);
     if (v->when.low > 0 || v->when.high < T_RANGE_ALL.high) {
         char when[32];
         snprintf(when, sizeof when, "%d-%d", v->when.high, v->when.low);

@@ -217,6 +217,14 @@ static int test_describe(void)
     failed += test_text("all labels", record_text(&rec, "steered", ""), "Bears+Birds+Rust");
     failed += test_text("kinds, one a label", record_text(&rec, "steered_kind", ""), "concept+concept+theme");
     record_clear(&rec);
+    v.targets = 0;
+    record_init(&rec, NULL);
+    variant_describe(&v, &rec);
+    text = json_dumps(rec.fields, JSON_COMPACT);
+    failed += test_text("fields of features alone", text, "{\"steered\":\"\",\"steered_kind\":\"\",\"steering\":"
+                        "{\"mode\":\"multiply\",\"when\":\"900-400\"}}");
+    free(text);
+    record_clear(&rec);
     v.none = 1;
     record_init(&rec, NULL);
     record_set_text(&rec, "steered", "Cats");
