@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "src/cli/hook_note.h"
 #include "src/cli/steering.h"
 #include "src/models/sampler.h"
 
@@ -107,6 +108,12 @@ int steering_variants(Variants *v, const Cli *cli, const SteeringConfig *cfg, co
     }
     note_none(cli, cfg, ranks);
     return cfg->unsteered ? variants_add_none(v, e) : 0;
+}
+
+void steering_note_hook(const Cli *cli, const SteeringConfig *cfg, const SteerSite *site)
+{
+    if (cfg->hook)
+        hook_note(cli, site->module, cfg->saes.items[0], site->sae, site->ranks);
 }
 
 static void tell_features(json_t *features, const int32_t *feature, const float *value, int count)

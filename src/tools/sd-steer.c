@@ -108,8 +108,11 @@ static int open_intervention(Run *r, Err *e)
         return -1;
     o.steer = r->inputs.steer;
     o.steer.compat_saeuron = strcmp(cfg->compat, "saeuron") == 0;
-    if (intervention_create(&r->intervention, r->s.sampler, &o, e)
-        || steering_variants(&r->variants, &cli, &cfg->steer, cfg->when, intervention_ranks(r->intervention), e)
+    if (intervention_create(&r->intervention, r->s.sampler, &o, e))
+        return -1;
+    const SteerSite *site = intervention_site(r->intervention);
+    steering_note_hook(&cli, &cfg->steer, site);
+    if (steering_variants(&r->variants, &cli, &cfg->steer, cfg->when, site->ranks, e)
         || intervention_plan(r->intervention, &r->variants, e))
         return -1;
     note_when(r);

@@ -284,6 +284,24 @@ open("huge.png", "wb").write(b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack("
     run ! cmp -s "$BATS_TEST_TMPDIR/a.npy" "$BATS_TEST_TMPDIR/plain.npy"
 }
 
+@test "--hook before what the autoencoder's folder, or its ranks, name: a note each" {
+    cd "$BATS_TEST_TMPDIR"
+    own=$(jq -r .hook "$DIR/sae/cfg.json")
+    [ "$own" = up_blocks.1.attentions.1 ]
+    cp -r "$DIR/sae" homeless
+    jq 'del(.hook)' "$DIR/sae/cfg.json" > homeless/cfg.json
+    hooked() { sd-steer --steps 1 --sae "$1" --hook "$2" "${@:3}" -o o.mpk.zst "$DIR/cond.mpk.zst"; }
+    run -0 hooked "$DIR/sae" 'up_blocks.1.attentions.[0]' --ranks "$DIR/ranks.mpk.zst" --concept Fishes
+    [ "$output" = "sd-steer: --hook up_blocks.1.attentions.0 goes before $own, which cfg.json of $DIR/sae names
+sd-steer: --hook up_blocks.1.attentions.0 goes before $own, which $DIR/ranks.mpk.zst names" ]
+    run -0 hooked homeless up_blocks.1.attentions.0 --feature 3=1
+    [ -z "$output" ]
+    for same in "$own" "unet.$own" 'up_blocks.1.attentions.[1]'; do
+        run -0 hooked "$DIR/sae" "$same" --ranks "$DIR/ranks.mpk.zst" --concept Fishes
+        [ -z "$output" ]
+    done
+}
+
 @test "messages: an unknown concept, ranks of another autoencoder, too few ranks, nothing to steer" {
     steer() {
         sd-steer -q --steps 3 --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" -o "$BATS_TEST_TMPDIR/o.mpk.zst" "$@" \
