@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "src/cli/hook_note.h"
 #include "src/cli/steering.h"
 #include "src/models/sampler.h"
 
@@ -67,11 +68,23 @@ static int split_label(const char *text, char kind[32], const char **name)
     return 0;
 }
 
+/* Of each sweep's `none` that looks like a label. */
+static void note_none(const Cli *cli, const SteeringConfig *cfg, const Ranks *ranks)
+{
+    for (int i = 0; i < cfg->sweeps.count; i++) {
+        const char *sweep = cfg->sweeps.items[i], *label = variants_none_label(sweep, ranks);
+        const int kind = (int)strcspn(sweep, "=");
+        if (label)
+            cli_note(cli, "--sweep %.*s=none steers nothing of that sweep; the %.*s '%s' of the ranks is written None",
+                     kind, sweep, kind, sweep, label);
+    }
+}
+
 int steering_variants(Variants *v, const Cli *cli, const SteeringConfig *cfg, const char *when, const Ranks *ranks,
                       Err *e)
 {
     Variant base = {.multiplier = cfg->multiplier, .percentile = cfg->percentile, .gate = cfg->gate,
-                    .top = (int)cfg->top};
+                    .top = (int)cfg->top, .by_hand = cfg->features.count};
     int failed = steer_mode(&base.mode, cfg->mode, e) || t_range_parse(&base.when, "--when", when, e);
     for (int i = 0; i < cfg->concepts.count && !failed; i++)
         failed = variant_target(&base, "concept", cfg->concepts.items[i], ranks, e);
@@ -87,13 +100,20 @@ int steering_variants(Variants *v, const Cli *cli, const SteeringConfig *cfg, co
     if (failed || variants_build(v, &base, cfg->sweeps.items, cfg->sweeps.count, ranks, e))
         return -1;
     for (int i = 0; i < v->count; i++) {
-        if (!v->item[i].none && !v->item[i].targets && !cfg->features.count && !v->item[i].features)
+        if (!v->item[i].none && !variant_steers(&v->item[i]))
             cli_misuse(cli, "--sweep says nothing to steer: sweep concept, theme, another kind of label or feature "
                        "too, or give --concept, --theme, --label or --feature");
         if (v->item[i].features && cfg->saes.count > 1)
             cli_misuse(cli, "--sweep feature steers one autoencoder, not %d", cfg->saes.count);
     }
+    note_none(cli, cfg, ranks);
     return cfg->unsteered ? variants_add_none(v, e) : 0;
+}
+
+void steering_note_hook(const Cli *cli, const SteeringConfig *cfg, const SteerSite *site)
+{
+    if (cfg->hook)
+        hook_note(cli, site->module, cfg->saes.items[0], site->sae, site->ranks);
 }
 
 static void tell_features(json_t *features, const int32_t *feature, const float *value, int count)

@@ -39,15 +39,16 @@ typedef struct SteeringConfig {
 #define STEERING_FEATURE_OPTION(T, m) \
     {0, "feature", OPT_LIST, offsetof(T, m.features), NULL, "I=VALUE  steer feature I by hand, without ranks", 0}
 #define STEERING_HOOK_OPTION(T, m) \
-    {0, "hook", OPT_STR, offsetof(T, m.hook), NULL, "NAME  module of the autoencoder, where its folder does not say", 0}
+    {0, "hook", OPT_STR, offsetof(T, m.hook), NULL, \
+     "NAME  module of the autoencoder (default: the one its folder names)", 0}
 #define STEERING_HALF_OPTION(T, m, usual) \
     {0, "half", OPT_STR, offsetof(T, m.half), usual, \
      "cond|uncond|both  halves of classifier-free guidance to steer", 0}
 #define STEERING_SWEEP_OPTIONS(T, m, do, numbers, what) \
     {0, "sweep", OPT_LIST, offsetof(T, m.sweeps), NULL, \
      "NAME=V,V  " do " once with each value of " numbers ", feature (V: I=VALUE), concept, theme or another kind of " \
-     "label (all: every one; none), together with those that --concept, --theme and --label name; again for the " \
-     "product", 0}, \
+     "label (all: every one; none: nothing of this sweep; a comma in a name is \\,), together with what " \
+     "--concept, --theme, --label and --feature name; again for the product", 0}, \
     {0, "unsteered", OPT_FLAG, offsetof(T, m.unsteered), NULL, "with --sweep: " do " the unsteered " what \
      " too, first", 0}
 
@@ -65,6 +66,8 @@ void steering_inputs_clear(SteeringInputs *in);
  * timesteps, as t_range_parse has them. */
 int steering_variants(Variants *v, const Cli *cli, const SteeringConfig *cfg, const char *when, const Ranks *ranks,
                       Err *e);
+/* Notes of what --hook goes before; site: the one autoencoder's. */
+void steering_note_hook(const Cli *cli, const SteeringConfig *cfg, const SteerSite *site);
 /* What a record of variant v says of it: its id behind the variant's name, the fields of variant_describe, features
  * that were given by hand; of an earlier steering, of its text, "text_steering". */
 void steering_describe(const SteeringInputs *in, const Variant *v, Record *rec);

@@ -4,15 +4,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include "src/models/evaluate.h"
-#include "src/models/labels.h"
+#include "src/models/steered.h"
 
 const char *const measure_names[MEASURES] = {"UA", "IRA", "CRA", "brought"};
 
 enum { STEERING_TEXT = 4096 };
 
-typedef struct Group {              /* one target under one steering; or one domain, unsteered or by features */
+typedef struct Of {                 /* one target under one steering; or one domain, unsteered or by features */
+    RowType type;
+    const char *steering, *kind, *target;
+    json_t *labels;                 /* the target's, steered.h: "A+B" is one or two of them; NULL in the other types */
+} Of;
+
+typedef struct Group {
     RowType type;
     char *steering, *kind, *target;
+    json_t *labels;
     long pictures, hits[MEASURES], of[MEASURES];
     long scored;                    /* pictures with a CLIP score */
     double clip, clip_squares;      /* sums over them */
@@ -46,19 +53,19 @@ void evaluation_free(Evaluation *v)
         free(v->group[i].steering);
         free(v->group[i].kind);
         free(v->group[i].target);
+        json_decref(v->group[i].labels);
         moments_free(&v->group[i].moments);
     }
     free(v->group);
     free(v);
 }
 
-static Group *need_group(Evaluation *v, RowType type, const char *steering, const char *kind, const char *target,
-                         Err *e)
+static Group *need_group(Evaluation *v, const Of *of, Err *e)
 {
     for (size_t i = v->groups; i-- > 0; ) {
         Group *g = &v->group[i];
-        if (g->type == type && strcmp(g->target, target) == 0 && strcmp(g->kind, kind) == 0
-            && strcmp(g->steering, steering) == 0)
+        if (g->type == of->type && strcmp(g->target, of->target) == 0 && strcmp(g->kind, of->kind) == 0
+            && strcmp(g->steering, of->steering) == 0 && (g->labels == of->labels || json_equal(g->labels, of->labels)))
             return g;
     }
     if (v->groups == v->room) {
@@ -72,7 +79,8 @@ static Group *need_group(Evaluation *v, RowType type, const char *steering, cons
         v->room = room;
     }
     Group *g = &v->group[v->groups++];
-    *g = (Group){.type = type, .steering = strdup(steering), .kind = strdup(kind), .target = strdup(target)};
+    *g = (Group){.type = of->type, .steering = strdup(of->steering), .kind = strdup(of->kind),
+                 .target = strdup(of->target), .labels = json_incref(of->labels)};
     if (!g->steering || !g->kind || !g->target)
         err_set(e, "out of memory");
     else if (!v->reference || !moments_create(&g->moments, v->c->P, e))
@@ -95,7 +103,8 @@ static void features_text(char *text, size_t size, json_t *features)
     }
 }
 
-/* The field "steering" as one line: "mode=multiply multiplier=-1 percentile=99.5 features=3:2.5". */
+/* The field "steering" as one line: "mode=multiply multiplier=-1 percentile=99.5 features=3:2.5". Labels are the
+ * target. */
 static void steering_text(char *text, size_t size, json_t *steering)
 {
     const char *name;
@@ -104,6 +113,8 @@ static void steering_text(char *text, size_t size, json_t *steering)
     *text = 0;
     json_object_foreach(steering, name, value) {
         char made[STEERING_TEXT];
+        if (strcmp(name, "labels") == 0)
+            continue;
         if (json_is_object(value))
             features_text(made, sizeof made, value);
         else
@@ -115,30 +126,30 @@ static void steering_text(char *text, size_t size, json_t *steering)
     }
 }
 
-static bool target_known(const Domain *d, const char *kinds, const char *target)
+static bool target_known(const Domain *d, const json_t *labels)
 {
     for (int k = 0; k < d->classes; k++)
-        if (label_steered(kinds, target, d->name, d->label[k]))
+        if (steered_has(labels, d->name, d->label[k]))
             return true;
     return false;
 }
 
 /* That what was steered is of kinds and labels that are classified. */
-static int check_target(const Classifier *c, const char *file, const Record *rec, const char *kinds,
-                        const char *target, Err *e)
+static int check_target(const Classifier *c, const char *file, const Record *rec, const Of *of, Err *e)
 {
-    const char *rest = kinds;
-    size_t length;
-    for (const char *kind; (kind = label_part(&rest, &length)); ) {
+    const json_t *item;
+    size_t k;
+    json_array_foreach(of->labels, k, item) {
+        const char *kind = json_string_value(json_object_get(item, "kind"));
         int i = 0;
-        while (i < c->domains && !label_is_part(c->domain[i].name, kind, length))
+        while (i < c->domains && strcmp(c->domain[i].name, kind) != 0)
             i++;
         if (i == c->domains)
             return err_set(e, "%s: record %ld: steered_kind is '%s', which %s does not classify", file, rec->number,
-                           kinds, c->name);
-        if (!target_known(&c->domain[i], kinds, target))
+                           of->kind, c->name);
+        if (!target_known(&c->domain[i], of->labels))
             return err_set(e, "%s: record %ld: the steered %s '%s' is none that %s knows", file, rec->number,
-                           c->domain[i].name, target, domain_source(c, &c->domain[i]));
+                           c->domain[i].name, of->target, domain_source(c, &c->domain[i]));
     }
     return 0;
 }
@@ -160,24 +171,23 @@ static void count(Group *g, Measure m, bool hit)
     g->hits[m] += hit;
 }
 
-/* The domains of `kinds` are the target's, the others are crossed. */
-static Group *count_picture(Evaluation *v, RowType type, const char *steering, const char *kinds, const char *target,
-                            const int *class, const int *predicted, Err *e)
+/* The domains of the target's kinds are its own, the others are crossed. */
+static Group *count_picture(Evaluation *v, const Of *of, const int *class, const int *predicted, Err *e)
 {
-    Group *g = need_group(v, type, steering, kinds, target, e);
+    Group *g = need_group(v, of, e);
     if (!g)
         return NULL;
     g->pictures++;
     for (int i = 0; i < v->c->domains; i++) {
         const Domain *d = &v->c->domain[i];
-        const bool own = label_among(kinds, d->name), steered = own && type == ROW_TARGET;
-        const bool is_target = steered && class[i] >= 0 && label_steered(kinds, target, d->name, d->label[class[i]]);
+        const bool steered = steered_has(of->labels, d->name, NULL), own = steered || strcmp(of->kind, d->name) == 0;
+        const bool is_target = steered && class[i] >= 0 && steered_has(of->labels, d->name, d->label[class[i]]);
         if (is_target)
             count(g, MEASURE_UA, predicted[i] != class[i]);
         else if (class[i] >= 0)
             count(g, own ? MEASURE_IRA : MEASURE_CRA, predicted[i] == class[i]);
         if (steered && !is_target)
-            count(g, MEASURE_BROUGHT, label_steered(kinds, target, d->name, d->label[predicted[i]]));
+            count(g, MEASURE_BROUGHT, steered_has(of->labels, d->name, d->label[predicted[i]]));
     }
     return g;
 }
@@ -197,11 +207,22 @@ static int measure(const Evaluation *v, Group *g, const float *embedding, double
     return 0;
 }
 
+static int add_target(Evaluation *v, const char *file, const Record *rec, const char *steering, const float *embedding,
+                      double clip, const int *class, const int *predicted, Err *e)
+{
+    const Of of = {ROW_TARGET, steering, record_text(rec, "steered_kind", "concept"), record_text(rec, "steered", ""),
+                   steered_labels(rec->fields)};
+    const int failed = !of.labels ? err_set(e, "out of memory")
+                     : check_target(v->c, file, rec, &of, e)
+                       || measure(v, count_picture(v, &of, class, predicted, e), embedding, clip);
+    json_decref(of.labels);
+    return failed ? -1 : 0;
+}
+
 int evaluation_add(Evaluation *v, const char *file, const Record *rec, const float *embedding, double clip,
                    const int *predicted, Err *e)
 {
     const Classifier *c = v->c;
-    const char *target = record_text(rec, "steered", ""), *kinds = record_text(rec, "steered_kind", "concept");
     json_t *how = json_object_get(rec->fields, "steering");
     char steering[STEERING_TEXT], features[STEERING_TEXT];
     int class[DOMAINS];
@@ -214,18 +235,16 @@ int evaluation_add(Evaluation *v, const char *file, const Record *rec, const flo
     if (plain && v->plain == PLAIN_NONE)
         return 0;
     steering_text(steering, sizeof steering, how);
-    if (!*target) {
-        features_text(features, sizeof features, json_object_get(how, "features"));
-        const RowType type = *features ? ROW_FEATURES : ROW_UNSTEERED;
-        for (int i = 0; i < c->domains; i++)
-            if (measure(v, count_picture(v, type, *features ? steering : "", c->domain[i].name, features, class,
-                                         predicted, e), embedding, clip))
-                return -1;
-        return 0;
+    if (*record_text(rec, "steered", ""))
+        return add_target(v, file, rec, steering, embedding, clip, class, predicted, e);
+    features_text(features, sizeof features, json_object_get(how, "features"));
+    for (int i = 0; i < c->domains; i++) {
+        const Of of = {*features ? ROW_FEATURES : ROW_UNSTEERED, *features ? steering : "", c->domain[i].name, features,
+                       NULL};
+        if (measure(v, count_picture(v, &of, class, predicted, e), embedding, clip))
+            return -1;
     }
-    if (check_target(c, file, rec, kinds, target, e))
-        return -1;
-    return measure(v, count_picture(v, ROW_TARGET, steering, kinds, target, class, predicted, e), embedding, clip);
+    return 0;
 }
 
 /* ---- rows ---- */
@@ -310,7 +329,11 @@ static int by_name(const void *a, const void *b)
     const int order = strcmp(x->steering, y->steering), kind = strcmp(x->kind, y->kind);
     if (x->type != y->type)             /* the unsteered first */
         return x->type < y->type ? -1 : 1;
-    return order ? order : kind ? kind : strcmp(x->target, y->target);
+    if (order || kind)
+        return order ? order : kind;
+    const int target = strcmp(x->target, y->target);
+    const size_t m = json_array_size(x->labels), n = json_array_size(y->labels);
+    return target ? target : (m > n) - (m < n);
 }
 
 /* Whether two groups are averaged into one overall row, or are of the same kind and steering without one. */

@@ -69,9 +69,9 @@ void intervention_free(Intervention *v)
     free(v);
 }
 
-const Ranks *intervention_ranks(const Intervention *v)
+const SteerSite *intervention_site(const Intervention *v)
 {
-    return v->places ? v->place[0].site.ranks : NULL;
+    return &v->place[0].site;
 }
 
 /* The first step at which a variant may steer, those of the run for none. */

@@ -20,7 +20,7 @@ typedef struct Intervention Intervention;
 
 int intervention_create(Intervention **v, Sampler *s, const InterventionOptions *options, Err *e);
 void intervention_free(Intervention *v);
-const Ranks *intervention_ranks(const Intervention *v);         /* of the first autoencoder, or NULL */
+const SteerSite *intervention_site(const Intervention *v);      /* the first autoencoder's */
 /* Prepares every variant; variants stays the caller's, unchanged. */
 int intervention_plan(Intervention *v, const Variants *variants, Err *e);
 /* Draws a batch once for each variant: latents (variants, options.batch, C,H,W), of which batch->count are filled.

@@ -229,42 +229,6 @@ int labels_restore(Labels *l, const json_t *stored, Err *e)
     return json_is_true(json_object_get(stored, "settled")) && labels_settle(l, e) == 0 ? -1 : 0;
 }
 
-/* ---- in text ---- */
-
-const char *label_part(const char **rest, size_t *length)
-{
-    const char *part = *rest, *plus = part ? strchr(part, '+') : NULL;
-    *length = plus ? (size_t)(plus - part) : part ? strlen(part) : 0;
-    *rest = plus ? plus + 1 : NULL;
-    return part;
-}
-
-bool label_is_part(const char *label, const char *part, size_t length)
-{
-    return length > 0 && strncmp(part, label, length) == 0 && label[length] == 0;
-}
-
-bool label_among(const char *joined, const char *label)
-{
-    size_t length;
-    bool among = strcmp(joined, label) == 0;
-    for (const char *part; !among && (part = label_part(&joined, &length)); )
-        among = label_is_part(label, part, length);
-    return among;
-}
-
-bool label_steered(const char *kinds, const char *labels, const char *kind, const char *label)
-{
-    if (!strchr(kinds, '+'))
-        return strcmp(kinds, kind) == 0 && label_among(labels, label);
-    size_t length, kind_length;
-    bool steered = false;
-    for (const char *part, *of; !steered && (part = label_part(&labels, &length))
-                                && (of = label_part(&kinds, &kind_length)); )
-        steered = label_is_part(label, part, length) && label_is_part(kind, of, kind_length);
-    return steered;
-}
-
 const char *label_kind(const char *text, char kind[24])
 {
     size_t n = 0;

@@ -34,15 +34,6 @@ json_t *labels_json(const Labels *l);
 json_t *labels_store(Labels *l);
 int labels_restore(Labels *l, const json_t *stored, Err *e);
 
-/* Whether label is one of those that joined names: a label, or several with '+' between. */
-bool label_among(const char *joined, const char *label);
-/* The same of a label and its kind, as variants are steered by: labels are joined, and kinds is the one kind of them
- * all or, of several kinds, each one's, joined likewise: "concept+theme" of "Cats+Rust". */
-bool label_steered(const char *kinds, const char *labels, const char *kind, const char *label);
-/* The next part of joined text from *rest on, of *length bytes, and *rest behind it; NULL after the last. */
-const char *label_part(const char **rest, size_t *length);
-bool label_is_part(const char *label, const char *part, size_t length);     /* an empty part is no label */
-
 /* What follows KIND= in text, and KIND in kind; NULL where text does not begin so. A kind is 1 to 23 letters, digits,
  * '_' or '-'. */
 const char *label_kind(const char *text, char kind[24]);

@@ -11,6 +11,8 @@ static void print_steering(FILE *f, const char *steering)
     json_t *map = json_loads(steering, 0, NULL), *value;
     const char *name, *gap = "";
     json_object_foreach(map, name, value) {
+        if (strcmp(name, "labels") == 0)        /* which the heading has */
+            continue;
         char number[32];
         snprintf(number, sizeof number, "%.10g", json_number_value(value));
         char *text = json_is_object(value) ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;

@@ -23,6 +23,7 @@ int steer_site_open(SteerSite *s, const SteerInputs *in, int i, Hooks *h, HookFn
 {
     if (sae_hook(&s->sae, in->saes[i], in->hook, in->type, h, fn, context, e))
         return -1;
+    s->module = hooks_path(h, h->count - 1);
     return i < in->ranks_count ? ranks_load(&s->ranks, in->ranks[i], e) : 0;
 }
 

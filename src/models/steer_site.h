@@ -31,6 +31,7 @@ typedef struct SteerPlan {          /* a variant at one module */
 typedef struct SteerSite {
     Sae *sae;
     Ranks *ranks;                   /* NULL: none */
+    const char *module;             /* its path, the hooks' */
     SteerPlan *plan;                /* [variants] */
     int variants;
     void *diff, *steered;           /* device scratch, for autoencoders of output - input */

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "formats/fnv.h"
-#include "src/models/labels.h"
+#include "src/models/steered.h"
 #include "src/models/steered_pairs.h"
 
 void pairs_init(Pairs *p, int kept, Thumbs *thumbs)
@@ -117,18 +117,18 @@ static int keep_pair(Pairs *p, Pair *list, int *count, Pair *x, const Picture *p
     return 0;
 }
 
-/* Whether the picture is of one of the labels that were steered. */
-static bool is_own(const Record *rec, const char *kinds, const char *labels)
+/* Whether the picture is of one of the labels that were steered: 1 or 0; -1: out of memory. */
+static int is_own(const Record *rec)
 {
-    const char *rest = kinds;
-    size_t length;
-    for (const char *part; *labels && (part = label_part(&rest, &length)); ) {
-        char kind[64];
-        snprintf(kind, sizeof kind, "%.*s", length < sizeof kind ? (int)length : 0, part);
-        if (label_steered(kinds, labels, kind, record_text(rec, kind, "")))
-            return true;
+    json_t *labels = steered_labels(rec->fields), *item;
+    size_t i;
+    bool own = false;
+    json_array_foreach(labels, i, item) {
+        const char *kind = json_string_value(json_object_get(item, "kind"));
+        own = own || steered_has(labels, kind, record_text(rec, kind, ""));
     }
-    return false;
+    json_decref(labels);
+    return labels ? own : -1;
 }
 
 static int add_steered(Pairs *p, const Picture *picture, const json_t *steering, Err *e)
@@ -142,14 +142,14 @@ static int add_steered(Pairs *p, const Picture *picture, const json_t *steering,
         x.steered = known_by(rec, prefix);
     free(prefix);
     free(text);
-    if (!g || !x.plain || !x.steered) {
+    const int own = is_own(rec);
+    if (!g || !x.plain || !x.steered || own < 0) {
         pair_free(&x);
         return err_set(e, "out of memory for pictures");
     }
     const uint64_t hash = fnv_text(x.plain);
     x.order = hash ^ hash >> 29;
     g->pictures++;
-    const bool own = is_own(rec, kind, label);
     return keep_pair(p, g->pair[!own], &g->pairs[!own], &x, picture, e);
 }
 

@@ -93,9 +93,9 @@ void text_steering_free(TextSteering *s)
     free(s);
 }
 
-const Ranks *text_steering_ranks(const TextSteering *s)
+const SteerSite *text_steering_site(const TextSteering *s)
 {
-    return s->places ? s->place[0].site.ranks : NULL;
+    return &s->place[0].site;
 }
 
 int text_steering_plan(TextSteering *s, const Variants *variants, Err *e)

@@ -21,7 +21,7 @@ typedef struct TextSteering TextSteering;
 int text_steering_create(TextSteering **s, PromptEncoder *encoder, PromptStates *states, const SteerInputs *inputs,
                          Half half, Err *e);
 void text_steering_free(TextSteering *s);                   /* NULL is fine */
-const Ranks *text_steering_ranks(const TextSteering *s);    /* of the first autoencoder, or NULL */
+const SteerSite *text_steering_site(const TextSteering *s); /* the first autoencoder's */
 /* Prepares every variant; variants stays the caller's. One that steers some timesteps only is refused. */
 int text_steering_plan(TextSteering *s, const Variants *variants, Err *e);
 /* The variant that steers from now on; states forget what another one made. */

@@ -78,10 +78,19 @@ static int add_feature(Variant *v, const char *text, Err *e)
     return 0;
 }
 
+typedef struct Sweep {
+    const char *name;
+    const Ranks *ranks;
+    bool labels;                    /* its values are labels, whatever they are called: those of `all` */
+} Sweep;
+
 /* Sets what one sweep's value stands for. */
-static int apply(Variant *v, const char *name, const char *value, const Ranks *ranks, Err *e)
+static int apply(Variant *v, const Sweep *sweep, const char *value, Err *e)
 {
+    const char *name = sweep->name;
     double x, *const number = number_of(v, name);
+    if (sweep->labels)
+        return variant_target(v, name, value, sweep->ranks, e);
     if (strcmp(name, "mode") == 0)
         return steer_mode(&v->mode, value, e);
     if (strcmp(name, "when") == 0)
@@ -105,11 +114,12 @@ static int apply(Variant *v, const char *name, const char *value, const Ranks *r
     }
     if (strcmp(name, "feature") == 0)
         return add_feature(v, value, e);
-    return variant_target(v, name, value, ranks, e);
+    return variant_target(v, name, value, sweep->ranks, e);
 }
 
-static int extend(Variants *out, const Variant *from, const char *name, const char *value, const Ranks *ranks, Err *e)
+static int extend(Variants *out, const Variant *from, const Sweep *sweep, const char *value, Err *e)
 {
+    const char *name = sweep->name;
     if (out->count == VARIANT_MAX)
         return err_misuse(e, "the sweeps make more than %d steerings", VARIANT_MAX);
     if ((out->count & (out->count - 1)) == 0) {
@@ -127,26 +137,69 @@ static int extend(Variants *out, const Variant *from, const char *name, const ch
     for (int i = 0; i < out->count - 1; i++)
         if (strcmp(out->item[i].name, v->name) == 0)
             return err_misuse(e, "--sweep %s: %s comes twice", name, v->name);
-    return apply(v, name, value, ranks, e);
+    return apply(v, sweep, value, e);
 }
 
-/* `from`, once with each value of the sweep, added to out. values is cut up. */
-static int extend_values(Variants *out, const Variant *from, const char *name, char *values, const Ranks *ranks, Err *e)
+/* The comma behind the value that begins here, or the end; a comma behind a backslash is the value's own. */
+static const char *value_end(const char *value)
 {
-    const char *label;
+    while (*value && *value != ',')
+        value += value[0] == '\\' && value[1] == ',' ? 2 : 1;
+    return value;
+}
+
+/* A copy of a value without the backslashes before its commas. The caller frees; NULL: out of memory. */
+static char *value_copy(const char *value, const char *end)
+{
+    char *const copy = malloc((size_t)(end - value) + 1), *to = copy;
+    for (; copy && value < end; value++) {
+        value += value[0] == '\\' && value[1] == ',';
+        *to++ = *value;
+    }
+    if (copy)
+        *to = 0;
+    return copy;
+}
+
+/* `from`, once with each value of the sweep, added to out. */
+static int extend_values(Variants *out, const Variant *from, const Sweep *sweep, const char *values, Err *e)
+{
+    const char *label, *const name = sweep->name;
     if (strcmp(values, "all") == 0) {
-        if (!ranks || !ranks_label(ranks, name, 0))
+        const Sweep all = {name, sweep->ranks, true};
+        if (!all.ranks || !ranks_label(all.ranks, name, 0))
             return err_set(e, "--sweep %s=all: the ranks have no label of that kind", name);
-        for (int k = 0; (label = ranks_label(ranks, name, k)); k++)
-            if (extend(out, from, name, label, ranks, e))
+        for (int k = 0; (label = ranks_label(all.ranks, name, k)); k++)
+            if (extend(out, from, &all, label, e))
                 return -1;
         return 0;
     }
-    char *rest = values;
-    for (char *value; (value = strsep(&rest, ",")); )
-        if (extend(out, from, name, value, ranks, e))
-            return -1;
-    return 0;
+    for (const char *end; ; values = end + 1) {
+        end = value_end(values);
+        char *value = value_copy(values, end);
+        const int failed = value ? extend(out, from, sweep, value, e) : err_set(e, "out of memory");
+        free(value);
+        if (failed || !*end)
+            return failed;
+    }
+}
+
+const char *variants_none_label(const char *sweep, const Ranks *ranks)
+{
+    const char *value = strchr(sweep, '=');
+    char kind[32];
+    if (!ranks || !value || value - sweep >= (long)sizeof kind)
+        return NULL;
+    snprintf(kind, sizeof kind, "%.*s", (int)(value - sweep), sweep);
+    for (const char *end = value; *end; ) {
+        value = end + 1;
+        end = value_end(value);
+        const RankEntry *label = end - value == 4 && memcmp(value, "none", 4) == 0 ? ranks_find(ranks, kind, "none", 0)
+                               : NULL;
+        if (label)
+            return label->label;
+    }
+    return NULL;
 }
 
 /* Every variant so far, once with each value of the sweep. */
@@ -158,20 +211,49 @@ static int multiply(Variants *v, const char *sweep, const Ranks *ranks, Err *e)
     char *name = strndup(sweep, equals - sweep);
     Variants next = {0};
     int failed = name ? 0 : err_set(e, "out of memory");
-    for (int i = 0; i < v->count && !failed; i++) {
-        char *values = strdup(equals + 1);
-        failed = values ? extend_values(&next, &v->item[i], name, values, ranks, e) : err_set(e, "out of memory");
-        free(values);
-    }
+    for (int i = 0; i < v->count && !failed; i++)
+        failed = extend_values(&next, &v->item[i], &(Sweep){name, ranks, false}, equals + 1, e);
     free(name);
     free(v->item);
     *v = next;
     return failed;
 }
 
+bool variant_steers(const Variant *v)
+{
+    return v->targets || v->features || v->by_hand;
+}
+
+/* What a sweep of numbers or words sets, 0 for those of labels and features, which add to one another. */
+static int set_by(const char *sweep)
+{
+    static const struct { const char *name; int what; } sets[] = {
+        {"multiplier", 1}, {"gate", 2}, {"mode", 3}, {"when", 4}, {"top", 5}, {"percentile", 5}};
+    const size_t n = strcspn(sweep, "=");
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
+        if (strlen(sets[i].name) == n && memcmp(sets[i].name, sweep, n) == 0)
+            return sets[i].what;
+    return 0;
+}
+
+/* That no sweep sets what one before it has set: its values would stand under the names of both. */
+static int check_sweeps(const char *const *sweeps, int count, Err *e)
+{
+    for (int i = 0; i < count; i++)
+        for (int k = 0; k < i; k++)
+            if (set_by(sweeps[i]) && set_by(sweeps[i]) == set_by(sweeps[k]))
+                return err_misuse(e, "--sweep %.*s sets anew what --sweep %.*s has set: give one of them, with all "
+                                     "values",
+                                  (int)strcspn(sweeps[i], "="), sweeps[i], (int)strcspn(sweeps[k], "="), sweeps[k]);
+    return 0;
+}
+
 int variants_build(Variants *v, const Variant *base, const char *const *sweeps, int sweep_count, const Ranks *ranks,
                    Err *e)
 {
+    *v = (Variants){0};
+    if (check_sweeps(sweeps, sweep_count, e))
+        return -1;
     *v = (Variants){malloc(sizeof *v->item), 1};
     if (!v->item)
         return err_set(e, "out of memory");
@@ -180,7 +262,7 @@ int variants_build(Variants *v, const Variant *base, const char *const *sweeps, 
         if (multiply(v, sweeps[i], ranks, e))
             return -1;
     for (int i = 0; i < v->count; i++)
-        v->item[i].none &= v->item[i].targets == 0 && v->item[i].features == 0;
+        v->item[i].none &= !variant_steers(&v->item[i]);
     return 0;
 }
 
@@ -202,6 +284,30 @@ void variants_free(Variants *v)
     *v = (Variants){0};
 }
 
+/* [{"kind": ..., "label": ...}, ...] where the texts alone might be of other labels: see steered.h. */
+static void describe_labels(const Variant *v, json_t *steering)
+{
+    const bool clear = v->targets == 1 && !strchr(v->target->kind, '+') && !strchr(v->target->label, '+');
+    if (clear || !v->targets)
+        return;
+    json_t *list = json_array();
+    for (int i = 0; i < v->targets; i++)
+        json_array_append_new(list, json_pack("{s:s, s:s}", "kind", v->target[i].kind, "label", v->target[i].label));
+    json_object_set_new(steering, "labels", list);
+}
+
+/* What only labels are steered by: a feature given by hand has its own value, and no gate before it. */
+static void describe_strength(const Variant *v, json_t *steering)
+{
+    json_object_set_new(steering, "multiplier", json_real(v->multiplier));
+    if (v->top)
+        json_object_set_new(steering, "top", json_integer(v->top));
+    else
+        json_object_set_new(steering, "percentile", json_real(v->percentile));
+    if (v->gate > 0)
+        json_object_set_new(steering, "gate", json_real(v->gate));
+}
+
 void variant_describe(const Variant *v, Record *rec)
 {
     char labels[VARIANT_TARGETS*sizeof v->target->label] = "", kinds[VARIANT_TARGETS*sizeof v->target->kind] = "";
@@ -214,21 +320,19 @@ void variant_describe(const Variant *v, Record *rec)
     }
     record_set_text(rec, "steered", labels);
     record_set_text(rec, "steered_kind", targets && one_kind ? v->target[0].kind : kinds);
-    if (v->none)
+    if (v->none) {          /* what is there, a text's steering, is not this picture's */
+        json_object_del(rec->fields, "steering");
         return;
+    }
     json_t *steering = json_object();
     json_object_set_new(steering, "mode", json_string(steer_mode_name(v->mode)));
-    json_object_set_new(steering, "multiplier", json_real(v->multiplier));
-    if (v->top)
-        json_object_set_new(steering, "top", json_integer(v->top));
-    else
-        json_object_set_new(steering, "percentile", json_real(v->percentile));
-    if (v->gate > 0)
-        json_object_set_new(steering, "gate", json_real(v->gate));
+    if (v->targets)
+        describe_strength(v, steering);
     if (v->when.low > 0 || v->when.high < T_RANGE_ALL.high) {
         char when[32];
         snprintf(when, sizeof when, "%d-%d", v->when.high, v->when.low);
         json_object_set_new(steering, "when", json_string(when));
     }
+    describe_labels(v, steering);
     record_set_json(rec, "steering", steering);
 }

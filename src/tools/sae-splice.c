@@ -7,6 +7,7 @@
 #include "formats/json_file.h"
 #include "formats/tame.h"
 #include "formats/text_out.h"
+#include "src/cli/hook_note.h"
 #include "src/cli/sampling.h"
 #include "src/models/distance.h"
 #include "src/models/latent.h"
@@ -24,7 +25,7 @@ static const Opt options[] = {
     {'s', "sae", OPT_STR, offsetof(Config, sae), NULL, "DIR  autoencoder, as sae-fit or SAeUron wrote it",
      OPT_REQUIRED},
     {0, "hook", OPT_STR, offsetof(Config, hook), NULL,
-     "NAME  module of the autoencoder, where its folder does not say", 0},
+     "NAME  module of the autoencoder (default: the one its folder names)", 0},
     {0, "half", OPT_STR, offsetof(Config, half), "both",
      "cond|uncond|both  halves of classifier-free guidance to replace in", 0},
     {0, "when", OPT_STR, offsetof(Config, when), "",
@@ -95,8 +96,12 @@ static int open_splice(Run *r, Err *e)
 {
     const Config *cfg = r->cfg;
     SpliceOptions o = {.sae = cfg->sae, .hook = cfg->hook, .type = r->s.compute.type};
-    return half_parse(&o.half, cfg->half, e) || t_range_parse(&o.when, "--when", cfg->when, e)
-        || splice_create(&r->splice, r->s.sampler, &o, e);
+    if (half_parse(&o.half, cfg->half, e) || t_range_parse(&o.when, "--when", cfg->when, e)
+        || splice_create(&r->splice, r->s.sampler, &o, e))
+        return -1;
+    if (cfg->hook)
+        hook_note(&cli, splice_module(r->splice), cfg->sae, splice_sae(r->splice), NULL);
+    return 0;
 }
 
 static int open_pictures(Run *r, Err *e)

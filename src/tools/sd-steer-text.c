@@ -81,8 +81,11 @@ static int open_steering(Run *r, Err *e)
     if (half_parse(&half, cfg->half, e)
         || steering_inputs(&r->inputs, &cli, cfg, encoding_compute(r->encoding)->type, e)
         || text_steering_create(&r->steering, encoding_encoder(r->encoding), encoding_states(r->encoding),
-                                &r->inputs.steer, half, e)
-        || steering_variants(&r->variants, &cli, cfg, "", text_steering_ranks(r->steering), e)
+                                &r->inputs.steer, half, e))
+        return -1;
+    const SteerSite *site = text_steering_site(r->steering);
+    steering_note_hook(&cli, cfg, site);
+    if (steering_variants(&r->variants, &cli, cfg, "", site->ranks, e)
         || text_steering_plan(r->steering, &r->variants, e))
         return -1;
     r->task = (EncodingTask){.context = r, .variants = r->variants.count, .select = select_variant,

@@ -48,8 +48,10 @@ static const Cli cli = {
     "unsteered picture bit for bit. --where multiplies each token's change by the mean of the mask over its part of "
     "the picture, 0 to 1; transparent is black. Through attention and later layers other parts may still follow. A "
     "sweep draws all its variants with one model load, and what they have in common once: pictures that a gate leaves "
-    "alone, steps before a --when; each variant's name becomes the first part of its pictures' ids. Labels of several "
-    "kinds are steered kind by kind, in alphabetical order, however they are given.\n"
+    "alone, steps before a --when; each variant's name becomes the first part of its pictures' ids. The value none "
+    "leaves what is given beside the sweep, and where that is nothing the unsteered picture, which --unsteered draws "
+    "in any case; a label that is called none is swept by all, or written None, since labels match whatever their "
+    "case. Labels of several kinds are steered kind by kind, in alphabetical order, however they are given.\n"
     "With --init pictures that exist are steered. --inversion ddpm leaves them as they are but for what the steering "
     "changes, those that it leaves alone bit for bit; with --where no latent changes where the mask is black.\n"
     "With --dtype f16 the autoencoder's products are made in f32, with bf16 in bf16.",
@@ -106,8 +108,11 @@ static int open_intervention(Run *r, Err *e)
         return -1;
     o.steer = r->inputs.steer;
     o.steer.compat_saeuron = strcmp(cfg->compat, "saeuron") == 0;
-    if (intervention_create(&r->intervention, r->s.sampler, &o, e)
-        || steering_variants(&r->variants, &cli, &cfg->steer, cfg->when, intervention_ranks(r->intervention), e)
+    if (intervention_create(&r->intervention, r->s.sampler, &o, e))
+        return -1;
+    const SteerSite *site = intervention_site(r->intervention);
+    steering_note_hook(&cli, &cfg->steer, site);
+    if (steering_variants(&r->variants, &cli, &cfg->steer, cfg->when, site->ranks, e)
         || intervention_plan(r->intervention, &r->variants, e))
         return -1;
     note_when(r);

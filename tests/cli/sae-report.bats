@@ -144,6 +144,14 @@ for line in open("peaks"):
     sae-report --steered steered | cmp - <(sae-report --steered steered-folder.mpk.zst)
 }
 
+@test "a steering of a concept and a theme: named above, how below, and its pictures are of either" {
+    # shellcheck disable=SC2086
+    sd-steer $STEER --concept Fishes --theme Rust -o both.mpk.zst cond.mpk.zst
+    sae-report --steered both.mpk.zst -o both.html
+    grep -q '">Steered: concept+theme Fishes+Rust</a>' both.html
+    grep -q '>mode multiply, multiplier -4, top 4, gate 0.5. 4 of 4 pictures, 3 of them of this' both.html
+}
+
 @test "each part alone; features without ranks, pictures or a grid" {
     sae-report --log fit.jsonl -o a.html
     sae-report --ranks ranks.mpk.zst -o b.html

@@ -121,6 +121,10 @@ sys.stdout.buffer.write(d[d.index(b"IDAT"):])' "$1"
     says 1 "matches 3 modules"
     run splice --hook up_blocks.0.attentions.1 cond.mpk.zst
     says 1 "up_blocks.0.attentions.1" 160 128
+    run -0 sae-splice --steps 1 --sae sae --hook up_blocks.1.attentions.0 -o out.tsv cond.mpk.zst
+    at=up_blocks.1.attentions
+    [ "$output" = "sae-splice: --hook $at.0 goes before $at.1, which cfg.json of sae names" ]
+    rm out.tsv
     cp -r sae homeless
     jq 'del(.hook)' sae/cfg.json >homeless/cfg.json
     run sae-splice -q --sae homeless cond.mpk.zst

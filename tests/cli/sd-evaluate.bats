@@ -52,7 +52,7 @@ setup() { cd "$DATA" || return 1; }
         sd-encode-image $pictures | sd-evaluate --texts texts.jsonl >table
         cut -f 1-4 table | cmp - <(printf '%b\n' 'row\tkind\ttarget\tpictures' \
             'features\tconcept\t3:2.5+7:0\t2' 'features\ttheme\t3:2.5+7:0\t2')
-        [ "$(cut -f 15 table | tail -1)" = "mode=add multiplier=-1 percentile=99.5 features=3:2.5+7:0" ]
+        [ "$(cut -f 15 table | tail -1)" = "mode=add features=3:2.5+7:0" ]
     done
 }
 

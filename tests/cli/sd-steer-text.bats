@@ -186,6 +186,23 @@ concept=Fishes/$long/2" ]
         = '["add","replace","Fishes"]' ]
 }
 
+@test "pictures that sd-steer leaves unsteered say so, whatever was done to their text" {
+    cd "$BATS_TEST_TMPDIR"
+    sd-sample-hooked -q --steps 2 -o acts.mpk.zst "$DIR/plain.mpk.zst"
+    sae-fit -q -k 4 --features 64 --tokens 1K -o unet acts.mpk.zst
+    head -2 "$DIR/prompts" | steer --feature 5=3 --concept Fishes --multiplier -4 --top 20 -o told.mpk.zst
+    sd-steer -q --sae unet --mode add --sweep feature=none,3=2 --unsteered --steps 2 -o out told.mpk.zst
+    [ "$(for place in unsteered feature=none feature=3=2; do
+            tstream text "$(find "out/$place" -name '*.png' | head -1)" |
+                jq -c 'with_entries(select(.key | contains("steer"))) | keys'
+        done)" = '["steered","steered_kind","text_steering"]
+["steered","steered_kind","text_steering"]
+["steered","steered_kind","steering","text_steering"]' ]
+    sd-encode-image -q --net "$SDSTEER_TESTS/../data/minisd/judge.safetensors" out | sd-evaluate | cut -f 1-4 |
+        cmp - <(printf '%b\n' 'row\tkind\ttarget\tpictures' 'unsteered\tconcept\t-\t4' 'unsteered\ttheme\t-\t4' \
+            'features\tconcept\t3:2\t2' 'features\ttheme\t3:2\t2')
+}
+
 @test "what does not fit is said" {
     cd "$BATS_TEST_TMPDIR"
     fails 2 "says nothing to steer" sd-steer-text --sae "$DIR/sae" "$DIR/prompts"

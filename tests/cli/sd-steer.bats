@@ -9,7 +9,8 @@ load says
 setup_file() {
     export DIR="$BATS_FILE_TMPDIR"
     sd-assemble-prompts --split gather -n 1 |
-        jq -c 'select(.concept == "Fishes" or .concept == "Cats")' | head -6 > "$DIR/prompts"
+        jq -c 'select(.concept == "Fishes" or .concept == "Cats")
+            | .mood = if .concept == "Cats" then "none" else "wet, cold" end' | head -6 > "$DIR/prompts"
     sd-encode-text -o "$DIR/cond.mpk.zst" "$DIR/prompts"
     sd-sample-hooked -q --steps 3 --latents "$DIR/plain.mpk.zst" -o "$DIR/acts.mpk.zst" "$DIR/cond.mpk.zst"
     sae-fit -q -k 8 --features 256 --batch 128 --epochs 4 -o "$DIR/sae" "$DIR/acts.mpk.zst"
@@ -222,7 +223,45 @@ open("huge.png", "wb").write(b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack("
     refused "one kind of label: concept or theme" --mode only --concept Fishes --theme "$theme"
     refused "feature 3 comes by --feature and by --sweep" --feature 3=8 --sweep feature=4=1,3=2
     refused "'3' is not I=VALUE" --sweep feature=3
+    refused "--sweep percentile sets anew what --sweep top has set" --concept Cats --sweep top=5,10 \
+        --sweep percentile=99.9
+    refused "--sweep mode sets anew what --sweep mode has set" --concept Cats --sweep mode=ablate,add --sweep mode=set
     [ ! -e o.mpk.zst ]
+}
+
+@test "labels called none, or with a comma: all has them, none is nothing of the sweep, and that is said" {
+    cd "$BATS_TEST_TMPDIR"
+    sae-rank-concepts -q --sae "$DIR/sae" --by mood -o ranks.mpk.zst "$DIR/acts.mpk.zst"
+    moods() {
+        sd-steer --steps 1 --sae "$DIR/sae" --ranks ranks.mpk.zst --sweep mood="$1" -o o.mpk.zst "$DIR/cond.mpk.zst"
+        tstream view o.mpk.zst | jq -r '"\(.id | split("/")[0]): \(.steered)"' | sort -u
+    }
+    run -0 moods all
+    [ "$output" = "mood=none: none"$'\n'"mood=wet, cold: wet, cold" ]
+    run -0 moods 'wet\, cold,none'
+    [ "${lines[0]}" = \
+        "sd-steer: --sweep mood=none steers nothing of that sweep; the mood 'none' of the ranks is written None" ]
+    [ "${lines[1]}, ${lines[2]}" = "mood=none: , mood=wet, cold: wet, cold" ]
+    run -0 moods None
+    [ "$output" = "mood=None: none" ]
+}
+
+@test "none in a sweep leaves what is given beside it, --unsteered nothing" {
+    cd "$BATS_TEST_TMPDIR"
+    ids() { tstream view --tensors "$1" | jq -c "select(.id | startswith(\"$2/\")) | .latent"; }
+    latents --mode add --feature 3=40 --sweep concept=none,Cats --sweep feature=none,9=-5 --top 20 --unsteered sweep
+    cmp <(ids sweep.mpk.zst unsteered) <(tstream view --tensors "$DIR/plain.mpk.zst" | jq -c .latent)
+    latents --mode add --feature 3=40 hand
+    cmp <(ids sweep.mpk.zst concept=none/feature=none) <(tstream view --tensors hand.mpk.zst | jq -c .latent)
+    latents --mode add --feature 3=40 --feature 9=-5 --concept Cats --top 20 all
+    cmp <(ids sweep.mpk.zst concept=Cats/feature=9=-5) <(tstream view --tensors all.mpk.zst | jq -c .latent)
+    [ "$(tstream view sweep.mpk.zst | jq -c '[.steered, (.steering.features // {} | keys)]' | head -5)" = '["",[]]
+["",["3"]]
+["",["3","9"]]
+["Cats",["3"]]
+["Cats",["3","9"]]' ]
+    latents --mode add --concept Fishes --sweep concept=none,Cats --top 20 --multiplier 2 sweep
+    [ "$(tstream view sweep.mpk.zst | jq -r .steered | head -2 | xargs)" = "Fishes Fishes+Cats" ]
 }
 
 @test "a concept and a theme at once: the fields name the kind of each" {
@@ -243,6 +282,24 @@ open("huge.png", "wb").write(b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack("
     latents --concept Fishes --top 5 --mode scale --multiplier 1 --compat saeuron "$BATS_TEST_TMPDIR/a"
     plain "$BATS_TEST_TMPDIR/plain"
     run ! cmp -s "$BATS_TEST_TMPDIR/a.npy" "$BATS_TEST_TMPDIR/plain.npy"
+}
+
+@test "--hook before what the autoencoder's folder, or its ranks, name: a note each" {
+    cd "$BATS_TEST_TMPDIR"
+    own=$(jq -r .hook "$DIR/sae/cfg.json")
+    [ "$own" = up_blocks.1.attentions.1 ]
+    cp -r "$DIR/sae" homeless
+    jq 'del(.hook)' "$DIR/sae/cfg.json" > homeless/cfg.json
+    hooked() { sd-steer --steps 1 --sae "$1" --hook "$2" "${@:3}" -o o.mpk.zst "$DIR/cond.mpk.zst"; }
+    run -0 hooked "$DIR/sae" 'up_blocks.1.attentions.[0]' --ranks "$DIR/ranks.mpk.zst" --concept Fishes
+    [ "$output" = "sd-steer: --hook up_blocks.1.attentions.0 goes before $own, which cfg.json of $DIR/sae names
+sd-steer: --hook up_blocks.1.attentions.0 goes before $own, which $DIR/ranks.mpk.zst names" ]
+    run -0 hooked homeless up_blocks.1.attentions.0 --feature 3=1
+    [ -z "$output" ]
+    for same in "$own" "unet.$own" 'up_blocks.1.attentions.[1]'; do
+        run -0 hooked "$DIR/sae" "$same" --ranks "$DIR/ranks.mpk.zst" --concept Fishes
+        [ -z "$output" ]
+    done
 }
 
 @test "messages: an unknown concept, ranks of another autoencoder, too few ranks, nothing to steer" {

@@ -304,6 +304,44 @@ static int test_unknown(const Classifier *c)
     return failed;
 }
 
+/* Labels with a '+' of their own, as steering.labels tells them: Cats+Dogs is not Cats, by itself and beside Rust; Cats
+ * and Dogs together are another target of the same text. */
+static int test_plus(const char *path)
+{
+    static const char one[] = "{\"labels\": [{\"kind\": \"concept\", \"label\": \"Cats+Dogs\"}]}",
+                      two[] = "{\"labels\": [{\"kind\": \"concept\", \"label\": \"Cats\"}, "
+                              "{\"kind\": \"concept\", \"label\": \"Dogs\"}]}",
+                      kinds[] = "{\"labels\": [{\"kind\": \"concept\", \"label\": \"Cats+Dogs\"}, "
+                                "{\"kind\": \"theme\", \"label\": \"Rust\"}]}";
+    static const struct { Shown shown; const char *steering; } pictures[] = {
+        {{"Cats+Dogs", "", "Cats+Dogs", "concept", 1, 0}, one}, {{"Cats", "", "Cats+Dogs", "concept", 0, 0}, one},
+        {{"Cats", "", "Cats+Dogs", "concept", 2, 0}, two},
+        {{"Cats+Dogs", "Rust", "Cats+Dogs+Rust", "concept+theme", 0, 1}, kinds}};
+    Err e = {0};
+    Classifier *c = NULL;
+    Evaluation *v = NULL;
+    EvalRow *rows = NULL;
+    int failed = write_probe(path, P, "[\"Cats\", \"Cats+Dogs\", \"Fishes\"]", &e) || classifier_load(&c, path, &e)
+              || evaluation_create(&v, c, NULL, PLAIN_CLASS, &e);
+    for (size_t i = 0; i < sizeof pictures / sizeof *pictures && !failed; i++)
+        failed += add(v, c, &pictures[i].shown, pictures[i].steering, NAN, &e);
+    if (test_ok("rows of labels with a +", !failed && evaluation_rows(v, &rows, &e) == 5))
+        failed += test_ok(e.text, 0);
+    else {
+        const Share *x = rows[0].share, *y = rows[1].share, *z = rows[3].share;
+        failed += test_ok("one label", is(&x[MEASURE_UA], 0, 1) && is(&x[MEASURE_IRA], 1, 1)
+                                       && is(&x[MEASURE_BROUGHT], 0, 1));
+        failed += test_ok("two labels", is(&y[MEASURE_UA], 1, 1) && is(&y[MEASURE_IRA], 0, 0));
+        failed += test_text("of two kinds", rows[3].kind, "concept+theme");
+        failed += test_ok("its shares", is(&z[MEASURE_UA], 1, 2) && is(&z[MEASURE_IRA], 0, 0));
+        failed += test_text("labels are no steering", rows[0].steering, "");
+    }
+    free(rows);
+    evaluation_free(v);
+    classifier_free(c);
+    return failed;
+}
+
 static int test_broken(const char *path, int columns, const char *concepts, const char *says)
 {
     Err e = {0};
@@ -371,7 +409,7 @@ int main(void)
                + test_features(c)
             + test_plain(c) + test_wilson() + test_frechet()
             + test_frechet_matrices() + test_unknown(c);
-    failed += test_names();
+    failed += test_names() + test_plus(path);
     failed += test_broken(path, 4, "[\"Cats\", \"Dogs\", \"Fishes\"]", "takes embeddings of 5");
     failed += test_broken(path, P, "[\"Cats\", \"Dogs\"]", "concept.weight");
     failed += test_broken(path, P, "Cats", "metadata: concept");

@@ -4,10 +4,10 @@
 #include "src/models/variants.h"
 #include "tests/unit/test.h"
 
-/* Ranks of the concepts Bears and Birds and the theme Rust. */
-static int make_ranks(Ranks **r, const char *path, Err *e)
+typedef const char *RankLabel[2];           /* kind, name */
+
+static int make_ranks(Ranks **r, const char *path, const RankLabel *labels, Err *e)
 {
-    static const char *const labels[][2] = {{"concept", "Bears"}, {"concept", "Birds"}, {"theme", "Rust"}};
     const float one[1] = {1};
     StreamOut *out = NULL;
     Record header;
@@ -111,8 +111,20 @@ static int test_values(const Ranks *ranks)
                                                     && v.item[0].none && v.item[0].targets == 0);
     failed += test_ok("any other is", !v.item[1].none && !v.item[2].none && !v.item[3].none);
     variants_free(&v);
-    const char *const percentile[] = {"top=4", "percentile=99"};
-    failed += test_ok("a percentile stands in for top", !variants_build(&v, &base, percentile, 2, ranks, &e)
+    one = base;
+    one.by_hand = 1;
+    failed += test_ok("nor with a feature by hand", !variants_build(&v, &one, none, 3, ranks, &e) && !v.item[0].none
+                                                    && variant_steers(&v.item[0]));
+    variants_free(&v);
+    one = base;
+    failed += test_ok("nor with a label beside", !variant_target(&one, "concept", "Birds", ranks, &e)
+                                                 && !variants_build(&v, &one, none, 3, ranks, &e) && !v.item[0].none
+                                                 && v.item[0].targets == 1);
+    variants_free(&v);
+    const char *const percentile[] = {"percentile=99"};
+    one = base;
+    one.top = 4;
+    failed += test_ok("a percentile stands in for top", !variants_build(&v, &one, percentile, 1, ranks, &e)
                                                         && v.item[0].top == 0 && v.item[0].percentile == 99);
     variants_free(&v);
     failed += test_ok("no sweep is one steering", !variants_build(&v, &base, NULL, 0, ranks, &e) && v.count == 1
@@ -122,6 +134,63 @@ static int test_values(const Ranks *ranks)
     failed += test_ok("without ranks any label", !variants_build(&v, &base, city, 1, NULL, &e)
                                                  && strcmp(v.item[0].target[0].label, "Rome") == 0);
     variants_free(&v);
+    return failed;
+}
+
+/* The array of labels: where the texts may be read in several ways. */
+static int test_told(void)
+{
+    static const struct { int targets; VariantTarget target[2]; const char *labels; } cases[] = {
+        {1, {{"concept", "Cats"}}, NULL},
+        {1, {{"concept", "A+B"}}, "[{\"kind\":\"concept\",\"label\":\"A+B\"}]"},
+        {1, {{"a+b", "Cats"}}, "[{\"kind\":\"a+b\",\"label\":\"Cats\"}]"},
+        {2, {{"concept", "A"}, {"theme", "B"}},
+         "[{\"kind\":\"concept\",\"label\":\"A\"},{\"kind\":\"theme\",\"label\":\"B\"}]"}};
+    int failed = 0;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Variant v = base;
+        Record rec;
+        v.targets = cases[i].targets;
+        memcpy(v.target, cases[i].target, sizeof cases[i].target);
+        record_init(&rec, NULL);
+        variant_describe(&v, &rec);
+        json_t *labels = json_object_get(json_object_get(rec.fields, "steering"), "labels");
+        char *text = labels ? json_dumps(labels, JSON_COMPACT) : NULL;
+        failed += test_text("labels", text ? text : "", cases[i].labels ? cases[i].labels : "");
+        free(text);
+        record_clear(&rec);
+    }
+    return failed;
+}
+
+/* Of ranks with the concepts none and "x=y,z", and one of a kind called feature. */
+static int test_labels(const Ranks *ranks)
+{
+    static const struct { const char *sweep, *name[2], *label[2]; } cases[] = {
+        {"concept=all", {"concept=none", "concept=x=y,z"}, {"none", "x=y,z"}},
+        {"concept=none,None", {"concept=none", "concept=None"}, {NULL, "none"}},
+        {"concept=x=y\\,z,none", {"concept=x=y,z", "concept=none"}, {"x=y,z", NULL}},
+        {"feature=all", {"feature=3=8", NULL}, {"3=8", NULL}}};
+    int failed = 0;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Variants v = {0};
+        Err e = {0};
+        const int count = cases[i].name[1] ? 2 : 1;
+        failed += test_ok(cases[i].sweep, !variants_build(&v, &base, &cases[i].sweep, 1, ranks, &e)
+                                          && v.count == count);
+        for (int n = 0; n < v.count && n < count; n++) {
+            const Variant *x = &v.item[n];
+            failed += test_text("its name", x->name, cases[i].name[n]);
+            failed += test_text("its label", x->targets ? x->target[0].label : "", cases[i].label[n] ? : "");
+            failed += test_ok("without one it is not steered", x->none == !cases[i].label[n] && !x->features);
+        }
+        variants_free(&v);
+    }
+    failed += test_text("none that looks like a label", variants_none_label("concept=x=y\\,z,none", ranks), "none");
+    failed += test_ok("what does not", !variants_none_label("concept=all", ranks)
+                                       && !variants_none_label("concept=x,\\,none,None", ranks)
+                                       && !variants_none_label("theme=none", ranks) && !variants_none_label("x", ranks)
+                                       && !variants_none_label("concept=none", NULL));
     return failed;
 }
 
@@ -140,18 +209,30 @@ static int test_describe(void)
     char *text = json_dumps(rec.fields, JSON_COMPACT);
     failed += test_text("fields", text, "{\"steered\":\"Bears+Birds\",\"steered_kind\":\"concept\",\"steering\":"
                         "{\"mode\":\"multiply\",\"multiplier\":-1.0,\"percentile\":99.5,\"gate\":0.5,"
-                        "\"when\":\"900-400\"}}");
+                        "\"when\":\"900-400\",\"labels\":[{\"kind\":\"concept\",\"label\":\"Bears\"},"
+                        "{\"kind\":\"concept\",\"label\":\"Birds\"}]}}");
     free(text);
     failed += test_ok("a label of another kind", !variant_target(&v, "theme", "Rust", NULL, &e));
     variant_describe(&v, &rec);
     failed += test_text("all labels", record_text(&rec, "steered", ""), "Bears+Birds+Rust");
     failed += test_text("kinds, one a label", record_text(&rec, "steered_kind", ""), "concept+concept+theme");
     record_clear(&rec);
-    v.none = 1;
+    v.targets = 0;
     record_init(&rec, NULL);
     variant_describe(&v, &rec);
     text = json_dumps(rec.fields, JSON_COMPACT);
-    failed += test_text("fields of the unsteered", text, "{\"steered\":\"\",\"steered_kind\":\"\"}");
+    failed += test_text("fields of features alone", text, "{\"steered\":\"\",\"steered_kind\":\"\",\"steering\":"
+                        "{\"mode\":\"multiply\",\"when\":\"900-400\"}}");
+    free(text);
+    record_clear(&rec);
+    v.none = 1;
+    record_init(&rec, NULL);
+    record_set_text(&rec, "steered", "Cats");
+    record_set_json(&rec, "steering", json_pack("{s:s}", "mode", "add"));
+    variant_describe(&v, &rec);
+    text = json_dumps(rec.fields, JSON_COMPACT);
+    failed += test_text("fields of the unsteered, nothing left of an earlier steering", text,
+                        "{\"steered\":\"\",\"steered_kind\":\"\"}");
     free(text);
     record_clear(&rec);
     return failed;
@@ -176,19 +257,33 @@ static int test_refused(const Ranks *ranks)
                                         && strstr(e.text, bad[i].says));
         variants_free(&v);
     }
+    static const struct { const char *sweep[2]; bool refused; } pairs[] = {
+        {{"top=5,10", "percentile=99"}, true}, {{"percentile=99", "top=5"}, true}, {{"top=5", "top=6"}, true},
+        {{"multiplier=-1", "multiplier=-5"}, true}, {{"mode=add", "mode=ablate"}, true}, {{"gate=1", "gate=2"}, true},
+        {{"when=9-0", "when=5-0"}, true}, {{"concept=Bears", "concept=none,Birds"}, false},
+        {{"feature=3=1", "feature=4=1"}, false}, {{"top=5", "multiplier=2"}, false}};
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        Variants v = {0};
+        Err e = {0};
+        const int got = variants_build(&v, &base, pairs[i].sweep, 2, ranks, &e);
+        failed += test_ok(pairs[i].sweep[1], pairs[i].refused ? got && e.misuse && strstr(e.text, "sets anew what")
+                                                              : !got);
+        variants_free(&v);
+    }
     return failed;
 }
 
 static int test_limits(const Ranks *ranks)
 {
-    char many[1024] = "top=1", label[200];
-    const char *const twice[] = {many, many};
+    char many[1024] = "gate=1", more[1100], label[200];
+    const char *const both[] = {many, more};
     Variants v = {0};
     Variant one = base;
     Err e = {0};
     for (int i = 2; i <= 101; i++)
         snprintf(many + strlen(many), sizeof many - strlen(many), ",%d", i);
-    int failed = test_ok("101 x 101 steerings", variants_build(&v, &base, twice, 2, ranks, &e)
+    snprintf(more, sizeof more, "multiplier%s", strchr(many, '='));
+    int failed = test_ok("101 x 101 steerings", variants_build(&v, &base, both, 2, ranks, &e)
                                                 && strstr(e.text, "more than 10000"));
     variants_free(&v);
     e = (Err){0};
@@ -219,9 +314,14 @@ int main(void)
     if (fd < 0)
         return 1;
     close(fd);
-    int failed = make_ranks(&ranks, path, &e) ? test_ok(e.text, 0)
-               : test_product(ranks) + test_features() + test_values(ranks) + test_describe() + test_refused(ranks)
-                 + test_limits(ranks);
+    static const RankLabel plain[] = {{"concept", "Bears"}, {"concept", "Birds"}, {"theme", "Rust"}};
+    static const RankLabel odd[] = {{"concept", "none"}, {"concept", "x=y,z"}, {"feature", "3=8"}};
+    int failed = make_ranks(&ranks, path, plain, &e) ? test_ok(e.text, 0)
+               : test_product(ranks) + test_features() + test_values(ranks) + test_describe() + test_told()
+                 + test_refused(ranks) + test_limits(ranks)
+                 + test_ok("no label is called none", !variants_none_label("concept=none", ranks));
+    ranks_free(ranks);
+    failed += make_ranks(&ranks, path, odd, &e) ? test_ok(e.text, 0) : test_labels(ranks);
     unlink(path);
     ranks_free(ranks);
     return failed != 0;
