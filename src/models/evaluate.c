@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* evaluate.c -- counts of classified pictures by steering and target, and the shares made of them; see evaluate.h. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "src/models/evaluate.h"
 #include "src/models/steered.h"
 
 const char *const measure_names[MEASURES] = {"UA", "IRA", "CRA", "brought"};
-
-enum { STEERING_TEXT = 4096 };
 
 typedef struct Of {                 /* one target under one steering; or one domain, unsteered or by features */
     RowType type;
@@ -88,42 +87,50 @@ static Group *need_group(Evaluation *v, const Of *of, Err *e)
     return NULL;
 }
 
-/* Features and their values: "3:2.5+7:0"; "" for none. */
-static void features_text(char *text, size_t size, json_t *features)
+/* Features and their values: "3:2.5+7:0"; nothing for none. */
+static void print_features(FILE *f, json_t *features)
 {
-    const char *feature;
+    const char *feature, *before = "";
     json_t *value;
-    size_t used = 0;
-    *text = 0;
     json_object_foreach(features, feature, value) {
-        used += (size_t)snprintf(text + used, size - used, "%s%s:%.7g", used ? "+" : "", feature,
-                                 json_number_value(value));
-        if (used >= size)
-            return;
+        fprintf(f, "%s%s:%.7g", before, feature, json_number_value(value));
+        before = "+";
     }
 }
 
 /* The field "steering" as one line: "mode=multiply multiplier=-1 percentile=99.5 features=3:2.5". Labels are the
  * target. */
-static void steering_text(char *text, size_t size, json_t *steering)
+static void print_steering(FILE *f, json_t *steering)
 {
-    const char *name;
+    const char *name, *before = "";
     json_t *value;
-    size_t used = 0;
-    *text = 0;
     json_object_foreach(steering, name, value) {
-        char made[STEERING_TEXT];
         if (strcmp(name, "labels") == 0)
             continue;
+        fprintf(f, "%s%s=", before, name);
+        before = " ";
         if (json_is_object(value))
-            features_text(made, sizeof made, value);
+            print_features(f, value);
+        else if (json_is_string(value))
+            fputs(json_string_value(value), f);
         else
-            snprintf(made, sizeof made, "%.10g", json_number_value(value));
-        const char *what = json_string_value(value);
-        used += (size_t)snprintf(text + used, size - used, "%s%s=%s", used ? " " : "", name, what ? what : made);
-        if (used >= size)
-            return;
+            fprintf(f, "%.10g", json_number_value(value));
     }
+}
+
+/* What print prints of value, whole: rows are told apart by it. NULL: out of memory */
+static char *printed(void (*print)(FILE *f, json_t *value), json_t *value)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *f = open_memstream(&text, &size);
+    if (!f)
+        return NULL;
+    print(f, value);
+    if (fclose(f) == 0)
+        return text;
+    free(text);
+    return NULL;
 }
 
 static bool target_known(const Domain *d, const json_t *labels)
@@ -219,12 +226,23 @@ static int add_target(Evaluation *v, const char *file, const Record *rec, const 
     return failed ? -1 : 0;
 }
 
+static int add_untargeted(Evaluation *v, const char *steering, const char *features, const float *embedding,
+                          double clip, const int *class, const int *predicted, Err *e)
+{
+    for (int i = 0; i < v->c->domains; i++) {
+        const Of of = {*features ? ROW_FEATURES : ROW_UNSTEERED, *features ? steering : "", v->c->domain[i].name,
+                       features, NULL};
+        if (measure(v, count_picture(v, &of, class, predicted, e), embedding, clip))
+            return -1;
+    }
+    return 0;
+}
+
 int evaluation_add(Evaluation *v, const char *file, const Record *rec, const float *embedding, double clip,
                    const int *predicted, Err *e)
 {
     const Classifier *c = v->c;
     json_t *how = json_object_get(rec->fields, "steering");
-    char steering[STEERING_TEXT], features[STEERING_TEXT];
     int class[DOMAINS];
     bool plain = false;
     for (int i = 0; i < c->domains; i++) {
@@ -234,17 +252,15 @@ int evaluation_add(Evaluation *v, const char *file, const Record *rec, const flo
     }
     if (plain && v->plain == PLAIN_NONE)
         return 0;
-    steering_text(steering, sizeof steering, how);
-    if (*record_text(rec, "steered", ""))
-        return add_target(v, file, rec, steering, embedding, clip, class, predicted, e);
-    features_text(features, sizeof features, json_object_get(how, "features"));
-    for (int i = 0; i < c->domains; i++) {
-        const Of of = {*features ? ROW_FEATURES : ROW_UNSTEERED, *features ? steering : "", c->domain[i].name, features,
-                       NULL};
-        if (measure(v, count_picture(v, &of, class, predicted, e), embedding, clip))
-            return -1;
-    }
-    return 0;
+    char *steering = printed(print_steering, how);
+    char *features = printed(print_features, json_object_get(how, "features"));
+    const int failed = !steering || !features ? err_set(e, "out of memory")
+                     : *record_text(rec, "steered", "")
+                       ? add_target(v, file, rec, steering, embedding, clip, class, predicted, e)
+                       : add_untargeted(v, steering, features, embedding, clip, class, predicted, e);
+    free(steering);
+    free(features);
+    return failed ? -1 : 0;
 }
 
 /* ---- rows ---- */

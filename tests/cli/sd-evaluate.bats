@@ -169,3 +169,18 @@ setup() { cd "$DATA" || return 1; }
     cmp table table.tsv
     cmp said said.tsv
 }
+
+@test "steerings of many features that differ in the last are two" {
+    for last in 1 2; do
+        zstd -dcq embeddings.mpk.zst | python3 -c '
+import sys, msgpack
+for record in msgpack.Unpacker(sys.stdin.buffer):
+    if "id" in record:
+        record["steered"] = record["steered_kind"] = ""
+        record["steering"] = {"mode": "set", "features": {str(1000 + f): 0.5 for f in range(900)}}
+        record["steering"]["features"]["7"] = float(sys.argv[1])
+    sys.stdout.buffer.write(msgpack.packb(record))' $last >features-$last.mpk
+    done
+    sd-evaluate --texts texts.jsonl features-1.mpk features-2.mpk >table
+    [ "$(grep -c '^features.concept' table)" = 2 ]
+}
