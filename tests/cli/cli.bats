@@ -149,6 +149,7 @@ Try '$tool --help'." ]
     [ "$status" = 0 ]
 }
 
-@test "no test asks in a way that bash lets pass: one line of two with && between, or one behind !" {
+@test "no test asks in a way that bash lets pass: one line of two with && between, or one behind !, or before ||" {
     run -1 grep -nE '^ *(! |(\[|cmp |grep |diff ).* && (\[|cmp |grep |diff |tstream ))' tests/cli/*.bats
+    run -1 grep -nE '^ *(refused|fails|fails_with|says) .*\|\|( *[^r ]| *$)' tests/cli/*.bats
 }

@@ -16,6 +16,6 @@ refused() {     # arguments of sd-convert, --, words of the message; nothing is 
     while [ "$1" != -- ]; do arguments+=("$1"); shift; done
     shift
     run sd-convert -q -o no "${arguments[@]}"
-    says 1 "$@"
-    [ -z "$(compgen -G 'no*')" ]
+    says 1 "$@" || return 1
+    [ -z "$(compgen -G 'no*')" ] || return 1
 }

@@ -27,8 +27,8 @@ fails() {       # words of the message, --, command
     local words=()
     while [ "$1" != -- ]; do words+=("$1"); shift; done
     run "${@:2}"
-    says 1 "${words[@]}"
-    [ "${#lines[@]}" = 1 ]
+    says 1 "${words[@]}" || return 1
+    [ "${#lines[@]}" = 1 ] || return 1
 }
 
 # weights PART NAME CODE: a copy of the model in whose part Python has changed tensor NAME: t, s, b are its type, shape

@@ -124,10 +124,10 @@ first_concept() { head -1 "$DIR/prompts.jsonl" | jq -r .concept; }
 fails_with() {          # PATTERN COMMAND...
     pattern=$1
     shift
-    run -1 --separate-stderr "$@"
+    run -1 --separate-stderr "$@" || return 1
     echo "$stderr" >&2
-    [ "$(echo "$stderr" | wc -l)" -eq 1 ]
-    [[ "$stderr" == *$pattern* ]]
+    [ "$(echo "$stderr" | wc -l)" -eq 1 ] || return 1
+    [[ "$stderr" == *$pattern* ]] || return 1
 }
 
 @test "a cut stream" {
@@ -256,6 +256,8 @@ PY
     sd-sample-hooked -q --steps 500 -o "$BATS_TEST_TMPDIR/out.mpk.zst" "$DIR/cond.mpk.zst" &
     sleep 1
     kill -TERM $!
-    wait $! && return 1
+    status=0
+    wait $! || status=$?
+    [ "$status" = $((128 + $(kill -l TERM))) ]
     [ -z "$(ls "$BATS_TEST_TMPDIR"/out* 2>/dev/null)" ]
 }

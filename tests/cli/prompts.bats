@@ -44,10 +44,12 @@ setup() {
 
 @test "seeds and prompts do not depend on the count, on the other concepts, or on shards" {
     sd-assemble-prompts -n 5 | sort > all
+    [ "$(wc -l < all)" = 1000 ]
     sd-assemble-prompts -n 5 --concept Sea --concept Dogs --theme Rust | sort > few
     [ "$(wc -l < few)" = 20 ]
     [ -z "$(comm -13 all few)" ]
     sd-assemble-prompts -n 2 | sort > two
+    [ "$(wc -l < two)" = 400 ]
     [ -z "$(comm -13 all two)" ]
     for i in 1 2 3 4 5 6 7; do sd-assemble-prompts -n 5 --shard $i/7; done | sort | cmp - all
 }
@@ -55,17 +57,19 @@ setup() {
 @test "another seed gives other seeds" {
     sd-assemble-prompts | jq -r .seed | sort > a
     sd-assemble-prompts --seed 1 | jq -r .seed | sort > b
+    [ "$(cat a b | wc -l)" = 400 ]
     [ -z "$(comm -12 a b)" ]
 }
 
 @test "gather and generate share no prompt with its seed, not even a seed" {
     sd-assemble-prompts -n 20 | jq -r .seed | sort -u > gather
     sd-assemble-prompts -n 20 --split generate | jq -r .seed | sort -u > generate
+    [ "$(cat gather generate | wc -l)" = 8000 ]
     [ -z "$(comm -12 gather generate)" ]
 }
 
 @test "seeds are in 0..2^31-1" {
-    sd-assemble-prompts -n 20 | jq -es 'all(.[]; .seed >= 0 and .seed < 2147483648)'
+    sd-assemble-prompts -n 20 | jq -es 'length == 4000 and all(.[]; .seed >= 0 and .seed < 2147483648)'
 }
 
 @test "neighbours differ in concept, and themes are mixed" {

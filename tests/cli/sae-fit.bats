@@ -117,7 +117,8 @@ END
 @test "a log: a line of JSON a report" {
     fit --epochs 4 --report 2 --log log -o out one.mpk.zst
     [ "$(wc -l <log)" = 24 ]
-    jq -e 'select(.fvu > 0 and .l0 > 0 and .lr >= 0 and .dead >= 0 and .tokens_per_second > 0)' log >/dev/null
+    jq -es 'length == 24 and all(.[]; .fvu > 0 and .l0 > 0 and .lr >= 0 and .dead >= 0
+        and .tokens_per_second > 0)' log
     [ "$(tail -1 log | jq .tokens)" = 6144 ]
     fit --tokens 1000 --report 5 --log log -o out one.mpk.zst           # 8 batches: the last is told of too
     [ "$(jq .tokens log | xargs)" = '640 1024' ]
@@ -367,12 +368,12 @@ print("\n".join(json.loads(f.read(int.from_bytes(f.read(8), "little")))))' "$1/s
     [ "$(jq -c '[.labels[][]] | sort == [range(length)]' out/cfg.json)" = true ]
     [ "$(jq -c '.labels.concept | [keys[] as $k | .[$k]] == [range(length)]' out/cfg.json)" = true ]
     sae-rank-concepts --sae out --by concept --score assigned --top 1 --json - one.mpk.zst >ranks.jsonl
-    jq -e --slurpfile c out/cfg.json '.feature[0] == $c[0].labels.concept[.label] and .score[0] == 1' \
-        ranks.jsonl >/dev/null
+    jq -es --slurpfile c out/cfg.json 'length > 0
+        and all(.[]; .feature[0] == $c[0].labels.concept[.label] and .score[0] == 1)' ranks.jsonl
     # it sets its label apart better than any other feature does, at every timestep
     fit --labels concept --epochs 40 -o b one.mpk.zst
     sae-rank-concepts --sae b --by concept --score difference --top 1 --json - one.mpk.zst |
-        jq -es --slurpfile c b/cfg.json 'map(.feature[0] == $c[0].labels.concept[.label]) | all'
+        jq -es --slurpfile c b/cfg.json 'length > 0 and all(.[]; .feature[0] == $c[0].labels.concept[.label])'
     run sae-rank-concepts --sae out --by seed --score assigned --table - one.mpk.zst
     says 1 tied seed
     for weight in assign decorrelate; do

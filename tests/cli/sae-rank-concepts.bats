@@ -112,6 +112,9 @@ setup() { cd "$DATA" || return 1; }
     says 1 cond.mpk.zst conditioning
     run sae-rank-concepts --merge acts.mpk.zst -o never.mpk.zst
     says 1 acts.mpk.zst statistics activations
+    head -1 prompts.jsonl | sd-encode-text | sd-sample-hooked --steps 2 --take diff -o diff.mpk.zst
+    run sae-rank-concepts --sae "$SAE" --hook $HOOK diff.mpk.zst -o never.mpk.zst
+    says 1 diff.mpk.zst "take is diff" output
     head -c 20000 acts.mpk.zst >cut.mpk.zst
     run sae-rank-concepts --sae "$SAE" cut.mpk.zst -o never.mpk.zst
     says 1 cut.mpk.zst

@@ -89,6 +89,35 @@ check_page() { python3 "$SDSTEER_TESTS/check_page.py" "$@"; }
             END { d = sum/3 - s; exit !(sum > 0 && d < 1e-6 && d > -1e-6) }'
 }
 
+@test "means by timestep and the share of tokens, from the values themselves, in the JSON and on the page" {
+    python3 "$SDSTEER_TESTS/read_stream.py" --values features.mpk.zst >values
+    python3 - <<'END'
+import json, re
+page = json.load(open("page.json"))["features"]
+tokens, sums, active = {}, {}, {}
+for r in map(json.loads, open("values")):
+    if "index" in r and r["half"] == "cond":
+        *places, k = r["index"]["shape"]
+        tokens[r["t"]] = tokens.get(r["t"], 0) + len(r["index"]["values"])//k
+        for i, v in zip(r["index"]["values"], r["value"]["values"]):
+            sums[i, r["t"]] = sums.get((i, r["t"]), 0) + v
+            active[i] = active.get(i, 0) + (v > 0)
+assert page["t"] == sorted(tokens, reverse=True) and len(page["t"]) == 3
+assert page["tokens"] == sum(tokens.values())
+html = open("page.html").read()
+assert page["shown"]
+for f in page["shown"]:
+    i = f["feature"]
+    assert len(f["mean_by_t"]) == 3
+    for t, mean in zip(page["t"], f["mean_by_t"]):
+        want = sums.get((i, t), 0)/tokens[t]
+        assert abs(mean - want) <= 1e-6*want, (i, t, mean, want)
+    assert abs(f["density"] - active.get(i, 0)/page["tokens"]) < 1e-8
+    said, = re.findall(f"<article class=feature id=f{i}>.*?active in</span> ([0-9.e-]+) % <", html, re.DOTALL)
+    assert abs(float(said) - 100*f["density"]) <= 0.006*100*f["density"], (i, said, f["density"])
+END
+}
+
 @test "the strongest picture is where the largest value is" {
     jq -r '.features.shown[] | select(.tokens > 0) |
         "\(.feature) \(.largest) \(.pictures[0].t) \(.pictures[0].value) \(.pictures[0].id)"' page.json >peaks

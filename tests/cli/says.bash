@@ -15,7 +15,7 @@ says() {
     for word; do
         [[ $output == *"$word"* ]] || { echo "no '$word' in: $output"; return 1; }
     done
-    [ "${#lines[@]}" -le 2 ]
+    [ "${#lines[@]}" -le 2 ] || { echo "more than a message: $output"; return 1; }
 }
 
 # Two files of different bytes. (A command behind ! fails no test.)
@@ -25,7 +25,7 @@ refused() {
     local words=()
     while [ "$1" != -- ]; do words+=("$1"); shift; done
     run "${@:2}"
-    says 1 "${words[@]}"
-    [ "${#lines[@]}" = 1 ]
-    [ ! -e no.mpk.zst ]
+    says 1 "${words[@]}" || return 1
+    [ "${#lines[@]}" = 1 ] || return 1
+    [ ! -e no.mpk.zst ] || return 1
 }

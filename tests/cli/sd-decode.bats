@@ -21,9 +21,9 @@ setup() {
 refused() {     # what the message must hold, then the command
     local expected=$1
     shift
-    run -1 --separate-stderr "$@"
-    [ "${#stderr_lines[@]}" = 1 ]
-    [[ ${stderr_lines[0]} == *"$expected"* ]]
+    run -1 --separate-stderr "$@" || return 1
+    [ "${#stderr_lines[@]}" = 1 ] || return 1
+    [[ ${stderr_lines[0]} == *"$expected"* ]] || return 1
 }
 
 pixels() { tail -c +"$(grep -abo IDAT "$1" | head -1 | cut -d: -f1)" "$1"; }

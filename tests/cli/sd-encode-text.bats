@@ -16,9 +16,9 @@ states() { tstream view --tensors "$@" | jq -c .state; }
 refused() {     # exit status, what the message must hold, then the command
     local status=$1 expected=$2
     shift 2
-    run "-$status" --separate-stderr "$@"
-    [[ ${stderr_lines[0]} == *"$expected"* ]]
-    [ "${#stderr_lines[@]}" = "$status" ]       # misuse points to --help in a second line
+    run "-$status" --separate-stderr "$@" || return 1
+    [[ ${stderr_lines[0]} == *"$expected"* ]] || return 1
+    [ "${#stderr_lines[@]}" = "$status" ] || return 1       # misuse points to --help in a second line
 }
 
 @test "plain lines and JSON lines: fields ride along, ids and seeds are given where they lack" {

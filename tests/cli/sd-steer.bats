@@ -27,6 +27,30 @@ latents() {
 
 plain() { tstream to-npy --tensor latent -o "$1.npy" "$DIR/plain.mpk.zst"; }
 
+# FILTER SWEEP FILE: the records of a sweep that a filter of jq lets through have the latents of FILE's
+part_is() {
+    local want=$BATS_TEST_TMPDIR/part.want
+    tstream view --tensors "$3" | jq -c .latent > "$want"
+    [ -s "$want" ] || return 1
+    tstream view --tensors "$2" | jq -c "$1 | .latent" | cmp - "$want"
+}
+
+@test "an autoencoder of diff: a steering that changes nothing leaves every bit, another does not" {
+    cd "$BATS_TEST_TMPDIR"
+    sd-sample-hooked -q --steps 3 --take diff -o acts.mpk.zst "$DIR/cond.mpk.zst"
+    sae-fit -q -k 8 --features 256 --batch 128 --epochs 4 -o sae acts.mpk.zst
+    [ "$(jq -r .take sae/cfg.json)" = diff ]
+    sae-rank-concepts -q --sae sae --score difference -o ranks.mpk.zst acts.mpk.zst
+    plain plain
+    for multiplier in 1 -3; do
+        sd-steer -q --steps 3 --sae sae --ranks ranks.mpk.zst --concept Fishes --top 20 --mode scale \
+            --multiplier $multiplier --latents l.mpk.zst -o o "$DIR/cond.mpk.zst"
+        tstream to-npy --tensor latent -o "by$multiplier.npy" l.mpk.zst
+    done
+    cmp by1.npy plain.npy
+    differ by-3.npy plain.npy
+}
+
 @test "a steering changes the pictures" {
     latents --concept Fishes --top 20 --mode replace --multiplier -5 "$BATS_TEST_TMPDIR/a"
     plain "$BATS_TEST_TMPDIR/plain"
@@ -62,6 +86,24 @@ plain() { tstream to-npy --tensor latent -o "$1.npy" "$DIR/plain.mpk.zst"; }
     run ! cmp -s <(of Fishes "$BATS_TEST_TMPDIR/half.mpk.zst") <(of Fishes "$DIR/plain.mpk.zst")
 }
 
+@test "the gate looks at what the prompt shows, not at what the negative prompt does" {
+    cd "$BATS_TEST_TMPDIR"
+    jq -c '.negative = if .concept == "Fishes" then "A cat." else "A fish." end' "$DIR/prompts" |
+        sd-encode-text -o cond.mpk.zst
+    sd-sample-hooked -q --steps 3 --no-activations --latents plain.mpk.zst cond.mpk.zst
+    sd-steer -q --steps 3 --sae "$DIR/sae" --ranks "$DIR/ranks.mpk.zst" --concept Fishes --top 20 --mode replace \
+        --multiplier -5 --gate 0.5 --latents gated.mpk.zst -o gated cond.mpk.zst
+    for name in plain gated; do
+        for concept in Cats Fishes; do
+            tstream view --tensors $name.mpk.zst |
+                jq -c "select(.concept == \"$concept\") | .latent.values" > $name-$concept
+            [ "$(wc -l < $name-$concept)" = 3 ]
+        done
+    done
+    cmp gated-Cats plain-Cats
+    differ gated-Fishes plain-Fishes
+}
+
 @test "a gate stands before the label, not before a feature given by hand" {
     cd "$BATS_TEST_TMPDIR"
     latents --feature 3=20 --mode add hand
@@ -69,6 +111,10 @@ plain() { tstream to-npy --tensor latent -o "$1.npy" "$DIR/plain.mpk.zst"; }
     run ! cmp -s hand.npy plain.npy
     latents --feature 3=20 --mode add --concept Fishes --top 20 --gate 1000 both
     cmp both.npy hand.npy
+    # it is added once, though there are two kinds of label
+    theme=$(tstream view "$DIR/ranks.mpk.zst" | jq -r 'select(.kind == "theme").label' | sort -u | head -1)
+    latents --feature 3=20 --mode add --concept Fishes --theme "$theme" --top 20 --gate 1000 kinds
+    cmp kinds.npy hand.npy
     latents --feature 3=20 --mode add --concept Fishes --top 20 open
     run ! cmp -s open.npy hand.npy
 }
@@ -80,9 +126,7 @@ plain() { tstream to-npy --tensor latent -o "$1.npy" "$DIR/plain.mpk.zst"; }
         latents "${steering[@]}" --multiplier -5 --concept Cats one
         for batch in 2 5 64; do
             latents "${steering[@]}" --unsteered --sweep multiplier=-2,-5 --sweep concept=all --batch $batch sweep
-            cmp <(tstream view --tensors sweep.mpk.zst |
-                    jq -c 'select(.id | startswith("multiplier=-5/concept=Cats/")) | .latent') \
-                <(tstream view --tensors one.mpk.zst | jq -c .latent)
+            part_is 'select(.id | startswith("multiplier=-5/concept=Cats/"))' sweep.mpk.zst one.mpk.zst
             [ $batch = 2 ] || cmp sweep.npy before.npy
             mv sweep.npy before.npy
         done
@@ -98,14 +142,12 @@ plain() { tstream to-npy --tensor latent -o "$1.npy" "$DIR/plain.mpk.zst"; }
         latents "${steering[@]}" --unsteered --sweep when=999-0,500-0,700-300,100-0 --batch 4 sweep
         for when in 999-0 500-0 700-300 100-0; do
             latents "${steering[@]}" --when $when one
-            cmp <(tstream view --tensors sweep.mpk.zst | jq -c "select(.id | startswith(\"when=$when/\")) | .latent") \
-                <(tstream view --tensors one.mpk.zst | jq -c .latent)
+            part_is "select(.id | startswith(\"when=$when/\"))" sweep.mpk.zst one.mpk.zst
         done
     done
     latents --concept Fishes --top 20 --mode replace --gate 0.5 --sweep when=700-0,300-0 gated
     latents --concept Fishes --top 20 --mode replace --gate 0.5 --when 300-0 one
-    cmp <(tstream view --tensors gated.mpk.zst | jq -c 'select(.id | startswith("when=300-0/")) | .latent') \
-        <(tstream view --tensors one.mpk.zst | jq -c .latent)
+    part_is 'select(.id | startswith("when=300-0/"))' gated.mpk.zst one.mpk.zst
 }
 
 # FILE WIDTH HEIGHT GREY: a grey PNG; GREY is an expression of x and y
@@ -203,8 +245,7 @@ open("huge.png", "wb").write(b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack("
     cd "$BATS_TEST_TMPDIR"
     latents --mode add --sweep feature=3=40,9=-5 --feature 4=1 --unsteered sweep
     latents --mode add --feature 9=-5 --feature 4=1 one
-    cmp <(tstream view --tensors sweep.mpk.zst | jq -c 'select(.id | startswith("feature=9=-5/")) | .latent') \
-        <(tstream view --tensors one.mpk.zst | jq -c .latent)
+    part_is 'select(.id | startswith("feature=9=-5/"))' sweep.mpk.zst one.mpk.zst
     run -0 jq -c .steering.features <(tstream view sweep.mpk.zst | grep feature=9)
     jq -e '. == {"9": -5, "4": 1}' <<< "${lines[0]}"
 
@@ -248,13 +289,13 @@ open("huge.png", "wb").write(b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack("
 
 @test "none in a sweep leaves what is given beside it, --unsteered nothing" {
     cd "$BATS_TEST_TMPDIR"
-    ids() { tstream view --tensors "$1" | jq -c "select(.id | startswith(\"$2/\")) | .latent"; }
+    ids() { part_is "select(.id | startswith(\"$1/\"))" sweep.mpk.zst "$2"; }
     latents --mode add --feature 3=40 --sweep concept=none,Cats --sweep feature=none,9=-5 --top 20 --unsteered sweep
-    cmp <(ids sweep.mpk.zst unsteered) <(tstream view --tensors "$DIR/plain.mpk.zst" | jq -c .latent)
+    ids unsteered "$DIR/plain.mpk.zst"
     latents --mode add --feature 3=40 hand
-    cmp <(ids sweep.mpk.zst concept=none/feature=none) <(tstream view --tensors hand.mpk.zst | jq -c .latent)
+    ids concept=none/feature=none hand.mpk.zst
     latents --mode add --feature 3=40 --feature 9=-5 --concept Cats --top 20 all
-    cmp <(ids sweep.mpk.zst concept=Cats/feature=9=-5) <(tstream view --tensors all.mpk.zst | jq -c .latent)
+    ids concept=Cats/feature=9=-5 all.mpk.zst
     [ "$(tstream view sweep.mpk.zst | jq -c '[.steered, (.steering.features // {} | keys)]' | head -5)" = '["",[]]
 ["",["3"]]
 ["",["3","9"]]
@@ -271,8 +312,7 @@ open("huge.png", "wb").write(b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack("
         = "Cats+$theme concept+theme"$'\n'"Fishes+$theme concept+theme" ]
     # however they are given, the pictures are the same
     latents --concept Cats --theme "$theme" --top 5 --mode ablate "$BATS_TEST_TMPDIR/b"
-    cmp <(tstream view --tensors "$BATS_TEST_TMPDIR/a.mpk.zst" | jq -c 'select(.steered[:4] == "Cats").latent') \
-        <(tstream view --tensors "$BATS_TEST_TMPDIR/b.mpk.zst" | jq -c .latent)
+    part_is 'select(.steered[:4] == "Cats")' "$BATS_TEST_TMPDIR/a.mpk.zst" "$BATS_TEST_TMPDIR/b.mpk.zst"
     judge=$SDSTEER_TESTS/../data/minisd/judge.safetensors
     sd-encode-image -q --net "$judge" "$BATS_TEST_TMPDIR/a" | sd-evaluate --classifier "$judge" >"$BATS_TEST_TMPDIR/t"
     grep -P "^target\tconcept\+theme\tCats\+$theme\t6\t" "$BATS_TEST_TMPDIR/t"

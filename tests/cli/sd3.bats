@@ -51,7 +51,7 @@ states() { tstream view --tensors "$1" | jq -c '.state, .pooled'; }
 
 @test "--sampler auto is euler, and no other draws flows; no inversion" {
     sample --sampler euler --no-activations --latents euler.mpk.zst "$DIR/cond.mpk.zst"
-    cmp <(latents euler.mpk.zst) <(latents "$DIR/plain.mpk.zst")
+    alike euler.mpk.zst "$DIR/plain.mpk.zst"
     [ "$(tstream view -H "$DIR/plain.mpk.zst" | jq -r 'select(.stream) | .sampler')" = euler ]
     for sampler in ddim euler-a dpm++2m lcm; do
         refused scheduler_config.json "matches flows" "$sampler" -- \
@@ -94,7 +94,7 @@ states() { tstream view --tensors "$1" | jq -c '.state, .pooled'; }
     sample --init "$DIR/plain" --strength 0.01 -o last.mpk.zst "$DIR/cond.mpk.zst"
     [ "$(tstream view last.mpk.zst | jq -c .t | sort -u)" = 9 ]
     sample --init "$DIR/plain" --strength 0.5 --batch 1 --no-activations --latents one.mpk.zst "$DIR/cond.mpk.zst"
-    cmp <(latents one.mpk.zst) <(latents l.mpk.zst)
+    alike one.mpk.zst l.mpk.zst
 }
 
 @test "steered: nothing outside --when, pictures otherwise; --where, --gate, a sweep; decoded" { steered; }
@@ -174,7 +174,7 @@ states() { tstream view --tensors "$1" | jq -c '.state, .pooled'; }
 @test "a folder may be renamed: what it was called before is the same model's" {
     copy
     sd-sample-hooked -q -m m --steps 3 --hook "$HOOK" --latents l.mpk.zst -o acts.mpk.zst "$DIR/cond.mpk.zst"
-    cmp <(latents l.mpk.zst) <(latents "$DIR/plain.mpk.zst")
+    alike l.mpk.zst "$DIR/plain.mpk.zst"
     sd-decode -q -m m "$DIR/plain.mpk.zst" | tstream check -
     sae-fit -q -k 4 --features 32 --batch 16 -o both "$DIR/acts.mpk.zst" acts.mpk.zst
     for acts in "$DIR/acts.mpk.zst" acts.mpk.zst; do

@@ -53,8 +53,8 @@ fails() {       # WORDS COMMAND...: exit 1, nothing on stdout, one line on stder
     shift
     run --separate-stderr "$@"
     echo "status $status, stderr: $stderr"
-    [ "$status" = 1 ]
-    [ -z "$output" ]
-    [ "$(wc -l <<< "$stderr")" = 1 ]
-    [[ $stderr == *"$words"* ]]
+    [ "$status" = 1 ] || return 1
+    [ -z "$output" ] || return 1
+    [ "$(wc -l <<< "$stderr")" = 1 ] || return 1
+    [[ $stderr == *"$words"* ]] || return 1
 }

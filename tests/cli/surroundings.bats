@@ -206,7 +206,9 @@ sae" ]
         sd-sample-hooked -q --steps 900 -o out "$DATA/cond.mpk.zst" &
         for _ in {1..100}; do [ -n "$(ls -A)" ] && break; sleep 0.1; done
         kill -s $signal $!
-        wait $! && return 1             # not by run, whose shell has no child to wait for
+        status=0
+        wait $! || status=$?            # not by run, whose shell has no child to wait for
+        [ "$status" = $((128 + $(kill -l $signal))) ]
         nothing_left
     done
 }

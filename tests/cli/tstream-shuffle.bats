@@ -29,6 +29,46 @@ load streams
         print (n[0] > 15 && n[1] > 15 && n[2] > 15) }')" = 1 ]
 }
 
+@test "shuffle: by MurmurHash3 of a record's bytes, begun with the seed, its first word before its second" {
+    records 1 9 > came
+    for seed in 0 5; do
+        tstream shuffle --seed $seed --no-compress came > went
+        python3 - $seed <<'END'
+import sys
+ALL = 2**64 - 1
+def rotate(x, bits): return (x << bits | x >> (64 - bits)) & ALL
+def first(w): return rotate(w*0x87c37b91114253d5 & ALL, 31)*0x4cf5ad432745937f & ALL
+def second(w): return rotate(w*0x4cf5ad432745937f & ALL, 33)*0x87c37b91114253d5 & ALL
+def finish(x):
+    x = (x ^ x >> 33)*0xff51afd7ed558ccd & ALL
+    x = (x ^ x >> 33)*0xc4ceb9fe1a85ec53 & ALL
+    return x ^ x >> 33
+def murmur(data, seed):             # MurmurHash3_x64_128
+    a = b = seed
+    word = lambda at: int.from_bytes(data[at:at + 8], "little")
+    tail = len(data)//16*16
+    for at in range(0, tail, 16):
+        a = ((rotate(a ^ first(word(at)), 27) + b)*5 + 0x52dce729) & ALL
+        b = ((rotate(b ^ second(word(at + 8)), 31) + a)*5 + 0x38495ab5) & ALL
+    a ^= first(word(tail)) ^ len(data)
+    b ^= second(word(tail + 8)) ^ len(data)
+    a = (a + b) & ALL
+    b = (a + b) & ALL
+    a, b = finish(a), finish(b)
+    return (a + b) & ALL, (a + 2*b) & ALL
+assert murmur(b"", 0) == (0, 0)
+assert murmur(b"The quick brown fox jumps over the lazy dog", 0) == (0xe34bbc7bbc071b6c, 0x7a433ca9c49a9347)
+def records(path):                  # each is a map of 7 fields that begins with its id
+    data = open(path, "rb").read()
+    assert data.endswith(b"\x81\xa3end\x09")
+    return [b"\x87\xa2id" + part for part in data[:-6].split(b"\x87\xa2id")[1:]]
+came, went = records("came"), records("went")
+assert len(came) == 9 and went != came
+assert went == sorted(came, key=lambda r: murmur(r, int(sys.argv[1])))
+END
+    done
+}
+
 @test "shuffle: header, provenance and tensors" {
     records 1 9 > a
     tstream shuffle --seed 3 --memory 2G a > b
