@@ -20,7 +20,7 @@ fields() { tstream view "$1" | jq -r "$2"; }
 @test "--list-hooks names every module, and each can be hooked" {
     sd-sample-hooked --list-hooks -o "$BATS_TEST_TMPDIR/hooks"
     run -1 bash -c 'sd-sample-hooked --list-hooks >/dev/full'
-    [[ $output == *"standard output: No space left"* ]]
+    [[ $output == *"standard output: writing: No space left"* ]]
     run -0 sd-sample-hooked --list-hooks
     [ "$output" = "$(cat "$BATS_TEST_TMPDIR/hooks")" ]
     [[ "$output" == *up_blocks.1.attentions.1.transformer_blocks.0.attn2* ]]
