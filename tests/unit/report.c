@@ -142,8 +142,8 @@ static int test_tally_refused(void)
 
 static int test_leads(void)
 {
-    /* f0 leads by 3/2 = (1 + 2)/2; f1 has 2.5 at one timestep and is not ranked at the other, 1.25; f2 never shows. Dogs: f1 and f2
-     * both have 1.5, f2 comes first. */
+    /* f0 leads by 3/2 = (1 + 2)/2; f1 has 2.5 at one timestep and is not ranked at the other, 1.25; f2 never shows.
+     * Dogs: f1 and f2 both have 1.5, f2 comes first. */
     static const struct { const char *label; int t; int32_t feature[2]; float score[2]; } entries[] = {
         {"Cats", 100, {1, 0}, {2.5f, 1}}, {"Dogs", 900, {2, 1}, {1, 0.5f}}, {"Cats", 900, {0, 2}, {2, 0.25f}},
         {"Dogs", 800, {1, 2}, {1, 0.5f}}};
@@ -296,11 +296,31 @@ static int test_pairs(void)
     return failed;
 }
 
+/* What is kept of each list, its own label's and the others': half each, or what the other leaves. */
+static int test_settled(void)
+{
+    static const struct { int kept, from, step, own, others; } cases[] = {
+        {4, 1, 4, 4, 0}, {4, 3, 4, 0, 4}, {3, 0, 1, 2, 1}, {4, 11, 1, 2, 2}};
+    int failed = 0;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Err e = {0};
+        Pairs p;
+        Thumbs t = {.side = 16, .limit = 300};
+        pairs_init(&p, cases[i].kept, &t);
+        const int added = add_pictures(&p, cases[i].from, cases[i].step, &e);
+        failed += test_ok("pairs that are kept", !added && p.groups == 1 && p.group[0].pairs[0] == cases[i].own
+                                                 && p.group[0].pairs[1] == cases[i].others);
+        pairs_free(&p);
+        thumbs_free(&t);
+    }
+    return failed;
+}
+
 int main(void)
 {
     int failed = test_tally("as made", (int[]){0, 1, 2, 3, 4}) + test_tally("backwards", (int[]){4, 3, 2, 1, 0})
                + test_tally("mixed", (int[]){2, 4, 1, 3, 0});
-    failed += test_tally_twice() + test_tally_refused() + test_leads() + test_curves() + test_pairs();
+    failed += test_tally_twice() + test_tally_refused() + test_leads() + test_curves() + test_pairs() + test_settled();
     scratch_clear();
     return failed != 0;
 }
