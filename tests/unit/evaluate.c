@@ -114,6 +114,13 @@ static int test_rows(const Classifier *c)
     failed += test_ok("overall of two concepts", rows[4].type == ROW_OVERALL && rows[4].targets == 2
                       && rows[4].pictures == 7);
     failed += test_close("means over targets", got, (float[]){0.75f, 1.0f/3, 0.9f, 1.0f/6}, 4, 1e-6f, 0);
+    for (int m = 0; m < MEASURES; m++) {        /* each target's distances to its own ends, added as squares */
+        const Share *a = &rows[2].share[m], *b = &rows[3].share[m];
+        const double low = hypot(a->value - a->low, b->value - b->low)/2;
+        const double high = hypot(a->high - a->value, b->high - b->value)/2;
+        failed += test_ok("overall interval", low > 0 && high > 0 && fabs(x[m].low - (x[m].value - low)) < 1e-12
+                                              && fabs(x[m].high - (x[m].value + high)) < 1e-12);
+    }
     x = rows[5].share;
     failed += test_ok("Rust", is(&x[MEASURE_UA], 0, 1) && is(&x[MEASURE_IRA], 1, 1) && is(&x[MEASURE_CRA], 1, 2));
     free(rows);
@@ -234,6 +241,9 @@ static int test_wilson(void)
     const float got[2] = {(float)s.low, (float)s.high};
     /* Wilson's, from the formula by hand */
     int failed = test_close("8 of 10", got, (float[]){0.490162f, 0.943318f}, 2, 1e-5f, 0);
+    for (long n = 1; n <= 50; n++)
+        failed += share_wilson(0, n).low != 0 || share_wilson(n, n).high != 1;
+    failed += test_ok("0 of 10", share_wilson(0, 10).low == 0 && fabs(share_wilson(0, 10).high - 0.277533) < 1e-5);
     failed += test_ok("10 of 10", all.high == 1 && fabs(all.low - 0.722467) < 1e-5);
     return failed + test_ok("0 of 0", none.of == 0 && isnan(none.value));
 }
@@ -283,6 +293,41 @@ static int test_frechet_matrices(void)
     frechet_free(f);
     moments_free(&a);
     moments_free(&b);
+    return failed;
+}
+
+/* Every row's distance is that of its pictures; the overall row has those of both concepts, 2 to 8. */
+static int test_frechet_rows(const Classifier *c)
+{
+    enum { SHOWN = sizeof shown / sizeof *shown };
+    Err e = {0};
+    Moments all, both;
+    Frechet *f = NULL;
+    Evaluation *v = NULL;
+    EvalRow *rows = NULL;
+    int failed = moments_create(&all, P, &e) || moments_create(&both, P, &e);
+    for (int i = 0; i < SHOWN; i++) {
+        float x[P] = {0};
+        x[shown[i].class] = 1;
+        x[3 + shown[i].style] = 1;
+        moments_add(&all, x);
+        if (i >= 2 && i <= 8)
+            moments_add(&both, x);
+    }
+    failed += test_ok("a reference", !frechet_create(&f, &all, &e) && !evaluation_create(&v, c, f, PLAIN_CLASS, &e));
+    for (int i = 0; i < SHOWN && !failed; i++)
+        failed += add(v, c, &shown[i], NULL, NAN, &e);
+    if (test_ok("rows with distances", !failed && evaluation_rows(v, &rows, &e) == 7))
+        return failed + 1;
+    const double want = frechet_distance(f, &both);
+    test_note("overall %.9g, of the pictures %.9g, of the first target %.9g", rows[4].frechet, want, rows[2].frechet);
+    failed += test_ok("distance of the overall row", rows[4].type == ROW_OVERALL && want > 0.01
+                      && fabs(rows[4].frechet - want) < 1e-9 && fabs(rows[2].frechet - want) > 0.01);
+    free(rows);
+    evaluation_free(v);
+    frechet_free(f);
+    moments_free(&all);
+    moments_free(&both);
     return failed;
 }
 
@@ -408,7 +453,7 @@ int main(void)
         failed = test_ok("the file", c->P == P && c->domains == 2) + test_rows(c) + test_several(c) + test_kinds(c)
                + test_features(c)
             + test_plain(c) + test_wilson() + test_frechet()
-            + test_frechet_matrices() + test_unknown(c);
+            + test_frechet_matrices() + test_frechet_rows(c) + test_unknown(c);
     failed += test_names() + test_plus(path);
     failed += test_broken(path, 4, "[\"Cats\", \"Dogs\", \"Fishes\"]", "takes embeddings of 5");
     failed += test_broken(path, P, "[\"Cats\", \"Dogs\"]", "concept.weight");

@@ -2,6 +2,8 @@
 /* golden_clip.c -- both towers of minisd's CLIP against transformers (within 1e-4, in bf16 0.03, in f16 an eighth of
  * it), and the preparation of pictures against CLIPImageProcessor on Pillow: within 1/255 before normalisation, that is
  * 1/(255 * 0.26) after. */
+#include "src/models/clip_score.h"
+#include "src/models/clip_text.h"
 #include "src/models/image_encoder.h"
 #include "src/models/text_encoder.h"
 #include "tests/unit/golden.h"
@@ -65,6 +67,46 @@ static int check_texts(const char *model, const Weights *w, const Weights *texts
                                              (float)limit_of(type, 1e-4, 0.03), 0);
     free(y);
     text_encoder_free(t);
+    return failed;
+}
+
+/* Scores are 100 cos of the picture's embedding and the prompt's, 0 where that is negative: of x or of -x. */
+static int check_scores(const char *model, const Weights *w)
+{
+    static const char *const prompts[] = {"a photo of a cat", "a red square", ""};
+    enum { PROMPTS = sizeof prompts / sizeof *prompts };
+    const Weight *images = weights_find(w, "clip.image");
+    const int64_t B = images->dim[0], P = images->dim[1];
+    ClipScore *s = NULL;
+    ClipText *t = NULL;
+    Err e = {0};
+    if (clip_score_create(&s, model, false, F32, &e) || clip_text_open(&t, model, F32, &e))
+        return fail(&e);
+    float *y = malloc(P * sizeof *y), *minus = malloc(P * sizeof *minus);
+    int failed = test_ok("clip/score: width", clip_score_width(s) == P && clip_text_width(t) == P), wrong = 0;
+    for (int k = 0; k < 2*PROMPTS && !failed; k++) {            /* each prompt twice: it is known then */
+        failed += clip_text_embed(t, prompts[k % PROMPTS], y, &e) ? fail(&e) : 0;
+        for (int64_t b = 0; b < B && !failed; b++) {
+            const float *x = (const float *)images->data + b * P;
+            double xx = 0, yy = 0, xy = 0, score = -1, opposite = -1;
+            for (int64_t p = 0; p < P; p++) {
+                xx += (double)x[p] * x[p];
+                yy += (double)y[p] * y[p];
+                xy += (double)x[p] * y[p];
+                minus[p] = -x[p];
+            }
+            const double cosine = 100 * xy / (sqrt(xx) * sqrt(yy));
+            failed += clip_score(s, prompts[k % PROMPTS], x, &score, &e)
+                   || clip_score(s, prompts[k % PROMPTS], minus, &opposite, &e) ? fail(&e) : 0;
+            wrong += !(fabs(score - fmax(cosine, 0)) < 1e-3 && fabs(opposite - fmax(-cosine, 0)) < 1e-3
+                       && fabs(cosine) > 0.01);
+        }
+    }
+    failed += test_ok("clip/score", B > 0 && !wrong);
+    free(y);
+    free(minus);
+    clip_text_close(t);
+    clip_score_free(s);
     return failed;
 }
 
@@ -145,7 +187,7 @@ int main(void)
         return fail(&e);
     DType types[3];
     const int count = product_types(types);
-    int failed = check_form() + check_prepare();
+    int failed = check_form() + check_prepare() + check_scores(model, w);
     for (int t = 0; t < count; t++)
         failed += check_images(model, w, types[t]) + check_texts(model, w, texts, types[t]);
     weights_close(w);

@@ -108,8 +108,11 @@ static int check_codes(const Weights *w, Sae *sae, Err *e)
     const float *want = data(w, "encode.value", &weight);
     const int32_t *want_index = (const int32_t *)data(w, "encode.index", &weight);
     failed += test_close("encode.value", values, want, (size_t)N * K, 1e-4f, 1e-5f);
-    for (int j = 0; j < N * K; j++)
-        different += index[j] != want_index[j] && values[j] > 0 && fabsf(values[j] - want[j]) > 1e-4f;
+    for (int j = 0; j < N * K; j++) {           /* but for places that rounding may change */
+        const bool near = (j % K > 0 && want[j - 1] - want[j] <= 1e-4f)
+                       || (j % K < K - 1 && want[j] - want[j + 1] <= 1e-4f);
+        different += index[j] != want_index[j] && values[j] > 0 && !near;
+    }
     failed += test_ok("encode.index", different == 0);
     op->free(device_x);
     op->free(a);

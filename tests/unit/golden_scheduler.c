@@ -314,6 +314,7 @@ int main(void)
     mkdir(sub, 0777);
     for (size_t i = 0; i < json_array_size(runs); i++)
         failed += check_run(i, json_array_get(runs, i));
+    failed += test_ok("scheduler/there are runs", json_array_size(runs) > 0 && json_array_size(dpm_runs) > 0);
     for (size_t i = 0; i < json_array_size(dpm_runs); i++)
         failed += check_dpm(i, json_array_get(dpm_runs, i));
     for (size_t i = 0; i < json_array_size(pndm_runs); i++)
@@ -331,6 +332,9 @@ int main(void)
     failed += check_unipc(json_object_get(unipc_file, "runs"));
     failed += write_pipeline("StableDiffusionXLPipeline", &e)
             + check_refused("XL: clipping", "ddim", "{\"_class_name\": \"DDIMScheduler\"}", 10)
+            + check_said("XL: an offset past the timesteps", "ddim", "{\"clip_sample\": false, \"steps_offset\": 1000}",
+                         10, "expected 0 to 999")
+            + check_taken("XL: an offset to the last", "ddim", "{\"clip_sample\": false, \"steps_offset\": 999}")
             + check_refused("XL: clipping by lcm", "lcm", "{\"clip_sample\": true}", 10)
             + check_taken("XL: a config that says nothing of clipping", "lcm", "{\"_class_name\": \"DDIMScheduler\"}")
             + write_pipeline("StableDiffusionPipeline", &e);

@@ -25,6 +25,57 @@ static int test_names(void)
     return failed;
 }
 
+/* A chunk behind the IHDR chunk of a file. Returns the file's new size. */
+static size_t insert_chunk(unsigned char *to, const Blob *file, const char *type, const char *data, size_t n)
+{
+    enum { IHDR_END = 33 };
+    unsigned char *p = to + IHDR_END;
+    memcpy(to, file->data, IHDR_END);
+    const unsigned char length[] = {0, 0, (unsigned char)(n >> 8), (unsigned char)n};
+    memcpy(p, length, 4);
+    memcpy(p + 4, type, 4);
+    memcpy(p + 8, data, n);
+    uint32_t crc = ~0u;
+    for (size_t bit = 0; bit < 8*(n + 4); bit++) {
+        crc ^= p[4 + bit/8] >> bit%8 & 1;
+        crc = crc >> 1 ^ (crc & 1 ? 0xedb88320 : 0);
+    }
+    crc = ~crc;
+    for (int i = 0; i < 4; i++)
+        p[8 + n + (size_t)i] = (unsigned char)(crc >> (24 - 8*i));
+    memcpy(p + 12 + n, file->data + IHDR_END, file->size - IHDR_END);
+    return file->size + n + 12;
+}
+
+/* Chunks of other programs: tEXt is Latin-1, and a translated keyword of iTXt is no name. */
+static int test_foreign(void)
+{
+    static const struct { const char *type; const char *data; size_t n; const char *key, *want; } cases[] = {
+        {"tEXt", "note\0\xa7 2", 8, "note", "\xc2\xa7 2"},
+        {"tEXt", "note\0\xff" "e", 7, "note", "\xc3\xbf" "e"},
+        {"iTXt", "Title\0\0\0de\0Titel\0\xc3\xa4", 19, "Title", "\xc3\xa4"},
+    };
+    Err e = {0};
+    const uint8_t pixels[3*4*4] = {0};
+    int failed = test_ok("foreign/written", image_write(scratch("f.png"), 4, 4, 3, pixels, NULL, &e) == 0);
+    Blob file = slurp(scratch("f.png"));
+    unsigned char *bytes = malloc(file.size + 100);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const size_t n = insert_chunk(bytes, &file, cases[i].type, cases[i].data, cases[i].n);
+        Image image;
+        json_t *got = NULL;
+        if (image_read(&image, spill_memory(bytes, n), &got, &e))
+            return failed + test_ok(e.text, 0);
+        failed += test_ok("foreign/one text", json_object_size(got) == 1);
+        failed += test_text(cases[i].type, json_string_value(json_object_get(got, cases[i].key)), cases[i].want);
+        image_free(&image);
+        json_decref(got);
+    }
+    free(bytes);
+    free(file.data);
+    return failed;
+}
+
 static int test_round_trip(int width, int height, int channels)
 {
     int failed = 0;
@@ -88,6 +139,14 @@ static int test_memory(void)
     free(bytes);
     image_resize(small, 1, 1, rgb, 2, 2);               /* (0 + 2 + 4 + 7 + 2)/4, (10 + 30 + 50 + 90)/4 */
     failed += test_same("smaller", small, (uint8_t[]){3, 45, 20}, 3);
+    /* sides that do not divide: of three, the first two and the last two; (0 + 2 + 4 + 8)/4 is rounded up */
+    static const uint8_t nine[9] = {0, 2, 30, 4, 8, 70, 100, 120, 140}, four[4] = {4, 28, 58, 85};
+    uint8_t from[27], to[12];
+    for (int i = 0; i < 27; i++)
+        from[i] = nine[i/3];
+    image_resize(to, 2, 2, from, 3, 3);
+    for (int i = 0; i < 12; i++)
+        failed += test_ok("three to two", to[i] == four[i/3]);
     image_resize(large, 4, 4, rgb, 2, 2);
     failed += test_ok("larger", large[0] == 0 && large[3*3] == 2 && large[3*15] == 7 && large[3*9 + 1] == 50);
     return failed;
@@ -158,7 +217,7 @@ static int test_refused(void)
 int main(void)
 {
     int failed = test_round_trip(64, 48, 3) + test_round_trip(1, 1, 1) + test_round_trip(33, 7, 1) + test_memory()
-               + test_names() + test_refused();
+               + test_names() + test_foreign() + test_refused();
     scratch_clear();
     return failed != 0;
 }

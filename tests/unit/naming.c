@@ -22,11 +22,14 @@ static const Made made[] = {
 };
 enum { MADE = sizeof made/sizeof *made };
 
+static bool twins;      /* there is a fourth text, like the first */
+
 static const LabelTexts *texts(void)
 {
-    static LabelText text[] = {{"axis", "one", 1}, {"axis", "two", 2}, {"", "three", 3}};
-    static float direction[] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
-    static LabelTexts t = {.name = "texts", .P = P, .count = 3, .text = text, .direction = direction};
+    static LabelText text[] = {{"axis", "one", 1}, {"axis", "two", 2}, {"", "three", 3}, {"axis", "uno", 4}};
+    static float direction[] = {1, 0, 0, 0, 1, 0, 0, 0, 1, 1, 0, 0};
+    static LabelTexts t = {.name = "texts", .P = P, .text = text, .direction = direction};
+    t.count = twins ? 4 : 3;
     return &t;
 }
 
@@ -164,6 +167,24 @@ static int test_scores(const char *embeddings)
     return failed;
 }
 
+/* Of equal scores the text that comes first is named, also where no more are asked for. */
+static int test_ties(const char *embeddings)
+{
+    Named x;
+    Err e = {0};
+    Score best[4];
+    twins = true;
+    int failed = test_ok("named", name(&x, embeddings, write_features("ties", K, 0, 1), NULL, NULL, 0, 0, &e) == 0);
+    failed += test_ok("a tie: one is asked for", naming_best(x.naming, 0, best, 1) == 1 && best[0].text == 0);
+    failed += test_ok("two", naming_best(x.naming, 0, best, 2) == 2 && best[0].text == 0 && best[1].text == 3
+                             && best[0].score == best[1].score);
+    failed += test_ok("behind another", naming_best(x.naming, 1, best, 2) == 2 && best[0].text == 1
+                                        && best[1].text == 0);
+    forget(&x);
+    twins = false;
+    return failed;
+}
+
 /* ---- bad input ---- */
 
 static int refused(const char *embeddings, const char *one, const char *two, const char *why)
@@ -250,7 +271,7 @@ int main(void)
     char embeddings[4096];
     snprintf(embeddings, sizeof embeddings, "%s", write_embeddings("embeddings", "my-abc", pictures, 3, P));
     int failed = test_scores(embeddings);
-    failed += test_refused(embeddings);
+    failed += test_ties(embeddings) + test_refused(embeddings);
     failed += test_table();
     scratch_clear();
     return failed != 0;

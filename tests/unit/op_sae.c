@@ -46,6 +46,26 @@ static int by_hand(void)
     return failed;
 }
 
+/* 80 features along the axes, each turned to 7 in every row: 70, beyond the first 64, is kept and so gets the rest. */
+static int steer_many_by_hand(void)
+{
+    enum { MANY = 80, KEPT = 70 };
+    static float W_dec[MANY*MANY];
+    float x[MANY], y[MANY], want[MANY];
+    SaeTurn turn[MANY];
+    int32_t place[MANY];
+    for (int f = 0; f < MANY; f++) {
+        W_dec[f*MANY + f] = 1;
+        turn[f] = (SaeTurn){f, 0, -INFINITY, 0, 7};
+        place[f] = f;
+        x[f] = (float)f;
+        want[f] = (float)f + (f == KEPT ? 7 - 5 : 7);
+    }
+    const SaeTurns turns = {.turn = turn, .place = place, .count = MANY, .sets = 1, .all = true};
+    op->sae.steer(y, x, (float[]){5}, (int32_t[]){KEPT}, &turns, W_dec, 1, MANY, 1);
+    return test_close("sae/hand steer of 80 features, 70 is kept", y, want, MANY, 1e-6f, 0);
+}
+
 /* Two rows of three ranks' lists: 4 are kept of (5 3 3 | 4 3 | 3 2 0), which ties decide, and of
  * (1 0 0 | 9 8 | 7 6 5). */
 static int of_all_by_hand(void)
@@ -327,7 +347,7 @@ int main(void)
     Err e = {0};
     if (backend_pick("cpu", 2, &e))
         return test_ok(e.text, 0);
-    int failed = by_hand() + of_all_by_hand() + odd_rows() + sums(1, 5) + sums(1000, 130)
+    int failed = by_hand() + steer_many_by_hand() + of_all_by_hand() + odd_rows() + sums(1, 5) + sums(1000, 130)
         + gradients(50, 128, 40, 8) + gradients(33, 21, 24, 5) + lists();
     static const int sizes[][2] = {{2048, 16}, {2048, 1}, {2048, 32}, {33, 7}, {64, 64}, {96, 5}, {700, 300},
                                    {1000, 129}};

@@ -97,6 +97,33 @@ static int test_scores(void)
     return failed;
 }
 
+static int keep_order(void *context, const RankEntry *x, Err *e)
+{
+    (void)e;
+    if (strcmp(x->label, "Cats") == 0)
+        for (int j = 0; j < x->count; j++)
+            ((int32_t *)context)[j] = x->feature[j];
+    return 0;
+}
+
+/* Features 0 and 1 of equal sums: the lower comes first, and alone where one is asked for. */
+static int test_ties(void)
+{
+    Err e = {0};
+    RankStats *s = NULL;
+    int32_t all[3] = {-1, -1, -1}, best[3] = {-1, -1, -1};
+    int wrong = rank_stats_create(&s, 3, (const char *const[]){"concept"}, 1, &e);
+    wrong = wrong || rank_stats_add(s, &(const char *){"Cats"}, 500, (int32_t[]){1, 0}, (float[]){2, 2}, 2, 1, &e)
+        || rank_stats_add(s, &(const char *){"Dogs"}, 500, (int32_t[]){2, 2}, (float[]){1, 1}, 2, 1, &e)
+        || rank_stats_rank(s, SCORE_SAEURON, NULL, 0, keep_order, all, &e)
+        || rank_stats_rank(s, SCORE_SAEURON, NULL, 1, keep_order, best, &e);
+    rank_stats_free(s);
+    if (test_ok("statistics of two equal features", !wrong))
+        return 1;
+    return test_same("a tie goes to the lower feature", all, (int32_t[]){0, 1, 2}, sizeof all)
+         + test_same("the best one", best, (int32_t[]){0, -1, -1}, sizeof best);
+}
+
 static int same_statistics(const char *name, const RankStats *a, const RankStats *b)
 {
     int failed = test_ok(name, a->cells == b->cells);
@@ -149,6 +176,25 @@ static int test_overflow(void)
     int failed = test_ok("a sum of 2^40 is refused", rank_stats_add(s, &label, 1, (int32_t[]){0}, (float[]){0x1p40f}, 1,
                                                                     1, &e) < 0
                                                      && strstr(e.text, "64 bits"));
+    e = (Err){0};
+    failed += test_ok("a mean whose square is 2^40 is refused", rank_stats_add(s, &label, 1, (int32_t[]){0},
+                                                                             (float[]){0x1p20f}, 1, 1, &e) < 0
+                                                                && strstr(e.text, "64 bits"));
+    failed += test_ok("2^28 is not", !rank_stats_add(s, &label, 2, (int32_t[]){0}, (float[]){0x1p14f}, 1, 1, &e));
+    for (int i = STAT_SUM; i <= STAT_SQUARE; i++) {
+        RankCell *c = rank_stats_cell(s, 0, label, 3 + i, &e), *from = rank_cell_new(0, label, 3 + i, 1, &e);
+        e = (Err){0};
+        c->stat[i][0] = INT64_MAX - 1;
+        failed += test_ok("a sum over pictures leaves 64 bits", rank_stats_add(s, &label, 3 + i, (int32_t[]){0},
+                                                                              (float[]){1}, 1, 1, &e) < 0
+                                                                && strstr(e.text, "64 bits"));
+        e = (Err){0};
+        c->stat[i][0] = INT64_MAX - 1;
+        from->stat[i][0] = 1;
+        failed += test_ok("2^63 - 1 is a sum", !rank_cell_add(c, from, 1, &e) && c->stat[i][0] == INT64_MAX);
+        failed += test_ok("2^63 is not", rank_cell_add(c, from, 1, &e) < 0 && strstr(e.text, "64 bits"));
+        rank_cell_free(from);
+    }
     rank_stats_free(s);
     return failed;
 }
@@ -218,7 +264,7 @@ int main(void)
         return 1;
     close(fd);
     const float falling[2] = {2, 1}, rising[2] = {1, 2}, nan[2] = {1, NAN};
-    int failed = test_scores() + test_order(path) + test_overflow() + test_quantile();
+    int failed = test_scores() + test_ties() + test_order(path) + test_overflow() + test_quantile();
     failed += test_load("ranks load", path, "Cats", 100, (int32_t[]){2, 0}, falling, NULL);
     failed += test_load("a feature beyond F", path, "Cats", 100, (int32_t[]){0, 3}, falling, "record 1: feature 3");
     failed += test_load("scores that rise", path, "Cats", 100, (int32_t[]){0, 1}, rising, "record 1: score 1");

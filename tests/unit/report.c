@@ -142,9 +142,11 @@ static int test_tally_refused(void)
 
 static int test_leads(void)
 {
-    /* f0 leads by 3/2 = (1 + 2)/2; f1 has 2.5 at one timestep and is not ranked at the other, 1.25; f2 never shows */
+    /* f0 leads by 3/2 = (1 + 2)/2; f1 has 2.5 at one timestep and is not ranked at the other, 1.25; f2 never shows.
+     * Dogs: f1 and f2 both have 1.5, f2 comes first. */
     static const struct { const char *label; int t; int32_t feature[2]; float score[2]; } entries[] = {
-        {"Cats", 100, {1, 0}, {2.5f, 1}}, {"Dogs", 900, {2, 1}, {1, 0.5f}}, {"Cats", 900, {0, 2}, {2, 0.25f}}};
+        {"Cats", 100, {1, 0}, {2.5f, 1}}, {"Dogs", 900, {2, 1}, {1, 0.5f}}, {"Cats", 900, {0, 2}, {2, 0.25f}},
+        {"Dogs", 800, {1, 2}, {1, 0.5f}}};
     int failed = 0;
     Err e = {0};
     StreamOut *out = NULL;
@@ -157,7 +159,7 @@ static int test_leads(void)
     record_set_int(&rec, "features", 3);
     int wrong = stream_create(&out, path, &rec, &(StreamOptions){0}, &e);
     record_clear(&rec);
-    for (int i = 0; i < 3 && !wrong; i++) {
+    for (int i = 0; i < 4 && !wrong; i++) {
         const float mean[] = {4, 2}, all[] = {1, 1};
         const RankEntry x = {.kind = "concept", .label = entries[i].label, .t = entries[i].t, .count = 2,
                              .feature = entries[i].feature, .score = entries[i].score, .mean = mean, .mean_all = all};
@@ -176,7 +178,10 @@ static int test_leads(void)
     failed += test_ok("by timestep", isnan(cats->lead[1].by_t[0]) && cats->lead[1].by_t[1] == 2.5
                       && cats->lead[1].t == 100 && cats->lead[0].t == 900);
     failed += test_ok("means where it is ranked", cats->lead[0].mean == 3 && cats->lead[1].mean == 4
-                      && cats->lead[1].elsewhere == 1);
+                      && cats->lead[0].elsewhere == 1 && cats->lead[1].elsewhere == 1);
+    const LeadLabel *dogs = &l.label[1];
+    failed += test_ok("a tie goes to the lower feature", dogs->leads == 2 && dogs->lead[0].feature == 1
+                      && dogs->lead[1].feature == 2 && dogs->lead[0].score == dogs->lead[1].score);
     failed += test_ok("all that lead", l.features == 3 && l.feature[0] == 0 && l.feature[1] == 1 && l.feature[2] == 2);
     leads_free(&l);
     failed += test_ok("some timesteps", leads_build(&l, ranks, 1, (TRange){100, 100}, &e) == 0 && l.labels == 1
@@ -291,11 +296,31 @@ static int test_pairs(void)
     return failed;
 }
 
+/* What is kept of each list, its own label's and the others': half each, or what the other leaves. */
+static int test_settled(void)
+{
+    static const struct { int kept, from, step, own, others; } cases[] = {
+        {4, 1, 4, 4, 0}, {4, 3, 4, 0, 4}, {3, 0, 1, 2, 1}, {4, 11, 1, 2, 2}};
+    int failed = 0;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Err e = {0};
+        Pairs p;
+        Thumbs t = {.side = 16, .limit = 300};
+        pairs_init(&p, cases[i].kept, &t);
+        const int added = add_pictures(&p, cases[i].from, cases[i].step, &e);
+        failed += test_ok("pairs that are kept", !added && p.groups == 1 && p.group[0].pairs[0] == cases[i].own
+                                                 && p.group[0].pairs[1] == cases[i].others);
+        pairs_free(&p);
+        thumbs_free(&t);
+    }
+    return failed;
+}
+
 int main(void)
 {
     int failed = test_tally("as made", (int[]){0, 1, 2, 3, 4}) + test_tally("backwards", (int[]){4, 3, 2, 1, 0})
                + test_tally("mixed", (int[]){2, 4, 1, 3, 0});
-    failed += test_tally_twice() + test_tally_refused() + test_leads() + test_curves() + test_pairs();
+    failed += test_tally_twice() + test_tally_refused() + test_leads() + test_curves() + test_pairs() + test_settled();
     scratch_clear();
     return failed != 0;
 }

@@ -38,6 +38,21 @@ static int test_by_hand(void)
     return failed;
 }
 
+/* x as above and x' = (3, 3), (1, 0): e = (0, 1), (0, 0) has the mean (0, 1/2). */
+static int test_error_mean(void)
+{
+    const float x[] = {3, 4, 1, 0}, y[] = {3, 3, 1, 0}, a[] = {2, 1, 5, 0};
+    const int32_t i[] = {0, 2, 0, 3};
+    Metrics m;
+    Figures f;
+    Err e = {0};
+    if (metrics_create(&m, D, F, K, &e) || metrics_add(&m, "t", x, y, a, i, 2, &e)
+        || group_figures(&m, &m.group[1], &f, &e))
+        return test_ok(e.text, 0);
+    metrics_free(&m);
+    return test_number("fvu: 1 / 10", f.fvu, 0.1) + test_number("ev: 1 - 1/2 / 10, about the mean of e", f.ev, 0.95);
+}
+
 /* x = (3, 4), (0, 0), (1, 0) and x' = (3, 4), (1, 1), (0, 0): the second has no direction, the third's x' none. */
 static int test_no_length(void)
 {
@@ -112,5 +127,5 @@ static int test_dead(void)
 
 int main(void)
 {
-    return test_by_hand() + test_no_length() + test_no_variance() + test_dead() != 0;
+    return test_by_hand() + test_error_mean() + test_no_length() + test_no_variance() + test_dead() != 0;
 }

@@ -4,7 +4,7 @@
 #include "src/models/sheet.h"
 #include "tests/unit/test.h"
 
-enum { SIDE = 8 };
+enum { SIDE = 8, MARGIN = 8, GREY = 77, PAPER = 255 };
 
 /* Rows by concept; pictures come in this order, each of one grey. */
 static const struct { const char *concept; uint8_t grey; int row; } pictures[] = {
@@ -12,11 +12,11 @@ static const struct { const char *concept; uint8_t grey; int row; } pictures[] =
 };
 enum { PICTURES = sizeof pictures/sizeof *pictures };
 
-static int add(Sheet *s, int i, Err *e)
+static int add(Sheet *s, const char *field, int i, Err *e)
 {
     uint8_t rgb[SIDE*SIDE*3];
     memset(rgb, pictures[i].grey, sizeof rgb);
-    json_t *fields = pictures[i].concept ? json_pack("{s:s}", "concept", pictures[i].concept) : json_object();
+    json_t *fields = pictures[i].concept ? json_pack("{s:s}", field, pictures[i].concept) : json_object();
     const int got = sheet_add(s, fields, rgb, SIDE, SIDE, e);
     json_decref(fields);
     return got;
@@ -45,7 +45,7 @@ static int test_order(void)
     Err e = {0};
     int failed = test_ok("a sheet", sheet_create(&s, &o, &e) == 0);
     for (int i = 0; i < PICTURES; i++)
-        failed += test_ok("a picture", add(s, i, &e) == 0);
+        failed += test_ok("a picture", add(s, "concept", i, &e) == 0);
     failed += test_ok("drawn", sheet_draw(s, &c, &e) == 0);
     for (int i = 0; i < PICTURES && !failed; i++)
         failed += test_ok(pictures[i].concept ? pictures[i].concept : "no concept, first",
@@ -55,12 +55,38 @@ static int test_order(void)
     return failed;
 }
 
+/* The column in whose left corner a picture's grey stands first. */
+static int column_of(const Canvas *c, uint8_t grey)
+{
+    for (int i = 0; i < c->width*c->height; i++)
+        if (c->pixels[3*i] == grey)
+            return (i % c->width - MARGIN) % (SIDE + 4) ? -1 : (i % c->width - MARGIN)/(SIDE + 4);
+    return -1;
+}
+
+/* The same fields by column: the one without a value comes first there too. */
+static int test_columns(void)
+{
+    const SheetOptions o = {.columns = "theme", .across = 1, .text = 1};
+    Sheet *s = NULL;
+    Canvas c = {0};
+    Err e = {0};
+    int failed = test_ok("a sheet by columns", sheet_create(&s, &o, &e) == 0);
+    for (int i = 0; i < PICTURES; i++)
+        failed += test_ok("a picture", add(s, "theme", i, &e) == 0);
+    failed += test_ok("drawn", sheet_draw(s, &c, &e) == 0);
+    for (int i = 0; i < PICTURES && !failed; i++)
+        failed += test_ok(pictures[i].concept ? pictures[i].concept : "no theme, first",
+                          column_of(&c, pictures[i].grey) == pictures[i].row);
+    free(c.pixels);
+    sheet_free(s);
+    return failed;
+}
+
 static const uint8_t *pixel(const Canvas *c, int x, int y)
 {
     return c->pixels + ((size_t)y*(size_t)c->width + (size_t)x)*3;
 }
-
-enum { MARGIN = 8, GREY = 77, PAPER = 255 };
 
 /* A grey picture (W,H) alone in a cell of that side, or, where cell is 0, below a first one of SIDE: grey is the box of
  * width and height in the middle of its cell, and the rest is paper. */
@@ -129,7 +155,7 @@ static int test_long_label(void)
 
 int main(void)
 {
-    int failed = test_order();
+    int failed = test_order() + test_columns();
     failed += test_shape(192, 64, 96, 96, 32);
     failed += test_shape(64, 192, 96, 32, 96);
     failed += test_shape(3, 2, 96, 96, 64);

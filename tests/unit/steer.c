@@ -22,9 +22,9 @@ static int make_sae(Sae **s, Err *e)
     return sae_prepare(*s, F32, e);
 }
 
-/* Ranks of two labels at t 500: Cats feature 1 then 0, Dogs feature 1 (higher score) then 2. Without whole, they lack
- * the means that they may lack. */
-static int make_ranks(Ranks **r, const char *path, int whole, Err *e)
+/* Ranks of two labels at t 500: Cats feature 1 then 0, Dogs feature 1 (its score there is given, above 1) then 2.
+ * Without whole, they lack the means that they may lack. */
+static int make_ranks(Ranks **r, const char *path, int whole, int features, float dogs, Err *e)
 {
     const float *rest = whole ? (float[]){0.5f, 0.25f} : NULL, *none = whole ? (float[]){0.125f, 0} : NULL;
     const RankEntry x[2] = {
@@ -32,11 +32,11 @@ static int make_ranks(Ranks **r, const char *path, int whole, Err *e)
          .score = (float[]){3, 2}, .mean = (float[]){2, 4}, .mean_all = (float[]){1.5f, 1}, .mean_rest = rest,
          .mean_none = none},
         {.kind = "concept", .label = "Dogs", .t = 500, .count = 2, .feature = (int32_t[]){1, 2},
-         .score = (float[]){5, 1}, .mean = (float[]){7, 4}, .mean_all = (float[]){1.5f, 1}, .mean_rest = rest}};
+         .score = (float[]){dogs, 1}, .mean = (float[]){7, 4}, .mean_all = (float[]){1.5f, 1}, .mean_rest = rest}};
     StreamOut *out = NULL;
     Record header;
     record_init(&header, "ranks");
-    record_set_int(&header, "features", F);
+    record_set_int(&header, "features", features);
     int failed = stream_create(&out, path, &header, &(StreamOptions){0}, e);
     for (int i = 0; i < 2 && !failed; i++) {
         Record rec;
@@ -137,6 +137,23 @@ static int test_labels(Sae *sae, const Ranks *ranks)
     return failed;
 }
 
+/* Of equal scores the label named first decides: Cats' feature 1 has the mean 2, Dogs' 7. */
+static int test_tie(Sae *sae, const Ranks *equal)
+{
+    SteerSpec spec = cats(STEER_REPLACE, 1, 2);
+    const float x[D] = {1, 3, 2};
+    int failed = 0;
+    for (int turned = 0; turned < 2; turned++) {
+        Err e = {0};
+        float y[D];
+        spec.labels = turned ? (const char *const[]){"Dogs", "Cats"} : (const char *const[]){"Cats", "Dogs"};
+        spec.label_count = 2;
+        failed += test_ok("two labels, a tie", steered(&spec, sae, equal, 500, x, y, 1, &e) == 1);
+        failed += test_close("the label named first decides", y, (float[]){1, turned ? 7 : 2, 4}, D, 1e-6f, 0);
+    }
+    return failed;
+}
+
 static int test_hand(Sae *sae)
 {
     SteerSpec spec = {.mode = STEER_ADD, .feature = (int32_t[]){3, 1}, .value = (float[]){5, -1}, .feature_count = 2,
@@ -153,7 +170,7 @@ static int test_hand(Sae *sae)
     return failed;
 }
 
-static int test_errors(Sae *sae, const Ranks *ranks, const Ranks *plain)
+static int test_errors(Sae *sae, const Ranks *ranks, const Ranks *plain, const Ranks *wider)
 {
     SteerSpec spec = cats(STEER_MULTIPLY, -1, 3);
     Err e = {0};
@@ -187,6 +204,10 @@ static int test_errors(Sae *sae, const Ranks *ranks, const Ranks *plain)
     spec.gate = 0.5;
     failed += test_ok("nor for a gate", steered(&spec, sae, plain, 500, x, y, 1, &e) == -1
                       && strstr(e.text, "--gate"));
+    e = (Err){0};
+    spec = cats(STEER_MULTIPLY, -1, 1);
+    failed += test_ok("ranks of another autoencoder's width", steered(&spec, sae, wider, 500, x, y, 1, &e) == -2
+                      && strstr(e.text, "ranks of 5 features, the autoencoder has 4"));
     e = (Err){0};
     SteerMode mode;
     failed += test_ok("an unknown mode", steer_mode(&mode, "zap", &e) == -1 && strstr(e.text, "multiply"));
@@ -336,22 +357,26 @@ int main(void)
 {
     Err e = {0};
     Sae *sae = NULL;
-    Ranks *ranks = NULL, *plain = NULL;
+    Ranks *ranks = NULL, *plain = NULL, *equal = NULL, *wider = NULL;
     char path[] = "/tmp/steer-test.XXXXXX";
     const int fd = mkstemp(path);
     if (fd < 0)
         return 1;
     close(fd);
-    int failed = backend_pick("cpu", 0, &e) || make_sae(&sae, &e) || make_ranks(&ranks, path, 1, &e)
-        || make_ranks(&plain, path, 0, &e);
+    int failed = backend_pick("cpu", 0, &e) || make_sae(&sae, &e) || make_ranks(&ranks, path, 1, F, 5, &e)
+        || make_ranks(&plain, path, 0, F, 5, &e) || make_ranks(&equal, path, 1, F, 3, &e)
+        || make_ranks(&wider, path, 1, F + 1, 5, &e);
     if (!failed)
-        failed = test_modes(sae, ranks) + test_labels(sae, ranks) + test_hand(sae) + test_errors(sae, ranks, plain)
-               + test_gate(sae, ranks) + test_apply_labels(sae, ranks) + test_mask(sae, ranks) + test_batch(sae, ranks);
+        failed = test_modes(sae, ranks) + test_labels(sae, ranks) + test_tie(sae, equal) + test_hand(sae)
+               + test_errors(sae, ranks, plain, wider) + test_gate(sae, ranks) + test_apply_labels(sae, ranks)
+               + test_mask(sae, ranks) + test_batch(sae, ranks);
     if (e.set)
         printf("FAIL %s\n", e.text);
     unlink(path);
     ranks_free(ranks);
     ranks_free(plain);
+    ranks_free(equal);
+    ranks_free(wider);
     sae_free(sae);
     return failed || e.set;
 }

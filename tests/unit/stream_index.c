@@ -242,10 +242,25 @@ static int test_lies(void)
     return failed;
 }
 
+/* Tables of the same frames differ where both say checksums and these do. */
+static int test_difference(void)
+{
+    SeekFrame x[2] = {{.packed = 9, .plain = 20, .header = true, .checked = true, .checksum = 7},
+                      {.at = 9, .packed = 9, .plain = 20, .first = 3, .checked = true, .checksum = 8}}, y[2];
+    const SeekTable a = {.frame = x, .count = 2, .records = 5}, b = {.frame = y, .count = 2, .records = 5};
+    memcpy(y, x, sizeof y);
+    int failed = test_ok("difference/none", seek_table_difference(&a, &b) == -1);
+    y[1].checksum = 9;
+    failed += test_ok("difference/a checksum", seek_table_difference(&a, &b) == 1);
+    y[1].checked = false;
+    failed += test_ok("difference/one that is not said", seek_table_difference(&a, &b) == -1);
+    return failed;
+}
+
 int main(void)
 {
     int failed = test_reached();
-    failed += test_damage() + test_lies();
+    failed += test_damage() + test_lies() + test_difference();
     scratch_clear();
     return failed != 0;
 }
