@@ -10,16 +10,24 @@ static int test_number(const char *name, double got, double want)
     return test_close(name, (float[]){(float)got}, (float[]){(float)want}, 1, 1e-6f, 0);
 }
 
-/* x = (3, 4), (1, 0) and x' = (3, 3), (1, 1), so e = (0, 1), (0, -1). */
-static int test_by_hand(void)
+/* x = (3, 4), (1, 0). */
+static int figures_of(Figures *f, const float y[2*D], Err *e)
 {
-    const float x[] = {3, 4, 1, 0}, y[] = {3, 3, 1, 1}, a[] = {2, 1, 5, 0};
+    const float x[] = {3, 4, 1, 0}, a[] = {2, 1, 5, 0};
     const int32_t i[] = {0, 2, 0, 3};
     Metrics m;
+    const int failed = metrics_create(&m, D, F, K, e) || metrics_add(&m, "t", x, y, a, i, 2, e)
+                    || group_figures(&m, &m.group[1], f, e);
+    metrics_free(&m);
+    return failed;
+}
+
+/* x' = (3, 3), (1, 1), so e = (0, 1), (0, -1). */
+static int test_by_hand(void)
+{
     Figures f;
     Err e = {0};
-    if (metrics_create(&m, D, F, K, &e) || metrics_add(&m, "t", x, y, a, i, 2, &e)
-        || group_figures(&m, &m.group[1], &f, &e))
+    if (figures_of(&f, (float[]){3, 3, 1, 1}, &e))
         return test_ok(e.text, 0);
     int failed = 0;
     failed += test_number("fvu: 2 / (1 + 4 + 1 + 4)", f.fvu, 0.2);
@@ -34,22 +42,16 @@ static int test_by_hand(void)
     failed += test_number("density_median: of 1 and 1/2", f.density_median, 0.75);
     failed += test_ok("density 1 is in the last bin, 1/2 too", f.density[DENSITY_BINS - 1] == 2);
     failed += test_ok("no dead share at 1e4 tokens from 2", isnan(f.dead_at[0]) && isnan(f.dead_at[2]));
-    metrics_free(&m);
     return failed;
 }
 
-/* x as above and x' = (3, 3), (1, 0): e = (0, 1), (0, 0) has the mean (0, 1/2). */
+/* x' = (3, 3), (1, 0): e = (0, 1), (0, 0) has the mean (0, 1/2). */
 static int test_error_mean(void)
 {
-    const float x[] = {3, 4, 1, 0}, y[] = {3, 3, 1, 0}, a[] = {2, 1, 5, 0};
-    const int32_t i[] = {0, 2, 0, 3};
-    Metrics m;
     Figures f;
     Err e = {0};
-    if (metrics_create(&m, D, F, K, &e) || metrics_add(&m, "t", x, y, a, i, 2, &e)
-        || group_figures(&m, &m.group[1], &f, &e))
+    if (figures_of(&f, (float[]){3, 3, 1, 0}, &e))
         return test_ok(e.text, 0);
-    metrics_free(&m);
     return test_number("fvu: 1 / 10", f.fvu, 0.1) + test_number("ev: 1 - 1/2 / 10, about the mean of e", f.ev, 0.95);
 }
 
