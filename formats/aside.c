@@ -73,9 +73,9 @@ static int table_count(const char *part)
     struct stat file, other;
     int count = 0;
     pthread_mutex_lock(&lock);
-    for (int i = 0; i < SLOTS && stat(part, &file) == 0; i++) {
-        count += atomic_load(&half_written[i].named) && stat(half_written[i].name, &other) == 0 && other.st_dev == file.st_dev && other.st_ino == file.st_ino;
-    }
+    for (int i = 0; i < SLOTS && stat(part, &file) == 0; i++)
+        count += atomic_load(&half_written[i].named) && stat(half_written[i].name, &other) == 0
+              && other.st_dev == file.st_dev && other.st_ino == file.st_ino;
     pthread_mutex_unlock(&lock);
     return count;
 }

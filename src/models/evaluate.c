@@ -226,16 +226,18 @@ static int add_target(Evaluation *v, const char *file, const Record *rec, const 
     return failed ? -1 : 0;
 }
 
-static int add_untargeted(Evaluation *v, const char *steering, const char *features, const float *embedding,
-                          double clip, const int *class, const int *predicted, Err *e)
+static int add_untargeted(Evaluation *v, json_t *how, const char *steering, const float *embedding, double clip,
+                          const int *class, const int *predicted, Err *e)
 {
-    for (int i = 0; i < v->c->domains; i++) {
+    char *features = printed(print_features, json_object_get(how, "features"));
+    int failed = features ? 0 : err_set(e, "out of memory");
+    for (int i = 0; i < v->c->domains && !failed; i++) {
         const Of of = {*features ? ROW_FEATURES : ROW_UNSTEERED, *features ? steering : "", v->c->domain[i].name,
                        features, NULL};
-        if (measure(v, count_picture(v, &of, class, predicted, e), embedding, clip))
-            return -1;
+        failed = measure(v, count_picture(v, &of, class, predicted, e), embedding, clip);
     }
-    return 0;
+    free(features);
+    return failed;
 }
 
 int evaluation_add(Evaluation *v, const char *file, const Record *rec, const float *embedding, double clip,
@@ -253,13 +255,11 @@ int evaluation_add(Evaluation *v, const char *file, const Record *rec, const flo
     if (plain && v->plain == PLAIN_NONE)
         return 0;
     char *steering = printed(print_steering, how);
-    char *features = printed(print_features, json_object_get(how, "features"));
-    const int failed = !steering || !features ? err_set(e, "out of memory")
+    const int failed = !steering ? err_set(e, "out of memory")
                      : *record_text(rec, "steered", "")
                        ? add_target(v, file, rec, steering, embedding, clip, class, predicted, e)
-                       : add_untargeted(v, steering, features, embedding, clip, class, predicted, e);
+                       : add_untargeted(v, how, steering, embedding, clip, class, predicted, e);
     free(steering);
-    free(features);
     return failed ? -1 : 0;
 }
 
