@@ -106,9 +106,11 @@ static int copy_frames(const char *name, const SeekTable *t, int to, const char 
 {
     SeekTable kept = {.records = t->records};
     Bytes index = {0};
+    if (fd_refuse_terminal(to, to_name, "binary data is", e))
+        return -1;
     uint8_t *room = malloc(COPY);
     const int from = open(name, O_RDONLY | O_CLOEXEC);
-    int failed = fd_refuse_terminal(to, to_name, "binary data is", e) ? -1 : from < 0 ? err_set(e, "%s: %s", name, strerror(errno)) : room ? 0 : err_set(e, "out of memory");
+    int failed = from < 0 ? err_set(e, "%s: %s", name, strerror(errno)) : room ? 0 : err_set(e, "out of memory");
     for (size_t i = 0; i < t->count && !failed; i++) {
         if (seek_table_owns(from, &t->frame[i]))
             continue;

@@ -27,7 +27,8 @@ typedef struct Config {
 static const Opt options[] = {
     {'n', "records", OPT_INT, offsetof(Config, records), NULL, "N  a new part after each N records", 0},
     {0, "parts", OPT_INT, offsetof(Config, parts), NULL, "N  deal the records out to N parts in turn", 0},
-    {'b', "by", OPT_STR, offsetof(Config, by), NULL, "FIELD  one part for each value of this field; records without it go to PREFIX-%", 0},
+    {'b', "by", OPT_STR, offsetof(Config, by), NULL,
+     "FIELD  one part for each value of this field; records without it go to PREFIX-%", 0},
     {'p', "prefix", OPT_STR, offsetof(Config, prefix), "part",
      "PREFIX  parts are PREFIX-00.mpk.zst, PREFIX-01...; with --by PREFIX-VALUE", 0},
     {0, "no-compress", OPT_FLAG, offsetof(Common, no_compress), NULL, "write plain msgpack; parts are then named *.mpk",

@@ -186,17 +186,6 @@ static int train(Fit *f, int64_t most, Round round, Err *e)
     return 0;
 }
 
-static int64_t common_multiple(int64_t a, int64_t b)
-{
-    int64_t x = a, y = b;
-    while (y) {
-        const int64_t rest = x % y;
-        x = y;
-        y = rest;
-    }
-    return a/x*b;
-}
-
 /* How many tokens the front of the buffer is: half of it at most, in batches of any power of two up to MOST_STEP, which
  * have no rest then. It is the same whatever learners there are. */
 static int64_t front_tokens(const Fit *f)
@@ -204,8 +193,8 @@ static int64_t front_tokens(const Fit *f)
     enum { MOST_STEP = 1 << 14 };
     const int64_t half = token_buffer_held(f->buffer)/2;
     int64_t step = f->unit;
-    for (int64_t power = 2, both; power <= MOST_STEP && (both = common_multiple(power, f->unit)) <= half; power *= 2)
-        step = both;
+    for (int64_t power = 2; power <= MOST_STEP && (step%power == 0 || 2*step <= half); power *= 2)
+        step = step%power ? 2*step : step;              /* the least multiple of unit that power divides */
     return half/step*step;
 }
 
