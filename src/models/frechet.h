@@ -5,19 +5,18 @@
  *   d = |m_1 - m_2|^2 + tr S_1 + tr S_2 - 2 tr (S_1^(1/2) S_2 S_1^(1/2))^(1/2)
  *
  * m mean, S covariance (divided by count - 1) of (count,P). On Inception's pool features this is the FID; on other
- * embeddings its values are not comparable with those. Square roots of matrices by Jacobi's rotations, 10 P^3 or so:
- * quick at P 128, half a minute at 768. */
+ * embeddings its values are not comparable with those. Square roots of matrices by their eigenvalues, work of some P^3. */
 #ifndef SRC_MODELS_FRECHET_H
 #define SRC_MODELS_FRECHET_H
 
 #include "formats/err.h"
 
-enum { FRECHET_MAX_P = 1024 };
+enum { FRECHET_MAX_P = 2048 };
 
 typedef struct Moments {
     int P;
     long count;
-    double *sum, *products;         /* [P]; (P,P), the upper triangle */
+    double *sum, *products;         /* [P]; [P(P+1)/2], rows of the upper triangle */
 } Moments;
 
 typedef struct Frechet Frechet;     /* a reference: its moments and the root of its covariance */

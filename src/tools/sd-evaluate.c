@@ -63,7 +63,7 @@ static const Cli cli = {
     "or of none, that are taken for it; CRA then says whether the rest stayed.\n"
     "--clip-score adds 100 cos(picture, prompt) with its interval; with --weights of a prompt as sd-encode-text "
     "--weights reads it, its words without brackets, numbers and BREAK, but for those of weight 0 or less. --reference "
-    "adds the Frechet distance between the embeddings of a row's pictures and those of FILE, of at most 1024 values: "
+    "adds the Frechet distance between the embeddings of a row's pictures and those of FILE, of at most 2048 values: "
     "the FID's formula, on these embeddings.\n"
     "--texts: lines like {\"prompt\":\"A fish.\",\"concept\":\"Fishes\"}, {\"prompt\":\"A picture in Rust "
     "style.\",\"theme\":\"Rust\"} or, for pictures "
