@@ -25,6 +25,11 @@ const char *shape_text(char text[SHAPE_SIZE], int ndim, const int64_t *dim);
 void dtype_to_f32(float *y, const void *x, DType x_type, size_t n);
 void dtype_from_f32(void *y, DType y_type, const float *x, size_t n);     /* F32, F16, BF16 only */
 void dtype_to_f64(double *y, const void *x, DType x_type, size_t n);      /* exact, of I64 up to 2^53 */
+/* The least |x| that becomes infinite in F32, F16 or BF16: half a step above the largest that they hold. */
+static inline float dtype_bound(DType t)
+{
+    return t == F16 ? 65520.0f : t == BF16 ? 0x1.ffp127f : __builtin_inff();
+}
 /* Whether all n values are numbers: neither NaN nor infinite. Integers are. */
 bool dtype_finite(const void *x, DType x_type, size_t n);
 

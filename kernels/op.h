@@ -136,8 +136,7 @@ typedef struct Ops {
     void (*activate)(void *y, DType y_type, const float *x, int64_t n, Activation act);      /* y T = act(x) */
     void (*convert)(void *y, DType y_type, const void *x, DType x_type, int64_t n);
     /* y T (F32, F16 or BF16) = x, n < 2^32 values, and whether T holds them: *unfit (device memory) = the least of
-     * itself and of i << 32 | x[i]'s bits, of all i whose |x[i]| is not below T's bound (65504 of F16, else
-     * infinity). */
+     * itself and of i << 32 | x[i]'s bits, of all i whose |x[i]| is not below dtype_bound(T). */
     void (*store)(void *y, DType y_type, const float *x, int64_t n, uint64_t *unfit);
     void (*add)(float *y, const float *x, int64_t n);                            /* y += x */
     void (*multiply)(void *y, const void *x, DType type, int64_t n);             /* y *= x, both of type (F32 or T) */

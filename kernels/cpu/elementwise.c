@@ -94,13 +94,13 @@ void cpu_convert(void *y, DType y_type, const void *x, DType x_type, int64_t n)
 }
 
 /* The first of a block, as op.h packs it. */
-static uint64_t first_unfit(const float *x, int64_t i, int64_t end, float most)
+static uint64_t first_unfit(const float *x, int64_t i, int64_t end, float bound)
 {
     int unfit = 0;
     for (int64_t j = i; j < end; j++)
-        unfit |= !(fabsf(x[j]) < most);
+        unfit |= !(fabsf(x[j]) < bound);
     for (int64_t j = i; unfit && j < end; j++)
-        if (!(fabsf(x[j]) < most)) {
+        if (!(fabsf(x[j]) < bound)) {
             uint32_t bits;
             memcpy(&bits, &x[j], sizeof bits);
             return (uint64_t)j << 32 | bits;
@@ -110,12 +110,12 @@ static uint64_t first_unfit(const float *x, int64_t i, int64_t end, float most)
 
 void cpu_store(void *y, DType y_type, const float *x, int64_t n, uint64_t *unfit)
 {
-    const float most = y_type == F16 ? 65504.0f : INFINITY;
+    const float bound = dtype_bound(y_type);
     uint64_t first = *unfit;
 #pragma omp parallel for reduction(min: first) if (n >= CPU_PARALLEL)
     for (int64_t i = 0; i < n; i += BLOCK) {
         const int64_t end = least(i + BLOCK, n);
-        const uint64_t found = first_unfit(x, i, end, most);
+        const uint64_t found = first_unfit(x, i, end, bound);
         first = found < first ? found : first;
         convert_block(y, y_type, x, F32, i, end);
     }

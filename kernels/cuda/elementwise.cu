@@ -135,19 +135,19 @@ void cuda_convert(void *y, DType y_type, const void *x, DType x_type, int64_t n)
 }
 
 /* *unfit = the least of itself and of what op.h packs. */
-static __global__ void find_unfit(unsigned long long *unfit, const float *x, int64_t n, float most)
+static __global__ void find_unfit(unsigned long long *unfit, const float *x, int64_t n, float bound)
 {
     for (int64_t i = thread_number(); i < n; i += (int64_t)gridDim.x*blockDim.x)
-        if (!(fabsf(x[i]) < most))
+        if (!(fabsf(x[i]) < bound))
             atomicMin(unfit, (unsigned long long)i << 32 | __float_as_uint(x[i]));
 }
 
 void cuda_store(void *y, DType y_type, const float *x, int64_t n, uint64_t *unfit)
 {
-    const float most = y_type == F16 ? 65504.0f : INFINITY;
+    const float bound = dtype_bound(y_type);
     const unsigned all = gpu_blocks(n, THREADS), most_blocks = (unsigned)gpu_processors*8;
     cuda_convert(y, y_type, x, F32, n);
-    LAUNCH(find_unfit, all < most_blocks ? all : most_blocks, THREADS, 0, (unsigned long long *)unfit, x, n, most);
+    LAUNCH(find_unfit, all < most_blocks ? all : most_blocks, THREADS, 0, (unsigned long long *)unfit, x, n, bound);
 }
 
 /* y = a + sign b, sign 1 or -1: exact either way. y may be a. */

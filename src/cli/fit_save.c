@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* fit_save.c -- what a fit leaves: a folder for each autoencoder, and what its cfg.json says. */
 #include <limits.h>
+#include <string.h>
+#include "formats/folder.h"
 #include "src/cli/fit.h"
 #include "src/models/run_fields.h"
 
@@ -71,10 +73,14 @@ static int folder_name(char dir[PATH_MAX], const FitRun *run, const char *hook, 
 
 int fit_check_folders(const FitRun *run, const char *hook, Err *e)
 {
-    char dir[PATH_MAX];
+    char dir[PATH_MAX], alone[PATH_MAX];
     int failed = 0;
-    for (int l = 0; l < run->grid.count && !failed; l++)
+    for (int l = 0; l < run->grid.count && !failed; l++) {
         failed = folder_name(dir, run, hook, l, e) || sae_check_folder(dir, e);
+        if (!failed && strcmp(dir, run->cfg->c.output) != 0 && folder_has(run->cfg->c.output, "cfg.json", alone))
+            failed = err_set(e, "%s: an autoencoder is there, which would be taken for %s; another --output, or remove "
+                             "it", alone, dir);
+    }
     return failed;
 }
 

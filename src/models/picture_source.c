@@ -20,7 +20,7 @@ struct PictureSource {
     size_t files, next;
     size_t folder;                  /* bytes of their paths that are no part of an id */
     json_t *run;                    /* what the open stream's header says of its run */
-    json_t *provenance;             /* of the first stream, NULL before */
+    json_t *provenance;             /* of each stream opened so far */
     Picture now;                    /* record and run are ours where they come of a file */
     Image image;
 };
@@ -82,8 +82,7 @@ static int open_stream(PictureSource *s, const char *path, Err *e)
     if (stream_open_kind(&s->in, path, "images", e))
         return -1;
     const json_t *header = stream_header(s->in)->fields;
-    if (!s->provenance)
-        s->provenance = json_incref(json_object_get(header, "provenance"));
+    json_array_append(s->provenance, json_object_get(header, "provenance"));
     if (!(s->run = json_object()))
         return err_set(e, "out of memory");
     run_fields_copy(s->run, header, run_others);
@@ -123,7 +122,10 @@ int picture_source_open(PictureSource **out, const char *const *operands, int co
         return err_set(e, "out of memory");
     s->operand = count ? operands : standard_input;
     s->operands = count ? count : 1;
-    if (open_operand(s, e)) {
+    s->provenance = json_array();
+    if (!s->provenance)
+        err_set(e, "out of memory");
+    if (e->set || open_operand(s, e)) {
         picture_source_close(s);
         return -1;
     }
@@ -231,7 +233,7 @@ const char *picture_source_where(const PictureSource *s, char *text, size_t size
 
 json_t *picture_source_provenance(const PictureSource *s)
 {
-    return json_is_array(s->provenance) ? json_copy(s->provenance) : json_array();
+    return json_array_size(s->provenance) ? provenance_join(s->provenance, false) : json_array();
 }
 
 void picture_source_close(PictureSource *s)

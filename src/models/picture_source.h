@@ -27,7 +27,7 @@ int picture_source_open(PictureSource **s, const char *const *operands, int coun
 int picture_source_next(PictureSource *s, Picture *p, Err *e);
 /* The last picture's place, for messages: its file, or the stream and the record. Returns text. */
 const char *picture_source_where(const PictureSource *s, char *text, size_t size);
-/* Provenance, a list, of the first stream opened so far; an empty one before. The caller owns it. */
+/* The provenance of the streams opened so far (provenance_join), or an empty list, fresh. */
 json_t *picture_source_provenance(const PictureSource *s);
 void picture_source_close(PictureSource *s);        /* NULL is fine */
 

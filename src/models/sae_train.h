@@ -18,7 +18,8 @@
  *
  * The last three bound no token's number of features: they keep h of a whole batch in memory, see the input scaled to a
  * mean square length of D (folded into what is saved), and find the sparsity by themselves at which K features are kept
- * on the mean, unless it is given (SAELens's measure: mean |x - x'|^2 + sparsity * mean L0; both are divided by V/N).
+ * on the mean, unless it is given (SAELens's measure: mean |x - x'|^2 + sparsity * mean L0; both are divided by V/N). The
+ * others see the input as it is, but for values that deviate by less than 1/64: those times a power of two, likewise.
  *
  * As sparsify and SAELens train, with two faults of older versions mended: the dead features learn e and not -e, and
  * b_dec is not in e_aux. Everything is on the device; the same batches give the same weights whatever the threads. */

@@ -5,6 +5,7 @@
  * divided by s, W_enc and W_dec stay, since h and all that is kept of it grow with the input.
  *
  *     a W_dec + b_dec ~ s x   =>   (a/s) W_dec + b_dec/s ~ x      h/s = (x - b_dec/s) W_enc^T + b_enc/s */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,7 +173,7 @@ int trainer_restore(Trainer *t, Checkpoint *c, const char *part, Err *e)
             return -1;
     const char *of = part ? part : "";          /* a team's other ranks are not told */
     if (s.counts[0] < 0 || s.counts[0] > MOST_TOKENS || s.counts[1] < 0 || s.counts[1] > MOST_TOKENS
-        || !(s.figures[0] > 0) || (s.figures[1] < 0 && t->options.variant != VARIANT_JUMPRELU))
+        || !(s.figures[0] > 0) || isinf(s.figures[0]) || (s.figures[1] < 0 && t->options.variant != VARIANT_JUMPRELU))
         return err_set(e, "checkpoint: %s: counts or figures that cannot be", of);
     for (int f = 0; f < t->options.F; f++)
         if (t->fired[f] < 0 || t->fired[f] > s.counts[0])
@@ -180,7 +181,8 @@ int trainer_restore(Trainer *t, Checkpoint *c, const char *part, Err *e)
                            (long long)t->fired[f], (long long)s.counts[0]);
     t->tokens = s.counts[0];
     t->steps = s.counts[1];
-    t->scale = s.figures[0];
     t->sparsity = s.figures[1];
+    if (trainer_set_scale(t, s.figures[0], e))
+        return -1;
     return t->variant->resume(t, e);
 }

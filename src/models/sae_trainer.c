@@ -102,11 +102,6 @@ int trainer_need_param(Trainer *t, const char *name, int n, float first, Err *e)
     return need_moments(t, p, e);
 }
 
-static bool scales(const Trainer *t)
-{
-    return t->variant->scales || t->options.labels > 0;
-}
-
 /* Of t->sums with the counts behind them. */
 static size_t measured_bytes(const Trainer *t)
 {
@@ -146,8 +141,7 @@ static int take_memory(Trainer *t, Err *e)
     t->fired = calloc((size_t)F, sizeof *t->fired);
     t->read = op->alloc_host(measured_bytes(t));
     t->dead = calloc((size_t)F, sizeof *t->dead);
-    t->scaled = scales(t) ? op->alloc_host(BD) : NULL;
-    if (!t->fired || !t->read || !t->dead || (scales(t) && !t->scaled))
+    if (!t->fired || !t->read || !t->dead)
         return err_set(e, "out of memory for training %d features", F);
     t->count = (int32_t *)(t->read + SUMS);
     return 0;
@@ -219,6 +213,40 @@ double trainer_square_length(const float *x, int64_t n)
     return sum;
 }
 
+int trainer_set_scale(Trainer *t, double scale, Err *e)
+{
+    t->scale = scale;
+    if (scale != 1 && !t->scaled)
+        t->scaled = op->alloc_host(sizeof(float)*(size_t)t->options.batch*(size_t)t->options.D);
+    return scale == 1 || t->scaled ? 0 : err_set(e, "out of memory for training on %d values", t->options.D);
+}
+
+/* Root mean square of what the values of each of D are away from their mean. */
+static double deviation(const float *x, int64_t N, size_t D)
+{
+    double square = 0;
+    for (size_t d = 0; d < D; d++) {
+        double sum = 0;
+        for (int64_t n = 0; n < N; n++)
+            sum += (double)x[(size_t)n*D + d];
+        for (int64_t n = 0; n < N; n++)
+            square += pow((double)x[(size_t)n*D + d] - sum/(double)N, 2);
+    }
+    return sqrt(square/((double)N*(double)D));
+}
+
+/* To a mean square length of D; where the variant needs no scale, small values alone are scaled, by a power of two: a
+ * step of Adam is as large for b_dec whatever it is in, and drowned values of a thousandth. */
+static double input_scale(const Trainer *t, const float *x, int64_t N)
+{
+    const double small = 1.0/64, least = 0x1p-100;
+    const size_t D = (size_t)t->options.D;
+    if (t->variant->scales || t->options.labels > 0)
+        return sqrt((double)D/fmax(trainer_square_length(x, N*(int64_t)D)/(double)N, 1e-30));
+    const double off = deviation(x, N, D);
+    return off > least && off < small ? ldexp(1, -1 - ilogb(off)) : 1;
+}
+
 int trainer_start(Trainer *t, const float *x, int64_t N, Err *e)
 {
     const size_t D = (size_t)t->options.D, F = (size_t)t->all_features, own = sizeof(float)*(size_t)t->options.F*D;
@@ -228,8 +256,10 @@ int trainer_start(Trainer *t, const float *x, int64_t N, Err *e)
         free(host);
         return err_set(e, "out of memory");
     }
-    if (scales(t))
-        t->scale = sqrt((double)D/fmax(trainer_square_length(x, N*(int64_t)D)/(double)N, 1e-30));
+    if (trainer_set_scale(t, input_scale(t, x, N), e)) {
+        free(host);
+        return -1;
+    }
     for (size_t d = 0; d < D; d++)
         host[F*D + d] = (float)(host[F*D + d]*t->scale);
     trainer_tell(t, host + F*D, sizeof(float)*D);

@@ -34,7 +34,7 @@ enum { MAX_PARTS = MAX_LEVELS + 1 };    /* of the variant, and the dead features
 
 typedef struct SaeVariantOps {
     const char *name;
-    bool scales;                        /* the input, to a mean square length of D */
+    bool scales;                        /* any input, to a mean square length of D */
     bool no_dead_term;
     bool lists;                         /* all gradients of W_enc and W_dec are parts */
     /* Memory of its own, options that are open, parameters beyond the four. */
@@ -113,6 +113,8 @@ int trainer_need_param(Trainer *t, const char *name, int n, float first, Err *e)
 /* Gradients through kept features whose reconstruction has dL/dx' = g, with factor c: a part. codes->g_a is known. */
 void trainer_add_part(Trainer *t, float c, const Codes *codes, const float *g, int64_t N);
 
+/* t->scale, and room for a scaled batch. */
+int trainer_set_scale(Trainer *t, double scale, Err *e);
 /* Of n host values the sum of squares. */
 double trainer_square_length(const float *x, int64_t n);
 

@@ -24,7 +24,7 @@ static const Opt options[] = {
     {'s', "sae", OPT_STR, offsetof(Config, sae), NULL, "DIR  autoencoder, as sae-fit or SAeUron wrote it",
      OPT_REQUIRED},
     {0, "by", OPT_STR, offsetof(Config, by), NULL,
-     "FIELD  a line for each value of this field too: t, step, half, concept, theme, ...; records without it are a "
+     "FIELD  each value of this field by itself too: t, step, half, concept, theme, ...; records without it are a "
      "line of no name", 0},
     {0, "features", OPT_FLAG, offsetof(Config, features), NULL,
      "a line for each feature instead: feature, tokens, density, mean", 0},
@@ -54,7 +54,8 @@ static const Cli cli = {
     "where all tokens are the same, and for cosine and norm_ratio where all are 0.\n"
     "A dead share falls as tokens come: compare it at the same number of tokens, mixed from as many pictures. A "
     "stream of sd-sample-hooked has its tokens picture by picture, and the first 10,000 are of few pictures.\n"
-    "With --features: tokens that it is kept in, their share, and the mean of its value in them.\n"
+    "With --features: tokens that it is kept in, their share, and the mean of its value in them; with --by the value "
+    "of the field stands before them.\n"
     "With --density: log10_density, the lower end of a bin half a decade wide, or -inf for the features never kept; "
     "the features in it; a bar. JSON lines have the same as density_log10, with all bins from -8 to 0.\n"
     "Memory: one record, and 16 bytes a feature for each line.",
@@ -183,25 +184,49 @@ static int print_groups(FILE *f, const Metrics *m, const Config *cfg, Err *e)
     return 0;
 }
 
-static void print_features(FILE *f, const Metrics *m, int json)
+/* The group's own beginning of each of its lines, as JSON or in the table's first column; NULL: out of memory. */
+static char *feature_prefix(const Config *cfg, const Group *group)
 {
-    const Group *all = &m->group[0];
-    if (!json)
-        fprintf(f, "feature\ttokens\tdensity\tmean\n");
-    for (int j = 0; j < m->F; j++) {
-        const double n = (double)all->fired[j];
-        fprintf(f, json ? "{\"feature\":%d,\"tokens\":%lld,\"density\":%.6g,\"mean\":%.6g}\n"
-                        : "%d\t%lld\t%.6g\t%.6g\n", j,
-                (long long)all->fired[j], n/(double)all->tokens, n > 0 ? all->value[j]/n : 0);
+    char *text = NULL;
+    if (!cfg->by)
+        return strdup(cfg->json ? "{" : "");
+    if (!cfg->json) {
+        if ((text = malloc(strlen(group->name) + 2))) {
+            tame_text(strcpy(text, group->name), ' ');
+            strcat(text, "\t");
+        }
+        return text;
     }
+    json_t *field = json_pack("{s:s}", cfg->by, group->name);
+    if ((text = json_dumps(field, JSON_COMPACT)))
+        text[strlen(text) - 1] = ',';               /* for its closing brace */
+    json_decref(field);
+    return text;
+}
+
+static int print_features(FILE *f, const Metrics *m, const Config *cfg, Err *e)
+{
+    if (!cfg->json)
+        fprintf(f, "%s%sfeature\ttokens\tdensity\tmean\n", cfg->by ? cfg->by : "", cfg->by ? "\t" : "");
+    for (int g = 0; g < (cfg->by ? m->count : 1); g++) {
+        const Group *group = &m->group[g];
+        char *prefix = feature_prefix(cfg, group);
+        if (!prefix)
+            return err_set(e, "%s: out of memory for its features", group->name);
+        for (int j = 0; j < m->F; j++) {
+            const double n = (double)group->fired[j];
+            fprintf(f, cfg->json ? "%s\"feature\":%d,\"tokens\":%lld,\"density\":%.6g,\"mean\":%.6g}\n"
+                                 : "%s%d\t%lld\t%.6g\t%.6g\n", prefix, j,
+                    (long long)group->fired[j], n/(double)group->tokens, n > 0 ? group->value[j]/n : 0);
+        }
+        free(prefix);
+    }
+    return 0;
 }
 
 static int print(const Config *cfg, const Metrics *m, TextOut *out, Err *e)
 {
-    if (!cfg->features)
-        return print_groups(out->file, m, cfg, e) || text_finish(out, e);
-    print_features(out->file, m, cfg->json);
-    return text_finish(out, e);
+    return (cfg->features ? print_features : print_groups)(out->file, m, cfg, e) || text_finish(out, e);
 }
 
 int main(int argc, char **argv)
@@ -225,7 +250,7 @@ int main(int argc, char **argv)
               || text_open(&out, cfg.c.output, &e);
     if (!failed) {
         Progress *p = progress_start(&cli, "records", 0);
-        failed = measure(&s, cfg.features ? NULL : cfg.by, &m, p, &e);
+        failed = measure(&s, cfg.by, &m, p, &e);
         progress_end(p);
     }
     if (!failed) {

@@ -50,6 +50,13 @@ setup() { cd "$DATA" || return 1; }
     sae-eval --sae "$SAE" --features acts.mpk.zst >f
     [ "$(wc -l <f)" = 2049 ]
     [ "$(awk -F '\t' 'NR > 1 {sum += $2} END {print sum}' f)" = $((1280*16)) ]
+    sae-eval --sae "$SAE" --features --by t acts.mpk.zst >by_t
+    head -1 by_t | cmp - <(printf 't\tfeature\ttokens\tdensity\tmean\n')
+    [ "$(cut -f 1 by_t | uniq -c | awk 'NR > 1 {print $1}' | sort -u)" = 2048 ]
+    sed 1d by_t | grep -P '^all\t' | cut -f 2- | cmp - <(sed 1d f)
+    [ "$(awk -F '\t' 'NR > 1 && $1 != "all" {sum += $3} END {print sum}' by_t)" = $((1280*16)) ]
+    sae-eval --sae "$SAE" --features --by t --json acts.mpk.zst |
+        jq -r '[.t, .feature, .tokens] | @tsv' | cmp - <(sed 1d by_t | cut -f 1-3)
 }
 
 @test "the histogram has every feature once, the dead ones first; JSON has the same" {

@@ -243,6 +243,17 @@ END
     [ ! -e out2 ]
 }
 
+@test "several autoencoders beside one that is there already: refused before the first token" {
+    fit --tokens 1K -o out one.mpk.zst
+    cp out/sae.safetensors before
+    for several in "two.mpk.zst" "--grid k=4,8 one.mpk.zst"; do
+        run fit --tokens 1K -o out $several
+        says 1 "out/cfg.json: an autoencoder is there, which would be taken for out/"
+        [ "$(cd out && echo *)" = "cfg.json sae.safetensors" ]
+        cmp before out/sae.safetensors
+    done
+}
+
 @test "a grid: an axis twice, features beside expansion, a value twice in other words are misuse" {
     while read -r words and axes; do
         # shellcheck disable=SC2086  # a list of options

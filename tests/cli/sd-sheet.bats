@@ -53,6 +53,14 @@ size() { od -An -tu4 --endian=big -j 16 -N 8 "$1" | tr -s ' '; }
     same_pixels stream.png folder.png
 }
 
+@test "a sheet names the programs of all its streams" {
+    small '{"provenance": [{"program": "first"}, {"program": "both"}]}' '{"id": "a"}' >first.mpk
+    small '{"provenance": [{"program": "second"}, {"program": "both"}]}' '{"id": "b"}' >second.mpk
+    small '{}' '{"id": "c"}' >third.mpk
+    sd-sheet first.mpk third.mpk second.mpk -o sheet.png
+    [ "$(tstream text sheet.png | jq -r '.provenance | fromjson | map(.program) | join(" ")')" = "first both second sd-sheet" ]
+}
+
 @test "texts are compared whole, whatever is drawn of them" {
     long=$(printf 'a dog and a caf\303\251, %.0s' {1..60})
     for i in 1 2 3; do

@@ -102,7 +102,9 @@ static int elementwise(size_t n)
         float *with_bad = op_space(4*n);
         uint64_t want_unfit = UINT64_MAX, unfit = UINT64_MAX, *dunfit = to_device(&unfit, sizeof unfit);
         memcpy(with_bad, b, 4*n);
-        with_bad[n/2] = with_bad[n - 1] = -INFINITY;
+        with_bad[n/4] = -0x1.ffdfp15f;                  /* f16 holds it, as 65504 */
+        with_bad[n/3] = types[to] == F16 ? 65504 : 0x1.fefffep127f;
+        with_bad[n/2] = with_bad[n - 1] = to == 0 ? -INFINITY : -dtype_bound(types[to]);
         float *dbad = to_device(with_bad, 4*n);
         cpu->store(to_cpu, types[to], with_bad, (int64_t)n, &want_unfit);
         gpu->store(dy, types[to], dbad, (int64_t)n, dunfit);

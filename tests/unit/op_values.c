@@ -87,7 +87,8 @@ static int stores(void)
     enum { MANY = 9000 };
     static float x[MANY];
     static uint16_t y[MANY], want[MANY];
-    const struct { DType type; float bad; } cases[] = {{F16, 65504}, {BF16, INFINITY}, {F32, NAN}, {F16, -1e6f}};
+    const struct { DType type; float bad; } cases[] = {{F16, 65520}, {BF16, 0x1.ffp127f}, {BF16, INFINITY}, {F32, NAN},
+                                                         {F16, -1e6f}};
     float back[MANY];
     int failed = 0;
     for (size_t c = 0; c < sizeof cases/sizeof *cases; c++) {
@@ -95,7 +96,8 @@ static int stores(void)
         uint64_t unfit = UINT64_MAX;
         uint32_t bits;
         for (int i = 0; i < MANY; i++)
-            x[i] = cases[c].type == F16 ? (float)(i%4096) - 65503 : (float)i*1e34f - 1e37f;
+            x[i] = cases[c].type == F16 ? (float)(i%4096) - 65519 : (float)i*1e34f - 1e37f;
+        x[5] = cases[c].type == F16 ? 0x1.ffdfp15f : cases[c].type == BF16 ? 0x1.fefffep127f : 0x1.fffffep127f;
         op->store(to, cases[c].type, x, MANY, &unfit);
         failed += test_ok("store/all fits", unfit == UINT64_MAX);
         x[8000] = x[5001] = cases[c].bad;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* sae_resume.c -- a trainer stored, restored into another, and trained on is the one that was never stored, and so it
- * is where nothing is trained after that; for every variant, with both kinds of moments. Figures that cannot be are
- * refused. */
+ * is where nothing is trained after that; for every variant, with both kinds of moments. Small values are learned from
+ * as others are. Figures that cannot be are refused. */
 #include "src/models/sae_trainer.h"
 #include "tests/unit/golden.h"
 #include "tests/unit/stream_test.h"
@@ -103,6 +103,55 @@ static int resumes(SaeVariant v, int K, DType moments)
     return failed;
 }
 
+static void scale_batches(float by)
+{
+    for (int b = 0; b <= STEPS; b++)
+        for (int j = 0; j < N*D; j++)
+            x[b][j] *= by;
+}
+
+/* n values, and the others times `times`. */
+static int is_part(const char *name, const char *of, const float *values, const float *others, int n, float times)
+{
+    char title[100];
+    float one[F*D], other[F*D];
+    op->download(one, values, sizeof(float)*(size_t)n);
+    op->download(other, others, sizeof(float)*(size_t)n);
+    for (int j = 0; j < n; j++)
+        other[j] *= times;
+    snprintf(title, sizeof title, "%s/small values/%s", name, of);
+    return test_same(title, other, one, sizeof(float)*(size_t)n);
+}
+
+/* Values of a deviation far below 1 are learned from as those of one near 1: of these times 2^-12 the rows are the
+ * same and the biases 2^-12 of theirs, and a checkpoint keeps that. */
+static int learns_small(SaeVariant v)
+{
+    const char *name = sae_variant_name(v), *path = scratch("trainer");
+    Trainer *small, *again = make_trainer(v, 1, F32);
+    Sae *s[2];
+    scale_batches(0.5f);
+    Trainer *t = train(v, 1, F32);
+    step(t, STEPS);
+    scale_batches(0x1p-12f);
+    small = train(v, 1, F32);
+    store(small, path);
+    die_if(restore(again, path, &err));
+    step(again, STEPS);
+    scale_batches(0x1p13f);
+    die_if(trainer_export(t, &s[0], &err) || trainer_export(again, &s[1], &err));
+    const int failed = is_part(name, "W_enc", s[0]->W_enc, s[1]->W_enc, F*D, 1)
+                       + is_part(name, "W_dec", s[0]->W_dec, s[1]->W_dec, F*D, 1)
+                       + is_part(name, "b_enc", s[0]->b_enc, s[1]->b_enc, F, 4096)
+                       + is_part(name, "b_dec", s[0]->b_dec, s[1]->b_dec, D, 4096);
+    trainer_free(t);
+    trainer_free(small);
+    trainer_free(again);
+    sae_free(s[0]);
+    sae_free(s[1]);
+    return failed;
+}
+
 /* What a checkpoint's scalar `place` of the variant may not be. */
 static int refuses(SaeVariant v, int place, double value, const char *words)
 {
@@ -124,6 +173,8 @@ int main(void)
     int failed = 0;
     die_if(backend_pick("cpu", 1, &err));
     make_batches();
+    for (int v = 0; v < VARIANTS; v++)
+        failed += learns_small((SaeVariant)v);
     for (int v = 0; v < VARIANTS; v++)
         failed += resumes((SaeVariant)v, 1, F32) + resumes((SaeVariant)v, 1, BF16);
     failed += resumes(VARIANT_JUMPRELU, F, F32);    /* more than are kept: its sparsity is below 0 */
