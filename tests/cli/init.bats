@@ -256,3 +256,20 @@ EOF
     cmp 1.mpk.zst 2.mpk.zst
     [ "$(tensors 1.mpk.zst | jq -c '.[1]' | sort -u | wc -l)" = 2 ]
 }
+
+@test "the VAE's log of variance is taken for 20 at most" {
+    tests=$BATS_TEST_DIRNAME/..
+    for bias in 200 1000; do
+        cp -r "$tests/../data/minisd/model" "$bias"
+        weights=$bias/vae/diffusion_pytorch_model.safetensors
+        python3 "$tests/edit_tensors.py" "$weights" edited "
+b = t['quant_conv.bias']
+b[2] = b[2][:8] + struct.pack('<4e', *4*[$bias])"
+        mv edited "$weights"
+        head -1 "$DIR/prompts" | sd-encode-text -q --model "$bias" |
+            draw --model "$bias" --init "$PICTURES" --strength 0.5 --steps 2 --latents "$bias.mpk"
+    done
+    cmp <(tensors 200.mpk) <(tensors 1000.mpk)
+    tstream stat 200.mpk | awk -F '\t' '$1 == "latent" && $6 < -1000 && $7 > 1000 && $8 + $9 == 0 {found = 1}
+        END {exit !found}'
+}
