@@ -224,11 +224,14 @@ bool variant_steers(const Variant *v)
     return v->targets || v->features || v->by_hand;
 }
 
-/* What a sweep of numbers or words sets, 0 for those of labels and features, which add to one another. */
+/* What sweeps of numbers and words set; of_labels: in no way for features given by hand. */
+static const struct { const char *name; int what; bool of_labels; } sets[] = {
+    {"multiplier", 1, true}, {"gate", 2, true}, {"mode", 3, false}, {"when", 4, false}, {"top", 5, true},
+    {"percentile", 5, true}};
+
+/* That of one, 0 for those of labels and features, which add to one another. */
 static int set_by(const char *sweep)
 {
-    static const struct { const char *name; int what; } sets[] = {
-        {"multiplier", 1}, {"gate", 2}, {"mode", 3}, {"when", 4}, {"top", 5}, {"percentile", 5}};
     const size_t n = strcspn(sweep, "=");
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
         if (strlen(sets[i].name) == n && memcmp(sets[i].name, sweep, n) == 0)
@@ -248,6 +251,22 @@ static int check_sweeps(const char *const *sweeps, int count, Err *e)
     return 0;
 }
 
+/* What only labels are steered by has something to sweep over: features by hand would be drawn alike under each name. */
+static int check_labels(const Variants *v, const char *const *sweeps, int count, Err *e)
+{
+    bool labels = false, features = false;
+    for (int i = 0; i < v->count; i++) {
+        labels |= v->item[i].targets > 0;
+        features |= v->item[i].features > 0;
+    }
+    for (int i = 0; i < count && features && !labels; i++)
+        for (size_t k = 0; k < sizeof sets / sizeof *sets; k++)
+            if (sets[k].of_labels && set_by(sweeps[i]) == sets[k].what)
+                return err_misuse(e, "--sweep %.*s: no label is steered, and a feature has its own value",
+                                  (int)strcspn(sweeps[i], "="), sweeps[i]);
+    return 0;
+}
+
 int variants_build(Variants *v, const Variant *base, const char *const *sweeps, int sweep_count, const Ranks *ranks,
                    Err *e)
 {
@@ -263,7 +282,7 @@ int variants_build(Variants *v, const Variant *base, const char *const *sweeps, 
             return -1;
     for (int i = 0; i < v->count; i++)
         v->item[i].none &= !variant_steers(&v->item[i]);
-    return 0;
+    return check_labels(v, sweeps, sweep_count, e);
 }
 
 int variants_add_none(Variants *v, Err *e)
@@ -299,7 +318,8 @@ static void describe_labels(const Variant *v, json_t *steering)
 /* What only labels are steered by: a feature given by hand has its own value, and no gate before it. */
 static void describe_strength(const Variant *v, json_t *steering)
 {
-    json_object_set_new(steering, "multiplier", json_real(v->multiplier));
+    if (v->mode != STEER_ABLATE)
+        json_object_set_new(steering, "multiplier", json_real(v->multiplier));
     if (v->top)
         json_object_set_new(steering, "top", json_integer(v->top));
     else

@@ -235,8 +235,8 @@ open("huge.png", "wb").write(b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack("
 @test "the steering is in the fields and in the PNG" {
     latents --concept Fishes --top 5 --mode ablate "$BATS_TEST_TMPDIR/a"
     [ "$(tstream view "$BATS_TEST_TMPDIR/a.mpk.zst" |
-        jq -r '"\(.steered) \(.steered_kind) \(.steering.mode) \(.steering.top)"' | sort -u)" \
-        = "Fishes concept ablate 5" ]
+        jq -r '"\(.steered) \(.steered_kind) \(.steering.mode) \(.steering.top) \(.steering.multiplier)"' | sort -u)" \
+        = "Fishes concept ablate 5 null" ]
     run -0 tstream text "$(find "$BATS_TEST_TMPDIR/a" -name '*.png' | head -1)"
     [[ "$output" == *ablate* ]]
 }

@@ -270,6 +270,19 @@ static int test_refused(const Ranks *ranks)
                                                               : !got);
         variants_free(&v);
     }
+    static const struct { const char *sweep[2]; bool refused; } by_hand[] = {
+        {{"feature=3=1", "multiplier=-1,-5"}, true}, {{"gate=0.5,1", "feature=3=1,4=1"}, true},
+        {{"feature=3=1", "top=5"}, true}, {{"percentile=99", "feature=3=1"}, true},
+        {{"feature=3=1", "mode=set,add"}, false},
+        {{"feature=3=1", "when=9-0,5-0"}, false}, {{"feature=3=1", "concept=none,Birds"}, false}};
+    for (size_t i = 0; i < sizeof by_hand / sizeof *by_hand; i++) {
+        Variants v = {0};
+        Err e = {0};
+        const int got = variants_build(&v, &base, by_hand[i].sweep, 2, ranks, &e);
+        failed += test_ok(by_hand[i].sweep[1], by_hand[i].refused
+                                                ? got && e.misuse && strstr(e.text, "no label is steered") : !got);
+        variants_free(&v);
+    }
     return failed;
 }
 
