@@ -11,7 +11,7 @@ void report_label_anchor(FILE *f, const char *kind, const char *label)
 {
     fputs("label-", f);
     html_anchor(f, kind);
-    fputc('-', f);
+    fputc(':', f);                      /* which neither has */
     html_anchor(f, label);
 }
 

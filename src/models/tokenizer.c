@@ -20,11 +20,6 @@ int tokenizer_length(const Tokenizer *t)
     return t->length;
 }
 
-int tokenizer_end(const Tokenizer *t)
-{
-    return t->end;
-}
-
 static void emit(Sink *sink, int32_t id)
 {
     if (sink->count < sink->room)

@@ -26,7 +26,6 @@ void tokenizer_free(Tokenizer *t);
  * other. */
 int tokenizer_learn(Tokenizer *t, const char *name, int count, int32_t *first, Err *e);
 int tokenizer_length(const Tokenizer *t);           /* model_max_length, 77 */
-int tokenizer_end(const Tokenizer *t);              /* id of <|endoftext|> */
 /* ids[tokenizer_length]: start, the text's tokens (cut to length - 2), end, padding. Returns the number of the text's
  * own tokens before cutting, or -1 with an error where text is not valid UTF-8. */
 int tokenizer_encode(const Tokenizer *t, const char *text, int32_t *ids, Err *e);

@@ -52,13 +52,14 @@ static int check_long_word(const Tokenizer *t)
 {
     enum { LENGTH = 1 << 20 };
     char *text = malloc(LENGTH + 1);
-    int32_t ids[77];
+    int32_t ids[77], none[77];
     Err e = {0};
     memset(text, 'a', LENGTH);
     text[LENGTH] = '\0';
     const int count = tokenizer_encode(t, text, ids, &e);
     free(text);
-    return test_ok("tokens/a megabyte of one word", count > 75 && ids[0] == 2048 && ids[76] == tokenizer_end(t));
+    return test_ok("tokens/a megabyte of one word", count > 75 && tokenizer_encode(t, "", none, &e) == 0
+                                                    && ids[0] == none[0] && ids[76] == none[1]);
 }
 
 /* Files as transformers of this version writes them, with added tokens. */
