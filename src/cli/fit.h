@@ -64,6 +64,7 @@ typedef struct FitRun {
     Progress *progress;
     struct timespec written;        /* last checkpoint, or the start */
     bool stopped;                   /* the checkpoint of the stop is written: what comes after is not kept */
+    Err unmeasured;                 /* what is wrong with --eval: nothing that was learned is given up for it */
     Err *e;                         /* of what failed within a step's report */
 } FitRun;
 
@@ -83,9 +84,10 @@ int fit_read_all(FitRun *run, Err *e);
 
 /* Reads --eval through for the records of a hook: what is wrong with it is said before the training. */
 int fit_check_held_out(const FitRun *run, const char *hook, Err *e);
-/* Figures of a learner's autoencoder as it is now on --eval. NULL on error. */
-json_t *fit_held_out(const FitRun *run, const FitJob *job, int learner, Err *e);
-int fit_write_log(FitRun *run, const FitJob *job, int learner, const FitReport *r);
+/* Figures of a learner's autoencoder as it is now on --eval. null without --eval, and from when it could not be read
+ * (run->unmeasured). */
+json_t *fit_held_out(FitRun *run, const FitJob *job, int learner);
+void fit_write_log(FitRun *run, const FitJob *job, int learner, const FitReport *r);
 
 /* ---- fit_checkpoint.c ---- */
 

@@ -22,8 +22,9 @@ int fit_check_held_out(const FitRun *run, const char *hook, Err *e)
     return got;
 }
 
-json_t *fit_held_out(const FitRun *run, const FitJob *job, int learner, Err *e)
+json_t *fit_held_out(FitRun *run, const FitJob *job, int learner)
 {
+    Err *e = &run->unmeasured;
     Sae *sae;
     SaeStreamOptions o = {.paths = (const char *const *)&run->cfg->eval, .path_count = 1, .hook = job->hook,
                           .half = run->cfg->half};
@@ -31,8 +32,8 @@ json_t *fit_held_out(const FitRun *run, const FitJob *job, int learner, Err *e)
     Metrics m = {0};
     Figures f;
     json_t *figures = NULL;
-    if (fit_export(job->fit, learner, &sae, e))
-        return NULL;
+    if (!run->cfg->eval || e->set || fit_export(job->fit, learner, &sae, e))
+        return json_null();
     o.borrowed = sae;
     int got = model_dtype(&o.type, run->cfg->c.dtype, e) || sae_stream_open(&s, &o, e)
            || metrics_create(&m, s.sae->D, s.sae->F, s.sae->K, e) ? -1 : 1;
@@ -49,14 +50,11 @@ json_t *fit_held_out(const FitRun *run, const FitJob *job, int learner, Err *e)
     metrics_free(&m);
     sae_stream_close(&s);
     sae_free(sae);
-    return figures;
+    return figures ? figures : json_null();
 }
 
-int fit_write_log(FitRun *run, const FitJob *job, int learner, const FitReport *r)
+void fit_write_log(FitRun *run, const FitJob *job, int learner, const FitReport *r)
 {
-    json_t *eval = run->cfg->eval ? fit_held_out(run, job, learner, run->e) : NULL;
-    if (run->cfg->eval && !eval)
-        return -1;
     const double rate = (double)(r->tokens - job->before)/seconds_since(&job->begun);
     json_t *line = json_pack("{s:s, s:I, s:f, s:f, s:i, s:f, s:f, s:f}",
                              "hook", job->hook, "tokens", (json_int_t)r->tokens, "fvu", r->step.fvu, "l0", r->step.l0,
@@ -70,12 +68,11 @@ int fit_write_log(FitRun *run, const FitJob *job, int learner, const FitReport *
         json_object_set_new(line, "supervised", json_real(r->step.supervised));
     if (run->grid.count == 1 && r->tokens > job->before)
         json_object_set_new(line, "tokens_per_second", json_real(rate));
-    if (eval)
-        json_object_set_new(line, "eval", eval);
+    if (run->cfg->eval)
+        json_object_set_new(line, "eval", fit_held_out(run, job, learner));
     if (line && json_dumpf(line, run->log, JSON_COMPACT | JSON_REAL_PRECISION(7)) == 0)
         fputc('\n', run->log);
     if (fflush(run->log) && !run->log_error)
         run->log_error = errno;
     json_decref(line);
-    return 0;
 }

@@ -39,8 +39,8 @@ static int on_step(void *context, int learner, const FitReport *r)
         job->before = r->tokens;
     }
     const bool last = r->total > 0 && r->tokens >= r->total;       /* whole batches: a little beyond */
-    if (run->log && (r->steps % run->cfg->report == 0 || last) && fit_write_log(run, job, learner, r))
-        return -1;
+    if (run->log && (r->steps % run->cfg->report == 0 || last))
+        fit_write_log(run, job, learner, r);
     int64_t done = 0;
     for (int j = 0; j < run->jobs; j++)
         for (int l = 0; l < run->grid.count; l++)
@@ -142,7 +142,7 @@ static int fit_all(FitRun *run, Err *e)
         if (again && activations_rewind(run->in, e))
             return -1;
     }
-    return e->set ? -1 : 0;     /* a report that failed stopped its fit */
+    return e->set ? -1 : 0;     /* a checkpoint that failed stopped its fit */
 }
 
 static int check_log(const FitRun *run, Err *e)

@@ -54,11 +54,12 @@ static int describe(const FitRun *run, const FitJob *job, int learner, Sae *s, E
 }
 
 /* Into s->cfg, where --eval is given. */
-static void describe_held_out(const FitRun *run, const FitJob *job, int learner, Sae *s, Err *e)
+static void describe_held_out(FitRun *run, const FitJob *job, int learner, Sae *s)
 {
-    json_t *eval = run->cfg->eval ? fit_held_out(run, job, learner, e) : NULL;
-    if (eval)
-        json_object_set_new(json_object_get(s->cfg, "training"), "eval", eval);
+    json_t *eval = fit_held_out(run, job, learner);
+    if (!json_is_null(eval))
+        json_object_set(json_object_get(s->cfg, "training"), "eval", eval);
+    json_decref(eval);
 }
 
 /* -o, below it the hook where there are several, and below that the cell of a grid. */
@@ -84,8 +85,7 @@ int fit_check_folders(const FitRun *run, const char *hook, Err *e)
     return failed;
 }
 
-/* unmeasured: what is wrong with --eval, for which nothing that was learned is given up. */
-static int save(const FitRun *run, const FitJob *job, int learner, Err *unmeasured, Err *e)
+static int save(FitRun *run, const FitJob *job, int learner, Err *e)
 {
     const FitReport *r = fit_last(job->fit, learner);
     char dir[PATH_MAX];
@@ -99,7 +99,7 @@ static int save(const FitRun *run, const FitJob *job, int learner, Err *unmeasur
                         : err_set(e, "no token of %s came", job->hook);
     int failed = describe(run, job, learner, s, e);
     if (!failed) {
-        describe_held_out(run, job, learner, s, unmeasured);
+        describe_held_out(run, job, learner, s);
         failed = sae_save(s, dir, e);
     }
     sae_free(s);
@@ -111,15 +111,14 @@ static int save(const FitRun *run, const FitJob *job, int learner, Err *unmeasur
 
 int fit_save_all(FitRun *run, Err *e)
 {
-    Err unmeasured = {0};
     for (int j = 0; j < run->jobs; j++) {
         const FitJob *job = &run->job[j];
         for (int l = 0; l < run->grid.count; l++)
-            if (save(run, job, l, &unmeasured, e))
+            if (save(run, job, l, e))
                 return -1;
         if (fit_cut_short(job->fit))
             cli_note(run->cli, "%s: the input is not a file and larger than --buffer: passed over once, %lld tokens",
                      job->hook, (long long)fit_last(job->fit, 0)->tokens);
     }
-    return unmeasured.set ? err_set(e, "%s", unmeasured.text) : 0;
+    return run->unmeasured.set ? err_set(e, "%s", run->unmeasured.text) : 0;
 }

@@ -119,6 +119,8 @@ static const Cli cli = {
     "--grid trains several autoencoders on one reading of the stream, from one buffer. Each ends in the bytes of the "
     "run by itself with that option (of a grid over seeds: with --order at the grid's --seed). A value given twice, "
     "in whatever words, is misuse, as is an axis given twice, and features beside expansion.\n"
+    "--eval is read through before the training. Should it break later, the log has null for its figures from then on, "
+    "the folder is written without them, and the exit status is 1.\n"
     "Values that deviate by less than 1/64 from their mean are trained on times a power of two, which the saved biases "
     "undo: a rate that suits activations of any larger scale would drown them.\n"
     "The input is read by a thread of its own, into the places of tokens that have been trained on; from a program "

@@ -176,6 +176,28 @@ END
     jq -e '.training | has("eval") | not' out/cfg.json
 }
 
+@test "a held-out stream that fails at a report: the training goes on, and the folder is there" {
+    cp one.mpk.zst held.mpk.zst
+    for _ in {1..40}; do cat one.mpk.zst; done >many
+    mkfifo slower
+    sae-fit -k 8 --expansion 4 --batch 128 --eval held.mpk.zst --log reports --report 4 --buffer 2K \
+        -o out slower 2>said &
+    exec 7>slower
+    head -c "$(($(stat -c %s many) / 2))" many >&7
+    until [ -s reports ]; do kill -0 $!; sleep 0.05; done
+    head -c 20000 one.mpk.zst >held.mpk.zst
+    tail -c "+$(($(stat -c %s many) / 2 + 1))" many >&7
+    exec 7>&-
+    status=0
+    wait $! || status=$?
+    cat said
+    [ "$status" = 1 ]
+    [ "$(grep -c 'held.mpk.zst.* was cut' said)" = 1 ]
+    fit --buffer 2K -o a many
+    same a out
+    jq -e -s '.[0].eval.fvu > 0 and .[-1].eval == null and (.[-1] | has("eval"))' reports
+}
+
 @test "a held-out stream from a pipe is misuse, said before anything is read" {
     mkfifo fifo
     for bad in - fifo . /dev/null; do
