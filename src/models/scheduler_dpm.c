@@ -63,24 +63,28 @@ static int fill_spaced(Scheduler *s, const SchedulerConfig *c, const Dpm *d, Err
     return 0;
 }
 
-/* The timestep of a noise level, between two of which its logarithm is interpolated. */
+/* The timestep of a noise level, between two of which its logarithm is interpolated. The levels' logarithms are f32. */
 static double timestep_of(const Dpm *d, double sigma)
 {
     const double x = log(fmax(sigma, 1e-10));
     int low = 0;
-    while (low < d->T - 2 && x >= log((double)d->sigma[low + 1]))
+    while (low < d->T - 2 && x >= (float)log((double)d->sigma[low + 1]))
         low++;
-    const double a = log((double)d->sigma[low]), b = log((double)d->sigma[low + 1]), w = (a - x) / (a - b);
-    return low + fmin(fmax(w, 0), 1);
+    const float a = (float)log((double)d->sigma[low]), b = (float)log((double)d->sigma[low + 1]);
+    const double w = fmin(fmax((a - x) / (double)(a - b), 0), 1);
+    return (1 - w)*low + w*(low + 1);
 }
 
-static void fill_karras(Scheduler *s, const Dpm *d)
+/* DPMSolverMultistepScheduler cuts the timesteps of a cosine schedule, and rounds all others. */
+static void fill_karras(Scheduler *s, const SchedulerConfig *c, const Dpm *d)
 {
+    const bool cut = c->method == METHOD_DPM && strcmp(c->schedule, "squaredcos_cap_v2") == 0;
     const double rho = 7, low = pow(d->sigma[0], 1/rho), high = pow(d->sigma[d->T - 1], 1/rho);
     for (int i = 0; i < d->n; i++) {
         const double ramp = d->n > 1 ? i / (double)(d->n - 1) : 0, sigma = pow(high + ramp * (low - high), rho);
         d->at[i] = (float)sigma;
-        s->step[i].t = (int)nearbyint(timestep_of(d, sigma));
+        const double t = timestep_of(d, sigma);
+        s->step[i].t = (int)(cut ? t : nearbyint(t));
         s->step[i].time = (float)s->step[i].t;
     }
 }
@@ -109,7 +113,7 @@ int scheduler_sigmas(Scheduler *s, const SchedulerConfig *c, const float *sigma,
         return -1;
     if (!c->karras)
         return fill_spaced(s, c, &d, e);
-    fill_karras(s, &d);
+    fill_karras(s, c, &d);
     return 0;
 }
 

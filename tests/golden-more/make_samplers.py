@@ -37,6 +37,8 @@ cases += [(dict(plain, beta_start=0.002), 12, True), (dict(plain, prediction_typ
           (dict(sd14, final_sigmas_type="sigma_min"), 20, False),
           (dict(sd14, final_sigmas_type="sigma_min", lower_order_final=False), 10, True),
           (dict(sd14, final_sigmas_type="sigma_min", euler_at_final=True), 20, False),
+          (dict(sd14, beta_schedule="squaredcos_cap_v2"), 2, True),
+          (dict(plain, beta_schedule="squaredcos_cap_v2", num_train_timesteps=250), 4, True),
           (dict(sd14, final_sigmas_type="sigma_min"), 14, False), (dict(sd14, final_sigmas_type="sigma_min"), 15, False),
           (dict(sd14, solver_type="logrho", solver_order=2, algorithm_type="dpmsolver++"), 6, False),
           (dict(plain, rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type="v_prediction"), 20,
