@@ -123,7 +123,7 @@ INLINE uint16_t to_bf16(float x)
 INLINE void widen(float *restrict y, const void *restrict x, DType type, size_t n)
 {
     switch (type) {
-    case F32:  memcpy(y, x, n * sizeof *y); break;
+    case F32:  if (n) memcpy(y, x, n * sizeof *y); break;
     case F16:  for (size_t i = 0; i < n; i++) y[i] = from_f16(LOAD(uint16_t, x, i)); break;
     case BF16: for (size_t i = 0; i < n; i++) y[i] = float_of((uint32_t)LOAD(uint16_t, x, i) << 16); break;
     case F64:  for (size_t i = 0; i < n; i++) y[i] = (float)LOAD(double, x, i); break;
@@ -138,7 +138,7 @@ INLINE void widen(float *restrict y, const void *restrict x, DType type, size_t 
 
 INLINE void narrow(void *restrict y, DType type, const float *restrict x, size_t n)
 {
-    if (type == F32)
+    if (type == F32 && n)
         memcpy(y, x, n * sizeof *x);
     for (size_t i = 0; type == BF16 && i < n; i++) {
         const uint16_t v = to_bf16(x[i]);
@@ -301,7 +301,7 @@ void dtype_to_f64(double *y, const void *x, DType x_type, size_t n)
     enum { BLOCK = 512 };
     float some[BLOCK];
     switch (x_type) {
-    case F64: memcpy(y, x, n * sizeof *y); return;
+    case F64: if (n) memcpy(y, x, n * sizeof *y); return;
     case I64:
         for (size_t i = 0; i < n; i++)
             y[i] = (double)LOAD(int64_t, x, i);

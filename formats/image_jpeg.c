@@ -12,12 +12,14 @@
 #include <jerror.h>
 #include "formats/image_parts.h"
 
-enum { BUFFER = 1 << 16, EXIF = JPEG_APP0 + 1, ORIENTATION = 0x0112, ORIENTATIONS = 8 };
+enum { BUFFER = 1 << 16, EXIF = JPEG_APP0 + 1, ORIENTATION = 0x0112, ORIENTATIONS = 8,
+       SCANS = 100 };       /* at most: encoders make some ten, and each goes over the whole picture whatever it holds */
 
 typedef struct Job {
     struct jpeg_decompress_struct d;
     struct jpeg_error_mgr errors;
     struct jpeg_source_mgr source;
+    struct jpeg_progress_mgr progress;
     jmp_buf out;
     ImageFile *file;
     uint8_t buffer[BUFFER];
@@ -39,6 +41,15 @@ static void on_message(j_common_ptr d, int level)
         if (level >= 0 || d->err->msg_code == harmless[i])
             return;
     on_error(d);
+}
+
+static void on_progress(j_common_ptr d)
+{
+    Job *job = d->client_data;
+    if (job->d.input_scan_number <= SCANS)
+        return;
+    err_set(job->file->e, "%s: a progressive JPEG of over %d scans", job->file->name, SCANS);
+    longjmp(job->out, 1);
 }
 
 static void no_source(j_decompress_ptr d)
@@ -135,6 +146,7 @@ static int decode(Job *job, Image *image)
         return -1;
     jpeg_create_decompress(d);
     d->src = &job->source;
+    d->progress = &job->progress;
     jpeg_save_markers(d, EXIF, 0xffff);
     jpeg_read_header(d, TRUE);
     if (image_check_size(job->file, d->image_width, d->image_height))
@@ -172,6 +184,7 @@ int image_read_jpeg(Image *image, ImageFile *file)
     job->errors.error_exit = on_error;
     job->errors.emit_message = on_message;
     job->d.client_data = job;
+    job->progress.progress_monitor = on_progress;
     job->source = (struct jpeg_source_mgr){.init_source = no_source, .fill_input_buffer = on_fill,
                                            .skip_input_data = on_skip, .resync_to_restart = jpeg_resync_to_restart,
                                            .term_source = no_source};

@@ -64,7 +64,7 @@ static int find_object(StreamIn *in, size_t *length, const char *where, Err *e)
     MpScan scan = {0};
     for (;;) {
         const char *why = NULL;
-        const int found = mp_scan(&scan, in->raw.data + in->at, in->raw.size - in->at, &why);
+        const int found = in->raw.data ? mp_scan(&scan, in->raw.data + in->at, in->raw.size - in->at, &why) : 0;
         *length = scan.at;
         if (found < 0)
             return err_set(e, "%s: %s", where, why);

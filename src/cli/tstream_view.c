@@ -103,7 +103,11 @@ static void print_cell(const json_t *value)
         case '\t': fputs("\\t", stdout); break;
         case '\n': fputs("\\n", stdout); break;
         case '\\': fputs("\\\\", stdout); break;
-        default:   putchar(*text);
+        default:
+            if ((unsigned char)*text < ' ' || *text == 0x7f)
+                printf("\\x%02x", (unsigned char)*text);
+            else
+                putchar(*text);
         }
     free(all);
 }

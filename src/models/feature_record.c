@@ -14,6 +14,37 @@ static bool fits(const StreamTensor *index)
     return true;
 }
 
+void feature_room_free(FeatureRoom *room)
+{
+    free(room->value);
+    free(room->token);
+    *room = (FeatureRoom){0};
+}
+
+static int check_once(const FeatureRecord *x, FeatureRoom *room, const StreamIn *in, const Record *rec, int F, Err *e)
+{
+    if (room->F != F) {
+        free(room->token);
+        room->token = calloc((size_t)F, sizeof *room->token);
+        room->F = room->token ? F : 0;
+        if (!room->token)
+            return err_set(e, "out of memory");
+    }
+    for (int64_t n = 0; n < x->tokens; n++) {
+        const int64_t token = ++room->tokens;
+        for (int64_t k = n*x->K; k < (n + 1)*x->K; k++) {
+            int64_t *last = &room->token[x->index[k]];
+            if (x->value[k] == 0)
+                continue;
+            if (*last == token)
+                return err_set(e, "%s: record %ld: token %lld has feature %d twice", stream_name(in), rec->number,
+                               (long long)n, x->index[k]);
+            *last = token;
+        }
+    }
+    return 0;
+}
+
 int feature_record_read(FeatureRecord *x, FeatureRoom *room, const StreamIn *in, const Record *rec, int F, Err *e)
 {
     const StreamTensor *index = record_tensor(rec, "index"), *value = record_tensor(rec, "value");
@@ -40,5 +71,5 @@ int feature_record_read(FeatureRecord *x, FeatureRoom *room, const StreamIn *in,
             return err_set(e, "out of memory");
     }
     x->value = room->value;
-    return stream_floats(in, rec, value, room->value, e);
+    return stream_floats(in, rec, value, room->value, e) || check_once(x, room, in, rec, F, e) ? -1 : 0;
 }

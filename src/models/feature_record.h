@@ -13,9 +13,17 @@ typedef struct FeatureRecord {
     int H, W;                       /* of the tokens; 0 where the record has a sample of them */
 } FeatureRecord;
 
-typedef struct FeatureRoom { float *value; size_t count; } FeatureRoom;     /* zeroed: empty; free(value) at the end */
+typedef struct FeatureRoom {        /* zeroed: empty */
+    float *value;
+    size_t count;
+    int64_t *token;                 /* [F] the last that kept the feature, from 1 on, counted through all records */
+    int64_t tokens;
+    int F;
+} FeatureRoom;
 
-/* index [H,W,K] or [N,K] i32 and value of the same shape, f32, f16 or bf16, of an autoencoder of F features. */
+void feature_room_free(FeatureRoom *room);
+/* index [H,W,K] or [N,K] i32 and value of the same shape, f32, f16 or bf16, of an autoencoder of F features. A feature
+ * that a token keeps twice, with values other than 0, is an error. */
 int feature_record_read(FeatureRecord *x, FeatureRoom *room, const StreamIn *in, const Record *rec, int F, Err *e);
 
 #endif

@@ -50,7 +50,7 @@ void tally_free(Tally *y)
     free(y->chosen);
     free(y->slot);
     free(y->touched);
-    free(y->room.value);
+    feature_room_free(&y->room);
     free(y);
 }
 

@@ -5,7 +5,7 @@
  *   d = |m_1 - m_2|^2 + tr S_1 + tr S_2 - 2 tr (S_1^(1/2) S_2 S_1^(1/2))^(1/2)
  *
  * m mean, S covariance (divided by count - 1) of (count,P). On Inception's pool features this is the FID; on other
- * embeddings its values are not comparable with those. Square roots of matrices by their eigenvalues, work of some P^3. */
+ * embeddings its values are not comparable with those. Roots of matrices by their eigenvalues, work of some P^3. */
 #ifndef SRC_MODELS_FRECHET_H
 #define SRC_MODELS_FRECHET_H
 

@@ -26,6 +26,7 @@ struct Pictures {
     float *rows, *pixels;           /* latent as rows; decoded picture */
     float *latent;                  /* that image was decoded from: variants of a sweep often draw the same */
     size_t latent_size;             /* 0: nothing decoded yet */
+    int latent_h;
     uint8_t *image;
     size_t capacity;                /* pixels held */
 };
@@ -130,6 +131,8 @@ static int write_png(Pictures *p, const Record *rec, const char *id, const uint8
 /* p->image of a latent (C,h,w) */
 static int decode(Pictures *p, const Record *rec, const float *latent, int C, int h, int w, Err *e)
 {
+    if (h < 1 || w < 1)
+        return err_set(e, "%s: record %ld: a latent of %d x %d, expected 1 x 1 at least", p->input, rec->number, h, w);
     if (h > SIDE_MAX / vae_scale(p->vae) || w > SIDE_MAX / vae_scale(p->vae))
         return err_set(e, "%s: record %ld: a latent of %d x %d, expected pictures of sides up to %d", p->input,
                        rec->number, h, w, SIDE_MAX);
@@ -137,7 +140,7 @@ static int decode(Pictures *p, const Record *rec, const float *latent, int C, in
         pixels = cells * vae_scale(p->vae) * vae_scale(p->vae);
     if (reserve(p, cells * C, pixels, e))
         return -1;
-    if (p->latent_size == bytes && memcmp(p->latent, latent, bytes) == 0)
+    if (p->latent_size == bytes && p->latent_h == h && memcmp(p->latent, latent, bytes) == 0)
         return 0;
     latent_to_rows(p->rows, latent, C, cells);
     p->latent_size = 0;
@@ -149,6 +152,7 @@ static int decode(Pictures *p, const Record *rec, const float *latent, int C, in
     vae_to_u8(p->image, p->pixels, (int64_t)pixels * 3);
     memcpy(p->latent, latent, bytes);
     p->latent_size = bytes;
+    p->latent_h = h;
     return 0;
 }
 

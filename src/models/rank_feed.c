@@ -80,7 +80,7 @@ void rank_feed_free(RankFeed *f)
     json_decref(f->about);
     json_decref(f->provenance);
     free(f->first);
-    free(f->features.value);
+    feature_room_free(&f->features);
     free(f);
 }
 

@@ -19,6 +19,9 @@ struct Ranks {
     size_t entries, entry_room;
     Label *label;                   /* distinct, in the order of the stream */
     size_t labels, label_room;
+    json_t *place;                  /* of each in label, by "LENGTH KIND LABEL" */
+    json_t *there;                  /* "PLACE T" of each entry */
+    size_t *seen;                   /* [F] the last entry that named the feature, from 1 on */
 };
 
 static int grow(void **array, size_t *room, size_t count, size_t size, Err *e)
@@ -37,9 +40,18 @@ static int grow(void **array, size_t *room, size_t count, size_t size, Err *e)
 /* The label of kind and name, added when it is new: an entry's kind and label point to it. */
 static int intern(Ranks *r, const char *kind, const char *label, size_t *place, Err *e)
 {
-    for (*place = 0; *place < r->labels; (*place)++)
-        if (strcmp(r->label[*place].kind, kind) == 0 && strcmp(r->label[*place].label, label) == 0)
-            return 0;
+    char *key = malloc(strlen(kind) + strlen(label) + 24);
+    if (!key)
+        return err_set(e, "out of memory");
+    sprintf(key, "%zu %s%s", strlen(kind), kind, label);
+    const json_t *known = json_object_get(r->place, key);
+    *place = known ? (size_t)json_integer_value(known) : r->labels;
+    const int failed = !known && json_object_set_new_nocheck(r->place, key, json_integer((json_int_t)r->labels));
+    free(key);
+    if (known)
+        return 0;
+    if (failed)
+        return err_set(e, "out of memory for %zu labels", r->labels + 1);
     if (grow((void **)&r->label, &r->label_room, r->labels, sizeof *r->label, e))
         return -1;
     Label *l = &r->label[r->labels++];
@@ -48,8 +60,9 @@ static int intern(Ranks *r, const char *kind, const char *label, size_t *place, 
     return l->kind && l->label ? 0 : err_set(e, "out of memory");
 }
 
-static int check_entry(const StreamIn *in, const Record *rec, const Ranks *r, const RankEntry *x, Err *e)
+static int check_entry(const StreamIn *in, const Record *rec, Ranks *r, const RankEntry *x, size_t place, Err *e)
 {
+    char key[48];
     for (int j = 0; j < x->count; j++) {
         if (x->feature[j] < 0 || x->feature[j] >= r->F)
             return err_set(e, "%s: record %ld: feature %d, the autoencoder has features 0 to %d", stream_name(in),
@@ -57,12 +70,15 @@ static int check_entry(const StreamIn *in, const Record *rec, const Ranks *r, co
         if (j && x->score[j] > x->score[j-1])
             return err_set(e, "%s: record %ld: score %d is larger than the one before it; ranks go from the highest "
                               "score down", stream_name(in), rec->number, j);
+        if (r->seen[x->feature[j]] == r->entries + 1)
+            return err_set(e, "%s: record %ld: feature %d comes twice", stream_name(in), rec->number, x->feature[j]);
+        r->seen[x->feature[j]] = r->entries + 1;
     }
-    const RankEntry *other = ranks_find(r, x->kind, x->label, x->t);
-    if (other && other->t == x->t && strcmp(other->label, x->label) == 0)
+    snprintf(key, sizeof key, "%zu %d", place, x->t);
+    if (json_object_get(r->there, key))
         return err_set(e, "%s: record %ld: %s '%s' at t %d comes twice", stream_name(in), rec->number, x->kind,
                        x->label, x->t);
-    return 0;
+    return json_object_set_new_nocheck(r->there, key, json_true()) ? err_set(e, "out of memory") : 0;
 }
 
 static int read_entry(Ranks *r, const StreamIn *in, const Record *rec, RankEntry *x, Err *e)
@@ -78,7 +94,7 @@ static int read_entry(Ranks *r, const StreamIn *in, const Record *rec, RankEntry
     if (m > r->F)
         return err_set(e, "%s: record %ld: %lld features, the header says %d", stream_name(in), rec->number,
                        (long long)m, r->F);
-    size_t place;
+    size_t place = 0;
     if (intern(r, kind, label, &place, e))
         return -1;
     *x = (RankEntry){.kind = r->label[place].kind, .label = r->label[place].label, .t = (int)t, .count = (int)m};
@@ -98,7 +114,17 @@ static int read_entry(Ranks *r, const StreamIn *in, const Record *rec, RankEntry
             return -1;              /* x->feature is freed with the entry */
         *to[i] = values;
     }
-    return check_entry(in, rec, r, x, e);
+    return check_entry(in, rec, r, x, place, e);
+}
+
+/* What only reading needs. */
+static void drop_index(Ranks *r)
+{
+    json_decref(r->place);
+    json_decref(r->there);
+    free(r->seen);
+    r->place = r->there = NULL;
+    r->seen = NULL;
 }
 
 static int read_all(Ranks *r, StreamIn *in, Err *e)
@@ -110,7 +136,10 @@ static int read_all(Ranks *r, StreamIn *in, Err *e)
                        SAE_MAX_FEATURES);
     r->F = (int)F;
     r->header = json_incref(header->fields);
-    if (!(r->sae = strdup(record_text(header, "sae", ""))))
+    r->place = json_object();
+    r->there = json_object();
+    r->seen = calloc((size_t)F, sizeof *r->seen);
+    if (!r->place || !r->there || !r->seen || !(r->sae = strdup(record_text(header, "sae", ""))))
         return err_set(e, "out of memory");
     Record rec;
     int got;
@@ -124,6 +153,7 @@ static int read_all(Ranks *r, StreamIn *in, Err *e)
         }
         r->entry[r->entries++] = x;
     }
+    drop_index(r);
     return got ? -1 : r->entries ? 0 : err_set(e, "%s: no ranks in it", stream_name(in));
 }
 
@@ -153,6 +183,7 @@ void ranks_free(Ranks *r)
         free(r->label[i].kind);
         free(r->label[i].label);
     }
+    drop_index(r);
     free(r->entry);
     free(r->label);
     json_decref(r->header);

@@ -48,7 +48,7 @@ int fit_restore(Fit *f, Checkpoint *c, const char *part, Err *e)
     int64_t place[PLACES];
     bool done = true;
     if (!json_is_object(fields))
-        return err_set(e, "the checkpoint holds no %s", part);
+        return err_set(e, "checkpoint: holds no %s", part);
     if (!type_name)             /* no token had come */
         return 0;
     const DType type = strcmp(type_name, dtype_name(F16)) == 0 ? F16

@@ -62,6 +62,46 @@ static char *lower(const char *text, size_t n)
     return y;
 }
 
+/* The combining class by which a mark is put in order; 0: none is, or the character stays as it is. */
+static int mark_class(int32_t code)
+{
+    return code < 0x300 || (code >= inert[0].first && in_range(inert, code)) ? 0
+         : utf8proc_get_property(code)->combining_class;
+}
+
+/* Marks [from, to) of text, stably by class, through scratch of their size. */
+static void sort_run(char *text, size_t from, size_t to, char *scratch)
+{
+    size_t place[257] = {0}, next;
+    for (size_t at = from; at < to; at = next)
+        place[mark_class(text_code(text, to, at, &next)) + 1] += next - at;
+    for (int class = 1; class < 257; class++)
+        place[class] += place[class - 1];
+    for (size_t at = from; at < to; at = next) {
+        size_t *to_here = &place[mark_class(text_code(text, to, at, &next))];
+        memcpy(scratch + *to_here, text + at, next - at);
+        *to_here += next - at;
+    }
+    memcpy(text + from, scratch, to - from);
+}
+
+/* Puts long runs of marks in canonical order, as any normal form has them: utf8proc exchanges neighbours, which takes
+ * the square of a run's length. */
+static void sort_marks(char *text, size_t n, char *scratch)
+{
+    enum { LONG = 64 };
+    size_t from = 0, next;
+    for (size_t at = 0; at < n; at = next) {
+        if (mark_class(text_code(text, n, at, &next)) > 0)
+            continue;
+        if (at - from > LONG)
+            sort_run(text, from, at, scratch);
+        from = next;
+    }
+    if (n - from > LONG)
+        sort_run(text, from, n, scratch);
+}
+
 /* Appends the NFC of n bytes, which never are more than three times as many. Returns -1 when out of memory. */
 static int append_nfc(char *y, size_t *used, const char *text, size_t n)
 {
@@ -79,10 +119,15 @@ static int append_nfc(char *y, size_t *used, const char *text, size_t n)
 /* NFC of what lies between inert characters; these stay as they are. */
 static char *compose(const char *text, size_t n, size_t *length)
 {
-    char *y = malloc(3 * n + 1);
+    char *y = malloc(3 * n + 1), *sorted = malloc(n + 1);
     size_t from = 0, next;
-    int failed = !y;
+    int failed = !y || !sorted;
     *length = 0;
+    if (!failed) {
+        memcpy(sorted, text, n);
+        sort_marks(sorted, n, y);
+        text = sorted;
+    }
     for (size_t at = 0; !failed && at < n; at = next) {
         const int32_t code = text_code(text, n, at, &next);
         if (code < inert[0].first || !in_range(inert, code))
@@ -94,8 +139,9 @@ static char *compose(const char *text, size_t n, size_t *length)
     }
     if (failed || append_nfc(y, length, text + from, n - from)) {
         free(y);
-        return NULL;
+        y = NULL;
     }
+    free(sorted);
     return y;
 }
 

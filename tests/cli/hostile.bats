@@ -173,6 +173,30 @@ PY
     tstream check out.mpk.zst
 }
 
+# A scan of a progressive JPEG takes a few bytes, and goes over every pixel.
+@test "a JPEG of a thousand scans is refused, one of as many as encoders make is read" {
+    scans() {       # NUMBER FILE: 8 x 8 pixels, grey; scans of one bit of one coefficient each
+        python3 - "$@" <<'END'
+import struct, sys
+def part(kind, data): return bytes([0xff, kind]) + struct.pack(">H", len(data) + 2) + data
+codes = bytes([1] + [0]*15) + b"\0"             # one code, of one bit: the difference 0, or the end of the block
+places = [(k, bit) for k in range(1, 64) for bit in range(13, -1, -1)]
+with open(sys.argv[2], "wb") as f:
+    f.write(b"\xff\xd8" + part(0xdb, b"\0" + bytes([1]*64)) + part(0xc2, struct.pack(">BHHB3B", 8, 8, 8, 1, 1, 0x11, 0))
+            + part(0xc4, b"\0" + codes) + part(0xc4, b"\x10" + codes) + part(0xda, b"\1\1\0\0\0\0") + b"\x7f")
+    for k, bit in places[:int(sys.argv[1])]:
+        before = 0 if bit == 13 else bit + 1
+        f.write(part(0xda, bytes([1, 1, 0, k, k, before << 4 | bit])) + b"\x7f")
+    f.write(b"\xff\xd9")
+END
+    }
+    scans 60 few.jpg
+    sd-sheet few.jpg -o few.png
+    scans 800 many.jpg
+    fails "many.jpg: a progressive JPEG of over 100 scans" -- sd-sheet many.jpg -o never.png
+    [ ! -e never.png ]
+}
+
 # libpng takes what a chunk says of its length, with a warning, if it is let.
 @test "a PNG whose text says that it has 2 GB takes no more memory than another" {
     python3 - <<'END'

@@ -220,6 +220,19 @@ for line in open("peaks"):
     run sae-report --feature 1 cut.mpk.zst -o never.html; says 1 cut.mpk.zst
     run sae-report --steered images.mpk.zst -o never.html; says 1 "no steered picture"
     run sae-report --feature 1 --images <(echo) features.mpk.zst -o never.html; says 1 /dev/fd/
+    write() { { echo "$1"; echo "$2"; } | python3 "$BATS_TEST_DIRNAME/../write_stream.py"; }
+    twice='"shape":[1,3],"values":[3,1,3]}'
+    header='{"stream":"features","version":1,"sae":"s","features":8,"hooks":["h"]}'
+    record='{"t":1,"hook":"h","half":"cond","index":{"type":"i32",'"$twice"',"value":{"type":"f32",'
+    write "$header" "$record$twice}" >twice.mpk
+    run sae-report --feature 3 twice.mpk -o never.html; says 1 "twice.mpk: record 1: token 0 has feature 3 twice"
+    write "$header" "$record"'"shape":[1,3],"values":[0,1,3]}}' >once.mpk       # a value of 0 keeps no feature
+    sae-report --feature 3 --json - once.mpk | jq -e '.features.shown[0].tokens == 1'
+    twice='"shape":[3],"values":[3,1,3]}'
+    same='{"type":"f32","shape":[3],"values":[1,1,1]}'
+    write '{"stream":"ranks","version":1,"sae":"x","features":8}' '{"kind":"concept","label":"Cats","t":1,'\
+'"feature":{"type":"i32",'"$twice"',"score":'"$same"',"mean":'"$same"',"mean_all":'"$same"'}' >ranked.mpk
+    run sae-report --ranks ranked.mpk -o never.html; says 1 "ranked.mpk: record 1: feature 3 comes twice"
     run sae-report --ranks ranks.mpk.zst --at 5-3 -o never.html; says 1 "no ranks at timesteps from 5 to 3"
     sae-fit -q --progress off --hook $HOOK -k 4 --features 32 --batch 32 --tokens 1K -o other acts.mpk.zst
     run sae-report --sae other features.mpk.zst -o never.html; says 1 "made with the autoencoder sae-" "expected other-"

@@ -52,6 +52,29 @@ pixels() { tail -c +"$(grep -abo IDAT "$1" | head -1 | cut -d: -f1)" "$1"; }
     sd-decode -q -@ 1 "$DIR/latents.mpk.zst" | cmp - "$DIR/images.mpk.zst"
 }
 
+# of SHAPE...: latents of 512 zeros
+zeros() {
+    { echo '{"stream":"latents","version":1}'
+      for shape; do
+          jq -nc --argjson shape "$shape" '{id: "\($shape)", latent: {type: "f32", shape: $shape,
+              values: [range($shape[0]*$shape[1]*$shape[2]) | 0]}}'
+      done
+    } | tests/write_stream.py
+}
+
+@test "latents of the same values in other shapes are other pictures; one without any is refused by its record" {
+    zeros '[4,8,16]' '[4,16,8]' '[4,16,8]' | sd-decode -q --any-model -o "$DIR/shapes.mpk"
+    zeros '[4,16,8]' | sd-decode -q --any-model -o "$DIR/shape.mpk"
+    cmp <(tstream tail -n 1 "$DIR/shape.mpk" | tstream view --tensors) \
+        <(tstream head -n 2 "$DIR/shapes.mpk" | tstream tail -n 1 | tstream view --tensors)
+    [ "$(tstream view "$DIR/shapes.mpk" | jq -c .image.shape | xargs)" = "[64,128,3] [128,64,3] [128,64,3]" ]
+    for empty in '[4,0,16]' '[4,16,0]'; do
+        refused "record 2: a latent of" sd-decode -q --any-model -o "$DIR/never.mpk" <(zeros '[4,8,16]' "$empty")
+        refused "record 1: a latent of" sd-decode -q --any-model -o "$DIR/never.mpk" <(zeros "$empty")
+    done
+    [ ! -e "$DIR/never.mpk" ]
+}
+
 @test "another kind of stream is refused" {
     refused conditioning sd-decode -q -o "$DIR/no" "$DIR/cond.mpk.zst"
     [ ! -e "$DIR/no" ]

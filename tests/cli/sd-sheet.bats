@@ -58,7 +58,8 @@ size() { od -An -tu4 --endian=big -j 16 -N 8 "$1" | tr -s ' '; }
     small '{"provenance": [{"program": "second"}, {"program": "both"}]}' '{"id": "b"}' >second.mpk
     small '{}' '{"id": "c"}' >third.mpk
     sd-sheet first.mpk third.mpk second.mpk -o sheet.png
-    [ "$(tstream text sheet.png | jq -r '.provenance | fromjson | map(.program) | join(" ")')" = "first both second sd-sheet" ]
+    [ "$(tstream text sheet.png | jq -r '.provenance | fromjson | map(.program) | join(" ")')" \
+        = "first both second sd-sheet" ]
 }
 
 @test "texts are compared whole, whatever is drawn of them" {

@@ -36,6 +36,9 @@ load streams
     printf 'Fishes/Rust/2\tCats & "dogs"\t\t979\nFishes/Rust/3\tFishes\t\t978\n' | diff - got
     { echo "$header"; echo '{"id":"a\tb\nc\\"}'; } | python3 "$tests/write_stream.py" | tstream view --tsv id > got
     [ "$(cat got)" = 'a\tb\nc\\' ]
+    { echo "$header"; echo '{"id":"a\u001b[31mb\r\u007f"}'; } | python3 "$tests/write_stream.py" |
+        tstream view --tsv id > got
+    [ "$(cat got)" = 'a\x1b[31mb\x0d\x7f' ]
 }
 
 @test "view --tsv and stat --by: a field that no record has is a note; one that some lack is none" {
