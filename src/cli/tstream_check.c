@@ -16,7 +16,7 @@ static const Cli cli = {
     "tstream check", "Read tensor streams whole and say which are damaged.", options, "[FILE]...",
     "Checks checksums, every record's form, the counts of the end records, that headers agree in joined streams, "
     "and that an index says of every frame what is so. Says one line on stderr for each damaged input, nothing for "
-    "a good one (-v: a line for each), and exits 1 when any is damaged.",
+    "a good one (-v: a line for each; -q: for none), and exits 1 when any is damaged.",
     "tstream check *.mpk.zst\n"
     "tstream check --finite -v acts.mpk.zst"};
 
