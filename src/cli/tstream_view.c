@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "formats/json_file.h"
+#include "formats/tame.h"
 #include "src/cli/tstream.h"
 
 typedef struct Config {
@@ -104,10 +105,10 @@ static void print_cell(const json_t *value)
         case '\n': fputs("\\n", stdout); break;
         case '\\': fputs("\\\\", stdout); break;
         default:
-            if ((unsigned char)*text < ' ' || *text == 0x7f)
-                printf("\\x%02x", (unsigned char)*text);
-            else
+            if (tame(*text, 0))
                 putchar(*text);
+            else
+                printf("\\x%02x", (unsigned char)*text);
         }
     free(all);
 }

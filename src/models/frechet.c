@@ -73,14 +73,6 @@ static double covariance(double *S, const Moments *m)
     return trace;
 }
 
-/* y += s x, both [P] */
-static void add_scaled(double *y, double s, const double *x, int P)
-{
-    #pragma omp simd
-    for (int i = 0; i < P; i++)
-        y[i] += s * x[i];
-}
-
 static double root(double x)
 {
     return x > 0 ? sqrt(x) : 0;

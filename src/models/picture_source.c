@@ -25,9 +25,6 @@ struct PictureSource {
     Image image;
 };
 
-/* What pictures say of their run beside its run fields. */
-static const char *const run_others[] = {"sae", "provenance", NULL};
-
 /* ---- operands ---- */
 
 static int add_file(PictureSource *s, const char *path, Err *e)
@@ -85,7 +82,7 @@ static int open_stream(PictureSource *s, const char *path, Err *e)
     json_array_append(s->provenance, json_object_get(header, "provenance"));
     if (!(s->run = json_object()))
         return err_set(e, "out of memory");
-    run_fields_copy(s->run, header, run_others);
+    run_fields_copy(s->run, header, run_fields_of_pictures);
     return 0;
 }
 
@@ -122,10 +119,7 @@ int picture_source_open(PictureSource **out, const char *const *operands, int co
         return err_set(e, "out of memory");
     s->operand = count ? operands : standard_input;
     s->operands = count ? count : 1;
-    s->provenance = json_array();
-    if (!s->provenance)
-        err_set(e, "out of memory");
-    if (e->set || open_operand(s, e)) {
+    if (!(s->provenance = json_array()) ? err_set(e, "out of memory") : open_operand(s, e)) {
         picture_source_close(s);
         return -1;
     }
@@ -170,7 +164,7 @@ static void take_chunk(Picture *p, const char *name, json_t *text)
 {
     json_t *value = NULL;
     bool of_run = run_field(name);
-    for (const char *const *other = run_others; *other; other++)
+    for (const char *const *other = run_fields_of_pictures; *other; other++)
         of_run |= strcmp(name, *other) == 0;
     if (of_run) {
         json_object_set(p->run, name, text);
@@ -233,7 +227,7 @@ const char *picture_source_where(const PictureSource *s, char *text, size_t size
 
 json_t *picture_source_provenance(const PictureSource *s)
 {
-    return json_array_size(s->provenance) ? provenance_join(s->provenance, false) : json_array();
+    return provenance_join(s->provenance, false);
 }
 
 void picture_source_close(PictureSource *s)

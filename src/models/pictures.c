@@ -122,7 +122,7 @@ static int write_png(Pictures *p, const Record *rec, const char *id, const uint8
     if (folder_make_above(path, e))
         return -1;
     json_t *text = json_copy(rec->fields);
-    run_fields_copy(text, p->header, (const char *const[]){"sae", "provenance", NULL});
+    run_fields_copy(text, p->header, run_fields_of_pictures);
     const int failed = image_writer_add(p->writer, path, W, H, 3, rgb, text, e);
     json_decref(text);
     return failed;

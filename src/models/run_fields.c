@@ -5,6 +5,7 @@
 
 static const char *const fields[] = {"model", "sampler", "steps", "guidance", "init", "strength", "inversion"};
 enum { FIELDS = sizeof fields/sizeof *fields };
+const char *const run_fields_of_pictures[] = {"sae", "provenance", NULL};
 
 static void copy(json_t *to, const json_t *from, const char *name)
 {

@@ -7,6 +7,9 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+/* NULL-terminated: what a picture's text chunks have of its run besides, "sae" and "provenance". */
+extern const char *const run_fields_of_pictures[];
+
 bool run_field(const char *name);
 /* Sets in `to` those that `from` has and `to` has not, and then others likewise: also, NULL-terminated. */
 void run_fields_copy(json_t *to, const json_t *from, const char *const *also);

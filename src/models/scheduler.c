@@ -177,6 +177,12 @@ int scheduler_last_sigma(float *sigma, const Config *c, float lowest, Err *e)
     return 0;
 }
 
+int scheduler_check_karras(const Config *c, Err *e)
+{
+    return c->karras || !json_is_true(json_object_get(c->json, "use_karras_sigmas")) ? 0
+         : err_set(e, "%s: \"use_karras_sigmas\" is true: --sampler %s-karras draws by it", c->file, c->name);
+}
+
 int scheduler_check_false(const Config *c, const char *const *key, int n, Err *e)
 {
     for (int i = 0; i < n; i++)

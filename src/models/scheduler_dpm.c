@@ -44,9 +44,8 @@ static int check_solver(const SchedulerConfig *c, Err *e)
                        json_number_value(json_object_get(c->json, "lambda_min_clipped")));
     if (order != 2)
         return err_set(e, "%s: \"solver_order\" is %lld, expected 2", c->file, (long long)order);
-    if (!c->karras && json_is_true(json_object_get(c->json, "use_karras_sigmas")))
-        return err_set(e, "%s: \"use_karras_sigmas\" is true: --sampler dpm++2m-karras draws by it", c->file);
-    return scheduler_check_false(c, other_sigmas, sizeof other_sigmas / sizeof *other_sigmas, e);
+    return scheduler_check_karras(c, e) ? -1
+         : scheduler_check_false(c, other_sigmas, sizeof other_sigmas / sizeof *other_sigmas, e);
 }
 
 /* Timesteps as the config spaces them: those of one step more, without that one. */

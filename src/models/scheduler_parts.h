@@ -40,6 +40,8 @@ int scheduler_cumulate(float *bar, float *beta, const SchedulerConfig *c, Err *e
 int scheduler_space(Scheduler *s, const SchedulerConfig *c, int points, Err *e);
 /* "final_sigmas_type": the sigma behind the last step, 0 or that of timestep 0. */
 int scheduler_last_sigma(float *sigma, const SchedulerConfig *c, float lowest, Err *e);
+/* Refuses a config of Karras' levels where the sampler is not the one of its method that goes by them. */
+int scheduler_check_karras(const SchedulerConfig *c, Err *e);
 /* Refuses a config in which one of n keys is true. */
 int scheduler_check_false(const SchedulerConfig *c, const char *const *key, int n, Err *e);
 /* Refuses a first step that epsilon prediction would divide by 0 at: rescaled to zero terminal SNR. */

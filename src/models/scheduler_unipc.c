@@ -103,9 +103,8 @@ static int read_config(UniPc *u, const SchedulerConfig *c, Err *e)
     if (json_array_size(json_object_get(c->json, "disable_corrector")) > 0)
         return err_set(e, "%s: \"disable_corrector\" names steps, expected none", c->file);
     u->bh1 = strcmp(solver, "bh1") == 0;                /* what other solvers' configs say stands for bh2 */
-    if (!c->karras && json_is_true(json_object_get(c->json, "use_karras_sigmas")))
-        return err_set(e, "%s: \"use_karras_sigmas\" is true: --sampler unipc-karras draws by it", c->file);
-    return scheduler_check_false(c, other_sigmas, sizeof other_sigmas/sizeof *other_sigmas, e);
+    return scheduler_check_karras(c, e) ? -1
+         : scheduler_check_false(c, other_sigmas, sizeof other_sigmas/sizeof *other_sigmas, e);
 }
 
 static int plan(Scheduler *s, const SchedulerConfig *c, UniPc *u, const float *sigma, Err *e)

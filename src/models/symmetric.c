@@ -15,14 +15,6 @@ static double dot(const double *a, const double *b, int n)
     return sum;
 }
 
-/* y += s x */
-static void add_scaled(double *y, double s, const double *x, int n)
-{
-    #pragma omp simd
-    for (int i = 0; i < n; i++)
-        y[i] += s * x[i];
-}
-
 /* The n rows of width P become H rows, H = 1 - 2 v v' / v'v; w [P] is scratch. */
 static void reflect_rows(double *rows, const double *v, double vv, double *w, int n, int P)
 {
@@ -67,23 +59,20 @@ static void make_tridiagonal(double *A, double *d, double *e, double *V, double 
     }
 }
 
-/* Rows k and k + 1 of T, its columns and the rows of V turn so that (x, z) becomes (r, 0); returns r. */
-static double turn(double *d, double *e, double *V, int k, int P, double x, double z, double *c, double *s)
+/* Rows k and k + 1 of T, its columns and the rows of V turn by the angle of cosine c and sine s. */
+static void turn(double *d, double *e, double *V, int k, int P, double c, double s)
 {
-    const double r = hypot(x, z), a = d[k], b = e[k], g = d[k + 1];
-    *c = r > 0 ? x / r : 1;
-    *s = r > 0 ? z / r : 0;
-    d[k] = *c**c*a + 2**c**s*b + *s**s*g;
-    d[k + 1] = *s**s*a - 2**c**s*b + *c**c*g;
-    e[k] = (*c**c - *s**s)*b + *c**s*(g - a);
+    const double a = d[k], b = e[k], g = d[k + 1];
+    d[k] = c*c*a + 2*c*s*b + s*s*g;
+    d[k + 1] = s*s*a - 2*c*s*b + c*c*g;
+    e[k] = (c*c - s*s)*b + c*s*(g - a);
     #pragma omp simd
     for (int i = 0; i < (V ? P : 0); i++) {
         double *u = V + (size_t)k*P + i;
         const double upper = u[0], lower = u[P];
-        u[0] = *c*upper + *s*lower;
-        u[P] = *c*lower - *s*upper;
+        u[0] = c*upper + s*lower;
+        u[P] = c*lower - s*upper;
     }
-    return r;
 }
 
 /* One step of QR on rows low to high of T, shifted by the eigenvalue of its last two rows nearer to the last. */
@@ -92,9 +81,9 @@ static void shifted_step(double *d, double *e, double *V, int low, int high, int
     const double half = (d[high - 1] - d[high]) / 2, b = e[high - 1];
     const double shift = d[high] - b / (half + copysign(hypot(half, b), half)) * b;
     double x = d[low] - shift, z = e[low];
-    for (int k = low; k < high; k++) {
-        double c, s;
-        const double r = turn(d, e, V, k, P, x, z, &c, &s);
+    for (int k = low; k < high; k++) {      /* (x, z) becomes (r, 0) */
+        const double r = hypot(x, z), c = r > 0 ? x / r : 1, s = r > 0 ? z / r : 0;
+        turn(d, e, V, k, P, c, s);
         if (k > low)
             e[k - 1] = r;
         x = e[k];

@@ -62,11 +62,16 @@ static char *lower(const char *text, size_t n)
     return y;
 }
 
-/* The combining class by which a mark is put in order; 0: none is, or the character stays as it is. */
+/* Whether the character stays as it is. */
+static bool is_inert(int32_t code)
+{
+    return code >= inert[0].first && in_range(inert, code);
+}
+
+/* The combining class by which a mark is put in order; 0: none is. */
 static int mark_class(int32_t code)
 {
-    return code < 0x300 || (code >= inert[0].first && in_range(inert, code)) ? 0
-         : utf8proc_get_property(code)->combining_class;
+    return code < 0x300 || is_inert(code) ? 0 : utf8proc_get_property(code)->combining_class;
 }
 
 /* Marks [from, to) of text, stably by class, through scratch of their size. */
@@ -130,7 +135,7 @@ static char *compose(const char *text, size_t n, size_t *length)
     }
     for (size_t at = 0; !failed && at < n; at = next) {
         const int32_t code = text_code(text, n, at, &next);
-        if (code < inert[0].first || !in_range(inert, code))
+        if (!is_inert(code))
             continue;
         failed = append_nfc(y, length, text + from, at - from);
         memcpy(y + *length, text + at, next - at);

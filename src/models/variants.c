@@ -225,33 +225,36 @@ bool variant_steers(const Variant *v)
 }
 
 /* What sweeps of numbers and words set; of_labels: in no way for features given by hand. */
-static const struct { const char *name; int what; bool of_labels; } sets[] = {
+typedef struct Set { const char *name; int what; bool of_labels; } Set;
+static const Set sets[] = {
     {"multiplier", 1, true}, {"gate", 2, true}, {"mode", 3, false}, {"when", 4, false}, {"top", 5, true},
     {"percentile", 5, true}};
 
-/* That of one, 0 for those of labels and features, which add to one another. */
-static int set_by(const char *sweep)
+/* That of one, NULL for those of labels and features, which add to one another. */
+static const Set *set_by(const char *sweep)
 {
     const size_t n = strcspn(sweep, "=");
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
         if (strlen(sets[i].name) == n && memcmp(sets[i].name, sweep, n) == 0)
-            return sets[i].what;
-    return 0;
+            return &sets[i];
+    return NULL;
 }
 
 /* That no sweep sets what one before it has set: its values would stand under the names of both. */
 static int check_sweeps(const char *const *sweeps, int count, Err *e)
 {
     for (int i = 0; i < count; i++)
-        for (int k = 0; k < i; k++)
-            if (set_by(sweeps[i]) && set_by(sweeps[i]) == set_by(sweeps[k]))
-                return err_misuse(e, "--sweep %.*s sets anew what --sweep %.*s has set: give one of them, with all "
-                                     "values",
-                                  (int)strcspn(sweeps[i], "="), sweeps[i], (int)strcspn(sweeps[k], "="), sweeps[k]);
+        for (int k = 0; k < i; k++) {
+            const Set *set = set_by(sweeps[i]), *before = set_by(sweeps[k]);
+            if (set && before && set->what == before->what)
+                return err_misuse(e, "--sweep %s sets anew what --sweep %s has set: give one of them, with all values",
+                                  set->name, before->name);
+        }
     return 0;
 }
 
-/* What only labels are steered by has something to sweep over: features by hand would be drawn alike under each name. */
+/* What only labels are steered by has something to sweep over: features by hand would be drawn alike under each
+ * name. */
 static int check_labels(const Variants *v, const char *const *sweeps, int count, Err *e)
 {
     bool labels = false, features = false;
@@ -259,11 +262,11 @@ static int check_labels(const Variants *v, const char *const *sweeps, int count,
         labels |= v->item[i].targets > 0;
         features |= v->item[i].features > 0;
     }
-    for (int i = 0; i < count && features && !labels; i++)
-        for (size_t k = 0; k < sizeof sets / sizeof *sets; k++)
-            if (sets[k].of_labels && set_by(sweeps[i]) == sets[k].what)
-                return err_misuse(e, "--sweep %.*s: no label is steered, and a feature has its own value",
-                                  (int)strcspn(sweeps[i], "="), sweeps[i]);
+    for (int i = 0; i < count && features && !labels; i++) {
+        const Set *set = set_by(sweeps[i]);
+        if (set && set->of_labels)
+            return err_misuse(e, "--sweep %s: no label is steered, and a feature has its own value", set->name);
+    }
     return 0;
 }
 

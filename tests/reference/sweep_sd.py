@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sweep_sdxl import NEGATIVE, PROMPTS, TESTS, error, records, sweep, tensor, text_encoder
+from sweep_sdxl import NEGATIVE, PROMPTS, TESTS, error, records, sweep, tensor, text_encoder, unsettle
 
 try:
     import torch
@@ -29,7 +29,8 @@ except ImportError:
 SAMPLERS = {"ddim": (DDIMScheduler, {}), "pndm": (PNDMScheduler, {}),
             "dpm++2m": (DPMSolverMultistepScheduler, {}),
             "dpm++2m-karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
-            "unipc": (UniPCMultistepScheduler, {}), "unipc-karras": (UniPCMultistepScheduler, {"use_karras_sigmas": True}),
+            "unipc": (UniPCMultistepScheduler, {}),
+            "unipc-karras": (UniPCMultistepScheduler, {"use_karras_sigmas": True}),
             "euler": (EulerDiscreteScheduler, {}), "euler-a": (EulerAncestralDiscreteScheduler, {}),
             "lcm": (LCMScheduler, {})}
 
@@ -70,10 +71,7 @@ def pipeline(rng, tokenizer):
         prediction_type=rng.choice(("epsilon", "epsilon", "v_prediction")),
         timestep_spacing=rng.choice(("leading", "trailing")))
     parts = dict(text_encoder=text, vae=autoencoder(rng), unet=unet(rng, width))
-    for part in parts.values():
-        for p in part.parameters():
-            p.data = (p.data + 0.1*torch.randn(p.shape) if p.ndim == 1 else 1.5*p.data)
-        part.eval()
+    unsettle(parts)
     return StableDiffusionPipeline(tokenizer=tokenizer, scheduler=scheduler, safety_checker=None,
                                    feature_extractor=None, requires_safety_checker=False, **parts)
 
@@ -89,7 +87,8 @@ def compare(number, folder):
     guidance, negative, steps = rng.choice((1.0, 3.0, 7.5)), rng.choice((None, NEGATIVE)), rng.choice((2, 3, 5, 16))
     cell = 2**(len(p.vae.config.block_out_channels) - 1)
     least = 2**(len(p.unet.config.block_out_channels) - 1)      # latents of other sizes are resized on the way up
-    height, width = (cell*least*rng.choice((1, 2, 3, 5)) if least > 1 else cell*rng.choice((4, 5, 8)) for _ in range(2))
+    height, width = (cell*least*rng.choice((1, 2, 3, 5)) if least > 1 else cell*rng.choice((4, 5, 8))
+                     for _ in range(2))
     height, width = (max(-(-s//8)*8, 8) for s in (height, width))       # diffusers draws multiples of 8
     names = [n for n, _ in p.unet.named_modules() if n.rpartition(".")[0].endswith(("attentions", "resnets"))]
     hook, sampler = rng.choice(names), rng.choice(list(SAMPLERS))

@@ -22,7 +22,7 @@ try:
     from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
 except ImportError:
     sys.exit(77)
-from sweep_sdxl import NEGATIVE, PROMPTS, TESTS, beside, sweep, text_encoder
+from sweep_sdxl import NEGATIVE, PROMPTS, TESTS, beside, sweep, text_encoder, unsettle
 
 MODEL = TESTS/"golden-more/sd3"
 
@@ -59,10 +59,7 @@ def pipeline(rng):
     parts = dict(text_encoder=first, text_encoder_2=second, vae=vae, text_encoder_3=t5(rng, 160, width),
                  transformer=transformer(rng, width, first.config.projection_dim + second.config.projection_dim,
                                          channels))
-    for part in parts.values():
-        for p in part.parameters():
-            p.data = (p.data + 0.1*torch.randn(p.shape) if p.ndim == 1 else 1.5*p.data)
-        part.eval()
+    unsettle(parts)
     if rng.random() < 0.3:
         parts["text_encoder_3"] = third = None
     made = StableDiffusion3Pipeline(tokenizer=tokenizers[0], tokenizer_2=tokenizers[1], tokenizer_3=third,

@@ -59,6 +59,14 @@ def unet(rng, width, pooled):
         up_block_types=["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(with_text)])
 
 
+def unsettle(parts):
+    """Weights that differ from a fresh model's: biases and scales that are not all alike, larger matrices."""
+    for part in parts.values():
+        for p in part.parameters():
+            p.data = (p.data + 0.1*torch.randn(p.shape) if p.ndim == 1 else 1.5*p.data)
+        part.eval()
+
+
 def pipeline(rng):
     tokenizers = [CLIPTokenizer.from_pretrained(TESTS/"golden-more/sdxl"/f) for f in ("tokenizer", "tokenizer_2")]
     vocab, length = len(tokenizers[0]), tokenizers[0].model_max_length
@@ -72,10 +80,7 @@ def pipeline(rng):
                               timestep_spacing=rng.choice(("leading", "trailing")))
     parts = dict(text_encoder=first, text_encoder_2=second, vae=vae,
                  unet=unet(rng, width + width2, second.config.projection_dim))
-    for part in parts.values():
-        for p in part.parameters():
-            p.data = (p.data + 0.1*torch.randn(p.shape) if p.ndim == 1 else 1.5*p.data)
-        part.eval()
+    unsettle(parts)
     made = StableDiffusionXLPipeline(tokenizer=tokenizers[0], tokenizer_2=tokenizers[1], scheduler=scheduler,
                                      add_watermarker=False, force_zeros_for_empty_prompt=rng.random() < 0.7, **parts)
     made.set_progress_bar_config(disable=True)

@@ -6,8 +6,8 @@
 
 enum { SIDE = 8, MARGIN = 8, GREY = 77, PAPER = 255 };
 
-/* Rows by concept; pictures come in this order, each of one grey. */
-static const struct { const char *concept; uint8_t grey; int row; } pictures[] = {
+/* Pictures come in this order, each of one grey; place: its row, or column. */
+static const struct { const char *concept; uint8_t grey; int place; } pictures[] = {
     {"Cats", 10, 1}, {"no hat", 20, 2}, {NULL, 30, 0}, {"unsteered", 40, 3}, {"no concept", 15, 4},
 };
 enum { PICTURES = sizeof pictures/sizeof *pictures };
@@ -37,24 +37,6 @@ static int row_of(const Canvas *c, uint8_t grey)
     return -1;
 }
 
-static int test_order(void)
-{
-    const SheetOptions o = {.rows = "concept", .across = 1, .text = 1};
-    Sheet *s = NULL;
-    Canvas c = {0};
-    Err e = {0};
-    int failed = test_ok("a sheet", sheet_create(&s, &o, &e) == 0);
-    for (int i = 0; i < PICTURES; i++)
-        failed += test_ok("a picture", add(s, "concept", i, &e) == 0);
-    failed += test_ok("drawn", sheet_draw(s, &c, &e) == 0);
-    for (int i = 0; i < PICTURES && !failed; i++)
-        failed += test_ok(pictures[i].concept ? pictures[i].concept : "no concept, first",
-                          row_of(&c, pictures[i].grey) == pictures[i].row);
-    free(c.pixels);
-    sheet_free(s);
-    return failed;
-}
-
 /* The column in whose left corner a picture's grey stands first. */
 static int column_of(const Canvas *c, uint8_t grey)
 {
@@ -64,20 +46,21 @@ static int column_of(const Canvas *c, uint8_t grey)
     return -1;
 }
 
-/* The same fields by column: the one without a value comes first there too. */
-static int test_columns(void)
+/* Each picture stands in its place on the axis that the field is of; the one without a value comes first. */
+static int test_places(const SheetOptions *o, const char *field, int (*place_of)(const Canvas *c, uint8_t grey))
 {
-    const SheetOptions o = {.columns = "theme", .across = 1, .text = 1};
     Sheet *s = NULL;
     Canvas c = {0};
     Err e = {0};
-    int failed = test_ok("a sheet by columns", sheet_create(&s, &o, &e) == 0);
+    char none[32];
+    snprintf(none, sizeof none, "no %s, first", field);
+    int failed = test_ok("a sheet", sheet_create(&s, o, &e) == 0);
     for (int i = 0; i < PICTURES; i++)
-        failed += test_ok("a picture", add(s, "theme", i, &e) == 0);
+        failed += test_ok("a picture", add(s, field, i, &e) == 0);
     failed += test_ok("drawn", sheet_draw(s, &c, &e) == 0);
     for (int i = 0; i < PICTURES && !failed; i++)
-        failed += test_ok(pictures[i].concept ? pictures[i].concept : "no theme, first",
-                          column_of(&c, pictures[i].grey) == pictures[i].row);
+        failed += test_ok(pictures[i].concept ? pictures[i].concept : none,
+                          place_of(&c, pictures[i].grey) == pictures[i].place);
     free(c.pixels);
     sheet_free(s);
     return failed;
@@ -155,7 +138,8 @@ static int test_long_label(void)
 
 int main(void)
 {
-    int failed = test_order() + test_columns();
+    int failed = test_places(&(SheetOptions){.rows = "concept", .across = 1, .text = 1}, "concept", row_of)
+                 + test_places(&(SheetOptions){.columns = "theme", .across = 1, .text = 1}, "theme", column_of);
     failed += test_shape(192, 64, 96, 96, 32);
     failed += test_shape(64, 192, 96, 32, 96);
     failed += test_shape(3, 2, 96, 96, 64);
