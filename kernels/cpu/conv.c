@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* conv.c -- convolution and linear layers, by oneDNN's convolution primitive.
+/* conv.c -- convolution and linear layers, by oneDNN's convolution primitive; those of bf16 by conv_amx.c where AMX
+ * is.
  *
  *     y[b,i,j,o] = act(sum_{r,s,c} x[b, i*stride + r - pad, j*stride + s - pad, c] W[o,c,r,s] + bias[o])  or  y += ...
  *
@@ -23,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/level.h"
 #include "kernels/cpu/onednn.h"
 
@@ -48,6 +50,7 @@ struct Conv {
     dnnl_memory_t bias;             /* NULL: none */
     Shape shape[MOST_SHAPES];
     int shapes, oldest;             /* a full table drops its oldest */
+    AmxConv *amx;                   /* then nothing of this is used but spec; NULL: oneDNN's */
     struct Conv **piece;            /* [pieces], of the channels in order; then the above are theirs */
     int pieces;                     /* 0: the layer is whole */
 };
@@ -261,6 +264,19 @@ static Conv *make_pieces(const ConvSpec *spec, const float *w, const float *b, i
     return c;
 }
 
+static Conv *make_amx(const ConvSpec *spec, const float *w, const float *b, Err *e)
+{
+    Conv *c = calloc(1, sizeof *c);
+    if (!c)
+        err_set(e, "cannot allocate %zu bytes", sizeof *c);
+    if (!c || cpu_amx_create(&c->amx, spec, w, b, e)) {
+        free(c);
+        return NULL;
+    }
+    c->spec = *spec;
+    return c;
+}
+
 int cpu_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weight, const Weight *const *bias,
                     int parts, Err *e)
 {
@@ -274,10 +290,11 @@ int cpu_conv_create(Conv **conv, const ConvSpec *spec, const Weight *const *weig
     float *w = weights_stack(weight, parts, (size_t)spec->out*(size_t)spec->in*(size_t)(spec->kernel*spec->kernel), e);
     float *b = w && bias ? weights_stack(bias, parts, (size_t)spec->out, e) : NULL;
     if (w && (!bias || b)) {
+        const bool amx = spec->x_type == BF16 && cpu_level >= CPU_AMX;
         const bool is_long = spec->x_type == BF16 && conv_is_linear(spec) && spec->in > LONGEST_SUM;
         const int pieces = (spec->in + LONGEST_SUM - 1)/LONGEST_SUM;
         const int width = ((spec->in + pieces - 1)/pieces + 63)/64*64;
-        *conv = is_long ? make_pieces(spec, w, b, width, e) : make_whole(spec, w, b, e);
+        *conv = amx ? make_amx(spec, w, b, e) : is_long ? make_pieces(spec, w, b, width, e) : make_whole(spec, w, b, e);
     }
     free(w);
     free(b);
@@ -297,6 +314,7 @@ void cpu_conv_free(Conv *c)
     for (int i = 0; i < c->pieces; i++)
         cpu_conv_free(c->piece[i]);
     free(c->piece);
+    cpu_amx_free(c->amx);
     free(c);
 }
 
@@ -392,6 +410,10 @@ void cpu_conv_run(Conv *c, void *y, const void *x, int64_t B, int64_t H, int64_t
     }
     if (W == 0 || B == 0)
         return;
+    if (c->amx) {
+        cpu_amx_run(c->amx, y, x, B, H, W, add);
+        return;
+    }
     if (c->pieces) {
         run_pieces(c, y, x, W, add);
         return;

@@ -9,6 +9,7 @@
 #include "kernels/cpu/cpu.h"
 
 #ifdef __x86_64__
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/onednn.h"
 #endif
 
@@ -23,7 +24,7 @@ static CpuLevel detect(void)
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512dq")
         || !__builtin_cpu_supports("avx512vl"))
         return CPU_AVX2;
-    return __builtin_cpu_supports("avx512bf16") ? CPU_AVX512_BF16 : CPU_AVX512;
+    return !__builtin_cpu_supports("avx512bf16") ? CPU_AVX512 : amx_usable() ? CPU_AMX : CPU_AVX512_BF16;
 #else
     return CPU_ANY;
 #endif
@@ -85,7 +86,7 @@ static Ops ops = {
 void cpu_choose(CpuLevel level, bool tiles)
 {
     cpu_level = level;
-    ops.best = level == CPU_AVX512_BF16 && !tiles ? BF16 : F32;
+    ops.best = level >= CPU_AVX512_BF16 && !tiles ? BF16 : F32;
 #ifdef __x86_64__
     if (level >= CPU_AVX512)
         cpu_level_ops_avx512(&ops, tiles);
@@ -111,7 +112,8 @@ const Ops *cpu_ops(void)
 
 int cpu_settle(Err *e)
 {
-    static const char *const names[] = {"any", "avx2", "avx512", "avx512_bf16"};
+    enum { NAMES = CPU_AMX + 1 };
+    static const char *const names[NAMES] = {"any", "avx2", "avx512", "avx512_bf16", "amx"};
     const char *asked = getenv("SDSTEER_CPU");
     if (!asked || !*asked || filled)
         return 0;
@@ -122,20 +124,21 @@ int cpu_settle(Err *e)
     snprintf(text, sizeof text, "%s", asked);           /* which is longer than all names together, or unknown */
     for (const char *name; (name = strsep(&rest, "+")); ) {
         int found = 0;
-        while (found < 4 && strcmp(name, names[found]) != 0)
+        while (found < NAMES && strcmp(name, names[found]) != 0)
             found++;
         if (strcmp(name, "tiles") == 0)
             tiles = true;
         else if (found > (int)best)
-            return err_set(e, "SDSTEER_CPU: '%s' is %s", name, found < 4 ? "more than this processor has"
-                           : "unknown; there are: any, avx2, avx512, avx512_bf16, tiles");
+            return err_set(e, "SDSTEER_CPU: '%s' is %s", name, found < NAMES ? "more than this processor has"
+                           : "unknown; there are: any, avx2, avx512, avx512_bf16, amx, tiles");
         else
             level = found;
     }
     cpu_ops();
     cpu_choose((CpuLevel)level, tiles);
 #ifdef __x86_64__
-    const dnnl_cpu_isa_t isa[] = {dnnl_cpu_isa_sse41, dnnl_cpu_isa_avx2, dnnl_cpu_isa_avx512_core, onednn_any_isa};
+    const dnnl_cpu_isa_t isa[] = {dnnl_cpu_isa_sse41, dnnl_cpu_isa_avx2, dnnl_cpu_isa_avx512_core,
+                                  dnnl_cpu_isa_avx512_core_bf16, onednn_any_isa};
     dnnl_set_max_cpu_isa(isa[level]);
 #endif
     return 0;

@@ -9,7 +9,7 @@
 #include "kernels/op.h"
 
 /* A machine of another kind than x86-64 is CPU_ANY. */
-typedef enum { CPU_ANY, CPU_AVX2, CPU_AVX512, CPU_AVX512_BF16 } CpuLevel;
+typedef enum { CPU_ANY, CPU_AVX2, CPU_AVX512, CPU_AVX512_BF16, CPU_AMX } CpuLevel;
 
 /* What the table was filled for. */
 extern CpuLevel cpu_level;

@@ -8,16 +8,17 @@
  * packing W_enc again after each training step costs one copy of it. Tiles (tile.h) are bound by the multiply-adds.
  *
  * Packed:  W in panels [F/32][words][32], x in groups of tile rows [words][rows]; a word is one f32 or a pair of bf16
- * along d. */
+ * along d. Where AMX is (amx.h) it multiplies bf16, by rows of whole steps. */
 #include <float.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/sae_cpu.h"
 #include "kernels/cpu/tile.h"
 #include "kernels/cpu/vec.h"
 
-enum { PANEL = CPU_PANEL, NEAR_ROWS = 56, FAR_ROWS = 112, NEAR_BYTES = 4 << 20 };
+enum { PANEL = CPU_PANEL, NEAR_ROWS = 56, FAR_ROWS = 112, AMX_BLOCK = 256, NEAR_BYTES = 4 << 20 };
 
 typedef struct Block {              /* scratch of one thread */
     uint32_t *x;                    /* packed rows */
@@ -25,7 +26,9 @@ typedef struct Block {              /* scratch of one thread */
 } Block;
 
 struct SaeEncoder {
-    int D, F, most_F, words;        /* F now and at most; words a row */
+    int D, F, most_F, words;        /* F now and at most; words a row, whole steps for AMX */
+    int pitch;                      /* of packed rows for AMX, in words */
+    int32_t *at;                    /* [steps] of AMX; NULL elsewhere */
     int columns;                    /* F rounded up to PANEL */
     DType type;                     /* asked for; bf16 is kept as rounded f32 where it cannot be multiplied */
     Tile tile;
@@ -68,7 +71,7 @@ static void blocks_need(SaeEncoder *e, int threads, int K)
     e->block = calloc((size_t)threads, sizeof *e->block);
     for (int t = 0; e->block && t < threads; t++) {
         Block *b = &e->block[t];
-        b->x = memory(sizeof(uint32_t)*(size_t)e->words*(size_t)e->block_rows);
+        b->x = memory(sizeof(uint32_t)*(size_t)e->pitch*(size_t)e->block_rows);
         b->h = memory(sizeof(float)*columns*(size_t)e->block_rows);
         b->topk = memory(sizeof(float)*cpu_topk_scratch(K));
         if (!b->x || !b->h || !b->topk)
@@ -87,6 +90,7 @@ static void encoder_free(SaeEncoder *e)
     free(e->b_enc);
     free(e->b_dec);
     free(e->rows);
+    free(e->at);
     free(e);
 }
 
@@ -101,31 +105,32 @@ static int encoder_create(SaeEncoder **out, int D, int F, DType type, Err *err)
     e->type = type;
     e->tile = cpu_tile(type);
     e->words = e->tile.store == BF16 ? (D + 1)/2 : D;
+    if (e->tile.amx)
+        e->words = (e->words + AMX_STEP_WORDS - 1)/AMX_STEP_WORDS*AMX_STEP_WORDS;
+    e->pitch = e->tile.amx ? (int)amx_pitch((size_t)e->words*sizeof(uint32_t))/(int)sizeof(uint32_t) : e->words;
     const size_t columns = ((size_t)F + PANEL - 1)/PANEL*PANEL, bytes = columns*(size_t)e->words*sizeof(uint32_t);
     /* W passes by once a block: the farther it lies, the more rows */
-    const int rows = bytes <= NEAR_BYTES ? NEAR_ROWS : FAR_ROWS;
+    const int rows = e->tile.amx ? AMX_BLOCK : bytes <= NEAR_BYTES ? NEAR_ROWS : FAR_ROWS;
     e->block_rows = (rows + e->tile.rows - 1)/e->tile.rows*e->tile.rows;
     e->W = memory(bytes);
     e->b_enc = memory(columns*sizeof(float));
     e->b_dec = memory((size_t)D*sizeof(float));
     e->rows = memory(columns*sizeof(int32_t));
-    if (!e->W || !e->b_enc || !e->b_dec || !e->rows) {
+    e->at = e->tile.amx ? memory((size_t)(e->words/AMX_STEP_WORDS)*sizeof(int32_t)) : NULL;
+    if (!e->W || !e->b_enc || !e->b_dec || !e->rows || (e->tile.amx && !e->at)) {
         encoder_free(e);
         return err_set(err, "cannot allocate %zu bytes for an encoder of %d features of width %d", bytes, F, D);
+    }
+    if (e->tile.amx) {
+        memset(e->W, 0, bytes);                             /* words after D stay so */
+        for (int s = 0; s < e->words/AMX_STEP_WORDS; s++)
+            e->at[s] = s*AMX_STEP_WORDS*(int)sizeof(uint32_t);
     }
     *out = e;
     return 0;
 }
 
 /* ---- packing ---- */
-
-/* Rounded to nearest even; a NaN stays one. */
-ALWAYS_INLINE uint32_t bf16_bits(float x)
-{
-    uint32_t u;
-    memcpy(&u, &x, sizeof u);
-    return (u & 0x7fffffff) > 0x7f800000 ? u >> 16 | 0x40 : (u + 0x7fff + (u >> 16 & 1)) >> 16;
-}
 
 /* 32 features side by side. In blocks of LANES values, which the compiler turns in registers. */
 static void pack_panel(const SaeEncoder *e, uint32_t *panel, const float *const *w)
@@ -185,6 +190,13 @@ static void encoder_pack(SaeEncoder *e, const float *W_enc, const float *b_enc, 
 
 /* ---- encoding ---- */
 
+/* Word k of a centered row. */
+ALWAYS_INLINE uint32_t pair_word(const SaeEncoder *e, const float *row, int k)
+{
+    return bf16_bits(row[2*k] - e->b_dec[2*k])
+         | (2*k + 1 < e->D ? bf16_bits(row[2*k + 1] - e->b_dec[2*k + 1]) << 16 : 0);
+}
+
 /* R rows of x, centered, in groups of a tile's; rows beyond R are 0. */
 static void pack_rows(const SaeEncoder *e, uint32_t *packed, const float *x, int R)
 {
@@ -197,8 +209,7 @@ static void pack_rows(const SaeEncoder *e, uint32_t *packed, const float *x, int
                     packed[k*T + r] = 0;
             else if (e->tile.store == BF16)
                 for (int k = 0; k < e->words; k++)
-                    packed[k*T + r] = bf16_bits(row[2*k] - e->b_dec[2*k])
-                                      | (2*k + 1 < D ? bf16_bits(row[2*k + 1] - e->b_dec[2*k + 1]) << 16 : 0);
+                    packed[k*T + r] = pair_word(e, row, k);
             else
                 for (int k = 0; k < D; k++) {
                     const float v = row[k] - e->b_dec[k];
@@ -210,7 +221,8 @@ static void pack_rows(const SaeEncoder *e, uint32_t *packed, const float *x, int
         }
 }
 
-static void encode_block(const SaeEncoder *e, const Block *b, float *a, int32_t *i, const float *x, int R, int K)
+/* h (R, columns) by tiles. */
+static void multiply(const SaeEncoder *e, const Block *b, const float *x, int R)
 {
     const size_t stride = (size_t)e->columns, group = (size_t)e->tile.rows*(size_t)e->words;
     pack_rows(e, b->x, x, R);
@@ -219,6 +231,39 @@ static void encode_block(const SaeEncoder *e, const Block *b, float *a, int32_t 
             e->tile.run(b->h + (size_t)first*stride + (size_t)p*PANEL, stride,
                         b->x + (size_t)(first/e->tile.rows)*group, e->W + (size_t)p*PANEL*(size_t)e->words,
                         e->b_enc + p*PANEL, 0, e->words);
+}
+
+/* The same by AMX. */
+static void multiply_amx(const SaeEncoder *e, const Block *b, const float *x, int R)
+{
+    const int T = e->tile.rows, pairs = (R + T - 1)/T, steps = e->words/AMX_STEP_WORDS;
+    const size_t stride = (size_t)e->columns, group = (size_t)T*(size_t)e->pitch;
+    const int lines = (PANEL*AMX_STEP_WORDS*(int)sizeof(uint32_t)/64 + pairs - 1)/pairs;
+    for (int r = 0; r < pairs*T; r++) {
+        uint32_t *row = b->x + (size_t)r*(size_t)e->pitch;
+        const int words = r < R ? (e->D + 1)/2 : 0;
+        for (int k = 0; k < words; k++)
+            row[k] = pair_word(e, x + (size_t)r*(size_t)e->D, k);
+        memset(row + words, 0, sizeof *row*(size_t)(e->words - words));
+    }
+    amx_begin();
+    for (int p = 0; p < e->columns/PANEL; p++)
+        for (int i = 0; i < pairs; i++) {
+            const uint32_t *low = b->x + (size_t)i*group, *W = e->W + (size_t)p*PANEL*(size_t)e->words;
+            const uint32_t *soon = W + PANEL*(size_t)e->words + (size_t)(i*steps*lines)*64/sizeof *soon;
+            amx_product(b->h + (size_t)(i*T)*stride + (size_t)p*PANEL, stride, low, low + group/2,
+                        (size_t)e->pitch*sizeof *low, e->at, W, PANEL, e->b_enc + p*PANEL, 0, steps, soon, lines);
+        }
+    amx_end();
+}
+
+static void encode_block(const SaeEncoder *e, const Block *b, float *a, int32_t *i, const float *x, int R, int K)
+{
+    const size_t stride = (size_t)e->columns;
+    if (e->tile.amx)
+        multiply_amx(e, b, x, R);
+    else
+        multiply(e, b, x, R);
     for (int r = 0; r < R; r++) {
         int32_t *i_r = i + (size_t)r*(size_t)K;
         cpu_topk_row(a + (size_t)r*(size_t)K, i_r, b->h + (size_t)r*stride, e->columns, K, b->topk);

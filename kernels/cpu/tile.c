@@ -4,6 +4,7 @@
  * Sums take as many registers as there are beside a word's: 14 rows x 32 columns are 28 of the 32 of AVX-512. Each word
  * takes 2 loads of the panel and 14 of rows for 28 FMAs there, so it is bound by the FMAs (230 of 256 GFLOP/s on a core
  * of Zen 5). */
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/level.h"
 #include "kernels/cpu/tile.h"
 #include "kernels/cpu/vec.h"
@@ -68,9 +69,11 @@ TARGET_AVX512_BF16 static void tile_bf16(float *h, size_t stride, const uint32_t
 Tile cpu_tile(DType type)
 {
 #ifdef __AVX512F__
+    if (type == BF16 && cpu_level >= CPU_AMX)
+        return (Tile){NULL, 2*AMX_ROWS, BF16, true};
     if (type == BF16 && cpu_level >= CPU_AVX512_BF16)
-        return (Tile){tile_bf16, DOWN, BF16};
+        return (Tile){tile_bf16, DOWN, BF16, false};
 #endif
     (void)type;
-    return (Tile){tile_f32, DOWN, F32};
+    return (Tile){tile_f32, DOWN, F32, false};
 }

@@ -18,9 +18,10 @@ typedef struct Tile {
     TileFn *run;
     int rows;
     DType store;                    /* of the words: BF16 where pairs of bf16 are multiplied, else F32 */
+    bool amx;                       /* run is NULL: amx_product makes it (amx.h), of rows as they are */
 } Tile;
 
-/* The tile of this level for products of type F32 or BF16. */
+/* The tile of this level for products of type F32 or BF16; amx of BF16 alone. */
 Tile cpu_tile(DType type);
 
 #endif

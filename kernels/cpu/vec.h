@@ -80,6 +80,14 @@ ALWAYS_INLINE VHalf v_to_bf16(V v)
     return __builtin_convertvector(r, VHalf);
 }
 
+/* The same of one value. */
+ALWAYS_INLINE uint32_t bf16_bits(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return (u & 0x7fffffff) > 0x7f800000 ? u >> 16 | 0x40 : (u + 0x7fff + (u >> 16 & 1)) >> 16;
+}
+
 /* Elements [i, i+n) of an array of F32 or BF16. */
 ALWAYS_INLINE V v_load_as(const void *x, DType type, int64_t i, int n)
 {
