@@ -10,13 +10,15 @@
  * Both products are one small matrix product over 32-bit words: a word is one f32, or two bf16 that are neighbours in
  * the summed dimension, as vdpbf16ps takes them. k is packed once a head as (words of d, keys), v as (words of keys,
  * d), both padded to whole vectors with zeros; q is taken QUERIES rows at a time, keys KEYS at a time, so that scores
- * stay in the first-level cache. A machine without AVX512-BF16 widens bf16 to f32 while packing.
+ * stay in the first-level cache. A machine without AVX512-BF16 widens bf16 to f32 while packing. Where AMX is (amx.h) k
+ * and v are packed in panels of 32 columns, padded to whole steps.
  *
  * One thread takes one head of one image and a run of its queries. A query's sums run over its keys in order, whatever
  * the run. Bound by arithmetic for wide heads, by exp for narrow ones: 4d flop a score against about 20 instructions
  * for 16. */
 #include <math.h>
 #include <omp.h>
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/level.h"
 #include "kernels/cpu/vec.h"
 
@@ -37,8 +39,11 @@ typedef struct Attention {
     int64_t y_stride, q_stride, k_stride, v_stride, Sq, Sk;
     const int32_t *kv_index;
     const float *bias;                      /* (heads, Sq, Sk), added to scaled scores; NULL: none */
-    int heads, d, d_words, d_padded;        /* d_words: of a row of q; d_padded: columns of packed v */
+    int heads, d, d_words, d_padded;        /* d_words: of a row of q and k; d_padded: columns of packed v */
+    int row_words;                          /* d_words, for AMX those of whole steps */
     int64_t Sk_padded;
+    int64_t k_columns, v_columns;           /* of a panel of packed k and v: all, but for AMX */
+    const int32_t *at;                      /* of AMX's steps; NULL: another's product */
     DType type, word_type;                  /* word_type BF16: words hold two values */
     float scale;
     bool causal;
@@ -49,8 +54,8 @@ typedef struct Attention {
 /* One thread's memory. */
 typedef struct Work {
     int64_t image, head;                    /* whose keys and values are packed; -1: none */
-    uint32_t *K, *V;                        /* (d_words, Sk_padded)  (words of Sk_padded, d_padded) */
-    uint32_t *Q, *P;                        /* (QUERIES, d_words)  (QUERIES, KEYS) */
+    uint32_t *K, *V;                        /* (row_words, Sk_padded)  (words of Sk_padded, d_padded), in panels */
+    uint32_t *Q, *P;                        /* (QUERIES, row_words)  (QUERIES, KEYS) */
     float *S, *O;                           /* (QUERIES, KEYS)  (QUERIES, d_padded) */
     V sum[QUERIES];                         /* l, lane by lane */
     float top[QUERIES], keep[QUERIES];      /* m, exp(m - m') */
@@ -148,13 +153,27 @@ TARGET_AVX512_BF16 static void product_bf16(float *C, int ldc, const uint32_t *A
 static Product *const product_bf16;         /* there is none at this level */
 #endif
 
+/* The same by AMX, of `tiles` times 16 rows; panels of B begin panel_words apart. */
+static void product_amx(const Attention *a, float *C, int ldc, const uint32_t *A, int64_t lda, const uint32_t *B,
+                        int64_t panel_words, int tiles, int words, int columns, const float *keep)
+{
+    static const float zeros[AMX_COLUMNS];
+    for (int r = 0; keep && r < tiles*AMX_ROWS; r++)
+        for (int j = 0; keep[r] != 1 && j < columns; j += LANES)
+            v_store(C + r*ldc + j, v_load(C + r*ldc + j, LANES)*keep[r], LANES);
+    for (int j = 0; j < columns; j += AMX_COLUMNS, B += panel_words)
+        amx_product(C + j, (size_t)ldc, A, tiles > 1 ? A + AMX_ROWS*lda : NULL, (size_t)lda*sizeof *A, a->at, B,
+                    AMX_COLUMNS, keep ? C + j : zeros, keep ? (size_t)ldc : 0, words/AMX_STEP_WORDS, NULL, 0);
+}
+
 /* ---- packing ---- */
 
 /* d values of one row as words, zeros to the end of the last word; widened where words are f32. */
 ALWAYS_INLINE void row_words(const Attention *a, uint32_t *words, const void *row)
 {
     if (a->type == a->word_type) {
-        words[a->d_words - 1] = 0;
+        for (int w = a->d_words - 1; w < a->row_words; w++)
+            words[w] = 0;
         memcpy(words, row, (size_t)a->d*dtype_size(a->type));
     } else {
         for (int i = 0; i < a->d; i++)
@@ -185,7 +204,9 @@ ALWAYS_INLINE void transpose(VInt r[LANES])
 ALWAYS_INLINE void pack_keys(const Attention *a, Work *work, const char *k)
 {
     const size_t stride = (size_t)a->k_stride*dtype_size(a->type);
+    const int64_t columns = a->k_columns;
     for (int64_t j = 0; j < a->Sk_padded; j += LANES) {
+        uint32_t *to = work->K + j/columns*columns*a->row_words + j % columns;
         if (a->in_words && a->d_words >= LANES) {
             for (int next = 0; next < a->d_words; next += LANES) {
                 const int w = next + LANES <= a->d_words ? next : a->d_words - LANES;
@@ -197,7 +218,7 @@ ALWAYS_INLINE void pack_keys(const Attention *a, Work *work, const char *k)
                 }
                 transpose(block);
                 for (int i = 0; i < LANES; i++)
-                    memcpy(work->K + (w + i)*a->Sk_padded + j, &block[i], sizeof(VInt));
+                    memcpy(to + (w + i)*columns, &block[i], sizeof(VInt));
             }
             continue;
         }
@@ -206,7 +227,7 @@ ALWAYS_INLINE void pack_keys(const Attention *a, Work *work, const char *k)
             if (there)
                 row_words(a, work->Q, k + (size_t)(j + l)*stride);      /* no queries lie there yet */
             for (int w = 0; w < a->d_words; w++)
-                work->K[w*a->Sk_padded + j + l] = there ? work->Q[w] : 0;
+                to[w*columns + l] = there ? work->Q[w] : 0;
         }
     }
 }
@@ -216,8 +237,8 @@ ALWAYS_INLINE void pack_values(const Attention *a, Work *work, const char *v)
 {
     const size_t stride = (size_t)a->v_stride*dtype_size(a->type);
     const int per_word = a->word_type == BF16 ? 2 : 1;
+    const int64_t columns = a->v_columns, words_all = a->Sk_padded/per_word;
     for (int64_t j = 0; j < a->Sk_padded; j += per_word) {
-        uint32_t *words = work->V + j/per_word*a->d_padded;
         const char *first = v + (size_t)j*stride;
         for (int i = 0; i < a->d; i += LANES) {
             const int w = a->d - i < LANES ? a->d - i : LANES;
@@ -225,12 +246,44 @@ ALWAYS_INLINE void pack_values(const Attention *a, Work *work, const char *v)
             const V next = per_word == 2 && j + 1 < a->Sk ? v_load_as(first + stride, a->type, i, w) : (V){0};
             if (per_word == 2)
                 value = (V)((VBits)value >> 16 | (VBits)next);
-            v_store((float *)words + i, value, LANES);
+            v_store((float *)work->V + i/columns*columns*words_all + j/per_word*columns + i % columns, value, LANES);
         }
     }
 }
 
 /* ---- softmax of one row over one tile of keys: P = exp(S scale - m'), and what it does to m and l ---- */
+
+/* P (bf16) = exp(s scale - m') of `keys` scores, the first `visible`, 0 of the others; returns sum + all of them, lane by
+ * lane. 2^n p(f), x log2 e = n + f, |f| <= 1/2, p of degree 3 by reweighted least squares: off by 7.5e-5 of it, a
+ * fiftieth of a step of bf16. 0 below 2^-126. A NaN stays one. */
+#ifdef __AVX512F__
+ALWAYS_INLINE V exp_pairs(uint16_t *P, const float *s, float scale, float top, V sum, int visible, int keys)
+{
+    const float log2e = 1.44269504089f;
+    for (int j = 0; j < keys; j += LANES) {
+        V p = {0};
+        if (j < visible) {
+            const V x = v_load(s + j, LANES)*(scale*log2e) - top*log2e;
+            const V n = (V)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), f = x - n;
+            p = f*5.517162768e-02f + 2.426111432e-01f;
+            p = p*f + 6.932609952e-01f;
+            p = p*f + 9.999280725e-01f;
+            p = (V)_mm512_maskz_scalef_ps(_mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-126), _CMP_NLT_UQ), (__m512)p,
+                                          (__m512)n);
+        }
+        sum += p;
+        const VHalf half = v_to_bf16_at_once(p);
+        memcpy(P + j, &half, sizeof half);
+    }
+    return sum;
+}
+#else
+static V exp_pairs(uint16_t *P, const float *s, float scale, float top, V sum, int visible, int keys)
+{
+    (void)P, (void)s, (void)scale, (void)top, (void)visible, (void)keys;
+    return sum;
+}
+#endif
 
 /* s = s scale + bias */
 ALWAYS_INLINE void add_bias(float *s, float scale, const float *bias, int visible)
@@ -268,10 +321,14 @@ ALWAYS_INLINE void softmax_row(const Attention *a, Work *work, DType word_type, 
     work->top[r] = now;
 
     V sum = work->sum[r]*keep;
+    if (word_type == BF16) {
+        work->sum[r] = exp_pairs((uint16_t *)work->P + r*KEYS, s, scale, now, sum, visible, keys);
+        return;
+    }
     for (int j = 0; j < keys; j += LANES) {
         const V p = j < visible ? v_exp_below(v_load(s + j, LANES)*scale - now) : (V){0};
         sum += p;
-        v_store_as(work->P, word_type, r*KEYS + j, p, LANES);
+        v_store((float *)work->P + r*KEYS + j, p, LANES);
     }
     work->sum[r] = sum;
 }
@@ -279,7 +336,7 @@ ALWAYS_INLINE void softmax_row(const Attention *a, Work *work, DType word_type, 
 ALWAYS_INLINE void attend_tile(const Attention *a, Work *work, const uint32_t *Q, int64_t q_words, int64_t first,
                                int rows)
 {
-    const int per_word = a->word_type == BF16 ? 2 : 1, padded = (int)round_up(rows, 8);
+    const int per_word = a->word_type == BF16 ? 2 : 1, padded = (int)round_up(rows, a->at ? AMX_ROWS : 8);
     const int64_t seen = a->causal && first + rows < a->Sk ? first + rows : a->Sk;
     for (int r = 0; r < padded; r++) {
         work->top[r] = -INFINITY;
@@ -287,7 +344,11 @@ ALWAYS_INLINE void attend_tile(const Attention *a, Work *work, const uint32_t *Q
     }
     for (int64_t j = 0; j < seen; j += KEYS) {
         const int keys = a->Sk_padded - j < KEYS ? (int)(a->Sk_padded - j) : KEYS;
-        a->product(work->S, KEYS, Q, q_words, work->K + j, a->Sk_padded, padded, a->d_words, keys/LANES, NULL);
+        if (a->at)
+            product_amx(a, work->S, KEYS, Q, q_words, work->K + j*a->row_words, (int64_t)AMX_COLUMNS*a->row_words,
+                        padded/AMX_ROWS, a->row_words, keys, NULL);
+        else
+            a->product(work->S, KEYS, Q, q_words, work->K + j, a->Sk_padded, padded, a->d_words, keys/LANES, NULL);
         for (int r = 0; r < rows; r++) {
             const int64_t last = (a->causal && first + r + 1 < a->Sk ? first + r + 1 : a->Sk) - j;
             const int visible = last < 0 ? 0 : last < keys ? (int)last : keys;
@@ -297,8 +358,13 @@ ALWAYS_INLINE void attend_tile(const Attention *a, Work *work, const uint32_t *Q
             else
                 softmax_row(a, work, F32, bias, r, visible, keys);
         }
-        a->product(work->O, a->d_padded, work->P, KEYS/per_word, work->V + j/per_word*a->d_padded, a->d_padded, padded,
-                   keys/per_word, a->d_padded/LANES, j ? work->keep : NULL);
+        const float *keep = j ? work->keep : NULL;
+        if (a->at)
+            product_amx(a, work->O, a->d_padded, work->P, KEYS/2, work->V + j/2*AMX_COLUMNS, a->Sk_padded/2*AMX_COLUMNS,
+                        padded/AMX_ROWS, keys/2, a->d_padded, keep);
+        else
+            a->product(work->O, a->d_padded, work->P, KEYS/per_word, work->V + j/per_word*a->d_padded, a->d_padded,
+                       padded, keys/per_word, a->d_padded/LANES, keep);
     }
 }
 
@@ -314,16 +380,20 @@ static void attend(const Attention *a, Work *work, int64_t b, int h, int64_t fro
         work->image = image;
         work->head = h;
     }
+    const int whole = a->at ? AMX_ROWS : 8;
+    if (a->at)
+        amx_begin();
     for (int64_t first = from; first < to; first += QUERIES) {
         const int rows = to - first < QUERIES ? (int)(to - first) : QUERIES;
         const char *q = (const char *)a->q + size*(size_t)((b*a->Sq + first)*a->q_stride + (int64_t)h*a->d);
-        if (a->in_words && rows%8 == 0) {
+        if (a->in_words && a->row_words == a->d_words && rows % whole == 0) {
             attend_tile(a, work, (const uint32_t *)q, a->q_stride*(int64_t)size/4, first, rows);
         } else {
             for (int r = 0; r < rows; r++)
-                row_words(a, work->Q + r*a->d_words, q + (size_t)r*(size_t)a->q_stride*size);
-            memset(work->Q + rows*a->d_words, 0, sizeof(uint32_t)*(size_t)((round_up(rows, 8) - rows)*a->d_words));
-            attend_tile(a, work, work->Q, a->d_words, first, rows);
+                row_words(a, work->Q + r*a->row_words, q + (size_t)r*(size_t)a->q_stride*size);
+            memset(work->Q + rows*a->row_words, 0,
+                   sizeof(uint32_t)*(size_t)((round_up(rows, whole) - rows)*a->row_words));
+            attend_tile(a, work, work->Q, a->row_words, first, rows);
         }
         for (int r = 0; r < rows; r++) {
             const float over = 1/v_sum(work->sum[r]);
@@ -333,15 +403,20 @@ static void attend(const Attention *a, Work *work, int64_t b, int h, int64_t fro
                            a->d - i < LANES ? a->d - i : LANES);
         }
     }
+    if (a->at)
+        amx_end();
 }
 
 /* a: all that the op's caller says; the rest is filled in here. */
 static void attention(Attention a, int64_t B)
 {
-    const bool pairs = a.type == BF16 && cpu_level >= CPU_AVX512_BF16;
+    const bool pairs = a.type == BF16 && cpu_level >= CPU_AVX512_BF16, amx = pairs && cpu_level >= CPU_AMX;
     a.d_words = pairs ? (a.d + 1)/2 : a.d;
-    a.d_padded = (int)round_up(a.d, LANES);
-    a.Sk_padded = round_up(a.Sk, LANES);
+    a.row_words = amx ? (int)round_up(a.d_words, AMX_STEP_WORDS) : a.d_words;
+    a.d_padded = (int)round_up(a.d, amx ? AMX_COLUMNS : LANES);
+    a.Sk_padded = round_up(a.Sk, amx ? AMX_COLUMNS : LANES);
+    a.k_columns = amx ? AMX_COLUMNS : a.Sk_padded;
+    a.v_columns = amx ? AMX_COLUMNS : a.d_padded;
     a.word_type = pairs ? BF16 : F32;
     a.in_words = a.type == F32 || (pairs && (a.d | a.q_stride | a.k_stride)%2 == 0
                                    && ((uintptr_t)a.q | (uintptr_t)a.k)%sizeof(uint32_t) == 0);
@@ -352,10 +427,15 @@ static void attention(Attention a, int64_t B)
         runs *= 2;
     const int64_t run = round_up((a.Sq + runs - 1)/runs, QUERIES);
 
-    const size_t K = (size_t)(a.d_words*a.Sk_padded), V_ = (size_t)(a.Sk_padded*a.d_padded);
-    const size_t Q = (size_t)round_up(QUERIES*a.d_words, LANES), P = QUERIES*KEYS, O = (size_t)(QUERIES*a.d_padded);
+    const size_t K = (size_t)(a.row_words*a.Sk_padded), V_ = (size_t)(a.Sk_padded*a.d_padded);
+    const size_t Q = (size_t)round_up(QUERIES*a.row_words, LANES), P = QUERIES*KEYS, O = (size_t)(QUERIES*a.d_padded);
     const size_t each = (size_t)round_up((int64_t)(sizeof(Work) + sizeof(float)*(K + V_ + Q + 2*P + O)), 64);
-    char *scratch = cpu_scratch(each*(size_t)threads);
+    const int steps = a.row_words > KEYS/2 ? a.row_words/AMX_STEP_WORDS : KEYS/2/AMX_STEP_WORDS;
+    const size_t at = amx ? (size_t)round_up(steps*(int64_t)sizeof(int32_t), 64) : 0;
+    char *scratch = (char *)cpu_scratch(at + each*(size_t)threads) + at;
+    for (int s = 0; amx && s < steps; s++)
+        ((int32_t *)(scratch - at))[s] = s*AMX_STEP_WORDS*(int)sizeof(uint32_t);
+    a.at = amx ? (const int32_t *)(scratch - at) : NULL;
 
 #pragma omp parallel if (B*a.heads*a.Sq*a.Sk*a.d >= 4*CPU_PARALLEL)
     {
@@ -367,6 +447,8 @@ static void attention(Attention a, int64_t B)
         work->P = work->Q + Q;
         work->S = (float *)(work->P + P);
         work->O = work->S + P;
+        if (a.row_words > a.d_words || a.d_padded > round_up(a.d, LANES))
+            memset(work->K, 0, (K + V_)*sizeof *work->K);           /* what no packing writes */
 #pragma omp for collapse(3)
         for (int h = 0; h < a.heads; h++)
             for (int64_t b = 0; b < B; b++)

@@ -204,28 +204,25 @@ static void point_at_rows(const Call *call, const Room *room, const Window *w)
 
 /* ---- what it writes ---- */
 
-/* bf16 by the processor's own rounding, as v_to_bf16 but for the smallest numbers, which become 0. */
-TARGET_AVX512_BF16 ALWAYS_INLINE void store_as(void *y, DType type, int64_t at, V v, int n)
+ALWAYS_INLINE void store_as(void *y, DType type, int64_t at, V v, int n)
 {
-    if (type == F32) {
+    if (type == F32)
         v_store((float *)y + at, v, n);
-        return;
-    }
-    const VHalf half = (VHalf)_mm512_cvtneps_pbh((__m512)v);
-    memcpy((uint16_t *)y + at, &half, (size_t)n*sizeof(uint16_t));
+    else
+        v_store_half((uint16_t *)y + at, v_to_bf16_at_once(v), n);
 }
 
 /* One vector, n of its values: y[at..] = act(h), y + h, or h * gelu(h of the panel beside). */
-TARGET_AVX512_BF16 ALWAYS_INLINE void finish_vector(const Call *call, DType type, Activation act, bool add,
-                                                    const float *h, int64_t at, int n)
+ALWAYS_INLINE void finish_vector(const Call *call, DType type, Activation act, bool add, const float *h, int64_t at,
+                                 int n)
 {
     const V sum = v_load(h, LANES);
     store_as(call->y, type, at, act == ACT_GEGLU ? sum*v_gelu(v_load(h + PANEL, LANES))
              : add ? v_load_as(call->y, type, at, n) + sum : v_activate(sum, act), n);
 }
 
-TARGET_AVX512_BF16 ALWAYS_INLINE void finish_rows(const Call *call, DType type, Activation act, bool add,
-                                                  const float *h, int64_t n, int64_t count, int first, int width)
+ALWAYS_INLINE void finish_rows(const Call *call, DType type, Activation act, bool add, const float *h, int64_t n,
+                               int64_t count, int first, int width)
 {
     const int apart = call->conv->spec.out/call->conv->side, stride = (act == ACT_GEGLU ? 2 : 1)*PANEL;
     for (int64_t r = 0; r < count; r++, h += stride) {
@@ -240,8 +237,7 @@ TARGET_AVX512_BF16 ALWAYS_INLINE void finish_rows(const Call *call, DType type, 
     }
 }
 
-TARGET_AVX512_BF16 static void finish_as(const Call *call, DType type, const float *h, int64_t n, int64_t count,
-                                         int first, int width)
+ALWAYS_INLINE void finish_as(const Call *call, DType type, const float *h, int64_t n, int64_t count, int first, int width)
 {
     switch (call->conv->spec.act) {
     case ACT_NONE:

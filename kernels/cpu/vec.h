@@ -46,6 +46,34 @@ ALWAYS_INLINE V v_splat(float x)
 }
 
 /* The first n of a vector, n <= LANES; the other lanes are 0 (load) or untouched (store). */
+#ifdef __AVX512F__
+ALWAYS_INLINE V v_load(const float *x, int n)
+{
+    return n == LANES ? (V)_mm512_loadu_ps(x) : (V)_mm512_maskz_loadu_ps((__mmask16)((1 << n) - 1), x);
+}
+
+ALWAYS_INLINE void v_store(float *y, V v, int n)
+{
+    if (n == LANES)
+        _mm512_storeu_ps(y, (__m512)v);
+    else
+        _mm512_mask_storeu_ps(y, (__mmask16)((1 << n) - 1), (__m512)v);
+}
+
+ALWAYS_INLINE VHalf v_load_half(const uint16_t *x, int n)
+{
+    return n == LANES ? (VHalf)_mm256_loadu_si256((const __m256i *)x)
+                      : (VHalf)_mm256_maskz_loadu_epi16((__mmask16)((1 << n) - 1), x);
+}
+
+ALWAYS_INLINE void v_store_half(uint16_t *y, VHalf v, int n)
+{
+    if (n == LANES)
+        _mm256_storeu_si256((__m256i *)y, (__m256i)v);
+    else
+        _mm256_mask_storeu_epi16(y, (__mmask16)((1 << n) - 1), (__m256i)v);
+}
+#else
 ALWAYS_INLINE V v_load(const float *x, int n)
 {
     V v = {0};
@@ -64,6 +92,25 @@ ALWAYS_INLINE void v_store(float *y, V v, int n)
         memcpy(y, &v, (size_t)n*sizeof *y);
 }
 
+ALWAYS_INLINE VHalf v_load_half(const uint16_t *x, int n)
+{
+    VHalf v = {0};
+    if (n == LANES)
+        memcpy(&v, x, sizeof v);
+    else
+        memcpy(&v, x, (size_t)n*sizeof *x);
+    return v;
+}
+
+ALWAYS_INLINE void v_store_half(uint16_t *y, VHalf v, int n)
+{
+    if (n == LANES)
+        memcpy(y, &v, sizeof v);
+    else
+        memcpy(y, &v, (size_t)n*sizeof *y);
+}
+#endif
+
 ALWAYS_INLINE V v_from_bf16(VHalf h)
 {
     return (V)(__builtin_convertvector(h, VBits) << 16);
@@ -80,6 +127,17 @@ ALWAYS_INLINE VHalf v_to_bf16(V v)
     return __builtin_convertvector(r, VHalf);
 }
 
+#ifdef __AVX512F__
+/* The same by one instruction of CPU_AVX512_BF16 machines, the smallest numbers becoming 0. In assembly, for files of this
+ * level are compiled for machines without it too. */
+ALWAYS_INLINE VHalf v_to_bf16_at_once(V v)
+{
+    VHalf half;
+    __asm__("vcvtneps2bf16 %1, %0" : "=v"(half) : "v"(v));
+    return half;
+}
+#endif
+
 /* The same of one value. */
 ALWAYS_INLINE uint32_t bf16_bits(float x)
 {
@@ -91,27 +149,15 @@ ALWAYS_INLINE uint32_t bf16_bits(float x)
 /* Elements [i, i+n) of an array of F32 or BF16. */
 ALWAYS_INLINE V v_load_as(const void *x, DType type, int64_t i, int n)
 {
-    if (type == F32)
-        return v_load((const float *)x + i, n);
-    VHalf h = {0};
-    if (n == LANES)
-        memcpy(&h, (const uint16_t *)x + i, sizeof h);
-    else
-        memcpy(&h, (const uint16_t *)x + i, (size_t)n*sizeof(uint16_t));
-    return v_from_bf16(h);
+    return type == F32 ? v_load((const float *)x + i, n) : v_from_bf16(v_load_half((const uint16_t *)x + i, n));
 }
 
 ALWAYS_INLINE void v_store_as(void *y, DType type, int64_t i, V v, int n)
 {
-    if (type == F32) {
+    if (type == F32)
         v_store((float *)y + i, v, n);
-        return;
-    }
-    const VHalf h = v_to_bf16(v);
-    if (n == LANES)
-        memcpy((uint16_t *)y + i, &h, sizeof h);
     else
-        memcpy((uint16_t *)y + i, &h, (size_t)n*sizeof(uint16_t));
+        v_store_half((uint16_t *)y + i, v_to_bf16(v), n);
 }
 
 /* The larger of each lane; b where either is NaN. */
