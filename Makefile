@@ -55,11 +55,11 @@ TOOLS   := $(patsubst src/tools/%.c,%,$(wildcard src/tools/*.c))
 # oneDNN's, and what AMX has.
 ONCE    := $(patsubst %,kernels/cpu/%.c,comm cpu sae_codes)
 X86     := $(patsubst %,kernels/cpu/%.c,amx conv conv_amx gemm)
-LEVELS  := $(if $(DNNL),any avx2 avx512,any)
+LEVELS  := $(if $(DNNL),any avx2 avx512 avx512_bf16,any)
 LEVELED := $(filter-out $(ONCE) $(X86),$(wildcard kernels/cpu/*.c)) $(if $(DNNL),kernels/cpu/conv.c kernels/cpu/gemm.c)
 LIBRARY := $(patsubst %.c,$(B)/%.o,$(wildcard src/models/*.c src/cli/*.c kernels/*.c formats/*.c) $(ONCE)) \
            $(foreach level,$(LEVELS),$(LEVELED:%.c=$(B)/%.$(level).o)) \
-           $(if $(DNNL),$(patsubst %,$(B)/kernels/cpu/%.o,amx conv_amx.avx512))
+           $(if $(DNNL),$(patsubst %,$(B)/kernels/cpu/%.o,amx conv_amx.avx512_bf16))
 UNITS   := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/*.c))
 BENCHES := $(patsubst tests/bench/%.c,$(B)/bench/%,$(wildcard tests/bench/*.c))
 CUDA    := $(wildcard kernels/cuda/*.cu)
@@ -102,8 +102,12 @@ $(B)/%.avx2.o: %.c $(B)/flags Makefile
 	$(compile_level)
 $(B)/%.avx512.o: %.c $(B)/flags Makefile
 	$(compile_level)
+$(B)/%.avx512_bf16.o: %.c $(B)/flags Makefile
+	$(compile_level)
 $(B)/%.avx2.o: MACHINE = -mavx2 -mfma
-$(B)/%.avx512.o: MACHINE = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512
+AVX512       = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512
+$(B)/%.avx512.o: MACHINE = $(AVX512)
+$(B)/%.avx512_bf16.o: MACHINE = $(AVX512) -mavx512bf16
 define compile_level
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) -DCPU_BUILD=$(subst .,,$(suffix $(basename $@))) $(ALL_CFLAGS) $(LEVEL) $(MACHINE) -MMD -MP -c -o $@ $<

@@ -22,10 +22,6 @@
 #include "kernels/cpu/level.h"
 #include "kernels/cpu/vec.h"
 
-#ifdef __AVX512F__
-#include <immintrin.h>
-#endif
-
 enum { QUERIES = 32, KEYS = 128 };
 
 /* C (rows, vectors*LANES) = C * keep[row] + A (rows, words) B (words, vectors*LANES); keep NULL: C = A B. rows: a
@@ -109,10 +105,9 @@ static void product_f32(float *C, int ldc, const uint32_t *A_words, int64_t lda,
     }
 }
 
-#ifdef __AVX512F__
-TARGET_AVX512_BF16 ALWAYS_INLINE void product_block_bf16(float *C, int ldc, const uint32_t *A, int64_t lda,
-                                                         const uint32_t *B, int64_t ldb, int words, int rows,
-                                                         int vectors, const float *keep)
+#ifdef __AVX512BF16__
+ALWAYS_INLINE void product_block_bf16(float *C, int ldc, const uint32_t *A, int64_t lda, const uint32_t *B, int64_t ldb,
+                                      int words, int rows, int vectors, const float *keep)
 {
     __m512 sum[8][4];
     for (int r = 0; r < rows; r++)
@@ -129,8 +124,8 @@ TARGET_AVX512_BF16 ALWAYS_INLINE void product_block_bf16(float *C, int ldc, cons
             _mm512_storeu_ps(C + r*ldc + j*LANES, sum[r][j]);
 }
 
-TARGET_AVX512_BF16 static void product_bf16(float *C, int ldc, const uint32_t *A, int64_t lda, const uint32_t *B,
-                                            int64_t ldb, int rows, int words, int vectors, const float *keep)
+static void product_bf16(float *C, int ldc, const uint32_t *A, int64_t lda, const uint32_t *B, int64_t ldb, int rows,
+                         int words, int vectors, const float *keep)
 {
     for (int j = 0; j < vectors; j += 4) {
         float *to = C + j*LANES;
@@ -256,7 +251,7 @@ ALWAYS_INLINE void pack_values(const Attention *a, Work *work, const char *v)
 /* P (bf16) = exp(s scale - m') of `keys` scores, the first `visible`, 0 of the others; returns sum + all of them, lane by
  * lane. 2^n p(f), x log2 e = n + f, |f| <= 1/2, p of degree 3 by reweighted least squares: off by 7.5e-5 of it, a
  * fiftieth of a step of bf16. 0 below 2^-126. A NaN stays one. */
-#ifdef __AVX512F__
+#ifdef __AVX512BF16__
 ALWAYS_INLINE V exp_pairs(uint16_t *P, const float *s, float scale, float top, V sum, int visible, int keys)
 {
     const float log2e = 1.44269504089f;
@@ -272,7 +267,7 @@ ALWAYS_INLINE V exp_pairs(uint16_t *P, const float *s, float scale, float top, V
                                           (__m512)n);
         }
         sum += p;
-        const VHalf half = v_to_bf16_at_once(p);
+        const VHalf half = v_round_bf16(p);
         memcpy(P + j, &half, sizeof half);
     }
     return sum;

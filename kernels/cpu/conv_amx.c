@@ -204,21 +204,13 @@ static void point_at_rows(const Call *call, const Room *room, const Window *w)
 
 /* ---- what it writes ---- */
 
-ALWAYS_INLINE void store_as(void *y, DType type, int64_t at, V v, int n)
-{
-    if (type == F32)
-        v_store((float *)y + at, v, n);
-    else
-        v_store_half((uint16_t *)y + at, v_to_bf16_at_once(v), n);
-}
-
 /* One vector, n of its values: y[at..] = act(h), y + h, or h * gelu(h of the panel beside). */
 ALWAYS_INLINE void finish_vector(const Call *call, DType type, Activation act, bool add, const float *h, int64_t at,
                                  int n)
 {
     const V sum = v_load(h, LANES);
-    store_as(call->y, type, at, act == ACT_GEGLU ? sum*v_gelu(v_load(h + PANEL, LANES))
-             : add ? v_load_as(call->y, type, at, n) + sum : v_activate(sum, act), n);
+    v_store_as(call->y, type, at, act == ACT_GEGLU ? sum*v_gelu(v_load(h + PANEL, LANES))
+               : add ? v_load_as(call->y, type, at, n) + sum : v_activate(sum, act), n);
 }
 
 ALWAYS_INLINE void finish_rows(const Call *call, DType type, Activation act, bool add, const float *h, int64_t n,

@@ -88,7 +88,9 @@ void cpu_choose(CpuLevel level, bool tiles)
     cpu_level = level;
     ops.best = level >= CPU_AVX512_BF16 && !tiles ? BF16 : F32;
 #ifdef __x86_64__
-    if (level >= CPU_AVX512)
+    if (level >= CPU_AVX512_BF16)
+        cpu_level_ops_avx512_bf16(&ops, tiles);
+    else if (level >= CPU_AVX512)
         cpu_level_ops_avx512(&ops, tiles);
     else if (level >= CPU_AVX2)
         cpu_level_ops_avx2(&ops, tiles);

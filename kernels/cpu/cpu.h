@@ -41,5 +41,6 @@ void cpu_comm_ops(CommOps *ops);            /* comm.c */
 void cpu_level_ops_any(Ops *ops, bool tiles);
 void cpu_level_ops_avx2(Ops *ops, bool tiles);
 void cpu_level_ops_avx512(Ops *ops, bool tiles);
+void cpu_level_ops_avx512_bf16(Ops *ops, bool tiles);
 
 #endif

@@ -69,7 +69,11 @@ static void convert_range(void *y, DType y_type, const void *x, DType x_type, in
 {
     for (; i < end; i += LANES) {
         const int w = end - i < LANES ? (int)(end - i) : LANES;
-        v_store_as(y, y_type, i, v_load_as(x, x_type, i, w), w);
+        const V v = v_load_as(x, x_type, i, w);
+        if (y_type == BF16)
+            v_store_half((uint16_t *)y + i, v_to_bf16(v), w);
+        else
+            v_store((float *)y + i, v, w);
     }
 }
 

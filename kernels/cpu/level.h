@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* level.h -- the functions of the CPU backend that are compiled once a level of x86-64, and once elsewhere.
  *
- * The Makefile compiles the files that include this with CPU_BUILD any, avx2 or avx512 and the compiler's flags for it.
+ * The Makefile compiles the files that include this with CPU_BUILD any, avx2, avx512 or avx512_bf16 and the compiler's
+ * flags for it.
  * Within them cpu_group_norm is cpu_group_norm_avx2, and so on: files of a level call each other by the plain names. */
 #ifndef KERNELS_CPU_LEVEL_H
 #define KERNELS_CPU_LEVEL_H
@@ -11,9 +12,6 @@
 #define CPU_JOINED(name, level) name##_##level
 #define CPU_EXPANDED(name, level) CPU_JOINED(name, level)
 #define CPU_OF_LEVEL(name) CPU_EXPANDED(name, CPU_BUILD)
-
-/* Functions of level avx512 that are for machines of CPU_AVX512_BF16 alone. */
-#define TARGET_AVX512_BF16 __attribute__((target("avx512bf16")))
 
 #define cpu_level_ops       CPU_OF_LEVEL(cpu_level_ops)
 #define cpu_conv_create     CPU_OF_LEVEL(cpu_conv_create)

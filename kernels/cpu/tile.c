@@ -9,10 +9,6 @@
 #include "kernels/cpu/tile.h"
 #include "kernels/cpu/vec.h"
 
-#ifdef __AVX512F__
-#include <immintrin.h>
-#endif
-
 enum {
     PANEL = CPU_PANEL,
     ACROSS = LANES == 4 && REGISTERS == 32 ? 4 : 2,         /* registers of a row */
@@ -43,9 +39,9 @@ static void tile_f32(float *h, size_t stride, const uint32_t *x, const uint32_t 
     }
 }
 
-#ifdef __AVX512F__
-TARGET_AVX512_BF16 static void tile_bf16(float *h, size_t stride, const uint32_t *x, const uint32_t *panel,
-                                         const float *start, size_t start_stride, int words)
+#ifdef __AVX512BF16__
+static void tile_bf16(float *h, size_t stride, const uint32_t *x, const uint32_t *panel, const float *start,
+                      size_t start_stride, int words)
 {
     __m512 sum[DOWN][ACROSS];
     for (int r = 0; r < DOWN; r++)
@@ -68,10 +64,10 @@ TARGET_AVX512_BF16 static void tile_bf16(float *h, size_t stride, const uint32_t
 
 Tile cpu_tile(DType type)
 {
-#ifdef __AVX512F__
+#ifdef __AVX512BF16__
     if (type == BF16 && cpu_level >= CPU_AMX)
         return (Tile){NULL, 2*AMX_ROWS, BF16, true};
-    if (type == BF16 && cpu_level >= CPU_AVX512_BF16)
+    if (type == BF16)
         return (Tile){tile_bf16, DOWN, BF16, false};
 #endif
     (void)type;
