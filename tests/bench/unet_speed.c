@@ -8,7 +8,7 @@
  *
  * Flop are counted where they are spent: the table of ops is replaced by one that adds up 2*in*kernel^2*out a point of
  * a convolution or linear layer and 4*Sq*Sk*C an image of attention, then calls the real one and takes its time. The
- * peak is the best of several 3x3 convolutions of 256 channels. Times are the least of several evaluations: neighbours
+ * peak is the best of several 3x3 convolutions of 256 channels, of AMX's that of its instruction (peak.h). Times are the least of several evaluations: neighbours
  * on the machine only add to them; with OMP_NUM_THREADS=1 they are those of the processor. On a device, whose ops run
  * after they are called, the ops' times are those of further evaluations that wait for each. The first of these is
  * what a profiler sees that is told to wait (ncu --profile-from-start off). All this is of B latents; a guided step is
@@ -21,6 +21,7 @@
 #include "kernels/op.h"
 #include "src/models/denoiser.h"
 #include "src/models/model.h"
+#include "tests/bench/peak.h"
 
 enum { MOST_CONVS = 4096, EVALUATIONS = 7 };
 
@@ -214,7 +215,8 @@ static int measure(const char *model, DType type, bool wide, int64_t B, int64_t 
     Denoiser *d = NULL;
     const DType residual = wide ? F32 : real->residual;
     op = real;
-    const double peak = measure_peak(type, e);
+    const bool amx = type == BF16 && strcmp(real->name, "cpu") == 0 && cpu_level >= CPU_AMX;
+    const double peak = amx ? peak_gemm(BF16) : measure_peak(type, e);
     op = &counted;
     counted.record_begin = real->record_begin;
     conv_count = 0;
