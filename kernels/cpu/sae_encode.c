@@ -190,13 +190,6 @@ static void encoder_pack(SaeEncoder *e, const float *W_enc, const float *b_enc, 
 
 /* ---- encoding ---- */
 
-/* Word k of a centered row. */
-ALWAYS_INLINE uint32_t pair_word(const SaeEncoder *e, const float *row, int k)
-{
-    return bf16_bits(row[2*k] - e->b_dec[2*k])
-         | (2*k + 1 < e->D ? bf16_bits(row[2*k + 1] - e->b_dec[2*k + 1]) << 16 : 0);
-}
-
 /* R rows of x, centered, in groups of a tile's; rows beyond R are 0. */
 static void pack_rows(const SaeEncoder *e, uint32_t *packed, const float *x, int R)
 {
@@ -209,7 +202,8 @@ static void pack_rows(const SaeEncoder *e, uint32_t *packed, const float *x, int
                     packed[k*T + r] = 0;
             else if (e->tile.store == BF16)
                 for (int k = 0; k < e->words; k++)
-                    packed[k*T + r] = pair_word(e, row, k);
+                    packed[k*T + r] = bf16_bits(row[2*k] - e->b_dec[2*k])
+                                      | (2*k + 1 < D ? bf16_bits(row[2*k + 1] - e->b_dec[2*k + 1]) << 16 : 0);
             else
                 for (int k = 0; k < D; k++) {
                     const float v = row[k] - e->b_dec[k];
@@ -240,11 +234,14 @@ static void multiply_amx(const SaeEncoder *e, const Block *b, const float *x, in
     const size_t stride = (size_t)e->columns, group = (size_t)T*(size_t)e->pitch;
     const int lines = (PANEL*AMX_STEP_WORDS*(int)sizeof(uint32_t)/64 + pairs - 1)/pairs;
     for (int r = 0; r < pairs*T; r++) {
-        uint32_t *row = b->x + (size_t)r*(size_t)e->pitch;
-        const int words = r < R ? (e->D + 1)/2 : 0;
-        for (int k = 0; k < words; k++)
-            row[k] = pair_word(e, x + (size_t)r*(size_t)e->D, k);
-        memset(row + words, 0, sizeof *row*(size_t)(e->words - words));
+        uint16_t *row = (uint16_t *)(b->x + (size_t)r*(size_t)e->pitch);
+        const float *from = x + (size_t)r*(size_t)e->D;
+        const int values = r < R ? e->D : 0;
+        for (int d = 0; d < values; d += LANES) {
+            const int n = values - d < LANES ? values - d : LANES;
+            v_store_half(row + d, v_to_bf16(v_load(from + d, n) - v_load(e->b_dec + d, n)), n);
+        }
+        memset(row + values, 0, sizeof *row*(size_t)(2*e->words - values));
     }
     amx_begin();
     for (int p = 0; p < e->columns/PANEL; p++)
