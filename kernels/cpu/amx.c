@@ -42,6 +42,7 @@ void amx_end(void)
     __asm__ volatile("tileloadd (%0,%1,1), %%tmm" register :: "r"(from), "r"(stride) : "memory")
 #define STORE(register, to, stride) \
     __asm__ volatile("tilestored %%tmm" register ", (%0,%1,1)" :: "r"(to), "r"(stride) : "memory")
+#define ZERO(register) __asm__ volatile("tilezero %tmm" register)
 #define MULTIPLY(sum, x, panel) __asm__ volatile("tdpbf16ps %tmm" panel ", %tmm" x ", %tmm" sum)
 
 /* Asks for half of the next step's words, which lie one after another where the panel is packed. */
@@ -92,11 +93,21 @@ void amx_product(float *h, size_t stride, const void *low, const void *high, siz
     const size_t sums = sizeof *h*stride, starts = sizeof *start*start_stride;
     const float *start_1 = start + AMX_ROWS*start_stride;
     float *h_1 = h + AMX_ROWS*stride;
-    LOAD("0", start, starts);
-    LOAD("1", start + 16, starts);
+    if (start) {
+        LOAD("0", start, starts);
+        LOAD("1", start + 16, starts);
+    } else {
+        ZERO("0");
+        ZERO("1");
+    }
     if (high) {
-        LOAD("2", start_1, starts);
-        LOAD("3", start_1 + 16, starts);
+        if (start) {
+            LOAD("2", start_1, starts);
+            LOAD("3", start_1 + 16, starts);
+        } else {
+            ZERO("2");
+            ZERO("3");
+        }
         two_tiles(low, high, x_stride, at, panel, panel_stride, steps, soon, lines);
         STORE("2", h_1, sums);
         STORE("3", h_1 + 16, sums);

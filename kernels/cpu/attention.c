@@ -152,13 +152,12 @@ static Product *const product_bf16;         /* there is none at this level */
 static void product_amx(const Attention *a, float *C, int ldc, const uint32_t *A, int64_t lda, const uint32_t *B,
                         int64_t panel_words, int tiles, int words, int columns, const float *keep)
 {
-    static const float zeros[AMX_COLUMNS];
     for (int r = 0; keep && r < tiles*AMX_ROWS; r++)
         for (int j = 0; keep[r] != 1 && j < columns; j += LANES)
             v_store(C + r*ldc + j, v_load(C + r*ldc + j, LANES)*keep[r], LANES);
     for (int j = 0; j < columns; j += AMX_COLUMNS, B += panel_words)
         amx_product(C + j, (size_t)ldc, A, tiles > 1 ? A + AMX_ROWS*lda : NULL, (size_t)lda*sizeof *A, a->at, B,
-                    AMX_COLUMNS, keep ? C + j : zeros, keep ? (size_t)ldc : 0, words/AMX_STEP_WORDS, NULL, 0);
+                    AMX_COLUMNS, keep ? C + j : NULL, keep ? (size_t)ldc : 0, words/AMX_STEP_WORDS, NULL, 0);
 }
 
 /* ---- packing ---- */
@@ -248,27 +247,31 @@ ALWAYS_INLINE void pack_values(const Attention *a, Work *work, const char *v)
 
 /* ---- softmax of one row over one tile of keys: P = exp(S scale - m'), and what it does to m and l ---- */
 
-/* P (bf16) = exp(s scale - m') of `keys` scores, the first `visible`, 0 of the others; returns sum + all of them, lane by
- * lane. 2^n p(f), x log2 e = n + f, |f| <= 1/2, p of degree 3 by reweighted least squares: off by 7.5e-5 of it, a
- * fiftieth of a step of bf16. 0 below 2^-126. A NaN stays one. */
 #ifdef __AVX512BF16__
+/* 2^x = 2^n p(f), x = n + f, |f| <= 1/2, p of degree 3 by reweighted least squares: off by 7.5e-5 of it, a fiftieth of a
+ * step of bf16. 0 below 2^-126. A NaN stays one. */
+ALWAYS_INLINE V exp2_rough(V x)
+{
+    const V n = (V)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), f = x - n;
+    V p = f*5.517162768e-02f + 2.426111432e-01f;
+    p = p*f + 6.932609952e-01f;
+    p = p*f + 9.999280725e-01f;
+    return (V)_mm512_maskz_scalef_ps(_mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-126), _CMP_NLT_UQ), (__m512)p,
+                                     (__m512)n);
+}
+
+/* P (bf16) = exp(s scale - top) of the first `visible` of `keys` scores, 0 of the others, in whole pairs of vectors;
+ * returns sum + all of them, lane by lane. */
 ALWAYS_INLINE V exp_pairs(uint16_t *P, const float *s, float scale, float top, V sum, int visible, int keys)
 {
     const float log2e = 1.44269504089f;
-    for (int j = 0; j < keys; j += LANES) {
-        V p = {0};
-        if (j < visible) {
-            const V x = v_load(s + j, LANES)*(scale*log2e) - top*log2e;
-            const V n = (V)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), f = x - n;
-            p = f*5.517162768e-02f + 2.426111432e-01f;
-            p = p*f + 6.932609952e-01f;
-            p = p*f + 9.999280725e-01f;
-            p = (V)_mm512_maskz_scalef_ps(_mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-126), _CMP_NLT_UQ), (__m512)p,
-                                          (__m512)n);
-        }
-        sum += p;
-        const VHalf half = v_round_bf16(p);
-        memcpy(P + j, &half, sizeof half);
+    for (int j = 0; j < keys; j += 2*LANES) {
+        const V low = j < visible ? exp2_rough(v_load(s + j, LANES)*(scale*log2e) - top*log2e) : (V){0};
+        const V high = j + LANES < visible ? exp2_rough(v_load(s + j + LANES, LANES)*(scale*log2e) - top*log2e) : (V){0};
+        sum += low;
+        sum += high;
+        const __m512bh both = _mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
+        memcpy(P + j, &both, sizeof both);
     }
     return sum;
 }
