@@ -21,15 +21,15 @@ void amx_end(void);
 /* h[r, 0..32) = start[r, 0..32) + sum over steps s and words w of x_r[at[s] + w] panel[16 s + w, 0..32), a sum's order
  * the same for all.
  *   rows 0 to 15 of x begin at low, 16 to 31 at high (NULL: there are 16), x_stride bytes apart; at: bytes into a row
- *   panel's words panel_stride words apart   h rows at stride   start rows at start_stride, 0: one row for all; it may be
- *   h; NULL: zeros
+ *   panel's words panel_stride words apart   h rows at stride   start rows at start_stride, 0: one row for all; it may
+ *   be h; NULL: zeros
  *   soon: what is to be in the second-level cache later, `lines` times 64 bytes a step (of 32 rows) */
 void amx_product(float *h, size_t stride, const void *low, const void *high, size_t x_stride, const int32_t *at,
                  const uint32_t *panel, size_t panel_stride, const float *start, size_t start_stride, int steps,
                  const void *soon, int lines);
 
-/* Bytes from row to row, at least `bytes`, a multiple of 64, that are best: an odd number of lines, so that those of a tile
- * lie in as many sets of the caches. */
+/* The best distance of rows of `bytes`, a multiple of 64: an odd number of lines, so that a tile's rows lie in as many
+ * sets of the caches. */
 static inline size_t amx_pitch(size_t bytes)
 {
     return bytes/64 % 2 ? bytes : bytes + 64;

@@ -248,8 +248,8 @@ ALWAYS_INLINE void pack_values(const Attention *a, Work *work, const char *v)
 /* ---- softmax of one row over one tile of keys: P = exp(S scale - m'), and what it does to m and l ---- */
 
 #ifdef __AVX512BF16__
-/* 2^x = 2^n p(f), x = n + f, |f| <= 1/2, p of degree 3 by reweighted least squares: off by 7.5e-5 of it, a fiftieth of a
- * step of bf16. 0 below 2^-126. A NaN stays one. */
+/* 2^x = 2^n p(f), x = n + f, |f| <= 1/2, p of degree 3 by reweighted least squares: off by 7.5e-5 of it, a fiftieth of
+ * a step of bf16. 0 below 2^-126. A NaN stays one. */
 ALWAYS_INLINE V exp2_rough(V x)
 {
     const V n = (V)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), f = x - n;
@@ -266,8 +266,11 @@ ALWAYS_INLINE V exp_pairs(uint16_t *P, const float *s, float scale, float top, V
 {
     const float log2e = 1.44269504089f;
     for (int j = 0; j < keys; j += 2*LANES) {
-        const V low = j < visible ? exp2_rough(v_load(s + j, LANES)*(scale*log2e) - top*log2e) : (V){0};
-        const V high = j + LANES < visible ? exp2_rough(v_load(s + j + LANES, LANES)*(scale*log2e) - top*log2e) : (V){0};
+        V low = {0}, high = {0};
+        if (j < visible)
+            low = exp2_rough(v_load(s + j, LANES)*(scale*log2e) - top*log2e);
+        if (j + LANES < visible)
+            high = exp2_rough(v_load(s + j + LANES, LANES)*(scale*log2e) - top*log2e);
         sum += low;
         sum += high;
         const __m512bh both = _mm512_cvtne2ps_pbh((__m512)high, (__m512)low);

@@ -3,15 +3,16 @@
  *
  *     y[n,o] = act(bias[o] + sum_k x_n[k] W[o,k]),   k over groups of 32 channels, then taps, then the group's channels
  *
- *   W packed in panels [out/32][steps][16][32] of pairs of bf16, a step one tap of a group; of a gated layer (ACT_GEGLU)
- *   panels of the first half of `out` and of the second take turns
+ *   W packed in panels [out/32][steps][16][32] of pairs of bf16, a step one tap of a group; of a gated layer
+ *   (ACT_GEGLU) panels of the first half of `out` and of the second take turns
  *   x read where it lies by linear layers; by others copied, a block of points' surroundings at a time, in planes whose
  *   pixels are whole groups: one plane with its margins, so that a tap is an offset; where rows of a block would not be
  *   whole tiles of 16 points, one plane for each column of taps; with a stride, one for each tap
  *
- * A block's sums over k end in h, 16 to 256 points by 32 or 64 columns, and go from there through bias, activation and
- * gate to y. Each sum is one chain over k that begins with its bias: the same bytes whatever the batch, the neighbours
- * and the threads, which oneDNN's code for AMX does not promise. */
+ * A thread takes a block of up to MOST_POINTS points and some panels, one after another, each by pairs of tiles: 32
+ * points by 32 columns, or twice 32, whose sums go by way of h through activation, gate or y += to y. Each sum is one
+ * chain over k that begins with its bias: the same bytes whatever the batch, the neighbours and the threads. oneDNN's
+ * code for AMX is as fast and does not promise that; version 2.6 ends in a segmentation fault of some sizes. */
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,7 +60,7 @@ static int64_t up(int64_t n, int64_t to)
     return (n + to - 1)/to*to;
 }
 
-static size_t lines(size_t bytes)
+static size_t whole_lines(size_t bytes)
 {
     return (bytes + 63)/64*64;
 }
@@ -158,16 +159,17 @@ static void copy_plane(const Call *call, char *plane, const Window *w, int64_t b
     const ConvSpec *spec = &call->conv->spec;
     const int64_t left = w->column*spec->stride + s - spec->pad_before;        /* column of the first pixel */
     const int64_t outside = left < 0 ? least((-left + spec->stride - 1)/spec->stride, columns) : 0;
-    const int64_t last = call->W > left ? (call->W - left + spec->stride - 1)/spec->stride : 0, end = least(last, columns);
+    const int64_t last = call->W > left ? (call->W - left + spec->stride - 1)/spec->stride : 0;
+    const int64_t end = least(last, columns);
     for (int64_t i = 0; i < rows; i++, plane += (size_t)call->pitch*call->pixel) {
         const int64_t row = (w->row + i)*spec->stride + r - spec->pad_before;
-        const uint16_t *x = call->x + ((b*call->H + row)*call->W + left + outside*spec->stride)*spec->in;
         if (row < 0 || row >= call->H || end <= outside) {
             copy_pixels(call, plane, NULL, 1, columns);
             continue;
         }
+        const int64_t first = (b*call->H + row)*call->W + left + outside*spec->stride;
         copy_pixels(call, plane, NULL, 1, outside);
-        copy_pixels(call, plane + (size_t)outside*call->pixel, x, spec->stride, end - outside);
+        copy_pixels(call, plane + (size_t)outside*call->pixel, call->x + first*spec->in, spec->stride, end - outside);
         copy_pixels(call, plane + (size_t)end*call->pixel, NULL, 1, columns - end);
     }
 }
@@ -229,7 +231,8 @@ ALWAYS_INLINE void finish_rows(const Call *call, DType type, Activation act, boo
     }
 }
 
-ALWAYS_INLINE void finish_as(const Call *call, DType type, const float *h, int64_t n, int64_t count, int first, int width)
+ALWAYS_INLINE void finish_as(const Call *call, DType type, const float *h, int64_t n, int64_t count, int first,
+                             int width)
 {
     switch (call->conv->spec.act) {
     case ACT_NONE:
@@ -311,7 +314,7 @@ static void cut(Call *call, int threads)
 {
     const ConvSpec *s = &call->conv->spec;
     const int64_t points = call->Ho*call->Wo, share = up((call->B*points + threads - 1)/threads, 2*ROWS);
-    const int64_t near = up(NEAR_BYTES/(int64_t)call->pixel/2, 2*ROWS);
+    const int64_t near = up(NEAR_BYTES/(int64_t)call->pixel/2 + 1, 2*ROWS);
     const int64_t limit = least(least(share, near), MOST_POINTS);
     call->images = points <= limit ? least(call->B, limit/up(points, ROWS) ? limit/up(points, ROWS) : 1) : 1;
     call->columns = call->Wo <= limit ? call->Wo : limit;
@@ -320,6 +323,7 @@ static void cut(Call *call, int threads)
     call->down = s->stride > 1;
 }
 
+/* Sizes of a block's planes. */
 static void lay_out(Call *call)
 {
     const ConvSpec *s = &call->conv->spec;
@@ -331,7 +335,7 @@ static void lay_out(Call *call)
     call->image = (size_t)planes*call->plane;
 }
 
-/* Where steps begin. */
+/* at[steps]: where steps begin. */
 static void place_steps(const Call *call, int32_t *at)
 {
     const ConvSpec *s = &call->conv->spec;
@@ -370,7 +374,8 @@ void cpu_amx_run(AmxConv *c, void *y, const void *x, int64_t B, int64_t H, int64
     lay_out(&call);
     const int64_t tiles = call.images*call.tiles;
     const size_t x_bytes = (call.direct ? 0 : (size_t)call.images*call.image) + ROWS*call.pixel;
-    const size_t tile_bytes = lines((size_t)tiles*sizeof(void *)), at_bytes = lines((size_t)c->steps*sizeof(int32_t));
+    const size_t tile_bytes = whole_lines((size_t)tiles*sizeof(void *));
+    const size_t at_bytes = whole_lines((size_t)c->steps*sizeof(int32_t));
     const size_t h_bytes = (size_t)(2*ROWS*c->side*PANEL)*sizeof(float), each = x_bytes + tile_bytes + h_bytes;
     char *scratch = cpu_scratch(at_bytes + each*(size_t)threads);
     place_steps(&call, (int32_t *)scratch);

@@ -34,8 +34,8 @@ static void peak_check(dnnl_status_t status)
     }
 }
 
-/* Of AMX's products of registers of 16 x 32 and 32 x 16 numbers, not all alike: of zeros they are faster. oneDNN's matmul
- * reaches half of it. */
+/* Of AMX's products of registers of 16 x 32 and 32 x 16 numbers, not all alike: of zeros they are faster. oneDNN's
+ * matmul reaches half of it. */
 static double peak_amx(void)
 {
     enum { LOOPS = 200000, TIMES = 10 };

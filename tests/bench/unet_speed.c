@@ -8,11 +8,12 @@
  *
  * Flop are counted where they are spent: the table of ops is replaced by one that adds up 2*in*kernel^2*out a point of
  * a convolution or linear layer and 4*Sq*Sk*C an image of attention, then calls the real one and takes its time. The
- * peak is the best of several 3x3 convolutions of 256 channels, of AMX's that of its instruction (peak.h). Times are the least of several evaluations: neighbours
- * on the machine only add to them; with OMP_NUM_THREADS=1 they are those of the processor. On a device, whose ops run
- * after they are called, the ops' times are those of further evaluations that wait for each. The first of these is
- * what a profiler sees that is told to wait (ncu --profile-from-start off). All this is of B latents; a guided step is
- * that of B/2, each with two texts, whose common part is computed once. */
+ * peak is the best of several 3x3 convolutions of 256 channels, where AMX is that of its instruction (peak.h). Times
+ * are the least of several evaluations: neighbours on the machine only add to them; with OMP_NUM_THREADS=1 they are
+ * those of the processor. On a device, whose ops run after they are called, the ops' times are those of further
+ * evaluations that wait for each. The first of these is what a profiler sees that is told to wait (ncu
+ * --profile-from-start off). All this is of B latents; a guided step is that of B/2, each with two texts, whose common
+ * part is computed once. */
 #include <dlfcn.h>
 #include <omp.h>
 #include <stdlib.h>
