@@ -10,7 +10,9 @@
  *   whole tiles of 16 points, one plane for each column of taps; with a stride, one for each tap
  *
  * A thread takes a block of up to MOST_POINTS points and some panels, one after another, each by pairs of tiles: 32
- * points by 32 columns, or twice 32, whose sums go by way of h through activation, gate or y += to y. Each sum is one
+ * points by 32 columns, or twice 32, whose sums go by way of h through activation, gate or y += to y. Where k is long,
+ * that is done for a part of its groups after the other, so that what is read again stays near, and h keeps the sums of
+ * all panels meanwhile. Each sum is one
  * chain over k that begins with its bias: the same bytes whatever the batch, the neighbours and the threads. oneDNN's
  * code for AMX is as fast and does not promise that; version 2.6 ends in a segmentation fault of some sizes. */
 #include <omp.h>
@@ -20,12 +22,14 @@
 #include "kernels/cpu/level.h"
 #include "kernels/cpu/vec.h"
 
-/* MOST_POINTS of a block, fewer where they would take more than NEAR_BYTES, half the second-level cache. */
-enum { PANEL = AMX_COLUMNS, GROUP = 32, ROWS = AMX_ROWS, MOST_POINTS = 256, NEAR_BYTES = 1 << 20 };
+/* MOST_POINTS of a block, fewer where they would take more than NEAR_BYTES, a quarter of the second-level cache.
+ * PART_STEPS: of k at a time, about, where it is longer than MOST_STEPS. */
+enum { PANEL = AMX_COLUMNS, GROUP = 32, ROWS = AMX_ROWS, MOST_POINTS = 256, NEAR_BYTES = 1 << 19 };
+enum { PART_STEPS = 72, MOST_STEPS = 108 };
 
 struct AmxConv {
     ConvSpec spec;
-    int channels, steps;            /* `in` rounded up to whole groups; taps of all groups */
+    int groups, taps, steps;        /* of `in`; of the kernel; taps of all groups */
     int panels, side;               /* in all; that one h holds side by side: 2 of a gated layer */
     uint32_t *W;
     float *bias;                    /* (panels*PANEL), zeros where there is none */
@@ -38,11 +42,12 @@ typedef struct Call {               /* one run */
     int64_t B, H, W, Ho, Wo;
     bool add;
     bool direct;                    /* x is read where it lies */
+    int groups;                     /* of a part of k */
     int across, down;               /* planes side by side and one below the other: taps that are no offsets */
     int64_t images, rows, columns;  /* of a block; images > 1 where these are whole */
     int64_t tiles, pitch;           /* of one image of a block; pixels of a plane's row */
     size_t pixel, plane, image;     /* bytes */
-    const int32_t *at;              /* [steps] bytes from a point's first value to a step's */
+    const int32_t *at;              /* [steps of a part] bytes from a point's first value to a step's */
 } Call;
 
 typedef struct Window {             /* a block's points */
@@ -52,8 +57,12 @@ typedef struct Window {             /* a block's points */
 typedef struct Room {               /* one thread's scratch */
     char *x;                        /* planes, or the last tile of a direct call */
     const void **tile;              /* [tiles] */
-    float *h;
+    float *h;                       /* sums of one pair of tiles; of several parts, of all tiles and panels */
 } Room;
+
+typedef struct Part {               /* of k, and the first panel of those that take part */
+    int group, groups, first_panel;
+} Part;
 
 static int64_t up(int64_t n, int64_t to)
 {
@@ -77,11 +86,11 @@ static int panel_outputs(const AmxConv *c, int panel, int *end)
 
 static void pack_panel(AmxConv *c, int panel, const float *W)
 {
-    const int in = c->spec.in, taps = c->spec.kernel*c->spec.kernel;
+    const int in = c->spec.in, taps = c->taps;
     int end;
     const int first = panel_outputs(c, panel, &end);
     uint16_t *to = (uint16_t *)(c->W + (size_t)panel*(size_t)c->steps*AMX_STEP_WORDS*PANEL);
-    for (int group = 0; group < c->channels; group += GROUP)
+    for (int group = 0; group < in; group += GROUP)
         for (int tap = 0; tap < taps; tap++, to += GROUP*PANEL)
             for (int k = 0; k < GROUP && group + k < in; k++)
                 for (int o = 0; o < PANEL && first + o < end; o++) {
@@ -117,8 +126,9 @@ int cpu_amx_create(AmxConv **conv, const ConvSpec *spec, const float *W, const f
     if (!c)
         return err_set(e, "cannot allocate %zu bytes", sizeof *c);
     c->spec = *spec;
-    c->channels = (int)up(spec->in, GROUP);
-    c->steps = c->channels/GROUP*spec->kernel*spec->kernel;
+    c->groups = (int)up(spec->in, GROUP)/GROUP;
+    c->taps = spec->kernel*spec->kernel;
+    c->steps = c->groups*c->taps;
     c->side = spec->act == ACT_GEGLU ? 2 : 1;
     c->panels = (int)up(spec->out/c->side, PANEL)/PANEL*c->side;
     const size_t bytes = (size_t)c->panels*(size_t)c->steps*AMX_STEP_WORDS*PANEL*sizeof *c->W;
@@ -136,16 +146,16 @@ int cpu_amx_create(AmxConv **conv, const ConvSpec *spec, const float *W, const f
 
 /* ---- what a block reads ---- */
 
-/* `count` pixels of x, `step` pixels apart, to pixels of whole groups; no x: zeros. */
-static void copy_pixels(const Call *call, char *to, const uint16_t *x, int step, int64_t count)
+/* `width` bytes of each of `count` pixels of x, `step` pixels apart, to pixels of whole groups; no x: zeros. */
+static void copy_pixels(const Call *call, char *to, const uint16_t *x, size_t width, int step, int64_t count)
 {
-    const size_t width = (size_t)call->conv->spec.in*sizeof *x;
+    const int in = call->conv->spec.in;
     if (!x) {
         memset(to, 0, (size_t)count*call->pixel);
-    } else if (width == call->pixel && step == 1) {
+    } else if (width == call->pixel && step == 1 && width == (size_t)in*sizeof *x) {
         memcpy(to, x, (size_t)count*width);
     } else {
-        for (int64_t j = 0; j < count; j++, to += call->pixel, x += step*call->conv->spec.in) {
+        for (int64_t j = 0; j < count; j++, to += call->pixel, x += step*in) {
             memcpy(to, x, width);
             memset(to + width, 0, call->pixel - width);
         }
@@ -153,10 +163,12 @@ static void copy_pixels(const Call *call, char *to, const uint16_t *x, int step,
 }
 
 /* Pixels of the window that tap (r, s) reads, in a plane of their own; zeros outside the image. */
-static void copy_plane(const Call *call, char *plane, const Window *w, int64_t b, int r, int s, int64_t rows,
-                       int64_t columns)
+static void copy_plane(const Call *call, char *plane, const Window *w, const Part *part, int64_t b, int r, int s,
+                       int64_t rows, int64_t columns)
 {
     const ConvSpec *spec = &call->conv->spec;
+    const int channel = part->group*GROUP;
+    const size_t width = (size_t)least(spec->in - channel, part->groups*GROUP)*sizeof *call->x;
     const int64_t left = w->column*spec->stride + s - spec->pad_before;        /* column of the first pixel */
     const int64_t outside = left < 0 ? least((-left + spec->stride - 1)/spec->stride, columns) : 0;
     const int64_t last = call->W > left ? (call->W - left + spec->stride - 1)/spec->stride : 0;
@@ -164,17 +176,18 @@ static void copy_plane(const Call *call, char *plane, const Window *w, int64_t b
     for (int64_t i = 0; i < rows; i++, plane += (size_t)call->pitch*call->pixel) {
         const int64_t row = (w->row + i)*spec->stride + r - spec->pad_before;
         if (row < 0 || row >= call->H || end <= outside) {
-            copy_pixels(call, plane, NULL, 1, columns);
+            copy_pixels(call, plane, NULL, 0, 1, columns);
             continue;
         }
         const int64_t first = (b*call->H + row)*call->W + left + outside*spec->stride;
-        copy_pixels(call, plane, NULL, 1, outside);
-        copy_pixels(call, plane + (size_t)outside*call->pixel, call->x + first*spec->in, spec->stride, end - outside);
-        copy_pixels(call, plane + (size_t)end*call->pixel, NULL, 1, columns - end);
+        copy_pixels(call, plane, NULL, 0, 1, outside);
+        copy_pixels(call, plane + (size_t)outside*call->pixel, call->x + first*spec->in + channel, width, spec->stride,
+                    end - outside);
+        copy_pixels(call, plane + (size_t)end*call->pixel, NULL, 0, 1, columns - end);
     }
 }
 
-static void copy_window(const Call *call, const Room *room, const Window *w)
+static void copy_window(const Call *call, const Room *room, const Window *w, const Part *part)
 {
     const ConvSpec *spec = &call->conv->spec;
     const int64_t rows = w->rows + (call->down ? 0 : spec->kernel - 1);
@@ -183,7 +196,7 @@ static void copy_window(const Call *call, const Room *room, const Window *w)
     for (int64_t b = 0; b < w->images; b++) {
         for (int r = 0; r < (call->down ? spec->kernel : 1); r++)
             for (int s = 0; s < (call->across ? spec->kernel : 1); s++, plane += call->plane)
-                copy_plane(call, plane, w, w->image + b, r, s, rows, columns);
+                copy_plane(call, plane, w, part, w->image + b, r, s, rows, columns);
         for (int64_t t = 0; t < call->tiles; t++) {
             const int64_t point = t*ROWS, row = point/call->columns;
             const int64_t at = call->across ? point : row*call->pitch + point % call->columns;
@@ -193,14 +206,15 @@ static void copy_window(const Call *call, const Room *room, const Window *w)
 }
 
 /* A linear layer's rows; those of a last tile that is not whole are copied, for 16 are read. */
-static void point_at_rows(const Call *call, const Room *room, const Window *w)
+static void point_at_rows(const Call *call, const Room *room, const Window *w, const Part *part)
 {
+    const size_t channel = (size_t)(part->group*GROUP)*sizeof *call->x;
     for (int64_t t = 0; t*ROWS < w->columns; t++) {
         const char *x = (const char *)call->x + call->pixel*(size_t)(w->column + t*ROWS);
         const int64_t count = least(w->columns - t*ROWS, ROWS);
         if (count < ROWS)
             memcpy(room->x, x, call->pixel*(size_t)count);
-        room->tile[t] = count < ROWS ? room->x : x;
+        room->tile[t] = (count < ROWS ? room->x : x) + channel;
     }
 }
 
@@ -260,30 +274,35 @@ static int64_t tile_points(const Call *call, const Window *w, int64_t t, int64_t
     return ((w->image + image)*call->Ho + w->row)*call->Wo + w->column + point;
 }
 
-/* Tiles t and, where it is below `end`, t + 1 by one panel, or two of a gated layer. Sums go straight to y where they
- * are what it is to be. */
-static void run_tiles(const Call *call, const Window *w, const Room *room, int64_t t, int64_t end, int p)
+/* Tiles t and, where it is below `end`, t + 1 by one panel, or two of a gated layer. Sums of the last part go straight
+ * to y where they are what it is to be. */
+static void run_tiles(const Call *call, const Window *w, const Room *room, const Part *part, int64_t t, int64_t end,
+                      int p)
 {
     const AmxConv *c = call->conv;
-    const size_t panel = (size_t)c->steps*AMX_STEP_WORDS*PANEL;
-    const bool two = t + 1 < end;
+    const size_t panel = (size_t)c->steps*AMX_STEP_WORDS*PANEL, stride = (size_t)c->side*PANEL;
+    const int steps = part->groups*c->taps;
+    const bool two = t + 1 < end, last = part->group + part->groups == c->groups;
     int last_output;
     const int first = panel_outputs(c, p, &last_output), width = (int)least(last_output - first, PANEL);
     int64_t count[2] = {0};
     const int64_t n[2] = {tile_points(call, w, t, &count[0]), two ? tile_points(call, w, t + 1, &count[1]) : 0};
-    const bool straight = c->spec.act == ACT_NONE && !call->add && c->spec.y_type == F32 && width == PANEL
+    const bool straight = last && c->spec.act == ACT_NONE && !call->add && c->spec.y_type == F32 && width == PANEL
                        && count[0] == ROWS && (!two || (count[1] == ROWS && n[1] == n[0] + ROWS));
-    const size_t stride = straight ? (size_t)c->spec.out : (size_t)c->side*PANEL;
-    float *h = straight ? (float *)call->y + n[0]*c->spec.out + first : room->h;
-    /* meanwhile the next panel comes, a part with each pair of tiles */
+    float *h = room->h;
+    if (call->groups < c->groups)
+        h += (size_t)((p - part->first_panel)/c->side*end + t)*ROWS*stride;
+    float *to = straight ? (float *)call->y + n[0]*c->spec.out + first : h;
+    /* meanwhile the next panel comes, a piece with each pair of tiles */
     const int lines = (int)((4*ROWS + end - 1)/end);
     for (int side = 0; side < c->side; side++) {
-        const uint32_t *W = c->W + (size_t)(p + side)*panel;
-        amx_product(h + side*PANEL, stride, room->tile[t], two ? room->tile[t + 1] : NULL, call->pixel, call->at, W,
-                    PANEL, c->bias + (p + side)*PANEL, 0, c->steps,
-                    W + c->side*panel + (size_t)(t/2*c->steps*lines)*16, lines);
+        const uint32_t *W = c->W + (size_t)(p + side)*panel + (size_t)(part->group*c->taps)*AMX_STEP_WORDS*PANEL;
+        amx_product(to + side*PANEL, straight ? (size_t)c->spec.out : stride, room->tile[t],
+                    two ? room->tile[t + 1] : NULL, call->pixel, call->at, W, PANEL,
+                    part->group ? h + side*PANEL : c->bias + (p + side)*PANEL, part->group ? stride : 0, steps,
+                    W + c->side*panel + (size_t)(t/2*steps*lines)*16, lines);
     }
-    for (int i = 0; i < 1 + two && !straight; i++) {
+    for (int i = 0; i < 1 + two && last && !straight; i++) {
         const float *sums = h + (size_t)i*ROWS*stride;
         if (c->spec.y_type == BF16)
             finish_as(call, BF16, sums, n[i], count[i], first, width);
@@ -295,16 +314,20 @@ static void run_tiles(const Call *call, const Window *w, const Room *room, int64
 /* Panels [from, to) of a block. */
 static void run_block(const Call *call, const Room *room, const Window *w, int from, int to)
 {
+    const AmxConv *c = call->conv;
     const int64_t tiles = call->direct ? up(w->columns, ROWS)/ROWS : w->images*call->tiles;
-    if (call->direct)
-        point_at_rows(call, room, w);
-    else
-        copy_window(call, room, w);
-    amx_begin();
-    for (int p = from; p < to; p += call->conv->side)
-        for (int64_t t = 0; t < tiles; t += 2)
-            run_tiles(call, w, room, t, tiles, p);
-    amx_end();
+    for (int group = 0; group < c->groups; group += call->groups) {
+        const Part part = {group, (int)least(c->groups - group, call->groups), from};
+        if (call->direct)
+            point_at_rows(call, room, w, &part);
+        else
+            copy_window(call, room, w, &part);
+        amx_begin();
+        for (int p = from; p < to; p += c->side)
+            for (int64_t t = 0; t < tiles; t += 2)
+                run_tiles(call, w, room, &part, t, tiles, p);
+        amx_end();
+    }
 }
 
 /* ---- a call ---- */
@@ -314,7 +337,7 @@ static void cut(Call *call, int threads)
 {
     const ConvSpec *s = &call->conv->spec;
     const int64_t points = call->Ho*call->Wo, share = up((call->B*points + threads - 1)/threads, 2*ROWS);
-    const int64_t near = up(NEAR_BYTES/(int64_t)call->pixel/2 + 1, 2*ROWS);
+    const int64_t near = up(NEAR_BYTES/(call->groups*GROUP*(int64_t)sizeof *call->x) + 1, 2*ROWS);
     const int64_t limit = least(least(share, near), MOST_POINTS);
     call->images = points <= limit ? least(call->B, limit/up(points, ROWS) ? limit/up(points, ROWS) : 1) : 1;
     call->columns = call->Wo <= limit ? call->Wo : limit;
@@ -335,17 +358,17 @@ static void lay_out(Call *call)
     call->image = (size_t)planes*call->plane;
 }
 
-/* at[steps]: where steps begin. */
+/* at[steps of a part]: where steps begin. */
 static void place_steps(const Call *call, int32_t *at)
 {
     const ConvSpec *s = &call->conv->spec;
-    for (int group = 0; group < call->conv->channels; group += GROUP)
+    for (int group = 0; group < call->groups; group++)
         for (int r = 0; r < s->kernel; r++)
             for (int q = 0; q < s->kernel; q++) {
                 const int plane = (call->down ? r*s->kernel : 0) + (call->across ? q : 0);
                 const int64_t pixels = (call->down ? 0 : r*call->pitch) + (call->across ? 0 : q);
                 *at++ = (int32_t)((size_t)plane*call->plane + (size_t)pixels*call->pixel)
-                      + group*(int32_t)sizeof(uint16_t);
+                      + group*GROUP*(int32_t)sizeof *call->x;
             }
 }
 
@@ -365,27 +388,28 @@ void cpu_amx_run(AmxConv *c, void *y, const void *x, int64_t B, int64_t H, int64
     const int threads = omp_get_max_threads();
     Call call = {.conv = c, .x = x, .y = y, .B = B, .H = H, .W = W, .Ho = (H + pads - s->kernel)/s->stride + 1,
                  .Wo = (W + pads - s->kernel)/s->stride + 1, .add = add,
-                 .direct = conv_is_linear(s) && s->in % GROUP == 0, .pixel = (size_t)c->channels*sizeof(uint16_t)};
-    if (!call.direct)
-        call.pixel = amx_pitch(call.pixel);
+                 .direct = conv_is_linear(s) && s->in % GROUP == 0};
     if (B == 0 || call.Ho <= 0 || call.Wo <= 0)
         return;
+    const int parts_of_k = c->steps > MOST_STEPS ? (c->steps + PART_STEPS - 1)/PART_STEPS : 1;
+    call.groups = (c->groups + parts_of_k - 1)/parts_of_k;
+    call.pixel = call.direct ? (size_t)s->in*sizeof *call.x : amx_pitch((size_t)(call.groups*GROUP)*sizeof *call.x);
     cut(&call, threads);
     lay_out(&call);
-    const int64_t tiles = call.images*call.tiles;
-    const size_t x_bytes = (call.direct ? 0 : (size_t)call.images*call.image) + ROWS*call.pixel;
-    const size_t tile_bytes = whole_lines((size_t)tiles*sizeof(void *));
-    const size_t at_bytes = whole_lines((size_t)c->steps*sizeof(int32_t));
-    const size_t h_bytes = (size_t)(2*ROWS*c->side*PANEL)*sizeof(float), each = x_bytes + tile_bytes + h_bytes;
-    char *scratch = cpu_scratch(at_bytes + each*(size_t)threads);
-    place_steps(&call, (int32_t *)scratch);
-    call.at = (int32_t *)scratch;
 
     const int64_t blocks = (call.B + call.images - 1)/call.images*((call.Ho + call.rows - 1)/call.rows)
                          *((call.Wo + call.columns - 1)/call.columns);
     const int units = c->panels/c->side;
     const int64_t parts = blocks >= 2*threads ? 1 : least((2*threads + blocks - 1)/blocks, units);
     const int width = (int)((units + parts - 1)/parts)*c->side;
+    const int64_t tiles = call.images*call.tiles, kept = call.groups < c->groups ? up(tiles, 2)*width : 2*c->side;
+    const size_t x_bytes = (call.direct ? 0 : (size_t)call.images*call.image) + ROWS*call.pixel;
+    const size_t tile_bytes = whole_lines((size_t)tiles*sizeof(void *));
+    const size_t at_bytes = whole_lines((size_t)(call.groups*c->taps)*sizeof(int32_t));
+    const size_t each = x_bytes + tile_bytes + (size_t)(kept*ROWS*PANEL)*sizeof(float);
+    char *scratch = cpu_scratch(at_bytes + each*(size_t)threads);
+    place_steps(&call, (int32_t *)scratch);
+    call.at = (int32_t *)scratch;
 #pragma omp parallel for collapse(2) schedule(dynamic)
     for (int64_t block = 0; block < blocks; block++)
         for (int first = 0; first < c->panels; first += width) {
