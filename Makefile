@@ -52,14 +52,14 @@ LEVEL        = $(if $(filter $(B)/kernels/%,$@),-O3 -ffp-contract=fast --param=a
 
 TOOLS   := $(patsubst src/tools/%.c,%,$(wildcard src/tools/*.c))
 # Kernels of the CPU are compiled once a level (kernels/cpu/level.h); on x86-64 alone conv.c and gemm.c, which are
-# oneDNN's, and what AMX has.
-ONCE    := $(patsubst %,kernels/cpu/%.c,comm cpu sae_codes)
-X86     := $(patsubst %,kernels/cpu/%.c,amx conv conv_amx gemm)
+# oneDNN's, and conv_amx.c for the highest.
+ONCE    := $(patsubst %,kernels/cpu/%.c,amx comm cpu sae_codes)
+X86     := $(patsubst %,kernels/cpu/%.c,conv conv_amx gemm)
 LEVELS  := $(if $(DNNL),any avx2 avx512 avx512_bf16,any)
 LEVELED := $(filter-out $(ONCE) $(X86),$(wildcard kernels/cpu/*.c)) $(if $(DNNL),kernels/cpu/conv.c kernels/cpu/gemm.c)
 LIBRARY := $(patsubst %.c,$(B)/%.o,$(wildcard src/models/*.c src/cli/*.c kernels/*.c formats/*.c) $(ONCE)) \
            $(foreach level,$(LEVELS),$(LEVELED:%.c=$(B)/%.$(level).o)) \
-           $(if $(DNNL),$(patsubst %,$(B)/kernels/cpu/%.o,amx conv_amx.avx512_bf16))
+           $(if $(DNNL),$(B)/kernels/cpu/conv_amx.avx512_bf16.o)
 UNITS   := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/*.c))
 BENCHES := $(patsubst tests/bench/%.c,$(B)/bench/%,$(wildcard tests/bench/*.c))
 CUDA    := $(wildcard kernels/cuda/*.cu)

@@ -5,6 +5,7 @@
 # Reads with them what tstream wrote, and writes with them, numpy scalars included, what tstream reads.
 set -eu
 # shellcheck source=tests/beside_python
+PYTHON=${PYTHON:-/usr/bin/python3}       # which the package is for: another may come first in PATH
 . "$(dirname "$0")/beside_python" msgpack msgpack_numpy numpy
 
 "$python" - > theirs.mpk <<'END'

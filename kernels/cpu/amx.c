@@ -7,10 +7,12 @@
  * they are some 20 KB, as those of a convolution whose taps read the same ones. (48 rows at a time, which read a panel
  * less often, were no faster.) A call's first and last loads and stores take as long as three steps. In assembly, since
  * the compiler's own functions (amxtileintrin.h) do not say that they read and write memory. */
-#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "kernels/cpu/amx.h"
+
+#ifdef __x86_64__
+#include <cpuid.h>
 
 bool amx_usable(void)
 {
@@ -117,3 +119,21 @@ void amx_product(float *h, size_t stride, const void *low, const void *high, siz
     STORE("0", h, sums);
     STORE("1", h + 16, sums);
 }
+
+#else
+bool amx_usable(void)
+{
+    return false;
+}
+
+void amx_begin(void) {}
+void amx_end(void) {}
+
+void amx_product(float *h, size_t stride, const void *low, const void *high, size_t x_stride, const int32_t *at,
+                 const uint32_t *panel, size_t panel_stride, const float *start, size_t start_stride, int steps,
+                 const void *soon, int lines)
+{
+    (void)h, (void)stride, (void)low, (void)high, (void)x_stride, (void)at, (void)panel, (void)panel_stride;
+    (void)start, (void)start_stride, (void)steps, (void)soon, (void)lines;
+}
+#endif

@@ -59,6 +59,20 @@ encode() { sd-encode-text "$@" -o "$BATS_TEST_TMPDIR/c.mpk.zst" <<<"a fish"; }
 # image FILE: the values of its one picture
 image() { tstream to-npy -t image "$1" -o image.npy && tail -c $((128 * 128 * 3)) image.npy | od -An -v -t u1 -w1; }
 
+@test "bf16 of each level that has it draws the picture of f32 to a few of 255, in the same bytes whatever the batch" {
+    grep -qw avx512_bf16 /proc/cpuinfo || skip "this processor multiplies no bf16"
+    printf '%s\n' "a fish" "a castle in Van Gogh style" "two dogs" | sd-encode-text --backend cpu -o c.mpk.zst
+    draw() { sd-sample-hooked --backend cpu --no-activations --steps 8 "${@:2}" --images "$1.mpk.zst" c.mpk.zst; }
+    draw usual
+    image usual.mpk.zst > usual
+    for level in avx512_bf16 $(grep -qw amx_bf16 /proc/cpuinfo && echo amx); do
+        SDSTEER_CPU=$level draw level --dtype bf16
+        image level.mpk.zst | paste usual - | awk '{ d = $1 - $2; s += d * d } END { exit !(NR == 49152 && s / NR < 9) }'
+        OMP_NUM_THREADS=1 SDSTEER_CPU=$level draw again --dtype bf16 --batch 1
+        cmp level.mpk.zst again.mpk.zst
+    done
+}
+
 @test "each level of the processor, and products by tiles, draw the same picture within 1/255" {
     encode --backend cpu
     draw() { sd-sample-hooked --backend cpu --no-activations --steps 8 --images "$1.mpk.zst" c.mpk.zst; }

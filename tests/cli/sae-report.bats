@@ -262,14 +262,14 @@ for line in open("peaks"):
 
 @test "a module named as SAeUron does, with unet. before it, in the records" {
     cat >rename.py <<'END'
-import sys, msgpack
+import sys, msgpack         # of Debian: the python3 that comes first in PATH may be another
 for record in msgpack.Unpacker(sys.stdin.buffer):
     if "hook" in record:
         record["hook"] = "unet." + record["hook"]
     sys.stdout.buffer.write(msgpack.packb(record))
 END
-    zstd -dcq acts.mpk.zst | python3 rename.py >renamed.mpk
-    zstd -dcq features.mpk.zst | python3 rename.py >renamed-features.mpk
+    zstd -dcq acts.mpk.zst | /usr/bin/python3 rename.py >renamed.mpk
+    zstd -dcq features.mpk.zst | /usr/bin/python3 rename.py >renamed-features.mpk
     sae-encode --sae sae renamed.mpk | tstream view --tsv id,t,hook >renamed.tsv
     grep -q "$(printf '\tunet.%s' $HOOK)" renamed.tsv
     sae-encode --sae sae renamed.mpk | sae-report --sae sae -o renamed.html --json renamed.json -

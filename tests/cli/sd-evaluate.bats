@@ -172,7 +172,7 @@ setup() { cd "$DATA" || return 1; }
 
 @test "steerings of many features that differ in the last are two" {
     for last in 1 2; do
-        zstd -dcq embeddings.mpk.zst | python3 -c '
+        zstd -dcq embeddings.mpk.zst | /usr/bin/python3 -c '
 import sys, msgpack
 for record in msgpack.Unpacker(sys.stdin.buffer):
     if "id" in record:

@@ -204,7 +204,7 @@ for name, shape, first in (("a.npy", (3, 2, 1, 2), [1, -1.5, 0, 2, 2, -1.5]),
     values = list(struct.unpack(f"<{len(data) // 4}f", data))
     assert values[:6] == first, values
 END
-    python3 -c 'import numpy as n; assert n.load("a.npy").shape == (3, 2, 1, 2)'
+    /usr/bin/python3 -c 'import numpy as n; assert n.load("a.npy").shape == (3, 2, 1, 2)'
     fails "has no tensor x" tstream to-npy -t x -o x.npy a
     { echo "$header"; echo '{"x":{"type":"u8","shape":[1],"values":[1]}}'
       echo '{"x":{"type":"u8","shape":[2],"values":[1,2]}}'; } | python3 "$tests/write_stream.py" > uneven
