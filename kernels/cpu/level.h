@@ -2,8 +2,8 @@
 /* level.h -- the functions of the CPU backend that are compiled once a level of x86-64, and once elsewhere.
  *
  * The Makefile compiles the files that include this with CPU_BUILD any, avx2, avx512 or avx512_bf16 and the compiler's
- * flags for it.
- * Within them cpu_group_norm is cpu_group_norm_avx2, and so on: files of a level call each other by the plain names. */
+ * flags for it. Within them cpu_group_norm is cpu_group_norm_avx2, and so on: files of a level call each other by the
+ * plain names. */
 #ifndef KERNELS_CPU_LEVEL_H
 #define KERNELS_CPU_LEVEL_H
 

@@ -18,7 +18,7 @@
 #include "kernels/cpu/tile.h"
 #include "kernels/cpu/vec.h"
 
-enum { PANEL = CPU_PANEL, NEAR_ROWS = 56, FAR_ROWS = 112, AMX_BLOCK = 256, NEAR_BYTES = 4 << 20 };
+enum { PANEL = CPU_PANEL, NEAR_ROWS = 56, FAR_ROWS = 112, AMX_ROWS_AT_ONCE = 128, NEAR_BYTES = 4 << 20 };
 
 typedef struct Block {              /* scratch of one thread */
     uint32_t *x;                    /* packed rows */
@@ -110,7 +110,7 @@ static int encoder_create(SaeEncoder **out, int D, int F, DType type, Err *err)
     e->pitch = e->tile.amx ? (int)amx_pitch((size_t)e->words*sizeof(uint32_t))/(int)sizeof(uint32_t) : e->words;
     const size_t columns = ((size_t)F + PANEL - 1)/PANEL*PANEL, bytes = columns*(size_t)e->words*sizeof(uint32_t);
     /* W passes by once a block: the farther it lies, the more rows */
-    const int rows = e->tile.amx ? AMX_BLOCK : bytes <= NEAR_BYTES ? NEAR_ROWS : FAR_ROWS;
+    const int rows = e->tile.amx ? AMX_ROWS_AT_ONCE : bytes <= NEAR_BYTES ? NEAR_ROWS : FAR_ROWS;
     e->block_rows = (rows + e->tile.rows - 1)/e->tile.rows*e->tile.rows;
     e->W = memory(bytes);
     e->b_enc = memory(columns*sizeof(float));
