@@ -185,7 +185,8 @@ END
     exec 7>slower
     head -c "$(($(stat -c %s many) / 2))" many >&7
     until [ -s reports ]; do kill -0 $!; sleep 0.05; done
-    head -c 20000 one.mpk.zst >held.mpk.zst
+    head -c 20000 one.mpk.zst >cut.mpk.zst
+    mv cut.mpk.zst held.mpk.zst             # at once: a report may open it at any time
     tail -c "+$(($(stat -c %s many) / 2 + 1))" many >&7
     exec 7>&-
     status=0
