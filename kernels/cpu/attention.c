@@ -57,11 +57,6 @@ typedef struct Work {
     float top[QUERIES], keep[QUERIES];      /* m, exp(m - m') */
 } Work;
 
-static int64_t round_up(int64_t n, int64_t to)
-{
-    return (n + to - 1)/to*to;
-}
-
 /* ---- the product ---- */
 
 ALWAYS_INLINE void product_block(float *C, int ldc, const float *A, int64_t lda, const float *B, int64_t ldb, int words,

@@ -64,16 +64,6 @@ typedef struct Part {               /* of k, and the first panel of those that t
     int group, groups, first_panel;
 } Part;
 
-static int64_t up(int64_t n, int64_t to)
-{
-    return (n + to - 1)/to*to;
-}
-
-static size_t whole_lines(size_t bytes)
-{
-    return (bytes + 63)/64*64;
-}
-
 /* ---- creation ---- */
 
 /* First output of a panel; *end: after the last. */
@@ -126,11 +116,11 @@ int cpu_amx_create(AmxConv **conv, const ConvSpec *spec, const float *W, const f
     if (!c)
         return err_set(e, "cannot allocate %zu bytes", sizeof *c);
     c->spec = *spec;
-    c->groups = (int)up(spec->in, GROUP)/GROUP;
+    c->groups = (int)round_up(spec->in, GROUP)/GROUP;
     c->taps = spec->kernel*spec->kernel;
     c->steps = c->groups*c->taps;
     c->side = spec->act == ACT_GEGLU ? 2 : 1;
-    c->panels = (int)up(spec->out/c->side, PANEL)/PANEL*c->side;
+    c->panels = (int)round_up(spec->out/c->side, PANEL)/PANEL*c->side;
     const size_t bytes = (size_t)c->panels*(size_t)c->steps*AMX_STEP_WORDS*PANEL*sizeof *c->W;
     c->W = aligned_alloc(64, bytes);
     c->bias = calloc((size_t)c->panels*PANEL, sizeof *c->bias);
@@ -315,7 +305,7 @@ static void run_tiles(const Call *call, const Window *w, const Room *room, const
 static void run_block(const Call *call, const Room *room, const Window *w, int from, int to)
 {
     const AmxConv *c = call->conv;
-    const int64_t tiles = call->direct ? up(w->columns, ROWS)/ROWS : w->images*call->tiles;
+    const int64_t tiles = call->direct ? round_up(w->columns, ROWS)/ROWS : w->images*call->tiles;
     for (int group = 0; group < c->groups; group += call->groups) {
         const Part part = {group, (int)least(c->groups - group, call->groups), from};
         if (call->direct)
@@ -336,10 +326,11 @@ static void run_block(const Call *call, const Room *room, const Window *w, int f
 static void cut(Call *call, int threads)
 {
     const ConvSpec *s = &call->conv->spec;
-    const int64_t points = call->Ho*call->Wo, share = up((call->B*points + threads - 1)/threads, 2*ROWS);
-    const int64_t near = up(NEAR_BYTES/(call->groups*GROUP*(int64_t)sizeof *call->x) + 1, 2*ROWS);
+    const int64_t points = call->Ho*call->Wo, share = round_up((call->B*points + threads - 1)/threads, 2*ROWS);
+    const int64_t near = round_up(NEAR_BYTES/(call->groups*GROUP*(int64_t)sizeof *call->x) + 1, 2*ROWS);
     const int64_t limit = least(least(share, near), MOST_POINTS);
-    call->images = points <= limit ? least(call->B, limit/up(points, ROWS) ? limit/up(points, ROWS) : 1) : 1;
+    const int64_t fit = limit/round_up(points, ROWS);
+    call->images = fit > 1 ? least(call->B, fit) : 1;
     call->columns = call->Wo <= limit ? call->Wo : limit;
     call->rows = points <= limit ? call->Ho : call->Wo <= limit ? limit/call->Wo : 1;
     call->across = s->stride > 1 || call->columns % ROWS != 0;
@@ -352,7 +343,7 @@ static void lay_out(Call *call)
     const ConvSpec *s = &call->conv->spec;
     const int64_t margin = s->kernel - 1, height = call->rows + (call->down ? 0 : margin);
     const int planes = (call->across ? s->kernel : 1)*(call->down ? s->kernel : 1);
-    call->tiles = up(call->rows*call->columns, ROWS)/ROWS;
+    call->tiles = round_up(call->rows*call->columns, ROWS)/ROWS;
     call->pitch = call->columns + (call->across ? 0 : margin);
     call->plane = (size_t)(call->pitch*height)*call->pixel;
     call->image = (size_t)planes*call->plane;
@@ -402,10 +393,10 @@ void cpu_amx_run(AmxConv *c, void *y, const void *x, int64_t B, int64_t H, int64
     const int units = c->panels/c->side;
     const int64_t parts = blocks >= 2*threads ? 1 : least((2*threads + blocks - 1)/blocks, units);
     const int width = (int)((units + parts - 1)/parts)*c->side;
-    const int64_t tiles = call.images*call.tiles, kept = call.groups < c->groups ? up(tiles, 2)*width : 2*c->side;
+    const int64_t tiles = call.images*call.tiles, kept = call.groups < c->groups ? round_up(tiles, 2)*width : 2*c->side;
     const size_t x_bytes = (call.direct ? 0 : (size_t)call.images*call.image) + ROWS*call.pixel;
-    const size_t tile_bytes = whole_lines((size_t)tiles*sizeof(void *));
-    const size_t at_bytes = whole_lines((size_t)(call.groups*c->taps)*sizeof(int32_t));
+    const size_t tile_bytes = (size_t)round_up(tiles*(int64_t)sizeof(void *), 64);
+    const size_t at_bytes = (size_t)round_up(call.groups*c->taps*(int64_t)sizeof(int32_t), 64);
     const size_t each = x_bytes + tile_bytes + (size_t)(kept*ROWS*PANEL)*sizeof(float);
     char *scratch = cpu_scratch(at_bytes + each*(size_t)threads);
     place_steps(&call, (int32_t *)scratch);

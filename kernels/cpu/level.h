@@ -103,6 +103,12 @@ static inline int64_t least(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+/* The next multiple of `to`. */
+static inline int64_t round_up(int64_t n, int64_t to)
+{
+    return (n + to - 1)/to*to;
+}
+
 /* y (N,D) of y_type = h[:, :D] * gelu(h[:, D:]), h (N,2D): what conv_run does with ACT_GEGLU after the product. */
 void cpu_geglu(void *y, DType y_type, const float *h, int64_t N, int D);
 

@@ -106,7 +106,7 @@ static int encoder_create(SaeEncoder **out, int D, int F, DType type, Err *err)
     e->tile = cpu_tile(type);
     e->words = e->tile.store == BF16 ? (D + 1)/2 : D;
     if (e->tile.amx)
-        e->words = (e->words + AMX_STEP_WORDS - 1)/AMX_STEP_WORDS*AMX_STEP_WORDS;
+        e->words = (int)round_up(e->words, AMX_STEP_WORDS);
     e->pitch = e->tile.amx ? (int)amx_pitch((size_t)e->words*sizeof(uint32_t))/(int)sizeof(uint32_t) : e->words;
     const size_t columns = ((size_t)F + PANEL - 1)/PANEL*PANEL, bytes = columns*(size_t)e->words*sizeof(uint32_t);
     /* W passes by once a block: the farther it lies, the more rows */
